@@ -1,0 +1,50 @@
+"""shmmap: a dict that every process on the machine shares."""
+
+from ._engine import choose_engine
+
+choose_engine()
+
+from .attachment import ENGINE  # noqa: E402
+from .errors import (  # noqa: E402
+    ConfigMismatch,
+    EntryTooLarge,
+    LockTimeout,
+    MapClosed,
+    MapCorrupted,
+    MapExists,
+    MapFull,
+    MapNotFound,
+    MapUnlinked,
+    Reentered,
+    ShardBusy,
+    SharedMemoryFull,
+    ShmMapError,
+    WorkersFull,
+)
+from .map import ShmMap  # noqa: E402
+from .stats import Stats  # noqa: E402
+from .sweeper import SweepReport  # noqa: E402
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ENGINE",
+    "ConfigMismatch",
+    "EntryTooLarge",
+    "LockTimeout",
+    "MapClosed",
+    "MapCorrupted",
+    "MapExists",
+    "MapFull",
+    "MapNotFound",
+    "MapUnlinked",
+    "Reentered",
+    "ShardBusy",
+    "SharedMemoryFull",
+    "ShmMap",
+    "ShmMapError",
+    "Stats",
+    "SweepReport",
+    "WorkersFull",
+    "__version__",
+]

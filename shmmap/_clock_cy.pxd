@@ -1,0 +1,5 @@
+from shmmap._words cimport i64, clock_ns
+
+cdef class Clock:
+    cdef public i64 frozen_ns
+    cdef i64 now(self) noexcept

@@ -1,0 +1,34 @@
+"""The one clock that all processes share: CLOCK_BOOTTIME, in integer nanoseconds.
+
+It runs on through suspend, does not follow changes of the wall clock, and is
+the same in every process (a container with a time namespace of its own sees
+another one: see ARCHITECTURE.md).
+"""
+
+from __future__ import annotations
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap._words import clock_ns
+
+COMPILED = cython.compiled
+
+
+class Clock:
+    """Tell the time; tests freeze it by setting `frozen_ns` (-1: it runs)."""
+
+    def __init__(self, frozen_ns=-1):
+        self.frozen_ns = frozen_ns
+
+    def now(self):
+        """Give nanoseconds since boot."""
+        if self.frozen_ns >= 0:
+            return self.frozen_ns
+        return clock_ns(7)
+
+    def now_ns(self) -> int:
+        """Give nanoseconds since boot, to Python callers."""
+        return self.now()

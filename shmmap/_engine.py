@@ -1,0 +1,72 @@
+"""Which engine runs: compiled where it was built, unless SHMMAP_ENGINE says otherwise."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import warnings
+from importlib.abc import MetaPathFinder
+from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
+from pathlib import Path
+from typing import Any
+
+# In the order of their floors; setup.py and a test compare this list with the files.
+MODULES = (
+    "_clock_cy", "_hash_cy", "_lock_cy", "_index_cy", "_slots_cy", "_expiry_cy", "_eviction_cy",
+    "_shard_cy", "_repair_cy", "_keys_cy", "_codecs_cy", "_handle_cy", "_reads_cy",
+    "_writes_cy", "_scans_cy",
+)
+VARIABLE = "SHMMAP_ENGINE"
+_PACKAGE = Path(__file__).parent
+
+
+class _SourceFinder(MetaPathFinder):
+    """Import the hot modules from their .py files although compiled ones are there."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        package, _, name = fullname.rpartition(".")
+        if package != __package__ or name not in MODULES:
+            return None
+        return importlib.util.spec_from_file_location(fullname, _PACKAGE / f"{name}.py")
+
+
+def compiled_modules() -> list[str]:
+    """List the hot modules that have a compiled file for this interpreter."""
+    return [
+        name for name in MODULES
+        if any((_PACKAGE / f"{name}{suffix}").exists() for suffix in EXTENSION_SUFFIXES)
+    ]
+
+
+def choose_engine() -> None:
+    """Settle which engine this process runs, before any hot module is imported.
+
+    SHMMAP_ENGINE: "compiled" (an ImportError if it is not there), "pure", or not set: compiled
+    if it is there, else pure with one RuntimeWarning.
+    """
+    if sys.platform != "linux":
+        raise ImportError(
+            "shmmap needs Linux: it rests on /dev/shm, record locks that the kernel drops at a "
+            f"process's death, and MADV_WIPEONFORK; this is {sys.platform}"
+        )
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted not in ("", "compiled", "pure"):
+        raise ImportError(f'{VARIABLE}={wanted!r} must be "compiled" or "pure"')
+    present = compiled_modules()
+    complete = len(present) == len(MODULES)
+    if wanted == "compiled" and not complete:
+        missing = sorted(set(MODULES) - set(present))
+        raise ImportError(
+            f"{VARIABLE}=compiled, but these modules are not compiled: {', '.join(missing)}. "
+            "python -m shmmap doctor prints the command that compiles them"
+        )
+    if wanted == "pure" or not complete:
+        sys.meta_path.insert(0, _SourceFinder())
+    if not wanted and not complete:
+        warnings.warn(
+            "shmmap runs its pure-Python engine, about 20 times slower than the compiled one: no "
+            "compiler was found at installation. `python -m shmmap doctor` prints the command "
+            f"that reinstalls with one; {VARIABLE}=pure silences this warning",
+            RuntimeWarning, stacklevel=3,
+        )

@@ -1,0 +1,37 @@
+from shmmap._clock_cy cimport Clock
+from shmmap._repair_cy cimport Repairer
+from shmmap._shard_cy cimport Shard
+from shmmap._layout cimport *
+from shmmap._words cimport *
+
+cdef class Handle:
+    cdef mem_t control
+    cdef mem_t fork_page
+    cdef list shards
+    cdef list repairers
+    cdef u64 row
+    cdef u64 seed
+    cdef u64 shift
+    cdef u64 mask
+    cdef bint safe
+    cdef bint evicts
+    cdef readonly bint closed
+    cdef bint sweeping
+    cdef i64 ttl_ns
+    cdef i64 lock_timeout_ns
+    cdef readonly Py_ssize_t inflight
+    cdef public object attachment
+    cdef object gate
+    cdef Clock clock
+    cdef readonly str name
+    cdef u64 enter(self) except 0
+    cdef void leave(self) noexcept
+    cdef void count(self, u64 counter) noexcept
+    cdef Shard shard_of(self, u64 hash)
+    cdef int refuse_reentry(self, Shard shard, u64 me) except -1
+    cdef int hold(self, Shard shard, u64 me) except -1
+    cdef void drop(self, Shard shard, u64 me) noexcept
+    cdef void mend(self, Shard shard) noexcept
+    cdef object raise_for(self, int status, Shard shard, u64 data_bytes)
+    cdef int find_locked(self, Shard shard, key_t key, probe_t found) except -5
+    cdef bint is_live(self, Shard shard, int status, probe_t found) noexcept

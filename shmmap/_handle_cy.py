@@ -1,0 +1,170 @@
+"""A handle on a map: the way into and out of every operation, and of every shard.
+
+Each operation: `enter` (closed? forked? unlinked?), the work, `leave`. Around a
+change of a shard: `refuse_reentry`, `hold`, the change, `drop`. Everything is
+encoded before a shard is held and decoded after, so that no Python code of
+anyone's runs meanwhile.
+"""
+
+from __future__ import annotations
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap._repair_cy import Repairer
+    from shmmap._words import i64, load, memory, store, thread_number, u64
+    from shmmap.layout import (  # type: ignore[attr-defined]
+        C_STATE,
+        R_TAKEOVERS,
+        R_WAITS,
+        S_DIRTY,
+        S_OWNER,
+        STATE_READY,
+    )
+
+from shmmap.errors import LockTimeout, MapClosed, Reentered
+
+COMPILED = cython.compiled
+
+
+class Handle:
+    """A handle's view of the shards."""
+
+    def bind(self, attachment, lock_timeout_ns):
+        """Point this handle at an attachment's memory."""
+        self.attachment = attachment
+        self.name = attachment.name
+        self.control = memory(attachment.control_memory)
+        self.fork_page = memory(attachment.fork_memory)
+        self.shards = attachment.shards
+        self.repairers = attachment.repairers
+        self.seed = attachment.seed
+        bits: u64 = len(attachment.shards).bit_length() - 1
+        self.shift = 64 - bits if bits else 63
+        self.mask = len(attachment.shards) - 1
+        self.safe = attachment.safe
+        self.evicts = attachment.evicts
+        self.ttl_ns = attachment.ttl_ns
+        self.clock = attachment.clock
+        self.lock_timeout_ns = lock_timeout_ns
+        self.row = attachment.worker.row_offset(attachment.worker.row)
+        self.gate = []
+        self.inflight = 0
+        self.sweeping = False
+        self.closed = False
+
+    def after_fork(self):
+        """Start anew in a child: the parent's threads are not here."""
+        self.row = self.attachment.worker.row_offset(self.attachment.worker.row)
+        self.gate = []
+        self.inflight = 0
+        self.sweeping = False
+
+    def seal(self):
+        """Refuse new operations; give how many are in flight."""
+        self.closed = True
+        return self.inflight + len(self.gate)
+
+    def enter(self):
+        """Begin an operation; give this thread's lock token."""
+        me: u64
+        if cython.compiled:
+            self.inflight += 1
+        else:
+            self.gate.append(None)
+        if self.closed:
+            self.leave()
+            raise MapClosed(f"map {self.name!r}: this handle is closed; open the map again")
+        me = load(self.fork_page, 0)
+        if me == 0 or load(self.control, C_STATE) != STATE_READY:
+            try:
+                self.attachment.reenter()
+            except BaseException:
+                self.leave()
+                raise
+            if cython.compiled:
+                if self.inflight == 0:
+                    self.inflight = 1
+            elif not self.gate:
+                self.gate.append(None)
+            me = load(self.fork_page, 0)
+        return me | thread_number()
+
+    def leave(self):
+        """End an operation."""
+        if cython.compiled:
+            if self.inflight:
+                self.inflight -= 1
+        elif self.gate:
+            self.gate.pop()
+
+    def count(self, counter):
+        """Add one to a counter of this worker's row."""
+        store(self.control, self.row + counter, load(self.control, self.row + counter) + 1)
+
+    def shard_of(self, hash):
+        """Pick the shard: by the hash's top bits."""
+        number: u64 = (hash >> self.shift) & self.mask
+        return self.shards[number]
+
+    def refuse_reentry(self, shard, me):
+        """Raise if this very thread is inside that shard already."""
+        if cython.compiled:
+            if load(shard.mem, S_OWNER) != me:
+                return 0
+        elif me not in self.attachment.inside[shard.number]:
+            return 0
+        raise Reentered(
+            f"map {self.name!r}, shard {shard.number}: called from a signal handler or a "
+            "finalizer while its own thread was changing this shard. Defer such calls"
+        )
+
+    def hold(self, shard, me):
+        """Take a shard's lock, and repair the shard if a change was broken off."""
+        status: i64
+        if not cython.compiled:
+            self.attachment.inside[shard.number].add(me)
+        status = shard.lock.acquire(me, self.lock_timeout_ns)
+        if status:
+            if status == 3:
+                raise LockTimeout(self.attachment.describe_wait(shard, self.lock_timeout_ns))
+            self.count(R_WAITS)
+            if status == 2:
+                self.count(R_TAKEOVERS)
+        if load(shard.mem, S_DIRTY):
+            self.mend(shard)
+        return 0
+
+    def drop(self, shard, me):
+        """Free a shard's lock if it is held."""
+        try:
+            if not cython.compiled:
+                self.attachment.inside[shard.number].discard(me)
+        finally:
+            if shard.lock.held_by(me):
+                shard.lock.release()
+
+    def mend(self, shard):
+        """Repair a held shard."""
+        repairer: Repairer = self.repairers[shard.number]
+        repairer.run()
+
+    def raise_for(self, status, shard, data_bytes):
+        """Raise the error for a status."""
+        raise self.attachment.error_for(status, shard, data_bytes)
+
+    def find_locked(self, shard, key, found):
+        """Find a key under the lock. What the index gets wrong is repaired once."""
+        status: i64 = shard.find(key.hash, key.type, key.data, key.length, found)
+        if status == -4:
+            self.mend(shard)
+            status = shard.find(key.hash, key.type, key.data, key.length, found)
+            if status == -4:
+                self.raise_for(-4, shard, 0)
+        return status
+
+    def is_live(self, shard, status, found):
+        """Tell whether a lookup found an entry whose deadline has not passed."""
+        return status == 1 and not shard.is_expired(found)

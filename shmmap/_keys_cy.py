@@ -1,0 +1,158 @@
+"""Keys as bytes: equal keys give equal bytes, as Python's dict has them equal.
+
+    str    UTF-8 (lone surrogates pass)
+    bytes  themselves
+    int    8 bytes, little-endian; more where it needs more. bool, and floats
+           that are whole, are encoded as the int they equal
+    float  8 bytes IEEE 754, little-endian
+    None   nothing
+    tuple  for each item: type byte, 4 bytes of length, its bytes
+
+numpy's scalars stand for the Python numbers they equal. NaN equals nothing,
+not even itself, and is refused. A key comes back from iteration as the first
+form here that equals it: `True` as `1`, `2.0` as `2`.
+"""
+
+from __future__ import annotations
+
+import struct
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap._hash_cy import hash_key
+    from shmmap._words import i64, u64
+    from shmmap.layout import (  # type: ignore[attr-defined]
+        KEY_BYTES,
+        KEY_FLOAT,
+        KEY_INT,
+        KEY_LENGTH_MASK,
+        KEY_NONE,
+        KEY_STR,
+        KEY_TUPLE,
+    )
+
+from shmmap.errors import EntryTooLarge, MapCorrupted
+
+COMPILED = cython.compiled
+_KINDS = "str, bytes, int, float, bool, None, or a tuple of these"
+
+
+def encode(key, seed, out):
+    """Encode and hash a key into `out`; give the object that keeps its bytes alive."""
+    kept = key
+    if type(key) is str:
+        out.type = KEY_STR
+        if cython.compiled:
+            size: cython.Py_ssize_t = 0
+            try:
+                out.data = PyUnicode_AsUTF8AndSize(key, cython.address(size))  # noqa: F821
+                out.length = size
+            except UnicodeEncodeError:
+                kept = key.encode("utf-8", "surrogatepass")
+        else:
+            kept = key.encode("utf-8", "surrogatepass")
+    elif type(key) is bytes:
+        out.type = KEY_BYTES
+    elif cython.compiled and type(key) is int and fits_word(key, cython.address(out.small)):  # noqa: F821
+        out.type = KEY_INT
+        out.data = bytes_of_word(cython.address(out.small))  # noqa: F821
+        out.length = 8
+        out.hash = hash_key(out.data, out.length, out.type, seed)
+        return key
+    else:
+        kind, kept = pack(key)
+        out.type = kind
+    if not cython.compiled:
+        out.data = kept
+        out.length = len(kept)
+    elif type(kept) is bytes:
+        out.data = PyBytes_AS_STRING(kept)  # noqa: F821
+        out.length = PyBytes_GET_SIZE(kept)  # noqa: F821
+    if out.length > KEY_LENGTH_MASK:
+        raise EntryTooLarge(
+            f"the key has {out.length:,} encoded bytes, the limit is {KEY_LENGTH_MASK:,}: "
+            "use a digest of it as the key and keep the long form in the value"
+        )
+    out.hash = hash_key(out.data, out.length, out.type, seed)
+    return kept
+
+
+def pack(key: object) -> tuple:
+    """Encode any key as (type, bytes). Raises TypeError for what cannot be a key."""
+    if isinstance(key, str) and type(key).__hash__ is str.__hash__:
+        return KEY_STR, str.encode(key, "utf-8", "surrogatepass")
+    if isinstance(key, bytes) and type(key).__hash__ is bytes.__hash__:
+        return KEY_BYTES, bytes(key)
+    if isinstance(key, int) and type(key).__hash__ in (int.__hash__, bool.__hash__):
+        return KEY_INT, _int_bytes(int(key))
+    if isinstance(key, float) and type(key).__hash__ is float.__hash__:
+        return _pack_float(float(key))
+    if key is None:
+        return KEY_NONE, b""
+    if type(key) is tuple:
+        parts = []
+        for item in key:
+            kind, data = pack(item)
+            parts.append(struct.pack("<BI", kind, len(data)) + data)
+        return KEY_TUPLE, b"".join(parts)
+    if type(key).__module__ == "numpy" and hasattr(key, "item") and getattr(key, "ndim", 1) == 0:
+        plain = key.item()
+        if type(plain) is not type(key) and plain == key and hash(plain) == hash(key):
+            return pack(plain)
+    hash(key)  # an unhashable key gets the error that a dict would raise
+    raise TypeError(f"a key must be {_KINDS}; {type(key).__name__} is not")
+
+
+def _int_bytes(key: object) -> bytes:
+    return key.to_bytes(max(8, (key.bit_length() + 8) // 8), "little", signed=True)  # type: ignore[attr-defined,no-any-return]
+
+
+def _pack_float(key: object) -> tuple:
+    if key != key:
+        raise TypeError("NaN cannot be a key: it does not equal itself, so no lookup finds it")
+    if key.is_integer():  # type: ignore[attr-defined]
+        return KEY_INT, _int_bytes(int(key))  # type: ignore[call-overload]
+    return KEY_FLOAT, struct.pack("<d", key)
+
+
+def decode(key_type, data):
+    """Give the key that was encoded. Raises MapCorrupted for bytes that none gives."""
+    if key_type == KEY_STR:
+        try:
+            return data.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise MapCorrupted(f"a str key is not UTF-8: {error}") from None
+    if key_type == KEY_BYTES:
+        return data
+    if key_type == KEY_INT and len(data) >= 8:
+        return int.from_bytes(data, "little", signed=True)
+    if key_type == KEY_FLOAT and len(data) == 8:
+        return struct.unpack("<d", data)[0]
+    if key_type == KEY_NONE and not data:
+        return None
+    if key_type == KEY_TUPLE:
+        return _decode_tuple(data)
+    raise MapCorrupted(f"{len(data)} bytes of key type {key_type} are not a key")
+
+
+def _decode_tuple(data: bytes) -> tuple:
+    items = []
+    at = 0
+    while at < len(data):
+        if at + 5 > len(data):
+            raise MapCorrupted("a tuple key is cut off")
+        kind, length = struct.unpack_from("<BI", data, at)
+        at += 5
+        if at + length > len(data):
+            raise MapCorrupted("a tuple key is cut off")
+        items.append(decode(kind, data[at : at + length]))
+        at += length
+    return tuple(items)
+
+
+def unpack(key_type: object, data: bytes) -> object:
+    """Decode a key, for Python callers: the inverse of `pack`."""
+    return decode(key_type, data)

@@ -1,0 +1,15 @@
+from shmmap._layout cimport *
+from shmmap._words cimport *
+from cpython.exc cimport PyErr_CheckSignals
+
+cdef class ShardLock:
+    cdef mem_t mem
+    cdef object owner_buffer
+    cdef bytes name
+    cdef u64 semaphore
+    cdef object liveness
+    cdef bint try_acquire(self, u64 me) noexcept
+    cdef int acquire(self, u64 me, i64 timeout_ns) except -1
+    cdef bint wait_slice(self, u64 me, i64 slice_ns) except -1
+    cdef void release(self) noexcept
+    cdef bint held_by(self, u64 me) noexcept

@@ -1,0 +1,146 @@
+"""The shard lock: the owner word decides, the semaphore only queues.
+
+    acquire  cas(owner, 0 -> me): hold. Otherwise spin a little, then in slices:
+             raise the waiters flag, try the cas once more, sleep on the
+             semaphore with the GIL released, and at the end of a slice in which
+             the owner has not changed ask whether it is alive.
+             dead: cas(owner, dead -> me), which exactly one waiter wins.
+    release  owner = 0; if the waiters flag is up: clear it, post one token.
+
+A waiter that wins leaves the flag up, so that its own release wakes the next.
+
+**Invariants**
+ K1  who holds is who the owner word names; nothing else is asked
+ K2  a surplus token costs a waiter one more look, a lost one costs it a slice
+**Crash**: a dead owner's word stays until a waiter or a sweep takes it over.
+DIRTY (the shard's) tells whether that shard needs a repair.
+**Locks**: never held while waiting; interruptible by signals between slices.
+"""
+
+from __future__ import annotations
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap._words import (
+        clock_ns,
+        compare_exchange,
+        i64,
+        load,
+        memory,
+        pause,
+        publish,
+        sem_close,
+        sem_open,
+        sem_wait,
+        sem_wake,
+        store,
+        u64,
+    )
+    from shmmap.layout import (  # type: ignore[attr-defined]
+        S_OWNER,
+        S_WAITERS,
+    )
+
+COMPILED = cython.compiled
+
+# what acquire returns
+FREE = 0  # taken at once
+WAITED = 1  # taken after waiting
+TAKEN_OVER = 2  # taken from a dead owner
+TIMED_OUT = 3
+REENTERED = 4  # this very thread holds it already
+
+
+class ShardLock:
+    """The lock words of one shard and its semaphore.
+
+    `liveness.is_dead(token) -> bool` judges owners; `name` is the semaphore's
+    (None: none, waiters then poll).
+    """
+
+    def __init__(self, mem, name, liveness):
+        self.owner_buffer = mem
+        self.mem = memory(mem)
+        self.liveness = liveness
+        self.name = name.encode() if name else b""
+        self.semaphore = sem_open(self.name) if name else 0
+
+    def try_acquire(self, me):
+        """Take the lock if it is free; never wait."""
+        return compare_exchange(self.mem, S_OWNER, 0, me)
+
+    def held_by(self, me):
+        """Tell whether `me` holds the lock."""
+        return load(self.mem, S_OWNER) == me
+
+    def acquire(self, me, timeout_ns):
+        """Take the lock, waiting for `timeout_ns` at most; see the module for the results."""
+        spin: u64
+        owner: u64 = 0
+        seen: u64
+        if compare_exchange(self.mem, S_OWNER, 0, me):
+            return 0
+        if load(self.mem, S_OWNER) == me:
+            return 4
+        for spin in range(50):
+            pause()
+            if load(self.mem, S_OWNER) == 0 and compare_exchange(self.mem, S_OWNER, 0, me):
+                return 1
+        slice_ns: i64 = 1000000
+        start: i64 = clock_ns(1)
+        left: i64 = timeout_ns
+        while True:
+            seen = load(self.mem, S_OWNER)
+            if self.wait_slice(me, slice_ns if slice_ns < left or left < 0 else left):
+                return 1
+            owner = load(self.mem, S_OWNER)
+            if owner == seen and owner != 0:
+                if self.liveness.is_dead(owner):
+                    if compare_exchange(self.mem, S_OWNER, owner, me):
+                        return 2
+                elif slice_ns < 50000000:
+                    slice_ns *= 2
+            left = timeout_ns - (clock_ns(1) - start)
+            if left <= 0:
+                return 3
+
+    def wait_slice(self, me, slice_ns):
+        """Raise the flag, try, sleep once, try; tell whether the lock is ours."""
+        store(self.mem, S_WAITERS, 1)
+        if compare_exchange(self.mem, S_OWNER, 0, me):
+            return True
+        with cython.nogil:
+            sem_wait(self.semaphore, slice_ns)
+        if cython.compiled:
+            PyErr_CheckSignals()  # noqa: F821
+        if compare_exchange(self.mem, S_OWNER, 0, me):
+            store(self.mem, S_WAITERS, 1)
+            return True
+        return False
+
+    def release(self):
+        """Free the lock and wake one waiter, if any."""
+        publish(self.mem, S_OWNER, 0)
+        if load(self.mem, S_WAITERS):
+            store(self.mem, S_WAITERS, 0)
+            sem_wake(self.semaphore)
+
+    def owner(self) -> int:
+        """Give the token of the holder; 0: free."""
+        return load(self.mem, S_OWNER)
+
+    def lock(self, me, timeout_ns):
+        """Call `acquire` from Python."""
+        return self.acquire(me, timeout_ns)
+
+    def unlock(self):
+        """Call `release` from Python."""
+        self.release()
+
+    def close(self):
+        """Close the semaphore. Nobody may be waiting."""
+        sem_close(self.semaphore)
+        self.semaphore = 0

@@ -1,0 +1,21 @@
+from shmmap._shard_cy cimport Shard, data_bytes
+from shmmap._layout cimport *
+from shmmap._words cimport *
+
+cdef class Repairer:
+    cdef Shard shard
+    cdef mem_t mem
+    cdef object marks_buffer
+    cdef mem_t marks
+    cdef bint claim_chain(self, u64 head, u64 n) noexcept
+    cdef void disown_chain(self, u64 head, u64 n) noexcept
+    cdef bint plausible(self, u64 slot) noexcept
+    cdef i64 find_twin(self, u64 hash, u64 slot, u64 meta) noexcept
+    cdef void admit(self, u64 slot) noexcept
+    cdef u64 free_the_rest(self) noexcept
+    cdef void run(self) noexcept
+    cdef void count(self, u64 slot) noexcept
+    cdef void uncount(self, u64 slot) noexcept
+    cdef bint reachable(self, u64 slot, u64 meta) noexcept
+    cdef list count_problems(self, u64 entries, u64 live, u64 claimed)
+    cdef list index_problems(self, u64 entries)

@@ -1,0 +1,305 @@
+"""All entries: counting, listing, clearing, sweeping, and copying whole shards.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap._shard_cy import Shard
+    from shmmap._words import (
+        copy_out,
+        i64,
+        load,
+        probe_ref,
+        room_of,
+        store,
+        u64,
+        Probe,
+    )
+    from shmmap._writes_cy import Writes
+    from shmmap.layout import (  # type: ignore[attr-defined]
+        BUCKET_WORDS,
+        META_VALUE_TYPE_SHIFT,
+        R_DELETES,
+        R_LOCKED_READS,
+        R_RETRIES,
+        S_ENTRIES,
+        S_POP_HAND,
+        S_REBUILDS,
+        TYPE_MASK,
+        VALUE_PICKLE,
+    )
+
+
+COMPILED = cython.compiled
+
+
+class Scans(Writes):
+    """The operations of a map that go over its shards."""
+
+    def __len__(self) -> int:
+        """Count the live entries: O(shards), and a scan of the deadlines where some passed."""
+        total: u64 = 0
+        shard: Shard
+        self.enter()
+        try:
+            now_ns: i64 = self.clock.now()
+            for shard in self.shards:
+                total += live_entries(shard, now_ns)
+            return total
+        finally:
+            self.leave()
+
+    def clear(self) -> None:
+        """Remove every entry, shard by shard: not one step for the whole map."""
+        shard: Shard
+        me: u64 = self.enter()
+        try:
+            for shard in self.shards:
+                clear_shard(self, shard, me)
+        finally:
+            self.leave()
+
+    def popitem(self) -> Any:
+        """Remove some entry and give it as (key, value), in one step. KeyError: the map is empty.
+
+        Which one is arbitrary. Locks one shard at a time.
+        """
+        if not cython.compiled:
+            found = Probe()
+        else:
+            found: Probe  # type: ignore[no-redef]
+        raw: Any = None
+        raw_key: Any = None
+        shard: Shard
+        me: u64 = self.enter()
+        first: u64 = me >> 22
+        turn: u64
+        try:
+            for turn in range(self.mask + 1):
+                shard = self.shards[(first + turn) & self.mask]
+                if not has_entries(shard):
+                    continue
+                self.refuse_reentry(shard, me)
+                try:
+                    self.hold(shard, me)
+                    if self.find_any(shard, probe_ref(found)):
+                        raw_key = self.raw_key(shard, probe_ref(found))
+                        raw = self.raw_value(shard, probe_ref(found))
+                        if self.safe and (
+                            (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK == VALUE_PICKLE
+                        ):
+                            raw = self.value_of(raw, probe_ref(found))  # refuses
+                        erase_slot(shard, probe_ref(found))
+                finally:
+                    self.drop(shard, me)
+                if raw_key is not None:
+                    self.count(R_DELETES)
+                    return (self.key_of(raw_key, probe_ref(found)),
+                            self.value_of(raw, probe_ref(found)))
+        finally:
+            self.leave()
+        raise KeyError(f"popitem: map {self.name!r} is empty")
+
+    def find_any(self, shard, found):
+        """Find some live entry under the lock, going round from where the last one was."""
+        words: u64 = shard.index.buckets * BUCKET_WORDS
+        start: u64 = load(shard.mem, S_POP_HAND)
+        lap: u64
+        status: i64
+        position: u64 = start if start < words else 0
+        for lap in range(2):
+            while True:
+                status = shard.scan(position, found)
+                if status != 1:
+                    break
+                if not shard.is_expired(found):
+                    store(shard.mem, S_POP_HAND, found.position)
+                    return True
+                position = found.position + 1
+            if status < 0:
+                self.mend(shard)
+            position = 0
+        return False
+
+    def scan(self, number: Any, wants_values: Any) -> Any:
+        """List the live entries of a shard, as keys or as (key, value) pairs.
+
+        Weakly consistent: an entry that is there throughout is listed exactly once.
+        """
+        me: u64 = self.enter()
+        try:
+            return self.scan_shard(number, wants_values, me)
+        finally:
+            self.leave()
+
+    def scan_shard(self, number, wants_values, me):
+        """List a shard without the lock; an index rebuilt meanwhile is listed again."""
+        if not cython.compiled:
+            found = Probe()
+        else:
+            found: Probe  # type: ignore[no-redef]
+        shard: Shard = self.shards[number]
+        listed: list = []
+        position: u64 = 0
+        rebuilds: u64 = shard_rebuilds(shard)
+        tries: u64 = 0
+        status: i64
+        while True:
+            status = self.scan_one(shard, position, probe_ref(found), wants_values, listed)
+            if status == 1:
+                position = found.position + 1
+                tries = 0
+            elif status == -1 and tries < 16:
+                position = found.position
+                tries += 1
+                self.count(R_RETRIES)
+            elif status < 0:
+                status = self.scan_locked(shard, position, probe_ref(found), me,
+                                          wants_values, listed)
+                if status == 1:
+                    position = found.position + 1
+                    tries = 0
+            if status == 0:
+                if shard_rebuilds(shard) == rebuilds:
+                    return self.decoded(listed, wants_values)
+                listed = []
+                position = 0
+                rebuilds = shard_rebuilds(shard)
+
+    def scan_one(self, shard, position, found, wants_values, listed):
+        """Append the next live entry's raw parts to `listed`; FOUND, MISS or AGAIN."""
+        status: i64 = shard.scan(position, found)
+        if status != 1:
+            return status
+        raw_key: Any = self.raw_key(shard, found)
+        raw_value: Any = self.raw_value(shard, found) if wants_values else b""
+        expired: cython.bint = shard.is_expired(found)
+        if not shard.confirm(found) or raw_key is None or raw_value is None:
+            return -1
+        if not expired:
+            listed.append((found.meta, raw_key, raw_value))
+        return 1
+
+    def scan_locked(self, shard, position, found, me, wants_values, listed):
+        """The same under the lock, after what another process changes kept getting in between."""
+        self.refuse_reentry(shard, me)
+        status: i64
+        try:
+            self.hold(shard, me)
+            self.count(R_LOCKED_READS)
+            status = self.scan_one(shard, position, found, wants_values, listed)
+        finally:
+            self.drop(shard, me)
+        if status < 0:
+            self.raise_for(-4, shard, 0)
+        return status
+
+    def decoded(self, listed, wants_values):
+        """Decode what was listed: keys, or (key, value) pairs."""
+        if not cython.compiled:
+            found = Probe()
+        else:
+            found: Probe  # type: ignore[no-redef]
+        items: list = []
+        for meta, raw_key, raw_value in listed:
+            found.meta = meta
+            key: Any = self.key_of(raw_key, probe_ref(found))
+            if wants_values:
+                items.append((key, self.value_of(raw_value, probe_ref(found))))
+            else:
+                items.append(key)
+        return items
+
+    def sweep_part(self, number: Any, first: Any, idle_before_ns: Any, limit: Any) -> Any:
+        """Sweep some slots of a shard under one hold of its lock; give where to go on, 0: done.
+
+        Removes at most `limit` expired entries (`idle_before_ns` 0), or looks at `limit` slots
+        for idle ones. A dead owner's lock is healed on the way.
+        """
+        shard: Shard = self.shards[number]
+        from_slot: u64 = first
+        before: u64 = idle_before_ns
+        most: u64 = limit
+        following: u64 = 0
+        me: u64 = self.enter()
+        try:
+            self.refuse_reentry(shard, me)
+            try:
+                self.hold(shard, me)
+                if before:
+                    following = shard.sweep_idle(from_slot, before, most)
+                elif shard.expiry.due(self.clock.now()):
+                    following = shard.sweep_expired(from_slot, self.clock.now(), most)
+            finally:
+                self.drop(shard, me)
+        finally:
+            self.leave()
+        return following
+
+    def repair_shard(self, number: Any) -> None:
+        """Rebuild what is derived in a shard from its slots, under its lock."""
+        shard: Shard = self.shards[number]
+        me: u64 = self.enter()
+        try:
+            self.refuse_reentry(shard, me)
+            try:
+                self.hold(shard, me)
+                self.mend(shard)
+            finally:
+                self.drop(shard, me)
+        finally:
+            self.leave()
+
+    def copy_shard(self, number: Any, length: Any) -> Any:
+        """Copy a shard's first `length` bytes under its lock."""
+        shard: Shard = self.shards[number]
+        room: Any = bytearray(length)
+        me: u64 = self.enter()
+        try:
+            self.refuse_reentry(shard, me)
+            try:
+                self.hold(shard, me)
+                copy_out(shard.mem, 0, room_of(room), 0, length)
+            finally:
+                self.drop(shard, me)
+        finally:
+            self.leave()
+        return room
+
+
+def has_entries(shard):
+    """Tell whether a shard holds entries, expired ones included."""
+    return load(shard.mem, S_ENTRIES) != 0
+
+
+def erase_slot(shard, found):
+    """Erase a found entry whose hash is not at hand."""
+    shard.erase(shard.slot_hash(found.slot, found.meta), found)
+
+
+def shard_rebuilds(shard):
+    """Load how often the index was rebuilt."""
+    return load(shard.mem, S_REBUILDS)
+
+
+def live_entries(shard, now_ns):
+    """Count a shard's entries whose deadline has not passed."""
+    entries: i64 = load(shard.mem, S_ENTRIES)
+    due: i64 = shard.expiry.count_due(now_ns)
+    return entries - due if entries > due else 0
+
+
+def clear_shard(core, shard, me):
+    """Clear one shard under its lock."""
+    core.refuse_reentry(shard, me)
+    try:
+        core.hold(shard, me)
+        shard.clear()
+    finally:
+        core.drop(shard, me)

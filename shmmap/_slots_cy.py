@@ -1,0 +1,249 @@
+"""The slots: fixed cells that hold entries, chained where one is not enough.
+
+    slot            | version | ... size - 8 bytes ...
+    head            | version | meta | key bytes, then value bytes ...
+    continuation    |    0    | more bytes ...
+
+Slots are numbered from 1. Boundaries never move, so the first word of a slot
+is always a version word, and it alone says whether an entry lives there.
+`next` holds the chain of a long entry, or the free list; slots from FRESH on
+were never used and are on no list.
+
+**Invariants**
+ L1  a live head's chain has exactly the slots that its lengths need
+ L2  no slot is in two chains, or in a chain and free
+ L3  FREE_SLOTS counts the free list and the never used
+**Crash**: the free list is derived; `repair` rebuilds it. The next words of a
+live chain are written before the head's version, and are truth.
+**Locks**: reading needs none (the caller validates the version afterwards and
+every step here is bounded); everything else needs the shard lock.
+"""
+
+from __future__ import annotations
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap._words import (
+        copy_in,
+        copy_out,
+        equal,
+        load,
+        load32,
+        memory,
+        store,
+        store32,
+        u64,
+    )
+    from shmmap.layout import (  # type: ignore[attr-defined]
+        E_BYTES_TOTAL,
+        E_META,
+        S_FREE_HEAD,
+        S_FREE_SLOTS,
+        S_FRESH,
+    )
+
+COMPILED = cython.compiled
+
+
+class Slots:
+    """The slots of one shard: their cells at `base`, their next words at `next_base`."""
+
+    def __init__(self, mem, next_base, base, count, size):
+        self.mem = memory(mem)
+        self.next_base = next_base
+        self.base = base
+        self.count = count
+        self.size = size
+
+    def at(self, slot):
+        """Give the offset of a slot (1 .. count)."""
+        return self.base + (slot - 1) * self.size
+
+    def version(self, slot):
+        """Load a slot's version word."""
+        return load(self.mem, self.at(slot))
+
+    def meta(self, slot):
+        """Load a head's lengths and types."""
+        return load(self.mem, self.at(slot) + E_META)
+
+    def needed(self, data_bytes):
+        """Count the slots that so many key and value bytes need."""
+        first: u64 = self.size - E_BYTES_TOTAL
+        if data_bytes <= first:
+            return 1
+        return 1 + (data_bytes - first + self.size - 9) // (self.size - 8)
+
+    def free_slots(self):
+        """Count the free slots."""
+        return load(self.mem, S_FREE_SLOTS)
+
+    def next_of(self, slot):
+        """Load a next word; 0 for the last, and for anything out of bounds."""
+        slot = load32(self.mem, self.next_base + 4 * slot)
+        return slot if slot <= self.count else 0
+
+    def take(self, n):
+        """Take `n` free slots as a chain and give its head; 0: the free list is broken.
+
+        Caller holds the shard lock and has seen that there are enough.
+        """
+        head: u64 = 0
+        last: u64 = 0
+        slot: u64 = 0
+        left: u64 = n
+        free: u64 = load(self.mem, S_FREE_HEAD)
+        fresh: u64 = load(self.mem, S_FRESH)
+        while left:
+            if free:
+                slot = free
+                if slot > self.count:
+                    return 0
+                free = self.next_of(slot)
+            else:
+                slot = fresh
+                if slot == 0 or slot > self.count:
+                    return 0
+                fresh += 1
+            if self.version(slot) != 0:
+                return 0
+            if last:
+                store32(self.mem, self.next_base + 4 * last, slot)
+            else:
+                head = slot
+            last = slot
+            left -= 1
+        store32(self.mem, self.next_base + 4 * last, 0)
+        store(self.mem, S_FREE_HEAD, free)
+        store(self.mem, S_FRESH, fresh)
+        store(self.mem, S_FREE_SLOTS, load(self.mem, S_FREE_SLOTS) - n)
+        return head
+
+    def give_back(self, head, n):
+        """Put a chain of `n` slots on the free list; give how many it really had.
+
+        Caller holds the shard lock and has ended the head's version.
+        """
+        last: u64 = head
+        following: u64 = self.next_of(head)
+        had: u64 = 1
+        while had < n and following:
+            last = following
+            following = self.next_of(last)
+            had += 1
+        store32(self.mem, self.next_base + 4 * last, load(self.mem, S_FREE_HEAD))
+        store(self.mem, S_FREE_HEAD, head)
+        store(self.mem, S_FREE_SLOTS, load(self.mem, S_FREE_SLOTS) + had)
+        return had
+
+    def reset(self, fresh):
+        """Forget the free list; slots from `fresh` on count as never used.
+
+        Caller holds the shard lock.
+        """
+        store(self.mem, S_FREE_HEAD, 0)
+        store(self.mem, S_FRESH, fresh)
+        store(self.mem, S_FREE_SLOTS, self.count + 1 - fresh)
+
+    def give_one(self, slot):
+        """Put one slot on the free list. Caller holds the shard lock."""
+        store32(self.mem, self.next_base + 4 * slot, load(self.mem, S_FREE_HEAD))
+        store(self.mem, S_FREE_HEAD, slot)
+        store(self.mem, S_FREE_SLOTS, load(self.mem, S_FREE_SLOTS) + 1)
+
+    def write(self, head, position, source, length):
+        """Copy `length` bytes into a chain from byte `position` on; False: the chain is short."""
+        slot: u64 = head
+        room: u64 = self.size - E_BYTES_TOTAL
+        start: u64 = E_BYTES_TOTAL
+        done: u64 = 0
+        part: u64
+        while True:
+            if position < room:
+                part = room - position
+                if part > length - done:
+                    part = length - done
+                copy_in(self.mem, self.at(slot) + start + position, source, done, part)
+                done += part
+                position = 0
+            else:
+                position -= room
+            if done == length:
+                return True
+            slot = self.next_of(slot)
+            if slot == 0:
+                return False
+            room = self.size - 8
+            start = 8
+
+    def read(self, head, position, target, length):
+        """Copy `length` bytes out of a chain from byte `position` on; False: it is short."""
+        slot: u64 = head
+        room: u64 = self.size - E_BYTES_TOTAL
+        start: u64 = E_BYTES_TOTAL
+        done: u64 = 0
+        part: u64
+        while True:
+            if position < room:
+                part = room - position
+                if part > length - done:
+                    part = length - done
+                copy_out(self.mem, self.at(slot) + start + position, target, done, part)
+                done += part
+                position = 0
+            else:
+                position -= room
+            if done == length:
+                return True
+            slot = self.next_of(slot)
+            if slot == 0:
+                return False
+            room = self.size - 8
+            start = 8
+
+    def same(self, head, source, length):
+        """Compare a chain's first `length` bytes with those of `source`."""
+        slot: u64 = head
+        room: u64 = self.size - E_BYTES_TOTAL
+        start: u64 = E_BYTES_TOTAL
+        done: u64 = 0
+        part: u64
+        while True:
+            part = room if room < length - done else length - done
+            if not equal(self.mem, self.at(slot) + start, source, done, part):
+                return False
+            done += part
+            if done == length:
+                return True
+            slot = self.next_of(slot)
+            if slot == 0:
+                return False
+            room = self.size - 8
+            start = 8
+
+    def value_offset(self, head, position):
+        """Give the offset of byte `position` of a chain; 0: the chain is short."""
+        slot: u64 = head
+        room: u64 = self.size - E_BYTES_TOTAL
+        start: u64 = E_BYTES_TOTAL
+        while position >= room:
+            position -= room
+            slot = self.next_of(slot)
+            if slot == 0:
+                return 0
+            room = self.size - 8
+            start = 8
+        return self.at(slot) + start + position
+
+    def free_list(self):
+        """List the slots that `take` would give, in order, stopping at the first loop."""
+        found: list = []
+        slot: u64 = load(self.mem, S_FREE_HEAD)
+        while slot and len(found) <= self.count:
+            found.append(slot)
+            slot = self.next_of(slot)
+        found.extend(range(load(self.mem, S_FRESH), self.count + 1))
+        return found

@@ -1,0 +1,219 @@
+# The compiled life of _words.py: C11-style atomics on a raw pointer.
+from libc.stdint cimport uint64_t as u64, int64_t as i64, uint32_t as u32
+
+ctypedef char* mem_t
+ctypedef const char* src_t
+
+cdef struct Probe:  # what a lookup found
+    i64 position  # which index word; -1: none
+    u64 bucket    # the bucket that word is in, or where the probe ended
+    u64 word      # the index word, as compared
+    u64 slot
+    u64 version
+    u64 meta
+
+ctypedef Probe* probe_t
+
+cdef struct Key:  # an encoded key; `data` lives as long as the object that `encode` gave
+    src_t data
+    u64 length
+    u64 type
+    u64 hash
+    i64 small
+
+ctypedef Key* key_t
+
+cdef struct Value:  # an encoded value, likewise
+    src_t data
+    u64 length
+    u64 type
+    i64 small
+
+ctypedef Value* value_t
+
+cdef extern from *:
+    """
+    #define _GNU_SOURCE 1
+    #include <Python.h>
+    #include <errno.h>
+    #include <fcntl.h>
+    #include <semaphore.h>
+    #include <stdint.h>
+    #include <string.h>
+    #include <time.h>
+    #if defined(__SSE2__)
+    #include <emmintrin.h>
+    #endif
+
+    typedef const char *shm_src;
+    #define SHM_REF(x) (&(x))
+
+    static inline uint64_t shm_load(const char *m, uint64_t o) {
+        return __atomic_load_n((const uint64_t *)(m + o), __ATOMIC_ACQUIRE);
+    }
+    static inline void shm_store(char *m, uint64_t o, uint64_t v) {
+        __atomic_store_n((uint64_t *)(m + o), v, __ATOMIC_RELEASE);
+    }
+    static inline uint64_t shm_load32(const char *m, uint64_t o) {
+        return __atomic_load_n((const uint32_t *)(m + o), __ATOMIC_RELAXED);
+    }
+    static inline void shm_store32(char *m, uint64_t o, uint64_t v) {
+        __atomic_store_n((uint32_t *)(m + o), (uint32_t)v, __ATOMIC_RELAXED);
+    }
+    static inline uint64_t shm_load16(const char *m, uint64_t o) {
+        return __atomic_load_n((const uint16_t *)(m + o), __ATOMIC_RELAXED);
+    }
+    static inline void shm_store16(char *m, uint64_t o, uint64_t v) {
+        __atomic_store_n((uint16_t *)(m + o), (uint16_t)v, __ATOMIC_RELAXED);
+    }
+    static inline uint64_t shm_load8(const char *m, uint64_t o) {
+        return __atomic_load_n((const uint8_t *)(m + o), __ATOMIC_RELAXED);
+    }
+    static inline void shm_store8(char *m, uint64_t o, uint64_t v) {
+        __atomic_store_n((uint8_t *)(m + o), (uint8_t)v, __ATOMIC_RELAXED);
+    }
+    static inline int shm_cas(char *m, uint64_t o, uint64_t want, uint64_t v) {
+        return __atomic_compare_exchange_n((uint64_t *)(m + o), &want, v, 0,
+                                           __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    }
+    static inline void shm_publish(char *m, uint64_t o, uint64_t v) {
+        (void)__atomic_exchange_n((uint64_t *)(m + o), v, __ATOMIC_SEQ_CST);
+    }
+    static inline void shm_fence(void) { __atomic_thread_fence(__ATOMIC_ACQ_REL); }
+    static inline void shm_copy_in(char *m, uint64_t o, shm_src s, uint64_t at, uint64_t n) {
+        memcpy(m + o, s + at, n);
+    }
+    static inline void shm_copy_out(const char *m, uint64_t o, char *d, uint64_t at, uint64_t n) {
+        memcpy(d + at, m + o, n);
+    }
+    static inline int shm_equal(const char *m, uint64_t o, shm_src s, uint64_t at, uint64_t n) {
+        return memcmp(m + o, s + at, n) == 0;
+    }
+    static inline shm_src shm_view(const char *m, uint64_t o, uint64_t n) { (void)n; return m + o; }
+    static inline void shm_zero(char *m, uint64_t o, uint64_t n) { memset(m + o, 0, n); }
+
+    /* Which of a bucket's eight words carry this tag: a bit each. */
+    static inline unsigned shm_match(const char *m, uint64_t o, uint64_t tag) {
+    #if defined(__SSE2__)
+        const __m128i *p = (const __m128i *)(m + o);
+        const __m128i t = _mm_set1_epi32((int)(uint32_t)tag);
+        unsigned found = 0;
+        for (int i = 0; i < 4; i++) {
+            __m128i same = _mm_cmpeq_epi32(_mm_load_si128(p + i), t);
+            found |= (unsigned)_mm_movemask_pd(_mm_castsi128_pd(same)) << (2 * i);
+        }
+        return found;
+    #else
+        unsigned found = 0;
+        for (int i = 0; i < 8; i++)
+            found |= (unsigned)((uint32_t)(shm_load(m, o + 8u * i) >> 32) == (uint32_t)tag) << i;
+        return found;
+    #endif
+    }
+    static inline uint64_t shm_first_due(const char *m, uint64_t o, uint64_t n, uint64_t now) {
+        const uint64_t *w = (const uint64_t *)(m + o);
+        uint64_t i = 0;
+        for (; i + 8 <= n; i += 8) {  /* word - 1 wraps 0 to the top: one compare does both */
+            uint64_t any = 0;
+            for (int j = 0; j < 8; j++) any |= (uint64_t)(w[i + j] - 1 < now);
+            if (any) break;
+        }
+        for (; i < n; i++) if (w[i] - 1 < now) return i;
+        return n;
+    }
+    static inline unsigned shm_lowest(unsigned mask) { return (unsigned)__builtin_ctz(mask); }
+    static inline uint64_t shm_reduce(uint64_t hash32, uint64_t n) { return (hash32 * n) >> 32; }
+    static inline void shm_prefetch(const char *m, uint64_t o) { __builtin_prefetch(m + o); }
+    static inline void shm_pause(void) {
+    #if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+    #else
+        __asm__ __volatile__("" ::: "memory");
+    #endif
+    }
+
+    /* The address of a writable buffer that its owner keeps alive and in place. */
+    static inline char *shm_memory(PyObject *owner) {
+        Py_buffer view;
+        char *p;
+        if (PyObject_GetBuffer(owner, &view, PyBUF_WRITABLE) < 0) return NULL;
+        p = (char *)view.buf;
+        PyBuffer_Release(&view);
+        return p;
+    }
+
+    static inline int64_t shm_clock_ns(int which) {
+        struct timespec t;
+        clock_gettime(which, &t);
+        return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    }
+
+    /* A small number for this thread, 1 .. 2^22 - 1, kept for its life. Caller holds the GIL. */
+    static uint64_t shm_next_thread = 0;
+    static __thread uint64_t shm_this_thread = 0;
+    static inline uint64_t shm_thread_number(void) {
+        if (!shm_this_thread) shm_this_thread = shm_next_thread++ % 0x3ffffe + 1;
+        return shm_this_thread;
+    }
+
+    static inline uint64_t shm_sem_open(const char *name) {
+        sem_t *s = sem_open(name, 0);
+        return s == SEM_FAILED ? 0 : (uint64_t)(uintptr_t)s;
+    }
+    static inline void shm_sem_close(uint64_t s) { if (s) sem_close((sem_t *)(uintptr_t)s); }
+    static inline void shm_sem_wake(uint64_t s) {
+        int value = 0;
+        if (s && sem_getvalue((sem_t *)(uintptr_t)s, &value) == 0 && value <= 0)
+            sem_post((sem_t *)(uintptr_t)s);
+    }
+    static inline void shm_sem_wait(uint64_t s, int64_t ns) {
+        struct timespec t;
+        if (!s) { t.tv_sec = 0; t.tv_nsec = ns < 1000000 ? (long)ns : 1000000; nanosleep(&t, NULL); return; }
+    #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30)
+        clock_gettime(CLOCK_MONOTONIC, &t);
+    #else
+        clock_gettime(CLOCK_REALTIME, &t);
+    #endif
+        ns += t.tv_nsec;
+        t.tv_sec += ns / 1000000000;
+        t.tv_nsec = ns % 1000000000;
+    #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30)
+        sem_clockwait((sem_t *)(uintptr_t)s, CLOCK_MONOTONIC, &t);
+    #else
+        sem_timedwait((sem_t *)(uintptr_t)s, &t);
+    #endif
+    }
+    """
+    probe_t probe_ref "SHM_REF"(Probe p) noexcept nogil
+    key_t key_ref "SHM_REF"(Key k) noexcept nogil
+    value_t value_ref "SHM_REF"(Value v) noexcept nogil
+    u64 load "shm_load"(mem_t m, u64 offset) noexcept nogil
+    void store "shm_store"(mem_t m, u64 offset, u64 value) noexcept nogil
+    u64 load32 "shm_load32"(mem_t m, u64 offset) noexcept nogil
+    void store32 "shm_store32"(mem_t m, u64 offset, u64 value) noexcept nogil
+    u64 load16 "shm_load16"(mem_t m, u64 offset) noexcept nogil
+    void store16 "shm_store16"(mem_t m, u64 offset, u64 value) noexcept nogil
+    u64 load8 "shm_load8"(mem_t m, u64 offset) noexcept nogil
+    void store8 "shm_store8"(mem_t m, u64 offset, u64 value) noexcept nogil
+    bint compare_exchange "shm_cas"(mem_t m, u64 offset, u64 expected, u64 value) noexcept nogil
+    void publish "shm_publish"(mem_t m, u64 offset, u64 value) noexcept nogil
+    void fence "shm_fence"() noexcept nogil
+    void copy_in "shm_copy_in"(mem_t m, u64 offset, src_t source, u64 at, u64 length) noexcept nogil
+    void copy_out "shm_copy_out"(mem_t m, u64 offset, char* target, u64 at, u64 length) noexcept nogil
+    bint equal "shm_equal"(mem_t m, u64 offset, src_t source, u64 at, u64 length) noexcept nogil
+    src_t view "shm_view"(mem_t m, u64 offset, u64 length) noexcept nogil
+    char* room_of "PyByteArray_AS_STRING"(object buffer) noexcept
+    void zero "shm_zero"(mem_t m, u64 offset, u64 length) noexcept nogil
+    unsigned int match_tag "shm_match"(mem_t m, u64 offset, u64 tag) noexcept nogil
+    u64 first_due "shm_first_due"(mem_t m, u64 offset, u64 count, u64 now_ns) noexcept nogil
+    unsigned int lowest_bit "shm_lowest"(unsigned int mask) noexcept nogil
+    u64 reduce "shm_reduce"(u64 hash32, u64 n) noexcept nogil
+    void prefetch "shm_prefetch"(mem_t m, u64 offset) noexcept nogil
+    void pause "shm_pause"() noexcept nogil
+    mem_t memory "shm_memory"(object owner) except NULL
+    i64 clock_ns "shm_clock_ns"(int which) noexcept nogil
+    u64 sem_open "shm_sem_open"(const char* name) noexcept nogil
+    void sem_close "shm_sem_close"(u64 s) noexcept nogil
+    void sem_wake "shm_sem_wake"(u64 s) noexcept nogil
+    void sem_wait "shm_sem_wait"(u64 s, i64 ns) noexcept nogil
+    u64 thread_number "shm_thread_number"() noexcept

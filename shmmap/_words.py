@@ -1,0 +1,292 @@
+"""Atomic words: the one seam through which shared memory is touched.
+
+This is the pure life; `_words.pxd` is the compiled one, and the two are the
+only hand-written twins of the project. `memory(buffer)` turns a writable
+buffer into what the other functions take. Offsets are bytes, word offsets are
+multiples of 8.
+
+CPython stores and loads an aligned 8-byte item of a memoryview with one
+machine instruction, so `load` and `store` do not tear. `compare_exchange`
+holds the memory's `guard`: a kernel byte-range lock together with a thread
+lock, since a record lock does not exclude threads of one process.
+"""
+
+from __future__ import annotations
+
+import platform
+import threading
+import time
+from typing import Any
+
+import posix_ipc
+
+u64 = i64 = int
+CAS_PATIENCE_S = 0.02  # a stopped holder of the guard must not stop us for longer
+
+
+class Probe:
+    """What a lookup found: see the struct of that name in `_words.pxd`."""
+
+    __slots__ = ("position", "bucket", "word", "slot", "version", "meta")
+
+
+class Key:
+    """An encoded key: see the struct of that name in `_words.pxd`."""
+
+    __slots__ = ("data", "length", "type", "hash")
+
+
+class Value:
+    """An encoded value: see the struct of that name in `_words.pxd`."""
+
+    __slots__ = ("data", "length", "type")
+
+
+def probe_ref(thing: Any) -> Any:
+    """Give the thing itself: pure code has no pointers."""
+    return thing
+
+
+key_ref = value_ref = probe_ref
+
+
+class ThreadGuard:
+    """Exclude the other threads of this process; enough for private memory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def acquire(self, offset: int, patience_s: float) -> bool:
+        """Try to enter for `patience_s` seconds at most."""
+        return self._lock.acquire(timeout=patience_s)
+
+    def release(self, offset: int) -> None:
+        """Leave."""
+        self._lock.release()
+
+
+class Memory:
+    """A writable buffer seen as words of 64, 32, 16 and 8 bits."""
+
+    __slots__ = ("words", "halves", "quarters", "octets", "guard")
+
+    def __init__(self, buffer: Any, guard: Any = None) -> None:
+        self.octets = memoryview(buffer).cast("B")
+        self.words = self.octets.cast("Q")
+        self.halves = self.octets.cast("I")
+        self.quarters = self.octets.cast("H")
+        self.guard = guard or ThreadGuard()
+
+    def release(self) -> None:
+        """Let the buffer go: any later access raises ValueError instead of crashing."""
+        for view in (self.words, self.halves, self.quarters, self.octets):
+            view.release()
+
+
+def memory(owner: Any) -> Memory:
+    """Give the memory of a writable buffer (or of a Memory: itself)."""
+    return owner if isinstance(owner, Memory) else Memory(owner)
+
+
+def load(m: Any, offset: int) -> int:
+    """Load a word; later accesses stay after it."""
+    return m.words[offset >> 3]  # type: ignore[no-any-return]
+
+
+def store(m: Any, offset: int, value: int) -> None:
+    """Store a word; earlier accesses stay before it."""
+    m.words[offset >> 3] = value
+
+
+def load32(m: Any, offset: int) -> int:
+    """Load half a word."""
+    return m.halves[offset >> 2]  # type: ignore[no-any-return]
+
+
+def store32(m: Any, offset: int, value: int) -> None:
+    """Store half a word."""
+    m.halves[offset >> 2] = value
+
+
+def load16(m: Any, offset: int) -> int:
+    """Load a quarter of a word."""
+    return m.quarters[offset >> 1]  # type: ignore[no-any-return]
+
+
+def store16(m: Any, offset: int, value: int) -> None:
+    """Store a quarter of a word."""
+    m.quarters[offset >> 1] = value
+
+
+def load8(m: Any, offset: int) -> int:
+    """Load a byte."""
+    return m.octets[offset]  # type: ignore[no-any-return]
+
+
+def store8(m: Any, offset: int, value: int) -> None:
+    """Store a byte."""
+    m.octets[offset] = value
+
+
+def compare_exchange(m: Any, offset: int, expected: int, value: int) -> bool:
+    """Store `value` if the word is `expected`, in one step; tell whether it was."""
+    guard = m.guard
+    if not guard.acquire(offset, CAS_PATIENCE_S):
+        return False  # its holder is stopped just here: the caller waits and tries again
+    try:
+        words = m.words
+        if words[offset >> 3] != expected:
+            return False
+        words[offset >> 3] = value
+        return True
+    finally:
+        guard.release(offset)
+
+
+def publish(m: Any, offset: int, value: int) -> None:
+    """Store a word with a full barrier behind it."""
+    m.words[offset >> 3] = value
+    fence()
+
+
+_barrier = threading.Lock()
+
+
+def _lock_fence() -> None:
+    """Order memory accesses on machines that reorder stores: a lock's own barriers."""
+    if _barrier.acquire(False):
+        _barrier.release()
+
+
+def _no_fence() -> None:
+    """Order nothing: x86 keeps the order of loads and of stores."""
+
+
+fence = _no_fence if platform.machine() in ("x86_64", "i686", "AMD64") else _lock_fence
+
+
+def copy_in(m: Any, offset: int, source: Any, at: int, length: int) -> None:
+    """Copy `length` bytes of `source` from `at` into the memory."""
+    m.octets[offset : offset + length] = source[at : at + length]
+
+
+def copy_out(m: Any, offset: int, target: Any, at: int, length: int) -> None:
+    """Copy `length` bytes of the memory into `target` at `at`."""
+    target[at : at + length] = m.octets[offset : offset + length]
+
+
+def equal(m: Any, offset: int, source: Any, at: int, length: int) -> bool:
+    """Compare `length` bytes of the memory with those of `source` from `at`."""
+    return m.octets[offset : offset + length] == source[at : at + length]  # type: ignore[no-any-return]
+
+
+def view(m: Any, offset: int, length: int) -> Any:
+    """Give `length` bytes of the memory as a source for the other functions."""
+    return bytes(m.octets[offset : offset + length])
+
+
+def room_of(buffer: Any) -> Any:
+    """Give a private bytearray as a target (and a source) for the other functions."""
+    return buffer
+
+
+def zero(m: Any, offset: int, length: int) -> None:
+    """Fill with zero bytes."""
+    m.octets[offset : offset + length] = bytes(length)
+
+
+def match_tag(m: Any, offset: int, tag: int) -> int:
+    """Tell which of the eight words at `offset` carry `tag` in their upper half: a bit each."""
+    first = offset >> 3
+    found = 0
+    for i, word in enumerate(m.words[first : first + 8].tolist()):
+        if word >> 32 == tag:
+            found |= 1 << i
+    return found
+
+
+def first_due(m: Any, offset: int, count: int, now_ns: int) -> int:
+    """Find the first of `count` words that is not 0 and not above `now_ns`; `count`: none."""
+    first = offset >> 3
+    for start in range(0, count, 512):
+        for i, word in enumerate(m.words[first + start : first + min(start + 512, count)].tolist()):
+            if 0 < word <= now_ns:
+                return start + i
+    return count
+
+
+def lowest_bit(mask: int) -> int:
+    """Give the number of the lowest set bit of a non-zero mask."""
+    return (mask & -mask).bit_length() - 1
+
+
+def reduce(hash32: int, n: int) -> int:
+    """Map 32 hash bits onto 0 .. n-1 evenly. Source: D. Lemire, 'Fast random integer
+    generation in an interval', 2019."""
+    return (hash32 * n) >> 32
+
+
+def prefetch(m: Any, offset: int) -> None:
+    """Do nothing: only the compiled engine hints at the cache."""
+
+
+def pause() -> None:
+    """Let others run for a moment while spinning."""
+    time.sleep(0)
+
+
+clock_ns = time.clock_gettime_ns
+
+_thread = threading.local()
+_thread_count = iter(range(1 << 62))
+
+
+def thread_number() -> int:
+    """Give a small number for this thread, 1 .. 2**22 - 1, kept for its life."""
+    try:
+        return _thread.number  # type: ignore[no-any-return]
+    except AttributeError:
+        _thread.number = next(_thread_count) % 0x3FFFFE + 1
+        return _thread.number  # type: ignore[no-any-return]
+
+
+def sem_open(name: bytes) -> Any:
+    """Open a named semaphore; 0 where there is none."""
+    try:
+        return posix_ipc.Semaphore(name.decode())
+    except posix_ipc.ExistentialError:
+        return 0
+
+
+def sem_close(s: Any) -> None:
+    """Close it."""
+    if s:
+        s.close()
+
+
+def sem_wake(s: Any) -> None:
+    """Add a token if there is none."""
+    if s and s.value <= 0:
+        s.release()
+
+
+def sem_wait(s: Any, ns: int) -> None:
+    """Wait for a token, `ns` nanoseconds at most.
+
+    posix_ipc's timed wait follows the wall clock, which may jump; so poll, in
+    steps that grow to a millisecond.
+    """
+    deadline = time.monotonic_ns() + ns
+    step = 20e-6
+    while True:
+        if s:
+            try:
+                s.acquire(0)
+                return
+            except posix_ipc.BusyError:
+                pass
+        left = deadline - time.monotonic_ns()
+        if left <= 0:
+            return
+        time.sleep(min(step, left / 1e9))
+        step = min(step * 2, 1e-3)

@@ -1,0 +1,18 @@
+from shmmap._codecs_cy cimport encode as encode_value
+from shmmap._keys_cy cimport encode as encode_key
+from shmmap._reads_cy cimport Reads
+from shmmap._shard_cy cimport Shard, value_position
+from shmmap._layout cimport *
+from shmmap._words cimport *
+
+cdef class Writes(Reads):
+    cdef i64 deadline_ns(self, object ttl) except -2
+    cdef int prepare_deadlines(self, Shard shard, i64 deadline) except -1
+    cdef object write(self, object key, object value, int mode, object ttl, u64 version)
+    cdef int write_locked(self, Shard shard, key_t key, value_t value, int mode, i64 deadline,
+                          u64 version, probe_t found) except -5
+    cdef object take(self, object key, object default, bint returns)
+
+cdef object _as_word(object value, str what)
+cdef i64 _signed(u64 word) noexcept
+cdef u64 _unsigned(i64 value) noexcept

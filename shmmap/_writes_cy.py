@@ -1,0 +1,359 @@
+"""Writing keys: each operation is one step under its shard's lock.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap._codecs_cy import encode as encode_value
+    from shmmap._keys_cy import encode as encode_key
+    from shmmap._reads_cy import Reads
+    from shmmap._shard_cy import value_position
+    from shmmap._words import (
+        i64,
+        key_ref,
+        load,
+        probe_ref,
+        u64,
+        value_ref,
+        Key,
+        Probe,
+        Value,
+    )
+    from shmmap.layout import (  # type: ignore[attr-defined]
+        META_VALUE_TYPE_SHIFT,
+        R_DELETES,
+        R_WRITES,
+        TYPE_MASK,
+        VALUE_INT,
+        VALUE_PICKLE,
+    )
+
+from shmmap.errors import LockTimeout
+from shmmap._reads_cy import MISSING
+
+COMPILED = cython.compiled
+
+DEFAULT: Any = type("Default", (), {"__repr__": lambda self: "<the map's ttl>"})()
+
+
+class Writes(Reads):
+    """The writing operations of a map."""
+
+    def deadline_ns(self, ttl):
+        """Turn a ttl into a deadline: 0 none, -1 passed already."""
+        now_ns: i64
+        if ttl is DEFAULT:
+            return self.clock.now() + self.ttl_ns if self.ttl_ns else 0
+        if ttl is None:
+            return 0
+        if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
+            raise TypeError(f"ttl must be seconds (int or float) or None, not {type(ttl).__name__}")
+        if ttl != ttl:
+            raise ValueError("ttl is NaN: give seconds, or None for no expiry")
+        if ttl <= 0:
+            return -1
+        now_ns = self.clock.now()
+        return now_ns + int(ttl * 1e9) if ttl < 3e9 else 0
+
+    def prepare_deadlines(self, shard, deadline):
+        """Reserve the pages for deadlines before the first is set; start the sweeper."""
+        if deadline > 0:
+            if not shard.expiry.ready():
+                self.attachment.reserve_deadlines(shard.number)
+            if not self.sweeping:
+                self.sweeping = True
+                self.attachment.start_sweeper()
+        return 0
+
+    def write(self, key, value, mode, ttl, version):
+        """Write an entry if `mode` allows; give whether it did."""
+        if not cython.compiled:
+            found, packed, encoded = Probe(), Key(), Value()
+        else:
+            found: Probe  # type: ignore[no-redef]
+            packed: Key  # type: ignore[no-redef]
+            encoded: Value  # type: ignore[no-redef]
+        kept: Any = encode_key(key, self.seed, key_ref(packed))
+        held: Any = encode_value(value, self.safe, value_ref(encoded))
+        deadline: i64 = self.deadline_ns(ttl)
+        shard = self.shard_of(packed.hash)
+        status: i64
+        me: u64 = self.enter()
+        try:
+            self.prepare_deadlines(shard, deadline)
+            self.refuse_reentry(shard, me)
+            try:
+                self.hold(shard, me)
+                status = self.write_locked(shard, key_ref(packed), value_ref(encoded),
+                                           mode, deadline, version, probe_ref(found))
+            finally:
+                self.drop(shard, me)
+            if status < 0:
+                self.raise_for(status, shard, packed.length + encoded.length)
+            if status:
+                self.count(R_WRITES)
+            return status == 1
+        finally:
+            self.leave()
+
+    def write_locked(self, shard, key, value, mode, deadline, version, found):
+        """Write an entry if `mode` allows: 1 done, 0 not allowed, or the status of `put`."""
+        status: i64 = self.find_locked(shard, key, found)
+        live: cython.bint = self.is_live(shard, status, found)
+        if mode and (
+            (mode == 1 and live) or (mode == 2 and not live)
+            or (mode == 3 and (found.version if live else 0) != version)
+        ):
+            return 0
+        if deadline < 0:  # expired at once: the same as not being there
+            if status == 1:
+                shard.erase(key.hash, found)
+            found.version = 0
+            return 1
+        status = shard.put(key.hash, key.type, key.data, key.length, value.type, value.data,
+                           value.length, deadline, found)
+        if status == -4:  # the free list was broken: rebuild it, and once more
+            self.mend(shard)
+            self.find_locked(shard, key, found)
+            status = shard.put(key.hash, key.type, key.data, key.length, value.type, value.data,
+                               value.length, deadline, found)
+        return status
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Write `key`; the entry's ttl starts anew with the map's default."""
+        self.write(key, value, 0, DEFAULT, 0)
+
+    def set(self, key: Any, value: Any, ttl: Any = DEFAULT) -> None:
+        """Write `key`, whether or not it is there.
+
+        `ttl` in seconds (float): the map's default if not given, None: the entry does not
+        expire; 0 or less: it is expired at once. An overwrite never keeps the old ttl.
+        Locks one shard. Raises MapFull, EntryTooLarge, LockTimeout, TypeError.
+        """
+        self.write(key, value, 0, ttl, 0)
+
+    def add(self, key: Any, value: Any, ttl: Any = DEFAULT) -> bool:
+        """Write `key` only if it has no live entry; tell whether it was written."""
+        return self.write(key, value, 1, ttl, 0)
+
+    def replace(self, key: Any, value: Any, ttl: Any = DEFAULT) -> bool:
+        """Write `key` only if it has a live entry; tell whether it was written."""
+        return self.write(key, value, 2, ttl, 0)
+
+    def cas(self, key: Any, value: Any, version: Any, ttl: Any = DEFAULT) -> bool:
+        """Write `key` only if its version still is `version` (0: only if it has no live
+        entry); tell whether it was written. See `get_versioned`."""
+        return self.write(key, value, 3, ttl, version)
+
+    def set_many(self, mapping: Any, ttl: Any = DEFAULT) -> None:
+        """Write every item of a mapping (or of pairs); each write is one step.
+
+        An error stops it; the items before have been written.
+        """
+        items: Any = mapping.items() if hasattr(mapping, "items") else mapping
+        for key, value in items:
+            self.write(key, value, 0, ttl, 0)
+
+    def take(self, key: Any, default: Any, returns: Any) -> Any:
+        """Remove `key` in one step; give its value (or b"" unless `returns`), or default."""
+        if not cython.compiled:
+            found, packed = Probe(), Key()
+        else:
+            found: Probe  # type: ignore[no-redef]
+            packed: Key  # type: ignore[no-redef]
+        kept: Any = encode_key(key, self.seed, key_ref(packed))
+        shard = self.shard_of(packed.hash)
+        raw: Any = MISSING
+        status: i64
+        me: u64 = self.enter()
+        try:
+            self.refuse_reentry(shard, me)
+            try:
+                self.hold(shard, me)
+                status = self.find_locked(shard, key_ref(packed), probe_ref(found))
+                if status == 1:
+                    if not shard.is_expired(probe_ref(found)):
+                        raw = self.raw_value(shard, probe_ref(found)) if returns else b""
+                        if raw is None or (self.safe and returns and (
+                            (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK == VALUE_PICKLE
+                        )):
+                            status = -4
+                    if status == 1:
+                        shard.erase(packed.hash, probe_ref(found))
+            finally:
+                self.drop(shard, me)
+            if raw is None:
+                self.raise_for(-4, shard, 0)
+            if raw is MISSING:
+                return default
+            if status == 1:
+                self.count(R_DELETES)
+            return self.value_of(raw, probe_ref(found)) if returns else raw
+        finally:
+            self.leave()
+
+    def delete(self, key: Any) -> bool:
+        """Remove `key`; tell whether it had a live entry. Locks one shard."""
+        return self.take(key, MISSING, False) is not MISSING
+
+    def __delitem__(self, key: Any) -> None:
+        """Remove `key`. Raises KeyError if there is no live entry."""
+        if self.take(key, MISSING, False) is MISSING:
+            raise KeyError(key)
+
+    def delete_many(self, keys: Any) -> int:
+        """Remove every key given; count those that had a live entry."""
+        gone: u64 = 0
+        for key in keys:
+            if self.take(key, MISSING, False) is not MISSING:
+                gone += 1
+        return gone
+
+    def pop(self, key: Any, default: Any = MISSING) -> Any:
+        """Remove `key` and give its value, in one step; default, or KeyError, if there is none."""
+        value: Any = self.take(key, MISSING, True)
+        if value is not MISSING:
+            return value
+        if default is MISSING:
+            raise KeyError(key)
+        return default
+
+    def setdefault(self, key: Any, default: Any = None, ttl: Any = DEFAULT) -> Any:
+        """Give the value of `key`, writing `default` first if there is none: one step."""
+        value: Any = self.get(key, MISSING)
+        while value is MISSING:
+            if self.write(key, default, 1, ttl, 0):
+                return default
+            value = self.get(key, MISSING)
+        return value
+
+    def incr(self, key: Any, delta: Any = 1, initial: Any = 0, ttl: Any = DEFAULT) -> int:
+        """Add `delta` to the integer at `key` and give the sum, in one step.
+
+        A missing key starts from `initial`, with `ttl`; a counter that is there keeps its
+        deadline. Counters are signed 64-bit integers. Never fails for want of room if the
+        key is there. Raises TypeError if the value is not an integer, OverflowError.
+        """
+        if not cython.compiled:
+            found, packed, encoded = Probe(), Key(), Value()
+        else:
+            found: Probe  # type: ignore[no-redef]
+            packed: Key  # type: ignore[no-redef]
+            encoded: Value  # type: ignore[no-redef]
+        by: i64 = _as_word(delta, "delta")
+        fresh: Any = _as_word(initial, "initial") + _as_word(delta, "delta")
+        _as_word(fresh, "initial + delta")
+        kept: Any = encode_key(key, self.seed, key_ref(packed))
+        held: Any = encode_value(fresh, self.safe, value_ref(encoded))
+        deadline: i64 = self.deadline_ns(ttl)
+        shard = self.shard_of(packed.hash)
+        status: i64
+        offset: u64
+        value: i64 = 0
+        word: u64
+        me: u64 = self.enter()
+        try:
+            self.prepare_deadlines(shard, deadline)
+            self.refuse_reentry(shard, me)
+            try:
+                self.hold(shard, me)
+                status = self.find_locked(shard, key_ref(packed), probe_ref(found))
+                if self.is_live(shard, status, probe_ref(found)):
+                    if (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK != VALUE_INT:
+                        status = -6
+                    else:
+                        offset = shard.slots.value_offset(found.slot, value_position(found.meta))
+                        word = load(shard.mem, offset) if offset else 0
+                        value = _signed(word)
+                        if (by > 0 and value > 0x7FFFFFFFFFFFFFFF - by) or (
+                            by < 0 and value < -0x7FFFFFFFFFFFFFFF - 1 - by
+                        ):
+                            status = -7
+                        elif offset == 0:
+                            status = -4
+                        else:
+                            value = value + by
+                            shard.set_in_place(offset, _unsigned(value), probe_ref(found))
+                            if self.evicts:
+                                shard.eviction.hit(found.slot)
+                            status = 1
+                else:
+                    status = self.write_locked(
+                        shard, key_ref(packed), value_ref(encoded), 0, deadline, 0,
+                        probe_ref(found),
+                    )
+                    value = fresh
+            finally:
+                self.drop(shard, me)
+            if status == -6:
+                raise TypeError(f"incr: the value of {key!r} is not a 64-bit integer")
+            if status == -7:
+                raise OverflowError(f"incr: {key!r} is at {value}, adding {delta} leaves 64 bits")
+            if status < 0:
+                self.raise_for(status, shard, packed.length + 8)
+            self.count(R_WRITES)
+            return value
+        finally:
+            self.leave()
+
+    def touch(self, key: Any, ttl: Any = DEFAULT) -> bool:
+        """Give `key` a new ttl (seconds, None: no expiry) and a new version; tell whether it
+        has a live entry. Never fails for want of slots."""
+        if not cython.compiled:
+            found, packed = Probe(), Key()
+        else:
+            found: Probe  # type: ignore[no-redef]
+            packed: Key  # type: ignore[no-redef]
+        kept: Any = encode_key(key, self.seed, key_ref(packed))
+        deadline: i64 = self.deadline_ns(ttl)
+        shard = self.shard_of(packed.hash)
+        status: i64
+        live: cython.bint
+        me: u64 = self.enter()
+        try:
+            self.prepare_deadlines(shard, deadline)
+            self.refuse_reentry(shard, me)
+            try:
+                self.hold(shard, me)
+                status = self.find_locked(shard, key_ref(packed), probe_ref(found))
+                live = self.is_live(shard, status, probe_ref(found))
+                if live and deadline < 0:
+                    shard.erase(packed.hash, probe_ref(found))
+                elif live:
+                    shard.set_deadline(deadline, probe_ref(found))
+            finally:
+                self.drop(shard, me)
+            if live:
+                self.count(R_WRITES)
+            return live
+        finally:
+            self.leave()
+
+
+def _as_word(value, what):
+    """Check a 64-bit signed integer."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"incr: {what} must be an int, not {type(value).__name__}")
+    if not -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
+        raise OverflowError(f"incr: {what}={value} is not a signed 64-bit integer")
+    return value
+
+
+def _signed(word):
+    """Read a word as a signed integer."""
+    if cython.compiled:
+        return cython.cast(i64, word)  # type: ignore[attr-defined]
+    return word - (1 << 64) if word >> 63 else word
+
+
+def _unsigned(value):
+    """Give the word of a signed integer."""
+    if cython.compiled:
+        return cython.cast(u64, value)  # type: ignore[attr-defined]
+    return value & 0xFFFFFFFFFFFFFFFF

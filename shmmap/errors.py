@@ -1,0 +1,60 @@
+"""What can go wrong, in which map, and what to do about it."""
+
+from __future__ import annotations
+
+
+class ShmMapError(Exception):
+    """Base of every error that this package raises of its own."""
+
+
+class MapFull(ShmMapError):
+    """A new entry found no room; nothing was changed. Make the map larger, let entries
+    expire, or open it with on_full="evict"."""
+
+
+class MapExists(ShmMapError):
+    """`create` found a live map of that name. Attach to it, or unlink it first."""
+
+
+class MapNotFound(ShmMapError):
+    """`attach` found no map of that name. Create it first, or check the spelling."""
+
+
+class MapUnlinked(ShmMapError):
+    """The map was unlinked while this handle was open. Open it again by name."""
+
+
+class MapCorrupted(ShmMapError):
+    """Shared memory holds bytes that no operation leaves. `check()` says which."""
+
+
+class ConfigMismatch(ShmMapError):
+    """The map exists with other parameters, another engine, or another owner."""
+
+
+class LockTimeout(ShmMapError, TimeoutError):
+    """A shard's lock was not free within `lock_timeout`. The message names the holder."""
+
+
+class ShardBusy(LockTimeout):
+    """A read could not be validated in time: its shard's writer is stopped in mid-change."""
+
+
+class EntryTooLarge(ShmMapError, ValueError):
+    """The entry cannot fit into one shard. The message says which shards= or size= would."""
+
+
+class WorkersFull(ShmMapError):
+    """Every row of the worker table belongs to a live process."""
+
+
+class SharedMemoryFull(ShmMapError, MemoryError):
+    """/dev/shm has no room for what was asked. The message says how much was and how much is."""
+
+
+class Reentered(ShmMapError, RuntimeError):
+    """A signal handler or finalizer called the map while its thread was changing that shard."""
+
+
+class MapClosed(ShmMapError, ValueError):
+    """This handle was closed. Open the map again by name."""

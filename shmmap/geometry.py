@@ -1,0 +1,224 @@
+"""From what a user asks for (a size, or a number of entries) to shards and slots."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import NamedTuple
+
+from .errors import ShmMapError
+from .layout import CONTROL, PAGE, ROW, Areas, record_bytes, shard_areas
+
+WORKER_ROWS = 512
+KEY_SIZE = 16  # bytes of key that a slot makes room for, unless told otherwise
+DEFAULT_SLOT = 136  # header 16, key 16, value 100; also near the optimum for mixed sizes
+SLOT_LIMIT = (1 << 24) - 1  # an index word has 24 bits for a slot
+SHARD_LIMIT = 1 << 12
+SMALL_SHARD = 256 * 1024  # below this a map gets fewer shards, not smaller ones
+LARGE_SHARD = 16 * 1024 * 1024  # above this it gets more: a repair takes time by size
+LONG_VALUE = 4096  # longer values are split into equal slots of at most about this
+FAILURE_CHANCE = 1e-6
+_UNITS = {
+    "": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+    "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40,
+    "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40,
+}
+
+
+class Geometry(NamedTuple):
+    """How a map is laid out: counts, and bytes."""
+
+    shards: int
+    slots: int
+    slot_size: int
+    buckets: int
+    evicts: int
+
+    @property
+    def areas(self) -> Areas:
+        """Where the areas of each shard lie."""
+        return shard_areas(self.slots, self.slot_size, self.buckets, self.evicts)
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all objects, semaphores' pages and unreserved deadlines included."""
+        return control_bytes() + PAGE + self.shards * (self.areas.end + PAGE)
+
+    @property
+    def max_entry_bytes(self) -> int:
+        """The most key and value bytes that an entry can have."""
+        return (self.slots - 1) * (self.slot_size - 8) - 8
+
+
+def control_bytes() -> int:
+    """Give the size of a control segment."""
+    whole = record_bytes(CONTROL) + WORKER_ROWS * record_bytes(ROW)
+    return -(-whole // PAGE) * PAGE
+
+
+def parse_size(size: int | str) -> int:
+    """Read a size in bytes: 67108864, "64MB" (10**6), "64MiB" or "64M" (2**20).
+
+    Raises:
+        TypeError: it is neither an int nor a str.
+        ValueError: it is not a positive size.
+
+    >>> parse_size("64MB"), parse_size("1GiB")
+    (64000000, 1073741824)
+    """
+    if isinstance(size, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", size)
+        unit = _UNITS.get(match[2].upper()) if match else None
+        if match is None or unit is None:
+            raise ValueError(f'size={size!r} is not a size: write "64MB", "1.5GiB" or bytes')
+        size = int(float(match[1]) * unit)
+    elif isinstance(size, bool) or not isinstance(size, int):
+        raise TypeError(f'size must be an int or a str like "64MB", not {type(size).__name__}')
+    if size <= 0:
+        raise ValueError(f"size={size} must be positive")
+    return size
+
+
+def slot_bytes(value_size: int | None, key_size: int = KEY_SIZE) -> int:
+    """Choose the slot size for values of so many bytes.
+
+    >>> slot_bytes(100), slot_bytes(1024), slot_bytes(None)
+    (136, 1056, 136)
+    """
+    if value_size is None:
+        return DEFAULT_SLOT
+    data = key_size + value_size + 16
+    parts = max(1, -(-data // LONG_VALUE))
+    return max(32, -(-(data + 8 * (parts - 1)) // (8 * parts)) * 8)
+
+
+def slots_needed(data_bytes: int, slot_size: int) -> int:
+    """Count the slots for so many key and value bytes."""
+    return 1 + max(0, -(-(data_bytes - (slot_size - 16)) // (slot_size - 8)))
+
+
+def shard_load_bound(entries: int, shards: int, chance: float = FAILURE_CHANCE) -> int:
+    """Give the least c so that, with so many entries hashed over the shards, any shard gets
+    more than c with at most this chance (union bound over the binomial tail).
+
+    >>> shard_load_bound(1000, 1)
+    1000
+    """
+    if shards == 1:
+        return entries
+    p = 1.0 / shards
+    log_p, log_q = math.log(p), math.log1p(-p)
+
+    def tail(c: int) -> float:  # P(X > c): the terms fall faster than geometrically
+        k = c + 1
+        if k > entries:
+            return 0.0
+        log_term = (
+            math.lgamma(entries + 1) - math.lgamma(k + 1) - math.lgamma(entries - k + 1)
+            + k * log_p + (entries - k) * log_q
+        )
+        term = total = math.exp(log_term)
+        while k < entries and term > total * 1e-12:
+            term *= (entries - k) / (k + 1) * p / (1 - p)
+            total += term
+            k += 1
+        return total
+
+    low, high = entries // shards, entries
+    while low < high:
+        middle = (low + high) // 2
+        if tail(middle) * shards <= chance:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def _buckets(slots: int) -> int:
+    """Buckets of eight words for so many slots, at most 80 % full: a miss then looks at two
+    (at 87 % it would be four, for one byte a slot less)."""
+    return slots * 5 // 32 + 1
+
+
+def _power_below(value: float) -> int:
+    return 1 << max(0, int(value).bit_length() - 1)
+
+
+def _check_shards(shards: int | None) -> None:
+    if shards is None:
+        return
+    if isinstance(shards, bool) or not isinstance(shards, int):
+        raise TypeError(f"shards must be an int, not {type(shards).__name__}")
+    if shards < 1 or shards > SHARD_LIMIT or shards & (shards - 1):
+        raise ValueError(f"shards={shards} must be a power of two from 1 to {SHARD_LIMIT}")
+
+
+def plan_capacity(
+    capacity: int, shards: int | None, value_size: int | None, key_size: int, evicts: bool
+) -> Geometry:
+    """Lay out a map that holds `capacity` entries with a failure chance of 1e-6 or less."""
+    if isinstance(capacity, bool) or not isinstance(capacity, int):
+        raise TypeError(f"capacity must be an int, not {type(capacity).__name__}")
+    if capacity < 1:
+        raise ValueError(f"capacity={capacity} must be at least 1")
+    _check_shards(shards)
+    slot = slot_bytes(value_size, key_size)
+    each = slots_needed(key_size + (100 if value_size is None else value_size), slot)
+    if shards is None:
+        shards = min(64, _power_below(capacity / 256))
+        while capacity * each * slot > shards * LARGE_SHARD and shards < SHARD_LIMIT:
+            shards *= 2
+    slots = shard_load_bound(capacity, shards) * each + each
+    return _checked(Geometry(shards, slots, slot, _buckets(slots), int(evicts)))
+
+
+def plan_size(
+    size: int, shards: int | None, value_size: int | None, key_size: int, evicts: bool
+) -> Geometry:
+    """Lay out a map whose objects have at most `size` bytes in all."""
+    _check_shards(shards)
+    slot = slot_bytes(value_size, key_size)
+    if shards is None:
+        shards = min(64, _power_below(size / SMALL_SHARD))
+        while size > shards * LARGE_SHARD and shards < SHARD_LIMIT:
+            shards *= 2
+    room = (size - control_bytes() - PAGE) // shards - PAGE
+
+    def geometry(slots: int) -> Geometry:
+        return Geometry(shards, slots, slot, _buckets(slots), int(evicts))
+
+    low, high = 0, min(SLOT_LIMIT, max(0, room) // slot)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if geometry(middle).areas.end <= room:
+            low = middle
+        else:
+            high = middle - 1
+    if low < 2:
+        least = geometry(2).total_bytes
+        raise ShmMapError(
+            f"size={size:,} bytes is too small for {shards} shard(s) of slots of {slot} bytes: "
+            f"give at least size={least:,}, or fewer shards="
+        )
+    return _checked(geometry(low))
+
+
+def _checked(geometry: Geometry) -> Geometry:
+    if geometry.slots > SLOT_LIMIT:
+        more = _power_below(geometry.shards * geometry.slots / SLOT_LIMIT) * 2
+        raise ShmMapError(
+            f"{geometry.slots:,} slots a shard are more than {SLOT_LIMIT:,}: give shards={more}"
+        )
+    return geometry
+
+
+def advice_for(data_bytes: int, geometry: Geometry) -> str:
+    """Say which shards= or size= would hold an entry of so many bytes."""
+    total = geometry.shards * geometry.max_entry_bytes
+    if data_bytes <= total * 15 // 16:
+        fits = geometry.shards
+        while fits > 1 and total // fits < data_bytes * 17 // 16:
+            fits //= 2
+        return f"shards={fits} at this size would hold it"
+    size = geometry.total_bytes * -(-data_bytes * 17 // 16 // max(1, geometry.max_entry_bytes))
+    return f"size={size:,} with shards={geometry.shards}, or a smaller one with fewer shards, would"

@@ -1,0 +1,250 @@
+"""ShmMap: how a map is made, opened, inspected and closed. Its operations on keys are inherited."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+from . import attachment as attachments
+from . import stats as statistics
+from ._scans_cy import Scans
+from ._repair_cy import Repairer
+from ._shard_cy import Shard
+from .errors import MapClosed
+from .parameters import UNSAID, Parameters, check_name
+from .stats import Stats
+from .sweeper import SweepReport
+from .views import ShmItemsView, ShmKeysView, ShmValuesView
+
+LOCK_TIMEOUT_S = 5.0
+
+
+class ShmMap(Scans, MutableMapping[Any, Any]):
+    """A dict that every process on the machine shares: open it by name, use it as a dict.
+
+    The first to open a name creates the map; all others attach to it. Parameters that are
+    not given take the map's values (when attaching) or the defaults (when creating); one that
+    is given must agree with the map that exists.
+
+    Args:
+        name: 1 to 100 of A-Z a-z 0-9 _ -; the same name is the same map.
+        size: bytes of all shared memory, as int or "64MB" (10**6), "64MiB" (2**20).
+            Default "64MB".
+        capacity: instead of size: hold so many entries of value_size, with a failure chance of
+            1e-6 or less.
+        shards: power of two; default 64, fewer for small maps, more from 1 GB on.
+        value_size: bytes that a typical value has; slots are made to fit it (default 100).
+        key_size: bytes that a typical key has (default 16).
+        ttl: seconds until an entry expires, unless its write says otherwise; None: never.
+        on_full: "raise" MapFull (default), or "evict" the entries least worth keeping.
+        codec: "auto" (default) pickles what is not stored natively; "safe" refuses pickles.
+        ephemeral: True: the last live process to close the map unlinks it.
+        max_idle: seconds after which a sweep removes entries that were not written; None: never.
+        sweep_interval: seconds between sweeps (30); None: only by m.sweep().
+        mode: permission bits of every object (0o600).
+        lock_timeout: seconds to wait for a shard's lock (5.0); this handle's only.
+        owner_uid: attach only to a map of this user (default: my own; root: anyone's).
+
+    Raises:
+        ConfigMismatch, MapCorrupted, SharedMemoryFull, WorkersFull, LockTimeout, TypeError,
+        ValueError: each says what to do.
+
+    Threads may share a handle; forked children go on with it; a pickled handle attaches again
+    where it is unpickled.
+
+    >>> with ShmMap("doctest", size="1MB", ephemeral=True) as m:
+    ...     m["answer"] = 42
+    ...     m["answer"], m.incr("answer"), len(m)
+    (42, 43, 1)
+    """
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        name: str,
+        size: int | str | None = None,
+        *,
+        capacity: int | None = None,
+        shards: int | None = None,
+        ttl: float | None = UNSAID,
+        on_full: str | None = None,
+        value_size: int | None = None,
+        key_size: int | None = None,
+        codec: str | None = None,
+        ephemeral: bool | None = None,
+        max_idle: float | None = UNSAID,
+        sweep_interval: float | None = UNSAID,
+        mode: int | None = None,
+        lock_timeout: float = LOCK_TIMEOUT_S,
+        owner_uid: int | None = None,
+        _may: tuple[bool, bool] = (True, True),
+        _nonce: int | None = None,
+    ) -> None:
+        check_name(name)
+        if isinstance(lock_timeout, bool) or not isinstance(lock_timeout, (int, float)):
+            raise TypeError(f"lock_timeout must be seconds, not {type(lock_timeout).__name__}")
+        if not 0 <= lock_timeout < 3e9:
+            raise ValueError(f"lock_timeout={lock_timeout} must be 0 seconds or more")
+        wanted = Parameters.read(
+            {
+                "size": size, "capacity": capacity, "shards": shards, "ttl": ttl,
+                "on_full": on_full, "value_size": value_size, "key_size": key_size,
+                "codec": codec, "ephemeral": ephemeral, "max_idle": max_idle,
+                "sweep_interval": sweep_interval, "mode": mode,
+            }
+        )
+        self._lock_timeout = float(lock_timeout)
+        self._owner_uid = owner_uid
+        found = attachments.get_attachment(name, wanted, *_may, _nonce, owner_uid)
+        self.bind(found, int(lock_timeout * 1e9))
+        found.handles[id(self)] = self
+        self._finalizer = weakref.finalize(self, _forget, found, id(self))
+        self._finalizer.atexit = False
+
+    @classmethod
+    def create(cls, name: str, size: int | str | None = None, **parameters: Any) -> ShmMap:
+        """Create a map; raises MapExists if there is one. Arguments as for the class."""
+        return cls(name, size, _may=(True, False), **parameters)
+
+    @classmethod
+    def attach(cls, name: str, **parameters: Any) -> ShmMap:
+        """Attach to a map; raises MapNotFound if there is none. Arguments as for the class."""
+        return cls(name, _may=(False, True), **parameters)
+
+    def __reduce__(self) -> Any:
+        """Pickle the name and the creation, never a successor's; entries stay where they are."""
+        return _reattach, (self.name, self._live.nonce, self._lock_timeout, self._owner_uid)
+
+    @property
+    def _live(self) -> Any:
+        """The attachment of an open handle."""
+        if self.closed:
+            raise MapClosed(f"map {self.name!r}: this handle is closed; open the map again")
+        return self.attachment
+
+    # -- as a mapping ---------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over the keys, shard by shard; weakly consistent: see `items`."""
+        for number in range(self._live.geometry.shards):
+            yield from self.scan(number, False)
+
+    def _entries(self) -> Iterator[tuple[Any, Any]]:
+        for number in range(self._live.geometry.shards):
+            yield from self.scan(number, True)
+
+    def keys(self) -> ShmKeysView:
+        """View the keys."""
+        return ShmKeysView(self)
+
+    def items(self) -> ShmItemsView:
+        """View the (key, value) pairs.
+
+        Iteration is weakly consistent: an entry that is there throughout comes exactly once,
+        one that comes or goes meanwhile may come or not. Nobody waits for it.
+        """
+        return ShmItemsView(self)
+
+    def values(self) -> ShmValuesView:
+        """View the values; as consistent as `items`."""
+        return ShmValuesView(self)
+
+    def __or__(self, other: Any) -> dict[Any, Any]:
+        """Give a plain dict of this map's items and the other's."""
+        if not hasattr(other, "keys"):
+            return NotImplemented  # type: ignore[no-any-return]
+        return {**dict(self.items()), **dict(other.items())}
+
+    def __ror__(self, other: Any) -> dict[Any, Any]:
+        """Give a plain dict of the other's items and this map's."""
+        if not hasattr(other, "keys"):
+            return NotImplemented  # type: ignore[no-any-return]
+        return {**dict(other.items()), **dict(self.items())}
+
+    def __ior__(self, other: Any) -> ShmMap:
+        """Write every item of the other; each write is one step."""
+        self.set_many(other)
+        return self
+
+    def __repr__(self) -> str:
+        if self.closed:
+            return f"<ShmMap {self.name!r}, closed>"
+        return f"<ShmMap {self.name!r}, {len(self)} entries, {attachments.ENGINE} engine>"
+
+    # -- care -------------------------------------------------------------------------
+
+    def sweep(self) -> SweepReport:
+        """Remove expired and idle entries of all shards now, and the rows of dead workers.
+
+        Locks one shard at a time, each for a bounded number of removals.
+        """
+        return self._live.sweeper.sweep(self)  # type: ignore[no-any-return]
+
+    def sweep_if_due(self) -> SweepReport | None:
+        """Sweep if an interval has passed and no other process is sweeping: for a scheduler
+        of your own. Gives None if there was nothing to do."""
+        return self._live.sweeper.sweep_if_due(self)  # type: ignore[no-any-return]
+
+    def stats(self) -> Stats:
+        """Give the map's figures: see Stats. Takes no lock; O(shards)."""
+        return statistics.gather(self._live, len(self))
+
+    def check(self) -> list[str]:
+        """List what is wrong in the map: nothing, unless memory was damaged.
+
+        Copies each shard under its lock and checks the copy: O(size).
+        """
+        shape = self._live.geometry
+        found = []
+        for number in range(shape.shards):
+            shard = self._live.shards[number]
+            length = shape.areas.end if shard.has_deadlines() else shape.areas.deadlines
+            copied = self.copy_shard(number, length)
+            twin = Shard(copied, number, shape.slots, shape.slot_size, shape.buckets,
+                         shape.evicts, shape.shards.bit_length() - 1, self.attachment.seed,
+                         shard.lock, self.attachment.clock)
+            found += [f"shard {number}: {problem}" for problem in Repairer(twin).problems()]
+        return found
+
+    def repair(self) -> None:
+        """Rebuild every shard's index, free list and counts from its slots. Deaths are repaired
+        on their own; this is for memory that was damaged."""
+        for number in range(self._live.geometry.shards):
+            self.repair_shard(number)
+
+    # -- the end ------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let this handle go; entries stay. Waits for operations in other threads. Idempotent."""
+        if self.closed:
+            return
+        found = self._live
+        if not attachments.wait_for(self, self._lock_timeout + 1.0):
+            return  # a thread is stuck inside: keep the memory mapped for it, until exit
+        self._finalizer.detach()
+        found.handles.pop(id(self), None)
+        attachments.release(found)
+
+    def unlink(self) -> None:
+        """Remove the map from the machine: every handle of every process gets MapUnlinked."""
+        attachments.retire(self._live)
+
+    def __enter__(self) -> ShmMap:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _forget(found: Any, key: int) -> None:
+    """Release an attachment whose last handle was dropped without close()."""
+    found.handles.pop(key, None)
+    if not found.handles and found.worker.fork_page.word:
+        attachments.release(found)
+
+
+def _reattach(name: str, nonce: int, lock_timeout: float, owner_uid: int | None) -> ShmMap:
+    return ShmMap(name, lock_timeout=lock_timeout, owner_uid=owner_uid, _may=(False, True),
+                  _nonce=nonce)

@@ -1,0 +1,167 @@
+"""What a user may say about a map: checked, stored in the control segment, compared at attach."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from . import geometry
+from .errors import ConfigMismatch
+from .layout import constants
+
+K = constants()
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_CODECS = ("auto", "safe")
+_ON_FULL = ("raise", "evict")
+DEFAULT_SIZE = "64MB"
+SWEEP_INTERVAL_S = 30.0
+
+
+def check_name(name: object) -> str:
+    """Refuse what cannot be a map's name: 1 to 100 of A-Z a-z 0-9 _ -."""
+    if not isinstance(name, str):
+        raise TypeError(f"a map's name must be a str, not {type(name).__name__}")
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} cannot be a map's name: use 1 to 100 of the characters A-Z a-z 0-9 _ - "
+            "(no dot and no slash: names of a map's parts are made with them)"
+        )
+    return name
+
+
+def _seconds(value: object, what: str) -> int:
+    """Read a positive number of seconds as nanoseconds; None: 0."""
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{what} must be seconds (int or float) or None, not {type(value).__name__}")
+    if not 0 < value < 3e9:
+        raise ValueError(f"{what}={value} must be more than 0 seconds, or None")
+    return max(1, int(value * 1e9))
+
+
+class Parameters(NamedTuple):
+    """A map's parameters; None: not said."""
+
+    size: int | None = None
+    capacity: int | None = None
+    shards: int | None = None
+    value_size: int | None = None
+    key_size: int | None = None
+    codec: str | None = None
+    on_full: str | None = None
+    ttl_ns: int | None = None
+    max_idle_ns: int | None = None
+    mode: int | None = None
+    ephemeral: bool | None = None
+    sweep_ns: int | None = None
+
+    @classmethod
+    def read(cls, said: dict[str, Any]) -> Parameters:
+        """Check what a user said (a missing name, or UNSAID: not said)."""
+        given = {name: value for name, value in said.items() if value is not UNSAID}
+        for name in ("value_size", "key_size"):
+            value = given.get(name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise TypeError(f"{name} must be bytes (int), not {type(value).__name__}")
+            if value is not None and not 0 <= value < 1 << 32:
+                raise ValueError(f"{name}={value} must be from 0 to 4 GiB")
+        for name, choices in (("codec", _CODECS), ("on_full", _ON_FULL)):
+            value = given.get(name)
+            if value is not None and value not in choices:
+                raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, choices))}")
+        mode = given.get("mode")
+        if mode is not None and (isinstance(mode, bool) or not isinstance(mode, int)):
+            raise TypeError(f"mode must be permission bits like 0o600, not {type(mode).__name__}")
+        if mode is not None and (mode & ~0o666 or mode & 0o600 != 0o600):
+            raise ValueError(f"mode=0o{mode:o} must let the owner read and write, and execute nothing")
+        if given.get("size") is not None and given.get("capacity") is not None:
+            raise ValueError("give size= or capacity=, not both: each decides the other")
+        size = given.get("size")
+        return cls(
+            size=None if size is None else geometry.parse_size(size),
+            capacity=given.get("capacity"),
+            shards=given.get("shards"),
+            value_size=given.get("value_size"),
+            key_size=given.get("key_size"),
+            codec=given.get("codec"),
+            on_full=given.get("on_full"),
+            ttl_ns=_seconds(given["ttl"], "ttl") if "ttl" in given else None,
+            max_idle_ns=_seconds(given["max_idle"], "max_idle") if "max_idle" in given else None,
+            mode=mode,
+            ephemeral=given.get("ephemeral"),
+            sweep_ns=(_seconds(given["sweep_interval"], "sweep_interval")
+                      if "sweep_interval" in given else None),
+        )
+
+    def plan(self) -> geometry.Geometry:
+        """Lay the map out."""
+        evicts = self.on_full == "evict"
+        key_size = geometry.KEY_SIZE if self.key_size is None else self.key_size
+        if self.capacity is not None:
+            return geometry.plan_capacity(
+                self.capacity, self.shards, self.value_size, key_size, evicts
+            )
+        size = geometry.parse_size(DEFAULT_SIZE) if self.size is None else self.size
+        return geometry.plan_size(size, self.shards, self.value_size, key_size, evicts)
+
+    def store(self, words: Any) -> None:
+        """Write them into a control segment's words."""
+        sweep = int(SWEEP_INTERVAL_S * 1e9) if self.sweep_ns is None else self.sweep_ns
+        for field, value in (
+            ("SIZE", self.size or (0 if self.capacity else geometry.parse_size(DEFAULT_SIZE))),
+            ("CAPACITY", self.capacity or 0),
+            ("VALUE_SIZE", 0 if self.value_size is None else self.value_size + 1),
+            ("KEY_SIZE", 0 if self.key_size is None else self.key_size + 1),
+            ("CODEC", _CODECS.index(self.codec or "auto")),
+            ("ON_FULL", _ON_FULL.index(self.on_full or "raise")),
+            ("TTL_NS", self.ttl_ns or 0),
+            ("MAX_IDLE_NS", self.max_idle_ns or 0),
+            ("MODE", 0o600 if self.mode is None else self.mode),
+            ("EPHEMERAL", int(bool(self.ephemeral))),
+            ("SWEEP_NS", sweep),
+        ):
+            words[K[f"C_{field}"] >> 3] = value
+
+    @classmethod
+    def load(cls, words: Any) -> Parameters:
+        """Read those of a live map."""
+
+        def get(field: str) -> int:
+            return int(words[K[f"C_{field}"] >> 3])
+
+        current = get("GEN_CURRENT") & 1
+        return cls(
+            size=get("SIZE") or None,
+            capacity=get("CAPACITY") or None,
+            shards=int(words[K[f"C_GEN{current}_SHARDS"] >> 3]),
+            value_size=get("VALUE_SIZE") - 1 if get("VALUE_SIZE") else None,
+            key_size=get("KEY_SIZE") - 1 if get("KEY_SIZE") else None,
+            codec=_CODECS[get("CODEC") & 1],
+            on_full=_ON_FULL[get("ON_FULL") & 1],
+            ttl_ns=get("TTL_NS"),
+            max_idle_ns=get("MAX_IDLE_NS"),
+            mode=get("MODE"),
+            ephemeral=bool(get("EPHEMERAL")),
+            sweep_ns=get("SWEEP_NS"),
+        )
+
+    def compare(self, name: str, actual: Parameters) -> None:
+        """Refuse an attach that says something else than the map has; list each difference."""
+        differences = []
+        for field, said, has in zip(self._fields, self, actual):
+            if said is None or field == "sweep_ns" or said == has:
+                continue
+            if field.endswith("_ns"):
+                said, has = (f"{v / 1e9:g} s" if v else None for v in (said, has))
+            elif field == "mode":
+                said, has = f"0o{said:o}", f"0o{has:o}"
+            differences.append(f"{field.removesuffix('_ns')}: asked {said}, it has {has}")
+        if differences:
+            raise ConfigMismatch(
+                f"map {name!r} exists with other parameters ({'; '.join(differences)}). Leave "
+                "them out to attach to it as it is, or unlink it first"
+            )
+
+
+UNSAID: Any = type("Unsaid", (), {"__repr__": lambda self: "<not said>"})()

@@ -1,0 +1,178 @@
+"""The global tier of cleanup: one elected worker sweeps every shard, a little at a time.
+
+The lease is a word of the control segment: a token, taken by whoever finds it
+free, its owner dead, or its heartbeat older than three intervals (a stopped
+sweeper must not stop cleanup). Two sweepers at once are harmless.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, NamedTuple
+
+from . import creation
+from .errors import LockTimeout, ShmMapError
+from .layout import constants
+
+K = constants()
+LIMIT = 256  # entries removed under one hold of a lock
+STOP_PATIENCE_S = 3.0
+IDLE_LOOKS = 8192  # slots looked at under one hold for idle entries
+
+
+class SweepReport(NamedTuple):
+    """What a sweep did.
+
+    Attributes:
+        expired: entries removed because their deadline had passed.
+        idle: entries removed because they were not written for `max_idle`.
+        dead_workers: rows freed whose process had died.
+        busy_shards: shards skipped because their lock could not be had.
+        longest_hold: seconds of the longest step under a shard's lock, the wait included.
+        seconds: duration of the whole sweep.
+    """
+
+    expired: int
+    idle: int
+    dead_workers: int
+    busy_shards: int
+    longest_hold: float
+    seconds: float
+
+
+class Sweeper:
+    """Sweeping for one process's attachment: on request, when due, or in a thread."""
+
+    def __init__(self, attachment: Any) -> None:
+        self._attachment = attachment
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._mutex = threading.Lock()
+
+    def start(self) -> None:
+        """Start the thread unless it runs, or the map has sweep_interval=None."""
+        if not self._attachment.control["SWEEP_NS"]:
+            return
+        with self._mutex:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name=f"shmmap sweeper {self._attachment.name}", daemon=True
+                )
+                self._thread.start()
+
+    def stop(self) -> bool:
+        """End the thread; tell whether it ended (soon)."""
+        self._stop.set()
+        if self._thread is None or self._thread is threading.current_thread():
+            return True
+        self._thread.join(STOP_PATIENCE_S)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._attachment.control["SWEEP_NS"] / 1e9):
+            handle = next(iter(list(self._attachment.handles.values())), None)
+            if handle is None:
+                return
+            try:
+                self.sweep_if_due(handle)
+            except ShmMapError:
+                if handle.closed:
+                    continue
+                return  # unlinked
+            del handle
+
+    def _take_lease(self, now_ns: int) -> bool:
+        """Become the sweeper; False: another one is at it."""
+        control = self._attachment.control
+        worker = self._attachment.worker
+        holder = control["LEASE"]
+        interval = control["SWEEP_NS"] or int(30e9)
+        mine = worker.fork_page.word
+        if holder not in (0, mine) and not worker.is_dead(holder):
+            if now_ns - control["LEASE_BEAT_NS"] < 3 * interval:
+                return False
+        mutex = creation.process_state().mutex
+        if not mutex.acquire(blocking=False):  # whoever has it may be waiting for this thread
+            return False
+        try:
+            if not creation.try_lock_byte(worker.descriptor, _LEASE_BYTE):
+                return False
+            try:
+                if control["LEASE"] != holder:
+                    return False
+                control["LEASE_BEAT_NS"] = now_ns
+                control["LEASE"] = mine
+                return True
+            finally:
+                creation.unlock_byte(worker.descriptor, _LEASE_BYTE)
+        finally:
+            mutex.release()
+
+    def sweep_if_due(self, handle: Any) -> SweepReport | None:
+        """Sweep if an interval has passed since the last sweep and no other worker is at it."""
+        control = self._attachment.control
+        now_ns = self._attachment.clock.now_ns()
+        interval = control["SWEEP_NS"] or int(30e9)
+        if control["SWEPT_NS"] and now_ns - control["SWEPT_NS"] < interval * 9 // 10:
+            return None
+        if not self._take_lease(now_ns):
+            return None
+        return self.sweep(handle)
+
+    def sweep(self, handle: Any) -> SweepReport:
+        """Sweep every shard now, through `handle`."""
+        attachment = self._attachment
+        control = attachment.control
+        started = time.monotonic()
+        counts = {"EXPIRED": -self._sum("EXPIRED"), "IDLED": -self._sum("IDLED")}
+        longest = 0.0
+        busy = 0
+        for number in range(attachment.geometry.shards):
+            control["LEASE_BEAT_NS"] = attachment.clock.now_ns()
+            try:
+                longest = max(longest, self._sweep_shard(handle, number))
+            except LockTimeout:
+                busy += 1
+        dead = 0
+        mutex = creation.process_state().mutex
+        if mutex.acquire(blocking=False):
+            try:
+                dead = attachment.worker.clear_dead_rows()
+            finally:
+                mutex.release()
+        for field in counts:
+            counts[field] += self._sum(field)
+        control["SWEPT_NS"] = attachment.clock.now_ns()
+        control["SWEEP_EPOCH"] += 1
+        control["LEASE"] = 0
+        return SweepReport(
+            counts["EXPIRED"], counts["IDLED"], dead, busy, longest, time.monotonic() - started
+        )
+
+    def _sweep_shard(self, handle: Any, number: int) -> float:
+        """Sweep one shard; give the longest step under its lock in seconds."""
+        longest = 0.0
+        idle_ns = self._attachment.control["MAX_IDLE_NS"]
+        before = self._attachment.clock.now_ns() - idle_ns if idle_ns else 0
+        for idle_before, limit in ((0, LIMIT), (before, IDLE_LOOKS)):
+            if limit == IDLE_LOOKS and idle_before <= 0:
+                continue
+            first = 1
+            while first:
+                began = time.monotonic()
+                first = handle.sweep_part(number, first, idle_before, limit)
+                longest = max(longest, time.monotonic() - began)
+        return longest
+
+    def _sum(self, field: str) -> int:
+        offset = K[f"S_{field}"]
+        total = 0
+        for mapping in self._attachment.mappings:
+            words = memoryview(mapping.buffer).cast("B").cast("Q")
+            total += words[offset >> 3]
+            words.release()
+        return total
+
+
+_LEASE_BYTE = (1 << 30) + 1  # of the liveness file: guards the choice of the sweeper

@@ -1,0 +1,276 @@
+"""Who am I, and is that worker alive?
+
+Every process that uses a map has a row in its worker table and a kernel record
+lock on that row's byte of the liveness file. The kernel drops the lock when
+the process dies, however it dies.
+
+Record locks have two traps: they never conflict within one process, and
+closing any descriptor of the file drops them all. So one descriptor a process
+and map, opened here, and my own row is never asked about.
+
+**Invariants**
+ W1  a row in use whose byte is locked belongs to a live process
+ W2  an incarnation is never used for two processes
+**Crash**: a dead worker's row stays until someone claims or sweeps it; tokens
+with its incarnation are dead by then at the latest.
+**Locks**: claiming or clearing a row happens under its byte lock and the
+process's mutex.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import threading
+import time
+from typing import Any
+
+import posix_ipc
+
+from . import creation, segment
+from ._words import CAS_PATIENCE_S
+from .errors import WorkersFull
+from .layout import constants
+
+K = constants()
+_WIPE_ON_FORK = 18  # MADV_WIPEONFORK
+_TOTALS_BYTE = 1 << 30  # guards the totals of the control segment
+_CAS_BYTES = 1 << 31  # the pure engine's compare_exchange: a range for each segment
+_COUNTERS = (
+    "HITS", "MISSES", "WRITES", "DELETES", "WAITS", "TAKEOVERS", "RETRIES", "LOCKED_READS",
+)
+
+
+def start_ticks(pid: int) -> int | None:
+    """Give a live process's start time in clock ticks; None: dead, a zombie, or never was.
+
+    Read from /proc rather than as psutil's create_time(): that is derived from the wall
+    clock, so it moves when the clock is set, and a live owner would look dead.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def pid_namespace() -> int:
+    """Identify the pid namespace of this process; 0: the kernel does not tell."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return 0
+
+
+class ForkPage:
+    """One word that a fork wipes: `word` is 0 in a child that has not been seen yet.
+
+    The page has MADV_WIPEONFORK, so a fork that runs no Python hook is noticed too.
+    """
+
+    def __init__(self) -> None:
+        self.buffer = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._words = memoryview(self.buffer).cast("Q")
+        try:
+            self.buffer.madvise(_WIPE_ON_FORK)
+        except OSError:  # a kernel without it: at least forks made by Python are noticed
+            os.register_at_fork(after_in_child=self.clear)
+
+    def clear(self) -> None:
+        """Forget the word."""
+        self._words[0] = 0
+
+    @property
+    def word(self) -> int:
+        """The word; 0 in a new process."""
+        return self._words[0]
+
+    @word.setter
+    def word(self, value: int) -> None:
+        self._words[0] = value
+
+
+class KernelGuard:
+    """Exclude every other process and thread around the pure engine's compare_exchange."""
+
+    def __init__(self, descriptor: int, segment_number: int) -> None:
+        self._descriptor = descriptor
+        self._byte = _CAS_BYTES + (segment_number << 12)
+        self._lock = threading.Lock()
+
+    def after_fork(self) -> None:
+        """Leave behind a lock that a thread of the parent held."""
+        self._lock = threading.Lock()
+
+    def acquire(self, offset: int, patience_s: float = CAS_PATIENCE_S) -> bool:
+        """Try to enter for `patience_s` seconds at most."""
+        deadline = time.monotonic() + patience_s
+        if not self._lock.acquire(timeout=patience_s):
+            return False
+        byte = self._byte + (offset >> 3)
+        try:
+            while not creation.try_lock_byte(self._descriptor, byte):
+                if time.monotonic() >= deadline:
+                    self._lock.release()
+                    return False
+                time.sleep(20e-6)
+            return True
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def release(self, offset: int) -> None:
+        """Leave."""
+        try:
+            creation.unlock_byte(self._descriptor, self._byte + (offset >> 3))
+        finally:
+            self._lock.release()
+
+
+class Worker:
+    """This process as a worker of one map: its row, its token, and the judge of others.
+
+    `control` is the control segment's memory as 64-bit words.
+    """
+
+    def __init__(self, label: str, file_name: str, control: Any, rows: int) -> None:
+        self.label = label
+        self._control = control
+        self._rows = rows
+        found = posix_ipc.SharedMemory(file_name)
+        self.descriptor: int = found.fd
+        self._namespace = pid_namespace()
+        self.fork_page = ForkPage()
+        self.row = -1
+        self.incarnation = 0
+
+    def row_offset(self, row: int) -> int:
+        """Give the offset of a row in the control segment."""
+        return int(K["C_BYTES_TOTAL"] + row * K["R_BYTES_TOTAL"])
+
+    def _get(self, row: int, field: str) -> int:
+        return int(self._control[(self.row_offset(row) + K[f"R_{field}"]) >> 3])
+
+    def _set(self, row: int, field: str, value: int) -> None:
+        self._control[(self.row_offset(row) + K[f"R_{field}"]) >> 3] = value
+
+    def join(self, now_ns: int) -> None:
+        """Claim a row for this process. The caller holds the process's mutex.
+
+        Raises:
+            WorkersFull: every row belongs to a live process.
+        """
+        for row in range(self._rows):
+            if not creation.try_lock_byte(self.descriptor, row):
+                continue
+            if self._process_lives(row):  # it lost its lock (closed all its descriptors), not its life
+                creation.unlock_byte(self.descriptor, row)
+                continue
+            self._fold(row)
+            self.row = row
+            self.incarnation = (self._get(row, "INCARNATION") + 1) & K["INCARNATION_MASK"] or 1
+            self._set(row, "INCARNATION", self.incarnation)
+            self._set(row, "PID", os.getpid())
+            self._set(row, "PID_NAMESPACE", self._namespace)
+            self._set(row, "START_TICKS", start_ticks(os.getpid()) or 0)
+            self._set(row, "JOINED_NS", now_ns)
+            self._set(row, "STATE", 1)
+            self.fork_page.word = (
+                row << K["TOKEN_ROW_SHIFT"] | self.incarnation << K["TOKEN_INCARNATION_SHIFT"]
+            )
+            return
+        raise WorkersFull(
+            f"{self.label}: all {self._rows} worker rows belong to live processes: use fewer "
+            "processes, or close() the map in those that are done with it"
+        )
+
+    def leave(self) -> None:
+        """Give the row back. The caller holds the process's mutex."""
+        if self.fork_page.word:
+            self._fold(self.row)
+            self.fork_page.clear()
+            creation.unlock_byte(self.descriptor, self.row)
+        os.close(self.descriptor)
+
+    def _fold(self, row: int) -> None:
+        """Add a row's counters to the totals and free it. Its byte lock is held."""
+        if self._get(row, "STATE"):
+            while not creation.try_lock_byte(self.descriptor, _TOTALS_BYTE):
+                time.sleep(0.0002)
+            try:
+                for field in _COUNTERS:
+                    self._control[K[f"C_TOTAL_{field}"] >> 3] += self._get(row, field)
+                    self._set(row, field, 0)
+            finally:
+                creation.unlock_byte(self.descriptor, _TOTALS_BYTE)
+            self._set(row, "STATE", 0)
+
+    def clear_dead_rows(self) -> int:
+        """Free the rows of the dead; give how many. The caller holds the process's mutex."""
+        freed = 0
+        for row in range(self._rows):
+            if row == self.row or not self._get(row, "STATE"):
+                continue
+            if creation.try_lock_byte(self.descriptor, row):
+                if not self._process_lives(row):
+                    self._fold(row)
+                    freed += 1
+                creation.unlock_byte(self.descriptor, row)
+        return freed
+
+    def _process_lives(self, row: int) -> bool:
+        """Tell whether the process of a row that nobody locks is alive all the same."""
+        if not self._get(row, "STATE") or self._get(row, "PID_NAMESPACE") != self._namespace:
+            return False
+        pid = self._get(row, "PID")
+        if pid == os.getpid():
+            return False
+        try:
+            return start_ticks(pid) == self._get(row, "START_TICKS")
+        except PermissionError:  # /proc hides it, so it exists
+            return True
+
+    def is_dead(self, token: int) -> bool:
+        """Judge the owner that a token names. A stopped process is alive."""
+        row = token >> K["TOKEN_ROW_SHIFT"]
+        incarnation = token >> K["TOKEN_INCARNATION_SHIFT"] & K["INCARNATION_MASK"]
+        if row == self.row and incarnation == self.incarnation:
+            return False
+        if row >= self._rows or self._get(row, "INCARNATION") != incarnation:
+            return True
+        if creation.lock_holder(self.descriptor, row) is not None:
+            return False
+        return not self._process_lives(row)
+
+    def pid_of(self, token: int) -> int:
+        """Give the pid in a token's row; 0: the row has changed hands."""
+        row = token >> K["TOKEN_ROW_SHIFT"]
+        if row >= self._rows:
+            return 0
+        incarnation = token >> K["TOKEN_INCARNATION_SHIFT"] & K["INCARNATION_MASK"]
+        return self._get(row, "PID") if self._get(row, "INCARNATION") == incarnation else 0
+
+    def rows_in_use(self) -> list[tuple[int, int]]:
+        """List (row, pid) of the rows in use whose process lives."""
+        return [
+            (row, self._get(row, "PID"))
+            for row in range(self._rows)
+            if self._get(row, "STATE") and (
+                row == self.row
+                or creation.lock_holder(self.descriptor, row) is not None
+                or self._process_lives(row)
+            )
+        ]
+
+    def totals(self) -> dict[str, int]:
+        """Sum the counters of all workers, gone and present."""
+        return {
+            field.lower(): int(self._control[K[f"C_TOTAL_{field}"] >> 3]) + sum(
+                self._get(row, field) for row in range(self._rows) if self._get(row, "STATE")
+            )
+            for field in _COUNTERS
+        }
+
+
