@@ -1,5 +1,4 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from shmmap._layout cimport *
 from shmmap._keys_cy cimport fits_word, bytes_of_word
 from shmmap._words cimport *

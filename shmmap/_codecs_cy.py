@@ -21,7 +21,6 @@ try:
 except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
-    from shmmap._words import u64
     from shmmap.layout import (  # type: ignore[attr-defined]
         VALUE_ARRAY,
         VALUE_BIG_INT,
@@ -50,11 +49,8 @@ def encode(value, safe, out):
     elif type(value) is str:
         out.type = VALUE_STR
         if cython.compiled:
-            size: cython.Py_ssize_t = 0
-            try:
-                out.data = PyUnicode_AsUTF8AndSize(value, cython.address(size))  # noqa: F821
-                out.length = size
-            except UnicodeEncodeError:
+            out.data = utf8_of(value, cython.address(out.length))  # noqa: F821
+            if out.data == cython.NULL:
                 kept = value.encode("utf-8", "surrogatepass")
         else:
             kept = value.encode("utf-8", "surrogatepass")

@@ -38,7 +38,6 @@ if not cython.compiled:
         load16,
         load32,
         memory,
-        reduce,
         store,
         store8,
         store16,
@@ -51,6 +50,7 @@ if not cython.compiled:
         GHOST_LATE,
         GHOST_MASK,
         IN_RING,
+        LOW_HALF,
         ON_PROBATION,
         S_GONE_EARLY,
         S_GONE_LATE,
@@ -60,6 +60,7 @@ if not cython.compiled:
         S_RING_COUNT,
         S_RING_START,
         S_RING_TARGET,
+        WHOLE_WORD,
     )
 
 from shmmap.layout import ghost_buckets, ring_places
@@ -157,8 +158,8 @@ class Eviction:
 
     def ghost_at(self, hash):
         """Give the offset of a hash's ghost bucket."""
-        upper: u64 = ((hash << self.shard_bits) >> 32) & 0xFFFFFFFF
-        return self.ghosts + 8 * reduce(upper, self.ghost_count)
+        upper: u64 = ((hash << self.shard_bits) >> 32) & LOW_HALF
+        return self.ghosts + 8 * ((upper * self.ghost_count) >> 32)
 
     def recall(self, hash):
         """Forget the ghost of a hash; tell whether it was early (1), late (2) or none (0)."""
@@ -263,7 +264,7 @@ class Eviction:
         else:
             self.bump(S_GONE_LATE)
             lane |= GHOST_LATE
-        store(self.mem, at, ((load(self.mem, at) << 16) & 0xFFFFFFFFFFFFFFFF) | lane)
+        store(self.mem, at, ((load(self.mem, at) << 16) & WHOLE_WORD) | lane)
 
     def reset(self):
         """Forget everything: all entries are under the clock, none was hit."""

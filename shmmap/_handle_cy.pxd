@@ -24,7 +24,9 @@ cdef class Handle:
     cdef object gate
     cdef Clock clock
     cdef readonly str name
-    cdef u64 enter(self) except 0
+    cdef int ready(self) except -1
+    cdef int enter(self) except -1
+    cdef u64 token(self) noexcept
     cdef void leave(self) noexcept
     cdef void count(self, u64 counter) noexcept
     cdef Shard shard_of(self, u64 hash)

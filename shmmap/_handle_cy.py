@@ -14,7 +14,7 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap._repair_cy import Repairer
-    from shmmap._words import i64, load, memory, store, thread_number, u64
+    from shmmap._words import add_one, i64, load, memory, thread_number, u64
     from shmmap.layout import (  # type: ignore[attr-defined]
         C_STATE,
         R_TAKEOVERS,
@@ -67,42 +67,40 @@ class Handle:
         self.closed = True
         return self.inflight + len(self.gate)
 
+    def ready(self):
+        """Refuse a closed handle and an unlinked map; in a forked child, become a worker."""
+        if self.closed:
+            raise MapClosed(f"map {self.name!r}: this handle is closed; open the map again")
+        if load(self.fork_page, 0) == 0 or load(self.control, C_STATE) != STATE_READY:
+            self.attachment.reenter()
+        return 0
+
     def enter(self):
-        """Begin an operation; give this thread's lock token."""
-        me: u64
+        """Begin an operation that `close` must wait for."""
+        self.ready()  # before counting: in a forked child this starts the count anew
         if cython.compiled:
             self.inflight += 1
         else:
             self.gate.append(None)
-        if self.closed:
-            self.leave()
-            raise MapClosed(f"map {self.name!r}: this handle is closed; open the map again")
-        me = load(self.fork_page, 0)
-        if me == 0 or load(self.control, C_STATE) != STATE_READY:
-            try:
-                self.attachment.reenter()
-            except BaseException:
+            if self.closed:
                 self.leave()
-                raise
-            if cython.compiled:
-                if self.inflight == 0:
-                    self.inflight = 1
-            elif not self.gate:
-                self.gate.append(None)
-            me = load(self.fork_page, 0)
-        return me | thread_number()
+                self.ready()
+        return 0
+
+    def token(self):
+        """Give this thread's lock token."""
+        return load(self.fork_page, 0) | thread_number()
 
     def leave(self):
         """End an operation."""
         if cython.compiled:
-            if self.inflight:
-                self.inflight -= 1
-        elif self.gate:
+            self.inflight -= 1
+        else:
             self.gate.pop()
 
     def count(self, counter):
         """Add one to a counter of this worker's row."""
-        store(self.control, self.row + counter, load(self.control, self.row + counter) + 1)
+        add_one(self.control, self.row + counter)
 
     def shard_of(self, hash):
         """Pick the shard: by the hash's top bits."""

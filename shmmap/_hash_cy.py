@@ -16,6 +16,8 @@ try:
     import cython
 except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap.layout import KEY_TYPE_SALT, WHOLE_WORD  # type: ignore[attr-defined]
 
 COMPILED = cython.compiled
 _digest = xxhash.xxh3_64_intdigest
@@ -43,7 +45,7 @@ if cython.compiled:
 
 def hash_key(data, length, key_type, seed):
     """Hash the `length` bytes of an encoded key; equal bytes of other types hash apart."""
-    seed = (seed + key_type * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    seed = (seed + key_type * KEY_TYPE_SALT) & WHOLE_WORD
     if cython.compiled:
         if have_hash_function():  # type: ignore[name-defined]  # noqa: F821
             return call_hash_function(data, length, seed)  # type: ignore[name-defined]  # noqa: F821

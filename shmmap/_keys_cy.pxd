@@ -1,5 +1,4 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from shmmap._hash_cy cimport hash_key
 from shmmap._layout cimport *
 from shmmap._words cimport *

@@ -23,7 +23,6 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap._hash_cy import hash_key
-    from shmmap._words import i64, u64
     from shmmap.layout import (  # type: ignore[attr-defined]
         KEY_BYTES,
         KEY_FLOAT,
@@ -46,11 +45,8 @@ def encode(key, seed, out):
     if type(key) is str:
         out.type = KEY_STR
         if cython.compiled:
-            size: cython.Py_ssize_t = 0
-            try:
-                out.data = PyUnicode_AsUTF8AndSize(key, cython.address(size))  # noqa: F821
-                out.length = size
-            except UnicodeEncodeError:
+            out.data = utf8_of(key, cython.address(out.length))  # noqa: F821
+            if out.data == cython.NULL:
                 kept = key.encode("utf-8", "surrogatepass")
         else:
             kept = key.encode("utf-8", "surrogatepass")

@@ -49,6 +49,9 @@ cdef extern from *:
     #define SHM_VALUE_ARRAY UINT64_C(0x9)
     #define SHM_VALUE_PICKLE UINT64_C(0xa)
     #define SHM_VALUE_TYPE_MAX UINT64_C(0xa)
+    #define SHM_LOW_HALF UINT64_C(0xffffffff)
+    #define SHM_WHOLE_WORD UINT64_C(0xffffffffffffffff)
+    #define SHM_KEY_TYPE_SALT UINT64_C(0x9e3779b97f4a7c15)
     #define SHM_KEY_META_MASK UINT64_C(0x7fffff)
     #define SHM_FREQUENCY_MAX UINT64_C(0x3)
     #define SHM_ON_PROBATION UINT64_C(0x1)
@@ -207,6 +210,9 @@ cdef extern from *:
     const uint64_t VALUE_ARRAY "SHM_VALUE_ARRAY"
     const uint64_t VALUE_PICKLE "SHM_VALUE_PICKLE"
     const uint64_t VALUE_TYPE_MAX "SHM_VALUE_TYPE_MAX"
+    const uint64_t LOW_HALF "SHM_LOW_HALF"
+    const uint64_t WHOLE_WORD "SHM_WHOLE_WORD"
+    const uint64_t KEY_TYPE_SALT "SHM_KEY_TYPE_SALT"
     const uint64_t KEY_META_MASK "SHM_KEY_META_MASK"
     const uint64_t FREQUENCY_MAX "SHM_FREQUENCY_MAX"
     const uint64_t ON_PROBATION "SHM_ON_PROBATION"

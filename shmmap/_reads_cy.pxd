@@ -2,16 +2,20 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from shmmap._codecs_cy cimport decode as decode_value
 from shmmap._handle_cy cimport Handle
 from shmmap._keys_cy cimport decode as decode_key, encode as encode_key
-from shmmap._shard_cy cimport Shard
+from shmmap._shard_cy cimport Shard, value_position
+from shmmap._slots_cy cimport Slots
 from shmmap._layout cimport *
 from shmmap._words cimport *
 
 cdef class Reads(Handle):
+    cdef object raw_bytes(self, Shard shard, probe_t found, u64 position, u64 length)
     cdef object raw_value(self, Shard shard, probe_t found)
     cdef object raw_key(self, Shard shard, probe_t found)
     cdef object value_of(self, object raw, probe_t found)
     cdef object key_of(self, object raw, probe_t found)
     cdef object try_fetch(self, Shard shard, key_t key, probe_t found, bint wants_value)
+    cdef object decoded_value(self, u64 kind, object raw)
+    cdef object fetch_guarded(self, Shard shard, key_t key, probe_t found, bint wants_value)
     cdef object fetch(self, key_t key, probe_t found, bint wants_value)
     cdef object fetch_locked(self, Shard shard, key_t key, probe_t found, bint wants_value, u64 me)
 

@@ -14,16 +14,22 @@ if not cython.compiled:
     from shmmap._handle_cy import Handle
     from shmmap._keys_cy import decode as decode_key
     from shmmap._keys_cy import encode as encode_key
+    from shmmap._shard_cy import value_position
+    from shmmap._slots_cy import Slots
     from shmmap._words import (
-        i64,
-        key_ref,
-        load,
-        probe_ref,
-        u64,
         Key,
         Probe,
+        add_one,
+        copy_bytes,
+        i64,
+        key_t,
+        load,
+        probe_t,
+        u64,
     )
     from shmmap.layout import (  # type: ignore[attr-defined]
+        E_BYTES_TOTAL,
+        HAS_DEADLINE,
         KEY_LENGTH_MASK,
         KEY_TYPE_MASK,
         META_KEY_TYPE_SHIFT,
@@ -36,6 +42,7 @@ if not cython.compiled:
         R_TAKEOVERS,
         S_DIRTY,
         TYPE_MASK,
+        VALUE_BYTES,
     )
 
 from shmmap.errors import MapCorrupted, ShardBusy
@@ -48,34 +55,44 @@ MISSING: Any = object()  # "no entry", where None could be a value
 class Reads(Handle):
     """The reading operations of a map."""
 
+    def raw_bytes(self, shard, found, position, length):
+        """Copy bytes of a found entry out; None: its chain was cut meanwhile."""
+        slots: Slots = shard.slots
+        if position + length <= slots.size - E_BYTES_TOTAL:
+            return copy_bytes(
+                shard.mem, slots.base + (found.slot - 1) * slots.size + E_BYTES_TOTAL + position,
+                length,
+            )
+        room = new_room(length)
+        if not slots.read(found.slot, position, target_of(room), length):
+            return None
+        return room if cython.compiled else bytes(room)
+
     def raw_value(self, shard, found):
         """Copy a found value's bytes out; None: its chain was cut meanwhile."""
-        room = new_room(found.meta >> META_LENGTH_SHIFT)
-        if not shard.read_value(found, target_of(room)):
-            return None
-        return room
+        return self.raw_bytes(
+            shard, found, value_position(found.meta), found.meta >> META_LENGTH_SHIFT
+        )
 
     def raw_key(self, shard, found):
         """Copy a found key's bytes out; None: its chain was cut meanwhile."""
-        room = new_room(found.meta & KEY_LENGTH_MASK)
-        if not shard.read_key(found, target_of(room)):
-            return None
-        return room
+        return self.raw_bytes(shard, found, 0, found.meta & KEY_LENGTH_MASK)
 
     def value_of(self, raw, found):
         """Decode a value that was confirmed."""
+        kind: u64 = (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK
+        return raw if kind == VALUE_BYTES else self.decoded_value(kind, raw)
+
+    def decoded_value(self, kind, raw):
+        """Decode a value; name the map in the error."""
         try:
-            if cython.compiled:
-                return decode_value((found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK, raw, self.safe)
-            return decode_value(
-                (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK, bytes(raw), self.safe
-            )
+            return decode_value(kind, raw, self.safe)
         except MapCorrupted as error:
             raise MapCorrupted(f"map {self.name!r}: {error}") from None
 
     def key_of(self, raw, found):
         """Decode a key that was confirmed."""
-        return decode_key((found.meta >> META_KEY_TYPE_SHIFT) & KEY_TYPE_MASK, bytes(raw))
+        return decode_key((found.meta >> META_KEY_TYPE_SHIFT) & KEY_TYPE_MASK, raw)
 
     def try_fetch(self, shard, key, found, wants_value):
         """Read once without the lock: the raw value, MISSING, or None: start again."""
@@ -84,33 +101,52 @@ class Reads(Handle):
             return MISSING
         if status != 1:
             return None
-        expired: cython.bint = shard.is_expired(found)
-        raw: Any = MISSING if expired else b""
-        if wants_value and not expired:
-            raw = self.raw_value(shard, found)
+        raw: Any = b""
+        if (found.meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE and shard.is_expired(found):
+            raw = MISSING
+        elif wants_value:
+            raw = self.raw_bytes(
+                shard, found, value_position(found.meta), found.meta >> META_LENGTH_SHIFT
+            )
         return raw if shard.confirm(found) else None
 
     def fetch(self, key, found, wants_value):
-        """Read a key: the raw value, or MISSING. Without the lock, unless that keeps failing."""
-        shard = self.shard_of(key.hash)
-        raw: Any
-        me: u64 = self.enter()
+        """Read a key: the raw value, or MISSING. Without the lock, unless that keeps failing.
+
+        The compiled engine keeps the GIL on the way without the lock, so no other thread can
+        close the handle meanwhile; the pure one has to be counted in and out.
+        """
+        raw: Any = None
         attempt: u64
+        shard = self.shard_of(key.hash)
+        if cython.compiled:
+            self.ready()
+        else:
+            self.enter()
         try:
             for attempt in range(16):
                 raw = self.try_fetch(shard, key, found, wants_value)
                 if raw is not None:
                     break
-                self.count(R_RETRIES)
-            else:
-                raw = self.fetch_locked(shard, key, found, wants_value, me)
-            if raw is MISSING:
-                self.count(R_MISSES)
-            else:
-                if self.evicts:
-                    shard.eviction.hit(found.slot)
-                self.count(R_HITS)
-            return raw
+                add_one(self.control, self.row + R_RETRIES)
+        finally:
+            if not cython.compiled:
+                self.leave()
+        if raw is None:
+            raw = self.fetch_guarded(shard, key, found, wants_value)
+        if raw is MISSING:
+            add_one(self.control, self.row + R_MISSES)
+        else:
+            if self.evicts:
+                shard.eviction.hit(found.slot)
+            add_one(self.control, self.row + R_HITS)
+        return raw
+
+    def fetch_guarded(self, shard, key, found, wants_value):
+        """Read with the lock, while `close` waits for us."""
+        self.enter()
+        try:
+            return self.fetch_locked(shard, key, found, wants_value, self.token())
         finally:
             self.leave()
 
@@ -156,16 +192,16 @@ class Reads(Handle):
         Takes no lock; O(value bytes). Raises ShardBusy if a writer of this shard has been
         stopped in the middle of publishing for `lock_timeout` seconds.
         """
-        if not cython.compiled:
-            found, packed = Probe(), Key()
+        if cython.compiled:
+            a_probe: Probe
+            a_key: Key
+            found: probe_t = cython.address(a_probe)
+            packed: key_t = cython.address(a_key)
         else:
-            found: Probe  # type: ignore[no-redef]
-            packed: Key  # type: ignore[no-redef]
-        kept: Any = encode_key(key, self.seed, key_ref(packed))
-        raw: Any = self.fetch(key_ref(packed), probe_ref(found), True)
-        if raw is MISSING:
-            return default
-        return self.value_of(raw, probe_ref(found))
+            found, packed = Probe(), Key()
+        kept: Any = encode_key(key, self.seed, packed)
+        raw: Any = self.fetch(packed, found, True)
+        return default if raw is MISSING else self.value_of(raw, found)
 
     def __getitem__(self, key: Any) -> Any:
         """Give the value of `key`. Raises KeyError if there is no live entry."""
@@ -176,29 +212,33 @@ class Reads(Handle):
 
     def __contains__(self, key: object) -> bool:
         """Tell whether `key` has a live entry. Copies no value."""
-        if not cython.compiled:
-            found, packed = Probe(), Key()
+        if cython.compiled:
+            a_probe: Probe
+            a_key: Key
+            found: probe_t = cython.address(a_probe)
+            packed: key_t = cython.address(a_key)
         else:
-            found: Probe  # type: ignore[no-redef]
-            packed: Key  # type: ignore[no-redef]
-        kept: Any = encode_key(key, self.seed, key_ref(packed))
-        return self.fetch(key_ref(packed), probe_ref(found), False) is not MISSING
+            found, packed = Probe(), Key()
+        kept: Any = encode_key(key, self.seed, packed)
+        return self.fetch(packed, found, False) is not MISSING
 
     def get_versioned(self, key: Any, default: Any = None) -> Any:
         """Give (value, version) of `key`; (default, 0) if there is no live entry.
 
         The version is what `cas` takes; it is unique and rises within a shard.
         """
-        if not cython.compiled:
-            found, packed = Probe(), Key()
+        if cython.compiled:
+            a_probe: Probe
+            a_key: Key
+            found: probe_t = cython.address(a_probe)
+            packed: key_t = cython.address(a_key)
         else:
-            found: Probe  # type: ignore[no-redef]
-            packed: Key  # type: ignore[no-redef]
-        kept: Any = encode_key(key, self.seed, key_ref(packed))
-        raw: Any = self.fetch(key_ref(packed), probe_ref(found), True)
+            found, packed = Probe(), Key()
+        kept: Any = encode_key(key, self.seed, packed)
+        raw: Any = self.fetch(packed, found, True)
         if raw is MISSING:
             return default, 0
-        return self.value_of(raw, probe_ref(found)), found.version
+        return self.value_of(raw, found), found.version
 
     def get_many(self, keys: Any) -> Any:
         """Give {key: value} of those keys that have live entries; each read is one step."""
@@ -211,21 +251,24 @@ class Reads(Handle):
 
     def ttl(self, key: Any) -> Any:
         """Give the seconds that `key` has left; None: it does not expire. KeyError: no entry."""
-        if not cython.compiled:
-            found, packed = Probe(), Key()
+        if cython.compiled:
+            a_probe: Probe
+            a_key: Key
+            found: probe_t = cython.address(a_probe)
+            packed: key_t = cython.address(a_key)
         else:
-            found: Probe  # type: ignore[no-redef]
-            packed: Key  # type: ignore[no-redef]
-        kept: Any = encode_key(key, self.seed, key_ref(packed))
+            found, packed = Probe(), Key()
+        kept: Any = encode_key(key, self.seed, packed)
         shard = self.shard_of(packed.hash)
-        me: u64 = self.enter()
+        self.enter()
+        me: u64 = self.token()
         status: i64
         deadline: i64 = 0
         self.refuse_reentry(shard, me)
         try:
             self.hold(shard, me)
-            status = self.find_locked(shard, key_ref(packed), probe_ref(found))
-            if not self.is_live(shard, status, probe_ref(found)):
+            status = self.find_locked(shard, packed, found)
+            if not self.is_live(shard, status, found):
                 deadline = -1
             elif (found.meta >> META_KEY_TYPE_SHIFT) & 0x80 and shard.expiry.ready():
                 deadline = shard.expiry.deadline(found.slot)

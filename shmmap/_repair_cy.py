@@ -20,7 +20,7 @@ try:
 except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
-    from shmmap._shard_cy import Shard, data_bytes
+    from shmmap._shard_cy import data_bytes
     from shmmap._words import (
         fence,
         i64,
@@ -32,15 +32,16 @@ if not cython.compiled:
         store,
         store8,
         u64,
+        zero,
     )
     from shmmap.layout import (  # type: ignore[attr-defined]
         BUCKET_WORDS,
-        E_BYTES_TOTAL,
         HAS_DEADLINE,
         KEY_LENGTH_MASK,
         KEY_META_MASK,
         KEY_TUPLE,
         KEY_TYPE_MASK,
+        LOW_HALF,
         META_KEY_TYPE_SHIFT,
         META_LENGTH_SHIFT,
         META_VALUE_TYPE_SHIFT,
@@ -121,7 +122,7 @@ class Repairer:
             self.shard.scratch = bytearray(KEY_LENGTH_MASK + 1)
         read: bool = False
         for step in range(self.shard.index.buckets):
-            mask = self.shard.index.match(bucket, hash & 0xFFFFFFFF)
+            mask = self.shard.index.match(bucket, hash & LOW_HALF)
             while mask:
                 position = bucket * BUCKET_WORDS + lowest_bit(mask)
                 mask &= mask - 1
@@ -145,7 +146,7 @@ class Repairer:
         """Index a plausible live head, or end it or its older twin."""
         meta: u64 = self.shard.slots.meta(slot)
         hash: u64 = self.shard.slot_hash(slot, meta)
-        tag: u64 = hash & 0xFFFFFFFF
+        tag: u64 = hash & LOW_HALF
         position: i64 = self.find_twin(hash, slot, meta)
         home: u64
         other: u64
@@ -191,6 +192,7 @@ class Repairer:
         store(self.mem, S_SEQUENCE, sequence)
         store(self.mem, S_REBUILDS, load(self.mem, S_REBUILDS) + 1)
         fence()
+        zero(self.marks, 0, len(self.marks_buffer))
         self.shard.index.clear()
         store(self.mem, S_ENTRIES, 0)
         store(self.mem, S_LIVE_BYTES, 0)
@@ -253,6 +255,7 @@ class Repairer:
         live: u64 = 0
         claimed: u64 = 0
         slot: u64
+        zero(self.marks, 0, len(self.marks_buffer))
         for slot in range(1, slots.count + 1):
             version: u64 = slots.version(slot)
             meta: u64 = slots.meta(slot)

@@ -12,14 +12,14 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from shmmap._shard_cy import Shard
     from shmmap._words import (
+        Probe,
         copy_out,
         i64,
         load,
-        probe_ref,
+        probe_t,
         room_of,
         store,
         u64,
-        Probe,
     )
     from shmmap._writes_cy import Writes
     from shmmap.layout import (  # type: ignore[attr-defined]
@@ -58,7 +58,8 @@ class Scans(Writes):
     def clear(self) -> None:
         """Remove every entry, shard by shard: not one step for the whole map."""
         shard: Shard
-        me: u64 = self.enter()
+        self.enter()
+        me: u64 = self.token()
         try:
             for shard in self.shards:
                 clear_shard(self, shard, me)
@@ -70,14 +71,16 @@ class Scans(Writes):
 
         Which one is arbitrary. Locks one shard at a time.
         """
-        if not cython.compiled:
-            found = Probe()
+        if cython.compiled:
+            a_probe: Probe
+            found: probe_t = cython.address(a_probe)
         else:
-            found: Probe  # type: ignore[no-redef]
+            found = Probe()
         raw: Any = None
         raw_key: Any = None
         shard: Shard
-        me: u64 = self.enter()
+        self.enter()
+        me: u64 = self.token()
         first: u64 = me >> 22
         turn: u64
         try:
@@ -88,20 +91,20 @@ class Scans(Writes):
                 self.refuse_reentry(shard, me)
                 try:
                     self.hold(shard, me)
-                    if self.find_any(shard, probe_ref(found)):
-                        raw_key = self.raw_key(shard, probe_ref(found))
-                        raw = self.raw_value(shard, probe_ref(found))
+                    if self.find_any(shard, found):
+                        raw_key = self.raw_key(shard, found)
+                        raw = self.raw_value(shard, found)
                         if self.safe and (
                             (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK == VALUE_PICKLE
                         ):
-                            raw = self.value_of(raw, probe_ref(found))  # refuses
-                        erase_slot(shard, probe_ref(found))
+                            raw = self.value_of(raw, found)  # refuses
+                        erase_slot(shard, found)
                 finally:
                     self.drop(shard, me)
                 if raw_key is not None:
                     self.count(R_DELETES)
-                    return (self.key_of(raw_key, probe_ref(found)),
-                            self.value_of(raw, probe_ref(found)))
+                    return (self.key_of(raw_key, found),
+                            self.value_of(raw, found))
         finally:
             self.leave()
         raise KeyError(f"popitem: map {self.name!r} is empty")
@@ -132,7 +135,8 @@ class Scans(Writes):
 
         Weakly consistent: an entry that is there throughout is listed exactly once.
         """
-        me: u64 = self.enter()
+        self.enter()
+        me: u64 = self.token()
         try:
             return self.scan_shard(number, wants_values, me)
         finally:
@@ -140,10 +144,11 @@ class Scans(Writes):
 
     def scan_shard(self, number, wants_values, me):
         """List a shard without the lock; an index rebuilt meanwhile is listed again."""
-        if not cython.compiled:
-            found = Probe()
+        if cython.compiled:
+            a_probe: Probe
+            found: probe_t = cython.address(a_probe)
         else:
-            found: Probe  # type: ignore[no-redef]
+            found = Probe()
         shard: Shard = self.shards[number]
         listed: list = []
         position: u64 = 0
@@ -151,7 +156,7 @@ class Scans(Writes):
         tries: u64 = 0
         status: i64
         while True:
-            status = self.scan_one(shard, position, probe_ref(found), wants_values, listed)
+            status = self.scan_one(shard, position, found, wants_values, listed)
             if status == 1:
                 position = found.position + 1
                 tries = 0
@@ -160,7 +165,7 @@ class Scans(Writes):
                 tries += 1
                 self.count(R_RETRIES)
             elif status < 0:
-                status = self.scan_locked(shard, position, probe_ref(found), me,
+                status = self.scan_locked(shard, position, found, me,
                                           wants_values, listed)
                 if status == 1:
                     position = found.position + 1
@@ -202,16 +207,17 @@ class Scans(Writes):
 
     def decoded(self, listed, wants_values):
         """Decode what was listed: keys, or (key, value) pairs."""
-        if not cython.compiled:
-            found = Probe()
+        if cython.compiled:
+            a_probe: Probe
+            found: probe_t = cython.address(a_probe)
         else:
-            found: Probe  # type: ignore[no-redef]
+            found = Probe()
         items: list = []
         for meta, raw_key, raw_value in listed:
             found.meta = meta
-            key: Any = self.key_of(raw_key, probe_ref(found))
+            key: Any = self.key_of(raw_key, found)
             if wants_values:
-                items.append((key, self.value_of(raw_value, probe_ref(found))))
+                items.append((key, self.value_of(raw_value, found)))
             else:
                 items.append(key)
         return items
@@ -227,7 +233,8 @@ class Scans(Writes):
         before: u64 = idle_before_ns
         most: u64 = limit
         following: u64 = 0
-        me: u64 = self.enter()
+        self.enter()
+        me: u64 = self.token()
         try:
             self.refuse_reentry(shard, me)
             try:
@@ -245,7 +252,8 @@ class Scans(Writes):
     def repair_shard(self, number: Any) -> None:
         """Rebuild what is derived in a shard from its slots, under its lock."""
         shard: Shard = self.shards[number]
-        me: u64 = self.enter()
+        self.enter()
+        me: u64 = self.token()
         try:
             self.refuse_reentry(shard, me)
             try:
@@ -260,7 +268,8 @@ class Scans(Writes):
         """Copy a shard's first `length` bytes under its lock."""
         shard: Shard = self.shards[number]
         room: Any = bytearray(length)
-        me: u64 = self.enter()
+        self.enter()
+        me: u64 = self.token()
         try:
             self.refuse_reentry(shard, me)
             try:

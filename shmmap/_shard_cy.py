@@ -39,25 +39,31 @@ if not cython.compiled:
     from shmmap._index_cy import Index
     from shmmap._slots_cy import Slots
     from shmmap._words import (
+        Probe,
+        equal,
         fence,
         i64,
         load,
+        load_behind,
         lowest_bit,
+        match_tag,
         memory,
-        probe_ref,
+        probe_t,
         room_of,
         store,
         u64,
         view,
-        Probe,
     )
     from shmmap.layout import (  # type: ignore[attr-defined]
+        BUCKET_BYTES,
         BUCKET_WORDS,
         E_BYTES_TOTAL,
         E_META,
         HAS_DEADLINE,
         KEY_LENGTH_MASK,
+        KEY_META_MASK,
         KEY_TYPE_MASK,
+        LOW_HALF,
         META_KEY_TYPE_SHIFT,
         META_LENGTH_SHIFT,
         META_VALUE_TYPE_SHIFT,
@@ -75,6 +81,7 @@ if not cython.compiled:
         TAG_SHIFT,
         TYPE_MASK,
         VALUE_INT,
+        WORD_MASK,
     )
 
 from shmmap.layout import shard_areas
@@ -129,35 +136,39 @@ class Shard:
 
     def look(self, hash, key_type, key, key_length, out):
         """Look a key up: FOUND (fills `out`; confirm it), MISS (confirmed), AGAIN or CORRUPT."""
-        tag: u64 = hash & 0xFFFFFFFF
-        bucket: u64 = self.index.home(hash, self.shard_bits)
+        tag: u64 = hash & LOW_HALF
+        wanted: u64 = key_length | (key_type << META_KEY_TYPE_SHIFT)
+        upper: u64 = (hash << self.shard_bits) >> 32
+        bucket: u64 = ((upper & LOW_HALF) * self.index.buckets) >> 32  # index.home, in place
         sequence: u64 = load(self.mem, S_SEQUENCE)
         step: u64
         mask: u64
-        position: i64
+        position: u64
         word: u64
         slot: u64
+        at: u64
         version: u64
         meta: u64
         for step in range(self.index.buckets):
-            mask = self.index.match(bucket, tag)
+            mask = match_tag(self.mem, self.index.base + bucket * BUCKET_BYTES, tag)
             while mask:
                 position = bucket * BUCKET_WORDS + lowest_bit(mask)
                 mask &= mask - 1
-                word = self.index.word(position)
+                word = load(self.mem, self.index.base + position * 8) & WORD_MASK
                 slot = word & SLOT_MASK
                 if slot == 0 or word >> TAG_SHIFT != tag:
                     continue
                 if slot > self.slots.count:
                     return -4
-                version = self.slots.version(slot)
+                at = self.slots.base + (slot - 1) * self.slots.size
+                version = load(self.mem, at)
                 if version == 0 or version & 1:
                     return -1
-                meta = self.slots.meta(slot)
-                if (
-                    meta & KEY_LENGTH_MASK == key_length
-                    and (meta >> META_KEY_TYPE_SHIFT) & KEY_TYPE_MASK == key_type
-                    and self.slots.same(slot, key, key_length)
+                meta = load(self.mem, at + E_META)
+                if meta & KEY_META_MASK == wanted and (
+                    equal(self.mem, at + E_BYTES_TOTAL, key, 0, key_length)
+                    if key_length <= self.slots.size - E_BYTES_TOTAL
+                    else self.slots.same(slot, key, key_length)
                 ):
                     out.position = position
                     out.bucket = bucket
@@ -165,33 +176,32 @@ class Shard:
                     out.slot = slot
                     out.version = version
                     out.meta = meta
-                    if data_bytes(meta) > self.max_bytes:
+                    if meta >> META_LENGTH_SHIFT > self.max_bytes:
                         return -4 if self.confirm(out) else -1
                     return 1
-                fence()
-                if self.slots.version(slot) != version or self.index.word(position) != word:
+                if load_behind(self.mem, at) != version or self.index.word(position) != word:
                     return -1
             if not self.index.passed(bucket):
                 break
             bucket = self.index.after(bucket)
         out.position = -1
         out.version = 0
-        fence()
-        return 0 if sequence & 1 == 0 and load(self.mem, S_SEQUENCE) == sequence else -1
+        return 0 if sequence & 1 == 0 and load_behind(self.mem, S_SEQUENCE) == sequence else -1
 
     def confirm(self, found):
         """Tell whether what was read since `look` or `scan` was one live entry, whole."""
-        fence()
+        at: u64 = self.slots.base + (found.slot - 1) * self.slots.size
+        word_at: u64 = self.index.base + found.position * 8
         return (
-            self.slots.version(found.slot) == found.version
-            and self.index.word(found.position) == found.word
+            load_behind(self.mem, at) == found.version
+            and load(self.mem, word_at) & WORD_MASK == found.word
         )
 
     def is_expired(self, found):
         """Tell whether a found entry's deadline has passed."""
         if (found.meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE == 0 or not self.expiry.ready():
             return False
-        deadline_ns: u64 = self.expiry.deadline(found.slot)
+        deadline_ns: i64 = self.expiry.deadline(found.slot)
         return deadline_ns != 0 and deadline_ns <= self.clock.now()
 
     def scan(self, position, out):
@@ -329,7 +339,7 @@ class Shard:
             store(self.mem, S_SEQUENCE, sequence + 1)
             store(self.mem, self.slots.at(found.slot), 0)
         fence()
-        self.index.put(found.position, hash & 0xFFFFFFFF, slot)
+        self.index.put(found.position, hash & LOW_HALF, slot)
         store(self.mem, S_SEQUENCE, sequence + 2)
         if slot == 0:
             self.index.unmark(home, found.position)
@@ -522,22 +532,23 @@ class Shard:
     def remove_slot(self, slot, hash):
         """Remove the live entry at a slot, within an operation; False: the index does not
         name it."""
-        if not cython.compiled:
-            found = Probe()
+        if cython.compiled:
+            a_probe: Probe
+            found: probe_t = cython.address(a_probe)
         else:
-            found: Probe  # type: ignore[no-redef]
+            found = Probe()
         step: u64
         mask: u64
         bucket: u64 = self.index.home(hash, self.shard_bits)
         found.slot = slot
         found.meta = self.slots.meta(slot)
         for step in range(self.index.buckets):
-            mask = self.index.match(bucket, hash & 0xFFFFFFFF)
+            mask = self.index.match(bucket, hash & LOW_HALF)
             while mask:
                 found.position = bucket * BUCKET_WORDS + lowest_bit(mask)
                 mask &= mask - 1
                 if self.index.word(found.position) & SLOT_MASK == slot:
-                    self.remove(hash, probe_ref(found))
+                    self.remove(hash, found)
                     return True
             if not self.index.passed(bucket):
                 break

@@ -207,13 +207,15 @@ class Slots:
     def same(self, head, source, length):
         """Compare a chain's first `length` bytes with those of `source`."""
         slot: u64 = head
+        start: u64 = self.base + (head - 1) * self.size + E_BYTES_TOTAL
         room: u64 = self.size - E_BYTES_TOTAL
-        start: u64 = E_BYTES_TOTAL
         done: u64 = 0
         part: u64
+        if length <= room:
+            return equal(self.mem, start, source, 0, length)
         while True:
             part = room if room < length - done else length - done
-            if not equal(self.mem, self.at(slot) + start, source, done, part):
+            if not equal(self.mem, start, source, done, part):
                 return False
             done += part
             if done == length:
@@ -222,7 +224,7 @@ class Slots:
             if slot == 0:
                 return False
             room = self.size - 8
-            start = 8
+            start = self.at(slot) + 8
 
     def value_offset(self, head, position):
         """Give the offset of byte `position` of a chain; 0: the chain is short."""

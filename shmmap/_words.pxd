@@ -46,13 +46,23 @@ cdef extern from *:
     #endif
 
     typedef const char *shm_src;
-    #define SHM_REF(x) (&(x))
 
     static inline uint64_t shm_load(const char *m, uint64_t o) {
         return __atomic_load_n((const uint64_t *)(m + o), __ATOMIC_ACQUIRE);
     }
     static inline void shm_store(char *m, uint64_t o, uint64_t v) {
         __atomic_store_n((uint64_t *)(m + o), v, __ATOMIC_RELEASE);
+    }
+    static inline uint64_t shm_load_behind(const char *m, uint64_t o) {
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        return __atomic_load_n((const uint64_t *)(m + o), __ATOMIC_ACQUIRE);
+    }
+    static inline void shm_add_one(char *m, uint64_t o) {
+        uint64_t *w = (uint64_t *)(m + o);
+        __atomic_store_n(w, __atomic_load_n(w, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+    }
+    static inline PyObject *shm_copy_bytes(const char *m, uint64_t o, uint64_t n) {
+        return PyBytes_FromStringAndSize(m + o, (Py_ssize_t)n);
     }
     static inline uint64_t shm_load32(const char *m, uint64_t o) {
         return __atomic_load_n((const uint32_t *)(m + o), __ATOMIC_RELAXED);
@@ -122,7 +132,6 @@ cdef extern from *:
         return n;
     }
     static inline unsigned shm_lowest(unsigned mask) { return (unsigned)__builtin_ctz(mask); }
-    static inline uint64_t shm_reduce(uint64_t hash32, uint64_t n) { return (hash32 * n) >> 32; }
     static inline void shm_prefetch(const char *m, uint64_t o) { __builtin_prefetch(m + o); }
     static inline void shm_pause(void) {
     #if defined(__x86_64__) || defined(__i386__)
@@ -156,6 +165,15 @@ cdef extern from *:
         return shm_this_thread;
     }
 
+    /* A str's UTF-8, kept by the str; NULL, without an error, if it has lone surrogates. */
+    static inline shm_src shm_utf8(PyObject *text, uint64_t *length) {
+        Py_ssize_t size = 0;
+        const char *data = PyUnicode_AsUTF8AndSize(text, &size);
+        if (data == NULL) PyErr_Clear();
+        *length = (uint64_t)size;
+        return data;
+    }
+
     static inline uint64_t shm_sem_open(const char *name) {
         sem_t *s = sem_open(name, 0);
         return s == SEM_FAILED ? 0 : (uint64_t)(uintptr_t)s;
@@ -184,11 +202,11 @@ cdef extern from *:
     #endif
     }
     """
-    probe_t probe_ref "SHM_REF"(Probe p) noexcept nogil
-    key_t key_ref "SHM_REF"(Key k) noexcept nogil
-    value_t value_ref "SHM_REF"(Value v) noexcept nogil
     u64 load "shm_load"(mem_t m, u64 offset) noexcept nogil
     void store "shm_store"(mem_t m, u64 offset, u64 value) noexcept nogil
+    u64 load_behind "shm_load_behind"(mem_t m, u64 offset) noexcept nogil
+    void add_one "shm_add_one"(mem_t m, u64 offset) noexcept nogil
+    object copy_bytes "shm_copy_bytes"(mem_t m, u64 offset, u64 length)
     u64 load32 "shm_load32"(mem_t m, u64 offset) noexcept nogil
     void store32 "shm_store32"(mem_t m, u64 offset, u64 value) noexcept nogil
     u64 load16 "shm_load16"(mem_t m, u64 offset) noexcept nogil
@@ -207,11 +225,11 @@ cdef extern from *:
     unsigned int match_tag "shm_match"(mem_t m, u64 offset, u64 tag) noexcept nogil
     u64 first_due "shm_first_due"(mem_t m, u64 offset, u64 count, u64 now_ns) noexcept nogil
     unsigned int lowest_bit "shm_lowest"(unsigned int mask) noexcept nogil
-    u64 reduce "shm_reduce"(u64 hash32, u64 n) noexcept nogil
     void prefetch "shm_prefetch"(mem_t m, u64 offset) noexcept nogil
     void pause "shm_pause"() noexcept nogil
     mem_t memory "shm_memory"(object owner) except NULL
     i64 clock_ns "shm_clock_ns"(int which) noexcept nogil
+    src_t utf8_of "shm_utf8"(object text, u64* length) noexcept
     u64 sem_open "shm_sem_open"(const char* name) noexcept nogil
     void sem_close "shm_sem_close"(u64 s) noexcept nogil
     void sem_wake "shm_sem_wake"(u64 s) noexcept nogil

@@ -14,6 +14,7 @@ lock, since a record lock does not exclude threads of one process.
 from __future__ import annotations
 
 import platform
+import sys
 import threading
 import time
 from typing import Any
@@ -21,33 +22,27 @@ from typing import Any
 import posix_ipc
 
 u64 = i64 = int
+probe_t = key_t = value_t = Any  # pointers in the compiled life; here, the thing itself
+_UPPER = 4 if sys.byteorder == "little" else 0  # where a word's upper half starts
 CAS_PATIENCE_S = 0.02  # a stopped holder of the guard must not stop us for longer
 
 
 class Probe:
     """What a lookup found: see the struct of that name in `_words.pxd`."""
 
-    __slots__ = ("position", "bucket", "word", "slot", "version", "meta")
+    __slots__ = ("bucket", "meta", "position", "slot", "version", "word")
 
 
 class Key:
     """An encoded key: see the struct of that name in `_words.pxd`."""
 
-    __slots__ = ("data", "length", "type", "hash")
+    __slots__ = ("data", "hash", "length", "type")
 
 
 class Value:
     """An encoded value: see the struct of that name in `_words.pxd`."""
 
     __slots__ = ("data", "length", "type")
-
-
-def probe_ref(thing: Any) -> Any:
-    """Give the thing itself: pure code has no pointers."""
-    return thing
-
-
-key_ref = value_ref = probe_ref
 
 
 class ThreadGuard:
@@ -68,7 +63,7 @@ class ThreadGuard:
 class Memory:
     """A writable buffer seen as words of 64, 32, 16 and 8 bits."""
 
-    __slots__ = ("words", "halves", "quarters", "octets", "guard")
+    __slots__ = ("guard", "halves", "octets", "quarters", "words")
 
     def __init__(self, buffer: Any, guard: Any = None) -> None:
         self.octets = memoryview(buffer).cast("B")
@@ -96,6 +91,17 @@ def load(m: Any, offset: int) -> int:
 def store(m: Any, offset: int, value: int) -> None:
     """Store a word; earlier accesses stay before it."""
     m.words[offset >> 3] = value
+
+
+def load_behind(m: Any, offset: int) -> int:
+    """Load a word, after every access before this one."""
+    fence()
+    return m.words[offset >> 3]  # type: ignore[no-any-return]
+
+
+def add_one(m: Any, offset: int) -> None:
+    """Add one to a word that only this process stores."""
+    m.words[offset >> 3] += 1
 
 
 def load32(m: Any, offset: int) -> int:
@@ -162,7 +168,11 @@ def _no_fence() -> None:
     """Order nothing: x86 keeps the order of loads and of stores."""
 
 
-fence = _no_fence if platform.machine() in ("x86_64", "i686", "AMD64") else _lock_fence
+fence = _no_fence
+if platform.machine() in ("x86_64", "i686", "AMD64"):
+    load_behind = load
+else:
+    fence = _lock_fence
 
 
 def copy_in(m: Any, offset: int, source: Any, at: int, length: int) -> None:
@@ -173,6 +183,11 @@ def copy_in(m: Any, offset: int, source: Any, at: int, length: int) -> None:
 def copy_out(m: Any, offset: int, target: Any, at: int, length: int) -> None:
     """Copy `length` bytes of the memory into `target` at `at`."""
     target[at : at + length] = m.octets[offset : offset + length]
+
+
+def copy_bytes(m: Any, offset: int, length: int) -> bytes:
+    """Copy `length` bytes of the memory into a new bytes object."""
+    return bytes(m.octets[offset : offset + length])
 
 
 def equal(m: Any, offset: int, source: Any, at: int, length: int) -> bool:
@@ -197,11 +212,14 @@ def zero(m: Any, offset: int, length: int) -> None:
 
 def match_tag(m: Any, offset: int, tag: int) -> int:
     """Tell which of the eight words at `offset` carry `tag` in their upper half: a bit each."""
-    first = offset >> 3
+    bucket = bytes(m.octets[offset : offset + 64])
+    wanted = tag.to_bytes(4, sys.byteorder)
     found = 0
-    for i, word in enumerate(m.words[first : first + 8].tolist()):
-        if word >> 32 == tag:
-            found |= 1 << i
+    at = bucket.find(wanted)
+    while at >= 0:
+        if at & 7 == _UPPER:
+            found |= 1 << (at >> 3)
+        at = bucket.find(wanted, at + 1)
     return found
 
 
@@ -218,12 +236,6 @@ def first_due(m: Any, offset: int, count: int, now_ns: int) -> int:
 def lowest_bit(mask: int) -> int:
     """Give the number of the lowest set bit of a non-zero mask."""
     return (mask & -mask).bit_length() - 1
-
-
-def reduce(hash32: int, n: int) -> int:
-    """Map 32 hash bits onto 0 .. n-1 evenly. Source: D. Lemire, 'Fast random integer
-    generation in an interval', 2019."""
-    return (hash32 * n) >> 32
 
 
 def prefetch(m: Any, offset: int) -> None:

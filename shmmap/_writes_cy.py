@@ -15,15 +15,15 @@ if not cython.compiled:
     from shmmap._reads_cy import Reads
     from shmmap._shard_cy import value_position
     from shmmap._words import (
-        i64,
-        key_ref,
-        load,
-        probe_ref,
-        u64,
-        value_ref,
         Key,
         Probe,
         Value,
+        i64,
+        key_t,
+        load,
+        probe_t,
+        u64,
+        value_t,
     )
     from shmmap.layout import (  # type: ignore[attr-defined]
         META_VALUE_TYPE_SHIFT,
@@ -34,7 +34,6 @@ if not cython.compiled:
         VALUE_PICKLE,
     )
 
-from shmmap.errors import LockTimeout
 from shmmap._reads_cy import MISSING
 
 COMPILED = cython.compiled
@@ -73,25 +72,29 @@ class Writes(Reads):
 
     def write(self, key, value, mode, ttl, version):
         """Write an entry if `mode` allows; give whether it did."""
-        if not cython.compiled:
-            found, packed, encoded = Probe(), Key(), Value()
+        if cython.compiled:
+            a_probe: Probe
+            a_key: Key
+            a_value: Value
+            found: probe_t = cython.address(a_probe)
+            packed: key_t = cython.address(a_key)
+            encoded: value_t = cython.address(a_value)
         else:
-            found: Probe  # type: ignore[no-redef]
-            packed: Key  # type: ignore[no-redef]
-            encoded: Value  # type: ignore[no-redef]
-        kept: Any = encode_key(key, self.seed, key_ref(packed))
-        held: Any = encode_value(value, self.safe, value_ref(encoded))
+            found, packed, encoded = Probe(), Key(), Value()
+        kept: Any = encode_key(key, self.seed, packed)
+        held: Any = encode_value(value, self.safe, encoded)
         deadline: i64 = self.deadline_ns(ttl)
         shard = self.shard_of(packed.hash)
         status: i64
-        me: u64 = self.enter()
+        self.enter()
+        me: u64 = self.token()
         try:
             self.prepare_deadlines(shard, deadline)
             self.refuse_reentry(shard, me)
             try:
                 self.hold(shard, me)
-                status = self.write_locked(shard, key_ref(packed), value_ref(encoded),
-                                           mode, deadline, version, probe_ref(found))
+                status = self.write_locked(shard, packed, encoded,
+                                           mode, deadline, version, found)
             finally:
                 self.drop(shard, me)
             if status < 0:
@@ -162,30 +165,33 @@ class Writes(Reads):
 
     def take(self, key: Any, default: Any, returns: Any) -> Any:
         """Remove `key` in one step; give its value (or b"" unless `returns`), or default."""
-        if not cython.compiled:
-            found, packed = Probe(), Key()
+        if cython.compiled:
+            a_probe: Probe
+            a_key: Key
+            found: probe_t = cython.address(a_probe)
+            packed: key_t = cython.address(a_key)
         else:
-            found: Probe  # type: ignore[no-redef]
-            packed: Key  # type: ignore[no-redef]
-        kept: Any = encode_key(key, self.seed, key_ref(packed))
+            found, packed = Probe(), Key()
+        kept: Any = encode_key(key, self.seed, packed)
         shard = self.shard_of(packed.hash)
         raw: Any = MISSING
         status: i64
-        me: u64 = self.enter()
+        self.enter()
+        me: u64 = self.token()
         try:
             self.refuse_reentry(shard, me)
             try:
                 self.hold(shard, me)
-                status = self.find_locked(shard, key_ref(packed), probe_ref(found))
+                status = self.find_locked(shard, packed, found)
                 if status == 1:
-                    if not shard.is_expired(probe_ref(found)):
-                        raw = self.raw_value(shard, probe_ref(found)) if returns else b""
+                    if not shard.is_expired(found):
+                        raw = self.raw_value(shard, found) if returns else b""
                         if raw is None or (self.safe and returns and (
                             (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK == VALUE_PICKLE
                         )):
                             status = -4
                     if status == 1:
-                        shard.erase(packed.hash, probe_ref(found))
+                        shard.erase(packed.hash, found)
             finally:
                 self.drop(shard, me)
             if raw is None:
@@ -194,7 +200,7 @@ class Writes(Reads):
                 return default
             if status == 1:
                 self.count(R_DELETES)
-            return self.value_of(raw, probe_ref(found)) if returns else raw
+            return self.value_of(raw, found) if returns else raw
         finally:
             self.leave()
 
@@ -240,31 +246,35 @@ class Writes(Reads):
         deadline. Counters are signed 64-bit integers. Never fails for want of room if the
         key is there. Raises TypeError if the value is not an integer, OverflowError.
         """
-        if not cython.compiled:
-            found, packed, encoded = Probe(), Key(), Value()
+        if cython.compiled:
+            a_probe: Probe
+            a_key: Key
+            a_value: Value
+            found: probe_t = cython.address(a_probe)
+            packed: key_t = cython.address(a_key)
+            encoded: value_t = cython.address(a_value)
         else:
-            found: Probe  # type: ignore[no-redef]
-            packed: Key  # type: ignore[no-redef]
-            encoded: Value  # type: ignore[no-redef]
+            found, packed, encoded = Probe(), Key(), Value()
         by: i64 = _as_word(delta, "delta")
         fresh: Any = _as_word(initial, "initial") + _as_word(delta, "delta")
         _as_word(fresh, "initial + delta")
-        kept: Any = encode_key(key, self.seed, key_ref(packed))
-        held: Any = encode_value(fresh, self.safe, value_ref(encoded))
+        kept: Any = encode_key(key, self.seed, packed)
+        held: Any = encode_value(fresh, self.safe, encoded)
         deadline: i64 = self.deadline_ns(ttl)
         shard = self.shard_of(packed.hash)
         status: i64
         offset: u64
         value: i64 = 0
         word: u64
-        me: u64 = self.enter()
+        self.enter()
+        me: u64 = self.token()
         try:
             self.prepare_deadlines(shard, deadline)
             self.refuse_reentry(shard, me)
             try:
                 self.hold(shard, me)
-                status = self.find_locked(shard, key_ref(packed), probe_ref(found))
-                if self.is_live(shard, status, probe_ref(found)):
+                status = self.find_locked(shard, packed, found)
+                if self.is_live(shard, status, found):
                     if (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK != VALUE_INT:
                         status = -6
                     else:
@@ -279,14 +289,14 @@ class Writes(Reads):
                             status = -4
                         else:
                             value = value + by
-                            shard.set_in_place(offset, _unsigned(value), probe_ref(found))
+                            shard.set_in_place(offset, _unsigned(value), found)
                             if self.evicts:
                                 shard.eviction.hit(found.slot)
                             status = 1
                 else:
                     status = self.write_locked(
-                        shard, key_ref(packed), value_ref(encoded), 0, deadline, 0,
-                        probe_ref(found),
+                        shard, packed, encoded, 0, deadline, 0,
+                        found,
                     )
                     value = fresh
             finally:
@@ -305,28 +315,31 @@ class Writes(Reads):
     def touch(self, key: Any, ttl: Any = DEFAULT) -> bool:
         """Give `key` a new ttl (seconds, None: no expiry) and a new version; tell whether it
         has a live entry. Never fails for want of slots."""
-        if not cython.compiled:
-            found, packed = Probe(), Key()
+        if cython.compiled:
+            a_probe: Probe
+            a_key: Key
+            found: probe_t = cython.address(a_probe)
+            packed: key_t = cython.address(a_key)
         else:
-            found: Probe  # type: ignore[no-redef]
-            packed: Key  # type: ignore[no-redef]
-        kept: Any = encode_key(key, self.seed, key_ref(packed))
+            found, packed = Probe(), Key()
+        kept: Any = encode_key(key, self.seed, packed)
         deadline: i64 = self.deadline_ns(ttl)
         shard = self.shard_of(packed.hash)
         status: i64
         live: cython.bint
-        me: u64 = self.enter()
+        self.enter()
+        me: u64 = self.token()
         try:
             self.prepare_deadlines(shard, deadline)
             self.refuse_reentry(shard, me)
             try:
                 self.hold(shard, me)
-                status = self.find_locked(shard, key_ref(packed), probe_ref(found))
-                live = self.is_live(shard, status, probe_ref(found))
+                status = self.find_locked(shard, packed, found)
+                live = self.is_live(shard, status, found)
                 if live and deadline < 0:
-                    shard.erase(packed.hash, probe_ref(found))
+                    shard.erase(packed.hash, found)
                 elif live:
-                    shard.set_deadline(deadline, probe_ref(found))
+                    shard.set_deadline(deadline, found)
             finally:
                 self.drop(shard, me)
             if live:

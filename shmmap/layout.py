@@ -211,6 +211,8 @@ _LIMITS = {
     "VALUE_BYTES": 1, "VALUE_STR": 2, "VALUE_INT": 3, "VALUE_BIG_INT": 4, "VALUE_FLOAT": 5,
     "VALUE_FALSE": 6, "VALUE_TRUE": 7, "VALUE_NONE": 8, "VALUE_ARRAY": 9, "VALUE_PICKLE": 10,
     "VALUE_TYPE_MAX": 10,
+    "LOW_HALF": 0xFFFF_FFFF, "WHOLE_WORD": 0xFFFF_FFFF_FFFF_FFFF,
+    "KEY_TYPE_SALT": 0x9E37_79B9_7F4A_7C15,  # a key's type, times this, is added to the seed
     "KEY_META_MASK": 0x007F_FFFF,  # key length and key type
     # eviction: how often hit, at most; flags of a slot; bits of a ghost's fingerprint
     "FREQUENCY_MAX": 3, "ON_PROBATION": 1, "IN_RING": 2,

@@ -8,8 +8,8 @@ from typing import Any
 
 from . import attachment as attachments
 from . import stats as statistics
-from ._scans_cy import Scans
 from ._repair_cy import Repairer
+from ._scans_cy import Scans
 from ._shard_cy import Shard
 from .errors import MapClosed
 from .parameters import UNSAID, Parameters, check_name

@@ -19,7 +19,6 @@ process's mutex.
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import threading
@@ -28,7 +27,7 @@ from typing import Any
 
 import posix_ipc
 
-from . import creation, segment
+from . import creation
 from ._words import CAS_PATIENCE_S
 from .errors import WorkersFull
 from .layout import constants

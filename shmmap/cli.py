@@ -1,0 +1,325 @@
+"""The command line: `python -m shmmap ls | info NAME | unlink NAME... | doctor`.
+
+Exit codes: 0 all is well, 1 a problem (said on stderr, or a FAIL line of doctor), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import posix_ipc
+
+from . import __version__, attachment, creation, doctor, inspection, segment
+from .errors import ShmMapError
+from .inspection import SeenMap, SeenWorker
+from .layout import LAYOUT_VERSION, constants
+from .parameters import check_name
+
+K = constants()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; give the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `... | head` has seen enough; Python would complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ShmMapError, OSError) as error:
+        print(f"shmmap: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    as_module = os.path.basename(sys.argv[0]) in ("__main__.py", "-m", "-c")
+    parser = argparse.ArgumentParser(
+        prog="python -m shmmap" if as_module else "shmmap",
+        description="Look at, and clean up, the maps of this machine.",
+    )
+    parser.add_argument("--version", action="version", version=f"shmmap {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("ls", help="list every map, and what dead ones left")
+    command.set_defaults(run=_ls)
+    command = commands.add_parser("info", help="show one map: parameters, sizes, workers, balance")
+    command.add_argument("name", metavar="NAME", type=_name)
+    command.set_defaults(run=_info)
+    command = commands.add_parser("unlink", help="remove maps, or what is left of them")
+    command.add_argument("names", metavar="NAME", type=_name, nargs="+")
+    command.add_argument("--yes", action="store_true", help="do not ask, live workers or not")
+    command.set_defaults(run=_unlink)
+    command = commands.add_parser("doctor", help="check engine, compiler, /dev/shm, kernel, leftovers")
+    command.set_defaults(run=lambda options: doctor.run(inspection.find_maps()))
+    return parser
+
+
+def _name(text: str) -> str:
+    try:
+        return check_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+# -- ls ---------------------------------------------------------------------------------
+
+
+def _ls(options: argparse.Namespace) -> int:
+    seen = inspection.find_maps()
+    if not seen:
+        print("no maps")
+        return 0
+    table = [("NAME", "STATE", "ENGINE", "ENTRIES", "SIZE", "ALLOCATED", "WORKERS", "OWNER")]
+    table += [_row(one) for one in seen]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = [
+            cell.rjust(width) if 3 <= place <= 6 else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+    for one in seen:
+        if one.problem:
+            print(f"{one.name}: {one.problem}")
+    left = [one.name for one in seen if one.leftover]
+    if left:
+        print(f"remove the leftovers with: {doctor.unlink_command(left)}")
+    return 0
+
+
+def _row(one: SeenMap) -> tuple[str, ...]:
+    state = f"{one.state} (leftover)" if one.leftover else one.state
+    engine = entries = size = "-"
+    if one.state in ("ready", "abandoned") and one.control:
+        engine = inspection.ENGINES[one.control["ENGINE"]]
+        entries = f"{sum(shard.entries for shard in inspection.shards_of(one)):,}"
+        size = doctor.human(inspection.shape_of(one.control).total_bytes)
+    count = "-" if one.workers is None else str(len(one.workers))
+    return (
+        one.name, state, engine, entries, size, doctor.human(one.allocated), count,
+        doctor.user_name(one.owner),
+    )
+
+
+# -- info -------------------------------------------------------------------------------
+
+
+def _info(options: argparse.Namespace) -> int:
+    seen = inspection.find_maps(options.name)
+    if not seen:
+        print(f"shmmap: no map {options.name!r}", file=sys.stderr)
+        return 1
+    one = seen[0]
+    if one.state != "ready":
+        print(f"shmmap: map {one.name!r} is {one.state}: {one.problem}", file=sys.stderr)
+        return 1
+    for title, lines in (
+        (f"map {one.name}", _about(one)), ("parameters", _parameters(one)),
+        ("layout", _layout(one)), ("operations by all workers", _operations(one)),
+        ("shards", _balance(one)), ("workers", _workers(one)),
+    ):
+        print(title)
+        for name, value in lines:
+            print(f"  {name:<16}{value}".rstrip())
+    return 0
+
+
+_Lines = list[tuple[str, object]]
+
+
+def _about(one: SeenMap) -> _Lines:
+    assert one.control is not None
+    return [
+        ("owner", doctor.user_name(one.owner)),
+        ("engine", inspection.ENGINES[one.control["ENGINE"]]),
+        ("nonce", f"{one.control['NONCE']:016x}"),
+        ("objects", f"{len(one.objects):,} in {segment.SHM_DIRECTORY}"),
+        ("size", f"{inspection.shape_of(one.control).total_bytes:,} bytes at most"),
+        ("allocated", f"{one.allocated:,} bytes now"),
+    ]
+
+
+def _parameters(one: SeenMap) -> _Lines:
+    assert one.control is not None
+    lines: _Lines = []
+    for field, value in inspection.parameters_of(one.control)._asdict().items():
+        if field.endswith("_ns"):
+            field = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
+            lines.append((field, f"{value / 1e9:g} s" if value else "none"))
+        elif field == "mode":
+            lines.append((field, f"0o{value:o}"))
+        elif field != "shards":
+            lines.append((field, "not said" if value is None else value))
+    return lines
+
+
+def _layout(one: SeenMap) -> _Lines:
+    assert one.control is not None
+    shape = inspection.shape_of(one.control)
+    return [
+        ("version", LAYOUT_VERSION), ("shards", f"{shape.shards:,}"),
+        ("slots a shard", f"{shape.slots:,} of {shape.slot_size:,} bytes"),
+        ("buckets a shard", f"{shape.buckets:,}"),
+        ("largest entry", f"{shape.max_entry_bytes:,} bytes of key and value"),
+    ]
+
+
+def _operations(one: SeenMap) -> _Lines:
+    assert one.control is not None
+    lines: _Lines = [
+        (name.replace("_", " "), f"{count:,}")
+        for name, count in inspection.counters_of(one.control).items()
+    ]
+    return [*lines, ("sweeps", f"{one.control['SWEEP_EPOCH']:,}")]
+
+
+def _balance(one: SeenMap) -> _Lines:
+    assert one.control is not None
+    shape = inspection.shape_of(one.control)
+    shards = list(inspection.shards_of(one))
+    headers = [shard.header for shard in shards if shard.header]
+    entries = sorted((shard.entries, shard.number) for shard in shards)
+    used = sum(max(0, shape.slots - header["FREE_SLOTS"]) for header in headers)
+    total = shape.shards * shape.slots
+    bad = [shard.number for shard in shards if shard.header is None]
+    sums = {
+        field: sum(header[field] for header in headers)
+        for field in ("LIVE_BYTES", "EVICTED", "EXPIRED", "IDLED", "REPAIRS")
+    }
+    return [
+        ("entries", f"{sum(count for count, _ in entries):,}"),
+        ("live bytes", f"{sums['LIVE_BYTES']:,} of keys and values, expired ones not yet swept too"),
+        ("slots used", f"{used:,} of {total:,} ({used / total:.1%})"),
+        ("balance", f"least {entries[0][0]:,} (shard {entries[0][1]}), "
+                    f"median {entries[len(entries) // 2][0]:,}, "
+                    f"most {entries[-1][0]:,} (shard {entries[-1][1]})"),
+        ("removed", f"{sums['EVICTED']:,} evicted, {sums['EXPIRED']:,} expired, "
+                    f"{sums['IDLED']:,} idle"),
+        ("repairs", f"{sums['REPAIRS']:,}"),
+        *([("not readable", ", ".join(map(str, bad)))] if bad else []),
+    ]
+
+
+def _workers(one: SeenMap) -> _Lines:
+    if not one.workers:
+        return [("none", "")]
+    return [(f"row {worker.row}", _describe(worker)) for worker in one.workers]
+
+
+def _describe(worker: SeenWorker) -> str:
+    if not worker.namespace_is_ours:
+        return f"pid {worker.pid} of another pid namespace"
+    import psutil
+
+    try:
+        process = psutil.Process(worker.pid)
+        return f"pid {worker.pid}  {process.name()}  {process.status()}"
+    except (psutil.Error, ValueError, OverflowError):
+        return f"pid {worker.pid}  (not visible)"
+
+
+# -- unlink -----------------------------------------------------------------------------
+
+
+def _unlink(options: argparse.Namespace) -> int:
+    failures = 0
+    for name in options.names:
+        try:
+            problem = _unlink_one(name, options.yes)
+        except (posix_ipc.PermissionsError, PermissionError):
+            problem = f"map {name!r} belongs to another user: run this as that user, or as root"
+        except OSError as error:
+            problem = f"map {name!r}: {error}"
+        if problem:
+            failures += 1
+            print(f"shmmap: {problem}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _unlink_one(name: str, yes: bool) -> str:
+    """Remove a map, asking first where processes use it; give what stood against it, or ""."""
+    asked = _first(name)
+    if asked is None:
+        return f"no map {name!r}"
+    if asked.owner != os.geteuid() and os.geteuid() != 0:
+        raise PermissionError
+    if not yes and _in_use(asked):
+        reason = _why_ask(asked)
+        if not sys.stdin.isatty():
+            return f"map {name!r} {reason}: say --yes to remove it all the same"
+        if not _agreed(f"map {name!r} {reason}. Remove it? [y/N] "):
+            return f"map {name!r} stays"
+    with _as_owner(asked.owner), creation.creation_lock(name):
+        now = _first(name)  # nobody else creates or unlinks it from here on
+        if now is None:
+            return f"map {name!r} is gone already"
+        if not yes and (_nonce(now) != _nonce(asked) or (_in_use(now) and not _in_use(asked))):
+            return f"map {name!r} was opened or made anew meanwhile: run the command again"
+        _retire(now)
+        attachment.remove_objects(name)
+    print(f"removed {name}: {len(now.objects)} objects, {doctor.human(now.allocated)}")
+    return ""
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        print()
+        return False
+
+
+def _first(name: str) -> SeenMap | None:
+    return next(iter(inspection.find_maps(name)), None)
+
+
+def _in_use(one: SeenMap) -> bool:
+    """Tell whether live processes use a map, or may."""
+    return not one.leftover and (one.workers is None or bool(one.workers))
+
+
+def _why_ask(one: SeenMap) -> str:
+    if one.workers is None:
+        return f"may be in use ({one.problem})"
+    pids = ", ".join(str(worker.pid) for worker in one.workers[:8])
+    more = f" and {len(one.workers) - 8} more" if len(one.workers) > 8 else ""
+    return f"is in use by {len(one.workers)} live process(es): {pids}{more}"
+
+
+def _nonce(one: SeenMap) -> int | None:
+    return one.control["NONCE"] if one.control else None
+
+
+def _retire(one: SeenMap) -> None:
+    """Tell the processes that are attached. The creation lock is held.
+
+    Only a segment that is surely a control segment of this layout is written to.
+    """
+    control = one.control
+    if control is None or control["MAGIC"] != K["CONTROL_MAGIC"] or control["LAYOUT"] != LAYOUT_VERSION:
+        return
+    path = segment.SHM_DIRECTORY + segment.control_name(one.name)
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        word = K["STATE_RETIRED"].to_bytes(8, sys.byteorder)
+        os.pwrite(descriptor, word, K["C_STATE"])
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _as_owner(owner: int) -> Iterator[None]:
+    """Be the owner while root unlinks: the creation lock is the owner's, and so is its file."""
+    if os.geteuid() != 0 or owner in (0, -1):
+        yield
+        return
+    os.seteuid(owner)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

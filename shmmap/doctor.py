@@ -1,0 +1,380 @@
+"""`python -m shmmap doctor`: is this machine, and this installation, fit for shmmap?
+
+Each check tries the thing itself where that can be done, and gives lines of OK, WARN (works,
+but slower or weaker) or FAIL (does not work), each with what to do.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import pwd
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import urllib.parse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from . import _engine, _hash_cy, attachment, creation, geometry, parameters, segment
+from .inspection import SeenMap
+
+PACKAGE = Path(__file__).resolve().parent
+PATIENCE_S = 30.0
+_TEST_RUN = re.compile(r"t(\d+)-\d+")  # how the tests name their maps: t<pid>-<number>
+
+
+class Line(NamedTuple):
+    """One finding: OK, WARN or FAIL, about what, and what to do."""
+
+    status: str
+    about: str
+    text: str
+    todo: str = ""
+
+
+def run(maps: Sequence[SeenMap]) -> int:
+    """Print every check's lines; give 1 if any failed."""
+    failed = False
+    for line in (
+        *check_versions(), *check_engine(), *check_copies(), *check_compiler(), *check_hash(),
+        *check_shm(), *check_record_locks(), *check_wipe_on_fork(), *check_leftovers(maps),
+    ):
+        print(f"{line.status:<5} {line.about:<13} {line.text}")
+        for part in line.todo.splitlines():
+            print(f"{'':<20}-> {part}")
+        failed = failed or line.status == "FAIL"
+    return int(failed)
+
+
+def human(count: int) -> str:
+    """Write a number of bytes in decimal units, as size= reads them.
+
+    >>> human(999), human(64_000_000)
+    ('999 B', '64.0 MB')
+    """
+    if count < 1000:
+        return f"{count} B"
+    size = float(count)
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if size < 999.95:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} TB"
+
+
+def user_name(uid: int) -> str:
+    """Name a user; the number where it has no name."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def unlink_command(names: Iterable[str]) -> str:
+    """Give the command that removes these maps without asking."""
+    return f"{_python()} -m shmmap unlink --yes {' '.join(names)}"
+
+
+def _python() -> str:
+    return shlex.quote(sys.executable or "python3")
+
+
+# -- this installation --------------------------------------------------------------------
+
+
+def check_versions() -> list[Line]:
+    """Python, the C library, the kernel and the packages this one rests on."""
+    library, version = platform.libc_ver()
+    packages = ", ".join(
+        f"{name} {importlib.metadata.version(name)}"
+        for name in ("posix-ipc", "xxhash", "numpy", "psutil")
+    )
+    text = (
+        f"Python {platform.python_version()}, {library or 'C library'} {version or 'unknown'}, "
+        f"Linux {platform.release()}, {packages}"
+    )
+    if library == "glibc" and tuple(map(int, version.split(".")[:2])) < (2, 30):
+        return [Line("WARN", "versions", text, "before glibc 2.30 a wait for a lock follows the wall "
+                     "clock: setting it back makes waits longer")]
+    return [Line("OK", "versions", text)]
+
+
+def check_engine() -> list[Line]:
+    """Which engine runs, and why."""
+    present = _engine.compiled_modules()
+    total = len(_engine.MODULES)
+    wanted = os.environ.get(_engine.VARIABLE, "")
+    if attachment.ENGINE == "compiled":
+        stale = _compiled_before_source()
+        if stale:
+            return [Line("WARN", "engine", f"compiled, but before these changed: {', '.join(stale)}",
+                         reinstall_command())]
+        why = f"{_engine.VARIABLE}=compiled" if wanted else "it is there and nothing forbids it"
+        return [Line("OK", "engine", f"compiled, all {total} modules, because {why}: {PACKAGE}")]
+    if wanted == "pure" and len(present) == total:
+        return [Line("WARN", "engine", f"pure, because {_engine.VARIABLE}=pure is set; all {total} "
+                     f"modules are compiled: {PACKAGE}", f"unset {_engine.VARIABLE}")]
+    missing = sorted(set(_engine.MODULES) - set(present))
+    some = f" ({', '.join(missing)})" if present else ""
+    return [Line("WARN", "engine", f"pure, because {len(missing)} of {total} modules are not compiled"
+                 f"{some}: {PACKAGE}", f"with a compiler (see below), reinstall: {reinstall_command()}"
+                 "\nthen unlink the maps that the pure engine made: engines do not share a live map")]
+
+
+def _compiled_before_source() -> list[str]:
+    """List modules built in place whose source is newer: the old compiled file wins."""
+    if not _is_checkout(PACKAGE):
+        return []  # an installer writes files in any order
+    found = []
+    for name in _engine.MODULES:
+        built = max(file.stat().st_mtime for file in PACKAGE.glob(f"{name}.*.so"))
+        if built < (PACKAGE / f"{name}.py").stat().st_mtime:
+            found.append(name)
+    return found
+
+
+def _is_checkout(package: Path) -> bool:
+    return (package.parent / "setup.py").exists() and (package.parent / "pyproject.toml").exists()
+
+
+def installations() -> list[tuple[Path, importlib.metadata.Distribution]]:
+    """List where shmmap is installed: the package's directory, and its metadata."""
+    found = []
+    for one in importlib.metadata.distributions(name="shmmap"):
+        source = _editable_directory(one)
+        directory = Path(source) / "shmmap" if source else Path(str(one.locate_file("shmmap")))
+        directory = directory.resolve()
+        # A build leaves shmmap.egg-info in the checkout: that is no installation.
+        if source or not _is_checkout(directory):
+            found.append((directory, one))
+    return found
+
+
+def _direct_url(one: importlib.metadata.Distribution) -> dict[str, object]:
+    """Read where an installer got a distribution from (PEP 610); {}: from an index."""
+    try:
+        found = json.loads(one.read_text("direct_url.json") or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _editable_directory(one: importlib.metadata.Distribution) -> str:
+    found = _direct_url(one)
+    info = found.get("dir_info")
+    if isinstance(info, dict) and info.get("editable"):
+        return _path_of(str(found.get("url", "")))
+    return ""
+
+
+def _path_of(url: str) -> str:
+    return urllib.parse.unquote(urllib.parse.urlsplit(url).path)
+
+
+def check_copies() -> list[Line]:
+    """Whether the package that runs is the one that is installed."""
+    installed = installations()
+    here = [one for directory, one in installed if directory == PACKAGE]
+    others = [directory for directory, _ in installed if directory != PACKAGE]
+    if here or not others:
+        how = "editable, from its checkout" if here and _editable_directory(here[0]) else (
+            "as installed" if here else "from a directory that no installer made"
+        )
+        return [Line("OK", "package", f"runs {how}: {PACKAGE}")]
+    return [Line("WARN", "package", f"runs from {PACKAGE}, while another copy is installed in "
+                 f"{others[0]}", "Python prefers a package in the current directory: cd elsewhere to "
+                 "run the installed one")]
+
+
+def install_source() -> tuple[str, str]:
+    """Give what pip must be told to install the same again, and a caveat ("" for none)."""
+    if _is_checkout(PACKAGE):
+        editable = any(d == PACKAGE and _editable_directory(one) for d, one in installations())
+        return ("-e " if editable else "") + shlex.quote(str(PACKAGE.parent)), ""
+    for directory, one in installations():
+        if directory != PACKAGE:
+            continue
+        found = _direct_url(one)
+        url = str(found.get("url", ""))
+        vcs = found.get("vcs_info")
+        if isinstance(vcs, dict):
+            at = f"{vcs.get('vcs')}+{url}@{vcs.get('commit_id')}"
+            folder = found.get("subdirectory")
+            return shlex.quote(at + (f"#subdirectory={folder}" if folder else "")), ""
+        if url.startswith("file:"):
+            path = _path_of(url)
+            gone = "" if os.path.exists(path) else f"{path} is gone: give the path of a new copy"
+            return shlex.quote(path), gone
+        return (shlex.quote(url) if url else f"shmmap=={one.version}"), ""
+    return "shmmap", ""
+
+
+def reinstall_command() -> str:
+    """Give the command that compiles this package anew, whatever pip has in its cache.
+
+    --no-binary alone still takes a wheel that pip built and cached before (since pip 23.1),
+    --no-cache-dir alone still takes a wheel from the index: it takes both.
+    """
+    source, caveat = install_source()
+    command = (
+        f"SHMMAP_BUILD=compiled {_python()} -m pip install --force-reinstall --no-deps "
+        f"--no-cache-dir --no-binary shmmap {source}"
+    )
+    if importlib.util.find_spec("pip") is None:
+        command = f"{_python()} -m ensurepip && {command}"
+    return command + (f"\n{caveat}" if caveat else "")
+
+
+def check_compiler() -> list[Line]:
+    """Whether C that uses Python's headers compiles: tried."""
+    chosen = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    words = shlex.split(str(chosen))
+    package = f"python{sys.version_info[0]}.{sys.version_info[1]}-dev"
+    install = f"on Debian or Ubuntu: apt-get install gcc libc6-dev {package}"
+    if not shutil.which(words[0]):
+        # Without a compiler a compiled engine goes on working: only a rebuild would not.
+        status = "OK" if attachment.ENGINE == "compiled" else "WARN"
+        return [Line(status, "compiler", f"none ({words[0]} is not there)",
+                     "" if status == "OK" else install)]
+    include = sysconfig.get_path("include")
+    made = subprocess.run(
+        [*words, "-fsyntax-only", f"-I{include}", "-x", "c", "-"], input=b"#include <Python.h>\n",
+        capture_output=True, timeout=PATIENCE_S, check=False,
+    )
+    if made.returncode:
+        status = "OK" if attachment.ENGINE == "compiled" else "WARN"
+        return [Line(status, "compiler", f"{words[0]} is there, but does not compile Python.h "
+                     f"(looked in {include})", "" if status == "OK" else install)]
+    return [Line("OK", "compiler", f"{shutil.which(words[0])} compiles against Python.h")]
+
+
+def check_hash() -> list[Line]:
+    """Whether xxhash's C function can be called directly, as the compiled engine likes to."""
+    if _hash_cy._c_function_address():
+        return [Line("OK", "hash", "the C function of the xxhash package can be called")]
+    return [Line("WARN", "hash", "the xxhash package does not export its C function: each key is "
+                 "hashed through Python, a little slower", "install a wheel of xxhash from its index")]
+
+
+# -- this machine -------------------------------------------------------------------------
+
+
+def file_system(path: str) -> str:
+    """Name the type of file system that a path is on; "": unknown."""
+    real = os.path.realpath(path)
+    best, kind = "", ""
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            _, mount, its_kind, *_ = line.split(" ")
+            mount = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), mount)
+            inside = real == mount or real.startswith(mount.rstrip("/") + "/")
+            if inside and len(mount) >= len(best):
+                best, kind = mount, its_kind
+    return kind
+
+
+def check_shm() -> list[Line]:
+    """Whether /dev/shm is memory, and has room for a map of the default size."""
+    path = segment.SHM_DIRECTORY
+    if not os.access(path, os.W_OK | os.X_OK):
+        return [Line("FAIL", path, "is not there, or may not be written",
+                     f"mount -t tmpfs -o mode=1777 tmpfs {path}")]
+    found = os.statvfs(path)
+    total, free = found.f_blocks * found.f_frsize, segment.free_bytes()
+    kind = file_system(path)
+    text = f"{human(free)} free of {human(total)}, {kind or 'file system unknown'}"
+    if kind not in ("tmpfs", "ramfs"):
+        return [Line("WARN", path, text, f"not memory: mount -t tmpfs -o mode=1777 tmpfs {path}")]
+    need = geometry.parse_size(parameters.DEFAULT_SIZE)
+    if free < need:
+        return [Line("WARN", path, f"{text}: less than a map of the default size takes ({human(need)})",
+                     "give a smaller size= or capacity=; remove leftovers (below); or enlarge it: "
+                     f"docker run --shm-size=1g ..., or mount -o remount,size=1G {path}")]
+    return [Line("OK", path, text)]
+
+
+_HOLD_A_LOCK = (
+    "import fcntl,sys;fcntl.lockf(int(sys.argv[1]),fcntl.LOCK_EX,1,7);"
+    "print('held',flush=True);sys.stdin.read()"
+)
+
+
+def check_record_locks() -> list[Line]:
+    """Whether another process's lock is seen, and is gone once that process is killed: tried."""
+    with tempfile.TemporaryFile(dir=segment.SHM_DIRECTORY) as file:
+        descriptor = file.fileno()
+        holder = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _HOLD_A_LOCK, str(descriptor)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[descriptor],
+        )
+        try:
+            assert holder.stdout is not None
+            if holder.stdout.readline() != b"held\n":
+                return [Line("FAIL", "record locks", "a process could not lock a byte of a file in "
+                             f"{segment.SHM_DIRECTORY}", "use a file system with POSIX record locks")]
+            excluded = not creation.try_lock_byte(descriptor, 7)
+            seen = creation.lock_holder(descriptor, 7)
+            holder.kill()
+            holder.wait(PATIENCE_S)
+            freed = creation.try_lock_byte(descriptor, 7)
+        finally:
+            holder.kill()
+            holder.communicate()
+    if excluded and seen == holder.pid and freed:
+        return [Line("OK", "record locks", "another process is kept out, named, and forgotten when killed")]
+    return [Line("FAIL", "record locks", f"kept out: {excluded}, named: {seen == holder.pid}, freed by "
+                 f"its death: {freed}", "shmmap cannot tell the living from the dead here; a sandbox "
+                 "(gVisor and the like) that emulates the kernel may be why")]
+
+
+_FORK_AND_LOOK = (
+    "import mmap,os\n"
+    "page=mmap.mmap(-1,mmap.PAGESIZE,mmap.MAP_PRIVATE|mmap.MAP_ANONYMOUS)\n"
+    "page[0]=1\n"
+    "page.madvise(18)\n"
+    "child=os.fork()\n"
+    "if not child: os._exit(page[0])\n"
+    "print(os.waitstatus_to_exitcode(os.waitpid(child,0)[1]),page[0])\n"
+)
+
+
+def check_wipe_on_fork() -> list[Line]:
+    """Whether MADV_WIPEONFORK wipes a page in a forked child: tried, in a process of its own."""
+    made = subprocess.run([sys.executable, "-I", "-S", "-c", _FORK_AND_LOOK], capture_output=True,
+                          timeout=PATIENCE_S, check=False)
+    if made.stdout.split() == [b"0", b"1"]:
+        return [Line("OK", "wipe on fork", "a forked child is noticed, whoever forked it")]
+    return [Line("WARN", "wipe on fork", "MADV_WIPEONFORK does not work (Linux 4.14 has it): only forks "
+                 "made by Python are noticed", "do not fork from C code while maps are open")]
+
+
+def check_leftovers(maps: Sequence[SeenMap]) -> list[Line]:
+    """What the dead left in /dev/shm, test runs included."""
+    dead = [one for one in maps if one.leftover]
+    tests = [one for one in maps if one not in dead and _is_of_a_dead_test_run(one)]
+    lines = []
+    for found, whose in ((dead, "of dead or half-made maps"), (tests, "of test runs that died")):
+        if found:
+            lines.append(Line(
+                "WARN", "leftovers", f"{human(sum(one.allocated for one in found))} {whose}: "
+                + ", ".join(f"{one.name} ({one.state})" for one in found),
+                unlink_command(one.name for one in found),
+            ))
+    garbage = [one for one in maps if one.state == "garbage"]
+    for one in garbage:
+        lines.append(Line("WARN", "leftovers", f"{one.name}: {one.problem}", unlink_command([one.name])))
+    return lines or [Line("OK", "leftovers", f"none; {len(maps)} map(s) in use or kept")]
+
+
+def _is_of_a_dead_test_run(one: SeenMap) -> bool:
+    match = _TEST_RUN.fullmatch(one.name)
+    return bool(match) and one.workers == () and not os.path.exists(f"/proc/{match[1]}")

@@ -1,0 +1,317 @@
+"""Maps as seen from outside: found by their files, read as bytes, never joined.
+
+Claims no worker row, maps no memory and takes no lock, so it works on maps of
+either engine, on half-made ones and on garbage. Everything is read with pread:
+a file that is truncated meanwhile gives a short answer, where a mapping would
+give SIGBUS. No number read is used as a count or an offset before it is checked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import xxhash
+
+from . import attachment, creation, geometry, segment, workers
+from .layout import LAYOUT_VERSION, SHARD, constants, record_bytes
+from .parameters import Parameters
+
+K = constants()
+ENGINES = {K["ENGINE_COMPILED"]: "compiled", K["ENGINE_PURE"]: "pure"}
+COUNTERS = (
+    "HITS", "MISSES", "WRITES", "DELETES", "WAITS", "TAKEOVERS", "RETRIES", "LOCKED_READS",
+)
+_OBJECT = re.compile(
+    r"(?:sem\.)?shmmap\.([A-Za-z0-9_-]{1,100})(?:\.[0-9a-f]{16}\.(?:live|\d+\.\d+))?"
+)
+_CHUNK = 1 << 20
+_LARGEST_PID = 1 << 22
+
+
+class Record:
+    """The bytes of one record, its words readable by name."""
+
+    def __init__(self, data: bytes, prefix: str) -> None:
+        self.words = memoryview(data[: len(data) & ~7]).cast("Q")
+        self._prefix = prefix
+
+    def __getitem__(self, field: str) -> int:
+        return self.words[K[f"{self._prefix}_{field}"] >> 3]
+
+
+class SeenWorker(NamedTuple):
+    """A live worker: its row, its pid (as its own namespace counts), whether that is ours."""
+
+    row: int
+    pid: int
+    namespace_is_ours: bool
+
+
+class SeenShard(NamedTuple):
+    """A shard's header; `entries` are the live ones, `header` is None if it is not readable."""
+
+    number: int
+    entries: int
+    header: Record | None
+
+
+class SeenMap(NamedTuple):
+    """A map, or what is left of one.
+
+    `workers` is None where nothing can be known about them; `leftover` means that no process
+    can ever use it again as it is; `problem` says why it cannot be read or used, "" for none.
+    """
+
+    name: str
+    objects: tuple[str, ...]
+    allocated: int
+    owner: int
+    state: str
+    problem: str
+    leftover: bool
+    control: Record | None
+    workers: tuple[SeenWorker, ...] | None
+
+
+def find_maps(only: str | None = None) -> list[SeenMap]:
+    """Find every map that has a file in /dev/shm, or only the one named."""
+    found: dict[str, list[str]] = {}
+    for entry in os.listdir(segment.SHM_DIRECTORY):
+        match = _OBJECT.fullmatch(entry)
+        if match and only in (None, match[1]):
+            found.setdefault(match[1], []).append(entry)
+    return [_look_at(name, sorted(found[name])) for name in sorted(found)]
+
+
+def shape_of(control: Record) -> geometry.Geometry:
+    """Read the current generation's layout from a control segment that was found sound."""
+    current = f"GEN{control['GEN_CURRENT'] & 1}"
+    return geometry.Geometry(
+        control[f"{current}_SHARDS"], control[f"{current}_SLOTS"],
+        control[f"{current}_SLOT_SIZE"], control[f"{current}_BUCKETS"], control["ON_FULL"] & 1,
+    )
+
+
+def parameters_of(control: Record) -> Parameters:
+    """Read a map's parameters."""
+    return Parameters.load(control.words)
+
+
+def shards_of(seen: SeenMap) -> Iterator[SeenShard]:
+    """Read the shard headers of a live map."""
+    control = seen.control
+    assert control is not None
+    shape = shape_of(control)
+    generation = control[f"GEN{control['GEN_CURRENT'] & 1}_NUMBER"]
+    now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    for number in range(shape.shards):
+        label = segment.shard_name(seen.name, control["NONCE"], generation, number)
+        header, entries = None, 0
+        try:
+            descriptor = _open(label)
+        except OSError:
+            yield SeenShard(number, 0, None)
+            continue
+        try:
+            data = os.pread(descriptor, record_bytes(SHARD), 0)
+            if len(data) == record_bytes(SHARD):
+                header = Record(data, "S")
+            if header and (header["MAGIC"], header["NONCE"], header["NUMBER"]) != (
+                K["SHARD_MAGIC"], control["NONCE"], number
+            ):
+                header = None
+            if header:
+                due = _count_due(descriptor, header, shape, now_ns)
+                entries = max(0, min(header["ENTRIES"], shape.slots) - due)
+        finally:
+            os.close(descriptor)
+        yield SeenShard(number, entries, header)
+
+
+def counters_of(control: Record) -> dict[str, int]:
+    """Sum the operation counters of all workers, gone ones included."""
+    rows = [row for row in _rows(control) if row["STATE"]]
+    return {
+        field.lower(): control[f"TOTAL_{field}"] + sum(row[field] for row in rows)
+        for field in COUNTERS
+    }
+
+
+def creating_pid(name: str, owner: int) -> int | None:
+    """Give the pid that is creating or unlinking a map of that name now; None: nobody is.
+
+    Asks for the lock that `creation.creation_lock` takes, without taking it.
+    """
+    byte = xxhash.xxh3_64_intdigest(name.encode()) >> 2
+    own = creation.process_state().descriptor
+    if own >= 0 and owner == os.geteuid():  # closing another descriptor would drop its locks
+        return creation.lock_holder(own, byte)
+    try:
+        descriptor = _open(f"/shmmap.{owner}.creators")
+    except OSError:
+        return None
+    try:
+        return creation.lock_holder(descriptor, byte)
+    finally:
+        os.close(descriptor)
+
+
+def _open(label: str) -> int:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not stop us
+    descriptor = os.open(segment.SHM_DIRECTORY + label, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{label} is not a regular file")
+    return descriptor
+
+
+def _count_due(descriptor: int, header: Record, shape: geometry.Geometry, now_ns: int) -> int:
+    """Count a shard's entries that are past their deadline and not yet swept."""
+    if not header["HAS_DEADLINES"] or not 0 < header["EARLIEST_NS"] <= now_ns:
+        return 0
+    start, left, due = shape.areas.deadlines, shape.slots * 8, 0
+    while left:
+        data = os.pread(descriptor, min(left, _CHUNK), start)
+        if len(data) < 8:
+            break
+        deadlines = np.frombuffer(data[: len(data) & ~7], np.uint64)
+        due += int(np.count_nonzero((deadlines != 0) & (deadlines <= np.uint64(now_ns))))
+        start += len(data)
+        left -= len(data)
+    return due
+
+
+def _look_at(name: str, objects: list[str]) -> SeenMap:
+    allocated, owner = 0, -1
+    for entry in objects:
+        try:
+            status = os.lstat(f"{segment.SHM_DIRECTORY}/{entry}")
+        except FileNotFoundError:
+            continue
+        allocated += status.st_blocks * 512
+        if owner < 0 or entry == f"shmmap.{name}":
+            owner = status.st_uid
+    control, problem = _read_control(name)
+    state, problem, leftover = _judge(control, problem)
+    seen_workers = _live_workers(name, control) if state not in _OPAQUE and control else None
+    if state in ("half-made", "parts"):
+        seen_workers = ()
+    if leftover and creating_pid(name, owner) is not None:
+        state, problem, leftover = "busy", "another process is creating or unlinking it now", False
+    if state == "ready" and control and control["EPHEMERAL"] and not seen_workers:
+        state, leftover = "abandoned", True
+        problem = "ephemeral, and its last worker died without closing it"
+    return SeenMap(
+        name, tuple(objects), allocated, owner, state, problem, leftover, control, seen_workers
+    )
+
+
+_OPAQUE = ("unreadable", "foreign", "garbage", "parts")
+
+
+def _read_control(name: str) -> tuple[Record | None, str]:
+    """Read a control segment; else say why not ("absent": there is none)."""
+    try:
+        descriptor = _open(segment.control_name(name))
+    except FileNotFoundError:
+        return None, "absent"
+    except OSError as error:
+        return None, f"may not be read ({error.strerror or error})"
+    try:
+        size = os.fstat(descriptor).st_size
+        data = os.pread(descriptor, min(size, geometry.control_bytes()), 0)
+    finally:
+        os.close(descriptor)
+    if not data:
+        return None, "empty"
+    if len(data) < K["C_BYTES_TOTAL"] or size != geometry.control_bytes():
+        return None, f"{size:,} bytes are not the size of a control segment"
+    return Record(data, "C"), ""
+
+
+def _judge(control: Record | None, problem: str) -> tuple[str, str, bool]:
+    """Give the state, the problem, and whether it is a leftover."""
+    if control is None:
+        if problem == "absent":
+            return "parts", "parts of a map without its control segment", True
+        if problem == "empty":
+            return "half-made", "its maker died before writing anything", True
+        return ("unreadable" if problem.startswith("may not") else "garbage"), problem, False
+    if control["MAGIC"] == 0 and control["STATE"] == K["STATE_MAKING"]:
+        return "half-made", "its maker died while making it", True
+    if control["MAGIC"] != K["CONTROL_MAGIC"]:
+        return "garbage", "it has no magic number: not a map", False
+    if control["LAYOUT"] != LAYOUT_VERSION:
+        return "foreign", f"layout {control['LAYOUT']}, not {LAYOUT_VERSION}: another version", False
+    if (control["BOOT_HIGH"], control["BOOT_LOW"]) != attachment.boot_id():
+        return "old boot", "made before this machine's last boot", True
+    if control["STATE"] == K["STATE_RETIRED"]:
+        return "retired", "its unlinker died before the end", True
+    if control["STATE"] == K["STATE_MAKING"]:
+        return "half-made", "its maker died while making it", True
+    if control["STATE"] != K["STATE_READY"] or not _is_sound(control):
+        return "garbage", "its control segment contradicts itself", False
+    return "ready", "", False
+
+
+def _is_sound(control: Record) -> bool:
+    """Tell whether the sizes in a control segment may be used: the same test as at attach."""
+    if control["GEN_CURRENT"] > 1 or control["ENGINE"] not in ENGINES:
+        return False
+    if control["ROWS"] != geometry.WORKER_ROWS or control["BYTES"] != geometry.control_bytes():
+        return False
+    shape = shape_of(control)
+    return (
+        1 <= shape.shards <= geometry.SHARD_LIMIT
+        and not shape.shards & (shape.shards - 1)
+        and 2 <= shape.slots <= geometry.SLOT_LIMIT
+        and shape.slot_size % 8 == 0 and 32 <= shape.slot_size <= 1 << 20
+        and shape.slots <= shape.buckets * 8 <= shape.slots * 8 + 8
+        and shape.areas.end == control[f"GEN{control['GEN_CURRENT']}_BYTES"]
+    )
+
+
+def _rows(control: Record) -> Iterator[Record]:
+    octets = control.words.cast("B")
+    size = K["R_BYTES_TOTAL"]
+    for start in range(K["C_BYTES_TOTAL"], len(octets) - size + 1, size):
+        yield Record(bytes(octets[start : start + size]), "R")
+
+
+def _live_workers(name: str, control: Record) -> tuple[SeenWorker, ...]:
+    """List the rows whose process lives: it holds its byte lock, or /proc shows it."""
+    ours = workers.pid_namespace()
+    joined = attachment._attachments.get((name, control["NONCE"]))
+    descriptor = -1
+    if joined is not None:  # closing another descriptor would drop this process's own lock
+        descriptor = joined.worker.descriptor
+    else:
+        try:
+            descriptor = _open(segment.liveness_name(name, control["NONCE"]))
+        except OSError:
+            pass
+    try:
+        return tuple(
+            SeenWorker(number, row["PID"], row["PID_NAMESPACE"] == ours)
+            for number, row in enumerate(_rows(control))
+            if row["STATE"] and (
+                (descriptor >= 0 and creation.lock_holder(descriptor, number) is not None)
+                or (row["PID_NAMESPACE"] == ours and _runs(row["PID"], row["START_TICKS"]))
+            )
+        )
+    finally:
+        if descriptor >= 0 and joined is None:
+            os.close(descriptor)
+
+
+def _runs(pid: int, ticks: int) -> bool:
+    try:
+        return 0 < pid <= _LARGEST_PID and workers.start_ticks(pid) == ticks
+    except PermissionError:  # /proc hides it, so it exists
+        return True
