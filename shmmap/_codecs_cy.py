@@ -49,14 +49,14 @@ def encode(value, safe, out):
     elif type(value) is str:
         out.type = VALUE_STR
         if cython.compiled:
-            out.data = utf8_of(value, cython.address(out.length))  # noqa: F821
+            out.data = utf8_of(value, cython.address(out.length))
             if out.data == cython.NULL:
                 kept = value.encode("utf-8", "surrogatepass")
         else:
             kept = value.encode("utf-8", "surrogatepass")
-    elif cython.compiled and type(value) is int and fits_word(value, cython.address(out.small)):  # noqa: F821
+    elif cython.compiled and type(value) is int and fits_word(value, cython.address(out.small)):
         out.type = VALUE_INT
-        out.data = bytes_of_word(cython.address(out.small))  # noqa: F821
+        out.data = bytes_of_word(cython.address(out.small))
         out.length = 8
     else:
         kind, kept = pack(value, safe)
@@ -65,8 +65,8 @@ def encode(value, safe, out):
         out.data = kept
         out.length = len(kept)
     elif type(kept) is bytes:
-        out.data = PyBytes_AS_STRING(kept)  # noqa: F821
-        out.length = PyBytes_GET_SIZE(kept)  # noqa: F821
+        out.data = PyBytes_AS_STRING(kept)
+        out.length = PyBytes_GET_SIZE(kept)
     if out.length > VALUE_LENGTH_MAX:
         raise EntryTooLarge(f"the value has {out.length:,} bytes, the limit is 4 GiB: split it")
     return kept

@@ -276,3 +276,26 @@ class Eviction:
         zero(self.mem, self.state, self.count + 1)
         zero(self.mem, self.flag_base, self.count // 4 + 1)
         self.adapt()
+
+    def problems(self) -> list:
+        """List what is wrong in the queue: each with its invariant's number."""
+        found: list = []
+        length: u64 = load(self.mem, S_RING_COUNT)
+        start: u64 = load(self.mem, S_RING_START)
+        seen: set = set()
+        step: u64
+        at: u64
+        slot: u64
+        if length > self.places or start >= self.places:
+            return [f"E2: {length} in the queue from {start} on, it has {self.places} places"]
+        for step in range(length):
+            at = (start + step) % self.places
+            slot = (load32(self.mem, self.ring + 4 * at) if self.wide
+                    else load16(self.mem, self.ring + 2 * at))
+            if slot == 0 or slot > self.count or slot in seen or self.flags(slot) & IN_RING == 0:
+                found.append(f"E1: place {at} of the queue has slot {slot}")
+            seen.add(slot)
+        for slot in range(1, self.count + 1):
+            if self.flags(slot) & IN_RING and slot not in seen:
+                found.append(f"E1: slot {slot} is said to be in the queue and is not")
+        return found

@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
-    from shmmap._words import first_due, load, memory, store, u64
+    from shmmap._words import first_due, least_set, load, memory, store, u64
     from shmmap.layout import (  # type: ignore[attr-defined]
         S_EARLIEST_NS,
         S_HAS_DEADLINES,
@@ -90,11 +90,6 @@ class Expiry:
     def settle(self):
         """Set EARLIEST to the least deadline there is. Caller holds the shard lock."""
         least: u64 = 0
-        slot: u64
-        deadline_ns: u64
         if self.ready():
-            for slot in range(1, self.count + 1):
-                deadline_ns = self.deadline(slot)
-                if deadline_ns and (least == 0 or deadline_ns < least):
-                    least = deadline_ns
+            least = least_set(self.mem, self.base, self.count)
         store(self.mem, S_EARLIEST_NS, least)

@@ -32,6 +32,7 @@ cdef class Handle:
     cdef Shard shard_of(self, u64 hash)
     cdef int refuse_reentry(self, Shard shard, u64 me) except -1
     cdef int hold(self, Shard shard, u64 me) except -1
+    cdef void let_go(self, Shard shard, u64 me) noexcept
     cdef void drop(self, Shard shard, u64 me) noexcept
     cdef void mend(self, Shard shard) noexcept
     cdef object raise_for(self, int status, Shard shard, u64 data_bytes)

@@ -8,6 +8,9 @@ anyone's runs meanwhile.
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 try:
     import cython
 except ModuleNotFoundError:
@@ -77,7 +80,14 @@ class Handle:
 
     def enter(self):
         """Begin an operation that `close` must wait for."""
-        self.ready()  # before counting: in a forked child this starts the count anew
+        try:
+            self.ready()  # before counting: in a forked child this starts the count anew
+        except ValueError:  # pure: another thread closed us between two lines of `ready`
+            if not self.closed:
+                raise
+            raise MapClosed(
+                f"map {self.name!r}: this handle is closed; open the map again"
+            ) from None
         if cython.compiled:
             self.inflight += 1
         else:
@@ -86,6 +96,14 @@ class Handle:
                 self.leave()
                 self.ready()
         return 0
+
+    def begin(self) -> None:
+        """Call `enter` from Python."""
+        self.enter()
+
+    def end(self) -> None:
+        """Call `leave` from Python."""
+        self.leave()
 
     def token(self):
         """Give this thread's lock token."""
@@ -112,7 +130,7 @@ class Handle:
         if cython.compiled:
             if load(shard.mem, S_OWNER) != me:
                 return 0
-        elif me not in self.attachment.inside[shard.number]:
+        elif me not in self.attachment.inside[shard.number] or not _is_inside(shard, me):
             return 0
         raise Reentered(
             f"map {self.name!r}, shard {shard.number}: called from a signal handler or a "
@@ -128,6 +146,7 @@ class Handle:
         if status:
             if status == 3:
                 raise LockTimeout(self.attachment.describe_wait(shard, self.lock_timeout_ns))
+            # 4, our own: a signal handler raised before `drop` could free it
             self.count(R_WAITS)
             if status == 2:
                 self.count(R_TAKEOVERS)
@@ -137,12 +156,22 @@ class Handle:
 
     def drop(self, shard, me):
         """Free a shard's lock if it is held."""
-        try:
-            if not cython.compiled:
-                self.attachment.inside[shard.number].discard(me)
-        finally:
+        if cython.compiled:
             if shard.lock.held_by(me):
                 shard.lock.release()
+            return
+        try:
+            self.let_go(shard, me)
+        except BaseException:  # a signal handler raised in it: finish all the same
+            self.let_go(shard, me)
+            raise
+
+    def let_go(self, shard, me):
+        """Free a shard's lock if it is held, and forget that we are inside. Idempotent."""
+        if shard.lock.held_by(me):
+            shard.lock.release()
+        if not cython.compiled:
+            self.attachment.inside[shard.number].discard(me)
 
     def mend(self, shard):
         """Repair a held shard."""
@@ -166,3 +195,20 @@ class Handle:
     def is_live(self, shard, status, found):
         """Tell whether a lookup found an entry whose deadline has not passed."""
         return status == 1 and not shard.is_expired(found)
+
+
+def _is_inside(shard, me):
+    """Tell whether an operation further up this thread's stack holds the shard (pure engine).
+
+    If none does, a signal handler raised so awkwardly that its `drop` did not run to the end.
+    """
+    frame: Any = sys._getframe(1)
+    operations = 0
+    while frame is not None:
+        found = frame.f_locals
+        if found.get("shard") is shard and found.get("me") == me and "status" in (
+            frame.f_code.co_varnames
+        ):
+            operations += 1
+        frame = frame.f_back
+    return operations > 1

@@ -40,15 +40,15 @@ def _c_function_address():
 
 
 if cython.compiled:
-    set_hash_function(_c_function_address())  # type: ignore[name-defined]  # noqa: F821
+    set_hash_function(_c_function_address())  # type: ignore[name-defined]
 
 
 def hash_key(data, length, key_type, seed):
     """Hash the `length` bytes of an encoded key; equal bytes of other types hash apart."""
     seed = (seed + key_type * KEY_TYPE_SALT) & WHOLE_WORD
     if cython.compiled:
-        if have_hash_function():  # type: ignore[name-defined]  # noqa: F821
-            return call_hash_function(data, length, seed)  # type: ignore[name-defined]  # noqa: F821
+        if have_hash_function():  # type: ignore[name-defined]
+            return call_hash_function(data, length, seed)  # type: ignore[name-defined]
         return _digest(data[:length], seed)
     return _digest(data if len(data) == length else data[:length], seed)
 

@@ -45,16 +45,16 @@ def encode(key, seed, out):
     if type(key) is str:
         out.type = KEY_STR
         if cython.compiled:
-            out.data = utf8_of(key, cython.address(out.length))  # noqa: F821
+            out.data = utf8_of(key, cython.address(out.length))
             if out.data == cython.NULL:
                 kept = key.encode("utf-8", "surrogatepass")
         else:
             kept = key.encode("utf-8", "surrogatepass")
     elif type(key) is bytes:
         out.type = KEY_BYTES
-    elif cython.compiled and type(key) is int and fits_word(key, cython.address(out.small)):  # noqa: F821
+    elif cython.compiled and type(key) is int and fits_word(key, cython.address(out.small)):
         out.type = KEY_INT
-        out.data = bytes_of_word(cython.address(out.small))  # noqa: F821
+        out.data = bytes_of_word(cython.address(out.small))
         out.length = 8
         out.hash = hash_key(out.data, out.length, out.type, seed)
         return key
@@ -65,8 +65,8 @@ def encode(key, seed, out):
         out.data = kept
         out.length = len(kept)
     elif type(kept) is bytes:
-        out.data = PyBytes_AS_STRING(kept)  # noqa: F821
-        out.length = PyBytes_GET_SIZE(kept)  # noqa: F821
+        out.data = PyBytes_AS_STRING(kept)
+        out.length = PyBytes_GET_SIZE(kept)
     if out.length > KEY_LENGTH_MASK:
         raise EntryTooLarge(
             f"the key has {out.length:,} encoded bytes, the limit is {KEY_LENGTH_MASK:,}: "
@@ -88,7 +88,7 @@ def pack(key: object) -> tuple:
         return _pack_float(float(key))
     if key is None:
         return KEY_NONE, b""
-    if type(key) is tuple:
+    if isinstance(key, tuple) and type(key).__hash__ is tuple.__hash__:
         parts = []
         for item in key:
             kind, data = pack(item)
@@ -103,7 +103,8 @@ def pack(key: object) -> tuple:
 
 
 def _int_bytes(key: object) -> bytes:
-    return key.to_bytes(max(8, (key.bit_length() + 8) // 8), "little", signed=True)  # type: ignore[attr-defined,no-any-return]
+    length = 8 if -(1 << 63) <= key < 1 << 63 else (key.bit_length() + 8) // 8  # type: ignore[operator,attr-defined]
+    return key.to_bytes(length, "little", signed=True)  # type: ignore[attr-defined,no-any-return]
 
 
 def _pack_float(key: object) -> tuple:

@@ -1,4 +1,4 @@
-# Generated from layout.py by `python -m shmmap.layout`; do not edit.
+# Generated from layout.py by `python shmmap/layout.py`; do not edit.
 from libc.stdint cimport uint64_t
 cdef extern from *:
     """
@@ -52,6 +52,7 @@ cdef extern from *:
     #define SHM_LOW_HALF UINT64_C(0xffffffff)
     #define SHM_WHOLE_WORD UINT64_C(0xffffffffffffffff)
     #define SHM_KEY_TYPE_SALT UINT64_C(0x9e3779b97f4a7c15)
+    #define SHM_VERSION_LIMIT UINT64_C(0x8000000000000000)
     #define SHM_KEY_META_MASK UINT64_C(0x7fffff)
     #define SHM_FREQUENCY_MAX UINT64_C(0x3)
     #define SHM_ON_PROBATION UINT64_C(0x1)
@@ -213,6 +214,7 @@ cdef extern from *:
     const uint64_t LOW_HALF "SHM_LOW_HALF"
     const uint64_t WHOLE_WORD "SHM_WHOLE_WORD"
     const uint64_t KEY_TYPE_SALT "SHM_KEY_TYPE_SALT"
+    const uint64_t VERSION_LIMIT "SHM_VERSION_LIMIT"
     const uint64_t KEY_META_MASK "SHM_KEY_META_MASK"
     const uint64_t FREQUENCY_MAX "SHM_FREQUENCY_MAX"
     const uint64_t ON_PROBATION "SHM_ON_PROBATION"

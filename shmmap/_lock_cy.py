@@ -109,13 +109,13 @@ class ShardLock:
 
     def wait_slice(self, me, slice_ns):
         """Raise the flag, try, sleep once, try; tell whether the lock is ours."""
-        store(self.mem, S_WAITERS, 1)
+        publish(self.mem, S_WAITERS, 1)  # seen by whoever frees the lock after the next line fails
         if compare_exchange(self.mem, S_OWNER, 0, me):
             return True
         with cython.nogil:
             sem_wait(self.semaphore, slice_ns)
         if cython.compiled:
-            PyErr_CheckSignals()  # noqa: F821
+            PyErr_CheckSignals()
         if compare_exchange(self.mem, S_OWNER, 0, me):
             store(self.mem, S_WAITERS, 1)
             return True

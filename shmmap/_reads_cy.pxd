@@ -2,7 +2,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from shmmap._codecs_cy cimport decode as decode_value
 from shmmap._handle_cy cimport Handle
 from shmmap._keys_cy cimport decode as decode_key, encode as encode_key
-from shmmap._shard_cy cimport Shard, value_position
+from shmmap._look_cy cimport value_position
+from shmmap._shard_cy cimport Shard
 from shmmap._slots_cy cimport Slots
 from shmmap._layout cimport *
 from shmmap._words cimport *

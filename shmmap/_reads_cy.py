@@ -14,7 +14,7 @@ if not cython.compiled:
     from shmmap._handle_cy import Handle
     from shmmap._keys_cy import decode as decode_key
     from shmmap._keys_cy import encode as encode_key
-    from shmmap._shard_cy import value_position
+    from shmmap._look_cy import value_position
     from shmmap._slots_cy import Slots
     from shmmap._words import (
         Key,
@@ -129,18 +129,18 @@ class Reads(Handle):
                 if raw is not None:
                     break
                 add_one(self.control, self.row + R_RETRIES)
+            if raw is None:
+                raw = self.fetch_guarded(shard, key, found, wants_value)
+            if raw is MISSING:
+                add_one(self.control, self.row + R_MISSES)
+            else:
+                if self.evicts:
+                    shard.eviction.hit(found.slot)
+                add_one(self.control, self.row + R_HITS)
+            return raw
         finally:
             if not cython.compiled:
                 self.leave()
-        if raw is None:
-            raw = self.fetch_guarded(shard, key, found, wants_value)
-        if raw is MISSING:
-            add_one(self.control, self.row + R_MISSES)
-        else:
-            if self.evicts:
-                shard.eviction.hit(found.slot)
-            add_one(self.control, self.row + R_HITS)
-        return raw
 
     def fetch_guarded(self, shard, key, found, wants_value):
         """Read with the lock, while `close` waits for us."""
@@ -264,16 +264,18 @@ class Reads(Handle):
         me: u64 = self.token()
         status: i64
         deadline: i64 = 0
-        self.refuse_reentry(shard, me)
         try:
-            self.hold(shard, me)
-            status = self.find_locked(shard, packed, found)
-            if not self.is_live(shard, status, found):
-                deadline = -1
-            elif (found.meta >> META_KEY_TYPE_SHIFT) & 0x80 and shard.expiry.ready():
-                deadline = shard.expiry.deadline(found.slot)
+            self.refuse_reentry(shard, me)
+            try:
+                self.hold(shard, me)
+                status = self.find_locked(shard, packed, found)
+                if not self.is_live(shard, status, found):
+                    deadline = -1
+                elif (found.meta >> META_KEY_TYPE_SHIFT) & 0x80 and shard.expiry.ready():
+                    deadline = shard.expiry.deadline(found.slot)
+            finally:
+                self.drop(shard, me)
         finally:
-            self.drop(shard, me)
             self.leave()
         if deadline < 0:
             raise KeyError(key)
@@ -283,12 +285,12 @@ class Reads(Handle):
 def new_room(length):
     """Make a bytes object to be filled (pure: a bytearray)."""
     if cython.compiled:
-        return PyBytes_FromStringAndSize(cython.NULL, length)  # noqa: F821
+        return PyBytes_FromStringAndSize(cython.NULL, length)
     return bytearray(length)
 
 
 def target_of(room):
     """Give where `new_room` is filled."""
     if cython.compiled:
-        return PyBytes_AS_STRING(room)  # noqa: F821
+        return PyBytes_AS_STRING(room)
     return room

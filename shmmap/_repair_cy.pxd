@@ -1,4 +1,5 @@
-from shmmap._shard_cy cimport Shard, data_bytes
+from shmmap._look_cy cimport data_bytes
+from shmmap._shard_cy cimport Shard
 from shmmap._layout cimport *
 from shmmap._words cimport *
 
@@ -16,6 +17,6 @@ cdef class Repairer:
     cdef void run(self) noexcept
     cdef void count(self, u64 slot) noexcept
     cdef void uncount(self, u64 slot) noexcept
-    cdef bint reachable(self, u64 slot, u64 meta) noexcept
+    cdef u64 chain_end(self, u64 head, u64 n) noexcept
     cdef list count_problems(self, u64 entries, u64 live, u64 claimed)
     cdef list index_problems(self, u64 entries)

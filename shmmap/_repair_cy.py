@@ -60,6 +60,7 @@ if not cython.compiled:
         TYPE_MASK,
         VALUE_INT,
         VALUE_TYPE_MAX,
+        VERSION_LIMIT,
     )
 
 COMPILED = cython.compiled
@@ -98,13 +99,22 @@ class Repairer:
             slot = self.shard.slots.next_of(slot)
             n -= 1
 
+    def chain_end(self, head, n):
+        """Give the last of the `n` slots of a whole chain."""
+        slot: u64 = head
+        step: u64
+        for step in range(1, n):
+            slot = self.shard.slots.next_of(slot)
+        return slot
+
     def plausible(self, slot):
-        """Tell whether a live head's lengths and types can be true."""
+        """Tell whether a live head's version, lengths and types can be true."""
         meta: u64 = self.shard.slots.meta(slot)
         kind: u64 = (meta >> META_KEY_TYPE_SHIFT) & KEY_TYPE_MASK
         value_type: u64 = (meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK
         return (
-            data_bytes(meta) <= self.shard.max_bytes
+            self.shard.slots.version(slot) < VERSION_LIMIT
+            and data_bytes(meta) <= self.shard.max_bytes
             and 1 <= kind <= KEY_TUPLE
             and 1 <= value_type <= VALUE_TYPE_MAX
             and (value_type != VALUE_INT or meta >> META_LENGTH_SHIFT == 8)
@@ -188,12 +198,15 @@ class Repairer:
         sequence: u64 = load(self.mem, S_SEQUENCE) | 1
         slot: u64
         version: u64
+        need: u64
         store(self.mem, S_DIRTY, 1)
         store(self.mem, S_SEQUENCE, sequence)
         store(self.mem, S_REBUILDS, load(self.mem, S_REBUILDS) + 1)
         fence()
         zero(self.marks, 0, len(self.marks_buffer))
         self.shard.index.clear()
+        if load(self.mem, S_STAMP) >= VERSION_LIMIT:
+            store(self.mem, S_STAMP, 0)
         store(self.mem, S_ENTRIES, 0)
         store(self.mem, S_LIVE_BYTES, 0)
         store(self.mem, S_POP_HAND, 0)
@@ -204,11 +217,11 @@ class Repairer:
             version = self.shard.slots.version(slot)
             if version == 0:
                 continue
-            if not self.plausible(slot) or not self.claim_chain(
-                slot, self.shard.slots.needed(data_bytes(self.shard.slots.meta(slot)))
-            ):
+            need = self.shard.slots.needed(data_bytes(self.shard.slots.meta(slot)))
+            if not self.plausible(slot) or not self.claim_chain(slot, need):
                 store(self.mem, self.shard.slots.at(slot), 0)
                 continue
+            self.shard.slots.end_chain(self.chain_end(slot, need))
             if version > load(self.mem, S_STAMP):
                 store(self.mem, S_STAMP, version)
             if version & 1:
@@ -273,22 +286,26 @@ class Repairer:
             if not self.claim_chain(slot, slots.needed(data_bytes(meta))):
                 found.append(f"L2: the chain of slot {slot} is broken")
                 continue
+            if slots.next_of(self.chain_end(slot, slots.needed(data_bytes(meta)))):
+                found.append(f"L1: the chain of slot {slot} is longer than its entry")
+            if shard.expiry.ready() and shard.expiry.deadline(slot) and (
+                (meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE == 0
+            ):
+                found.append(f"X1: slot {slot} has a deadline that its meta word does not tell of")
             entries += 1
             claimed += slots.needed(data_bytes(meta))
             live += (meta & KEY_LENGTH_MASK) + (meta >> META_LENGTH_SHIFT)
-            if not self.reachable(slot, meta):
+            twin: i64 = self.find_twin(shard.slot_hash(slot, meta), slot, meta)
+            if twin < 0:
                 found.append(f"I1: slot {slot} is live but the index does not lead to it")
+            elif shard.index.word(twin) & SLOT_MASK != slot:
+                found.append(f"S3: slot {slot} has the key of slot "
+                             f"{shard.index.word(twin) & SLOT_MASK}")
         found += self.count_problems(entries, live, claimed)
         found += self.index_problems(entries)
+        if shard.evicts:
+            found += shard.eviction.problems()
         return found
-
-    def reachable(self, slot, meta):
-        """Tell whether a lookup of a head's own key finds that head."""
-        return self.find_twin(self.shard.slot_hash(slot, meta), slot, meta) >= 0 and (
-            self.shard.index.word(
-                self.find_twin(self.shard.slot_hash(slot, meta), slot, meta)
-            ) & SLOT_MASK == slot
-        )
 
     def count_problems(self, entries, live, claimed):
         """Compare the counts of the header with the slots, and the free list with both."""

@@ -139,6 +139,11 @@ class Slots:
         store(self.mem, S_FREE_SLOTS, load(self.mem, S_FREE_SLOTS) + had)
         return had
 
+    def end_chain(self, slot):
+        """Let a chain end at `slot`. Caller holds the shard lock."""
+        if load32(self.mem, self.next_base + 4 * slot):
+            store32(self.mem, self.next_base + 4 * slot, 0)
+
     def reset(self, fresh):
         """Forget the free list; slots from `fresh` on count as never used.
 

@@ -131,6 +131,12 @@ cdef extern from *:
         for (; i < n; i++) if (w[i] - 1 < now) return i;
         return n;
     }
+    static inline uint64_t shm_least_set(const char *m, uint64_t o, uint64_t n) {
+        const uint64_t *w = (const uint64_t *)(m + o);
+        uint64_t least = UINT64_MAX;
+        for (uint64_t i = 0; i < n; i++) if (w[i] - 1 < least) least = w[i] - 1;
+        return least + 1;  /* 0 - 1 and UINT64_MAX + 1 wrap: all 0 gives 0 */
+    }
     static inline unsigned shm_lowest(unsigned mask) { return (unsigned)__builtin_ctz(mask); }
     static inline void shm_prefetch(const char *m, uint64_t o) { __builtin_prefetch(m + o); }
     static inline void shm_pause(void) {
@@ -224,6 +230,7 @@ cdef extern from *:
     void zero "shm_zero"(mem_t m, u64 offset, u64 length) noexcept nogil
     unsigned int match_tag "shm_match"(mem_t m, u64 offset, u64 tag) noexcept nogil
     u64 first_due "shm_first_due"(mem_t m, u64 offset, u64 count, u64 now_ns) noexcept nogil
+    u64 least_set "shm_least_set"(mem_t m, u64 offset, u64 count) noexcept nogil
     unsigned int lowest_bit "shm_lowest"(unsigned int mask) noexcept nogil
     void prefetch "shm_prefetch"(mem_t m, u64 offset) noexcept nogil
     void pause "shm_pause"() noexcept nogil

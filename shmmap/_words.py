@@ -49,15 +49,16 @@ class ThreadGuard:
     """Exclude the other threads of this process; enough for private memory."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock: Any = threading.RLock()
 
     def acquire(self, offset: int, patience_s: float) -> bool:
-        """Try to enter for `patience_s` seconds at most."""
-        return self._lock.acquire(timeout=patience_s)
+        """Try to enter for `patience_s` seconds at most. Call `release` whatever comes of it."""
+        return bool(self._lock.acquire(timeout=patience_s))
 
     def release(self, offset: int) -> None:
-        """Leave."""
-        self._lock.release()
+        """Leave, if this thread is inside. Idempotent."""
+        if self._lock._is_owned():
+            self._lock._release_save()
 
 
 class Memory:
@@ -137,16 +138,20 @@ def store8(m: Any, offset: int, value: int) -> None:
 def compare_exchange(m: Any, offset: int, expected: int, value: int) -> bool:
     """Store `value` if the word is `expected`, in one step; tell whether it was."""
     guard = m.guard
-    if not guard.acquire(offset, CAS_PATIENCE_S):
-        return False  # its holder is stopped just here: the caller waits and tries again
     try:
+        if not guard.acquire(offset, CAS_PATIENCE_S):
+            return False  # its holder is stopped just here: the caller waits and tries again
         words = m.words
         if words[offset >> 3] != expected:
             return False
         words[offset >> 3] = value
         return True
     finally:
-        guard.release(offset)
+        try:
+            guard.release(offset)
+        except BaseException:  # a signal handler raised in it: finish all the same
+            guard.release(offset)
+            raise
 
 
 def publish(m: Any, offset: int, value: int) -> None:
@@ -231,6 +236,12 @@ def first_due(m: Any, offset: int, count: int, now_ns: int) -> int:
             if 0 < word <= now_ns:
                 return start + i
     return count
+
+
+def least_set(m: Any, offset: int, count: int) -> int:
+    """Give the least of `count` words that is not 0; 0: all are."""
+    first = offset >> 3
+    return min(filter(None, m.words[first : first + count].tolist()), default=0)
 
 
 def lowest_bit(mask: int) -> int:

@@ -12,8 +12,8 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from shmmap._codecs_cy import encode as encode_value
     from shmmap._keys_cy import encode as encode_key
+    from shmmap._look_cy import value_position
     from shmmap._reads_cy import Reads
-    from shmmap._shard_cy import value_position
     from shmmap._words import (
         Key,
         Probe,
@@ -152,7 +152,10 @@ class Writes(Reads):
     def cas(self, key: Any, value: Any, version: Any, ttl: Any = DEFAULT) -> bool:
         """Write `key` only if its version still is `version` (0: only if it has no live
         entry); tell whether it was written. See `get_versioned`."""
-        return self.write(key, value, 3, ttl, version)
+        if isinstance(version, bool) or not isinstance(version, int):
+            raise TypeError(f"version must be an int, not {type(version).__name__}")
+        # no entry ever has an odd version: it stands for all that are out of range
+        return self.write(key, value, 3, ttl, version if 0 <= version < 1 << 63 else 1)
 
     def set_many(self, mapping: Any, ttl: Any = DEFAULT) -> None:
         """Write every item of a mapping (or of pairs); each write is one step.
@@ -257,9 +260,9 @@ class Writes(Reads):
             found, packed, encoded = Probe(), Key(), Value()
         by: i64 = _as_word(delta, "delta")
         fresh: Any = _as_word(initial, "initial") + _as_word(delta, "delta")
-        _as_word(fresh, "initial + delta")
+        too_far: cython.bint = not -0x8000000000000000 <= fresh <= 0x7FFFFFFFFFFFFFFF
         kept: Any = encode_key(key, self.seed, packed)
-        held: Any = encode_value(fresh, self.safe, encoded)
+        held: Any = encode_value(0 if too_far else fresh, self.safe, encoded)
         deadline: i64 = self.deadline_ns(ttl)
         shard = self.shard_of(packed.hash)
         status: i64
@@ -293,6 +296,9 @@ class Writes(Reads):
                             if self.evicts:
                                 shard.eviction.hit(found.slot)
                             status = 1
+                elif too_far:
+                    status = -7
+                    value = initial
                 else:
                     status = self.write_locked(
                         shard, packed, encoded, 0, deadline, 0,

@@ -8,37 +8,25 @@ handles.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
-import re
-import secrets
 import sys
 import time
 import weakref
 from typing import Any
 
-from . import _shard_cy, creation, geometry, segment
+from . import _shard_cy, creation, explain, segment
 from ._clock_cy import Clock
 from ._lock_cy import ShardLock
 from ._repair_cy import Repairer
-from .errors import (
-    ConfigMismatch,
-    EntryTooLarge,
-    MapCorrupted,
-    MapExists,
-    MapFull,
-    MapNotFound,
-    MapUnlinked,
-    ShmMapError,
-)
-from .layout import LAYOUT_VERSION, constants
+from .control import ENGINE, REMOVE, Control, create_objects, open_control, remove_objects
+from .errors import MapCorrupted, MapExists, MapNotFound, MapUnlinked, ShmMapError
+from .layout import constants
 from .parameters import Parameters
 from .sweeper import Sweeper
 from .workers import KernelGuard, Worker
 
 K = constants()
-ENGINE = "compiled" if _shard_cy.COMPILED else "pure"
-_ENGINES = {K["ENGINE_COMPILED"]: "compiled", K["ENGINE_PURE"]: "pure"}
-_ENGINE_NUMBER = K["ENGINE_COMPILED"] if ENGINE == "compiled" else K["ENGINE_PURE"]
 _CONTROL_GUARD = 0x7FFFF  # the number of the control segment among the pure engine's guards
 _attachments: dict[tuple[str, int], Attachment] = {}
 
@@ -50,188 +38,6 @@ def _memory(mapping: segment.Mapping, guard: KernelGuard) -> Any:
     from ._words import Memory
 
     return Memory(mapping.buffer, guard)
-
-
-def boot_id() -> tuple[int, int]:
-    """Identify this boot of the kernel, as two words."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        digits = file.read().strip().replace("-", "")
-    return int(digits[:16], 16), int(digits[16:], 16)
-
-
-class Control:
-    """A mapped control segment, its words readable by name."""
-
-    def __init__(self, mapping: segment.Mapping) -> None:
-        self.mapping = mapping
-        self.words = memoryview(mapping.buffer).cast("B").cast("Q")
-
-    def __getitem__(self, field: str) -> int:
-        return self.words[K[f"C_{field}"] >> 3]
-
-    def __setitem__(self, field: str, value: int) -> None:
-        self.words[K[f"C_{field}"] >> 3] = value
-
-    def close(self) -> None:
-        """Unmap it."""
-        self.words.release()
-        self.mapping.close()
-
-    def geometry(self) -> geometry.Geometry:
-        """Read the current generation's layout."""
-        current = f"GEN{self['GEN_CURRENT'] & 1}"
-        return geometry.Geometry(
-            self[f"{current}_SHARDS"], self[f"{current}_SLOTS"], self[f"{current}_SLOT_SIZE"],
-            self[f"{current}_BUCKETS"], self["ON_FULL"] & 1,
-        )
-
-    def workers_live(self, name: str) -> bool:
-        """Tell whether any worker of this map lives."""
-        try:
-            worker = Worker(name, segment.liveness_name(name, self["NONCE"]), self.words, self["ROWS"])
-        except OSError:
-            return False
-        try:
-            return bool(worker.rows_in_use())
-        finally:
-            os.close(worker.descriptor)
-
-
-def parts(name: str) -> list[str]:
-    """List the objects of the map `name` (of any nonce) but its control segment."""
-    pattern = re.compile(rf"(sem\.)?shmmap\.{re.escape(name)}\.[0-9a-f]{{16}}\..+")
-    return [entry for entry in os.listdir(segment.SHM_DIRECTORY) if pattern.fullmatch(entry)]
-
-
-def remove_objects(name: str) -> None:
-    """Remove every object of a map, its control segment last. The creation lock is held."""
-    for entry in parts(name):
-        if entry.startswith("sem."):
-            segment.unlink_semaphore("/" + entry[4:])
-        else:
-            segment.unlink("/" + entry)
-    segment.unlink(segment.control_name(name))
-
-
-def open_control(name: str, mode: int | None, owner_uid: int | None) -> Control | None:
-    """Open and verify the control segment of a live map; None: there is none, or only what a
-    dead creator, an earlier boot or an unlink left. The creation lock is held."""
-    label = segment.control_name(name)
-    try:
-        descriptor = segment.open_checked(label, mode, owner_uid)
-    except MapNotFound:
-        return None
-    try:
-        size = os.fstat(descriptor).st_size
-        if size < K["C_BYTES_TOTAL"]:
-            if size == 0:
-                return None
-            raise MapCorrupted(f"{label} has {size} bytes, too few for a map: {_REMOVE.format(name)}")
-        control = Control(segment.Mapping(descriptor, size))
-    finally:
-        os.close(descriptor)
-    try:
-        live = _verify(control, name, label)
-    except BaseException:
-        control.close()
-        raise
-    if not live:
-        control.close()
-        return None
-    return control
-
-
-_REMOVE = "if nothing uses it, remove it with: python -m shmmap unlink {}"
-
-
-def _verify(control: Control, name: str, label: str) -> bool:
-    """Tell whether a control segment is a live map's; raise if it is nothing to touch."""
-    magic = control["MAGIC"]
-    if magic == 0 and control["NONCE"] == 0:
-        return False  # its maker died before naming any part
-    if magic != K["CONTROL_MAGIC"]:
-        if magic.to_bytes(8, "big") == K["CONTROL_MAGIC"].to_bytes(8, "little"):
-            raise ConfigMismatch(f"{label} was made on a machine of the other byte order")
-        raise MapCorrupted(f"{label} is not a map (no magic number): {_REMOVE.format(name)}")
-    if control["LAYOUT"] != LAYOUT_VERSION:
-        raise ConfigMismatch(
-            f"{label} has layout {control['LAYOUT']}, this version of shmmap reads "
-            f"{LAYOUT_VERSION}: use one version in all processes, or unlink the map"
-        )
-    if (control["BOOT_HIGH"], control["BOOT_LOW"]) != boot_id():
-        return False
-    if control["STATE"] != K["STATE_READY"]:
-        return False
-    shape = control.geometry()
-    if (
-        control["BYTES"] != control.mapping.size
-        or control["ROWS"] != geometry.WORKER_ROWS
-        or control.mapping.size != geometry.control_bytes()
-        or control["GEN_CURRENT"] > 1
-        or not 1 <= shape.shards <= geometry.SHARD_LIMIT
-        or shape.shards & (shape.shards - 1)
-        or not 2 <= shape.slots <= geometry.SLOT_LIMIT
-        or shape.slot_size % 8 or not 32 <= shape.slot_size <= 1 << 20
-        or not shape.slots <= shape.buckets * 8 <= shape.slots * 8 + 8
-        or shape.areas.end != control[f"GEN{control['GEN_CURRENT']}_BYTES"]
-    ):
-        raise MapCorrupted(f"{label} contradicts itself (sizes): {_REMOVE.format(name)}")
-    if control["ENGINE"] != _ENGINE_NUMBER:
-        theirs = _ENGINES.get(control["ENGINE"], "unknown")
-        raise ConfigMismatch(
-            f"map {name!r} was made by the {theirs} engine, this process runs the {ENGINE} one; "
-            "the two cannot share a live map. Install shmmap the same way in every environment "
-            "that uses it (python -m shmmap doctor says how), or unlink the map"
-        )
-    return not (control["EPHEMERAL"] and not control.workers_live(name))
-
-
-def create_objects(name: str, wanted: Parameters) -> Control:
-    """Make a map's objects, control segment first, READY last. The creation lock is held."""
-    shape = wanted.plan()
-    mode = 0o600 if wanted.mode is None else wanted.mode
-    segment.check_room(f"map {name!r}", shape.total_bytes)
-    remove_objects(name)
-    size = geometry.control_bytes()
-    control = Control(segment.create(segment.control_name(name), size, size, mode))
-    try:
-        nonce = secrets.randbits(64) or 1
-        high, low = boot_id()
-        for field, value in (
-            ("NONCE", nonce), ("LAYOUT", LAYOUT_VERSION), ("ENGINE", _ENGINE_NUMBER),
-            ("BOOT_HIGH", high), ("BOOT_LOW", low), ("BYTES", size),
-            ("ROWS", geometry.WORKER_ROWS), ("HASH_SEED", secrets.randbits(64)),
-            ("GEN0_SHARDS", shape.shards), ("GEN0_SLOTS", shape.slots),
-            ("GEN0_SLOT_SIZE", shape.slot_size), ("GEN0_BUCKETS", shape.buckets),
-            ("GEN0_BYTES", shape.areas.end),
-        ):
-            control[field] = value
-        wanted.store(control.words)
-        control["MAGIC"] = K["CONTROL_MAGIC"]
-        segment.create(segment.liveness_name(name, nonce), 8, 8, mode).close()
-        for number in range(shape.shards):
-            _create_shard(segment.shard_name(name, nonce, 0, number), shape, nonce, number, mode)
-        control["STATE"] = K["STATE_READY"]
-        return control
-    except BaseException:
-        control.close()
-        remove_objects(name)
-        raise
-
-
-def _create_shard(label: str, shape: geometry.Geometry, nonce: int, number: int, mode: int) -> None:
-    mapping = segment.create(label, shape.areas.end, shape.areas.deadlines, mode)
-    words = memoryview(mapping.buffer).cast("B").cast("Q")
-    for field, value in (
-        ("MAGIC", K["SHARD_MAGIC"]), ("NONCE", nonce), ("NUMBER", number),
-        ("SLOTS", shape.slots), ("SLOT_SIZE", shape.slot_size), ("BUCKETS", shape.buckets),
-        ("EVICTS", shape.evicts), ("FRESH", 1), ("FREE_SLOTS", shape.slots),
-        ("RING_TARGET", max(1, shape.slots // 10)),
-    ):
-        words[K[f"S_{field}"] >> 3] = value
-    words.release()
-    mapping.close()
-    segment.create_semaphore(label, mode)
 
 
 class Attachment:
@@ -253,7 +59,8 @@ class Attachment:
         self.mappings: list[segment.Mapping] = []
         self.memories: list[Any] = []
         self.worker = Worker(
-            f"map {name!r}", segment.liveness_name(name, self.nonce), control.words, control["ROWS"]
+            f"map {name!r}", segment.liveness_name(name, self.nonce), control.words,
+            control["ROWS"], self.parameters.mode, owner_uid,
         )
         self.guards = [KernelGuard(self.worker.descriptor, _CONTROL_GUARD)]
         self.control_memory = _memory(control.mapping, self.guards[0])
@@ -274,7 +81,12 @@ class Attachment:
         shape = self.geometry
         generation = self.control[f"GEN{self.control['GEN_CURRENT']}_NUMBER"]
         label = segment.shard_name(self.name, self.nonce, generation, number)
-        mapping = segment.attach(label, shape.areas.end, self.parameters.mode, owner_uid)
+        try:
+            mapping = segment.attach(label, shape.areas.end, self.parameters.mode, owner_uid)
+        except MapNotFound:
+            raise MapCorrupted(
+                f"map {self.name!r} has lost its segment {label}: " + REMOVE.format(self.name)
+            ) from None
         self.mappings.append(mapping)
         words = memoryview(mapping.buffer).cast("B").cast("Q")
         for field, value in (
@@ -285,7 +97,7 @@ class Attachment:
             if words[K[f"S_{field}"] >> 3] != value:
                 raise MapCorrupted(
                     f"segment {label} is not shard {number} of map {self.name!r} ({field}): "
-                    + _REMOVE.format(self.name)
+                    + REMOVE.format(self.name)
                 )
         words.release()
         path = segment.SHM_DIRECTORY + segment.semaphore_file(label)
@@ -365,58 +177,24 @@ class Attachment:
         if stopped:  # else its thread is stuck inside: leave it its memory
             self._unmap()
 
-    # -- errors that need to know the map --------------------------------------------
-
     def describe_wait(self, shard: Any, waited_ns: int) -> str:
-        """Say who holds a shard's lock, for how long at least, and what to do."""
-        owner = shard.lock.owner()
-        pid = self.worker.pid_of(owner) if owner else 0
-        where = f"map {self.name!r}, shard {shard.number}: not free within {waited_ns / 1e9:g} s"
-        if not pid:
-            return f"{where}; it was just released, or goes round among many writers: try again, " \
-                   "raise lock_timeout=, or use more shards="
-        import psutil
-
-        try:
-            process = psutil.Process(pid)
-            state = f"{process.name()}, {process.status()}"
-        except psutil.Error:
-            state = "of another pid namespace, or ending"
-        advice = (
-            f"it is stopped: kill -CONT {pid} lets it finish, kill -KILL {pid} lets the next "
-            "writer take over" if "stopped" in state else
-            "if it makes no progress, end it: the next writer takes over. If it is only slow, raise "
-            "lock_timeout= or use more shards="
-        )
-        return f"{where}; held by process {pid} ({state}) for at least that long; {advice}"
+        """Say who holds a shard's lock: see `explain`."""
+        return explain.describe_wait(self, shard, waited_ns)
 
     def error_for(self, status: int, shard: Any, data_bytes: int) -> Exception:
-        """Give the exception for a status of the shard."""
-        where = f"map {self.name!r}, shard {shard.number}"
-        if status == _shard_cy.FULL:
-            return MapFull(
-                f"{where} has no room for {data_bytes:,} bytes; nothing was changed. Make the map "
-                'larger (size=, capacity=), give entries a ttl, or open it with on_full="evict"'
-            )
-        if status == _shard_cy.TOO_LARGE:
-            return EntryTooLarge(
-                f"{where} holds entries of at most {self.geometry.max_entry_bytes:,} bytes (key and "
-                f"value), this one has {data_bytes:,}; "
-                + geometry.advice_for(data_bytes, self.geometry)
-            )
-        return MapCorrupted(
-            f"{where}: its memory holds what no operation leaves. m.check() lists what; if it "
-            "stays, dump what you can read, unlink the map and make it again"
-        )
+        """Give the exception for a status of a shard: see `explain`."""
+        return explain.error_for(self, status, shard, data_bytes)
 
 
-def get_attachment(
-    name: str, wanted: Parameters, may_create: bool, may_attach: bool, nonce: int | None,
-    owner_uid: int | None,
+def join_map(
+    handle: Any, lock_timeout_ns: int, name: str, wanted: Parameters, may_create: bool,
+    may_attach: bool, nonce: int | None, owner_uid: int | None,
 ) -> Attachment:
-    """Give this process's attachment to a map, creating the map if need be and allowed."""
+    """Bind a handle to this process's attachment to a map, creating the map if need be and
+    allowed. Under the creation lock, so that no thread takes the attachment down meanwhile."""
     with creation.creation_lock(name):
-        control = open_control(name, wanted.mode, owner_uid)
+        attached = {nonce for known, nonce in _attachments if known == name}
+        control = open_control(name, wanted.mode, owner_uid, attached)
         if control is None:
             if nonce is not None or not may_create:
                 raise MapNotFound(
@@ -439,11 +217,18 @@ def get_attachment(
         if found is not None:
             control.close()
             found.reenter()
-            return found
-        fresh = Attachment(name, control, owner_uid)
-        _attachments[(name, fresh.nonce)] = fresh
-        leave_at_exit()
-        return fresh
+        else:
+            try:
+                found = Attachment(name, control, owner_uid)
+            except BaseException:
+                with contextlib.suppress(ValueError):  # it may have been closed on the way
+                    control.close()
+                raise
+            _attachments[(name, found.nonce)] = found
+            leave_at_exit()
+        handle.bind(found, lock_timeout_ns)
+        found.handles[id(handle)] = handle
+        return found
 
 
 def retire(attachment: Attachment) -> None:
@@ -457,7 +242,8 @@ def retire(attachment: Attachment) -> None:
 def release(attachment: Attachment) -> None:
     """Take the attachment down once no handle is left."""
     with creation.creation_lock(attachment.name):
-        if not attachment.handles:
+        known = _attachments.get((attachment.name, attachment.nonce))
+        if not attachment.handles and known is attachment:  # else another thread took it down
             attachment.leave()
 
 
@@ -466,10 +252,8 @@ def leave_all() -> None:
     for attachment in list(_attachments.values()):
         if attachment.worker.fork_page.word:  # a child that never used it has nothing to give back
             for handle in list(attachment.handles.values()):
-                try:
+                with contextlib.suppress(ShmMapError, OSError):
                     handle.close()
-                except (ShmMapError, OSError):
-                    pass
 
 
 _registered_pid = 0

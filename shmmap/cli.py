@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import posix_ipc
 
-from . import __version__, attachment, creation, doctor, inspection, segment
+from . import __version__, control, creation, doctor, inspection, segment
 from .errors import ShmMapError
 from .inspection import SeenMap, SeenWorker
 from .layout import LAYOUT_VERSION, constants
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("names", metavar="NAME", type=_name, nargs="+")
     command.add_argument("--yes", action="store_true", help="do not ask, live workers or not")
     command.set_defaults(run=_unlink)
-    command = commands.add_parser("doctor", help="check engine, compiler, /dev/shm, kernel, leftovers")
+    command = commands.add_parser("doctor", help="check engine, compiler, kernel, leftovers")
     command.set_defaults(run=lambda options: doctor.run(inspection.find_maps()))
     return parser
 
@@ -74,8 +74,8 @@ def _ls(options: argparse.Namespace) -> int:
     if not seen:
         print("no maps")
         return 0
-    table = [("NAME", "STATE", "ENGINE", "ENTRIES", "SIZE", "ALLOCATED", "WORKERS", "OWNER")]
-    table += [_row(one) for one in seen]
+    heads = ("NAME", "STATE", "ENGINE", "ENTRIES", "SIZE", "ALLOCATED", "WORKERS", "OWNER")
+    table = [heads, *(_row(one) for one in seen)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         cells = [
@@ -193,7 +193,7 @@ def _balance(one: SeenMap) -> _Lines:
     }
     return [
         ("entries", f"{sum(count for count, _ in entries):,}"),
-        ("live bytes", f"{sums['LIVE_BYTES']:,} of keys and values, expired ones not yet swept too"),
+        ("live bytes", f"{sums['LIVE_BYTES']:,} of keys and values, expired ones included"),
         ("slots used", f"{used:,} of {total:,} ({used / total:.1%})"),
         ("balance", f"least {entries[0][0]:,} (shard {entries[0][1]}), "
                     f"median {entries[len(entries) // 2][0]:,}, "
@@ -261,7 +261,7 @@ def _unlink_one(name: str, yes: bool) -> str:
         if not yes and (_nonce(now) != _nonce(asked) or (_in_use(now) and not _in_use(asked))):
             return f"map {name!r} was opened or made anew meanwhile: run the command again"
         _retire(now)
-        attachment.remove_objects(name)
+        control.remove_objects(name)
     print(f"removed {name}: {len(now.objects)} objects, {doctor.human(now.allocated)}")
     return ""
 
@@ -301,7 +301,9 @@ def _retire(one: SeenMap) -> None:
     Only a segment that is surely a control segment of this layout is written to.
     """
     control = one.control
-    if control is None or control["MAGIC"] != K["CONTROL_MAGIC"] or control["LAYOUT"] != LAYOUT_VERSION:
+    if control is None or (control["MAGIC"], control["LAYOUT"]) != (
+        K["CONTROL_MAGIC"], LAYOUT_VERSION
+    ):
         return
     path = segment.SHM_DIRECTORY + segment.control_name(one.name)
     descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -19,7 +19,7 @@ import posix_ipc
 import xxhash
 
 from . import segment
-from .errors import LockTimeout
+from .errors import ConfigMismatch, LockTimeout
 
 CREATION_TIMEOUT_S = 60.0
 _FLOCK = struct.Struct("hhqqi4x")  # type, whence, start, length, pid
@@ -34,24 +34,35 @@ class ProcessState:
         self.descriptor = -1
 
 
-_state = ProcessState()
+_states = {os.getpid(): ProcessState()}
 
 
 def process_state() -> ProcessState:
     """Give this process's state. A lock that a parent's thread held at the fork is left behind."""
-    global _state
-    if _state.pid != os.getpid():
+    pid = os.getpid()
+    state = _states.get(pid)
+    if state is None:  # setdefault: the first threads of a child may come here at once
         fresh = ProcessState()
-        fresh.descriptor = _state.descriptor  # inherited; record locks are not
-        _state = fresh
-    return _state
+        fresh.descriptor = max(old.descriptor for old in list(_states.values()))  # inherited
+        state = _states.setdefault(pid, fresh)
+    return state
 
 
 def _creators_descriptor(state: ProcessState) -> int:
     if state.descriptor < 0:
         name = f"/shmmap.{os.geteuid()}.creators"
-        made = posix_ipc.SharedMemory(name, posix_ipc.O_CREAT, mode=0o600)
-        segment.verify_owner(os.fstat(made.fd), name, 0o600, os.geteuid())
+        try:
+            made = posix_ipc.SharedMemory(name, posix_ipc.O_CREAT, mode=0o600)
+        except (posix_ipc.Error, OSError, ValueError) as error:
+            raise ConfigMismatch(
+                f"{name}, under which this user's creations queue, is not ours ({error}): another "
+                "user made it first. Have it removed from /dev/shm"
+            ) from error
+        try:
+            segment.verify_owner(os.fstat(made.fd), name, 0o600, os.geteuid())
+        except BaseException:
+            made.close_fd()
+            raise
         state.descriptor = made.fd  # never closed: closing any descriptor drops every lock
     return state.descriptor
 
@@ -77,6 +88,11 @@ def unlock_byte(descriptor: int, byte: int) -> None:
     fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, byte)
 
 
+def name_byte(name: str) -> int:
+    """Give the byte of the creators' file that stands for a map name."""
+    return int(xxhash.xxh3_64_intdigest(name.encode()) >> 2)
+
+
 @contextmanager
 def creation_lock(name: str, timeout_s: float = CREATION_TIMEOUT_S) -> Iterator[None]:
     """Hold the right to make, replace or unlink the map `name`.
@@ -87,7 +103,7 @@ def creation_lock(name: str, timeout_s: float = CREATION_TIMEOUT_S) -> Iterator[
     state = process_state()
     with state.mutex:
         descriptor = _creators_descriptor(state)
-        byte = xxhash.xxh3_64_intdigest(name.encode()) >> 2
+        byte = name_byte(name)
         deadline = time.monotonic() + timeout_s
         pause = 0.0005
         while not try_lock_byte(descriptor, byte):

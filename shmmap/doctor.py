@@ -20,11 +20,11 @@ import sys
 import sysconfig
 import tempfile
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from . import _engine, _hash_cy, attachment, creation, geometry, parameters, segment
+from . import _engine, _hash_cy, control, creation, geometry, parameters, segment
 from .inspection import SeenMap
 
 PACKAGE = Path(__file__).resolve().parent
@@ -44,15 +44,26 @@ class Line(NamedTuple):
 def run(maps: Sequence[SeenMap]) -> int:
     """Print every check's lines; give 1 if any failed."""
     failed = False
-    for line in (
-        *check_versions(), *check_engine(), *check_copies(), *check_compiler(), *check_hash(),
-        *check_shm(), *check_record_locks(), *check_wipe_on_fork(), *check_leftovers(maps),
-    ):
+    for line in _findings(maps):
         print(f"{line.status:<5} {line.about:<13} {line.text}")
         for part in line.todo.splitlines():
             print(f"{'':<20}-> {part}")
         failed = failed or line.status == "FAIL"
     return int(failed)
+
+
+def _findings(maps: Sequence[SeenMap]) -> Iterator[Line]:
+    """Run every check; one that breaks is a finding too, and does not stop the others."""
+    for about, check in (
+        ("versions", check_versions), ("engine", check_engine), ("package", check_copies),
+        ("compiler", check_compiler), ("hash", check_hash), (segment.SHM_DIRECTORY, check_shm),
+        ("record locks", check_record_locks), ("wipe on fork", check_wipe_on_fork),
+        ("leftovers", lambda: check_leftovers(maps)),
+    ):
+        try:
+            yield from check()
+        except Exception as error:
+            yield Line("FAIL", about, f"the check itself failed: {type(error).__name__}: {error}")
 
 
 def human(count: int) -> str:
@@ -103,8 +114,8 @@ def check_versions() -> list[Line]:
         f"Linux {platform.release()}, {packages}"
     )
     if library == "glibc" and tuple(map(int, version.split(".")[:2])) < (2, 30):
-        return [Line("WARN", "versions", text, "before glibc 2.30 a wait for a lock follows the wall "
-                     "clock: setting it back makes waits longer")]
+        return [Line("WARN", "versions", text, "before glibc 2.30 waits for a lock follow the wall "
+                     "clock: setting it back makes them longer")]
     return [Line("OK", "versions", text)]
 
 
@@ -113,11 +124,11 @@ def check_engine() -> list[Line]:
     present = _engine.compiled_modules()
     total = len(_engine.MODULES)
     wanted = os.environ.get(_engine.VARIABLE, "")
-    if attachment.ENGINE == "compiled":
+    if control.ENGINE == "compiled":
         stale = _compiled_before_source()
         if stale:
-            return [Line("WARN", "engine", f"compiled, but before these changed: {', '.join(stale)}",
-                         reinstall_command())]
+            return [Line("WARN", "engine", "compiled, but before these changed: "
+                         + ", ".join(stale), reinstall_command())]
         why = f"{_engine.VARIABLE}=compiled" if wanted else "it is there and nothing forbids it"
         return [Line("OK", "engine", f"compiled, all {total} modules, because {why}: {PACKAGE}")]
     if wanted == "pure" and len(present) == total:
@@ -125,9 +136,12 @@ def check_engine() -> list[Line]:
                      f"modules are compiled: {PACKAGE}", f"unset {_engine.VARIABLE}")]
     missing = sorted(set(_engine.MODULES) - set(present))
     some = f" ({', '.join(missing)})" if present else ""
-    return [Line("WARN", "engine", f"pure, because {len(missing)} of {total} modules are not compiled"
-                 f"{some}: {PACKAGE}", f"with a compiler (see below), reinstall: {reinstall_command()}"
-                 "\nthen unlink the maps that the pure engine made: engines do not share a live map")]
+    return [Line(
+        "WARN", "engine",
+        f"pure, because {len(missing)} of {total} modules are not compiled{some}: {PACKAGE}",
+        f"with a compiler (see below), reinstall: {reinstall_command()}\n"
+        "then unlink the maps that the pure engine made: engines do not share a live map",
+    )]
 
 
 def _compiled_before_source() -> list[str]:
@@ -191,8 +205,8 @@ def check_copies() -> list[Line]:
         )
         return [Line("OK", "package", f"runs {how}: {PACKAGE}")]
     return [Line("WARN", "package", f"runs from {PACKAGE}, while another copy is installed in "
-                 f"{others[0]}", "Python prefers a package in the current directory: cd elsewhere to "
-                 "run the installed one")]
+                 f"{others[0]}", "Python prefers a package in the current directory: cd elsewhere "
+                 "to run the installed one")]
 
 
 def install_source() -> tuple[str, str]:
@@ -242,7 +256,7 @@ def check_compiler() -> list[Line]:
     install = f"on Debian or Ubuntu: apt-get install gcc libc6-dev {package}"
     if not shutil.which(words[0]):
         # Without a compiler a compiled engine goes on working: only a rebuild would not.
-        status = "OK" if attachment.ENGINE == "compiled" else "WARN"
+        status = "OK" if control.ENGINE == "compiled" else "WARN"
         return [Line(status, "compiler", f"none ({words[0]} is not there)",
                      "" if status == "OK" else install)]
     include = sysconfig.get_path("include")
@@ -251,7 +265,7 @@ def check_compiler() -> list[Line]:
         capture_output=True, timeout=PATIENCE_S, check=False,
     )
     if made.returncode:
-        status = "OK" if attachment.ENGINE == "compiled" else "WARN"
+        status = "OK" if control.ENGINE == "compiled" else "WARN"
         return [Line(status, "compiler", f"{words[0]} is there, but does not compile Python.h "
                      f"(looked in {include})", "" if status == "OK" else install)]
     return [Line("OK", "compiler", f"{shutil.which(words[0])} compiles against Python.h")]
@@ -259,10 +273,10 @@ def check_compiler() -> list[Line]:
 
 def check_hash() -> list[Line]:
     """Whether xxhash's C function can be called directly, as the compiled engine likes to."""
-    if _hash_cy._c_function_address():
+    if _hash_cy._c_function_address():  # type: ignore[no-untyped-call]
         return [Line("OK", "hash", "the C function of the xxhash package can be called")]
     return [Line("WARN", "hash", "the xxhash package does not export its C function: each key is "
-                 "hashed through Python, a little slower", "install a wheel of xxhash from its index")]
+                 "hashed through Python, a little slower", "install xxhash as a wheel")]
 
 
 # -- this machine -------------------------------------------------------------------------
@@ -296,7 +310,7 @@ def check_shm() -> list[Line]:
         return [Line("WARN", path, text, f"not memory: mount -t tmpfs -o mode=1777 tmpfs {path}")]
     need = geometry.parse_size(parameters.DEFAULT_SIZE)
     if free < need:
-        return [Line("WARN", path, f"{text}: less than a map of the default size takes ({human(need)})",
+        return [Line("WARN", path, f"{text}: less than the {human(need)} of a map of default size",
                      "give a smaller size= or capacity=; remove leftovers (below); or enlarge it: "
                      f"docker run --shm-size=1g ..., or mount -o remount,size=1G {path}")]
     return [Line("OK", path, text)]
@@ -319,8 +333,8 @@ def check_record_locks() -> list[Line]:
         try:
             assert holder.stdout is not None
             if holder.stdout.readline() != b"held\n":
-                return [Line("FAIL", "record locks", "a process could not lock a byte of a file in "
-                             f"{segment.SHM_DIRECTORY}", "use a file system with POSIX record locks")]
+                return [Line("FAIL", "record locks", "a process could not lock a byte of a file "
+                             f"in {segment.SHM_DIRECTORY}", "mount a tmpfs there")]
             excluded = not creation.try_lock_byte(descriptor, 7)
             seen = creation.lock_holder(descriptor, 7)
             holder.kill()
@@ -330,10 +344,14 @@ def check_record_locks() -> list[Line]:
             holder.kill()
             holder.communicate()
     if excluded and seen == holder.pid and freed:
-        return [Line("OK", "record locks", "another process is kept out, named, and forgotten when killed")]
-    return [Line("FAIL", "record locks", f"kept out: {excluded}, named: {seen == holder.pid}, freed by "
-                 f"its death: {freed}", "shmmap cannot tell the living from the dead here; a sandbox "
-                 "(gVisor and the like) that emulates the kernel may be why")]
+        return [Line("OK", "record locks", "another process is kept out, named, and forgotten when "
+                     "killed")]
+    return [Line(
+        "FAIL", "record locks",
+        f"kept out: {excluded}, named: {seen == holder.pid}, freed by its death: {freed}",
+        "shmmap cannot tell the living from the dead here; a sandbox that emulates the kernel "
+        "(gVisor and the like) may be why",
+    )]
 
 
 _FORK_AND_LOOK = (
@@ -353,8 +371,8 @@ def check_wipe_on_fork() -> list[Line]:
                           timeout=PATIENCE_S, check=False)
     if made.stdout.split() == [b"0", b"1"]:
         return [Line("OK", "wipe on fork", "a forked child is noticed, whoever forked it")]
-    return [Line("WARN", "wipe on fork", "MADV_WIPEONFORK does not work (Linux 4.14 has it): only forks "
-                 "made by Python are noticed", "do not fork from C code while maps are open")]
+    return [Line("WARN", "wipe on fork", "MADV_WIPEONFORK does not work (Linux 4.14 has it): only "
+                 "forks made by Python are noticed", "do not fork from C code while maps are open")]
 
 
 def check_leftovers(maps: Sequence[SeenMap]) -> list[Line]:
@@ -369,12 +387,13 @@ def check_leftovers(maps: Sequence[SeenMap]) -> list[Line]:
                 + ", ".join(f"{one.name} ({one.state})" for one in found),
                 unlink_command(one.name for one in found),
             ))
-    garbage = [one for one in maps if one.state == "garbage"]
-    for one in garbage:
-        lines.append(Line("WARN", "leftovers", f"{one.name}: {one.problem}", unlink_command([one.name])))
+    lines += [
+        Line("WARN", "leftovers", f"{one.name}: {one.problem}", unlink_command([one.name]))
+        for one in maps if one.state == "garbage"
+    ]
     return lines or [Line("OK", "leftovers", f"none; {len(maps)} map(s) in use or kept")]
 
 
 def _is_of_a_dead_test_run(one: SeenMap) -> bool:
     match = _TEST_RUN.fullmatch(one.name)
-    return bool(match) and one.workers == () and not os.path.exists(f"/proc/{match[1]}")
+    return match is not None and one.workers == () and not os.path.exists(f"/proc/{match[1]}")

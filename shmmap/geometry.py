@@ -71,7 +71,7 @@ def parse_size(size: int | str) -> int:
         unit = _UNITS.get(match[2].upper()) if match else None
         if match is None or unit is None:
             raise ValueError(f'size={size!r} is not a size: write "64MB", "1.5GiB" or bytes')
-        size = int(float(match[1]) * unit)
+        size = int(float(match[1]) * unit) if len(match[1]) < 30 else 0
     elif isinstance(size, bool) or not isinstance(size, int):
         raise TypeError(f'size must be an int or a str like "64MB", not {type(size).__name__}')
     if size <= 0:
@@ -144,7 +144,16 @@ def _power_below(value: float) -> int:
     return 1 << max(0, int(value).bit_length() - 1)
 
 
-def _check_shards(shards: int | None) -> None:
+def check_capacity(capacity: int) -> None:
+    """Refuse what cannot be a number of entries."""
+    if isinstance(capacity, bool) or not isinstance(capacity, int):
+        raise TypeError(f"capacity must be an int, not {type(capacity).__name__}")
+    if capacity < 1:
+        raise ValueError(f"capacity={capacity} must be at least 1")
+
+
+def check_shards(shards: int | None) -> None:
+    """Refuse what cannot be a number of shards."""
     if shards is None:
         return
     if isinstance(shards, bool) or not isinstance(shards, int):
@@ -157,11 +166,8 @@ def plan_capacity(
     capacity: int, shards: int | None, value_size: int | None, key_size: int, evicts: bool
 ) -> Geometry:
     """Lay out a map that holds `capacity` entries with a failure chance of 1e-6 or less."""
-    if isinstance(capacity, bool) or not isinstance(capacity, int):
-        raise TypeError(f"capacity must be an int, not {type(capacity).__name__}")
-    if capacity < 1:
-        raise ValueError(f"capacity={capacity} must be at least 1")
-    _check_shards(shards)
+    check_capacity(capacity)
+    check_shards(shards)
     slot = slot_bytes(value_size, key_size)
     each = slots_needed(key_size + (100 if value_size is None else value_size), slot)
     if shards is None:
@@ -176,7 +182,7 @@ def plan_size(
     size: int, shards: int | None, value_size: int | None, key_size: int, evicts: bool
 ) -> Geometry:
     """Lay out a map whose objects have at most `size` bytes in all."""
-    _check_shards(shards)
+    check_shards(shards)
     slot = slot_bytes(value_size, key_size)
     if shards is None:
         shards = min(64, _power_below(size / SMALL_SHARD))
@@ -210,15 +216,3 @@ def _checked(geometry: Geometry) -> Geometry:
             f"{geometry.slots:,} slots a shard are more than {SLOT_LIMIT:,}: give shards={more}"
         )
     return geometry
-
-
-def advice_for(data_bytes: int, geometry: Geometry) -> str:
-    """Say which shards= or size= would hold an entry of so many bytes."""
-    total = geometry.shards * geometry.max_entry_bytes
-    if data_bytes <= total * 15 // 16:
-        fits = geometry.shards
-        while fits > 1 and total // fits < data_bytes * 17 // 16:
-            fits //= 2
-        return f"shards={fits} at this size would hold it"
-    size = geometry.total_bytes * -(-data_bytes * 17 // 16 // max(1, geometry.max_entry_bytes))
-    return f"size={size:,} with shards={geometry.shards}, or a smaller one with fewer shards, would"

@@ -13,12 +13,13 @@ import re
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
-import xxhash
 
 from . import attachment, creation, geometry, segment, workers
+from .control import boot_id
 from .layout import LAYOUT_VERSION, SHARD, constants, record_bytes
 from .parameters import Parameters
 
@@ -86,7 +87,8 @@ def find_maps(only: str | None = None) -> list[SeenMap]:
         match = _OBJECT.fullmatch(entry)
         if match and only in (None, match[1]):
             found.setdefault(match[1], []).append(entry)
-    return [_look_at(name, sorted(found[name])) for name in sorted(found)]
+    looked_at = (_look_at(name, sorted(found[name])) for name in sorted(found))
+    return [seen for seen in looked_at if seen]
 
 
 def shape_of(control: Record) -> geometry.Geometry:
@@ -148,7 +150,7 @@ def creating_pid(name: str, owner: int) -> int | None:
 
     Asks for the lock that `creation.creation_lock` takes, without taking it.
     """
-    byte = xxhash.xxh3_64_intdigest(name.encode()) >> 2
+    byte = creation.name_byte(name)
     own = creation.process_state().descriptor
     if own >= 0 and owner == os.geteuid():  # closing another descriptor would drop its locks
         return creation.lock_holder(own, byte)
@@ -187,29 +189,47 @@ def _count_due(descriptor: int, header: Record, shape: geometry.Geometry, now_ns
     return due
 
 
-def _look_at(name: str, objects: list[str]) -> SeenMap:
+def _look_at(name: str, objects: list[str]) -> SeenMap | None:
+    """Judge what a name's files are; None: they went while they were looked at."""
     allocated, owner = 0, -1
     for entry in objects:
-        try:
+        with suppress(FileNotFoundError):
             status = os.lstat(f"{segment.SHM_DIRECTORY}/{entry}")
-        except FileNotFoundError:
-            continue
-        allocated += status.st_blocks * 512
-        if owner < 0 or entry == f"shmmap.{name}":
-            owner = status.st_uid
-    control, problem = _read_control(name)
-    state, problem, leftover = _judge(control, problem)
-    seen_workers = _live_workers(name, control) if state not in _OPAQUE and control else None
+            allocated += status.st_blocks * 512
+            if owner < 0 or entry == f"shmmap.{name}":
+                owner = status.st_uid
+    control, (state, problem, leftover) = _settle(name, owner)
+    seen_workers: tuple[SeenWorker, ...] | None = None
     if state in ("half-made", "parts"):
         seen_workers = ()
-    if leftover and creating_pid(name, owner) is not None:
-        state, problem, leftover = "busy", "another process is creating or unlinking it now", False
+    elif control and state not in _OPAQUE:
+        seen_workers = _live_workers(name, control)
     if state == "ready" and control and control["EPHEMERAL"] and not seen_workers:
-        state, leftover = "abandoned", True
-        problem = "ephemeral, and its last worker died without closing it"
+        state, problem, leftover = _ABANDONED if creating_pid(name, owner) is None else _BUSY
+    if leftover and not any(os.path.lexists(f"{segment.SHM_DIRECTORY}/{e}") for e in objects):
+        return None
     return SeenMap(
         name, tuple(objects), allocated, owner, state, problem, leftover, control, seen_workers
     )
+
+
+_Judgement = tuple[str, str, bool]  # state, problem, whether it is a leftover
+_BUSY = ("busy", "another process is creating or unlinking it now", False)
+_ABANDONED = ("abandoned", "ephemeral, and its last worker died without closing it", True)
+
+
+def _settle(name: str, owner: int) -> tuple[Record | None, _Judgement]:
+    """Read and judge a control segment. What looks half-made may be in the making: it is a
+    leftover only if nobody is at it, and a second reading after that still says so."""
+    last: _Judgement | None = None
+    while True:
+        control, problem = _read_control(name)
+        found = _judge(control, problem)
+        if found == last or not found[2]:
+            return control, found
+        if creating_pid(name, owner) is not None:
+            return control, _BUSY
+        last = found
 
 
 _OPAQUE = ("unreadable", "foreign", "garbage", "parts")
@@ -235,8 +255,8 @@ def _read_control(name: str) -> tuple[Record | None, str]:
     return Record(data, "C"), ""
 
 
-def _judge(control: Record | None, problem: str) -> tuple[str, str, bool]:
-    """Give the state, the problem, and whether it is a leftover."""
+def _judge(control: Record | None, problem: str) -> _Judgement:
+    """Judge one reading of a control segment."""
     if control is None:
         if problem == "absent":
             return "parts", "parts of a map without its control segment", True
@@ -248,8 +268,9 @@ def _judge(control: Record | None, problem: str) -> tuple[str, str, bool]:
     if control["MAGIC"] != K["CONTROL_MAGIC"]:
         return "garbage", "it has no magic number: not a map", False
     if control["LAYOUT"] != LAYOUT_VERSION:
-        return "foreign", f"layout {control['LAYOUT']}, not {LAYOUT_VERSION}: another version", False
-    if (control["BOOT_HIGH"], control["BOOT_LOW"]) != attachment.boot_id():
+        problem = f"layout {control['LAYOUT']}, not {LAYOUT_VERSION}: made by another version"
+        return "foreign", problem, False
+    if (control["BOOT_HIGH"], control["BOOT_LOW"]) != boot_id():
         return "old boot", "made before this machine's last boot", True
     if control["STATE"] == K["STATE_RETIRED"]:
         return "retired", "its unlinker died before the end", True
@@ -292,10 +313,8 @@ def _live_workers(name: str, control: Record) -> tuple[SeenWorker, ...]:
     if joined is not None:  # closing another descriptor would drop this process's own lock
         descriptor = joined.worker.descriptor
     else:
-        try:
+        with suppress(OSError):
             descriptor = _open(segment.liveness_name(name, control["NONCE"]))
-        except OSError:
-            pass
     try:
         return tuple(
             SeenWorker(number, row["PID"], row["PID_NAMESPACE"] == ours)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, MutableMapping
-from typing import Any
+from collections.abc import Iterable, Iterator, MutableMapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from . import attachment as attachments
 from . import stats as statistics
 from ._repair_cy import Repairer
 from ._scans_cy import Scans
 from ._shard_cy import Shard
-from .errors import MapClosed
+from .errors import MapClosed, MapUnlinked
 from .parameters import UNSAID, Parameters, check_name
 from .stats import Stats
 from .sweeper import SweepReport
@@ -61,6 +62,13 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    if TYPE_CHECKING:  # what the annotations of compiled classes cannot say
+        name: str
+
+        def ttl(self, key: Any) -> float | None: ...
+        def get_versioned(self, key: Any, default: Any = None) -> tuple[Any, int]: ...
+        def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]: ...
+
     def __init__(
         self,
         name: str,
@@ -87,6 +95,8 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
             raise TypeError(f"lock_timeout must be seconds, not {type(lock_timeout).__name__}")
         if not 0 <= lock_timeout < 3e9:
             raise ValueError(f"lock_timeout={lock_timeout} must be 0 seconds or more")
+        if isinstance(owner_uid, bool) or not isinstance(owner_uid, (int, type(None))):
+            raise TypeError(f"owner_uid must be a user id (int), not {type(owner_uid).__name__}")
         wanted = Parameters.read(
             {
                 "size": size, "capacity": capacity, "shards": shards, "ttl": ttl,
@@ -97,9 +107,9 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
         )
         self._lock_timeout = float(lock_timeout)
         self._owner_uid = owner_uid
-        found = attachments.get_attachment(name, wanted, *_may, _nonce, owner_uid)
-        self.bind(found, int(lock_timeout * 1e9))
-        found.handles[id(self)] = self
+        found = attachments.join_map(
+            self, int(lock_timeout * 1e9), name, wanted, *_may, _nonce, owner_uid
+        )
         self._finalizer = weakref.finalize(self, _forget, found, id(self))
         self._finalizer.atexit = False
 
@@ -123,6 +133,15 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
         if self.closed:
             raise MapClosed(f"map {self.name!r}: this handle is closed; open the map again")
         return self.attachment
+
+    @contextmanager
+    def _inside(self) -> Iterator[Any]:
+        """Give the attachment, and have `close` wait until it is no longer used."""
+        self.begin()
+        try:
+            yield self.attachment
+        finally:
+            self.end()
 
     # -- as a mapping ---------------------------------------------------------------
 
@@ -180,39 +199,49 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
 
         Locks one shard at a time, each for a bounded number of removals.
         """
-        return self._live.sweeper.sweep(self)  # type: ignore[no-any-return]
+        with self._inside() as found:
+            return found.sweeper.sweep(self)  # type: ignore[no-any-return]
 
     def sweep_if_due(self) -> SweepReport | None:
         """Sweep if an interval has passed and no other process is sweeping: for a scheduler
         of your own. Gives None if there was nothing to do."""
-        return self._live.sweeper.sweep_if_due(self)  # type: ignore[no-any-return]
+        with self._inside() as found:
+            return found.sweeper.sweep_if_due(self)  # type: ignore[no-any-return]
 
     def stats(self) -> Stats:
         """Give the map's figures: see Stats. Takes no lock; O(shards)."""
-        return statistics.gather(self._live, len(self))
+        with self._inside() as found:
+            return statistics.gather(found, len(self))
 
     def check(self) -> list[str]:
         """List what is wrong in the map: nothing, unless memory was damaged.
 
         Copies each shard under its lock and checks the copy: O(size).
         """
-        shape = self._live.geometry
-        found = []
-        for number in range(shape.shards):
-            shard = self._live.shards[number]
-            length = shape.areas.end if shard.has_deadlines() else shape.areas.deadlines
-            copied = self.copy_shard(number, length)
-            twin = Shard(copied, number, shape.slots, shape.slot_size, shape.buckets,
-                         shape.evicts, shape.shards.bit_length() - 1, self.attachment.seed,
-                         shard.lock, self.attachment.clock)
-            found += [f"shard {number}: {problem}" for problem in Repairer(twin).problems()]
-        return found
+        with self._inside() as attached:
+            return [
+                f"shard {number}: {problem}"
+                for number in range(attached.geometry.shards)
+                for problem in self._check_shard(attached, number)
+            ]
+
+    def _check_shard(self, attached: Any, number: int) -> list[str]:
+        shape = attached.geometry
+        shard = attached.shards[number]
+        length = shape.areas.end if shard.has_deadlines() else shape.areas.deadlines
+        twin = Shard(
+            self.copy_shard(number, length), number, shape.slots, shape.slot_size,
+            shape.buckets, shape.evicts, shape.shards.bit_length() - 1, attached.seed,
+            shard.lock, attached.clock,
+        )
+        return Repairer(twin).problems()
 
     def repair(self) -> None:
         """Rebuild every shard's index, free list and counts from its slots. Deaths are repaired
         on their own; this is for memory that was damaged."""
-        for number in range(self._live.geometry.shards):
-            self.repair_shard(number)
+        with self._inside() as attached:
+            for number in range(attached.geometry.shards):
+                self.repair_shard(number)
 
     # -- the end ------------------------------------------------------------------------
 
@@ -229,7 +258,8 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
 
     def unlink(self) -> None:
         """Remove the map from the machine: every handle of every process gets MapUnlinked."""
-        attachments.retire(self._live)
+        with suppress(MapUnlinked), self._inside() as attached:
+            attachments.retire(attached)
 
     def __enter__(self) -> ShmMap:
         return self

@@ -34,7 +34,8 @@ def _seconds(value: object, what: str) -> int:
     if value is None:
         return 0
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{what} must be seconds (int or float) or None, not {type(value).__name__}")
+        kind = type(value).__name__
+        raise TypeError(f"{what} must be seconds (int or float) or None, not {kind}")
     if not 0 < value < 3e9:
         raise ValueError(f"{what}={value} must be more than 0 seconds, or None")
     return max(1, int(value * 1e9))
@@ -70,11 +71,17 @@ class Parameters(NamedTuple):
             value = given.get(name)
             if value is not None and value not in choices:
                 raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, choices))}")
+        ephemeral = given.get("ephemeral")
+        if ephemeral is not None and not isinstance(ephemeral, bool):
+            raise TypeError(f"ephemeral must be a bool, not {type(ephemeral).__name__}")
+        if given.get("capacity") is not None:
+            geometry.check_capacity(given["capacity"])
+        geometry.check_shards(given.get("shards"))
         mode = given.get("mode")
         if mode is not None and (isinstance(mode, bool) or not isinstance(mode, int)):
             raise TypeError(f"mode must be permission bits like 0o600, not {type(mode).__name__}")
         if mode is not None and (mode & ~0o666 or mode & 0o600 != 0o600):
-            raise ValueError(f"mode=0o{mode:o} must let the owner read and write, and execute nothing")
+            raise ValueError(f"mode=0o{mode:o} must let the owner read and write, nobody execute")
         if given.get("size") is not None and given.get("capacity") is not None:
             raise ValueError("give size= or capacity=, not both: each decides the other")
         size = given.get("size")
@@ -104,6 +111,24 @@ class Parameters(NamedTuple):
             )
         size = geometry.parse_size(DEFAULT_SIZE) if self.size is None else self.size
         return geometry.plan_size(size, self.shards, self.value_size, key_size, evicts)
+
+    def advice(self, data_bytes: int) -> str:
+        """Say which shards= or size= would hold an entry of so many bytes."""
+        shards = self.plan().shards
+        while shards > 1:
+            shards //= 2
+            if self._replace(shards=shards).plan().max_entry_bytes >= data_bytes:
+                return f"shards={shards} at this size would hold it"
+        size = max(self.plan().total_bytes, data_bytes)
+        slots = 0
+        while True:
+            size += size // 4
+            wider = self._replace(size=size, capacity=None, shards=1).plan()
+            if wider.max_entry_bytes >= data_bytes:
+                return f"size={size:,} with shards=1 would hold it"
+            if wider.slots == slots:  # as many as an index word can number
+                return "no shard numbers so many slots: give a larger value_size=, or split it"
+            slots = wider.slots
 
     def store(self, words: Any) -> None:
         """Write them into a control segment's words."""
@@ -149,7 +174,7 @@ class Parameters(NamedTuple):
     def compare(self, name: str, actual: Parameters) -> None:
         """Refuse an attach that says something else than the map has; list each difference."""
         differences = []
-        for field, said, has in zip(self._fields, self, actual):
+        for field, said, has in zip(self._fields, self, actual, strict=True):
             if said is None or field == "sweep_ns" or said == has:
                 continue
             if field.endswith("_ns"):

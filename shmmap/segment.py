@@ -123,7 +123,7 @@ def open_checked(name: str, mode: int | None, owner_uid: int | None) -> int:
             f"shared memory {name} belongs to another user and may not be opened: use another "
             "name, or have its owner open it with a wider mode="
         ) from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a directory
         raise ConfigMismatch(
             f"{name} is not shared memory of ours ({error}): remove it, or use another name"
         ) from error
@@ -136,7 +136,9 @@ def open_checked(name: str, mode: int | None, owner_uid: int | None) -> int:
     return descriptor
 
 
-def verify_owner(status: os.stat_result, name: str, mode: int | None, owner_uid: int | None) -> None:
+def verify_owner(
+    status: os.stat_result, name: str, mode: int | None, owner_uid: int | None
+) -> None:
     """Refuse an object that another user may have filled: see `open_checked`."""
     allowed = {os.geteuid()} if owner_uid is None else {owner_uid}
     if os.geteuid() == 0 and owner_uid is None:

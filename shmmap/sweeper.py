@@ -89,9 +89,9 @@ class Sweeper:
         holder = control["LEASE"]
         interval = control["SWEEP_NS"] or int(30e9)
         mine = worker.fork_page.word
-        if holder not in (0, mine) and not worker.is_dead(holder):
-            if now_ns - control["LEASE_BEAT_NS"] < 3 * interval:
-                return False
+        fresh = now_ns - control["LEASE_BEAT_NS"] < 3 * interval
+        if fresh and holder not in (0, mine) and not worker.is_dead(holder):
+            return False
         mutex = creation.process_state().mutex
         if not mutex.acquire(blocking=False):  # whoever has it may be waiting for this thread
             return False

@@ -25,11 +25,9 @@ import threading
 import time
 from typing import Any
 
-import posix_ipc
-
-from . import creation
+from . import creation, segment
 from ._words import CAS_PATIENCE_S
-from .errors import WorkersFull
+from .errors import MapCorrupted, MapNotFound, WorkersFull
 from .layout import constants
 
 K = constants()
@@ -92,40 +90,38 @@ class ForkPage:
 
 
 class KernelGuard:
-    """Exclude every other process and thread around the pure engine's compare_exchange."""
+    """Exclude every other process and thread around the pure engine's compare_exchange.
+
+    The thread lock is an RLock for one reason: a thread can ask whether it has it. A signal
+    handler may raise between any two steps here, and `release` must still know what to free.
+    """
 
     def __init__(self, descriptor: int, segment_number: int) -> None:
         self._descriptor = descriptor
         self._byte = _CAS_BYTES + (segment_number << 12)
-        self._lock = threading.Lock()
+        self._lock: Any = threading.RLock()
 
     def after_fork(self) -> None:
         """Leave behind a lock that a thread of the parent held."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def acquire(self, offset: int, patience_s: float = CAS_PATIENCE_S) -> bool:
-        """Try to enter for `patience_s` seconds at most."""
+        """Try to enter for `patience_s` seconds at most. Call `release` whatever comes of it."""
         deadline = time.monotonic() + patience_s
         if not self._lock.acquire(timeout=patience_s):
             return False
         byte = self._byte + (offset >> 3)
-        try:
-            while not creation.try_lock_byte(self._descriptor, byte):
-                if time.monotonic() >= deadline:
-                    self._lock.release()
-                    return False
-                time.sleep(20e-6)
-            return True
-        except BaseException:
-            self._lock.release()
-            raise
+        while not creation.try_lock_byte(self._descriptor, byte):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(20e-6)
+        return True
 
     def release(self, offset: int) -> None:
-        """Leave."""
-        try:
+        """Leave, as far as this thread is inside. Idempotent."""
+        if self._lock._is_owned():
             creation.unlock_byte(self._descriptor, self._byte + (offset >> 3))
-        finally:
-            self._lock.release()
+            self._lock._release_save()
 
 
 class Worker:
@@ -134,12 +130,20 @@ class Worker:
     `control` is the control segment's memory as 64-bit words.
     """
 
-    def __init__(self, label: str, file_name: str, control: Any, rows: int) -> None:
+    def __init__(
+        self, label: str, file_name: str, control: Any, rows: int, mode: int | None = None,
+        owner_uid: int | None = None,
+    ) -> None:
         self.label = label
         self._control = control
         self._rows = rows
-        found = posix_ipc.SharedMemory(file_name)
-        self.descriptor: int = found.fd
+        try:
+            self.descriptor = segment.open_checked(file_name, mode, owner_uid)
+        except MapNotFound:
+            raise MapCorrupted(
+                f"{label} has lost its liveness file {file_name}: if nothing uses the map, remove "
+                "it with python -m shmmap unlink"
+            ) from None
         self._namespace = pid_namespace()
         self.fork_page = ForkPage()
         self.row = -1
@@ -164,7 +168,7 @@ class Worker:
         for row in range(self._rows):
             if not creation.try_lock_byte(self.descriptor, row):
                 continue
-            if self._process_lives(row):  # it lost its lock (closed all its descriptors), not its life
+            if self._process_lives(row):  # closing all its descriptors cost it its lock
                 creation.unlock_byte(self.descriptor, row)
                 continue
             self._fold(row)

@@ -1,0 +1,84 @@
+"""What was promised, as data. The verdict is computed from the run's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+PASS, MISS, NONE = "PASS", "MISS", "not measured"
+
+
+class Target(NamedTuple):
+    """A limit for one figure (its name as the `metrics` functions give it)."""
+
+    metric: str
+    relation: str  # "<=", "<" or ">="
+    limit: float
+    engine: str = ""  # the engine it holds for; "": both
+    unit: str = "x"
+
+    @property
+    def scenario(self) -> str:
+        """The scenario that the figure comes from."""
+        return self.metric.partition("/")[0]
+
+    def verdict(self, measured: float | None) -> str:
+        """Judge a figure.
+
+        >>> Target("a/b", "<=", 5.0).verdict(5.0), Target("a/b", "<", 5.0).verdict(5.0)
+        ('PASS', 'MISS')
+        """
+        if measured is None:
+            return NONE
+        met = {
+            "<=": measured <= self.limit, "<": measured < self.limit, ">=": measured >= self.limit,
+        }[self.relation]
+        return PASS if met else MISS
+
+
+_GETS = ("get-hot", "get-shuffled", "get-insertion")
+_READERS = ("readers-hot", "readers-shuffled")
+
+TARGETS = (
+    *(Target(f"{name}/shmmap:dict", "<=", 5.0, "compiled") for name in _GETS),
+    Target("set-shuffled/shmmap:dict", "<=", 10.0, "compiled"),
+    Target("set-insertion/shmmap:dict", "<=", 10.0, "compiled"),
+    *(Target(f"{name}/shmmap:TTLCache+lock", "<", 1.0, "compiled") for name in _GETS),
+    *(Target(f"{name}/lmdb:shmmap", ">=", 3.0, "compiled") for name in _GETS),
+    *(Target(f"{name}/shmmap gain", ">=", 1.8, "compiled") for name in _READERS),
+    *(Target(f"{name}/shmmap ns", "<", 3000.0, "pure", "ns") for name in _GETS),
+    Target("memory-64/shmmap amplification", "<=", 1.62),
+    Target("memory-116/shmmap amplification", "<=", 1.38),
+    Target("memory-116-default/shmmap amplification", "<=", 1.38),
+    Target("memory-1040/shmmap amplification", "<=", 1.05),
+    Target("memory-mixed/shmmap amplification", "<=", 1.38),
+    Target("filled/1000 entries refused", "<=", 0, unit=""),
+    Target("filled/100000 entries refused", "<=", 0, unit=""),
+    Target("filled-64/1000 entries refused", "<=", 0, unit=""),
+    Target("filled-64/100000 entries refused", "<=", 0, unit=""),
+)
+
+
+def judge(
+    figures: Mapping[str, float], engine: str, scenarios: list[str]
+) -> list[dict[str, Any]]:
+    """Judge every target of this engine whose scenario was asked for."""
+    return [
+        {
+            "metric": target.metric,
+            "relation": target.relation,
+            "limit": target.limit,
+            "unit": target.unit,
+            "measured": figures.get(target.metric),
+            "verdict": target.verdict(figures.get(target.metric)),
+            "scenario": target.scenario,
+        }
+        for target in TARGETS
+        if target.engine in ("", engine) and target.scenario in scenarios
+    ]
+
+
+def verdict_of(judged: list[dict[str, Any]], scenario: str) -> str:
+    """Give the worst verdict of a scenario; "": it has no target."""
+    verdicts = {row["verdict"] for row in judged if row["scenario"] == scenario}
+    return next((v for v in (MISS, NONE, PASS) if v in verdicts), "")

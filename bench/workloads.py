@@ -1,0 +1,95 @@
+"""What is asked of every peer: how much, which keys, which values, in which order."""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple
+
+SEED = 20
+KEY_BYTES = 16
+VALUE_BYTES = 100
+
+
+class Scale(NamedTuple):
+    """How much is run.
+
+    Attributes:
+        keys: entries in every peer's store.
+        hot: keys that the hot scenarios use, spread over all.
+        batches: timed batches in a repetition.
+        hot_batch: operations in a batch of a hot scenario (elsewhere: keys / batches).
+        slow_batch: operations in a batch, at most, for a peer that is slow.
+        pure_batch: the same for the map's pure engine.
+        repetitions: interleaved repetitions of each scenario.
+        seconds: how long readers read in one repetition.
+        reader_repetitions: pairs of runs with one reader and with two.
+        memory_bytes: size of the full caches.
+        capacities: numbers of entries whose headroom is planned.
+        filled: pairs of (entries, maps) that are filled to capacity.
+    """
+
+    keys: int = 100_000
+    hot: int = 64
+    batches: int = 20
+    hot_batch: int = 2_048
+    slow_batch: int = 20
+    pure_batch: int = 500
+    repetitions: int = 5
+    seconds: float = 0.5
+    reader_repetitions: int = 5
+    memory_bytes: int = 64 * 10**6
+    capacities: tuple[int, ...] = (1_000, 100_000, 1_000_000)
+    filled: tuple[tuple[int, int], ...] = ((1_000, 50), (100_000, 2))
+
+
+QUICK = Scale()
+
+
+def key_of(number: int, prefix: str = "k") -> str:
+    """Give key `number`: 16 ASCII characters.
+
+    >>> key_of(7)
+    'k000000000000007'
+    """
+    return f"{prefix}{number:0{KEY_BYTES - len(prefix)}d}"
+
+
+def value_of(label: str, length: int = VALUE_BYTES) -> bytes:
+    """Give a value that tells what it was written for.
+
+    >>> value_of("k01", 8)
+    b'k01k01k0'
+    """
+    return (label.encode() * (length // len(label) + 1))[:length]
+
+
+class Workload:
+    """The keys and values of a scale; the same in every process, and for every peer."""
+
+    def __init__(self, scale: Scale, seed: int = SEED) -> None:
+        self.scale = scale
+        self.keys = [key_of(n) for n in range(scale.keys)]
+        self.values = {key: value_of(key) for key in self.keys}
+        self.absent = [key_of(n, "absent") for n in range(scale.keys)]
+        self.shuffled = self.keys[:]
+        random.Random(seed).shuffle(self.shuffled)
+        random.Random(seed + 1).shuffle(self.absent)
+        self.hot = self.shuffled[: scale.hot]
+
+    def order(self, keyset: str) -> list[str]:
+        """Give the keys of one repetition, in order.
+
+        keyset: "hot" (few keys again and again), "shuffled" (all, in one fixed random order),
+        "insertion" (all, as they were written), "absent" (as many keys that are not there).
+        """
+        if keyset == "hot":
+            whole = self.scale.hot_batch * self.scale.batches
+            return (self.hot * (whole // len(self.hot) + 1))[:whole]
+        return {"shuffled": self.shuffled, "insertion": self.keys, "absent": self.absent}[keyset]
+
+    def split(self, keyset: str, limit: int | None = None) -> list[list[str]]:
+        """Split one repetition's keys into its batches; of each only the first, up to a limit."""
+        keys = self.order(keyset)
+        length = len(keys) // self.scale.batches
+        kept = length if limit is None else min(length, limit)
+        return [keys[n * length : n * length + kept] for n in range(self.scale.batches)]

@@ -1,0 +1,33 @@
+from shmmap._clock_cy cimport Clock
+from shmmap._eviction_cy cimport Eviction
+from shmmap._expiry_cy cimport Expiry
+from shmmap._hash_cy cimport hash_key
+from shmmap._index_cy cimport Index
+from shmmap._lock_cy cimport ShardLock
+from shmmap._slots_cy cimport Slots
+from shmmap._layout cimport *
+from shmmap._words cimport *
+
+cdef u64 data_bytes(u64 meta) noexcept
+cdef u64 value_position(u64 meta) noexcept
+
+cdef class ShardReader:
+    cdef mem_t mem
+    cdef readonly object buffer
+    cdef readonly Index index
+    cdef readonly Slots slots
+    cdef readonly Expiry expiry
+    cdef readonly Eviction eviction
+    cdef readonly ShardLock lock
+    cdef readonly Clock clock
+    cdef readonly u64 number
+    cdef readonly u64 shard_bits
+    cdef readonly u64 seed
+    cdef readonly u64 max_bytes
+    cdef readonly bint evicts
+    cdef object scratch
+    cdef int look(self, u64 hash, u64 key_type, src_t key, u64 key_length, probe_t out) noexcept
+    cdef bint confirm(self, probe_t found) noexcept
+    cdef bint is_expired(self, probe_t found) noexcept
+    cdef int scan(self, u64 position, probe_t out) noexcept
+    cdef u64 slot_hash(self, u64 slot, u64 meta) noexcept

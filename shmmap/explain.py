@@ -1,0 +1,51 @@
+"""Errors that need to know the map: who holds a lock, what would fit, what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _shard_cy
+from .errors import EntryTooLarge, MapCorrupted, MapFull
+
+
+def describe_wait(attachment: Any, shard: Any, waited_ns: int) -> str:
+    """Say who holds a shard's lock, for how long at least, and what to do."""
+    owner = shard.lock.owner()
+    pid = attachment.worker.pid_of(owner) if owner else 0
+    where = f"map {attachment.name!r}, shard {shard.number}: not free within {waited_ns / 1e9:g} s"
+    if not pid:
+        return f"{where}; it was just released, or goes round among many writers: try again, " \
+               "raise lock_timeout=, or use more shards="
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        state = f"{process.name()}, {process.status()}"
+    except psutil.Error:
+        state = "of another pid namespace, or ending"
+    advice = (
+        f"it is stopped: kill -CONT {pid} lets it finish, kill -KILL {pid} lets the next "
+        "writer take over" if "stopped" in state else
+        "if it makes no progress, end it: the next writer takes over. If it is only slow, "
+        "raise lock_timeout= or use more shards="
+    )
+    return f"{where}; held by process {pid} ({state}) for at least that long; {advice}"
+
+
+def error_for(attachment: Any, status: int, shard: Any, data_bytes: int) -> Exception:
+    """Give the exception for a status of the shard."""
+    where = f"map {attachment.name!r}, shard {shard.number}"
+    if status == _shard_cy.FULL:
+        return MapFull(
+            f"{where} has no room for {data_bytes:,} bytes; nothing was changed. Make the map "
+            'larger (size=, capacity=), give entries a ttl, or open it with on_full="evict"'
+        )
+    if status == _shard_cy.TOO_LARGE:
+        return EntryTooLarge(
+            f"{where} holds entries of at most {attachment.geometry.max_entry_bytes:,} bytes (key "
+            f"and value), this one has {data_bytes:,}; {attachment.parameters.advice(data_bytes)}"
+        )
+    return MapCorrupted(
+        f"{where}: its memory holds what no operation leaves. m.check() lists what; if it "
+        "stays, dump what you can read, unlink the map and make it again"
+    )

@@ -1,0 +1,79 @@
+"""Which engine is under test, unique map names, and nothing left in /dev/shm."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shmmap
+from shmmap import _engine, _shard_cy
+
+SHM = Path("/dev/shm")
+_RUN = f"t{os.getpid()}"
+_numbers = itertools.count()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    wanted = os.environ.get(_engine.VARIABLE, "")
+    file = Path(_shard_cy.__file__)
+    actual = "pure" if file.suffix == ".py" else "compiled"
+    if actual != shmmap.ENGINE or wanted not in ("", actual):
+        pytest.exit(f"engine: wanted {wanted!r}, ENGINE says {shmmap.ENGINE}, file is {file}", 4)
+    if actual == "compiled":
+        for name in _engine.MODULES:
+            built = max(so.stat().st_mtime for so in file.parent.glob(f"{name}.*.so"))
+            if built < file.parent.joinpath(f"{name}.py").stat().st_mtime:
+                pytest.exit(f"engine: {name} was compiled before its source changed; rebuild", 4)
+    return f"shmmap: {shmmap.ENGINE} engine from {file}"
+
+
+def leftovers() -> list[str]:
+    """List the objects that this test run's maps have in /dev/shm."""
+    return sorted(e for e in os.listdir(SHM) if re.match(rf"(sem\.)?shmmap\.{_RUN}-", e))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    yield
+    left = leftovers()
+    for entry in left:
+        (SHM / entry).unlink(missing_ok=True)
+    assert not left, f"left in /dev/shm: {left[:5]} ({len(left)} objects)"
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    """A map name that nobody else uses; whatever of it is left after the test is unlinked."""
+    fresh = f"{_RUN}-{next(_numbers)}"
+    yield fresh
+    if (SHM / f"shmmap.{fresh}").exists():
+        with shmmap.ShmMap.attach(fresh) as m:
+            m.unlink()
+
+
+@pytest.fixture
+def make(name: str) -> Iterator[Callable[..., Any]]:
+    """Open the test's map: make(size="1MB", ...); all handles are closed at the end."""
+    opened: list[Any] = []
+
+    def open_map(**parameters: Any) -> Any:
+        if not opened:
+            parameters = {"size": "1MB", "sweep_interval": None, **parameters}
+            if parameters.get("capacity"):
+                del parameters["size"]
+        opened.append(shmmap.ShmMap(name, **parameters))
+        return opened[-1]
+
+    yield open_map
+    for handle in opened:
+        if not handle.closed:
+            try:
+                handle.unlink()
+            finally:
+                handle.close()

@@ -1,0 +1,279 @@
+"""A small /dev/shm, and another user who was there first.
+
+Each test has a /dev/shm of its own (a mount namespace), so that nothing is filled or left
+in the machine's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shmmap
+from shmmap import attachment, creation, segment
+
+SHM = Path("/dev/shm")
+ATTACKER, VICTIM = 65534, 65533
+_CLONE_NEWNS = 0x20000
+_MS_REC_PRIVATE = 0x4000 | 1 << 18
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def reset_creation() -> None:
+    """Let go of the creators file that this process inherited: it is another user's, or in
+    another /dev/shm."""
+    creation.process_state().descriptor = -1
+
+
+def enter_own_shm(size: str) -> bool:
+    """Give this process a fresh /dev/shm of some size; False: not permitted."""
+    if _libc.unshare(_CLONE_NEWNS) != 0:
+        return False
+    if _libc.mount(b"none", b"/", None, _MS_REC_PRIVATE, None) != 0:
+        return False
+    options = f"size={size},mode=1777".encode()
+    return bool(_libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, options) == 0)
+
+
+@pytest.fixture
+def private(start) -> Callable[..., Any]:
+    """private(work, size): run work() in a child with a /dev/shm of its own."""
+    def run(work: Callable[[], Any], size: str = "4m") -> Any:
+        def within(child: Any) -> Any:
+            if not enter_own_shm(size):
+                return "not permitted"
+            reset_creation()
+            return work()
+
+        result = start(within).result()
+        if result == "not permitted":
+            pytest.skip("needs the right to mount a tmpfs (CAP_SYS_ADMIN)")
+        return result
+
+    return run
+
+
+def outcome(operation: Callable[[], Any]) -> tuple[str, str]:
+    """Give the class and the text of what an operation raises; ("", result) if it does not."""
+    try:
+        return "", repr(operation())
+    except Exception as error:
+        return type(error).__name__, str(error)
+
+
+def as_user(uid: int, work: Callable[[], Any]) -> Any:
+    """Run work() in a child of this process as another user."""
+    from multiprocessing import Pipe
+
+    ours, theirs = Pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            os.umask(0)
+            reset_creation()
+            attachment._attachments.clear()
+            theirs.send(work())
+            code = 0
+        except BaseException as error:
+            theirs.send(("failed", f"{type(error).__name__}: {error}"))
+        finally:
+            os._exit(code)
+    theirs.close()
+    try:
+        return ours.recv() if ours.poll(20) else "silent"
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+
+
+# -- a small /dev/shm -----------------------------------------------------------------------
+
+
+def test_a_map_larger_than_shm(private, name):
+    def work() -> Any:
+        kind, text = outcome(lambda: shmmap.ShmMap(name, "64MB"))
+        return kind, text, sorted(os.listdir(SHM)), segment.free_bytes()
+
+    kind, text, left, free = private(work)
+    assert kind == "SharedMemoryFull"
+    assert "64,0" in text or "63,9" in text or "bytes asked" in text
+    assert f"{free:,} free" in text and "--shm-size" in text and repr(name) in text
+    assert left == ["shmmap.0.creators"] and free > 4_000_000
+
+
+@pytest.mark.parametrize("room", range(0, 1000, 90))
+def test_shm_that_fills_up_during_creation(private, name, room):
+    """Someone else takes the pages after the room was checked: at whatever step it fails, the
+    error is the same and nothing is left."""
+    def work() -> Any:
+        segment.check_room = lambda what, size: None
+        (SHM / "theirs").write_bytes(bytes(segment.free_bytes() - 4096 - room * 1000))
+        before = segment.free_bytes()
+        result = outcome(lambda: shmmap.ShmMap(name, "1100KB", shards=4))
+        left = sorted(os.listdir(SHM))
+        return *result, left, before - segment.free_bytes()
+
+    kind, text, left, used = private(work)
+    assert kind == "SharedMemoryFull", (kind, text)
+    assert "free" in text and "--shm-size" in text
+    assert [entry for entry in left if name in entry] == [] and used == 0, left
+
+
+def test_deadlines_that_find_no_room(private, name):
+    def work() -> Any:
+        m = shmmap.ShmMap(name, "2MB", shards=1, sweep_interval=None)
+        m["old"] = 1
+        theirs = os.open(SHM / "theirs", os.O_CREAT | os.O_WRONLY)
+        try:
+            while True:
+                os.write(theirs, bytes(4096))
+        except OSError:
+            os.close(theirs)
+        full = outcome(lambda: m.set("old", 2, ttl=60))
+        state = m["old"], m.check(), outcome(lambda: m.set("plain", 3))[0]
+        os.unlink(SHM / "theirs")
+        m.set("old", 4, ttl=60)
+        return full, state, m["old"], m.ttl("old"), m.check()
+
+    (kind, text), state, value, ttl, problems = private(work)
+    assert kind == "SharedMemoryFull" and "free" in text and "deadlines" in text
+    assert state == (1, [], "")
+    assert value == 4 and 50 < ttl <= 60 and problems == []
+
+
+def test_a_map_that_just_fits_never_faults(private, name):
+    """Every page is there from the start: filling the map cannot end in SIGBUS."""
+    def work() -> Any:
+        m = shmmap.ShmMap(name, segment.free_bytes() - 16384, shards=2, on_full="evict",
+                          sweep_interval=None)
+        for i in range(60_000):
+            m[i] = bytes(100)
+        return len(m) > 10_000, m.check()
+
+    assert private(work) == (True, [])
+
+
+# -- another user ---------------------------------------------------------------------------
+
+
+def plant(name: str, mode: int, data: bytes) -> None:
+    """Make a file in /dev/shm."""
+    path = SHM / name
+    path.write_bytes(data)
+    path.chmod(mode)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o666])
+@pytest.mark.parametrize("size", [0, 300_000])
+def test_another_user_took_the_name(private, name, mode, size):
+    def work() -> Any:
+        as_user(ATTACKER, lambda: plant(f"shmmap.{name}", mode, bytes(size)))
+        return [
+            as_user(VICTIM, lambda way=way: outcome(lambda: way(name)))
+            for way in (shmmap.ShmMap, shmmap.ShmMap.attach, shmmap.ShmMap.create)
+        ], sorted(os.listdir(SHM))
+
+    results, left = private(work)
+    for kind, text in results:
+        assert kind == "ConfigMismatch", (kind, text)
+        assert f"shmmap.{name}" in text and "another" in text.lower(), text
+    assert [entry for entry in left if name in entry] == [f"shmmap.{name}"]
+
+
+def test_another_users_map(private, name):
+    """Nobody is fed another user's bytes unless they say that they trust them."""
+    def make() -> Any:
+        m = shmmap.ShmMap.create(name, "1MB", shards=2, mode=0o666)
+        m["a"] = "theirs"
+        m.close()
+
+    def work() -> Any:
+        as_user(ATTACKER, make)
+        trusting = {"owner_uid": ATTACKER, "mode": 0o666}
+
+        def read(said: dict[str, Any]) -> Any:
+            return outcome(lambda: shmmap.ShmMap.attach(name, **said)["a"])
+
+        ways = ({}, {"mode": 0o666}, {"owner_uid": VICTIM}, {"owner_uid": ATTACKER}, trusting)
+        found = [as_user(VICTIM, lambda said=said: read(said)) for said in ways]
+        return [*found, read({"mode": 0o666})]
+
+    *refused, trusted, by_root = private(work)
+    for kind, text in refused:
+        assert kind == "ConfigMismatch", (kind, text)
+    assert f"owner_uid={ATTACKER}" in refused[0][1] and "uid 65534" in refused[0][1]
+    assert "mode=0o666" in refused[3][1]
+    assert trusted == ("", "'theirs'") and by_root == ("", "'theirs'")
+
+
+def test_another_users_private_map(private, name):
+    def work() -> Any:
+        as_user(ATTACKER, lambda: shmmap.ShmMap.create(name, "1MB", shards=2).close())
+        return as_user(VICTIM, lambda: outcome(lambda: shmmap.ShmMap(name)))
+
+    kind, text = private(work)
+    assert kind == "ConfigMismatch" and "another" in text and f"shmmap.{name}" in text
+
+
+@pytest.mark.parametrize("planted", [
+    "shmmap.{}.0123456789abcdef.0.0", "sem.shmmap.{}.0123456789abcdef.0.0",
+    "shmmap.{}.0123456789abcdef.live",
+])
+def test_another_users_parts_are_in_nobodys_way(private, name, planted):
+    """The nonce is random, so a stranger's file with a part's name collides with nothing."""
+    def use() -> Any:
+        with shmmap.ShmMap(name, "1MB", shards=2) as m:
+            m["a"] = 1
+            problems = m.check()
+            m.unlink()
+        return problems
+
+    def work() -> Any:
+        as_user(ATTACKER, lambda: plant(planted.format(name), 0o666, b"x" * 5000))
+        return as_user(VICTIM, lambda: outcome(use)), sorted(os.listdir(SHM))
+
+    result, left = private(work)
+    assert result == ("", "[]")
+    assert [entry for entry in left if name in entry] == [planted.format(name)]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+def test_another_user_took_the_creators_file(private, name, mode):
+    def work() -> Any:
+        as_user(ATTACKER, lambda: plant(f"shmmap.{VICTIM}.creators", mode, b""))
+        return as_user(VICTIM, lambda: outcome(lambda: shmmap.ShmMap(name)))
+
+    kind, text = private(work)
+    assert kind == "ConfigMismatch", (kind, text)
+    assert f"shmmap.{VICTIM}.creators" in text
+
+
+def test_another_users_symlink(private, name, tmp_path):
+    def work() -> Any:
+        target = SHM / "precious"
+        as_user(VICTIM, lambda: plant("precious", 0o600, b"v" * 5000))
+        as_user(ATTACKER, lambda: (SHM / f"shmmap.{name}").symlink_to(target))
+        result = as_user(VICTIM, lambda: outcome(lambda: shmmap.ShmMap(name)))
+        return *result, target.read_bytes() == b"v" * 5000
+
+    kind, text, untouched = private(work)
+    assert kind == "ConfigMismatch" and untouched, (kind, text)
+
+
+def test_a_users_map_is_closed_to_others_whatever_the_umask(private, name):
+    def work() -> Any:
+        as_user(VICTIM, lambda: shmmap.ShmMap.create(name, "1MB", shards=2).close())  # umask 0
+        return [(e, (SHM / e).stat().st_mode & 0o777) for e in os.listdir(SHM)]
+
+    modes = private(work)
+    assert len([e for e, _ in modes if name in e]) == 1 + 1 + 2 * 2
+    assert {mode for _, mode in modes} == {0o600}, modes

@@ -1,0 +1,178 @@
+"""Run every check of this project: `python3 tests/run.py [arguments for pytest]`.
+
+Needs Python 3.10 and its venv module, nothing else. Makes a virtual environment in .venv-test,
+installs the package into it (again whenever a source has changed; only what changed is
+compiled again), then runs ruff, and pytest for each engine. What is tested is the installed
+package, never the source tree. The compiled engine is required where C can be compiled; where
+not, only the pure engine is tested.
+
+The last line is "N passed, N failed", summed over the engines; ruff's findings, and a pytest
+that broke off, count as one failure each. The exit code is 0 only if nothing failed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+VENV = TOP / ".venv-test"
+PYTHON = VENV / "bin" / "python"
+BUILD = VENV / "build-tree"  # a copy of the sources: what is built stays out of the checkout
+STAMP = VENV / "installed"
+LINTED = ("shmmap", "tests", "bench", "examples", "setup.py")
+
+# Runs in the very process under test, before pytest can import anything from the checkout.
+UNDER_TEST = """
+import pathlib, sys
+sys.path[:] = [entry for entry in sys.path if entry]
+import shmmap
+home = pathlib.Path(shmmap.__file__).resolve()
+assert home.is_relative_to(pathlib.Path(sys.prefix).resolve()), f"shmmap is not installed: {home}"
+assert shmmap.ENGINE == sys.argv[1], f"{shmmap.ENGINE} engine, not {sys.argv[1]}: {home}"
+import pytest
+sys.exit(pytest.main(sys.argv[2:]))
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run everything; give the exit code."""
+    compiles = can_compile()
+    prepare(compiles)
+    if not compiles:
+        shout("NO COMPILER: only the pure engine is tested. apt-get install gcc python3-dev")
+    failed = lint()
+    passed = 0
+    for engine in ("compiled", "pure") if compiles else ("pure",):
+        good, bad = test(engine, arguments)
+        passed += good
+        failed += bad
+    if not compiles:
+        shout("the compiled engine was NOT tested: there is no compiler")
+    print(f"{passed} passed, {failed} failed", flush=True)
+    return 1 if failed else 0
+
+
+def shout(text: str) -> None:
+    """Print what must not be overlooked."""
+    print(f"\n{'=' * 79}\n{text}\n{'=' * 79}", flush=True)
+
+
+def can_compile() -> bool:
+    """Tell whether C that uses Python's headers compiles: tried."""
+    words = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    if not shutil.which(words[0]):
+        return False
+    command = [*words, "-fsyntax-only", f"-I{sysconfig.get_path('include')}", "-x", "c", "-"]
+    made = subprocess.run(command, input=b"#include <Python.h>\n", capture_output=True)
+    return made.returncode == 0
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """Give the environment without what could lead another package or engine in."""
+    kept = {
+        name: value for name, value in os.environ.items()
+        if not name.startswith(("SHMMAP_", "PYTHON")) or name == "SHMMAP_CFLAGS"
+    }
+    return {**kept, **more}
+
+
+def sources() -> list[Path]:
+    """List the files that make up the package."""
+    package = (TOP / "shmmap").rglob("*")
+    inside = [p for p in package if p.suffix in (".py", ".pxd", ".pyi") or p.name == "py.typed"]
+    return sorted([*inside, *(TOP / n for n in ("setup.py", "pyproject.toml", "README.md"))])
+
+
+def prepare(compiles: bool) -> None:
+    """Make the environment, and install the package unless it is there as the sources are."""
+    python = f"{sys.version} {sysconfig.get_path('include')}"
+    digest = hashlib.sha256(f"{python} {compiles} {os.environ.get('SHMMAP_CFLAGS')}".encode())
+    for path in sources():
+        digest.update(f"{path.relative_to(TOP)}\0".encode() + path.read_bytes())
+    wanted = f"{python!r}\n{digest.hexdigest()}\n"
+    found = STAMP.read_text() if STAMP.exists() else ""
+    if found == wanted:
+        return
+    if not PYTHON.exists() or found.split("\n")[0] != repr(python):
+        shutil.rmtree(VENV, ignore_errors=True)
+        print(f"making {VENV}", flush=True)
+        try:
+            venv.create(VENV, with_pip=True)
+        except subprocess.CalledProcessError:
+            sys.exit("no virtual environment can be made: apt-get install python3-venv")
+        STAMP.write_text(f"{python!r}\n")  # the environment is of this Python; nothing installed
+    copy_sources()
+    install(compiles)
+    STAMP.write_text(wanted)
+
+
+def copy_sources() -> None:
+    """Bring the build's copy up to date, file by file, so that the build sees what changed."""
+    current = {path.relative_to(TOP): path for path in sources()}
+    known = [p.relative_to(BUILD) for p in BUILD.glob("shmmap/**/*") if p.is_file()]
+    gone = [p for p in known if p not in current and p.suffix in (".py", ".pxd", ".pyi")]
+    setup = BUILD / "setup.py"
+    same_setup = setup.exists() and setup.read_bytes() == (TOP / "setup.py").read_bytes()
+    if gone or not same_setup:  # a build never forgets a module by itself
+        shutil.rmtree(BUILD, ignore_errors=True)
+    for relative, path in current.items():
+        copy = BUILD / relative
+        if not copy.exists() or copy.read_bytes() != path.read_bytes():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    (BUILD / "setup.cfg").write_text(f"[build_ext]\nparallel = {os.cpu_count() or 1}\n")
+
+
+def install(compiles: bool) -> None:
+    """Install the package's copy, and what its tests need."""
+    print(f"installing {'both engines' if compiles else 'the pure engine'}", flush=True)
+    environment = clean_environment(SHMMAP_BUILD="compiled" if compiles else "pure")
+    pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    # The same version again is installed only over nothing.
+    subprocess.run([*pip, "uninstall", "--yes", "shmmap"], env=environment, check=True,
+                   stderr=subprocess.DEVNULL)
+    made = subprocess.run([*pip, "install", f"{BUILD}[test]"], env=environment)
+    if made.returncode:
+        sys.exit("the package could not be installed: see above")
+
+
+def lint() -> int:
+    """Run ruff; give 1 if it found anything."""
+    paths = [name for name in LINTED if (TOP / name).exists()]
+    command = [str(VENV / "bin" / "ruff"), "check", "--output-format=concise", *paths]
+    return int(bool(subprocess.run(command, cwd=TOP).returncode))
+
+
+def test(engine: str, arguments: list[str]) -> tuple[int, int]:
+    """Run pytest with one engine; give how many tests passed and failed."""
+    report = VENV / f"report-{engine}.xml"
+    report.unlink(missing_ok=True)
+    print(f"\n{engine} engine", flush=True)
+    path = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    made = subprocess.run(
+        [PYTHON, "-c", UNDER_TEST, engine, *arguments, f"--junitxml={report}"],
+        cwd=TOP, env=clean_environment(SHMMAP_ENGINE=engine, PATH=path),
+    )
+    passed = failed = 0
+    if report.exists():
+        for suite in ElementTree.parse(report).getroot().iter("testsuite"):
+            count = {key: int(suite.get(key, 0)) for key in ("failures", "errors", "skipped")}
+            failed += count["failures"] + count["errors"]
+            passed += int(suite.get("tests", 0)) - sum(count.values())
+    if made.returncode and not failed:
+        print(f"pytest broke off with exit code {made.returncode}", flush=True)
+        failed = 1
+    return passed, failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,176 @@
+"""The floors, the engines' lists of modules, and the size of files."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import shmmap
+from shmmap import _engine
+
+PACKAGE = Path(shmmap.__file__).parent
+PROJECT = Path(__file__).resolve().parents[1]
+LINES_AT_MOST = 450
+FLOORS = {
+    0: "errors layout _layout _words _cython _engine _clock_cy _hash_cy",
+    1: "segment creation workers geometry _lock_cy",
+    2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
+    3: "_look_cy _room_cy _shard_cy _repair_cy",
+    4: "_keys_cy _codecs_cy",
+    5: "_handle_cy _reads_cy _writes_cy _scans_cy parameters control explain sweeper attachment "
+       "stats views map",
+    6: "__init__ __main__ cli doctor inspection",
+}
+FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
+# Who may use whom on the same floor. No two of the pieces on floor 2 know each other.
+SIDEWAYS = {
+    "_clock_cy": {"_cython", "_words"},
+    "_hash_cy": {"_cython", "_words", "_layout", "layout"},
+    "creation": {"segment"},
+    "workers": {"segment", "creation"},
+    "_room_cy": {"_look_cy"},
+    "_shard_cy": {"_look_cy", "_room_cy"},
+    "_repair_cy": {"_look_cy", "_shard_cy"},
+    "_codecs_cy": {"_keys_cy"},
+    "_reads_cy": {"_handle_cy"},
+    "_writes_cy": {"_reads_cy"},
+    "_scans_cy": {"_writes_cy"},
+    "control": {"parameters"},
+    "attachment": {"control", "explain", "parameters", "sweeper"},
+    "map": {"_scans_cy", "attachment", "parameters", "stats", "sweeper", "views"},
+    "__init__": set(),
+    "__main__": {"cli"},
+    "cli": {"__init__", "doctor", "inspection"},
+    "doctor": {"__init__", "inspection"},
+    "inspection": {"__init__"},
+}
+SOURCES = sorted(file.stem for file in PACKAGE.glob("*.py"))
+
+
+def imported_by_py(module: str) -> set[str]:
+    """List the package's modules that a .py file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = f"shmmap.{base}".rstrip(".")
+            names = [f"{base}.{alias.name}" for alias in node.names] if base == "shmmap" else [base]
+        else:
+            continue
+        for name in names:
+            package, _, rest = name.partition(".")
+            if package == "shmmap":
+                part = rest.partition(".")[0]
+                found.add(part if (PACKAGE / f"{part}.py").exists() and part else "__init__")
+    return found - {module}
+
+
+def imported_by_pxd(module: str) -> set[str]:
+    """List what the .pxd file beside it cimports."""
+    file = PACKAGE / f"{module}.pxd"
+    if not file.exists():
+        return set()
+    return set(re.findall(r"^from shmmap\.(\w+) cimport", file.read_text(), re.M)) - {module}
+
+
+def test_every_module_has_a_floor():
+    assert set(SOURCES) <= set(FLOOR_OF), sorted(set(SOURCES) - set(FLOOR_OF))
+    pxds = {file.stem for file in PACKAGE.glob("*.pxd")}
+    assert pxds <= set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_imports_go_down(module):
+    wrong = []
+    for used in imported_by_py(module) | imported_by_pxd(module):
+        below = FLOOR_OF[used] < FLOOR_OF[module]
+        if not below and used not in SIDEWAYS.get(module, set()):
+            wrong.append(f"{module} (F{FLOOR_OF[module]}) uses {used} (F{FLOOR_OF[used]})")
+    assert not wrong
+
+
+def test_sideways_uses_have_no_circle():
+    def reach(module: str, seen: tuple[str, ...]) -> None:
+        assert module not in seen, " -> ".join((*seen, module))
+        for used in SIDEWAYS.get(module, ()):
+            reach(used, (*seen, module))
+
+    for module in SIDEWAYS:
+        reach(module, ())
+
+
+def test_the_lists_of_hot_modules_agree():
+    on_disk = {name for name in SOURCES if name.endswith("_cy")}
+    assert set(_engine.MODULES) == on_disk
+    assert len(set(_engine.MODULES)) == len(_engine.MODULES)
+    floors = [FLOOR_OF[module] for module in _engine.MODULES]
+    assert floors == sorted(floors), "in the order of their floors"
+    setup = ast.parse((PROJECT / "setup.py").read_text())
+    listed = next(
+        ast.literal_eval(node.value)
+        for node in setup.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "MODULES"
+    )
+    assert listed == _engine.MODULES
+
+
+@pytest.mark.parametrize("module", _engine.MODULES)
+def test_a_hot_module_knows_which_engine_it_is(module):
+    loaded = __import__(f"shmmap.{module}", fromlist=["COMPILED"])
+    assert (shmmap.ENGINE == "compiled") is loaded.COMPILED
+    assert (Path(loaded.__file__).suffix == ".py") is not loaded.COMPILED
+    assert (PACKAGE / f"{module}.pxd").exists()
+
+
+def test_compiled_modules_are_all_there_or_none():
+    assert set(_engine.compiled_modules()) in (set(), set(_engine.MODULES))
+
+
+def order(name: str) -> tuple[int, str]:
+    """Sort as ruff's RUF022 does: constants, classes, everything else."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
+
+
+def test_all_is_sorted_and_true():
+    assert shmmap.__all__ == sorted(set(shmmap.__all__), key=order)
+    assert all(hasattr(shmmap, name) for name in shmmap.__all__)
+    public = {name for name, value in vars(shmmap).items()
+              if not name.startswith("_") and getattr(value, "__module__", "") != "shmmap._engine"
+              and type(value).__name__ != "module"}
+    assert public == set(shmmap.__all__) - {"__version__"}
+
+
+def test_the_version_is_that_of_the_project():
+    project = (PROJECT / "pyproject.toml").read_text()
+    assert f'version = "{shmmap.__version__}"' in project
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_no_file_is_too_long(module):
+    lines = (PACKAGE / f"{module}.py").read_text().count("\n")
+    assert lines <= LINES_AT_MOST, f"{module}.py has {lines} lines"
+
+
+def public(node: ast.Module | ast.ClassDef) -> Iterator[ast.FunctionDef | ast.ClassDef]:
+    """Go through public classes, functions and methods; a property's setter shares its doc."""
+    for inner in node.body:
+        if isinstance(inner, ast.FunctionDef | ast.ClassDef) and not inner.name.startswith("_"):
+            if not any("setter" in ast.unparse(mark) for mark in inner.decorator_list):
+                yield inner
+            if isinstance(inner, ast.ClassDef):
+                yield from public(inner)
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_every_module_says_what_it_is(module):
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    assert ast.get_docstring(tree)
+    for node in public(tree):
+        assert ast.get_docstring(node), f"{module}.{node.name}"

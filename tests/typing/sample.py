@@ -1,0 +1,72 @@
+"""What a user writes: it must pass `mypy --strict`, with the types that are asserted here."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, KeysView, MutableMapping, ValuesView
+from typing import Any
+
+from typing_extensions import assert_type
+
+import shmmap
+from shmmap import MapFull, ShmMap, Stats, SweepReport
+
+
+def open_it() -> ShmMap:
+    first = ShmMap("sessions", size="64MB", ttl=30, on_full="evict", mode=0o600)
+    assert_type(ShmMap.create("other", capacity=1000, value_size=100), ShmMap)
+    assert_type(ShmMap.attach("other", lock_timeout=0.5), ShmMap)
+    assert_type(first.name, str)
+    assert_type(shmmap.ENGINE, str)
+    return first
+
+
+def use_it(m: ShmMap) -> None:
+    m["a"] = 1
+    del m["a"]
+    assert_type("a" in m, bool)
+    assert_type(len(m), int)
+    assert_type(m.add("a", 1, ttl=2.5), bool)
+    assert_type(m.replace("a", 1), bool)
+    assert_type(m.delete("a"), bool)
+    assert_type(m.touch("a", None), bool)
+    assert_type(m.incr("n", 5, initial=2, ttl=60), int)
+    assert_type(m.ttl("a"), float | None)
+    value, version = m.get_versioned("a")
+    assert_type(version, int)
+    assert_type(m.cas("a", value, version), bool)
+    assert_type(m.get_many(["a", "b"]), dict[Any, Any])
+    m.set_many({"a": 1}, ttl=1)
+    assert_type(m.delete_many(["a"]), int)
+    m.setdefault("a", []).append(1)
+    m.update(b=2)
+    m |= {"c": 3}
+    assert_type(m | {"d": 4}, dict[Any, Any])
+
+
+def look_at_it(m: ShmMap) -> Iterator[Any]:
+    plain: MutableMapping[Any, Any] = m
+    keys: KeysView[Any] = m.keys()
+    values: ValuesView[Any] = m.values()
+    items: ItemsView[Any, Any] = m.items()
+    assert len(plain) == len(keys) == len(values) == len(items)
+    yield from m
+    yield from (key for key, value in m.items() if value)
+
+
+def care_for_it() -> list[str]:
+    with ShmMap("sessions", ephemeral=True) as m:
+        assert_type(m, ShmMap)
+        try:
+            m.set("k", "v", ttl=None)
+        except MapFull as error:
+            print(error)
+        report: SweepReport = m.sweep()
+        stats: Stats = m.stats()
+        assert_type(report.expired, int)
+        assert_type(report.longest_hold, float)
+        assert_type(stats.hits, int)
+        assert_type(stats.workers, tuple[int, ...])
+        problems = m.check()
+        m.repair()
+        m.unlink()
+    return problems

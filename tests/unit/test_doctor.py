@@ -1,0 +1,132 @@
+"""What doctor finds: each check on this machine, and on one where the thing is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import shmmap
+from shmmap import cli, doctor, inspection, segment
+
+LIMIT_S = 60.0
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[[], subprocess.CompletedProcess[str]]:
+    """Run doctor in a process of its own, outside the checkout."""
+    return lambda: subprocess.run(
+        [sys.executable, "-m", "shmmap", "doctor"], cwd=tmp_path, text=True, timeout=LIMIT_S,
+        capture_output=True, stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture
+def half_made(name: str) -> Iterator[str]:
+    """A control segment whose maker died before writing anything."""
+    file = Path(segment.SHM_DIRECTORY + segment.control_name(name))
+    file.touch()
+    yield name
+    file.unlink()
+
+
+def test_all_is_well_here(run):
+    made = run()
+    assert made.returncode == 0, made.stdout + made.stderr
+    for about in ("record locks", "wipe on fork"):
+        assert re.search(rf"^OK    {about} ", made.stdout, re.M), made.stdout
+    assert re.search(rf"^\w+ +engine +{shmmap.ENGINE},", made.stdout, re.M)
+
+
+def test_names_leftovers_and_the_command_that_removes_them(run, half_made):
+    made = run()
+    command = re.search(r"-> (.* -m shmmap unlink --yes .*)", made.stdout)
+    assert command and half_made in command[1].split()
+    assert made.returncode == 0  # a warning
+
+
+def test_names_maps_of_dead_test_runs():
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait(LIMIT_S)
+    name = f"t{dead.pid}-1"
+    with shmmap.ShmMap(name, size="1MB", sweep_interval=None):
+        in_use = doctor.check_leftovers(inspection.find_maps(name))
+    try:
+        left = doctor.check_leftovers(inspection.find_maps(name))
+    finally:
+        assert cli.main(["unlink", name]) == 0
+    assert [line.status for line in in_use] == ["OK"]
+    assert left[0].status == "WARN" and left[0].todo.endswith(f"unlink --yes {name}")
+
+
+def test_without_a_compiler_the_pure_engine_is_told_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", str(tmp_path / "no-compiler"))
+    monkeypatch.setattr(doctor.control, "ENGINE", "pure")
+    monkeypatch.setattr(doctor._engine, "compiled_modules", list)
+    monkeypatch.delenv("SHMMAP_ENGINE", raising=False)
+    compiler, = doctor.check_compiler()
+    assert compiler.status == "WARN" and "apt-get install" in compiler.todo
+    engine, = doctor.check_engine()
+    assert engine.status == "WARN"
+    command = engine.todo.splitlines()[0]
+    for part in ("SHMMAP_BUILD=compiled", "--force-reinstall", "--no-cache-dir",
+                 "--no-binary shmmap"):
+        assert part in command
+
+
+@pytest.mark.parametrize("direct_url, source", [
+    ({"url": "file:///src/my%20shmmap", "dir_info": {}}, "'/src/my shmmap'"),
+    ({"url": "https://example.org/s.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}},
+     "git+https://example.org/s.git@abc"),
+    ({"url": "https://example.org/s-1.tar.gz", "archive_info": {}},
+     "https://example.org/s-1.tar.gz"),
+    (None, "shmmap==9.9"),
+])
+
+def test_reinstalls_from_where_it_came(monkeypatch, tmp_path, direct_url, source):
+    install(tmp_path, direct_url)
+    monkeypatch.setattr(doctor, "PACKAGE", (tmp_path / "shmmap").resolve())
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert doctor.install_source()[0] == source
+    assert source in doctor.reinstall_command().splitlines()[0]
+    assert [line.status for line in doctor.check_copies()] == ["OK"]
+
+
+def test_a_source_tree_beside_an_installed_copy_is_told(monkeypatch, tmp_path):
+    install(tmp_path, None)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    line, = doctor.check_copies()
+    assert line.status == "WARN" and str(tmp_path / "shmmap") in line.text
+
+
+def test_a_check_that_breaks_is_a_failure(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "check_hash", lambda: 1 / 0)
+    assert doctor.run([]) == 1
+    assert re.search(r"^FAIL  hash .*ZeroDivisionError", capsys.readouterr().out, re.M)
+
+
+def test_little_room_is_told(monkeypatch):
+    monkeypatch.setattr(segment, "free_bytes", lambda: 1000)
+    line, = doctor.check_shm()
+    assert line.status == "WARN" and "--shm-size" in line.todo
+
+
+def test_locks_that_do_not_exclude_are_a_failure(monkeypatch):
+    monkeypatch.setattr(doctor.creation, "try_lock_byte", lambda *_: True)
+    assert doctor.check_record_locks()[0].status == "FAIL"
+
+def install(directory: Path, direct_url: object) -> None:
+    """Make what an installer leaves."""
+    metadata = directory / "shmmap-9.9.dist-info"
+    metadata.mkdir()
+    (directory / "shmmap").mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: shmmap\nVersion: 9.9\n")
+    if direct_url:
+        (metadata / "direct_url.json").write_text(json.dumps(direct_url))
+
+

@@ -1,0 +1,72 @@
+"""Every error: documented, exported, raised somewhere, and where Python expects it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import shmmap
+from shmmap import errors
+
+CLASSES = [found for _, found in inspect.getmembers(errors, inspect.isclass)]
+CLASSES.sort(key=lambda error: error is shmmap.ShmMapError)  # the base of all comes last
+PACKAGE = Path(shmmap.__file__).parent
+
+
+@pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)
+def test_an_error_is_documented_and_exported(error):
+    assert issubclass(error, shmmap.ShmMapError)
+    assert getattr(shmmap, error.__name__) is error
+    assert error.__name__ in shmmap.__all__
+    doc = error.__dict__.get("__doc__")
+    assert doc and len(doc) > 40 and doc.rstrip().endswith(".")
+
+
+@pytest.mark.parametrize("error", CLASSES[:-1], ids=lambda error: error.__name__)
+def test_an_error_is_raised_somewhere(error):
+    sources = [file.read_text() for file in PACKAGE.glob("*.py") if file.name != "errors.py"]
+    assert any(re.search(rf"(raise|return) {error.__name__}\(", source) for source in sources)
+
+
+def test_errors_are_what_python_expects_too():
+    for error, base in (
+        (shmmap.LockTimeout, TimeoutError), (shmmap.ShardBusy, shmmap.LockTimeout),
+        (shmmap.EntryTooLarge, ValueError), (shmmap.SharedMemoryFull, MemoryError),
+        (shmmap.Reentered, RuntimeError), (shmmap.MapClosed, ValueError),
+    ):  # fmt: skip
+        assert issubclass(error, base)
+    assert not issubclass(shmmap.MapFull, OSError)
+
+
+def test_every_operation_of_a_closed_handle_is_refused(make):
+    m = make()
+    other = make()
+    m["k"] = 1
+    m.close()
+    m.close()
+    for use in (
+        lambda: m["k"], lambda: m.get("k"), lambda: "k" in m, lambda: len(m), lambda: list(m),
+        lambda: m.set("k", 2), lambda: m.add("x", 2), lambda: m.delete("k"), m.popitem, m.clear,
+        lambda: m.incr("n"), lambda: m.touch("k", 1), lambda: m.ttl("k"), m.stats, m.check,
+        m.sweep, m.repair, lambda: m.get_versioned("k"), lambda: m.setdefault("k", 1),
+        lambda: list(m.items()), lambda: m | {}, m.unlink,
+    ):  # fmt: skip
+        with pytest.raises(shmmap.MapClosed, match=m.name):
+            use()
+    assert other == {"k": 1}
+
+
+def test_every_operation_on_an_unlinked_map_is_refused(make):
+    m = make()
+    m["k"] = 1
+    m.unlink()
+    for use in (
+        lambda: m["k"], lambda: m.get("k"), lambda: "k" in m, lambda: len(m), lambda: list(m),
+        lambda: m.set("k", 2), lambda: m.delete("k"), m.popitem, m.clear, lambda: m.incr("n"),
+    ):  # fmt: skip
+        with pytest.raises(shmmap.MapUnlinked, match=m.name):
+            use()
+    assert make() == {}, "the name is free for a successor"
