@@ -4,7 +4,7 @@ from ._engine import choose_engine
 
 choose_engine()
 
-from .attachment import ENGINE  # noqa: E402
+from .control import ENGINE  # noqa: E402
 from .errors import (  # noqa: E402
     ConfigMismatch,
     EntryTooLarge,

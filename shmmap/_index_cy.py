@@ -20,7 +20,7 @@ try:
 except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
-    from shmmap._words import load, match_tag, memory, store, u64, zero
+    from shmmap._words import load, lowest_bit, match_tag, memory, store, u64, zero
     from shmmap.layout import (  # type: ignore[attr-defined]
         BUCKET_BYTES,
         BUCKET_WORDS,
@@ -78,13 +78,15 @@ class Index:
         """Find the first empty word from bucket `home` on; -1: the index is full."""
         bucket: u64 = home
         step: u64
-        i: u64
+        mask: u64
         position: u64
         for step in range(self.buckets):
-            for i in range(BUCKET_WORDS):
-                position = bucket * BUCKET_WORDS + i
-                if self.word(position) & SLOT_MASK == 0:
+            mask = match_tag(self.mem, self.base + bucket * BUCKET_BYTES, 0)  # empty words too
+            while mask:
+                position = bucket * BUCKET_WORDS + lowest_bit(mask)
+                if load(self.mem, self.base + position * 8) & SLOT_MASK == 0:
                     return position
+                mask &= mask - 1
             bucket = self.after(bucket)
         return -1
 

@@ -4,6 +4,7 @@ cdef extern from *:
     """
     #include <stdint.h>
     #define SHM_LAYOUT_VERSION UINT64_C(0x1)
+    #define SHM_CACHE_LINE UINT64_C(0x40)
     #define SHM_CONTROL_MAGIC UINT64_C(0x4c525443504d4853)
     #define SHM_SHARD_MAGIC UINT64_C(0x44524853504d4853)
     #define SHM_ENGINE_COMPILED UINT64_C(0x1)
@@ -166,6 +167,7 @@ cdef extern from *:
     #define SHM_E_BYTES_TOTAL UINT64_C(0x10)
     """
     const uint64_t LAYOUT_VERSION "SHM_LAYOUT_VERSION"
+    const uint64_t CACHE_LINE "SHM_CACHE_LINE"
     const uint64_t CONTROL_MAGIC "SHM_CONTROL_MAGIC"
     const uint64_t SHARD_MAGIC "SHM_SHARD_MAGIC"
     const uint64_t ENGINE_COMPILED "SHM_ENGINE_COMPILED"

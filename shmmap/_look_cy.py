@@ -29,6 +29,7 @@ if not cython.compiled:
         lowest_bit,
         match_tag,
         memory,
+        prefetch,
         room_of,
         u64,
         view,
@@ -36,6 +37,7 @@ if not cython.compiled:
     from shmmap.layout import (  # type: ignore[attr-defined]
         BUCKET_BYTES,
         BUCKET_WORDS,
+        CACHE_LINE,
         E_BYTES_TOTAL,
         E_META,
         HAS_DEADLINE,
@@ -121,6 +123,9 @@ class ShardReader:
                 if slot > self.slots.count:
                     return -4
                 at = self.slots.base + (slot - 1) * self.slots.size
+                if cython.compiled:  # the value is wanted too: fetch its lines at once
+                    prefetch(self.mem, at + CACHE_LINE)
+                    prefetch(self.mem, at + 2 * CACHE_LINE)
                 version = load(self.mem, at)
                 if version == 0 or version & 1:
                     return -1

@@ -36,6 +36,7 @@ if not cython.compiled:
     )
     from shmmap.layout import (  # type: ignore[attr-defined]
         BUCKET_WORDS,
+        E_META,
         HAS_DEADLINE,
         KEY_LENGTH_MASK,
         KEY_META_MASK,
@@ -74,6 +75,8 @@ class Repairer:
         self.mem = memory(shard.buffer)
         self.marks_buffer = bytearray((shard.slots.count // 8 + 1) * 8)
         self.marks = memory(self.marks_buffer)
+        self.entries = 0
+        self.live_bytes = 0
 
     def claim_chain(self, head, n):
         """Mark the `n` slots of a chain as its own; False (and none marked): it is broken."""
@@ -107,16 +110,15 @@ class Repairer:
             slot = self.shard.slots.next_of(slot)
         return slot
 
-    def plausible(self, slot):
+    def plausible(self, version, meta):
         """Tell whether a live head's version, lengths and types can be true."""
-        meta: u64 = self.shard.slots.meta(slot)
         kind: u64 = (meta >> META_KEY_TYPE_SHIFT) & KEY_TYPE_MASK
         value_type: u64 = (meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK
         return (
-            self.shard.slots.version(slot) < VERSION_LIMIT
-            and data_bytes(meta) <= self.shard.max_bytes
+            version < VERSION_LIMIT
             and 1 <= kind <= KEY_TUPLE
             and 1 <= value_type <= VALUE_TYPE_MAX
+            and data_bytes(meta) <= self.shard.max_bytes
             and (value_type != VALUE_INT or meta >> META_LENGTH_SHIFT == 8)
         )
 
@@ -152,14 +154,14 @@ class Repairer:
             bucket = self.shard.index.after(bucket)
         return -1
 
-    def admit(self, slot):
-        """Index a plausible live head, or end it or its older twin."""
-        meta: u64 = self.shard.slots.meta(slot)
+    def admit(self, slot, meta):
+        """Index and count a whole live head, or end it or its older twin."""
         hash: u64 = self.shard.slot_hash(slot, meta)
         tag: u64 = hash & LOW_HALF
         position: i64 = self.find_twin(hash, slot, meta)
         home: u64
         other: u64
+        self.count(meta)
         if position >= 0:
             other = self.shard.index.word(position) & SLOT_MASK
             if self.shard.slots.version(other) > self.shard.slots.version(slot):
@@ -178,62 +180,62 @@ class Repairer:
         self.shard.index.mark(home, position)
         self.shard.index.put(position, tag, slot)
 
-    def count(self, slot):
+    def count(self, meta):
         """Add a live entry to the counts."""
-        meta: u64 = self.shard.slots.meta(slot)
-        store(self.mem, S_ENTRIES, load(self.mem, S_ENTRIES) + 1)
-        store(self.mem, S_LIVE_BYTES, load(self.mem, S_LIVE_BYTES)
-              + (meta & KEY_LENGTH_MASK) + (meta >> META_LENGTH_SHIFT))
+        self.entries += 1
+        self.live_bytes += (meta & KEY_LENGTH_MASK) + (meta >> META_LENGTH_SHIFT)
 
     def uncount(self, slot):
         """Take an entry that was ended from the counts, and its slots from the claimed."""
         meta: u64 = self.shard.slots.meta(slot)
-        store(self.mem, S_ENTRIES, load(self.mem, S_ENTRIES) - 1)
-        store(self.mem, S_LIVE_BYTES, load(self.mem, S_LIVE_BYTES)
-              - (meta & KEY_LENGTH_MASK) - (meta >> META_LENGTH_SHIFT))
+        self.entries -= 1
+        self.live_bytes -= (meta & KEY_LENGTH_MASK) + (meta >> META_LENGTH_SHIFT)
         self.disown_chain(slot, self.shard.slots.needed(data_bytes(meta)))
 
     def run(self):
         """Repair the shard."""
         sequence: u64 = load(self.mem, S_SEQUENCE) | 1
         slot: u64
-        version: u64
-        need: u64
         store(self.mem, S_DIRTY, 1)
         store(self.mem, S_SEQUENCE, sequence)
         store(self.mem, S_REBUILDS, load(self.mem, S_REBUILDS) + 1)
         fence()
         zero(self.marks, 0, len(self.marks_buffer))
+        self.entries = 0
+        self.live_bytes = 0
         self.shard.index.clear()
         if load(self.mem, S_STAMP) >= VERSION_LIMIT:
             store(self.mem, S_STAMP, 0)
-        store(self.mem, S_ENTRIES, 0)
-        store(self.mem, S_LIVE_BYTES, 0)
-        store(self.mem, S_POP_HAND, 0)
-        store(self.mem, S_SCAN_HAND, 0)
         if self.shard.evicts:
             self.shard.eviction.reset()
         for slot in range(1, self.shard.slots.count + 1):
-            version = self.shard.slots.version(slot)
-            if version == 0:
-                continue
-            need = self.shard.slots.needed(data_bytes(self.shard.slots.meta(slot)))
-            if not self.plausible(slot) or not self.claim_chain(slot, need):
-                store(self.mem, self.shard.slots.at(slot), 0)
-                continue
-            self.shard.slots.end_chain(self.chain_end(slot, need))
-            if version > load(self.mem, S_STAMP):
-                store(self.mem, S_STAMP, version)
-            if version & 1:
-                store(self.mem, self.shard.slots.at(slot),
-                      self.shard.stamp(self.shard.clock.now()))
-            self.count(slot)
-            self.admit(slot)
+            if load(self.mem, self.shard.slots.at(slot)):
+                self.examine(slot)
         self.free_the_rest()
         self.shard.expiry.settle()
+        store(self.mem, S_ENTRIES, self.entries)
+        store(self.mem, S_LIVE_BYTES, self.live_bytes)
+        store(self.mem, S_POP_HAND, 0)
+        store(self.mem, S_SCAN_HAND, 0)
         store(self.mem, S_REPAIRS, load(self.mem, S_REPAIRS) + 1)
         store(self.mem, S_SEQUENCE, sequence + 1)
         store(self.mem, S_DIRTY, 0)
+
+    def examine(self, slot):
+        """Admit a live head if it is whole; end it if it was corrupted."""
+        at: u64 = self.shard.slots.at(slot)
+        version: u64 = load(self.mem, at)
+        meta: u64 = load(self.mem, at + E_META)
+        need: u64 = self.shard.slots.needed(data_bytes(meta))
+        if not self.plausible(version, meta) or not self.claim_chain(slot, need):
+            store(self.mem, at, 0)
+            return
+        self.shard.slots.end_chain(self.chain_end(slot, need) if need > 1 else slot)
+        if version > load(self.mem, S_STAMP):
+            store(self.mem, S_STAMP, version)
+        if version & 1:
+            store(self.mem, at, self.shard.stamp(self.shard.clock.now()))
+        self.admit(slot, meta)
 
     def free_the_rest(self):
         """Rebuild the free list from the slots that no chain claimed; give their number."""
@@ -280,7 +282,7 @@ class Repairer:
                 found.append(f"S1: slot {slot} is still changing in place")
             if version > load(self.mem, S_STAMP):
                 found.append(f"S2: slot {slot} has version {version}, above STAMP")
-            if not self.plausible(slot):
+            if not self.plausible(version, meta):
                 found.append(f"L1: slot {slot} has impossible lengths or types ({meta:#x})")
                 continue
             if not self.claim_chain(slot, slots.needed(data_bytes(meta))):

@@ -273,7 +273,7 @@ def check_compiler() -> list[Line]:
 
 def check_hash() -> list[Line]:
     """Whether xxhash's C function can be called directly, as the compiled engine likes to."""
-    if _hash_cy._c_function_address():  # type: ignore[no-untyped-call]
+    if _hash_cy._c_function_address():
         return [Line("OK", "hash", "the C function of the xxhash package can be called")]
     return [Line("WARN", "hash", "the xxhash package does not export its C function: each key is "
                  "hashed through Python, a little slower", "install xxhash as a wheel")]

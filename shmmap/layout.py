@@ -237,7 +237,7 @@ globals().update(constants())
 class Areas(NamedTuple):
     """Where each area of a shard starts, in address order, and where it ends (bytes)."""
 
-    index: int  # u64 a word, eight a bucket
+    index: int  # type: ignore[assignment]  # u64 a word, eight a bucket
     ghosts: int  # evicting maps: u64 a bucket of four fingerprints
     next: int  # u32 a slot, and one for slot 0
     ring: int  # evicting maps: u16 a place, u32 from 65,536 slots on
@@ -284,7 +284,7 @@ def render_pxd() -> str:
         "from libc.stdint cimport uint64_t",
         "cdef extern from *:", '    """', "    #include <stdint.h>",
     ]
-    names = {"LAYOUT_VERSION": LAYOUT_VERSION, **constants()}
+    names = {"LAYOUT_VERSION": LAYOUT_VERSION, "CACHE_LINE": CACHE_LINE, **constants()}
     lines += [f"    #define SHM_{name} UINT64_C({value:#x})" for name, value in names.items()]
     lines.append('    """')
     lines += [f'    const uint64_t {name} "SHM_{name}"' for name in names]

@@ -12,6 +12,7 @@ from . import stats as statistics
 from ._repair_cy import Repairer
 from ._scans_cy import Scans
 from ._shard_cy import Shard
+from .control import ENGINE
 from .errors import MapClosed, MapUnlinked
 from .parameters import UNSAID, Parameters, check_name
 from .stats import Stats
@@ -173,13 +174,13 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
     def __or__(self, other: Any) -> dict[Any, Any]:
         """Give a plain dict of this map's items and the other's."""
         if not hasattr(other, "keys"):
-            return NotImplemented  # type: ignore[no-any-return]
+            return NotImplemented
         return {**dict(self.items()), **dict(other.items())}
 
     def __ror__(self, other: Any) -> dict[Any, Any]:
         """Give a plain dict of the other's items and this map's."""
         if not hasattr(other, "keys"):
-            return NotImplemented  # type: ignore[no-any-return]
+            return NotImplemented
         return {**dict(other.items()), **dict(self.items())}
 
     def __ior__(self, other: Any) -> ShmMap:
@@ -190,7 +191,7 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
     def __repr__(self) -> str:
         if self.closed:
             return f"<ShmMap {self.name!r}, closed>"
-        return f"<ShmMap {self.name!r}, {len(self)} entries, {attachments.ENGINE} engine>"
+        return f"<ShmMap {self.name!r}, {len(self)} entries, {ENGINE} engine>"
 
     # -- care -------------------------------------------------------------------------
 

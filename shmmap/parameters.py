@@ -178,7 +178,7 @@ class Parameters(NamedTuple):
             if said is None or field == "sweep_ns" or said == has:
                 continue
             if field.endswith("_ns"):
-                said, has = (f"{v / 1e9:g} s" if v else None for v in (said, has))
+                said, has = (f"{int(v) / 1e9:g} s" if v else None for v in (said, has))
             elif field == "mode":
                 said, has = f"0o{said:o}", f"0o{has:o}"
             differences.append(f"{field.removesuffix('_ns')}: asked {said}, it has {has}")

@@ -2,12 +2,12 @@
 
 Needs Python 3.10 and its venv module, nothing else. Makes a virtual environment in .venv-test,
 installs the package into it (again whenever a source has changed; only what changed is
-compiled again), then runs ruff, and pytest for each engine. What is tested is the installed
+compiled again), then runs ruff, mypy, and pytest for each engine. What is tested is the installed
 package, never the source tree. The compiled engine is required where C can be compiled; where
 not, only the pure engine is tested.
 
-The last line is "N passed, N failed", summed over the engines; ruff's findings, and a pytest
-that broke off, count as one failure each. The exit code is 0 only if nothing failed.
+The last line is "N passed, N failed", summed over the engines; what ruff or
+mypy finds, and a pytest that broke off, counts as one failure each. The exit code is 0 only if nothing failed.
 """
 
 from __future__ import annotations
@@ -146,10 +146,13 @@ def install(compiles: bool) -> None:
 
 
 def lint() -> int:
-    """Run ruff; give 1 if it found anything."""
+    """Run ruff and mypy; give how many of them found anything."""
     paths = [name for name in LINTED if (TOP / name).exists()]
-    command = [str(VENV / "bin" / "ruff"), "check", "--output-format=concise", *paths]
-    return int(bool(subprocess.run(command, cwd=TOP).returncode))
+    commands = (
+        [VENV / "bin" / "ruff", "check", "--output-format=concise", *paths],
+        [VENV / "bin" / "mypy", "--cache-dir", VENV / "mypy"],
+    )
+    return sum(bool(subprocess.run(command, cwd=TOP).returncode) for command in commands)
 
 
 def test(engine: str, arguments: list[str]) -> tuple[int, int]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import dis
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType
 
 import pytest
 
@@ -41,7 +45,7 @@ SIDEWAYS = {
     "_scans_cy": {"_writes_cy"},
     "control": {"parameters"},
     "attachment": {"control", "explain", "parameters", "sweeper"},
-    "map": {"_scans_cy", "attachment", "parameters", "stats", "sweeper", "views"},
+    "map": {"_scans_cy", "attachment", "control", "parameters", "stats", "sweeper", "views"},
     "__init__": set(),
     "__main__": {"cli"},
     "cli": {"__init__", "doctor", "inspection"},
@@ -174,3 +178,30 @@ def test_every_module_says_what_it_is(module):
     assert ast.get_docstring(tree)
     for node in public(tree):
         assert ast.get_docstring(node), f"{module}.{node.name}"
+
+
+# Names that only the compiled engine has, from a .pxd; used behind `if cython.compiled`.
+COMPILED_ONLY = {
+    "PyBytes_AS_STRING", "PyBytes_FromStringAndSize", "PyBytes_GET_SIZE", "PyErr_CheckSignals",
+    "bytes_of_word", "call_hash_function", "fits_word", "have_hash_function",
+    "set_hash_function", "utf8_of",
+}  # fmt: skip
+
+
+def globals_used(code: CodeType) -> Iterator[str]:
+    """List the global names that a code object and those inside it look up."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "LOAD_GLOBAL":
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from globals_used(constant)
+
+
+@pytest.mark.skipif(shmmap.ENGINE != "pure", reason="compiled modules hold no Python names")
+@pytest.mark.parametrize("name", _engine.MODULES)
+def test_the_pure_engine_lacks_no_name(name):
+    module = importlib.import_module(f"shmmap.{name}")
+    code = compile((PACKAGE / f"{name}.py").read_text(), name, "exec")
+    missing = set(globals_used(code)) - vars(module).keys() - vars(builtins).keys()
+    assert missing <= COMPILED_ONLY
