@@ -37,8 +37,8 @@ def table(results: dict[str, Any]) -> str:
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        "`dict` and `TTLCache` share nothing between processes. `python -m bench quick` measures it "
-        "on your machine; [bench/README.md](bench/README.md) says what the figures leave out and "
+        "`dict` and `TTLCache` share nothing between processes. `python -m bench quick` measures "
+        "it on your machine; [bench/README.md](bench/README.md) says what the figures leave out and "
         "where shmmap loses.",
     ]
     return "\n".join(lines)
