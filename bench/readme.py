@@ -38,8 +38,8 @@ def table(results: dict[str, Any]) -> str:
     lines += [
         "",
         "`dict` and `TTLCache` share nothing between processes. `python -m bench quick` measures "
-        "it on your machine; [bench/README.md](bench/README.md) says what the figures leave out and "
-        "where shmmap loses.",
+        "it on your machine; [bench/README.md](bench/README.md) says what the figures leave out "
+        "and where shmmap loses.",
     ]
     return "\n".join(lines)
 

@@ -7,7 +7,8 @@ package, never the source tree. The compiled engine is required where C can be c
 not, only the pure engine is tested.
 
 The last line is "N passed, N failed", summed over the engines; what ruff or
-mypy finds, and a pytest that broke off, counts as one failure each. The exit code is 0 only if nothing failed.
+mypy finds, and a pytest that broke off, counts as one failure each. The exit code is 0 only if
+nothing failed.
 """
 
 from __future__ import annotations
