@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ import pytest
 import shmmap
 from shmmap import _engine, _shard_cy
 
-SHM = Path("/dev/shm")
+from .leftovers import SHM, of_run, remove_of_dead_runs
+
 _RUN = f"t{os.getpid()}"
 _numbers = itertools.count()
 
@@ -33,15 +33,11 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"shmmap: {shmmap.ENGINE} engine from {file}"
 
 
-def leftovers() -> list[str]:
-    """List the objects that this test run's maps have in /dev/shm."""
-    return sorted(e for e in os.listdir(SHM) if re.match(rf"(sem\.)?shmmap\.{_RUN}-", e))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_behind() -> Iterator[None]:
+    remove_of_dead_runs()
     yield
-    left = leftovers()
+    left = of_run(os.getpid())
     for entry in left:
         (SHM / entry).unlink(missing_ok=True)
     assert not left, f"left in /dev/shm: {left[:5]} ({len(left)} objects)"

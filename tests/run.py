@@ -24,6 +24,8 @@ import venv
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from leftovers import remove_of_dead_runs
+
 TOP = Path(__file__).resolve().parent.parent
 VENV = TOP / ".venv-test"
 PYTHON = VENV / "bin" / "python"
@@ -166,6 +168,7 @@ def test(engine: str, arguments: list[str]) -> tuple[int, int]:
         [PYTHON, "-c", UNDER_TEST, engine, *arguments, f"--junitxml={report}"],
         cwd=TOP, env=clean_environment(SHMMAP_ENGINE=engine, PATH=path),
     )
+    remove_of_dead_runs()  # what the run could not remove if it was killed
     passed = failed = 0
     if report.exists():
         for suite in ElementTree.parse(report).getroot().iter("testsuite"):

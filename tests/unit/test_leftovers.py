@@ -1,0 +1,23 @@
+"""A test run that was killed leaves nothing for long."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from ..leftovers import of_run, remove_of_dead_runs
+
+DYING = """
+import os, signal, shmmap
+m = shmmap.ShmMap(f"t{os.getpid()}-dying", "256KB", shards=1)
+m["a"] = 1
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_objects_of_a_killed_run_are_removed():
+    run = subprocess.Popen([sys.executable, "-W", "ignore", "-c", DYING])
+    assert run.wait(30) == -9
+    assert len(of_run(run.pid)) == 4  # control, liveness, one shard and its semaphore
+    assert remove_of_dead_runs() >= 4
+    assert of_run(run.pid) == []
