@@ -197,6 +197,13 @@ class Handle:
         return status == 1 and not shard.is_expired(found)
 
 
+# The functions that take a shard's lock; a test compares the list with the sources.
+HOLDERS = frozenset((
+    "clear_shard", "copy_shard", "fetch_locked", "incr", "popitem", "repair_shard", "scan_locked",
+    "sweep_part", "take", "touch", "ttl", "write",
+))
+
+
 def _is_inside(shard, me):
     """Tell whether an operation further up this thread's stack holds the shard (pure engine).
 
@@ -205,10 +212,7 @@ def _is_inside(shard, me):
     frame: Any = sys._getframe(1)
     operations = 0
     while frame is not None:
-        found = frame.f_locals
-        if found.get("shard") is shard and found.get("me") == me and "status" in (
-            frame.f_code.co_varnames
-        ):
-            operations += 1
+        if frame.f_code.co_name in HOLDERS and frame.f_locals.get("shard") is shard:
+            operations += frame.f_locals.get("me") == me
         frame = frame.f_back
-    return operations > 1
+    return operations > 1  # the one that asks is the first

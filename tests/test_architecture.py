@@ -14,7 +14,7 @@ from types import CodeType
 import pytest
 
 import shmmap
-from shmmap import _engine
+from shmmap import _engine, _handle_cy
 
 PACKAGE = Path(shmmap.__file__).parent
 PROJECT = Path(__file__).resolve().parents[1]
@@ -205,3 +205,14 @@ def test_the_pure_engine_lacks_no_name(name):
     code = compile((PACKAGE / f"{name}.py").read_text(), name, "exec")
     missing = set(globals_used(code)) - vars(module).keys() - vars(builtins).keys()
     assert missing <= COMPILED_ONLY
+
+
+def test_the_list_of_lock_holders_is_complete():
+    holders = set()
+    for name in _engine.MODULES:
+        for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name != "hold":
+                calls = {ast.unparse(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)}
+                if calls & {"self.hold", "core.hold", "shard.lock.acquire"}:
+                    holders.add(node.name)
+    assert holders == _handle_cy.HOLDERS

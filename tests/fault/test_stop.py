@@ -46,18 +46,21 @@ def set_word(m: Any, field: str, value: int) -> None:
 
 def halt_at_store(child: Any, field: str, odd: bool, number: int) -> None:
     """In a child with the pure engine: send it `number` right after it stored such a word."""
-    from shmmap import _shard_cy
+    from shmmap import _room_cy, _shard_cy
 
     original = _shard_cy.store
     offset = K[f"S_{field}"]
 
+    def put_back() -> None:
+        _shard_cy.store = _room_cy.store = original
+
     def store(mem: Any, at: int, value: int) -> None:
         original(mem, at, value)
         if at == offset and bool(value & 1) == odd:
-            _shard_cy.store = original
+            put_back()
             os.kill(os.getpid(), number)
 
-    _shard_cy.store = store
+    _shard_cy.store = _room_cy.store = store
 
 
 def hold_and_halt(child: Any, m: Any, inside: bool, number: int) -> None:
@@ -288,11 +291,11 @@ CHANGES = {
 
 def die_at_store(m: Any, change: Callable[[Any], Any], number: int) -> None:
     """In a child with the pure engine: die right after the `number`th store of a change."""
-    from shmmap import _eviction_cy, _expiry_cy, _index_cy, _shard_cy, _slots_cy
+    from shmmap import _eviction_cy, _expiry_cy, _index_cy, _room_cy, _shard_cy, _slots_cy
 
     m.get("nothing")
     stores = 0
-    for module in (_shard_cy, _slots_cy, _index_cy, _expiry_cy, _eviction_cy):
+    for module in (_shard_cy, _room_cy, _slots_cy, _index_cy, _expiry_cy, _eviction_cy):
         for function in ("store", "store8", "store16", "store32", "copy_in", "zero"):
             original = getattr(module, function, None)
             if original is None:
