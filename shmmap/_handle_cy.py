@@ -200,7 +200,7 @@ class Handle:
 # The functions that take a shard's lock; a test compares the list with the sources.
 HOLDERS = frozenset((
     "clear_shard", "copy_shard", "fetch_locked", "incr", "popitem", "repair_shard", "scan_locked",
-    "sweep_part", "take", "touch", "ttl", "write",
+    "sweep_part", "take", "touch", "write",
 ))
 
 

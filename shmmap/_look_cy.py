@@ -23,7 +23,6 @@ if not cython.compiled:
     from shmmap._slots_cy import Slots
     from shmmap._words import (
         equal,
-        i64,
         load,
         load_behind,
         lowest_bit,
@@ -163,11 +162,11 @@ class ShardReader:
         )
 
     def is_expired(self, found):
-        """Tell whether a found entry's deadline has passed."""
-        if (found.meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE == 0 or not self.expiry.ready():
-            return False
-        deadline_ns: i64 = self.expiry.deadline(found.slot)
-        return deadline_ns != 0 and deadline_ns <= self.clock.now()
+        """Tell whether a found entry's deadline has passed; note the deadline in `found`."""
+        found.deadline = 0
+        if (found.meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE and self.expiry.ready():
+            found.deadline = self.expiry.deadline(found.slot)
+        return found.deadline != 0 and found.deadline <= self.clock.now()
 
     def scan(self, position, out):
         """Find the next live entry from index word `position` on: FOUND (confirm it), MISS at

@@ -250,7 +250,10 @@ class Reads(Handle):
         return gathered
 
     def ttl(self, key: Any) -> Any:
-        """Give the seconds that `key` has left; None: it does not expire. KeyError: no entry."""
+        """Give the seconds that `key` has left; None: it does not expire.
+
+        Takes no lock. Raises KeyError if there is no live entry.
+        """
         if cython.compiled:
             a_probe: Probe
             a_key: Key
@@ -258,28 +261,14 @@ class Reads(Handle):
             packed: key_t = cython.address(a_key)
         else:
             found, packed = Probe(), Key()
+        found.deadline = 0
         kept: Any = encode_key(key, self.seed, packed)
-        shard = self.shard_of(packed.hash)
-        self.enter()
-        me: u64 = self.token()
-        status: i64
-        deadline: i64 = 0
-        try:
-            self.refuse_reentry(shard, me)
-            try:
-                self.hold(shard, me)
-                status = self.find_locked(shard, packed, found)
-                if not self.is_live(shard, status, found):
-                    deadline = -1
-                elif (found.meta >> META_KEY_TYPE_SHIFT) & 0x80 and shard.expiry.ready():
-                    deadline = shard.expiry.deadline(found.slot)
-            finally:
-                self.drop(shard, me)
-        finally:
-            self.leave()
-        if deadline < 0:
+        raw: Any = self.fetch(packed, found, False)
+        if raw is MISSING:
             raise KeyError(key)
-        return max(0.0, (deadline - self.clock.now()) / 1e9) if deadline else None
+        if found.deadline == 0:
+            return None
+        return max(0.0, (found.deadline - self.clock.now()) / 1e9)
 
 
 def new_room(length):

@@ -11,6 +11,7 @@ cdef struct Probe:  # what a lookup found
     u64 slot
     u64 version
     u64 meta
+    i64 deadline  # set by Shard.is_expired: 0 none
 
 ctypedef Probe* probe_t
 

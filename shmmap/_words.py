@@ -30,7 +30,7 @@ CAS_PATIENCE_S = 0.02  # a stopped holder of the guard must not stop us for long
 class Probe:
     """What a lookup found: see the struct of that name in `_words.pxd`."""
 
-    __slots__ = ("bucket", "meta", "position", "slot", "version", "word")
+    __slots__ = ("bucket", "deadline", "meta", "position", "slot", "version", "word")
 
 
 class Key:
