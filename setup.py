@@ -25,6 +25,10 @@ if WANTED not in ("", "compiled", "pure"):
 class BuildIfPossible(build_ext):
     """Build the extensions, all or none; none is an error only if they are required."""
 
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
     def run(self):
         try:
             super().run()

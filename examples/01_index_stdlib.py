@@ -310,10 +310,15 @@ def progress_bar(total: int) -> tuple[Callable[[int], None], Callable[[], None]]
         from tqdm import tqdm
     except ImportError:  # not needed, only nicer
 
+        shown = -1
+
         def show(files: int) -> None:
-            marks = "#" * (40 * files // total)
-            sys.stderr.write(f"\r  [{marks:40}] {files:,}/{total:,} files")
-            sys.stderr.flush()
+            nonlocal shown
+            if files != shown:
+                shown = files
+                marks = "#" * (40 * files // total)
+                sys.stderr.write(f"\r  [{marks:40}] {files:,}/{total:,} files")
+                sys.stderr.flush()
 
         return show, lambda: print(file=sys.stderr)
     tqdm.monitor_interval = 0  # no thread: the second run forks again

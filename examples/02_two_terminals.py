@@ -4,7 +4,7 @@
 
 Each ticks five times a second: it counts up one shared counter, and renews a sign of life that
 expires after two seconds. Kill one (Ctrl-C, or kill -9): it goes from the other's line, and
-every tick that it counted stays. From a third terminal, leave a note for both:
+every tick that it counted stays. From a third terminal, in another directory:
 
     python -c "import shmmap; shmmap.ShmMap.attach('two-terminals')['note'] = 'hello'"
 

@@ -1,6 +1,6 @@
 """A small web app whose workers share one cache, and one exact count of its requests.
 
-    gunicorn -w 4 --chdir examples 03_gunicorn_app:app
+    cd examples && gunicorn -w 4 03_gunicorn_app:app
     curl -i http://127.0.0.1:8000/page/7        # twice: "X-Cache: hit" from whichever worker
     curl -i -H "X-Client: me" -H "X-Number: 1" http://127.0.0.1:8000/page/7      # counted
     curl http://127.0.0.1:8000/status

@@ -64,9 +64,13 @@ def choose_engine() -> None:
     if wanted == "pure" or not complete:
         sys.meta_path.insert(0, _SourceFinder())
     if not wanted and not complete:
+        why = "it was not compiled at installation"
+        if (_PACKAGE.parent / "setup.py").exists():
+            why = (f"this is the source tree {_PACKAGE.parent}, which comes before any installed "
+                   "copy on sys.path (start Python from another directory to get that one)")
         warnings.warn(
-            "shmmap runs its pure-Python engine, about 20 times slower than the compiled one: no "
-            "compiler was found at installation. `python -m shmmap doctor` prints the command "
-            f"that reinstalls with one; {VARIABLE}=pure silences this warning",
+            "shmmap runs its pure-Python engine, about 30 times slower than the compiled one: "
+            f"{why}. `python -m shmmap doctor` says what to do; {VARIABLE}=pure silences this "
+            "warning",
             RuntimeWarning, stacklevel=3,
         )

@@ -35,7 +35,7 @@ COMPILED = cython.compiled
 class Handle:
     """A handle's view of the shards."""
 
-    def bind(self, attachment, lock_timeout_ns):
+    def _bind(self, attachment, lock_timeout_ns):
         """Point this handle at an attachment's memory."""
         self.attachment = attachment
         self.name = attachment.name
@@ -58,14 +58,14 @@ class Handle:
         self.sweeping = False
         self.closed = False
 
-    def after_fork(self):
+    def _after_fork(self):
         """Start anew in a child: the parent's threads are not here."""
         self.row = self.attachment.worker.row_offset(self.attachment.worker.row)
         self.gate = []
         self.inflight = 0
         self.sweeping = False
 
-    def seal(self):
+    def _seal(self):
         """Refuse new operations; give how many are in flight."""
         self.closed = True
         return self.inflight + len(self.gate)
@@ -97,11 +97,11 @@ class Handle:
                 self.ready()
         return 0
 
-    def begin(self) -> None:
+    def _begin(self) -> None:
         """Call `enter` from Python."""
         self.enter()
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Call `leave` from Python."""
         self.leave()
 
@@ -199,8 +199,8 @@ class Handle:
 
 # The functions that take a shard's lock; a test compares the list with the sources.
 HOLDERS = frozenset((
-    "clear_shard", "copy_shard", "fetch_locked", "incr", "popitem", "repair_shard", "scan_locked",
-    "sweep_part", "take", "touch", "write",
+    "_copy_shard", "_repair_shard", "_sweep_part", "clear_shard", "fetch_locked", "incr", "popitem",
+    "scan_locked", "take", "touch", "write",
 ))
 
 

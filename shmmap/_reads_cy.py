@@ -49,7 +49,8 @@ from shmmap.errors import MapCorrupted, ShardBusy
 
 COMPILED = cython.compiled
 
-MISSING: Any = object()  # "no entry", where None could be a value
+# "no entry", where None could be a value
+MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<no entry>"})()
 
 
 class Reads(Handle):

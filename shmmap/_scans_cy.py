@@ -130,7 +130,7 @@ class Scans(Writes):
             position = 0
         return False
 
-    def scan(self, number: Any, wants_values: Any) -> Any:
+    def _scan(self, number: Any, wants_values: Any) -> Any:
         """List the live entries of a shard, as keys or as (key, value) pairs.
 
         Weakly consistent: an entry that is there throughout is listed exactly once.
@@ -222,7 +222,7 @@ class Scans(Writes):
                 items.append(key)
         return items
 
-    def sweep_part(self, number: Any, first: Any, idle_before_ns: Any, limit: Any) -> Any:
+    def _sweep_part(self, number: Any, first: Any, idle_before_ns: Any, limit: Any) -> Any:
         """Sweep some slots of a shard under one hold of its lock; give where to go on, 0: done.
 
         Removes at most `limit` expired entries (`idle_before_ns` 0), or looks at `limit` slots
@@ -249,7 +249,7 @@ class Scans(Writes):
             self.leave()
         return following
 
-    def repair_shard(self, number: Any) -> None:
+    def _repair_shard(self, number: Any) -> None:
         """Rebuild what is derived in a shard from its slots, under its lock."""
         shard: Shard = self.shards[number]
         self.enter()
@@ -264,7 +264,7 @@ class Scans(Writes):
         finally:
             self.leave()
 
-    def copy_shard(self, number: Any, length: Any) -> Any:
+    def _copy_shard(self, number: Any, length: Any) -> Any:
         """Copy a shard's first `length` bytes under its lock."""
         shard: Shard = self.shards[number]
         room: Any = bytearray(length)

@@ -129,7 +129,7 @@ class Attachment:
                 self.worker.join(self.clock.now_ns())
                 self.sweeper = Sweeper(self)
                 for handle in list(self.handles.values()):
-                    handle.after_fork()
+                    handle._after_fork()
                 leave_at_exit()
 
     def start_sweeper(self) -> None:
@@ -226,7 +226,7 @@ def join_map(
                 raise
             _attachments[(name, found.nonce)] = found
             leave_at_exit()
-        handle.bind(found, lock_timeout_ns)
+        handle._bind(found, lock_timeout_ns)
         found.handles[id(handle)] = handle
         return found
 
@@ -277,7 +277,7 @@ def leave_at_exit() -> None:
 def wait_for(handle: Any, patience_s: float) -> bool:
     """Wait until no operation of a sealed handle is in flight."""
     deadline = time.monotonic() + patience_s
-    while handle.seal():
+    while handle._seal():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.0005)

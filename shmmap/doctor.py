@@ -131,6 +131,10 @@ def check_engine() -> list[Line]:
                          + ", ".join(stale), reinstall_command())]
         why = f"{_engine.VARIABLE}=compiled" if wanted else "it is there and nothing forbids it"
         return [Line("OK", "engine", f"compiled, all {total} modules, because {why}: {PACKAGE}")]
+    hidden = [directory for directory, _ in installations() if directory != PACKAGE]
+    if hidden and _is_checkout(PACKAGE) and not wanted:
+        return [Line("WARN", "engine", f"pure, because the source tree {PACKAGE} hides the "
+                     f"installed {hidden[0]}", "cd elsewhere and run doctor again")]
     if wanted == "pure" and len(present) == total:
         return [Line("WARN", "engine", f"pure, because {_engine.VARIABLE}=pure is set; all {total} "
                      f"modules are compiled: {PACKAGE}", f"unset {_engine.VARIABLE}")]

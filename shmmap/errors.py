@@ -8,8 +8,8 @@ class ShmMapError(Exception):
 
 
 class MapFull(ShmMapError):
-    """A new entry found no room; nothing was changed. Make the map larger, let entries
-    expire, or open it with on_full="evict"."""
+    """A new entry found no room; nothing was changed. Remove entries, give them a ttl, or
+    create the map anew, larger or with on_full="evict"."""
 
 
 class MapExists(ShmMapError):

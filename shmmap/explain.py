@@ -37,8 +37,9 @@ def error_for(attachment: Any, status: int, shard: Any, data_bytes: int) -> Exce
     where = f"map {attachment.name!r}, shard {shard.number}"
     if status == _shard_cy.FULL:
         return MapFull(
-            f"{where} has no room for {data_bytes:,} bytes; nothing was changed. Make the map "
-            'larger (size=, capacity=), give entries a ttl, or open it with on_full="evict"'
+            f"{where} has no room for {data_bytes:,} bytes more; nothing was changed. Remove "
+            "entries or give them a ttl; or unlink the map and create it anew, larger (size=, "
+            'capacity=) or with on_full="evict"'
         )
     if status == _shard_cy.TOO_LARGE:
         return EntryTooLarge(

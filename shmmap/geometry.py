@@ -6,7 +6,6 @@ import math
 import re
 from typing import NamedTuple
 
-from .errors import ShmMapError
 from .layout import CONTROL, PAGE, ROW, Areas, record_bytes, shard_areas
 
 WORKER_ROWS = 512
@@ -70,7 +69,10 @@ def parse_size(size: int | str) -> int:
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", size)
         unit = _UNITS.get(match[2].upper()) if match else None
         if match is None or unit is None:
-            raise ValueError(f'size={size!r} is not a size: write "64MB", "1.5GiB" or bytes')
+            raise ValueError(
+                f'size={size!r} is not a size: write bytes, or "64MB" (units: B kB MB GB TB, or '
+                "KiB MiB GiB TiB)"
+            )
         size = int(float(match[1]) * unit) if len(match[1]) < 30 else 0
     elif isinstance(size, bool) or not isinstance(size, int):
         raise TypeError(f'size must be an int or a str like "64MB", not {type(size).__name__}')
@@ -202,7 +204,7 @@ def plan_size(
             high = middle - 1
     if low < 2:
         least = geometry(2).total_bytes
-        raise ShmMapError(
+        raise ValueError(
             f"size={size:,} bytes is too small for {shards} shard(s) of slots of {slot} bytes: "
             f"give at least size={least:,}, or fewer shards="
         )
@@ -212,7 +214,10 @@ def plan_size(
 def _checked(geometry: Geometry) -> Geometry:
     if geometry.slots > SLOT_LIMIT:
         more = _power_below(geometry.shards * geometry.slots / SLOT_LIMIT) * 2
-        raise ShmMapError(
-            f"{geometry.slots:,} slots a shard are more than {SLOT_LIMIT:,}: give shards={more}"
+        advice = f"give shards={more}" if more <= SHARD_LIMIT else (
+            "give a larger value_size=, or less of it"
+        )
+        raise ValueError(
+            f"{geometry.slots:,} slots a shard are more than {SLOT_LIMIT:,}: {advice}"
         )
     return geometry

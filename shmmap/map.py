@@ -14,10 +14,13 @@ from ._scans_cy import Scans
 from ._shard_cy import Shard
 from .control import ENGINE
 from .errors import MapClosed, MapUnlinked
-from .parameters import UNSAID, Parameters, check_name
+from .parameters import UNSAID, MapOptions, Parameters, check_name
 from .stats import Stats
 from .sweeper import SweepReport
 from .views import ShmItemsView, ShmKeysView, ShmValuesView
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 LOCK_TIMEOUT_S = 5.0
 
@@ -115,12 +118,14 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
         self._finalizer.atexit = False
 
     @classmethod
-    def create(cls, name: str, size: int | str | None = None, **parameters: Any) -> ShmMap:
+    def create(
+        cls, name: str, size: int | str | None = None, **parameters: Unpack[MapOptions]
+    ) -> ShmMap:
         """Create a map; raises MapExists if there is one. Arguments as for the class."""
         return cls(name, size, _may=(True, False), **parameters)
 
     @classmethod
-    def attach(cls, name: str, **parameters: Any) -> ShmMap:
+    def attach(cls, name: str, **parameters: Unpack[MapOptions]) -> ShmMap:
         """Attach to a map; raises MapNotFound if there is none. Arguments as for the class."""
         return cls(name, _may=(False, True), **parameters)
 
@@ -138,22 +143,22 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
     @contextmanager
     def _inside(self) -> Iterator[Any]:
         """Give the attachment, and have `close` wait until it is no longer used."""
-        self.begin()
+        self._begin()
         try:
             yield self.attachment
         finally:
-            self.end()
+            self._end()
 
     # -- as a mapping ---------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Any]:
         """Iterate over the keys, shard by shard; weakly consistent: see `items`."""
         for number in range(self._live.geometry.shards):
-            yield from self.scan(number, False)
+            yield from self._scan(number, False)
 
     def _entries(self) -> Iterator[tuple[Any, Any]]:
         for number in range(self._live.geometry.shards):
-            yield from self.scan(number, True)
+            yield from self._scan(number, True)
 
     def keys(self) -> ShmKeysView:
         """View the keys."""
@@ -231,7 +236,7 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
         shard = attached.shards[number]
         length = shape.areas.end if shard.has_deadlines() else shape.areas.deadlines
         twin = Shard(
-            self.copy_shard(number, length), number, shape.slots, shape.slot_size,
+            self._copy_shard(number, length), number, shape.slots, shape.slot_size,
             shape.buckets, shape.evicts, shape.shards.bit_length() - 1, attached.seed,
             shard.lock, attached.clock,
         )
@@ -242,7 +247,7 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
         on their own; this is for memory that was damaged."""
         with self._inside() as attached:
             for number in range(attached.geometry.shards):
-                self.repair_shard(number)
+                self._repair_shard(number)
 
     # -- the end ------------------------------------------------------------------------
 

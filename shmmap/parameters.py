@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from . import geometry
 from .errors import ConfigMismatch
@@ -37,8 +37,28 @@ def _seconds(value: object, what: str) -> int:
         kind = type(value).__name__
         raise TypeError(f"{what} must be seconds (int or float) or None, not {kind}")
     if not 0 < value < 3e9:
-        raise ValueError(f"{what}={value} must be more than 0 seconds, or None")
+        raise ValueError(
+            f"{what}={value} must be more than 0 seconds and less than 95 years; None: never"
+        )
     return max(1, int(value * 1e9))
+
+
+class MapOptions(TypedDict, total=False):
+    """The keyword arguments of ShmMap, for `create` and `attach`."""
+
+    capacity: int | None
+    shards: int | None
+    ttl: float | None
+    on_full: str | None
+    value_size: int | None
+    key_size: int | None
+    codec: str | None
+    ephemeral: bool | None
+    max_idle: float | None
+    sweep_interval: float | None
+    mode: int | None
+    lock_timeout: float
+    owner_uid: int | None
 
 
 class Parameters(NamedTuple):
@@ -175,13 +195,14 @@ class Parameters(NamedTuple):
         """Refuse an attach that says something else than the map has; list each difference."""
         differences = []
         for field, said, has in zip(self._fields, self, actual, strict=True):
-            if said is None or field == "sweep_ns" or said == has:
+            if said is None or said == has:
                 continue
             if field.endswith("_ns"):
                 said, has = (f"{int(v) / 1e9:g} s" if v else None for v in (said, has))
             elif field == "mode":
                 said, has = f"0o{said:o}", f"0o{has:o}"
-            differences.append(f"{field.removesuffix('_ns')}: asked {said}, it has {has}")
+            shown = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
+            differences.append(f"{shown}: asked {said}, it has {has or 'none said'}")
         if differences:
             raise ConfigMismatch(
                 f"map {name!r} exists with other parameters ({'; '.join(differences)}). Leave "

@@ -29,7 +29,7 @@ class SweepReport(NamedTuple):
         idle: entries removed because they were not written for `max_idle`.
         dead_workers: rows freed whose process had died.
         busy_shards: shards skipped because their lock could not be had.
-        longest_hold: seconds of the longest step under a shard's lock, the wait included.
+        longest_step: seconds of the longest step under a shard's lock, the wait included.
         seconds: duration of the whole sweep.
     """
 
@@ -37,7 +37,7 @@ class SweepReport(NamedTuple):
     idle: int
     dead_workers: int
     busy_shards: int
-    longest_hold: float
+    longest_step: float
     seconds: float
 
 
@@ -161,7 +161,7 @@ class Sweeper:
             first = 1
             while first:
                 began = time.monotonic()
-                first = handle.sweep_part(number, first, idle_before, limit)
+                first = handle._sweep_part(number, first, idle_before, limit)
                 longest = max(longest, time.monotonic() - began)
         return longest
 

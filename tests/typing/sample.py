@@ -63,7 +63,7 @@ def care_for_it() -> list[str]:
         report: SweepReport = m.sweep()
         stats: Stats = m.stats()
         assert_type(report.expired, int)
-        assert_type(report.longest_hold, float)
+        assert_type(report.longest_step, float)
         assert_type(stats.hits, int)
         assert_type(stats.workers, tuple[int, ...])
         problems = m.check()

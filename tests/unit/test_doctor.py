@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.message  # noqa: F401  # importlib.metadata imports it late; sys.path changes below
 import json
 import re
 import subprocess

@@ -15,8 +15,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_objects_of_a_killed_run_are_removed():
-    run = subprocess.Popen([sys.executable, "-W", "ignore", "-c", DYING])
+def test_objects_of_a_killed_run_are_removed(tmp_path):
+    run = subprocess.Popen([sys.executable, "-W", "ignore", "-c", DYING], cwd=tmp_path)
     assert run.wait(30) == -9
     assert len(of_run(run.pid)) == 4  # control, liveness, one shard and its semaphore
     assert remove_of_dead_runs() >= 4
