@@ -76,6 +76,8 @@ class Handle:
             raise MapClosed(f"map {self.name!r}: this handle is closed; open the map again")
         if load(self.fork_page, 0) == 0 or load(self.control, C_STATE) != STATE_READY:
             self.attachment.reenter()
+            if self.closed:  # by another thread, in there
+                raise MapClosed(f"map {self.name!r}: this handle is closed; open the map again")
         return 0
 
     def enter(self):
@@ -200,7 +202,7 @@ class Handle:
 # The functions that take a shard's lock; a test compares the list with the sources.
 HOLDERS = frozenset((
     "_copy_shard", "_repair_shard", "_sweep_part", "clear_shard", "fetch_locked", "incr", "popitem",
-    "scan_locked", "take", "touch", "write",
+    "scan_locked", "take", "touch", "whole_index", "write",
 ))
 
 

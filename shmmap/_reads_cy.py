@@ -103,6 +103,7 @@ class Reads(Handle):
         if status != 1:
             return None
         raw: Any = b""
+        found.deadline = 0  # not that of an attempt before
         if (found.meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE and shard.is_expired(found):
             raw = MISSING
         elif wants_value:

@@ -195,10 +195,11 @@ class Repairer:
     def run(self):
         """Repair the shard."""
         sequence: u64 = load(self.mem, S_SEQUENCE) | 1
+        rebuilds: u64 = load(self.mem, S_REBUILDS) | 1  # odd: the index is not whole
         slot: u64
         store(self.mem, S_DIRTY, 1)
         store(self.mem, S_SEQUENCE, sequence)
-        store(self.mem, S_REBUILDS, load(self.mem, S_REBUILDS) + 1)
+        store(self.mem, S_REBUILDS, rebuilds)
         fence()
         zero(self.marks, 0, len(self.marks_buffer))
         self.entries = 0
@@ -219,6 +220,7 @@ class Repairer:
         store(self.mem, S_SCAN_HAND, 0)
         store(self.mem, S_REPAIRS, load(self.mem, S_REPAIRS) + 1)
         store(self.mem, S_SEQUENCE, sequence + 1)
+        store(self.mem, S_REBUILDS, rebuilds + 1)
         store(self.mem, S_DIRTY, 0)
 
     def examine(self, slot):

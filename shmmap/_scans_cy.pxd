@@ -5,6 +5,7 @@ from shmmap._words cimport *
 
 cdef class Scans(Writes):
     cdef bint find_any(self, Shard shard, probe_t found) noexcept
+    cdef u64 whole_index(self, Shard shard, u64 me) except? 1
     cdef object scan_shard(self, u64 number, bint wants_values, u64 me)
     cdef int scan_one(self, Shard shard, u64 position, probe_t found, bint wants_values,
                       list listed) except -5

@@ -28,6 +28,7 @@ if not cython.compiled:
         R_DELETES,
         R_LOCKED_READS,
         R_RETRIES,
+        S_DIRTY,
         S_ENTRIES,
         S_POP_HAND,
         S_REBUILDS,
@@ -152,7 +153,7 @@ class Scans(Writes):
         shard: Shard = self.shards[number]
         listed: list = []
         position: u64 = 0
-        rebuilds: u64 = shard_rebuilds(shard)
+        rebuilds: u64 = self.whole_index(shard, me)
         tries: u64 = 0
         status: i64
         while True:
@@ -175,7 +176,18 @@ class Scans(Writes):
                     return self.decoded(listed, wants_values)
                 listed = []
                 position = 0
-                rebuilds = shard_rebuilds(shard)
+                rebuilds = self.whole_index(shard, me)
+
+    def whole_index(self, shard, me):
+        """Load REBUILDS; where the index is being rebuilt, or its rebuilder died, wait for the
+        lock first: a listing of half an index would not show what it lacks."""
+        if shard_rebuilds(shard) & 1:
+            self.refuse_reentry(shard, me)
+            try:
+                self.hold(shard, me)
+            finally:
+                self.drop(shard, me)
+        return shard_rebuilds(shard)
 
     def scan_one(self, shard, position, found, wants_values, listed):
         """Append the next live entry's raw parts to `listed`; FOUND, MISS or AGAIN."""
@@ -188,7 +200,9 @@ class Scans(Writes):
         if not shard.confirm(found) or raw_key is None or raw_value is None:
             return -1
         if not expired:
-            listed.append((found.meta, raw_key, raw_value))
+            listed.append(found.meta)  # one by one: a tuple could start a garbage collection,
+            listed.append(raw_key)  # and somebody's finalizers, under the lock
+            listed.append(raw_value)
         return 1
 
     def scan_locked(self, shard, position, found, me, wants_values, listed):
@@ -199,10 +213,11 @@ class Scans(Writes):
             self.hold(shard, me)
             self.count(R_LOCKED_READS)
             status = self.scan_one(shard, position, found, wants_values, listed)
+            if status < 0:  # damage: rebuild the index, and the listing starts again
+                self.mend(shard)
+                status = 0
         finally:
             self.drop(shard, me)
-        if status < 0:
-            self.raise_for(-4, shard, 0)
         return status
 
     def decoded(self, listed, wants_values):
@@ -213,11 +228,12 @@ class Scans(Writes):
         else:
             found = Probe()
         items: list = []
-        for meta, raw_key, raw_value in listed:
-            found.meta = meta
-            key: Any = self.key_of(raw_key, found)
+        at: u64
+        for at in range(0, len(listed), 3):
+            found.meta = listed[at]
+            key: Any = self.key_of(listed[at + 1], found)
             if wants_values:
-                items.append((key, self.value_of(raw_value, found)))
+                items.append((key, self.value_of(listed[at + 2], found)))
             else:
                 items.append(key)
         return items
@@ -283,8 +299,9 @@ class Scans(Writes):
 
 
 def has_entries(shard):
-    """Tell whether a shard holds entries, expired ones included."""
-    return load(shard.mem, S_ENTRIES) != 0
+    """Tell whether a shard may hold entries, expired ones included; under a change the count
+    may be behind."""
+    return load(shard.mem, S_ENTRIES) != 0 or load(shard.mem, S_DIRTY) != 0
 
 
 def erase_slot(shard, found):

@@ -89,6 +89,9 @@ cdef extern from *:
     }
     static inline void shm_publish(char *m, uint64_t o, uint64_t v) {
         (void)__atomic_exchange_n((uint64_t *)(m + o), v, __ATOMIC_SEQ_CST);
+    #if !defined(__x86_64__)  /* there the exchange is a full barrier by itself */
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    #endif
     }
     static inline void shm_fence(void) { __atomic_thread_fence(__ATOMIC_ACQ_REL); }
     static inline void shm_copy_in(char *m, uint64_t o, shm_src s, uint64_t at, uint64_t n) {

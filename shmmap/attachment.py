@@ -71,6 +71,7 @@ class Attachment:
                 self.shards.append(self._attach_shard(number, owner_uid))
             self.repairers = [Repairer(shard) for shard in self.shards]
             self.worker.join(self.clock.now_ns())
+            self.worker.publish()
         except BaseException:
             self._unmap()
             raise
@@ -117,11 +118,9 @@ class Attachment:
 
     def reenter(self) -> None:
         """Go on in a forked child with a row of its own; refuse a map that was unlinked."""
-        if self.control["STATE"] != K["STATE_READY"]:
-            raise MapUnlinked(
-                f"map {self.name!r} was unlinked; open it again by name to get its successor"
-            )
-        with creation.process_state().mutex:
+        self._refuse_unlinked()  # before waiting: who has the mutex may be waiting for this thread
+        with self._joining():
+            self._refuse_unlinked()
             if self.worker.fork_page.word == 0:
                 for guard in self.guards:
                     guard.after_fork()
@@ -131,6 +130,19 @@ class Attachment:
                 for handle in list(self.handles.values()):
                     handle._after_fork()
                 leave_at_exit()
+                self.worker.publish()  # last: from here on other threads do not come here
+
+    def _refuse_unlinked(self) -> None:
+        if self.control["STATE"] != K["STATE_READY"]:
+            raise MapUnlinked(
+                f"map {self.name!r} was unlinked; open it again by name to get its successor"
+            )
+
+    def _joining(self) -> Any:
+        """Hold what joining needs: where the last to leave unlinks, nobody may leave meanwhile."""
+        if self.parameters.ephemeral and self.worker.fork_page.word == 0:
+            return creation.creation_lock(self.name)
+        return creation.process_state().mutex
 
     def start_sweeper(self) -> None:
         """Start this process's sweeper thread, unless the map is swept by hand."""
@@ -247,6 +259,12 @@ def release(attachment: Attachment) -> None:
             attachment.leave()
 
 
+def is_opening() -> bool:
+    """Tell whether this thread is inside a creation lock."""
+    state = creation.process_state()
+    return bool(state.held) and bool(state.mutex._is_owned())  # type: ignore[attr-defined]
+
+
 def leave_all() -> None:
     """Close every handle of this process, at its exit."""
     for attachment in list(_attachments.values()):
@@ -254,6 +272,8 @@ def leave_all() -> None:
             for handle in list(attachment.handles.values()):
                 with contextlib.suppress(ShmMapError, OSError):
                     handle.close()
+            with contextlib.suppress(ShmMapError, OSError):
+                release(attachment)  # if its handles were dropped while a map was being opened
 
 
 _registered_pid = 0

@@ -16,7 +16,7 @@ from collections.abc import Container
 import posix_ipc
 
 from . import _shard_cy, geometry, segment
-from .errors import ConfigMismatch, MapCorrupted, MapNotFound
+from .errors import ConfigMismatch, MapCorrupted, MapNotFound, ShmMapError
 from .layout import LAYOUT_VERSION, constants
 from .parameters import Parameters
 from .workers import Worker
@@ -175,6 +175,7 @@ def create_objects(name: str, wanted: Parameters) -> Control:
     shape = wanted.plan()
     mode = 0o600 if wanted.mode is None else wanted.mode
     segment.check_room(f"map {name!r}", shape.total_bytes)
+    _retire_leftover(name, wanted.mode)
     remove_objects(name)
     size = geometry.control_bytes()
     control = Control(segment.create(segment.control_name(name), size, size, mode))
@@ -201,6 +202,21 @@ def create_objects(name: str, wanted: Parameters) -> Control:
         control.close()
         remove_objects(name)
         raise
+
+
+def _retire_leftover(name: str, mode: int | None) -> None:
+    """Mark what is replaced as unlinked: a forked child may have it mapped that has not used it
+    since, and so has no row."""
+    with contextlib.suppress(ShmMapError, OSError):
+        descriptor = segment.open_checked(segment.control_name(name), mode, None)
+        try:
+            if os.fstat(descriptor).st_size == geometry.control_bytes():
+                old = Control(segment.Mapping(descriptor, geometry.control_bytes()))
+                if old["MAGIC"] == K["CONTROL_MAGIC"]:
+                    old["STATE"] = K["STATE_RETIRED"]
+                old.close()
+        finally:
+            os.close(descriptor)
 
 
 def _create_shard(label: str, shape: geometry.Geometry, nonce: int, number: int, mode: int) -> None:

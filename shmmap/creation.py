@@ -32,6 +32,7 @@ class ProcessState:
         self.pid = os.getpid()
         self.mutex = threading.RLock()
         self.descriptor = -1
+        self.held: list[int] = []  # the bytes of the names that the mutex's holder works on
 
 
 _states = {os.getpid(): ProcessState()}
@@ -115,7 +116,10 @@ def creation_lock(name: str, timeout_s: float = CREATION_TIMEOUT_S) -> Iterator[
                 )
             time.sleep(pause)
             pause = min(pause * 2, 0.05)
+        state.held.append(byte)
         try:
             yield
         finally:
-            unlock_byte(descriptor, byte)
+            state.held.remove(byte)
+            if byte not in state.held:  # record locks do not nest
+                unlock_byte(descriptor, byte)

@@ -127,7 +127,7 @@ SHARD = Record("shard header", "S", (
     Field("EVICTS", "creator", "1: has the eviction areas"),
     LINE,
     Field("SEQUENCE", "lock holder", "odd while the index flips; a miss rests on it"),
-    Field("REBUILDS", "lock holder", "index rebuilds: iterators start the shard again"),
+    Field("REBUILDS", "lock holder", "rises by two a rebuild, odd in one: iterators start again"),
     LINE,
     Field("OWNER", "contenders (cas)", "token of the lock holder; 0: free. This word IS the lock"),
     Field("WAITERS", "contenders", "1: someone may sleep on the semaphore"),

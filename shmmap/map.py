@@ -14,6 +14,7 @@ from ._scans_cy import Scans
 from ._shard_cy import Shard
 from .control import ENGINE
 from .errors import MapClosed, MapUnlinked
+from .layout import constants
 from .parameters import UNSAID, MapOptions, Parameters, check_name
 from .stats import Stats
 from .sweeper import SweepReport
@@ -22,6 +23,7 @@ from .views import ShmItemsView, ShmKeysView, ShmValuesView
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+K = constants()
 LOCK_TIMEOUT_S = 5.0
 
 
@@ -235,8 +237,12 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
         shape = attached.geometry
         shard = attached.shards[number]
         length = shape.areas.end if shard.has_deadlines() else shape.areas.deadlines
+        copied = self._copy_shard(number, length)
+        if length == shape.areas.deadlines:  # they may have been reserved since
+            at = K["S_HAS_DEADLINES"]
+            copied[at : at + 8] = bytes(8)
         twin = Shard(
-            self._copy_shard(number, length), number, shape.slots, shape.slot_size,
+            copied, number, shape.slots, shape.slot_size,
             shape.buckets, shape.evicts, shape.shards.bit_length() - 1, attached.seed,
             shard.lock, attached.clock,
         )
@@ -256,6 +262,8 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
         if self.closed:
             return
         found = self._live
+        if not found.worker.fork_page.word:  # a child that never used it: the parent's threads
+            self._after_fork()  # that were inside are not here
         if not attachments.wait_for(self, self._lock_timeout + 1.0):
             return  # a thread is stuck inside: keep the memory mapped for it, until exit
         self._finalizer.detach()
@@ -277,6 +285,8 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
 def _forget(found: Any, key: int) -> None:
     """Release an attachment whose last handle was dropped without close()."""
     found.handles.pop(key, None)
+    if attachments.is_opening():  # collected while this thread opens or closes a map
+        return  # whoever closes or opens it next takes it down or goes on with it
     if not found.handles and found.worker.fork_page.word:
         attachments.release(found)
 

@@ -70,7 +70,8 @@ class Sweeper:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while not self._stop.wait(self._attachment.control["SWEEP_NS"] / 1e9):
+        interval_s = self._attachment.control["SWEEP_NS"] / 1e9
+        while not self._stop.wait(interval_s):  # dropping the last handle below ends the memory
             handle = next(iter(list(self._attachment.handles.values())), None)
             if handle is None:
                 return
@@ -145,7 +146,8 @@ class Sweeper:
             counts[field] += self._sum(field)
         control["SWEPT_NS"] = attachment.clock.now_ns()
         control["SWEEP_EPOCH"] += 1
-        control["LEASE"] = 0
+        if control["LEASE"] == attachment.worker.fork_page.word:  # not taken over meanwhile
+            control["LEASE"] = 0
         return SweepReport(
             counts["EXPIRED"], counts["IDLED"], dead, busy, longest, time.monotonic() - started
         )

@@ -32,6 +32,7 @@ from .layout import constants
 
 K = constants()
 _WIPE_ON_FORK = 18  # MADV_WIPEONFORK
+_FOLD_PATIENCE_S = 0.2  # a process stopped in there costs others its counters, not more
 _TOTALS_BYTE = 1 << 30  # guards the totals of the control segment
 _CAS_BYTES = 1 << 31  # the pure engine's compare_exchange: a range for each segment
 _COUNTERS = (
@@ -180,13 +181,16 @@ class Worker:
             self._set(row, "START_TICKS", start_ticks(os.getpid()) or 0)
             self._set(row, "JOINED_NS", now_ns)
             self._set(row, "STATE", 1)
-            self.fork_page.word = (
-                row << K["TOKEN_ROW_SHIFT"] | self.incarnation << K["TOKEN_INCARNATION_SHIFT"]
-            )
             return
         raise WorkersFull(
             f"{self.label}: all {self._rows} worker rows belong to live processes: use fewer "
             "processes, or close() the map in those that are done with it"
+        )
+
+    def publish(self) -> None:
+        """Let this process's threads use the row."""
+        self.fork_page.word = (
+            self.row << K["TOKEN_ROW_SHIFT"] | self.incarnation << K["TOKEN_INCARNATION_SHIFT"]
         )
 
     def leave(self) -> None:
@@ -200,14 +204,19 @@ class Worker:
     def _fold(self, row: int) -> None:
         """Add a row's counters to the totals and free it. Its byte lock is held."""
         if self._get(row, "STATE"):
-            while not creation.try_lock_byte(self.descriptor, _TOTALS_BYTE):
+            deadline = time.monotonic() + _FOLD_PATIENCE_S
+            while not (held := creation.try_lock_byte(self.descriptor, _TOTALS_BYTE)):
+                if time.monotonic() > deadline:
+                    break
                 time.sleep(0.0002)
             try:
                 for field in _COUNTERS:
-                    self._control[K[f"C_TOTAL_{field}"] >> 3] += self._get(row, field)
+                    if held:
+                        self._control[K[f"C_TOTAL_{field}"] >> 3] += self._get(row, field)
                     self._set(row, field, 0)
             finally:
-                creation.unlock_byte(self.descriptor, _TOTALS_BYTE)
+                if held:
+                    creation.unlock_byte(self.descriptor, _TOTALS_BYTE)
             self._set(row, "STATE", 0)
 
     def clear_dead_rows(self) -> int:
