@@ -90,8 +90,9 @@ def load(m: Any, offset: int) -> int:
 
 
 def store(m: Any, offset: int, value: int) -> None:
-    """Store a word; earlier accesses stay before it."""
-    m.words[offset >> 3] = value
+    """Store a word; earlier accesses stay before it. Wraps as C does: damaged counts must not
+    raise in the middle of a change."""
+    m.words[offset >> 3] = value & 0xFFFFFFFFFFFFFFFF
 
 
 def load_behind(m: Any, offset: int) -> int:
@@ -102,7 +103,7 @@ def load_behind(m: Any, offset: int) -> int:
 
 def add_one(m: Any, offset: int) -> None:
     """Add one to a word that only this process stores."""
-    m.words[offset >> 3] += 1
+    m.words[offset >> 3] = (m.words[offset >> 3] + 1) & 0xFFFFFFFFFFFFFFFF
 
 
 def load32(m: Any, offset: int) -> int:
