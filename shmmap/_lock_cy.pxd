@@ -8,7 +8,6 @@ cdef class ShardLock:
     cdef bytes name
     cdef u64 semaphore
     cdef object liveness
-    cdef bint try_acquire(self, u64 me) noexcept
     cdef int acquire(self, u64 me, i64 timeout_ns) except -1
     cdef bint wait_slice(self, u64 me, i64 slice_ns) except -1
     cdef void release(self) noexcept

@@ -68,10 +68,6 @@ class ShardLock:
         self.name = name.encode() if name else b""
         self.semaphore = sem_open(self.name) if name else 0
 
-    def try_acquire(self, me):
-        """Take the lock if it is free; never wait."""
-        return compare_exchange(self.mem, S_OWNER, 0, me)
-
     def held_by(self, me):
         """Tell whether `me` holds the lock."""
         return load(self.mem, S_OWNER) == me
