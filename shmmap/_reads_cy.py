@@ -29,7 +29,6 @@ if not cython.compiled:
     )
     from shmmap.layout import (  # type: ignore[attr-defined]
         E_BYTES_TOTAL,
-        HAS_DEADLINE,
         KEY_LENGTH_MASK,
         KEY_TYPE_MASK,
         META_KEY_TYPE_SHIFT,
@@ -103,13 +102,10 @@ class Reads(Handle):
         if status != 1:
             return None
         raw: Any = b""
-        found.deadline = 0  # not that of an attempt before
-        if (found.meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE and shard.is_expired(found):
+        if shard.is_expired(found):
             raw = MISSING
         elif wants_value:
-            raw = self.raw_bytes(
-                shard, found, value_position(found.meta), found.meta >> META_LENGTH_SHIFT
-            )
+            raw = self.raw_value(shard, found)
         return raw if shard.confirm(found) else None
 
     def fetch(self, key, found, wants_value):
@@ -263,7 +259,6 @@ class Reads(Handle):
             packed: key_t = cython.address(a_key)
         else:
             found, packed = Probe(), Key()
-        found.deadline = 0
         kept: Any = encode_key(key, self.seed, packed)
         raw: Any = self.fetch(packed, found, False)
         if raw is MISSING:

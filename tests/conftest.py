@@ -14,6 +14,7 @@ import shmmap
 from shmmap import _engine, _shard_cy
 
 from .leftovers import SHM, of_run, remove_of_dead_runs
+from .stress.children import Children
 
 _RUN = f"t{os.getpid()}"
 _numbers = itertools.count()
@@ -73,3 +74,11 @@ def make(name: str) -> Iterator[Callable[..., Any]]:
                 handle.unlink()
             finally:
                 handle.close()
+
+
+@pytest.fixture
+def start() -> Iterator[Children]:
+    """start(work): run work(child) in a forked process, ended with the test at the latest."""
+    children = Children()
+    yield children
+    children.close()

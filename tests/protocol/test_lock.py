@@ -14,30 +14,10 @@ import pytest
 
 import shmmap
 from shmmap import _lock_cy, segment
-from shmmap.layout import constants
 
-K = constants()
-PURE = shmmap.ENGINE == "pure"
+from .shard0 import GOT_IT, PURE, lock_of, set_word, token
+
 TAKEOVER_S = 1.0 if PURE else 0.2
-GOT_IT = (_lock_cy.FREE, _lock_cy.WAITED)
-
-
-def lock_of(m: Any) -> Any:
-    """Give the lock of shard 0."""
-    return m.attachment.shards[0].lock
-
-
-def token(m: Any, thread: int = 0x3000) -> int:
-    """Give a token of this process, in the name of a thread that does not exist."""
-    m.get("become a worker")
-    return int(m.attachment.worker.fork_page.word | thread)
-
-
-def set_word(m: Any, field: str, value: int) -> None:
-    """Write a header word of shard 0."""
-    words = memoryview(m.attachment.mappings[0].buffer).cast("B").cast("Q")
-    words[K[f"S_{field}"] >> 3] = value
-    words.release()
 
 
 def die_holding(m: Any, start: Any) -> int:

@@ -12,30 +12,8 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import _lock_cy
-from shmmap.layout import constants
 
-K = constants()
-PURE = shmmap.ENGINE == "pure"
-GOT_IT = (_lock_cy.FREE, _lock_cy.WAITED)
-
-
-def lock_of(m: Any) -> Any:
-    """Give the lock of shard 0."""
-    return m.attachment.shards[0].lock
-
-
-def token(m: Any, thread: int = 0x3000) -> int:
-    """Give a token of this process, in the name of a thread that does not exist."""
-    m.get("become a worker")
-    return int(m.attachment.worker.fork_page.word | thread)
-
-
-def set_word(m: Any, field: str, value: int) -> None:
-    """Write a header word of shard 0."""
-    words = memoryview(m.attachment.mappings[0].buffer).cast("B").cast("Q")
-    words[K[f"S_{field}"] >> 3] = value
-    words.release()
+from .shard0 import GOT_IT, PURE, K, lock_of, set_word, token
 
 
 def test_reentry_by_the_holding_thread_is_refused(make):
