@@ -1,0 +1,138 @@
+"""Explore: `python -m tests.explore random | every | crash | replay` (always the pure engine).
+
+    random   random schedules, by priorities, and with deaths: --schedules, --seed
+    every    every schedule within a preemption bound (each scenario has its own; --bound)
+    crash    every operation broken off at every step: by a death, by two, by an exception
+             (there at every line too); --share of the double deaths and of the lines
+    replay   one schedule of one scenario, step by step: SCENARIO SCHEDULE, as a failure gives them
+
+Ends with what was run and the number of violations; the exit code is 1 if there were any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import islice
+
+os.environ["SHMMAP_ENGINE"] = "pure"
+
+import shmmap
+
+from .cases import CASES, READER, SECOND, SURVIVORS, WRITER, Case, scenario_of
+from .deaths import Deaths
+from .exceptions import Exceptions
+from .explorer import Explorer, Failure
+from .scenarios import SCENARIOS, Scenario
+
+SHOWN = 3  # failures of one job
+Job = tuple[Callable[..., tuple[str, int, list[str]]], tuple[object, ...]]
+
+
+def main() -> int:
+    """Read the options, run, report."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.explore", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=("random", "every", "crash", "replay"))
+    parser.add_argument("names", nargs="*", metavar="SCENARIO [SCHEDULE]")
+    parser.add_argument("--schedules", type=int, default=100_000, help="in all (random)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--bound", type=int, help="preemptions (every)")
+    parser.add_argument("--share", type=float, default=1.0, help="see crash")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    assert shmmap.ENGINE == "pure", shmmap.ENGINE
+    if options.what == "replay":
+        explorer = Explorer(next(s for s in SCENARIOS if s.name == options.names[0]))
+        with explorer.world.installed():
+            print(explorer.replay(options.names[1]))
+        return 0
+    jobs = list({"random": random_jobs, "every": every_jobs, "crash": crash_jobs}[options.what](
+        options, [s for s in SCENARIOS if s.name in options.names or not options.names]))
+    started = time.monotonic()
+    total = bad = 0
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for name, runs, failures in pool.map(call, jobs):
+            total += runs
+            bad += len(failures)
+            print(f"{name:<60} {runs:>9,}  {len(failures) or ''}", flush=True)
+            for failure in failures:
+                print(failure, flush=True)
+    print(f"{total:,} runs, {bad} violations, {time.monotonic() - started:.0f} s")
+    return 1 if bad else 0
+
+
+def call(job: Job) -> tuple[str, int, list[str]]:
+    """Run a job in a process of the pool."""
+    work, arguments = job
+    return work(*arguments)
+
+
+def shown(failures: Iterator[Failure]) -> list[str]:
+    """Take the first failures of a job."""
+    return [str(failure) for failure in islice(failures, SHOWN)]
+
+
+def random_jobs(options: argparse.Namespace, scenarios: list[Scenario]) -> Iterator[Job]:
+    """Share the schedules among the scenarios."""
+    each = -(-options.schedules // len(scenarios))
+    for scenario in scenarios:
+        yield run_random, (scenario, options.seed * 10_000_000, each)
+
+
+def run_random(scenario: Scenario, first: int, count: int) -> tuple[str, int, list[str]]:
+    explorer = Explorer(scenario)
+    with explorer.world.installed():
+        failures = shown(explorer.try_random(first, count))
+    return scenario.name, explorer.schedules, failures
+
+
+def every_jobs(options: argparse.Namespace, scenarios: list[Scenario]) -> Iterator[Job]:
+    """Explore each scenario within its bound."""
+    for scenario in scenarios:
+        bound = scenario.bound if options.bound is None else options.bound
+        if bound:
+            yield run_every, (scenario, bound)
+
+
+def run_every(scenario: Scenario, bound: int) -> tuple[str, int, list[str]]:
+    explorer = Explorer(scenario)
+    with explorer.world.installed():
+        failures = shown(explorer.try_every(bound))
+    return f"{scenario.name}, {bound} preemptions", explorer.schedules, failures
+
+
+def crash_jobs(options: argparse.Namespace, scenarios: list[Scenario]) -> Iterator[Job]:
+    """Break off each case, each way."""
+    for case in CASES:
+        if not options.names or case.name in options.names:
+            for survivor in SURVIVORS:
+                yield run_crash, (case, survivor, options.share, options.seed)
+
+
+def run_crash(case: Case, survivor: str, share: float, seed: int) -> tuple[str, int, list[str]]:
+    other = SURVIVORS[survivor]
+    once = Deaths(scenario_of(case, other))
+    twice = Deaths(scenario_of(case, SECOND[survivor], (*READER, *WRITER)))
+    steps, lines = Exceptions(scenario_of(case, other)), Exceptions(scenario_of(case, other))
+    failures = []
+    for subject, work in (
+        (once, once.every_one()), (twice, twice.every_two(random.Random(seed), share)),
+        (steps, steps.every_step()), (lines, lines.every_line(max(1, round(1 / share)))),
+    ):
+        with subject.world.installed():
+            failures += shown(work)
+    name = (f"{case.name:<35} then {survivor}: {once.runs:,} deaths, {twice.runs:,} double, "
+            f"exceptions {steps.runs:,} steps, {lines.runs:,} lines")
+    return name, once.runs + twice.runs + steps.runs + lines.runs, failures
+
+
+if __name__ == "__main__":
+    sys.exit(main())

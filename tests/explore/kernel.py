@@ -1,0 +1,73 @@
+"""What the simulated processes ask the kernel: record locks, who lives, who I am.
+
+Stands in for the modules `creation` and `os` where the engine asks about liveness. Record locks are
+as the kernel has them: they belong to a process, never conflict with its own, are dropped at its
+death and when it closes any descriptor of the file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .machine import LIVENESS, Machine
+
+FIRST_PID = 100
+
+
+class Kernel:
+    """Processes, one a worker of the machine, and the record locks on one file."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.locks: dict[int, int] = {}  # byte: pid
+        self.ticks: dict[int, int] = {}  # pid: when it started
+        self.acting = 0  # who acts while the machine does not run
+
+    # -- as `os`
+    def getpid(self) -> int:
+        worker = self.machine.current
+        return self.acting if worker is None else FIRST_PID + worker.number
+
+    def close(self, descriptor: int) -> None:
+        """Close a descriptor of the file: every lock of this process goes."""
+        mine = self.getpid()
+        self.locks = {byte: pid for byte, pid in self.locks.items() if pid != mine}
+
+    # -- as `workers`
+    def start_ticks(self, pid: int) -> int | None:
+        self.machine.step(LIVENESS, "process")
+        return self.ticks.get(pid) if self.lives(pid) else None
+
+    def pid_namespace(self) -> int:
+        return 1
+
+    # -- as `creation`
+    def try_lock_byte(self, descriptor: int, byte: int) -> bool:
+        self.machine.step(LIVENESS, "lock")
+        if self._holder(byte) not in (None, self.getpid()):
+            return False
+        self.locks[byte] = self.getpid()
+        return True
+
+    def unlock_byte(self, descriptor: int, byte: int) -> None:
+        self.machine.step(LIVENESS, "lock")
+        if self.locks.get(byte) == self.getpid():
+            del self.locks[byte]
+
+    def lock_holder(self, descriptor: int, byte: int) -> int | None:
+        """Give who would stand against a lock: never the process that asks."""
+        self.machine.step(LIVENESS, "lock")
+        holder = self._holder(byte)
+        return None if holder == self.getpid() else holder
+
+    def _holder(self, byte: int) -> int | None:
+        pid = self.locks.get(byte)
+        return pid if pid is not None and self.lives(pid) else None
+
+    def lives(self, pid: int) -> bool:
+        """Tell whether a process exists."""
+        if pid not in self.ticks:
+            return False
+        number = pid - FIRST_PID
+        workers: list[Any] = self.machine.workers
+        return number >= len(workers) or not workers[number].dead

@@ -1,0 +1,77 @@
+"""A short, seeded share of what `python -m tests.explore` runs."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from .cases import CASES, READER, SECOND, SURVIVORS, WRITER, scenario_of
+from .deaths import Deaths
+from .exceptions import Exceptions
+from .explorer import Explorer
+from .scenarios import SCENARIOS
+
+SCHEDULES = 150
+SHARE = 0.004  # of the double deaths
+STRIDE = 23  # of the lines, one in so many
+
+
+def ids(things):
+    return [thing.name for thing in things]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=ids(SCENARIOS))
+def test_random_schedules(scenario):
+    explorer = Explorer(scenario)
+    with explorer.world.installed():
+        assert [str(failure) for failure in explorer.try_random(0, SCHEDULES)] == []
+    assert explorer.schedules == SCHEDULES
+
+
+BOUNDED = [scenario for scenario in SCENARIOS if scenario.bound]
+
+
+@pytest.mark.parametrize("scenario", BOUNDED, ids=ids(BOUNDED))
+def test_every_single_preemption(scenario):
+    explorer = Explorer(scenario)
+    with explorer.world.installed():
+        assert [str(failure) for failure in explorer.try_every(1)] == []
+    assert explorer.schedules > len(scenario.programs)
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids(CASES))
+def test_every_death(case):
+    for survivor in SURVIVORS.values():
+        deaths = Deaths(scenario_of(case, survivor))
+        with deaths.world.installed():
+            assert [str(failure) for failure in deaths.every_one()] == []
+        assert deaths.runs > 10
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids(CASES))
+def test_some_double_deaths(case):
+    for second in SECOND.values():
+        deaths = Deaths(scenario_of(case, second, (*READER, *WRITER)))
+        with deaths.world.installed():
+            found = deaths.every_two(random.Random(case.name), SHARE)
+            assert [str(failure) for failure in found] == []
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids(CASES))
+def test_every_exception(case):
+    exceptions = Exceptions(scenario_of(case, WRITER))
+    with exceptions.world.installed():
+        assert [str(failure) for failure in exceptions.every_step()] == []
+        steps = exceptions.runs
+        assert [str(failure) for failure in exceptions.every_line(STRIDE)] == []
+    assert 10 < steps < exceptions.runs
+
+
+def test_a_schedule_replays():
+    explorer = Explorer(SCENARIOS[0])
+    with explorer.world.installed():
+        for name in ("random:7", "pct:5,3,90", "every:4-1,20-0", "random:8,30,0"):
+            first = explorer.replay(name)
+            assert explorer.replay(name) == first and first.endswith("nothing is wrong")
+            assert " 1 write " in first or " 1 exchange " in first

@@ -1,0 +1,319 @@
+"""A map on the simulated machine: one shard, a handle for each process, a history of calls.
+
+The handles, shard, lock, repair and worker rows are the engine's own; only what lies outside
+the process is the machine's: memory, clock, semaphore, kernel locks.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from shmmap import _lock_cy, _reads_cy, workers
+from shmmap._clock_cy import Clock
+from shmmap._lock_cy import ShardLock
+from shmmap._repair_cy import Repairer
+from shmmap._shard_cy import Shard
+from shmmap._words import Memory
+from shmmap.attachment import Attachment
+from shmmap.errors import MapFull
+from shmmap.geometry import Geometry
+from shmmap.layout import constants
+from shmmap.torture.linearizability import ABSENT, GONE, UNKNOWN, Call, find_violation
+from shmmap.workers import Worker
+
+from .handles import SimulatedHandle
+from .kernel import FIRST_PID, Kernel
+from .machine import CALL, PAUSE, Machine, Semaphore, SharedMemory
+
+K = constants()
+SEED = 7
+LOCK_TIMEOUT_NS = 5_000_000_000
+CHECKER = 9  # the process that sets up and looks at the end; never a worker
+ROWS = 10
+
+
+class SimulatedClock(Clock):
+    """The machine's clock."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__()
+        self.machine = machine
+
+    def now(self) -> int:
+        return self.machine.clock()
+
+    def now_ns(self) -> int:
+        return self.machine.clock()
+
+
+class SimulatedWorker(Worker):
+    """A worker row and the judge of others, over the simulated kernel."""
+
+    def __init__(self, control: Any, kernel: Kernel) -> None:
+        self.label = "simulated map"
+        self._control = control
+        self._rows = ROWS
+        self.descriptor = 3
+        self._namespace = kernel.pid_namespace()
+        self.fork_page = SimpleNamespace(word=0)
+        self.row = -1
+        self.incarnation = 0
+
+
+class SimulatedAttachment(Attachment):
+    """What a handle needs of its process's attachment."""
+
+    def __init__(self, world: World) -> None:
+        self.name = "simulated"
+        self.geometry = world.shape
+        self.seed = SEED
+        self.safe = False
+        self.evicts = bool(world.shape.evicts)
+        self.ttl_ns = 0
+        self.clock = SimulatedClock(world.machine)
+        self.inside = [set()]
+        self.worker = SimulatedWorker(world.control_words, world.kernel)
+        self.worker.join(0)
+        self.worker.publish()
+        self.control_memory = Memory(world.control)
+        self.fork_memory = Memory(bytearray(self.worker.fork_page.word.to_bytes(8, "little")))
+        if world.all_memory:
+            self.control_memory = SharedMemory(world.machine, world.control, 1 << 20)
+            self.fork_memory = SharedMemory(world.machine, self.fork_memory.octets, 1 << 21)
+        shape = world.shape
+        memory = SharedMemory(world.machine, world.shard_bytes)
+        lock = ShardLock(memory, None, self.worker)
+        lock.semaphore = world.semaphore
+        self.shards = [Shard(
+            memory, 0, shape.slots, shape.slot_size, shape.buckets, shape.evicts, 0, SEED, lock,
+            self.clock,
+        )]
+        self.repairers = [Repairer(self.shards[0])]
+
+    def start_sweeper(self) -> None:
+        """Do nothing: scenarios sweep by themselves."""
+
+    def reserve_deadlines(self, number: int) -> None:
+        """Say that the pages are there, in one store."""
+        self.shards[number].mem.words[K["S_HAS_DEADLINES"] >> 3] = 1
+
+
+class World:
+    """One map, restored before each run to what it was at `save`.
+
+    `all_memory`: also the control segment and each process's own page are accessed in steps.
+    """
+
+    def __init__(
+        self, processes: int, slots: int, slot_size: int, evicts: bool, all_memory: bool = False
+    ) -> None:
+        self.all_memory = all_memory
+        self.shape = Geometry(1, slots, slot_size, 1 if slots <= 7 else slots // 5, int(evicts))
+        self.machine = Machine()
+        self.kernel = Kernel(self.machine)
+        self.semaphore = Semaphore()
+        self.control = bytearray(K["C_BYTES_TOTAL"] + ROWS * K["R_BYTES_TOTAL"])
+        self.control_words = memoryview(self.control).cast("Q")
+        self.control_words[K["C_STATE"] >> 3] = K["STATE_READY"]
+        self.shard_bytes = bytearray(self.shape.areas.end)
+        self.words = memoryview(self.shard_bytes).cast("Q")
+        for field, value in (
+            ("FRESH", 1), ("FREE_SLOTS", slots), ("RING_TARGET", max(1, slots // 10)),
+            ("SLOTS", slots),
+        ):
+            self.words[K[f"S_{field}"] >> 3] = value
+        self.handles: dict[int, Any] = {}
+        with self.installed():
+            for number in (*range(processes), CHECKER):
+                self.kernel.acting = pid = FIRST_PID + number
+                self.kernel.ticks[pid] = 50 + number
+                self.handles[number] = SimulatedHandle()
+                self.handles[number]._bind(SimulatedAttachment(self), LOCK_TIMEOUT_NS)
+        self.kernel.acting = FIRST_PID + CHECKER
+        self.keys: list[str] = []
+        self.never_full = False
+        self.calls: list[tuple[str, Call]] = []
+        self.events = itertools.count()  # when calls start and end
+        self.save()
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Let the engine find the machine's kernel, semaphores and clock."""
+        machine = self.machine
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(workers, "creation", self.kernel)
+            patch.setattr(workers, "os", self.kernel)
+            patch.setattr(workers, "start_ticks", self.kernel.start_ticks)
+            patch.setattr(workers, "pid_namespace", self.kernel.pid_namespace)
+            patch.setattr(_lock_cy, "sem_wait", machine.wait)
+            patch.setattr(_lock_cy, "sem_wake", machine.wake)
+            patch.setattr(_lock_cy, "pause", lambda: machine.step(PAUSE, "pause"))
+            patch.setattr(_lock_cy, "clock_ns", lambda number: machine.now_ns)
+            # more turns of these loops would do what the first ones do, and cost schedules
+            patch.setattr(_lock_cy, "range", lambda spins: range(0), raising=False)
+            patch.setattr(_reads_cy, "range", lambda tries: range(2), raising=False)
+            yield
+
+    # -- between runs ---------------------------------------------------------------
+
+    def save(self) -> None:
+        """Keep the state that every run starts from."""
+        self._saved = bytes(self.shard_bytes), bytes(self.control), dict(self.kernel.locks)
+        self._start_ns, self._first_calls = self.machine.now_ns, list(self.calls)
+        self._events = next(self.events)
+
+    def restore(self) -> None:
+        """Go back to it."""
+        self.shard_bytes[:], self.control[:], locks = self._saved
+        self.kernel.locks = dict(locks)
+        self.machine.now_ns, self.calls = self._start_ns, list(self._first_calls)
+        self.machine.workers = []
+        self.semaphore.tokens = 0
+        self.open: dict[int, Call] = {}
+        self.events = itertools.count(self._events)
+        for handle in self.handles.values():
+            handle.attachment.inside[0].clear()
+            handle.near_cache.clear()
+            handle._after_fork()
+
+    # -- calls ------------------------------------------------------------------------
+
+    def call(self, name: str, key: str, *arguments: Any, ttl_ns: int | None = None) -> Any:
+        """Make one call as the current worker, and put it into the history."""
+        machine = self.machine
+        worker = machine.current
+        number = CHECKER if worker is None else worker.number
+        machine.step(CALL, name)
+        if worker is not None:
+            worker.clock = None
+        self.open[number] = Call(next(self.events), None, name, (key, *arguments), ttl_ns, number,
+                                 (machine.now_ns, machine.now_ns))
+        try:
+            result = self._perform(self.handles[number], name, key, arguments, ttl_ns)
+        except MapFull:
+            if self.never_full:
+                raise
+            del self.open[number]
+            return None
+        self._close(number, result)
+        return result
+
+    def _perform(
+        self, handle: Any, name: str, key: str, arguments: tuple[Any, ...], ttl_ns: int | None
+    ) -> Any:
+        if name in ("sweep", "idle"):
+            following, before_ns = 1, self.machine.now_ns if name == "idle" else 0
+            while following:
+                following = handle._sweep_part(0, following, before_ns, 2)
+            return None
+        if name == "repair":
+            return handle._repair_shard(0)
+        if name == "list":
+            return handle._scan(0, True)
+        if name == "clear":
+            return handle.clear()
+        if name == "popitem":
+            try:
+                return handle.popitem()
+            except KeyError:
+                return None
+        if name in ("get", "near", "pop"):
+            return getattr(handle, name)(key, ABSENT)
+        if name == "get_versioned":
+            return handle.get_versioned(key, ABSENT)
+        ttl = {"ttl": None if ttl_ns is None else ttl_ns / 1e9}
+        if name in ("delete", "contains"):
+            ttl = {}
+        return getattr(handle, name)(key, *arguments, **ttl)
+
+    def _close(self, number: int, result: Any) -> None:
+        """Put a call into the history of each key that it is about: it returned."""
+        call = self.open.pop(number)
+        worker = self.machine.current
+        now_ns = self.machine.now_ns  # others may have removed what expired until now
+        first = worker.clock[0] if worker is not None and worker.clock else call.clock[0]
+        self._record(call._replace(end=next(self.events), clock=(first, now_ns)), result)
+
+    def interrupted(self, number: int, died: bool) -> None:
+        """Put a call into the history that did not return: it took effect before it raised, or
+        never. One that died may be carried out later, by a repair."""
+        call = self.open.pop(number, None)
+        clock = self.machine.workers[number].clock
+        if call is None:
+            return
+        if clock is not None or (call.result or 0) <= 0:  # else it had not yet given a deadline
+            first = clock[0] if clock is not None else call.clock[0]
+            end = None if died else next(self.events)
+            self._record(call._replace(end=end, clock=(first, 1 << 62)), UNKNOWN)
+
+    def _record(self, call: Call, result: Any) -> None:
+        name, ttl_ns = call.name, call.result
+        key, *arguments = call.arguments
+        deadline = None
+        if ttl_ns is not None:
+            at = call.clock[0] + ttl_ns
+            deadline = GONE if ttl_ns <= 0 else (at, at)
+        if name in ("list", "clear", "popitem"):
+            self._record_of_all(call, result)
+            return
+        if name == "cas":
+            value, version = arguments
+            fields: tuple[Any, ...] = (value, deadline, version)
+        elif name in ("set", "add", "replace", "incr"):
+            fields = (*arguments, 0, deadline) if name == "incr" else (*arguments, deadline)
+        else:
+            fields = (deadline,) if name == "touch" else ()
+        if name not in ("sweep", "idle", "repair"):
+            name = "get" if name == "near" else name
+            self.calls.append((key, call._replace(name=name, arguments=fields, result=result)))
+        if name == "idle" or (
+            self.shape.evicts and name in ("set", "add", "incr", "cas", "replace")
+        ):
+            gone = call._replace(name="evict", arguments=())
+            self.calls += [(other, gone) for other in self.keys]
+
+    def _record_of_all(self, call: Call, result: Any) -> None:
+        """Put a call that is about every key into their histories."""
+        seen = call._replace(name="get", arguments=())
+        if call.name == "clear":
+            self.calls += [(key, call._replace(arguments=(), result=result)) for key in self.keys]
+        elif result is UNKNOWN:
+            if call.name == "popitem":
+                gone = call._replace(name="evict", arguments=())
+                self.calls += [(key, gone) for key in self.keys]
+        elif call.name == "popitem" and result is not None:
+            taken = call._replace(name="pop", arguments=(), result=result[1])
+            self.calls.append((result[0], taken))
+        else:
+            pairs = result or []
+            absent = set(self.keys) - {key for key, _ in pairs}
+            self.calls += [(key, seen._replace(result=value)) for key, value in pairs]
+            self.calls += [(key, seen._replace(result=ABSENT)) for key in sorted(absent)]
+
+    # -- at the end of a run -----------------------------------------------------------
+
+    def judge(self) -> str | None:
+        """Say what is wrong after a run; None: nothing."""
+        for number in list(self.open):
+            self.interrupted(number, died=True)
+        died = any(worker.dead for worker in self.machine.workers)
+        if died:
+            self.call("sweep", "")  # takes over what the dead left
+        problems: list[str] = Repairer(self.handles[CHECKER].shards[0]).problems()
+        if self.machine.stalls and not died:
+            problems.append("a wakeup was lost: only a timeout let the last sleeper go on")
+        if self.words[K["S_OWNER"] >> 3]:
+            problems.append(f"the lock is held by {self.words[K['S_OWNER'] >> 3]:#x}")
+        for key in self.keys:
+            self.call("get", key)
+        for key in self.keys:
+            violation = find_violation(call for about, call in self.calls if about == key)
+            if violation:
+                problems.append(f"key {key!r}: {violation}")
+        return "\n".join(problems) or None
