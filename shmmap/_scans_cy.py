@@ -60,8 +60,8 @@ class Scans(Writes):
         """Remove every entry, shard by shard: not one step for the whole map."""
         shard: Shard
         self.enter()
-        me: u64 = self.token()
         try:
+            me: u64 = self.token()
             for shard in self.shards:
                 clear_shard(self, shard, me)
         finally:
@@ -81,10 +81,10 @@ class Scans(Writes):
         raw_key: Any = None
         shard: Shard
         self.enter()
-        me: u64 = self.token()
-        first: u64 = me >> 22
         turn: u64
         try:
+            me: u64 = self.token()
+            first: u64 = me >> 22
             for turn in range(self.mask + 1):
                 shard = self.shards[(first + turn) & self.mask]
                 if not has_entries(shard):
@@ -137,8 +137,8 @@ class Scans(Writes):
         Weakly consistent: an entry that is there throughout is listed exactly once.
         """
         self.enter()
-        me: u64 = self.token()
         try:
+            me: u64 = self.token()
             return self.scan_shard(number, wants_values, me)
         finally:
             self.leave()
@@ -179,15 +179,18 @@ class Scans(Writes):
                 rebuilds = self.whole_index(shard, me)
 
     def whole_index(self, shard, me):
-        """Load REBUILDS; where the index is being rebuilt, or its rebuilder died, wait for the
-        lock first: a listing of half an index would not show what it lacks."""
-        if shard_rebuilds(shard) & 1:
+        """Load REBUILDS, which is even while the index is whole; where it is being rebuilt, or
+        its rebuilder died, wait for the lock first: a listing of half an index would not show
+        what it lacks."""
+        rebuilds: u64 = shard_rebuilds(shard)
+        while rebuilds & 1:
             self.refuse_reentry(shard, me)
             try:
                 self.hold(shard, me)
             finally:
                 self.drop(shard, me)
-        return shard_rebuilds(shard)
+            rebuilds = shard_rebuilds(shard)
+        return rebuilds
 
     def scan_one(self, shard, position, found, wants_values, listed):
         """Append the next live entry's raw parts to `listed`; FOUND, MISS or AGAIN."""
@@ -250,8 +253,8 @@ class Scans(Writes):
         most: u64 = limit
         following: u64 = 0
         self.enter()
-        me: u64 = self.token()
         try:
+            me: u64 = self.token()
             self.refuse_reentry(shard, me)
             try:
                 self.hold(shard, me)
@@ -269,8 +272,8 @@ class Scans(Writes):
         """Rebuild what is derived in a shard from its slots, under its lock."""
         shard: Shard = self.shards[number]
         self.enter()
-        me: u64 = self.token()
         try:
+            me: u64 = self.token()
             self.refuse_reentry(shard, me)
             try:
                 self.hold(shard, me)
@@ -285,8 +288,8 @@ class Scans(Writes):
         shard: Shard = self.shards[number]
         room: Any = bytearray(length)
         self.enter()
-        me: u64 = self.token()
         try:
+            me: u64 = self.token()
             self.refuse_reentry(shard, me)
             try:
                 self.hold(shard, me)

@@ -87,8 +87,8 @@ class Writes(Reads):
         shard = self.shard_of(packed.hash)
         status: i64
         self.enter()
-        me: u64 = self.token()
         try:
+            me: u64 = self.token()
             self.prepare_deadlines(shard, deadline)
             self.refuse_reentry(shard, me)
             try:
@@ -180,8 +180,8 @@ class Writes(Reads):
         raw: Any = MISSING
         status: i64
         self.enter()
-        me: u64 = self.token()
         try:
+            me: u64 = self.token()
             self.refuse_reentry(shard, me)
             try:
                 self.hold(shard, me)
@@ -270,8 +270,8 @@ class Writes(Reads):
         value: i64 = 0
         word: u64
         self.enter()
-        me: u64 = self.token()
         try:
+            me: u64 = self.token()
             self.prepare_deadlines(shard, deadline)
             self.refuse_reentry(shard, me)
             try:
@@ -334,8 +334,8 @@ class Writes(Reads):
         status: i64
         live: cython.bint
         self.enter()
-        me: u64 = self.token()
         try:
+            me: u64 = self.token()
             self.prepare_deadlines(shard, deadline)
             self.refuse_reentry(shard, me)
             try:
