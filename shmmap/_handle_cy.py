@@ -9,6 +9,7 @@ anyone's runs meanwhile.
 from __future__ import annotations
 
 import sys
+import threading
 from typing import Any
 
 try:
@@ -68,7 +69,9 @@ class Handle:
     def _seal(self):
         """Refuse new operations; give how many are in flight."""
         self.closed = True
-        return self.inflight + len(self.gate)
+        if cython.compiled:
+            return self.inflight + len(self.gate)
+        return _operations_of(self)
 
     def ready(self):
         """Refuse a closed handle and an unlinked map; in a forked child, become a worker."""
@@ -93,19 +96,24 @@ class Handle:
         if cython.compiled:
             self.inflight += 1
         else:
-            self.gate.append(None)
+            self.gate.append(threading.get_ident())
             if self.closed:
                 self.leave()
                 self.ready()
         return 0
 
-    def _begin(self) -> None:
-        """Call `enter` from Python."""
+    def _begin(self, mark: Any) -> None:
+        """Begin an operation written in Python, under a mark that `_end` gets, come what may."""
+        self.gate.append(mark)
         self.enter()
-
-    def _end(self) -> None:
-        """Call `leave` from Python."""
         self.leave()
+        if mark not in self.gate:  # begun anew in a forked child
+            self.gate.append(mark)
+
+    def _end(self, mark: Any) -> None:
+        """End an operation that `_begin` began, or was to begin. Idempotent."""
+        if mark in self.gate:
+            self.gate.remove(mark)
 
     def token(self):
         """Give this thread's lock token."""
@@ -116,7 +124,7 @@ class Handle:
         if cython.compiled:
             self.inflight -= 1
         else:
-            self.gate.pop()
+            self.gate.remove(threading.get_ident())
 
     def count(self, counter):
         """Add one to a counter of this worker's row."""
@@ -169,8 +177,14 @@ class Handle:
             raise
 
     def let_go(self, shard, me):
-        """Free a shard's lock if it is held, and forget that we are inside. Idempotent."""
+        """Free a shard's lock if it is held, and forget that we are inside. Idempotent.
+
+        A change that an exception broke off (a signal handler raised it) is repaired first:
+        later it could take effect long after the operation has raised.
+        """
         if shard.lock.held_by(me):
+            if not cython.compiled and load(shard.mem, S_DIRTY):
+                self.mend(shard)
             shard.lock.release()
         if not cython.compiled:
             self.attachment.inside[shard.number].discard(me)
@@ -204,6 +218,25 @@ HOLDERS = frozenset((
     "_copy_shard", "_repair_shard", "_sweep_part", "clear_shard", "fetch_locked", "incr", "popitem",
     "scan_locked", "take", "touch", "whole_index", "write",
 ))
+
+
+def _operations_of(handle):
+    """Count the operations of a handle that are under way (pure engine).
+
+    Those of this thread are looked up on its stack: a signal handler that raises between an
+    operation's first line and its `try` would leave one counted for ever.
+    """
+    mine = threading.get_ident()
+    count = sum(thread != mine for thread in list(handle.gate))
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        module = frame.f_globals.get("__name__")
+        count += module in _OPERATIONS and frame.f_locals.get("self") is handle
+        frame = frame.f_back
+    return count
+
+
+_OPERATIONS = ("shmmap._reads_cy", "shmmap._writes_cy", "shmmap._scans_cy")
 
 
 def _is_inside(shard, me):

@@ -67,6 +67,7 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
     """
 
     __hash__ = None  # type: ignore[assignment]
+    _finalizer: Any = None  # stays so where a signal handler raised while the map was opened
 
     if TYPE_CHECKING:  # what the annotations of compiled classes cannot say
         name: str
@@ -145,11 +146,12 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
     @contextmanager
     def _inside(self) -> Iterator[Any]:
         """Give the attachment, and have `close` wait until it is no longer used."""
-        self._begin()
+        mark = object()  # a signal handler may raise between any two lines here
         try:
+            self._begin(mark)
             yield self.attachment
         finally:
-            self._end()
+            self._end(mark)
 
     # -- as a mapping ---------------------------------------------------------------
 
@@ -266,7 +268,8 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
             self._after_fork()  # that were inside are not here
         if not attachments.wait_for(self, self._lock_timeout + 1.0):
             return  # a thread is stuck inside: keep the memory mapped for it, until exit
-        self._finalizer.detach()
+        if self._finalizer is not None:
+            self._finalizer.detach()
         found.handles.pop(id(self), None)
         attachments.release(found)
 

@@ -7,8 +7,10 @@ sweeper must not stop cleanup). Two sweepers at once are harmless.
 
 from __future__ import annotations
 
+import _thread
 import threading
 import time
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from . import creation
@@ -46,32 +48,53 @@ class Sweeper:
 
     def __init__(self, attachment: Any) -> None:
         self._attachment = attachment
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        # Locks that are held until it is time, or over. Not Events: a signal handler that raises
+        # inside an Event's set() leaves its inner lock taken, and the next set() waits for ever.
+        self._running = threading.Lock()
+        self._running.acquire()
+        self._alive = threading.Lock()
         self._mutex = threading.Lock()
+        self._thread = 0  # the sweeping thread's ident
 
     def start(self) -> None:
-        """Start the thread unless it runs, or the map has sweep_interval=None."""
-        if not self._attachment.control["SWEEP_NS"]:
-            return
-        with self._mutex:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name=f"shmmap sweeper {self._attachment.name}", daemon=True
-                )
-                self._thread.start()
+        """Start the thread unless it runs, or the map has sweep_interval=None.
+
+        Not through threading.Thread: if the handler of a signal raises while that starts, half
+        a thread is left that can be neither started nor joined.
+        """
+        if self._attachment.control["SWEEP_NS"] and not self._thread:
+            _thread.start_new_thread(self._run, ())
 
     def stop(self) -> bool:
         """End the thread; tell whether it ended (soon)."""
-        self._stop.set()
-        if self._thread is None or self._thread is threading.current_thread():
+        with suppress(RuntimeError):  # stopped before
+            self._running.release()
+        with self._mutex:
+            thread = self._thread
+        if thread in (0, threading.get_ident()):
             return True
-        self._thread.join(STOP_PATIENCE_S)
-        return not self._thread.is_alive()
+        deadline = time.monotonic() + STOP_PATIENCE_S
+        while self._alive.locked():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.0005)
+        return True
 
     def _run(self) -> None:
+        with self._mutex:
+            if self._thread or not self._running.locked():
+                return
+            self._alive.acquire()
+            self._thread = threading.get_ident()
+        try:
+            self._sweep_again_and_again()
+        finally:
+            self._alive.release()
+
+    def _sweep_again_and_again(self) -> None:
         interval_s = self._attachment.control["SWEEP_NS"] / 1e9
-        while not self._stop.wait(interval_s):  # dropping the last handle below ends the memory
+        while not self._running.acquire(timeout=interval_s):
+            # dropping the last handle below ends the memory
             handle = next(iter(list(self._attachment.handles.values())), None)
             if handle is None:
                 return
