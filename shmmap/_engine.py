@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import sys
@@ -31,6 +32,12 @@ class _SourceFinder(MetaPathFinder):
         return importlib.util.spec_from_file_location(fullname, _PACKAGE / f"{name}.py")
 
 
+def _in_main_interpreter() -> bool:
+    api = ctypes.PyDLL(None)
+    api.PyInterpreterState_Get.restype = api.PyInterpreterState_Main.restype = ctypes.c_void_p
+    return bool(api.PyInterpreterState_Get() == api.PyInterpreterState_Main())
+
+
 def compiled_modules() -> list[str]:
     """List the hot modules that have a compiled file for this interpreter."""
     return [
@@ -45,6 +52,13 @@ def choose_engine() -> None:
     SHMMAP_ENGINE: "compiled" (an ImportError if it is not there), "pure", or not set: compiled
     if it is there, else pure with one RuntimeWarning.
     """
+    if not _in_main_interpreter():
+        raise ImportError(
+            "shmmap runs in a process's main interpreter only: the kernel's record locks, which "
+            "tell the living from the dead, belong to the process, and a second interpreter would "
+            "drop those of the first. Use processes instead; under mod_wsgi set "
+            "WSGIApplicationGroup %{GLOBAL}"
+        )
     if sys.platform != "linux":
         raise ImportError(
             "shmmap needs Linux: it rests on /dev/shm, record locks that the kernel drops at a "

@@ -20,7 +20,7 @@ from ._clock_cy import Clock
 from ._lock_cy import ShardLock
 from ._repair_cy import Repairer
 from .control import ENGINE, REMOVE, Control, create_objects, open_control, remove_objects
-from .errors import MapCorrupted, MapExists, MapNotFound, MapUnlinked, ShmMapError
+from .errors import ConfigMismatch, MapCorrupted, MapExists, MapNotFound, MapUnlinked, ShmMapError
 from .layout import constants
 from .parameters import Parameters
 from .sweeper import Sweeper
@@ -157,6 +157,12 @@ class Attachment:
             segment.reserve(label, areas.deadlines, areas.end)
         except FileNotFoundError:
             raise MapUnlinked(f"map {self.name!r} was unlinked") from None
+        except PermissionError as error:
+            raise ConfigMismatch(
+                f"map {self.name!r}: {label} may not be opened any more, as its first ttl needs: "
+                "this process has changed its user since it opened the map. Write an entry with a "
+                "ttl before that, or open the map after it"
+            ) from error
         words = memoryview(self.mappings[number].buffer).cast("B").cast("Q")
         words[K["S_HAS_DEADLINES"] >> 3] = 1
         words.release()
@@ -208,9 +214,10 @@ def join_map(
         attached = {nonce for known, nonce in _attachments if known == name}
         control = open_control(name, wanted.mode, owner_uid, attached)
         if control is None:
-            if nonce is not None or not may_create:
+            if nonce is not None or not may_create or owner_uid not in (None, os.geteuid()):
                 raise MapNotFound(
                     f"no map {name!r}"
+                    + (f" of uid {owner_uid}" if owner_uid is not None else "")
                     + (" (the one that was pickled is gone)" if nonce is not None else "")
                     + ": create it first, or check the spelling (python -m shmmap ls)"
                 )
@@ -247,6 +254,7 @@ def retire(attachment: Attachment) -> None:
     """Mark a map as unlinked and remove its objects."""
     with creation.creation_lock(attachment.name):
         if attachment.control["STATE"] == K["STATE_READY"]:
+            segment.refuse_to_unlink(attachment.name)
             attachment.control["STATE"] = K["STATE_RETIRED"]
             remove_objects(attachment.name)
 

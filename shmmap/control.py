@@ -13,8 +13,6 @@ import re
 import secrets
 from collections.abc import Container
 
-import posix_ipc
-
 from . import _shard_cy, geometry, segment
 from .errors import ConfigMismatch, MapCorrupted, MapNotFound, ShmMapError
 from .layout import LAYOUT_VERSION, constants
@@ -83,7 +81,7 @@ def parts(name: str) -> list[str]:
 def remove_objects(name: str) -> None:
     """Remove every object of a map, its control segment last. The creation lock is held."""
     for entry in parts(name):
-        with contextlib.suppress(posix_ipc.PermissionsError):  # a stranger's: in nobody's way
+        with contextlib.suppress(OSError):  # a stranger's, or no file at all: in nobody's way
             if entry.startswith("sem."):
                 segment.unlink_semaphore("/" + entry[4:])
             else:
@@ -198,6 +196,13 @@ def create_objects(name: str, wanted: Parameters) -> Control:
             _create_shard(segment.shard_name(name, nonce, 0, number), shape, nonce, number, mode)
         control["STATE"] = K["STATE_READY"]
         return control
+    except FileExistsError as error:  # the nonce was read off the first name
+        control.close()
+        remove_objects(name)
+        raise ConfigMismatch(
+            f"map {name!r}: {error}, though its name is random: another user of this machine "
+            "watches /dev/shm and takes our names. Find them (ls -l /dev/shm), then try again"
+        ) from error
     except BaseException:
         control.close()
         remove_objects(name)

@@ -31,7 +31,7 @@ class ProcessState:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.mutex = threading.RLock()
-        self.descriptor = -1
+        self.descriptors: dict[int, int] = {}  # by user: a process may change its user
         self.held: list[int] = []  # the bytes of the names that the mutex's holder works on
 
 
@@ -44,14 +44,16 @@ def process_state() -> ProcessState:
     state = _states.get(pid)
     if state is None:  # setdefault: the first threads of a child may come here at once
         fresh = ProcessState()
-        fresh.descriptor = max(old.descriptor for old in list(_states.values()))  # inherited
+        for old in list(_states.values()):
+            fresh.descriptors.update(old.descriptors)  # inherited
         state = _states.setdefault(pid, fresh)
     return state
 
 
 def _creators_descriptor(state: ProcessState) -> int:
-    if state.descriptor < 0:
-        name = f"/shmmap.{os.geteuid()}.creators"
+    uid = os.geteuid()
+    if uid not in state.descriptors:
+        name = f"/shmmap.{uid}.creators"
         try:
             made = posix_ipc.SharedMemory(name, posix_ipc.O_CREAT, mode=0o600)
         except (posix_ipc.Error, OSError, ValueError) as error:
@@ -60,12 +62,12 @@ def _creators_descriptor(state: ProcessState) -> int:
                 "user made it first. Have it removed from /dev/shm"
             ) from error
         try:
-            segment.verify_owner(os.fstat(made.fd), name, 0o600, os.geteuid())
+            segment.verify_owner(os.fstat(made.fd), name, 0o600, uid)
         except BaseException:
             made.close_fd()
             raise
-        state.descriptor = made.fd  # never closed: closing any descriptor drops every lock
-    return state.descriptor
+        state.descriptors[uid] = made.fd  # never closed: closing any drops every lock
+    return state.descriptors[uid]
 
 
 def lock_holder(descriptor: int, byte: int) -> int | None:
@@ -102,24 +104,32 @@ def creation_lock(name: str, timeout_s: float = CREATION_TIMEOUT_S) -> Iterator[
         LockTimeout: another process has held it for `timeout_s` seconds.
     """
     state = process_state()
+    byte = name_byte(name)
+    outermost = not state.mutex._is_owned()  # type: ignore[attr-defined]
     with state.mutex:
+        if outermost:  # what is noted there a raising signal handler has left behind
+            state.held.clear()
         descriptor = _creators_descriptor(state)
-        byte = name_byte(name)
-        deadline = time.monotonic() + timeout_s
-        pause = 0.0005
-        while not try_lock_byte(descriptor, byte):
-            if time.monotonic() > deadline:
-                raise LockTimeout(
-                    f"map {name!r}: process {lock_holder(descriptor, byte)} has been creating or "
-                    f"unlinking it for {timeout_s:.0f} s. It may be stopped: kill -CONT it, or "
-                    "end it"
-                )
-            time.sleep(pause)
-            pause = min(pause * 2, 0.05)
-        state.held.append(byte)
+        nested = byte in state.held  # record locks do not nest
         try:
+            _wait_for_byte(name, descriptor, byte, timeout_s)
+            state.held.append(byte)
             yield
         finally:
-            state.held.remove(byte)
-            if byte not in state.held:  # record locks do not nest
-                unlock_byte(descriptor, byte)
+            if not nested:  # first, and one call into C: no handler can raise before it is done
+                fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, byte)
+                state.held = [other for other in state.held if other != byte]
+
+
+def _wait_for_byte(name: str, descriptor: int, byte: int, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    pause = 0.0005
+    while not try_lock_byte(descriptor, byte):
+        if time.monotonic() > deadline:
+            who = lock_holder(descriptor, byte) or "of another pid namespace"
+            raise LockTimeout(
+                f"map {name!r}: process {who} has been creating or unlinking it for "
+                f"{timeout_s:.0f} s. It may be stopped: kill -CONT it, or end it"
+            )
+        time.sleep(pause)
+        pause = min(pause * 2, 0.05)

@@ -92,7 +92,7 @@ def user_name(uid: int) -> str:
 
 def unlink_command(names: Iterable[str]) -> str:
     """Give the command that removes these maps without asking."""
-    return f"{_python()} -m shmmap unlink --yes {' '.join(names)}"
+    return f"{_python()} -m shmmap unlink --yes -- {' '.join(names)}"
 
 
 def _python() -> str:

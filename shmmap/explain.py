@@ -11,18 +11,25 @@ from .errors import EntryTooLarge, MapCorrupted, MapFull
 def describe_wait(attachment: Any, shard: Any, waited_ns: int) -> str:
     """Say who holds a shard's lock, for how long at least, and what to do."""
     owner = shard.lock.owner()
-    pid = attachment.worker.pid_of(owner) if owner else 0
+    pid, is_ours = attachment.worker.pid_of(owner) if owner else (0, False)
     where = f"map {attachment.name!r}, shard {shard.number}: not free within {waited_ns / 1e9:g} s"
     if not pid:
         return f"{where}; it was just released, or goes round among many writers: try again, " \
                "raise lock_timeout=, or use more shards="
+    if not is_ours:
+        return (
+            f"{where}; held by process {pid} (as its own pid namespace counts: it may be in a "
+            "container) for at least that long; if it is stopped or makes no progress, continue "
+            "or end it there: the next writer takes over. If it is only slow, raise "
+            "lock_timeout= or use more shards="
+        )
     import psutil
 
     try:
         process = psutil.Process(pid)
         state = f"{process.name()}, {process.status()}"
     except psutil.Error:
-        state = "of another pid namespace, or ending"
+        state = "ending"
     advice = (
         f"it is stopped: kill -CONT {pid} lets it finish, kill -KILL {pid} lets the next "
         "writer take over" if "stopped" in state else

@@ -151,8 +151,8 @@ def creating_pid(name: str, owner: int) -> int | None:
     Asks for the lock that `creation.creation_lock` takes, without taking it.
     """
     byte = creation.name_byte(name)
-    own = creation.process_state().descriptor
-    if own >= 0 and owner == os.geteuid():  # closing another descriptor would drop its locks
+    own = creation.process_state().descriptors.get(owner, -1)
+    if own >= 0:  # closing another descriptor would drop its locks
         return creation.lock_holder(own, byte)
     try:
         descriptor = _open(f"/shmmap.{owner}.creators")
@@ -176,6 +176,8 @@ def _open(label: str) -> int:
 def _count_due(descriptor: int, header: Record, shape: geometry.Geometry, now_ns: int) -> int:
     """Count a shard's entries that are past their deadline and not yet swept."""
     if not header["HAS_DEADLINES"] or not 0 < header["EARLIEST_NS"] <= now_ns:
+        return 0
+    if os.fstat(descriptor).st_blocks * 512 < shape.areas.end:  # a shard of ours has no holes
         return 0
     start, left, due = shape.areas.deadlines, shape.slots * 8, 0
     while left:
@@ -317,11 +319,11 @@ def _live_workers(name: str, control: Record) -> tuple[SeenWorker, ...]:
             descriptor = _open(segment.liveness_name(name, control["NONCE"]))
     try:
         return tuple(
-            SeenWorker(number, row["PID"], row["PID_NAMESPACE"] == ours)
+            SeenWorker(number, row["PID"], ours == row["PID_NAMESPACE"] != 0)
             for number, row in enumerate(_rows(control))
             if row["STATE"] and (
                 (descriptor >= 0 and creation.lock_holder(descriptor, number) is not None)
-                or (row["PID_NAMESPACE"] == ours and _runs(row["PID"], row["START_TICKS"]))
+                or (ours == row["PID_NAMESPACE"] != 0 and _runs(row["PID"], row["START_TICKS"]))
             )
         )
     finally:

@@ -6,6 +6,7 @@ libc: an `mmap.mmap` would keep a file descriptor for each of the shards.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import stat
@@ -140,16 +141,19 @@ def verify_owner(
     status: os.stat_result, name: str, mode: int | None, owner_uid: int | None
 ) -> None:
     """Refuse an object that another user may have filled: see `open_checked`."""
-    allowed = {os.geteuid()} if owner_uid is None else {owner_uid}
-    if os.geteuid() == 0 and owner_uid is None:
-        allowed.add(status.st_uid)
-    if status.st_uid not in allowed:
+    owner = os.geteuid() if owner_uid is None else owner_uid
+    if status.st_uid != owner:
         raise ConfigMismatch(
-            f"{name} belongs to uid {status.st_uid}, not to uid {sorted(allowed)[0]}: someone "
-            f"else made it. Use another name, or say owner_uid={status.st_uid} if you trust them"
+            f"{name} belongs to uid {status.st_uid}, not to uid {owner}: someone else made it. "
+            f"Use another name, or say owner_uid={status.st_uid} if you trust them"
         )
     if not stat.S_ISREG(status.st_mode):
         raise ConfigMismatch(f"{name} is not a shared-memory object: use another name")
+    if status.st_nlink > 1:
+        raise ConfigMismatch(
+            f"{name} is a hard link to a file that has other names too: someone put it there. "
+            "Use another name, or remove it"
+        )
     wider = stat.S_IMODE(status.st_mode) & ~(0o600 if mode is None else mode)
     if wider and (mode is not None or wider & 0o022):
         raise ConfigMismatch(
@@ -185,13 +189,13 @@ def reserve(name: str, start: int, end: int) -> None:
     Raises:
         SharedMemoryFull: there is no room.
     """
-    found = posix_ipc.SharedMemory(name)
+    found = os.open(SHM_DIRECTORY + name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.posix_fallocate(found.fd, start, end - start)
+        os.posix_fallocate(found, start, end - start)
     except OSError as error:
         raise _no_room(f"the deadlines of {name}", end - start) from error
     finally:
-        found.close_fd()
+        os.close(found)
 
 
 def allocated_bytes(name: str) -> int:
@@ -213,25 +217,37 @@ def semaphore_bytes(name: str) -> int:
 
 
 def unlink(name: str) -> bool:
-    """Remove a segment's name; tell whether it was there."""
+    """Remove an object's name; tell whether it was there.
+
+    As shm_unlink does; but posix_ipc cannot say every name that a stranger may give a file.
+    """
     try:
-        posix_ipc.unlink_shared_memory(name)
+        os.unlink(SHM_DIRECTORY + name)
         return True
-    except posix_ipc.ExistentialError:
+    except FileNotFoundError:
         return False
+
+
+def refuse_to_unlink(name: str) -> None:
+    """Raise PermissionError where a map's objects are another user's, before any is touched."""
+    with contextlib.suppress(FileNotFoundError):
+        owner = os.lstat(SHM_DIRECTORY + control_name(name)).st_uid
+        if os.geteuid() not in (0, owner):
+            raise PermissionError(
+                f"map {name!r} belongs to uid {owner}: only that user, or root, can unlink it"
+            )
 
 
 def unlink_semaphore(name: str) -> bool:
     """Remove a semaphore's name; tell whether it was there."""
-    try:
-        posix_ipc.unlink_semaphore(name)
-        return True
-    except posix_ipc.ExistentialError:
-        return False
+    return unlink(semaphore_file(name))
 
 
 def create_semaphore(name: str, mode: int) -> None:
     """Make a semaphore without tokens."""
-    made = posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=mode, initial_value=0)
+    try:
+        made = posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=mode, initial_value=0)
+    except posix_ipc.ExistentialError as error:
+        raise FileExistsError(f"semaphore {name} exists") from error
     made.close()
     os.chmod(SHM_DIRECTORY + semaphore_file(name), mode)

@@ -55,10 +55,13 @@ def start_ticks(pid: int) -> int | None:
 
 
 def pid_namespace() -> int:
-    """Identify the pid namespace of this process; 0: the kernel does not tell."""
+    """Identify the pid namespace of this process; 0: /proc is not there, or of another one, so
+    that pids cannot be looked up in it."""
     try:
-        return os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
+        with open("/proc/self/status", "rb") as file:
+            pids = next(line for line in file if line.startswith(b"NSpid:")).split()[1:]
+        return os.stat("/proc/self/ns/pid").st_ino if len(pids) == 1 else 0
+    except (OSError, StopIteration):
         return 0
 
 
@@ -166,6 +169,7 @@ class Worker:
         Raises:
             WorkersFull: every row belongs to a live process.
         """
+        self._namespace = pid_namespace()  # a forked child may be in another than its parent
         for row in range(self._rows):
             if not creation.try_lock_byte(self.descriptor, row):
                 continue
@@ -232,9 +236,13 @@ class Worker:
                 creation.unlock_byte(self.descriptor, row)
         return freed
 
+    def _shares_pids(self, row: int) -> bool:
+        """Tell whether the pid in a row means that process here too."""
+        return self._namespace == self._get(row, "PID_NAMESPACE") != 0
+
     def _process_lives(self, row: int) -> bool:
         """Tell whether the process of a row that nobody locks is alive all the same."""
-        if not self._get(row, "STATE") or self._get(row, "PID_NAMESPACE") != self._namespace:
+        if not self._get(row, "STATE") or not self._shares_pids(row):
             return False
         pid = self._get(row, "PID")
         if pid == os.getpid():
@@ -256,13 +264,14 @@ class Worker:
             return False
         return not self._process_lives(row)
 
-    def pid_of(self, token: int) -> int:
-        """Give the pid in a token's row; 0: the row has changed hands."""
+    def pid_of(self, token: int) -> tuple[int, bool]:
+        """Give the pid in a token's row, and whether that is one of this pid namespace; 0: the
+        row has changed hands."""
         row = token >> K["TOKEN_ROW_SHIFT"]
-        if row >= self._rows:
-            return 0
         incarnation = token >> K["TOKEN_INCARNATION_SHIFT"] & K["INCARNATION_MASK"]
-        return self._get(row, "PID") if self._get(row, "INCARNATION") == incarnation else 0
+        if row >= self._rows or self._get(row, "INCARNATION") != incarnation:
+            return 0, False
+        return self._get(row, "PID"), self._shares_pids(row)
 
     def rows_in_use(self) -> list[tuple[int, int]]:
         """List (row, pid) of the rows in use whose process lives."""

@@ -62,7 +62,7 @@ def test_names_maps_of_dead_test_runs():
     finally:
         assert cli.main(["unlink", name]) == 0
     assert [line.status for line in in_use] == ["OK"]
-    assert left[0].status == "WARN" and left[0].todo.endswith(f"unlink --yes {name}")
+    assert left[0].status == "WARN" and left[0].todo.endswith(f"unlink --yes -- {name}")
 
 
 def test_without_a_compiler_the_pure_engine_is_told_what_to_do(monkeypatch, tmp_path):
