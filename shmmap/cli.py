@@ -1,6 +1,7 @@
-"""The command line: `python -m shmmap ls | info NAME | unlink NAME... | doctor`.
+"""The command line: `python -m shmmap ls | info NAME | fsck NAME | unlink NAME... | doctor`.
 
-Exit codes: 0 all is well, 1 a problem (said on stderr, or a FAIL line of doctor), 2 wrong usage.
+Exit codes: 0 all is well, 1 a problem (said on stderr, or a FAIL line of doctor), 2 wrong usage;
+fsck has its own (see its --help).
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import posix_ipc
-
-from . import __version__, control, creation, doctor, inspection, segment
+from . import __version__, control, creation, doctor, fsck, inspection, segment
 from .errors import ShmMapError
 from .inspection import SeenMap, SeenWorker
 from .layout import LAYOUT_VERSION, constants
 from .parameters import check_name
+from .torture import command as torture
 
 K = constants()
 
@@ -50,10 +50,22 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("info", help="show one map: parameters, sizes, workers, balance")
     command.add_argument("name", metavar="NAME", type=_name)
     command.set_defaults(run=_info)
+    command = commands.add_parser(
+        "fsck", help="check one map, and repair its shards", description=fsck.__doc__,
+        epilog=fsck.EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("name", metavar="NAME", type=_name)
+    command.add_argument("--repair", action="store_true", help="rebuild damaged shards; asks first")
+    command.add_argument("--yes", action="store_true", help="with --repair: do not ask")
+    command.set_defaults(run=lambda options: fsck.run(options.name, options.repair, options.yes))
     command = commands.add_parser("unlink", help="remove maps, or what is left of them")
     command.add_argument("names", metavar="NAME", type=_name, nargs="+")
     command.add_argument("--yes", action="store_true", help="do not ask, live workers or not")
     command.set_defaults(run=_unlink)
+    command = commands.add_parser(
+        "torture", help="kill, stop and fork workers of a map of its own: nothing may get lost"
+    )
+    torture.add_command(command)
     command = commands.add_parser("doctor", help="check engine, compiler, kernel, leftovers")
     command.set_defaults(run=lambda options: doctor.run(inspection.find_maps()))
     return parser
@@ -231,7 +243,7 @@ def _unlink(options: argparse.Namespace) -> int:
     for name in options.names:
         try:
             problem = _unlink_one(name, options.yes)
-        except (posix_ipc.PermissionsError, PermissionError):
+        except PermissionError:
             problem = f"map {name!r} belongs to another user: run this as that user, or as root"
         except OSError as error:
             problem = f"map {name!r}: {error}"
@@ -306,7 +318,8 @@ def _retire(one: SeenMap) -> None:
     ):
         return
     path = segment.SHM_DIRECTORY + segment.control_name(one.name)
-    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not stop us
+    descriptor = os.open(path, flags)
     try:
         word = K["STATE_RETIRED"].to_bytes(8, sys.byteorder)
         os.pwrite(descriptor, word, K["C_STATE"])

@@ -1,0 +1,232 @@
+"""Who works in a lane: it calls the map, and writes down when it is inside and for how long."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ..layout import constants
+from ..map import ShmMap
+from .ledger import (
+    CALL,
+    DELAYED,
+    NUMBER,
+    NUMBER_OF,
+    OPERATIONS,
+    RAISED,
+    SINCE,
+    Lane,
+    Ledger,
+    Notice,
+    now_ns,
+)
+from .plan import KEYS
+from .values import Fillings, Identity, Torn, make_value, read_value
+
+K = constants()
+_NOTICED_NS = 200_000  # operations that take less are not worth remembering
+_LONG_NS = 2_000_000  # these are, whether or not they waited for a lock
+_WAITS = tuple(K[f"R_{name}"] >> 3 for name in ("WAITS", "LOCKED_READS", "RETRIES"))
+_TAKEOVERS = K["R_TAKEOVERS"] >> 3
+INTERRUPTED = "the handler of a signal raised this"
+
+
+class Interrupted(Exception):
+    """What the handlers of a signal storm raise into operations."""
+
+
+class Violation(Exception):
+    """The map did what it must not do."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(f"{kind}: {text}")
+        self.kind = kind
+        self.text = text
+
+
+class Maps:
+    """The maps of a run: the one under test, one that evicts, and one that is always full."""
+
+    def __init__(self, main: ShmMap, cache: ShmMap, scratch: ShmMap) -> None:
+        self.main = main
+        self.cache = cache
+        self.scratch = scratch
+
+    def each(self) -> tuple[ShmMap, ShmMap, ShmMap]:
+        """Give all three."""
+        return self.main, self.cache, self.scratch
+
+    def exchange(self, closes_first: bool, pickled: bool) -> None:
+        """Get new handles, by name or by pickle, before or after the old ones are closed."""
+        old = self.each()
+        makers: list[Callable[[], ShmMap]] = [
+            partial(pickle.loads, pickle.dumps(m)) if pickled
+            else partial(ShmMap.attach, m.name, lock_timeout=m._lock_timeout)
+            for m in old
+        ]
+        if closes_first:
+            self._close(old)
+        self.main, self.cache, self.scratch = (make() for make in makers)
+        self._close(old)
+
+    def close(self) -> None:
+        """Close every handle."""
+        self._close(self.each())
+
+    @staticmethod
+    def _close(handles: tuple[ShmMap, ...]) -> None:
+        for handle in handles:
+            handle.close()
+
+
+def counter_key(lane: int) -> str:
+    """Give the key of a counter that only this lane raises."""
+    return f"own-count-{lane}"
+
+
+def own_key(lane: int, key: int) -> Any:
+    """Give the key that only this lane writes: each of another type, one longer than a slot."""
+    names = (f"lane-{lane}-{key}", f"lane-{lane}-{key}".encode(), 10**6 + lane * 100 + key,
+             ("lane", lane, key), f"lane-{lane}-{key}-" + "long" * 60)
+    return names[key % len(names)]
+
+
+class Scheduler:
+    """Tells for how long the scheduler has kept this thread from running though it could."""
+
+    def __init__(self) -> None:
+        try:
+            self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # a kernel that does not say
+            self._file = -1
+
+    def delay_ns(self) -> int:
+        """Give how long that was, all in all; 0: the kernel does not say."""
+        return int(os.pread(self._file, 64, 0).split()[1]) if self._file >= 0 else 0
+
+    def __del__(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+
+
+class Actor:
+    """A lane at work. `fillings` makes the values, `rng` the choices."""
+
+    def __init__(
+        self, maps: Maps, ledger: Ledger, lane: Lane, rng: random.Random, fillings: Fillings
+    ) -> None:
+        self.maps = maps
+        self.ledger = ledger
+        self.lane = lane
+        self.rng = rng
+        self.fillings = fillings
+        self.names = [own_key(lane.number, key) for key in range(KEYS)]
+        self.latest: dict[Any, int] = {}  # the newest operation seen of others' keys
+        self.listed_ns = now_ns()
+        self.armed = False
+        self._scheduler = Scheduler()
+        self._words: Any = None
+        self._row = 0
+        self._before = (0, 0)
+
+    # -- calling the map ----------------------------------------------------------------
+
+    def call(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the map; a handler of a signal may raise Interrupted into it."""
+        return self._call(True, name, function, arguments)
+
+    def call_in_peace(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the map; no handler raises."""
+        return self._call(False, name, function, arguments)
+
+    def _call(
+        self, armed: bool, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]
+    ) -> Any:
+        words = self.lane.words
+        outer = words[CALL]
+        delayed = words[DELAYED] = self._scheduler.delay_ns()
+        began = words[SINCE] = now_ns()
+        words[CALL] = number = NUMBER_OF[name]
+        try:
+            self.armed = armed
+            return function(*arguments)
+        finally:
+            self.armed = False
+            ended = now_ns()
+            words[CALL] = outer
+            words[OPERATIONS] += 1
+            self._notice(began, ended, number, delayed)
+
+    def on_signal(self, *_: Any) -> None:
+        """Raise into the operation under way, once."""
+        if self.armed:
+            self.armed = False
+            self.lane.words[RAISED] += 1
+            raise Interrupted(INTERRUPTED)
+
+    def attached(self) -> None:
+        """Take a row of the map, if this is a forked child; note where its counters are."""
+        len(self.maps.main)
+        attachment: Any = self.maps.main.attachment
+        self._words = attachment.control.words
+        self._row = attachment.worker.row_offset(attachment.worker.row) >> 3
+        self._before = self._counters()
+
+    def detach(self) -> None:
+        """Forget where the counters are: the map is about to be closed."""
+        self._words = None
+
+    def _counters(self) -> tuple[int, int]:
+        words, row = self._words, self._row
+        return sum(words[row + at] for at in _WAITS), words[row + _TAKEOVERS]
+
+    def _notice(self, began: int, ended: int, call: int, delayed: int) -> None:
+        if self._words is None:
+            return
+        waits, takeovers = self._counters()
+        waited = (waits, takeovers) != self._before
+        took_over = takeovers != self._before[1]
+        self._before = waits, takeovers
+        if ended - began > (_NOTICED_NS if waited else _LONG_NS):
+            delay = self._scheduler.delay_ns() - delayed
+            self.lane.notice(Notice(began, ended, call, waited, took_over, delay))
+
+    # -- values --------------------------------------------------------------------------
+
+    def number(self) -> int:
+        """Give the next operation's number; they rise through all lives of a lane."""
+        self.lane.words[NUMBER] += 1
+        return int(self.lane.words[NUMBER])
+
+    def value(self, key: int, number: int, lengths: tuple[int, ...] = ()) -> Any:
+        """Give a value for a key."""
+        identity = Identity(self.lane.number, key, number)
+        return make_value(identity, self.fillings.cut(self.rng, lengths), self.rng.random() < 0.1)
+
+    def read(self, value: Any, where: str) -> Identity:
+        """Give a value's identity."""
+        return whole(value, where)
+
+    def expect(self, holds: bool, kind: str, text: str) -> None:
+        """Complain unless something holds."""
+        if not holds:
+            raise Violation(kind, f"lane {self.lane.number}: {text}")
+
+    def expect_own(self, value: Any, key: int) -> int:
+        """Give the operation that a value under an own key shows."""
+        identity = whole(value, f"{self.names[key]!r:.40}")
+        self.expect(identity[:2] == (self.lane.number, key), "torn",
+                    f"{self.names[key]!r:.40} holds {identity}")
+        return identity.number
+
+
+def whole(value: Any, where: str) -> Identity:
+    """Give a value's identity; complain if it is torn."""
+    try:
+        return read_value(value)
+    except Torn as torn:
+        raise Violation("torn", f"{where}: {torn}") from None

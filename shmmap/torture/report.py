@@ -1,0 +1,142 @@
+"""What a run did and found, as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from ..control import ENGINE
+from .actor import Maps
+from .chaos import Chaos
+from .ledger import ATTACHES, FORKS, KILLS, KILLS_INSIDE, OPERATIONS, RAISED, WRITES
+from .plan import LIMIT_MS, MEDIAN_LIMIT_MS, Plan
+
+_KINDS = ("lost", "torn", "duplicate", "linearizability", "wrong", "hang", "crash", "error",
+          "check", "leaked", "slow")
+_SHOWN = (  # field, words for it
+    ("seconds", "seconds"), ("kills", "kills"),
+    ("kills_of_children", "  of workers' children"), ("kills_inside", "  inside an operation"),
+    ("recovered", "  survived and verified"), ("stops", "stops (SIGSTOP)"), ("forks", "forks"),
+    ("raised", "handlers that raised"), ("attaches", "attaches"), ("takeovers", "locks taken over"),
+    ("repairs", "shards repaired"), ("evicted", "entries evicted"), ("expired", "entries expired"),
+    ("operations", "operations"), ("writes", "writes acknowledged"),
+    ("windows", "histories checked"), ("window_calls", "  calls in them"),
+)
+
+
+class Report:
+    """Gathers the figures of a run."""
+
+    def __init__(self, plan: Plan, chaos: Chaos) -> None:
+        self._plan = plan
+        self._chaos = chaos
+        self._began = time.monotonic()
+        self.interrupted = False
+        self.fields: dict[str, Any] = {}
+
+    def figures(self, maps: Maps) -> None:
+        """Take every figure, before the maps go."""
+        plan, chaos, ledger = self._plan, self._chaos, self._chaos.ledger
+        stats = [m.stats() for m in maps.each()]
+        counts, waits = chaos.counts, chaos.waits
+        self.fields = {
+            "engine": ENGINE, "seed": plan.seed, "size": plan.size, "shards": plan.shards,
+            "fill": ledger.filled, "workers": plan.workers, "interrupted": self.interrupted,
+            "seconds": round(time.monotonic() - self._began, 1),
+            "kills": self.kills(), "kills_of_children": ledger.total(KILLS),
+            "kills_inside": counts["inside"] + ledger.total(KILLS_INSIDE),
+            "recovered": counts["verified"] + ledger.total(KILLS),
+            "stops": counts["stops"], "forks": counts["starts"] + ledger.total(FORKS),
+            "raised": ledger.total(RAISED), "attaches": ledger.total(ATTACHES),
+            "takeovers": sum(one.takeovers for one in stats),
+            "repairs": sum(one.repairs for one in stats),
+            "evicted": sum(one.evicted for one in stats),
+            "expired": sum(one.expired for one in stats),
+            "operations": ledger.total(OPERATIONS), "writes": ledger.total(WRITES),
+            "windows": counts["windows"], "window_calls": counts["calls"],
+            "longest_wait_ms": waits.longest_ms(),
+            "longest_wait_when_free_ms": waits.longest_ms(free=True),
+            "longest_operation_after_death_ms": waits.longest_operation_ns / 1e6,
+            "longest_while_stopped_ms": waits.longest_while_stopped_ns / 1e6,
+            "longest_without_death_ms": waits.longest_without_death_ns / 1e6,
+            "takeovers_measured": waits.takeovers,
+            "median_wait_ms": waits.after_death_ms(0.5, self.kills()),
+            "median_wait_when_free_ms": waits.after_death_ms(0.5, self.kills(), free=True),
+            "p99_wait_ms": waits.after_death_ms(0.99, self.kills()),
+            "median_takeover_ms": waits.after_takeover_ms(0.5),
+            "p99_takeover_ms": waits.after_takeover_ms(0.99),
+            "machine_delay_p99_ms": chaos.heartbeat.share_below_ms(0.99),
+            "machine_delay_longest_ms": chaos.heartbeat.longest_ms(),
+            "limit_ms": LIMIT_MS[ENGINE], "median_limit_ms": MEDIAN_LIMIT_MS[ENGINE],
+        }
+        self._judge_waits()
+
+    def kills(self) -> int:
+        """Count the deaths so far."""
+        return self._chaos.counts["kills"] + self._chaos.ledger.total(KILLS)
+
+    def _judge_waits(self) -> None:
+        for field, limit in (("longest_wait_when_free_ms", "limit_ms"),
+                             ("median_wait_when_free_ms", "median_limit_ms")):
+            if self.fields[field] > self.fields[limit]:
+                self._chaos.fail("slow", f"{field} is {self.fields[field]:.1f}, more than "
+                                 f"{self.fields[limit]:.0f}")
+
+    def leaked(self, entries: list[str]) -> None:
+        """Take note of what is left in /dev/shm."""
+        if entries:
+            self._chaos.fail("leaked", f"in /dev/shm: {', '.join(entries[:8])}")
+        problems = self._chaos.problems
+        for kind in _KINDS:
+            self.fields[kind] = sum(1 for found, _ in problems if found == kind)
+        self.fields["problems"] = [f"{kind}: {text}" for kind, text in problems]
+
+    @property
+    def exit_code(self) -> int:
+        """0: nothing was wrong."""
+        return 1 if self._chaos.problems else 0
+
+    def say_progress(self, last: bool = False) -> None:
+        """Print a line about how far it is; on a terminal, the `last` one is wiped out."""
+        seconds = time.monotonic() - self._began
+        line = (f"{seconds:6.0f} s  {self.kills():,} kills  {self._chaos.ledger.total(WRITES):,} "
+                f"writes  longest wait {self._chaos.waits.longest_ms():.1f} ms")
+        if sys.stderr.isatty():
+            print(f"\r{line}", end="\r\033[K" if last else "", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def as_json(self) -> str:
+        """Give every field."""
+        return json.dumps(self.fields)
+
+    def as_text(self) -> str:
+        """Give a table."""
+        f = self.fields
+        lines = [f"{f['engine']} engine, seed {f['seed']}, {f['size']} in {f['shards']} shard(s), "
+                 f"{f['fill']:,} entries, {f['workers']} workers"
+                 + (", interrupted" if f["interrupted"] else "")]
+        lines += [f"{words:<28}{f[field]:>14,}" for field, words in _SHOWN]
+        lines.append("waits of survivors for a dead holder (ms)")
+        lines += [f"  {words:<36}{f[field]:>8.1f}" for field, words in (
+            ("longest_wait_ms", "longest"),
+            ("longest_wait_when_free_ms", "  less what the scheduler made of it"),
+            ("median_wait_ms", "median of all deaths"),
+            ("median_wait_when_free_ms", "  less what the scheduler made of it"),
+            ("p99_wait_ms", "99 of 100 deaths"),
+            ("median_takeover_ms", f"median of {f['takeovers_measured']:,} locks taken over"),
+            ("p99_takeover_ms", "99 of 100 of these"),
+            ("longest_operation_after_death_ms", "any operation after a death"),
+        )]
+        lines.append("for comparison (ms)")
+        lines += [f"  {words:<36}{f[field]:>8.1f}" for field, words in (
+            ("longest_without_death_ms", "longest wait, nobody dying"),
+            ("longest_while_stopped_ms", "longest while a worker was stopped"),
+            ("machine_delay_p99_ms", "1 ms sleep late by, 99 of 100"),
+            ("machine_delay_longest_ms", "1 ms sleep late by, longest"),
+        )]
+        lines += [f"{kind:<28}{f[kind]:>14,}" for kind in _KINDS]
+        lines += f["problems"]
+        return "\n".join(lines)

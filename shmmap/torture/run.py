@@ -1,0 +1,192 @@
+"""One run: make the maps, let chaos go on for the time asked, verify everything, report."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..control import ENGINE
+from ..errors import LockTimeout, ShmMapError
+from ..map import ShmMap
+from . import processes
+from .actor import Maps, Violation
+from .chaos import Chaos
+from .ledger import Ledger, now_ns
+from .plan import SIDES, Plan
+from .report import Report
+from .shared import fill_value
+from .values import Fillings
+from .workers import Setting
+
+_SIDE_SIZE = "300kB"
+_PAUSE_S = 0.07  # between events, at most
+_CHECK_PAUSE_S = 60.0
+_PROGRESS_PAUSE_S = {True: 1.0, False: 30.0}  # on a terminal, elsewhere
+_CHANCES = (("kill_one", 60), ("kill_two", 10), ("kill_all", 1), ("stop", 10),
+            ("open_window", 12), ("rest", 4))
+
+
+def run(plan: Plan) -> Report:
+    """Torture maps of the plan's name; give the report."""
+    processes.adopt_orphans(True)
+    maps = _make_maps(plan)
+    try:
+        main = maps.main
+        shape = main.attachment.geometry
+        ledger = Ledger(plan.lanes)
+        ledger.filled = _fill(main, shape.shards * shape.slots // 2 if plan.fill < 0 else plan.fill)
+        hear, complain = os.pipe()
+        os.set_blocking(hear, False)
+        stacks = os.memfd_create("stacks", os.MFD_CLOEXEC)
+        fillings = Fillings(plan.lengths(shape.max_entry_bytes, shape.shards))
+        gc.collect()
+        gc.freeze()  # children share this process's pages
+        chaos = Chaos(plan, Setting(maps, ledger, fillings, complain, stacks), hear)
+        report = Report(plan, chaos)
+        _go_on(plan, chaos, report)
+        report.figures(maps)
+    finally:
+        for m in maps.each():
+            m.unlink()
+            m.close()
+        processes.adopt_orphans(False)
+    left = [entry for entry in os.listdir("/dev/shm") if f"shmmap.{plan.name}" in entry]
+    report.leaked(left)
+    for descriptor in (hear, complain, stacks):
+        os.close(descriptor)
+    return report
+
+
+def _make_maps(plan: Plan) -> Maps:
+    """Make the three maps. This process sets no deadline, so it has no sweeper's thread."""
+    made: list[ShmMap] = []
+    try:
+        for name, size, shards, on_full in zip(
+            SIDES, (plan.size, _SIDE_SIZE, _SIDE_SIZE), (plan.shards, 2, 2),
+            ("raise", "evict", "raise"), strict=True,
+        ):
+            made.append(ShmMap.create(plan.name + name, size, shards=shards, on_full=on_full,
+                                      sweep_interval=0.5, lock_timeout=plan.patience_s))
+    except BaseException:
+        for m in made:
+            m.unlink()
+            m.close()
+        raise
+    return Maps(*made)
+
+
+def _fill(main: ShmMap, entries: int) -> int:
+    """Write the entries that lie there all along; give how many."""
+    for number in range(entries):
+        main[f"fill-{number}"] = fill_value(number)
+    return entries
+
+
+class _Interrupts:
+    """Ctrl-C and SIGTERM: the first one ends the run where it is whole, the second one at once."""
+
+    def __init__(self) -> None:
+        self.seen = False
+        self._before = {number: signal.signal(number, self._on_signal)
+                        for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _on_signal(self, *_: Any) -> None:
+        if self.seen:
+            raise KeyboardInterrupt
+        self.seen = True
+
+    def restore(self) -> None:
+        """Leave the signals to whoever had them."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def _go_on(plan: Plan, chaos: Chaos, report: Report) -> None:
+    """Torture until the time is over, something goes wrong, or somebody interrupts."""
+    interrupts = _Interrupts()
+    try:
+        with _noting(chaos):
+            _events(plan, chaos, report, interrupts)
+        report.interrupted = interrupts.seen
+        if not chaos.problems:  # else what follows from the first problem would be found again
+            with _noting(chaos):
+                _finish(chaos)
+    finally:
+        chaos.end()
+        interrupts.restore()
+
+
+@contextmanager
+def _noting(chaos: Chaos) -> Iterator[None]:
+    """Note what goes wrong, in the map or when this process uses it."""
+    try:
+        yield
+    except Violation as violation:
+        chaos.fail(violation.kind, violation.text)
+    except LockTimeout as error:
+        chaos.fail("hang", f"{error}\n  {chaos.describe()}")
+    except ShmMapError as error:
+        chaos.fail("error", f"{type(error).__name__}: {error}")
+
+
+def _events(plan: Plan, chaos: Chaos, report: Report, interrupts: _Interrupts) -> None:
+    rng = random.Random(plan.seed + 1)
+    names, chances = zip(*_CHANCES, strict=True)
+    checked = said = time.monotonic()
+    deadline = checked + plan.seconds
+    while time.monotonic() < deadline and not chaos.problems and not interrupts.seen:
+        if plan.kills and report.kills() >= plan.kills:
+            break
+        chaos.look_after()
+        getattr(chaos, rng.choices(names, chances)[0])()
+        time.sleep(rng.random() * _PAUSE_S)
+        if time.monotonic() - checked > _CHECK_PAUSE_S and ENGINE == "compiled":
+            _check(chaos)
+            checked = time.monotonic()
+        if time.monotonic() - said > _PROGRESS_PAUSE_S[sys.stderr.isatty()]:
+            said = time.monotonic()
+            report.say_progress()
+    if sys.stderr.isatty():
+        report.say_progress(last=True)
+
+
+def _check(chaos: Chaos) -> None:
+    """Check every map while it is in use; whoever waits meanwhile waits for us."""
+    from_ns = now_ns()
+    for m in chaos.setting.maps.each():
+        for problem in m.check():
+            chaos.fail("check", f"{m.name}: {problem}")
+    chaos.let_go_on(1, 0.1)
+    chaos.waits.mark(from_ns, now_ns())
+
+
+def _finish(chaos: Chaos) -> None:
+    """Have the workers leave, and verify all that is left."""
+    chaos.leave()
+    chaos.hear()
+    if not chaos.problems:
+        chaos.waits.collect()
+        _last_look(chaos)
+
+
+def _last_look(chaos: Chaos) -> None:
+    main = chaos.main
+    chaos.verify(chaos.families)
+    chaos.check_counts()
+    for number in range(chaos.ledger.filled):
+        if main.get(f"fill-{number}") != fill_value(number):
+            chaos.fail("lost", f"fill-{number} is {main.get(f'fill-{number}')!r:.80}")
+            break
+    _check(chaos)
+    for m in chaos.setting.maps.each():
+        m.sweep()
+        rows = [pid for pid in m.stats().workers if pid != os.getpid()]
+        if rows:
+            chaos.fail("leaked", f"{m.name}: rows of the dead processes {rows}")

@@ -1,0 +1,129 @@
+"""How long survivors waited because a lock's holder was dead.
+
+An operation that waited for a lock while, or soon after, somebody was killed counts from the
+death, or from its start if that was later. Operations that overlap a time in which a worker
+was stopped, or in which the parent held locks to check the map, are counted apart.
+
+On a busy machine a wait is also made of the scheduler running others. The kernel tells for how
+long the one who waits, those who repair meanwhile, and the one who dies could have run and were
+not let. "When free" is a wait less what of it was surely such a delay of one of them; in a map
+of several shards, one of them may have had to do with another shard than the one waited for.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from .ledger import LAST_DEATH, NUMBER_OF, Ledger, Notice
+
+_LONG_BY_NATURE = {NUMBER_OF[name] for name in ("list", "sweep", "attach", "verify")}
+_SOON_NS = 3 * 10**8  # a wait that begins later after a death has another cause, unless it
+# was for the lock that the dead one held
+
+
+class Waits:
+    """Gathers what the lanes noticed."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._since = [0] * len(ledger.lanes)
+        self._deaths: list[int] = []
+        self._marked: list[tuple[int, int]] = []
+        self._delays: list[tuple[int, int, int]] = []  # of the dying, and of the parent
+        self._raw: dict[int, int] = {}  # by death: the longest wait for a lock
+        self._free: dict[int, int] = {}  # the same, "when free"
+        self._taken_over: set[int] = set()  # deaths whose lock a survivor took over
+        self.longest_operation_ns = 0
+        self.longest_while_stopped_ns = 0
+        self.longest_without_death_ns = 0
+
+    def died(self, at_ns: int) -> None:
+        """Note a death."""
+        self._deaths.append(at_ns)
+
+    def mark(self, from_ns: int, until_ns: int) -> None:
+        """Count what overlaps this time apart."""
+        self._marked.append((from_ns, until_ns))
+
+    def delay(self, from_ns: int, until_ns: int, delay_ns: int) -> None:
+        """Note for how long somebody who held the others up was not let run."""
+        self._delays.append((from_ns, until_ns, delay_ns))
+
+    def collect(self) -> None:
+        """Fetch what the lanes have noticed; nobody is stopped now."""
+        deaths = {lane.words[LAST_DEATH] for lane in self._ledger.lanes} - {0}  # by forkers
+        self._deaths = sorted(deaths.union(self._deaths))
+        noticed: list[Notice] = []
+        for i, lane in enumerate(self._ledger.lanes):
+            self._since[i], fresh = lane.notices(self._since[i])
+            noticed += fresh
+        self._delays += [(one.began, one.ended, one.delay_ns) for one in noticed if one.took_over]
+        for one in noticed:
+            if one.call not in _LONG_BY_NATURE:
+                self._take(one)
+        # nothing older than that is noticed any more
+        del self._marked[:-50], self._deaths[:-200], self._delays[:-200]
+
+    def _take(self, one: Notice) -> None:
+        began, ended = one.began, one.ended
+        if any(began < until and ended > since for since, until in self._marked):
+            self.longest_while_stopped_ns = max(self.longest_while_stopped_ns, ended - began)
+            return
+        deaths = self._deaths
+        i = bisect_left(deaths, began)
+        if i == len(deaths) or deaths[i] > ended:
+            i -= 1  # nobody died meanwhile: the last death before
+        if i < 0 or (began - deaths[i] > _SOON_NS and not one.took_over):
+            self.longest_without_death_ns = max(self.longest_without_death_ns, ended - began)
+            return
+        wait = ended - max(began, deaths[i])
+        self.longest_operation_ns = max(self.longest_operation_ns, wait)
+        if not one.waited:
+            return
+        death = deaths[i]
+        self._raw[death] = max(self._raw.get(death, 0), wait)
+        if wait > self._free.get(death, 0):
+            own = (began, ended, one.delay_ns)
+            free = wait - _surely_delayed(ended - wait, ended, [own, *self._delays])
+            self._free[death] = max(self._free.get(death, 0), free)
+        if one.took_over:
+            self._taken_over.add(death)
+
+    def after_takeover_ms(self, share: float) -> float:
+        """Give a quantile, over the deaths whose lock a survivor took over, of the longest wait."""
+        return _quantile_ms([self._raw[death] for death in self._taken_over], share)
+
+    def after_death_ms(self, share: float, deaths: int, free: bool = False) -> float:
+        """Give the same over all deaths; after most of them nobody has to wait."""
+        waited = list((self._free if free else self._raw).values())
+        return _quantile_ms(waited + [0] * (deaths - len(waited)), share)
+
+    def longest_ms(self, free: bool = False) -> float:
+        """Give the longest wait."""
+        return max((self._free if free else self._raw).values(), default=0) / 1e6
+
+    @property
+    def takeovers(self) -> int:
+        """After how many deaths a measured survivor took a lock over."""
+        return len(self._taken_over)
+
+
+def _quantile_ms(values: list[int], share: float) -> float:
+    """Give a quantile of nanoseconds, in milliseconds."""
+    return sorted(values)[min(len(values) - 1, int(share * len(values)))] / 1e6 if values else 0.0
+
+
+def _surely_delayed(since: int, until: int, delays: list[tuple[int, int, int]]) -> int:
+    """Give for how long at least, of an interval, somebody was kept from running: `delays` are
+    intervals of their own, each with how much of it was delay, wherever in it that was."""
+    counted: list[tuple[int, int]] = []
+    total = 0
+    inside = [one for one in delays if one[0] < until and one[1] > since]
+    for begin, end, delay in sorted(inside, key=lambda one: -one[2]):
+        first, last = max(begin, since), min(end, until)
+        elsewhere = (end - begin) - (last - first)
+        twice = sum(max(0, min(last, b) - max(first, a)) for a, b in counted)
+        if delay > elsewhere + twice:
+            total += delay - elsewhere - twice
+            counted.append((first, last))
+    return total

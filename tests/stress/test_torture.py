@@ -1,0 +1,208 @@
+"""`shmmap torture`: a short seeded run passes, and whatever is sabotaged behind its back is found.
+
+SHMMAP_TORTURE_SECONDS makes the run longer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shmmap
+from shmmap.torture.plan import SIDES
+
+SECONDS = float(os.environ.get("SHMMAP_TORTURE_SECONDS", "8"))
+SIZE = {"compiled": "8MB", "pure": "1MB"}[shmmap.ENGINE]
+PATIENCE_S = {"compiled": 3, "pure": 12}[shmmap.ENGINE]
+LIMIT_S = 100
+
+
+@pytest.fixture
+def torture(name: str, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """torture(*options): start the command; it and what it leaves is gone after the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*options: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "shmmap", "torture", "--json", "--name", name,
+                   "--size", SIZE, *map(str, options)]
+        started.append(subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+            env={**os.environ, "SHMMAP_ENGINE": shmmap.ENGINE},
+        ))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+    for side in SIDES:
+        with suppress(shmmap.MapNotFound), shmmap.ShmMap.attach(name + side) as m:
+            m.unlink()
+
+
+def read_report(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Wait for the end; give the report."""
+    out, err = process.communicate(timeout=LIMIT_S)
+    assert out, err
+    report = json.loads(out)
+    assert process.returncode == (1 if report["problems"] else 0), err
+    return {**report, "stderr": err}
+
+
+def attach(process: subprocess.Popen[str], name: str) -> Any:
+    """Attach to the map of a running torture, once its workers are at work."""
+    deadline = time.monotonic() + 30
+    while True:
+        with suppress(shmmap.MapNotFound):
+            m = shmmap.ShmMap.attach(name, lock_timeout=PATIENCE_S)
+            while m.get("count-0", 0) < 3 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            return m
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def children_of(pid: int) -> list[int]:
+    """List the pids of a process's children, grandchildren left out."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+                    found.append(int(entry.name))
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("seed", "shards"), [(1, 1), (2, 4)])
+def test_a_short_run(torture, seed, shards):
+    report = read_report(torture("--seconds", SECONDS, "--seed", seed, "--shards", shards))
+    assert report["problems"] == [], f"{report}"
+    assert report["kills"] > SECONDS and report["takeovers"] > 0, f"{report}"
+    for field in ("kills_inside", "stops", "forks", "writes", "windows", "repairs"):
+        assert report[field] > 0, f"{field}: {report}"
+    assert report["engine"] == shmmap.ENGINE and report["seed"] == seed
+
+
+def tamper(m: Any, _: int) -> None:
+    for lane in range(12):
+        m.set(f"lane-{lane}-0", bytes(100))
+
+
+def lose(m: Any, _: int) -> None:
+    for lane in range(12):
+        m.delete(f"lane-{lane}-0")
+
+
+def count_too_much(m: Any, _: int) -> None:
+    m.incr("count-1", 100)
+
+
+def count_too_little(m: Any, _: int) -> None:
+    m.incr("own-count-0", -1)
+
+
+def lose_filling(m: Any, _: int) -> None:
+    m.delete("fill-3")
+
+
+def fill_windows(m: Any, _: int) -> None:
+    for window in range(1, 200):
+        m.set(f"window-{window}-0", 7)
+
+
+def stop_one(_: Any, parent: int) -> None:
+    for pid in children_of(parent):
+        os.kill(pid, signal.SIGSTOP)
+
+
+def end_one(_: Any, parent: int) -> None:
+    for pid in children_of(parent)[1:]:  # the first one only tells how late the machine is
+        os.kill(pid, signal.SIGTERM)
+
+
+def litter(m: Any, _: int) -> None:
+    Path(f"/dev/shm/shmmap.{m.name}-stray").touch()
+
+
+@pytest.mark.parametrize(("sabotage", "kind"), [
+    (tamper, "torn"), (lose, "lost"), (count_too_much, "lost"), (count_too_little, "lost"),
+    (lose_filling, "lost"), (fill_windows, "linearizability"), (stop_one, "hang"),
+    (end_one, "crash"), (litter, "leaked"),
+])
+def test_sabotage_is_found(torture, name, sabotage, kind):
+    process = torture("--seconds", 2 if kind == "leaked" else 40, "--patience", PATIENCE_S,
+                      "--seed", 3, "--fill", 40)
+    m = attach(process, name)
+    try:
+        deadline = time.monotonic() + 30
+        while process.poll() is None and time.monotonic() < deadline:
+            with suppress(shmmap.ShmMapError, ProcessLookupError):
+                sabotage(m, process.pid)
+            time.sleep(0.2)
+        report = read_report(process)
+    finally:
+        Path(f"/dev/shm/shmmap.{name}-stray").unlink(missing_ok=True)
+        m.close()
+    assert report[kind] > 0 and process.returncode == 1, f"{report}"
+
+
+def test_an_interrupt_ends_it_with_a_report(torture, name):
+    process = torture("--seconds", 60, "--seed", 4)
+    attach(process, name).close()
+    process.send_signal(signal.SIGINT)
+    report = read_report(process)
+    assert report["interrupted"] and report["problems"] == [], f"{report}"
+    assert report["writes"] > 0
+
+
+def test_nobody_survives_it(torture, name):
+    process = torture("--seconds", 60, "--seed", 5)
+    m = attach(process, name)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while (left := [pid for pid in m.stats().workers if pid != os.getpid()]):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+    m.close()
+
+
+class Raised(Exception):
+    pass
+
+
+@pytest.mark.parametrize("line", range(46, 62, 2))
+def test_a_handler_that_raises_while_the_sweeper_starts(name, start, line):
+    left = [line]
+
+    def raise_there(frame: Any, event: str, _: Any) -> Any:
+        if event == "line" and frame.f_code.co_filename == threading.__file__:
+            left[0] -= 1
+            if left[0] == 0:
+                raise Raised
+        return raise_there
+
+    def work(_: Any) -> None:
+        m = shmmap.ShmMap(name, size="1MB", sweep_interval=3600)
+        sys.settrace(raise_there)
+        try:
+            m.set("a", 1, ttl=60)
+        except Raised:
+            pass
+        finally:
+            sys.settrace(None)
+        m.set("a", 2, ttl=60)
+        m.close()
+
+    start(work).result(20.0)
