@@ -25,6 +25,8 @@ os.environ["SHMMAP_ENGINE"] = "pure"
 import shmmap
 
 from .cases import CASES, READER, SECOND, SURVIVORS, WRITER, Case, scenario_of
+from .creation_world import Processes
+from .creations import CREATIONS, CreationExplorer
 from .deaths import Deaths
 from .exceptions import Exceptions
 from .explorer import Explorer, Failure
@@ -50,7 +52,9 @@ def main() -> int:
     options = parser.parse_args()
     assert shmmap.ENGINE == "pure", shmmap.ENGINE
     if options.what == "replay":
-        explorer = Explorer(next(s for s in SCENARIOS if s.name == options.names[0]))
+        name = options.names[0]
+        made = [Explorer(s) for s in SCENARIOS if s.name == name]
+        explorer = [*made, *(CreationExplorer(s) for s in CREATIONS if s.name == name)][0]
         with explorer.world.installed():
             print(explorer.replay(options.names[1]))
         return 0
@@ -100,6 +104,19 @@ def every_jobs(options: argparse.Namespace, scenarios: list[Scenario]) -> Iterat
         bound = scenario.bound if options.bound is None else options.bound
         if bound:
             yield run_every, (scenario, bound)
+    for processes in CREATIONS:
+        if processes.name in options.names or not options.names:
+            yield run_creation, (processes, options.bound or processes.bound)
+
+
+def run_creation(scenario: Processes, bound: int) -> tuple[str, int, list[str]]:
+    explorer = CreationExplorer(scenario)
+    with explorer.world.installed():
+        failures = shown(explorer.try_every(bound))
+        if scenario.deaths >= 0:
+            failures += shown(explorer.try_deaths(scenario.deaths))
+    name = f"{scenario.name}, {bound} preemptions; deaths, {scenario.deaths}"
+    return name, explorer.schedules, failures
 
 
 def run_every(scenario: Scenario, bound: int) -> tuple[str, int, list[str]]:

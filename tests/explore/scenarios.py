@@ -169,7 +169,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         ("incr", "a"),), bound=2),
     Scenario("three queue for the lock", (
         (A,), (B,), (("pop", "a"),),
-    ), (A, B), bound=2),
+    ), (A, B), bound=1),
     Scenario("three keys", ((A, ("get", "b")), (B, ("get", "c")), (C, ("get", "a"))), bound=0),
     Scenario("everything at once", (
         (("set", "a", LONG), ("incr", "n"), ("list", "")),

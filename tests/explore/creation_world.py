@@ -1,0 +1,290 @@
+"""Processes that open, lock, unlink and close one map on a simulated operating system.
+
+What runs is the engine's own: attachment, control, creation, segment, workers, lock. Steps are the
+system calls and the accesses to the control segment; a shard's memory is touched within a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+
+from shmmap import _lock_cy, attachment, control, creation, geometry, segment, workers
+from shmmap._scans_cy import Scans
+from shmmap.errors import MapUnlinked
+from shmmap.layout import constants
+from shmmap.parameters import Parameters
+
+from .machine import CALL, PAUSE, READ, WRITE, Machine, Semaphore
+from .system import CHECKER, FIRST_PID, PerProcess, System
+from .world import SimulatedClock
+
+K = constants()
+NAME = "m"
+ROWS = 5
+LOCK_TIMEOUT_NS = 1_000_000_000
+SHAPE = {"capacity": 4, "shards": 1, "sweep_interval": None}
+Operation = tuple[Any, ...]
+
+
+class Processes(NamedTuple):
+    """What each process does; `before`: (process, operation) pairs that are done at the start.
+
+    `alike`: the processes that have the pid of process 0, one after the other; `apart`: those in
+    another pid namespace.
+    """
+
+    name: str
+    programs: tuple[tuple[Operation, ...], ...]
+    before: tuple[tuple[int, Operation], ...] = ()
+    bound: int = 2
+    deaths: int = 1  # preemptions to explore after each death of process 0; -1: it never dies
+    ephemeral: bool = False
+    alike: tuple[int, ...] = ()
+    apart: tuple[int, ...] = ()
+
+
+class SimulatedMapping:
+    """A mapped file."""
+
+    def __init__(self, system: System, descriptor: int, size: int) -> None:
+        self.buffer = system.file(descriptor).data
+        self.size = size
+        assert size == len(self.buffer)
+
+    def close(self) -> None:
+        """Do nothing: whoever holds the memory keeps it."""
+
+
+class SimulatedForkPage:
+    """The page that a fork would wipe."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(8)
+
+    @property
+    def word(self) -> int:
+        return int.from_bytes(self.buffer, "little")
+
+    @word.setter
+    def word(self, value: int) -> None:
+        self.buffer[:] = value.to_bytes(8, "little")
+
+    def clear(self) -> None:
+        self.word = 0
+
+
+class CreationWorld:
+    """One name, and the processes that use it."""
+
+    def __init__(self, scenario: Processes) -> None:
+        self.scenario = scenario
+        self.machine = Machine()
+        self.system = System(self.machine, len(scenario.programs))
+        self.system.namespaces = dict.fromkeys(scenario.apart, 2)
+        self.wanted = Parameters.read({**SHAPE, "ephemeral": scenario.ephemeral})
+        self.may_end = any(  # a child that does not use the map yet does not keep it
+            operation[0] in ("unlink", "fork") for program in scenario.programs
+            for operation in program)
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Let the engine find the simulated system."""
+        system, machine = self.system, self.machine
+        with pytest.MonkeyPatch.context() as patch:
+            for module, names in (
+                (creation, "os posix_ipc fcntl time"), (segment, "os posix_ipc"),
+                (control, "os secrets"), (workers, "os time"), (attachment, "os"),
+            ):
+                for name in names.split():
+                    patch.setattr(module, name, system)
+            patch.setattr(segment, "Mapping",
+                          lambda descriptor, size: SimulatedMapping(system, descriptor, size))
+            patch.setattr(control, "boot_id", lambda: (1, 2))
+            patch.setattr(geometry, "WORKER_ROWS", ROWS)
+            patch.setattr(workers, "start_ticks", system.start_ticks)
+            patch.setattr(workers, "pid_namespace", system.pid_namespace)
+            patch.setattr(workers, "ForkPage", SimulatedForkPage)
+            patch.setattr(attachment, "leave_at_exit", lambda: None)
+            patch.setattr(attachment, "Sweeper", lambda _: SimpleNamespace(stop=lambda: True))
+            patch.setattr(attachment, "Clock", lambda: SimulatedClock(machine))
+            patch.setattr(_lock_cy, "sem_open", system.open_semaphore)
+            patch.setattr(_lock_cy, "sem_close", lambda semaphore: None)
+            patch.setattr(_lock_cy, "sem_wait", self.wait)
+            patch.setattr(_lock_cy, "sem_wake", machine.wake)
+            patch.setattr(_lock_cy, "pause", lambda: machine.step(PAUSE, "pause"))
+            patch.setattr(_lock_cy, "range", lambda spins: range(0), raising=False)
+            patch.setattr(_lock_cy, "clock_ns", lambda number: machine.now_ns)
+            for owner, name, kind, arguments in (
+                (control.Control, "__getitem__", READ, 1),
+                (control.Control, "__setitem__", WRITE, 1),
+                (workers.Worker, "_get", READ, 2), (workers.Worker, "_set", WRITE, 2),
+            ):
+                patch.setattr(owner, name, self.stepping(getattr(owner, name), kind, arguments))
+            self.patch = patch
+            yield
+
+    def stepping(self, access: Any, kind: int, arguments: int) -> Any:
+        """Make an access to the control segment a step."""
+        def step(owner: Any, *given: Any) -> Any:
+            self.machine.step(kind, given[:arguments])
+            return access(owner, *given)
+
+        return step
+
+    def wait(self, semaphore: Any, ns: int) -> None:
+        """Wait for a semaphore; one that is gone gives no token."""
+        self.machine.wait(semaphore or Semaphore(), ns)
+
+    def restore(self) -> None:
+        """Begin a run: nothing but what `before` does."""
+        system = self.system
+        self.machine.workers = []
+        self.machine.now_ns = 1_000
+        system.reset()
+        system.pids = dict.fromkeys(self.scenario.alike, FIRST_PID)
+        self.patch.setattr(attachment, "_attachments", PerProcess(system))
+        states = PerProcess(system)
+        self.patch.setattr(creation, "_states", states)
+        self.handles: dict[int, Any] = {}
+        self.inside: set[int] = set()
+        self.tokens: dict[tuple[int, int], int] = {}  # nonce and token: whose it was
+        self.problems: list[str] = []
+        for number in (*range(len(self.scenario.programs)), CHECKER):
+            system.acting = number
+            states[system.getpid()] = creation.ProcessState()
+        for number, operation in self.scenario.before:
+            system.acting = number
+            self.perform(number, operation)
+        system.acting = CHECKER
+
+    def works(self) -> list[Callable[[], None]]:
+        """Make the processes' work."""
+        def work_of(number: int, operations: tuple[Operation, ...]) -> Callable[[], None]:
+            def work() -> None:
+                for operation in operations:
+                    self.machine.step(CALL, operation[0])
+                    self.perform(number, operation)
+
+            return work
+
+        return [work_of(i, operations) for i, operations in enumerate(self.scenario.programs)]
+
+    # -- what processes do --------------------------------------------------------------
+
+    def perform(self, number: int, operation: Operation) -> None:
+        """Do one thing; a map that was unlinked meanwhile is no error where somebody may."""
+        name, *arguments = operation
+        try:
+            getattr(self, "do_" + name)(number, *arguments)
+        except MapUnlinked:
+            if not self.may_end:
+                raise
+
+    def do_open(self, number: int) -> None:
+        """Open the map, creating it if need be."""
+        handle = Scans()
+        attachment.join_map(handle, LOCK_TIMEOUT_NS, NAME, self.wanted, True, True, None, None)
+        self.handles[number] = handle
+        self.note_token(number)
+
+    def note_token(self, number: int) -> None:
+        """Notice a token that two processes were given."""
+        found = self.handles[number].attachment
+        token = found.nonce, found.worker.fork_page.word
+        other = self.tokens.setdefault(token, number)
+        if other != number:
+            self.problems.append(f"processes {number} and {other} have had one token: {token}")
+
+    def do_open_again(self, number: int) -> None:
+        """Open the map a second time in one process: another handle on the same attachment."""
+        handle = Scans()
+        attachment.join_map(handle, LOCK_TIMEOUT_NS, NAME, self.wanted, True, True, None, None)
+
+    def do_close(self, number: int) -> None:
+        """Close the handle; the last process to leave an ephemeral map unlinks it."""
+        handle = self.handles.pop(number)
+        handle._seal()
+        handle.attachment.handles.pop(id(handle), None)
+        attachment.release(handle.attachment)
+
+    def do_unlink(self, number: int) -> None:
+        """Unlink the map."""
+        handle = self.handles[number]
+        handle.enter()
+        try:
+            attachment.retire(handle.attachment)
+        finally:
+            handle.leave()
+
+    def do_set(self, number: int) -> None:
+        """Write, and read what was written."""
+        handle = self.handles[number]
+        handle.set(f"key of {number}", number)
+        if handle.get(f"key of {number}") != number:
+            self.problems.append(f"process {number} does not find what it wrote")
+        self.note_token(number)
+
+    def do_fork(self, number: int) -> None:
+        """Go on as a child would that a process has forked which ended then."""
+        found = self.handles[number].attachment
+        self.system.drop_locks(self.system.file(found.worker.descriptor))
+        self.system.pids[number] = 200 + number
+        found.worker.fork_page.clear()
+
+    def do_lock(self, number: int) -> None:
+        """Hold a shard's lock for a moment; nobody else alive may."""
+        handle = self.handles[number]
+        handle.enter()
+        shard, me = handle.shards[0], handle.token()
+        handle.hold(shard, me)
+        others = [other for other in self.inside if self.system.lives(other)]
+        if others:
+            self.problems.append(f"process {number} has the lock, and so has {others[0]}")
+        self.inside.add(number)
+        self.machine.step(CALL, "inside")  # here another one starts to wait,
+        self.machine.step(CALL, "still inside")  # and here its patience ends
+        self.inside.discard(number)
+        handle.drop(shard, me)
+        handle.leave()
+
+    def do_stray_close(self, number: int) -> None:
+        """Lose all locks on the liveness file: somebody opened it in this process and closed it."""
+        found = self.handles[number].attachment
+        self.machine.step(CALL, "stray close")
+        self.system.drop_locks(self.system.file(found.worker.descriptor))
+
+    def do_clear_rows(self, number: int) -> None:
+        """Free the rows of the dead, as a sweep does."""
+        self.handles[number].attachment.worker.clear_dead_rows()
+
+    def do_after(self, number: int, other: int) -> None:
+        """Wait for the end of another process."""
+        while self.system.lives(other):
+            self.machine.wait(Semaphore(), 1_000_000)
+
+    # -- at the end of a run --------------------------------------------------------------
+
+    def judge(self) -> str | None:
+        """Say what is wrong after a run; None: nothing."""
+        problems = list(self.problems)
+        try:
+            self.do_open(CHECKER)
+        except Exception as error:
+            return "\n".join([*problems, f"afterwards: {type(error).__name__}: {error}"])
+        found = self.handles.pop(CHECKER).attachment
+        for number, handle in self.handles.items():
+            mine = handle.attachment
+            if mine.control["STATE"] == K["STATE_READY"] and mine.nonce != found.nonce:
+                problems.append(f"process {number} has a map of its own, {mine.nonce}, and does "
+                                f"not know that the name leads to {found.nonce}")
+        nonce = f"{NAME}.{found.nonce:016x}"
+        expected = {f"shmmap.{NAME}", "shmmap.0.creators", f"shmmap.{nonce}.live",
+                    f"shmmap.{nonce}.0.0", f"sem.shmmap.{nonce}.0.0"}
+        if set(self.system.files) != expected:
+            problems.append(f"lost or left: {sorted(expected ^ set(self.system.files))}")
+        return "\n".join(problems) or None

@@ -1,0 +1,72 @@
+"""Every planted fault is found; the engine as it is passes the same schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from .creation_mutants import CREATION_MUTANTS
+from .creation_world import Processes
+from .creations import CREATIONS, CreationExplorer
+from .deaths import Deaths
+from .explorer import Explorer, Failure
+from .machine import Schedule
+from .mutants import MUTANTS, Mutant
+from .scenarios import SCENARIOS, Scenario
+from .world import K
+
+BY_NAME: dict[str, Any] = {scenario.name: scenario for scenario in (*SCENARIOS, *CREATIONS)}
+
+
+class ExplorerOfDeath(Explorer):
+    """Explores what others do after worker 0 has died just when it had changed a word."""
+
+    def __init__(self, scenario: Scenario, word: str) -> None:
+        super().__init__(scenario)
+        self.step, died = 0, True
+        at, deaths = K[f"S_{word}"], Deaths(scenario)
+        before = left = bytes(self.world.shard_bytes)
+        with deaths.world.installed():
+            while died and left[at : at + 8] == before[at : at + 8]:
+                self.step += 1
+                left, died = deaths.left_by(self.step)
+        assert died
+
+    def run(self, schedule: Schedule) -> str | None:
+        self.world.machine.die_at = {0: self.step}
+        return super().run(schedule)
+
+
+def search(mutant: Mutant, most: int) -> tuple[Failure | None, int]:
+    """Look for a failure; give it, and how many schedules that took."""
+    scenario: Any = BY_NAME.get(mutant.scenario, mutant.scenario)
+    how, *bound = mutant.finder.split()
+    if how == "deaths" and not bound:
+        deaths = Deaths(scenario)
+        with deaths.world.installed():
+            return next(deaths.every_one(), None), deaths.runs
+    if isinstance(scenario, Processes):
+        explorer: Any = CreationExplorer(scenario)
+    else:
+        explorer = Explorer(scenario) if how != "dies" else ExplorerOfDeath(scenario, bound[0])
+    with explorer.world.installed():
+        explorer.run(explorer.named("every:"))  # finds out how long a run is
+        found: Iterator[Failure] = (
+            explorer.try_random(0, most) if how == "random"
+            else explorer.try_deaths(int(bound[0])) if how == "deaths"
+            else explorer.try_every(int(bound[-1]), most)
+        )
+        return next(found, None), explorer.schedules
+
+
+@pytest.mark.parametrize("mutant", (*MUTANTS, *CREATION_MUTANTS), ids=lambda mutant: mutant.name)
+def test_the_fault_is_found(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        for part in mutant.patches:
+            patch.setattr(part.owner, part.name, part.mutated())
+        failure, schedules = search(mutant, mutant.most)
+    assert failure, f"survived {schedules} schedules"
+    print(f"found after {schedules} schedules: {failure.schedule}")
+    assert search(mutant, schedules)[0] is None
