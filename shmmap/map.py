@@ -51,7 +51,7 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
         sweep_interval: seconds between sweeps (30); None: only by m.sweep().
         mode: permission bits of every object (0o600).
         lock_timeout: seconds to wait for a shard's lock (5.0); this handle's only.
-        owner_uid: attach only to a map of this user (default: my own; root: anyone's).
+        owner_uid: attach only to a map of this user (default: my own).
 
     Raises:
         ConfigMismatch, MapCorrupted, SharedMemoryFull, WorkersFull, LockTimeout, TypeError,
