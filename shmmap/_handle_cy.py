@@ -124,7 +124,11 @@ class Handle:
         if cython.compiled:
             self.inflight -= 1
         else:
-            self.gate.remove(threading.get_ident())
+            thread = threading.get_ident()
+            held = self.attachment.held.get(thread)
+            if held and not _holders(sys._getframe(2), *held):  # no operation further up has it:
+                self.let_go(*held)  # a handler raised at the first line of `drop`
+            self.gate.remove(thread)
 
     def count(self, counter):
         """Add one to a counter of this worker's row."""
@@ -151,7 +155,7 @@ class Handle:
         """Take a shard's lock, and repair the shard if a change was broken off."""
         status: i64
         if not cython.compiled:
-            self.attachment.inside[shard.number].add(me)
+            self.note(shard, me)
         status = shard.lock.acquire(me, self.lock_timeout_ns)
         if status:
             if status == 3:
@@ -163,6 +167,12 @@ class Handle:
         if load(shard.mem, S_DIRTY):
             self.mend(shard)
         return 0
+
+    def note(self, shard: Any, me: Any) -> None:
+        """Note that this thread is about to hold a shard, as far as anyone can tell (pure
+        engine)."""
+        self.attachment.inside[shard.number].add(me)
+        self.attachment.held[threading.get_ident()] = (shard, me)
 
     def drop(self, shard, me):
         """Free a shard's lock if it is held."""
@@ -188,6 +198,7 @@ class Handle:
             shard.lock.release()
         if not cython.compiled:
             self.attachment.inside[shard.number].discard(me)
+            self.attachment.held.pop(threading.get_ident(), None)
 
     def mend(self, shard):
         """Repair a held shard."""
@@ -244,10 +255,14 @@ def _is_inside(shard, me):
 
     If none does, a signal handler raised so awkwardly that its `drop` did not run to the end.
     """
-    frame: Any = sys._getframe(1)
+    return _holders(sys._getframe(1), shard, me) > 1  # the one that asks is the first
+
+
+def _holders(frame: Any, shard, me):
+    """Count the operations from a frame upwards that hold a shard, or are about to."""
     operations = 0
     while frame is not None:
         if frame.f_code.co_name in HOLDERS and frame.f_locals.get("shard") is shard:
             operations += frame.f_locals.get("me") == me
         frame = frame.f_back
-    return operations > 1  # the one that asks is the first
+    return operations

@@ -158,7 +158,7 @@ class Reads(Handle):
         while True:
             try:
                 if not cython.compiled:
-                    self.attachment.inside[shard.number].add(me)
+                    self.note(shard, me)
                 status = shard.lock.acquire(me, slice_ns)
                 if status != 3:
                     if status == 2:

@@ -56,6 +56,7 @@ class Attachment:
         self.clock = Clock()
         self.handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self.inside: list[set[int]] = [set() for _ in range(self.geometry.shards)]
+        self.held: dict[int, tuple[Any, int]] = {}  # pure engine: by thread, what it may hold
         self.mappings: list[segment.Mapping] = []
         self.memories: list[Any] = []
         self.worker = Worker(
@@ -125,6 +126,7 @@ class Attachment:
                 for guard in self.guards:
                     guard.after_fork()
                 self.inside = [set() for _ in range(self.geometry.shards)]
+                self.held = {}
                 self.worker.join(self.clock.now_ns())
                 self.sweeper = Sweeper(self)
                 for handle in list(self.handles.values()):

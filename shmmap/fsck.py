@@ -185,7 +185,7 @@ def _header(m: ShmMap, number: int) -> Record:
 def _agreed(number: int, yes: bool) -> bool:
     if yes:
         return True
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         print(f"shard {number}: not repaired: say --yes, since there is nobody to ask")
         return False
     try:

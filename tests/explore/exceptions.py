@@ -1,9 +1,7 @@
 """Every operation, with an exception raised at every step of it, or at every line.
 
-As a signal handler does it. The worker itself goes on: nothing of the call may be left but its
-effect, whole or not at all. At a step the lock must be free at once. At a line it must be
-after the worker's next call: Python may raise between the end of a `try` and the first line of
-its `finally`, and no code can shut that door.
+As a signal handler does it. The worker itself goes on: the lock must be free, and nothing of the
+call be left but its effect, whole or not at all.
 """
 
 from __future__ import annotations
@@ -90,7 +88,7 @@ class Exceptions:
                     perform(world, 16, self.scenario.programs[0][0])
             except KeyboardInterrupt:
                 raised.append(True)
-                if step and world.words[K["S_OWNER"] >> 3]:
+                if world.words[K["S_OWNER"] >> 3]:
                     left.append("the lock is held after the exception")
                 if step and (handle.gate or handle.attachment.inside[0]):
                     left.append(f"{handle.gate=} {handle.attachment.inside[0]=}")

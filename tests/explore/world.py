@@ -78,6 +78,7 @@ class SimulatedAttachment(Attachment):
         self.ttl_ns = 0
         self.clock = SimulatedClock(world.machine)
         self.inside = [set()]
+        self.held = {}
         self.worker = SimulatedWorker(world.control_words, world.kernel)
         self.worker.join(0)
         self.worker.publish()
@@ -179,6 +180,7 @@ class World:
         self.events = itertools.count(self._events)
         for handle in self.handles.values():
             handle.attachment.inside[0].clear()
+            handle.attachment.held.clear()
             handle.near_cache.clear()
             handle._after_fork()
 

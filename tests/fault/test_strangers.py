@@ -1,99 +1,19 @@
 """A small /dev/shm, and another user who was there first.
 
-Each test has a /dev/shm of its own (a mount namespace), so that nothing is filled or left
-in the machine's.
+What another user may put in our way besides is in test_neighbours.py.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import shmmap
-from shmmap import attachment, creation, segment
+from shmmap import segment
 
-SHM = Path("/dev/shm")
-ATTACKER, VICTIM = 65534, 65533
-_CLONE_NEWNS = 0x20000
-_MS_REC_PRIVATE = 0x4000 | 1 << 18
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def reset_creation() -> None:
-    """Let go of the creators file that this process inherited: it is another user's, or in
-    another /dev/shm."""
-    creation.process_state().descriptor = -1
-
-
-def enter_own_shm(size: str) -> bool:
-    """Give this process a fresh /dev/shm of some size; False: not permitted."""
-    if _libc.unshare(_CLONE_NEWNS) != 0:
-        return False
-    if _libc.mount(b"none", b"/", None, _MS_REC_PRIVATE, None) != 0:
-        return False
-    options = f"size={size},mode=1777".encode()
-    return bool(_libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, options) == 0)
-
-
-@pytest.fixture
-def private(start) -> Callable[..., Any]:
-    """private(work, size): run work() in a child with a /dev/shm of its own."""
-    def run(work: Callable[[], Any], size: str = "4m") -> Any:
-        def within(child: Any) -> Any:
-            if not enter_own_shm(size):
-                return "not permitted"
-            reset_creation()
-            return work()
-
-        result = start(within).result()
-        if result == "not permitted":
-            pytest.skip("needs the right to mount a tmpfs (CAP_SYS_ADMIN)")
-        return result
-
-    return run
-
-
-def outcome(operation: Callable[[], Any]) -> tuple[str, str]:
-    """Give the class and the text of what an operation raises; ("", result) if it does not."""
-    try:
-        return "", repr(operation())
-    except Exception as error:
-        return type(error).__name__, str(error)
-
-
-def as_user(uid: int, work: Callable[[], Any]) -> Any:
-    """Run work() in a child of this process as another user."""
-    from multiprocessing import Pipe
-
-    ours, theirs = Pipe()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            os.setgroups([])
-            os.setgid(uid)
-            os.setuid(uid)
-            os.umask(0)
-            reset_creation()
-            attachment._attachments.clear()
-            theirs.send(work())
-            code = 0
-        except BaseException as error:
-            theirs.send(("failed", f"{type(error).__name__}: {error}"))
-        finally:
-            os._exit(code)
-    theirs.close()
-    try:
-        return ours.recv() if ours.poll(20) else "silent"
-    finally:
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
-
+from .strangers import ATTACKER, SHM, VICTIM, as_user, outcome, plant
 
 # -- a small /dev/shm -----------------------------------------------------------------------
 
@@ -165,13 +85,6 @@ def test_a_map_that_just_fits_never_faults(private, name):
 # -- another user ---------------------------------------------------------------------------
 
 
-def plant(name: str, mode: int, data: bytes) -> None:
-    """Make a file in /dev/shm."""
-    path = SHM / name
-    path.write_bytes(data)
-    path.chmod(mode)
-
-
 @pytest.mark.parametrize("mode", [0o600, 0o644, 0o666])
 @pytest.mark.parametrize("size", [0, 300_000])
 def test_another_user_took_the_name(private, name, mode, size):
@@ -204,15 +117,14 @@ def test_another_users_map(private, name):
             return outcome(lambda: shmmap.ShmMap.attach(name, **said)["a"])
 
         ways = ({}, {"mode": 0o666}, {"owner_uid": VICTIM}, {"owner_uid": ATTACKER}, trusting)
-        found = [as_user(VICTIM, lambda said=said: read(said)) for said in ways]
-        return [*found, read({"mode": 0o666})]
+        return [as_user(VICTIM, lambda said=said: read(said)) for said in ways]
 
-    *refused, trusted, by_root = private(work)
+    *refused, trusted = private(work)
     for kind, text in refused:
         assert kind == "ConfigMismatch", (kind, text)
     assert f"owner_uid={ATTACKER}" in refused[0][1] and "uid 65534" in refused[0][1]
     assert "mode=0o666" in refused[3][1]
-    assert trusted == ("", "'theirs'") and by_root == ("", "'theirs'")
+    assert trusted == ("", "'theirs'")
 
 
 def test_another_users_private_map(private, name):
@@ -255,18 +167,6 @@ def test_another_user_took_the_creators_file(private, name, mode):
     kind, text = private(work)
     assert kind == "ConfigMismatch", (kind, text)
     assert f"shmmap.{VICTIM}.creators" in text
-
-
-def test_another_users_symlink(private, name, tmp_path):
-    def work() -> Any:
-        target = SHM / "precious"
-        as_user(VICTIM, lambda: plant("precious", 0o600, b"v" * 5000))
-        as_user(ATTACKER, lambda: (SHM / f"shmmap.{name}").symlink_to(target))
-        result = as_user(VICTIM, lambda: outcome(lambda: shmmap.ShmMap(name)))
-        return *result, target.read_bytes() == b"v" * 5000
-
-    kind, text, untouched = private(work)
-    assert kind == "ConfigMismatch" and untouched, (kind, text)
 
 
 def test_a_users_map_is_closed_to_others_whatever_the_umask(private, name):
