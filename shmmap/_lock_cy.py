@@ -7,7 +7,7 @@
              dead: cas(owner, dead -> me), which exactly one waiter wins.
     release  owner = 0; if the waiters flag is up: clear it, post one token.
 
-A waiter that wins leaves the flag up, so that its own release wakes the next.
+A waiter that wakes raises the flag again, so that the next release wakes the next.
 
 **Invariants**
  K1  who holds is who the owner word names; nothing else is asked
@@ -110,12 +110,12 @@ class ShardLock:
             return True
         with cython.nogil:
             sem_wait(self.semaphore, slice_ns)
+        # The flag was cleared with the token that we may have taken: raise it for the others, also
+        # if we give up now.
+        publish(self.mem, S_WAITERS, 1)
         if cython.compiled:
             PyErr_CheckSignals()
-        if compare_exchange(self.mem, S_OWNER, 0, me):
-            store(self.mem, S_WAITERS, 1)
-            return True
-        return False
+        return compare_exchange(self.mem, S_OWNER, 0, me)
 
     def release(self):
         """Free the lock and wake one waiter, if any."""

@@ -68,6 +68,16 @@ def test_every_exception(case):
     assert 10 < steps < exceptions.runs
 
 
+@pytest.mark.parametrize(("name", "schedule"), [
+    ("list in a rebuild", "random:23,0,11"),  # half an index was listed
+    ("everything at once", "random:10003827"),  # who gave up waiting kept the token of another
+])
+def test_a_schedule_that_failed_once(name, schedule):
+    explorer = Explorer(next(scenario for scenario in SCENARIOS if scenario.name == name))
+    with explorer.world.installed():
+        assert explorer.run(explorer.named(schedule)) is None
+
+
 def test_a_schedule_replays():
     explorer = Explorer(SCENARIOS[0])
     with explorer.world.installed():
