@@ -82,9 +82,8 @@ CLEAN = "    store(self.mem, S_DIRTY, 0)\n    found.slot"
 STATE = "self.mem.octets[{0}.base + {0}.count * {0}.size + {1}]"  # a spare byte a slot
 MEND = "if load(shard.mem, S_DIRTY):"
 MISS = "sequence & 1 == 0 and load_behind(self.mem, S_SEQUENCE) == sequence"
-AFTER_WAIT = """    if compare_exchange(self.mem, S_OWNER, 0, me):
-        store(self.mem, S_WAITERS, 1)
-"""
+FLAG_AGAIN = "if we give up now.\n    publish(self.mem, S_WAITERS, 1)\n"
+LAST_TRY = "    return compare_exchange(self.mem, S_OWNER, 0, me)"
 BEFORE_WAIT = """    if compare_exchange(self.mem, S_OWNER, 0, me):
         return True
     with cython"""
@@ -206,7 +205,7 @@ MUTANTS = (
         change(ShardLock, "wait_slice", BEFORE_WAIT,
                BEFORE_WAIT.replace("if ", "if not self.slept and "),
                "sem_wait(self.semaphore", "self.slept = not sem_wait(self.semaphore",
-               AFTER_WAIT, AFTER_WAIT.replace("if ", "if not self.slept and ")),
+               LAST_TRY, LAST_TRY.replace("return ", "return not self.slept and ")),
     ), "three counters", "random"),
     Mutant("two take over from the dead", (
         change(ShardLock, "acquire", "if compare_exchange(self.mem, S_OWNER, owner, me):",
@@ -216,7 +215,7 @@ MUTANTS = (
         change(ShardLock, "release", "sem_wake(self.semaphore)", "pass"),
     ), "three counters", "every 1"),
     Mutant("who was woken wakes nobody", (
-        change(ShardLock, "wait_slice", AFTER_WAIT, AFTER_WAIT.partition("\n")[0] + "\n"),
+        change(ShardLock, "wait_slice", FLAG_AGAIN, FLAG_AGAIN.partition("\n")[0] + "\n"),
     ), "three counters", "every 2"),
     Mutant("no try after raising the flag", (
         drop(ShardLock, "wait_slice", BEFORE_WAIT.partition("    with")[0]),
