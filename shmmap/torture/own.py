@@ -35,20 +35,28 @@ def _expect_presence(
                  f"{done}; looked from {from_ns} to {now_ns()}")
 
 
-def _conditional(actor: Actor, name: str, wants_entry: bool) -> None:
-    """add or replace: written or not, as the key's entry says."""
-    key, label, number = _choose(actor)
-    ttl, ttl_ns = _ttl(actor)
-    value = actor.value(key, number)
+def _change_if(
+    actor: Actor, key: int, number: int, ttl_ns: int, wants_entry: bool, name: str,
+    *arguments: Any,
+) -> None:
+    """Make a change that the map makes only if the key has an entry, or only if it has none."""
     done = actor.lane.done(key)
     from_ns = now_ns()
     actor.lane.begin(key, number, ttl_ns)
-    written = actor.call(name, getattr(actor.maps.main, name), label, value, ttl)
-    _expect_presence(actor, key, done, written is wants_entry, from_ns)
-    if written:
+    changed = actor.call(name, getattr(actor.maps.main, name), actor.names[key], *arguments)
+    _expect_presence(actor, key, done, changed is wants_entry, from_ns)
+    if changed:
         actor.lane.finish(key, ttl_ns)
     else:
         actor.lane.cancel(key)
+
+
+def _write_if(actor: Actor, name: str, wants_entry: bool) -> None:
+    """add or replace: written or not, as the key's entry says."""
+    key, _, number = _choose(actor)
+    ttl, ttl_ns = _ttl(actor)
+    value = actor.value(key, number)
+    _change_if(actor, key, number, ttl_ns, wants_entry, name, value, ttl)
 
 
 def set_key(actor: Actor) -> None:
@@ -106,12 +114,12 @@ def _expect_value(actor: Actor, key: int, done: Record, value: Any, from_ns: int
 
 def add_key(actor: Actor) -> None:
     """Write if absent."""
-    _conditional(actor, "add", False)
+    _write_if(actor, "add", False)
 
 
 def replace_key(actor: Actor) -> None:
     """Write if there."""
-    _conditional(actor, "replace", True)
+    _write_if(actor, "replace", True)
 
 
 def setdefault_key(actor: Actor) -> None:
@@ -154,17 +162,9 @@ def cas_key(actor: Actor) -> None:
 
 def touch_key(actor: Actor) -> None:
     """Give a new deadline."""
-    key, label, _ = _choose(actor)
+    key, _, _ = _choose(actor)
     ttl, ttl_ns = _ttl(actor)
-    done = actor.lane.done(key)
-    from_ns = now_ns()
-    actor.lane.begin(key, done.number, ttl_ns)
-    there = actor.call("touch", actor.maps.main.touch, label, ttl)
-    _expect_presence(actor, key, done, there, from_ns)
-    if there:
-        actor.lane.finish(key, ttl_ns)
-    else:
-        actor.lane.cancel(key)
+    _change_if(actor, key, actor.lane.done(key).number, ttl_ns, True, "touch", ttl)
 
 
 def get_key(actor: Actor) -> None:

@@ -106,6 +106,13 @@ def write_and_time(m: Any) -> tuple[float, str, int]:
     return time.monotonic() - started, error, m.stats().takeovers
 
 
+def write_after_death(child: Child, m: Any) -> tuple[float, str, int]:
+    """Say that nobody was robbed; once the holder is dead, write."""
+    child.tell("not robbed")
+    child.hear()
+    return write_and_time(m)
+
+
 def assert_taken_over(found: tuple[float, str, int]) -> None:
     """The next writer took the dead holder's lock over at once."""
     seconds, error, takeovers = found
@@ -163,9 +170,7 @@ def test_a_holder_in_the_namespace_above(shared, start, proc, how):
         assert_not_robbed(m)
         pretend(m, row, os.getpid())
         assert_not_robbed(m)
-        child.tell("not robbed")
-        child.hear()
-        return write_and_time(m)
+        return write_after_death(child, m)
 
     child = start(judge)
     child.hear()
@@ -188,9 +193,7 @@ def test_two_namespaces_side_by_side(shared, start, proc):
         child.tell(m.attachment.worker.row)
         child.hear()
         assert_not_robbed(m)
-        child.tell("not robbed")
-        child.hear()
-        return write_and_time(m)
+        return write_after_death(child, m)
 
     holder, other = start(work), start(judge)
     inner, row = holder.hear(), holder.hear()
@@ -361,9 +364,7 @@ def test_a_proc_that_hides_other_users(private, name, hidepid):
         assert there[0] == "PermissionError" or there == ("", "None"), "not hidden"
         m = shmmap.ShmMap(name, lock_timeout=LOCK_TIMEOUT_S, mode=0o666, owner_uid=0)
         assert outcome(lambda: m.set("b", 1))[0] == "LockTimeout" and m.stats().takeovers == 0
-        child.tell("not robbed")
-        child.hear()
-        return write_and_time(m)
+        return write_after_death(child, m)
 
     def work() -> Any:
         m = shmmap.ShmMap(name, "1MB", shards=1, mode=0o666)
