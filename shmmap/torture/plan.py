@@ -82,17 +82,27 @@ def read_options(options: argparse.Namespace, clock_seed: int) -> Plan:
     )
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
 def _positive(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0 < value < 1e9:
         raise argparse.ArgumentTypeError(f"{text} must be more than 0")
     return value
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
     if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} must be 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 0 or more")
     return value
 
 
@@ -114,5 +124,5 @@ def _size(text: str) -> str:
 
 
 def _shards(text: str) -> int:
-    _checked(lambda number: check_shards(int(number)), text)
+    _checked(lambda number: check_shards(_count(number)), text)
     return int(text)
