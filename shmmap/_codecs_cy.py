@@ -11,6 +11,7 @@ Types are exact: a subclass of str or int is pickled, and comes back as itself.
 from __future__ import annotations
 
 import pickle
+import re
 import struct
 import sys
 
@@ -38,6 +39,7 @@ if not cython.compiled:
 from shmmap.errors import EntryTooLarge, MapCorrupted
 
 COMPILED = cython.compiled
+_DTYPE = re.compile(r"[<>=|][?a-zA-Z][0-9]{0,9}(\[[0-9A-Za-z]+\])?")  # as dtype.str has them
 _ARRAY_HEAD = struct.Struct("<BBBx")  # dimensions, length of the dtype, 1: Fortran order
 
 
@@ -121,7 +123,10 @@ def _unpack_array(data: bytes) -> object:
         dimensions, dtype_length, fortran = _ARRAY_HEAD.unpack_from(data)
         shape = struct.unpack_from(f"<{dimensions}q", data, 4)
         at = 4 + 8 * dimensions
-        dtype = numpy.dtype(data[at : at + dtype_length].decode("ascii"))
+        name = data[at : at + dtype_length].decode("ascii")
+        if not _DTYPE.fullmatch(name):  # numpy evaluates some others
+            raise ValueError(f"{name!r} is not a type of plain items")
+        dtype = numpy.dtype(name)
         if dtype.hasobject:
             raise ValueError("an array of objects")
         order = "F" if fortran else "C"
@@ -165,9 +170,21 @@ def _unpickle(data: bytes, safe: object) -> object:
             'this value is a pickle, which codec="safe" does not load: it was written by a '
             'handle with codec="auto"'
         )
+    _verify_pickle(data)
+    return pickle.loads(memoryview(data)[8:])
+
+
+def _verify_pickle(data: bytes) -> None:
     if len(data) < 8 or xxhash.xxh3_64_intdigest(data[8:]) != struct.unpack_from("<Q", data)[0]:
         raise MapCorrupted("a pickled value does not match its checksum; it was not loaded")
-    return pickle.loads(memoryview(data)[8:])
+
+
+def verify(value_type: object, data: bytes) -> None:
+    """Raise MapCorrupted for bytes that no value gives. Loads no pickle."""
+    if value_type == VALUE_PICKLE:
+        _verify_pickle(data)
+    else:
+        decode(value_type, data, True)
 
 
 def unpack(value_type: object, data: bytes, safe: object = False) -> object:

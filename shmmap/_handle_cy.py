@@ -142,7 +142,7 @@ class Handle:
     def refuse_reentry(self, shard, me):
         """Raise if this very thread is inside that shard already."""
         if cython.compiled:
-            if load(shard.mem, S_OWNER) != me:
+            if load(shard.mem, S_OWNER) != me or not shard.lock.holds(me):
                 return 0
         elif me not in self.attachment.inside[shard.number] or not _is_inside(shard, me):
             return 0
@@ -226,8 +226,8 @@ class Handle:
 
 # The functions that take a shard's lock; a test compares the list with the sources.
 HOLDERS = frozenset((
-    "_copy_shard", "_repair_shard", "_sweep_part", "clear_shard", "fetch_locked", "incr", "popitem",
-    "scan_locked", "take", "touch", "whole_index", "write",
+    "_copy_shard", "_end_entries", "_repair_shard", "_sweep_part", "clear_shard", "fetch_locked",
+    "incr", "popitem", "scan_locked", "take", "touch", "whole_index", "write",
 ))
 
 

@@ -36,6 +36,7 @@ if not cython.compiled:
 from shmmap.errors import EntryTooLarge, MapCorrupted
 
 COMPILED = cython.compiled
+NESTED_AT_MOST = 100  # tuples in a key: compiled code has no recursion limit but its stack
 _KINDS = "str, bytes, int, float, bool, None, or a tuple of these"
 
 
@@ -89,17 +90,26 @@ def pack(key: object) -> tuple:
     if key is None:
         return KEY_NONE, b""
     if isinstance(key, tuple) and type(key).__hash__ is tuple.__hash__:
-        parts = []
-        for item in key:
-            kind, data = pack(item)
-            parts.append(struct.pack("<BI", kind, len(data)) + data)
-        return KEY_TUPLE, b"".join(parts)
+        return KEY_TUPLE, _pack_tuple(key, 1)
     if type(key).__module__ == "numpy" and hasattr(key, "item") and getattr(key, "ndim", 1) == 0:
         plain = key.item()
         if type(plain) is not type(key) and plain == key and hash(plain) == hash(key):
             return pack(plain)
     hash(key)  # an unhashable key gets the error that a dict would raise
     raise TypeError(f"a key must be {_KINDS}; {type(key).__name__} is not")
+
+
+def _pack_tuple(key: object, depth: int) -> bytes:
+    if depth > NESTED_AT_MOST:
+        raise TypeError(f"a key's tuples may be nested {NESTED_AT_MOST} deep, not deeper")
+    parts = []
+    for item in key:  # type: ignore[attr-defined]
+        if isinstance(item, tuple) and type(item).__hash__ is tuple.__hash__:
+            kind, data = KEY_TUPLE, _pack_tuple(item, depth + 1)
+        else:
+            kind, data = pack(item)
+        parts.append(struct.pack("<BI", kind, len(data)) + data)
+    return b"".join(parts)
 
 
 def _int_bytes(key: object) -> bytes:
@@ -116,7 +126,8 @@ def _pack_float(key: object) -> tuple:
 
 
 def decode(key_type, data):
-    """Give the key that was encoded. Raises MapCorrupted for bytes that none gives."""
+    """Give the key that was encoded. Raises MapCorrupted for bytes that none gives: were they
+    read as a key all the same, a listing could have another entry's key twice."""
     if key_type == KEY_STR:
         try:
             return data.decode("utf-8", "surrogatepass")
@@ -125,17 +136,23 @@ def decode(key_type, data):
     if key_type == KEY_BYTES:
         return data
     if key_type == KEY_INT and len(data) >= 8:
-        return int.from_bytes(data, "little", signed=True)
+        number = int.from_bytes(data, "little", signed=True)
+        if len(data) == 8 or _int_bytes(number) == data:
+            return number
     if key_type == KEY_FLOAT and len(data) == 8:
-        return struct.unpack("<d", data)[0]
+        number = struct.unpack("<d", data)[0]
+        if number == number and not number.is_integer():
+            return number
     if key_type == KEY_NONE and not data:
         return None
     if key_type == KEY_TUPLE:
-        return _decode_tuple(data)
+        return _decode_tuple(data, 1)
     raise MapCorrupted(f"{len(data)} bytes of key type {key_type} are not a key")
 
 
-def _decode_tuple(data: bytes) -> tuple:
+def _decode_tuple(data: bytes, depth: int) -> tuple:
+    if depth > NESTED_AT_MOST:
+        raise MapCorrupted("a tuple key is nested too deeply")
     items = []
     at = 0
     while at < len(data):
@@ -145,7 +162,8 @@ def _decode_tuple(data: bytes) -> tuple:
         at += 5
         if at + length > len(data):
             raise MapCorrupted("a tuple key is cut off")
-        items.append(decode(kind, data[at : at + length]))
+        part = data[at : at + length]
+        items.append(_decode_tuple(part, depth + 1) if kind == KEY_TUPLE else decode(kind, part))
         at += length
     return tuple(items)
 

@@ -3,7 +3,7 @@ from libc.stdint cimport uint64_t
 cdef extern from *:
     """
     #include <stdint.h>
-    #define SHM_LAYOUT_VERSION UINT64_C(0x1)
+    #define SHM_LAYOUT_VERSION UINT64_C(0x2)
     #define SHM_CACHE_LINE UINT64_C(0x40)
     #define SHM_CONTROL_MAGIC UINT64_C(0x4c525443504d4853)
     #define SHM_SHARD_MAGIC UINT64_C(0x44524853504d4853)
@@ -20,6 +20,8 @@ cdef extern from *:
     #define SHM_OVERFLOW_MASK UINT64_C(0xff000000)
     #define SHM_WORD_MASK UINT64_C(0xffffffff00ffffff)
     #define SHM_TAG_SHIFT UINT64_C(0x20)
+    #define SHM_IN_USE UINT64_C(0x80000000)
+    #define SHM_NEXT_MASK UINT64_C(0x7fffffff)
     #define SHM_TOKEN_ROW_SHIFT UINT64_C(0x36)
     #define SHM_TOKEN_INCARNATION_SHIFT UINT64_C(0x16)
     #define SHM_TOKEN_THREAD_MASK UINT64_C(0x3fffff)
@@ -54,6 +56,7 @@ cdef extern from *:
     #define SHM_WHOLE_WORD UINT64_C(0xffffffffffffffff)
     #define SHM_KEY_TYPE_SALT UINT64_C(0x9e3779b97f4a7c15)
     #define SHM_VERSION_LIMIT UINT64_C(0x8000000000000000)
+    #define SHM_VERSION_SUSPECT UINT64_C(0x4000000000000000)
     #define SHM_KEY_META_MASK UINT64_C(0x7fffff)
     #define SHM_FREQUENCY_MAX UINT64_C(0x3)
     #define SHM_ON_PROBATION UINT64_C(0x1)
@@ -80,6 +83,7 @@ cdef extern from *:
     #define SHM_C_KEY_SIZE UINT64_C(0x88)
     #define SHM_C_EPHEMERAL UINT64_C(0x90)
     #define SHM_C_SWEEP_NS UINT64_C(0x98)
+    #define SHM_C_CHECK UINT64_C(0xa0)
     #define SHM_C_STATE UINT64_C(0xc0)
     #define SHM_C_FEATURES UINT64_C(0x100)
     #define SHM_C_GEN_CURRENT UINT64_C(0x108)
@@ -183,6 +187,8 @@ cdef extern from *:
     const uint64_t OVERFLOW_MASK "SHM_OVERFLOW_MASK"
     const uint64_t WORD_MASK "SHM_WORD_MASK"
     const uint64_t TAG_SHIFT "SHM_TAG_SHIFT"
+    const uint64_t IN_USE "SHM_IN_USE"
+    const uint64_t NEXT_MASK "SHM_NEXT_MASK"
     const uint64_t TOKEN_ROW_SHIFT "SHM_TOKEN_ROW_SHIFT"
     const uint64_t TOKEN_INCARNATION_SHIFT "SHM_TOKEN_INCARNATION_SHIFT"
     const uint64_t TOKEN_THREAD_MASK "SHM_TOKEN_THREAD_MASK"
@@ -217,6 +223,7 @@ cdef extern from *:
     const uint64_t WHOLE_WORD "SHM_WHOLE_WORD"
     const uint64_t KEY_TYPE_SALT "SHM_KEY_TYPE_SALT"
     const uint64_t VERSION_LIMIT "SHM_VERSION_LIMIT"
+    const uint64_t VERSION_SUSPECT "SHM_VERSION_SUSPECT"
     const uint64_t KEY_META_MASK "SHM_KEY_META_MASK"
     const uint64_t FREQUENCY_MAX "SHM_FREQUENCY_MAX"
     const uint64_t ON_PROBATION "SHM_ON_PROBATION"
@@ -243,6 +250,7 @@ cdef extern from *:
     const uint64_t C_KEY_SIZE "SHM_C_KEY_SIZE"
     const uint64_t C_EPHEMERAL "SHM_C_EPHEMERAL"
     const uint64_t C_SWEEP_NS "SHM_C_SWEEP_NS"
+    const uint64_t C_CHECK "SHM_C_CHECK"
     const uint64_t C_STATE "SHM_C_STATE"
     const uint64_t C_FEATURES "SHM_C_FEATURES"
     const uint64_t C_GEN_CURRENT "SHM_C_GEN_CURRENT"

@@ -8,6 +8,10 @@ cdef class ShardLock:
     cdef bytes name
     cdef u64 semaphore
     cdef object liveness
+    cdef u64 holder
+    cdef bint holds(self, u64 me) noexcept
+    cdef bint is_dead(self, u64 owner, u64 me) except -1
+    cdef int try_for(self, u64 me, i64 timeout_ns) except -1
     cdef int acquire(self, u64 me, i64 timeout_ns) except -1
     cdef bint wait_slice(self, u64 me, i64 slice_ns) except -1
     cdef void release(self) noexcept

@@ -42,6 +42,7 @@ if not cython.compiled:
     from shmmap.layout import (  # type: ignore[attr-defined]
         S_OWNER,
         S_WAITERS,
+        TOKEN_INCARNATION_SHIFT,
     )
 
 COMPILED = cython.compiled
@@ -67,13 +68,32 @@ class ShardLock:
         self.liveness = liveness
         self.name = name.encode() if name else b""
         self.semaphore = sem_open(self.name) if name else 0
+        self.holder = 0
 
     def held_by(self, me):
         """Tell whether `me` holds the lock."""
         return load(self.mem, S_OWNER) == me
 
+    def holds(self, me):
+        """Tell whether this thread took the lock, and not only the owner word says so."""
+        return self.holder == me
+
     def acquire(self, me, timeout_ns):
         """Take the lock, waiting for `timeout_ns` at most; see the module for the results."""
+        status: int = self.try_for(me, timeout_ns)
+        if status != 3:
+            self.holder = me
+        return status
+
+    def is_dead(self, owner, me):
+        """Judge an owner. Of this process's own threads each knows whether it is inside: a word
+        that names one that is not was damaged."""
+        if cython.compiled and owner >> TOKEN_INCARNATION_SHIFT == me >> TOKEN_INCARNATION_SHIFT:
+            return self.holder != owner
+        return self.liveness.is_dead(owner)
+
+    def try_for(self, me, timeout_ns):
+        """Take the lock: see `acquire`."""
         spin: u64
         owner: u64 = 0
         seen: u64
@@ -94,7 +114,7 @@ class ShardLock:
                 return 1
             owner = load(self.mem, S_OWNER)
             if owner == seen and owner != 0:
-                if self.liveness.is_dead(owner):
+                if self.is_dead(owner, me):
                     if compare_exchange(self.mem, S_OWNER, owner, me):
                         return 2
                 elif slice_ns < 50000000:
@@ -119,6 +139,7 @@ class ShardLock:
 
     def release(self):
         """Free the lock and wake one waiter, if any."""
+        self.holder = 0
         publish(self.mem, S_OWNER, 0)
         if load(self.mem, S_WAITERS):
             store(self.mem, S_WAITERS, 0)

@@ -49,7 +49,9 @@ if not cython.compiled:
         S_DIRTY,
         S_EARLIEST_NS,
         S_ENTRIES,
+        S_FREE_HEAD,
         S_FREE_SLOTS,
+        S_FRESH,
         S_LIVE_BYTES,
         S_POP_HAND,
         S_REBUILDS,
@@ -62,6 +64,7 @@ if not cython.compiled:
         VALUE_INT,
         VALUE_TYPE_MAX,
         VERSION_LIMIT,
+        VERSION_SUSPECT,
     )
 
 COMPILED = cython.compiled
@@ -84,7 +87,8 @@ class Repairer:
         done: u64 = 0
         while done < n:
             if slot == 0 or load8(self.marks, slot) != 0 or (
-                done and self.shard.slots.version(slot) != 0
+                not self.shard.slots.in_use(slot)
+                or (done and self.shard.slots.version(slot) != 0)
             ):
                 self.disown_chain(head, done)
                 return False
@@ -109,6 +113,17 @@ class Repairer:
         for step in range(1, n):
             slot = self.shard.slots.next_of(slot)
         return slot
+
+    def tie_chain(self, head, n):
+        """Have the next words of a whole chain of `n` slots say just that."""
+        slot: u64 = head
+        following: u64
+        step: u64
+        for step in range(1, n):
+            following = self.shard.slots.next_of(slot)
+            self.shard.slots.tie(slot, following)
+            slot = following
+        self.shard.slots.tie(slot, 0)
 
     def plausible(self, version, meta):
         """Tell whether a live head's version, lengths and types can be true."""
@@ -139,7 +154,7 @@ class Repairer:
                 position = bucket * BUCKET_WORDS + lowest_bit(mask)
                 mask &= mask - 1
                 other = self.shard.index.word(position) & SLOT_MASK
-                if other == 0:
+                if other == 0 or other > self.shard.slots.count:
                     continue
                 if not read:
                     self.shard.slots.read(slot, 0, room_of(self.shard.scratch), length)
@@ -154,6 +169,11 @@ class Repairer:
             bucket = self.shard.index.after(bucket)
         return -1
 
+    def is_here(self, hash):
+        """Tell whether a hash belongs to this shard: by its top bits."""
+        bits: u64 = self.shard.shard_bits
+        return bits == 0 or hash >> (64 - bits) == self.shard.number
+
     def admit(self, slot, meta):
         """Index and count a whole live head, or end it or its older twin."""
         hash: u64 = self.shard.slot_hash(slot, meta)
@@ -162,6 +182,10 @@ class Repairer:
         home: u64
         other: u64
         self.count(meta)
+        if not self.is_here(hash):  # a copy from another shard: nobody would look for it here
+            store(self.mem, self.shard.slots.at(slot), 0)
+            self.uncount(slot)
+            return
         if position >= 0:
             other = self.shard.index.word(position) & SLOT_MASK
             if self.shard.slots.version(other) > self.shard.slots.version(slot):
@@ -205,7 +229,7 @@ class Repairer:
         self.entries = 0
         self.live_bytes = 0
         self.shard.index.clear()
-        if load(self.mem, S_STAMP) >= VERSION_LIMIT:
+        if load(self.mem, S_STAMP) >= VERSION_SUSPECT:
             store(self.mem, S_STAMP, 0)
         if self.shard.evicts:
             self.shard.eviction.reset()
@@ -232,7 +256,10 @@ class Repairer:
         if not self.plausible(version, meta) or not self.claim_chain(slot, need):
             store(self.mem, at, 0)
             return
-        self.shard.slots.end_chain(self.chain_end(slot, need) if need > 1 else slot)
+        self.tie_chain(slot, need)
+        if version >= VERSION_SUSPECT:  # older than any true one; the next ones stay in range
+            version = slot << 1
+            store(self.mem, at, version)
         if version > load(self.mem, S_STAMP):
             store(self.mem, S_STAMP, version)
         if version & 1:
@@ -299,12 +326,19 @@ class Repairer:
             entries += 1
             claimed += slots.needed(data_bytes(meta))
             live += (meta & KEY_LENGTH_MASK) + (meta >> META_LENGTH_SHIFT)
-            twin: i64 = self.find_twin(shard.slot_hash(slot, meta), slot, meta)
+            hash: u64 = shard.slot_hash(slot, meta)
+            twin: i64 = self.find_twin(hash, slot, meta)
+            if not self.is_here(hash):
+                found.append(f"I1: slot {slot} has a key that belongs into another shard")
             if twin < 0:
                 found.append(f"I1: slot {slot} is live but the index does not lead to it")
             elif shard.index.word(twin) & SLOT_MASK != slot:
                 found.append(f"S3: slot {slot} has the key of slot "
                              f"{shard.index.word(twin) & SLOT_MASK}")
+        for slot in range(1, slots.count + 1):
+            if slots.in_use(slot) != (load8(self.marks, slot) != 0):
+                found.append(f"L4: slot {slot} is{'' if slots.in_use(slot) else ' not'} marked as "
+                             "in use")
         found += self.count_problems(entries, live, claimed)
         found += self.index_problems(entries)
         if shard.evicts:
@@ -324,7 +358,11 @@ class Repairer:
         if load(self.mem, S_SEQUENCE) & 1 or load(self.mem, S_DIRTY):
             found.append("S5: the shard is in mid-change though its lock was free")
         listed: u64 = 0
-        slot: u64
+        slot: u64 = load(self.mem, S_FRESH)
+        if load(self.mem, S_FREE_HEAD) > self.shard.slots.count or (
+            slot == 0 or slot > self.shard.slots.count + 1
+        ):
+            found.append("L3: the free list starts at what is no slot")
         for slot in self.shard.slots.free_list():
             listed += 1
             if load8(self.marks, slot):
@@ -340,7 +378,7 @@ class Repairer:
         named: u64 = 0
         position: u64
         slot: u64
-        passed = [0] * index.buckets
+        passed = [0] * (index.buckets + 1)  # first as differences: an entry may be far from home
         for position in range(index.buckets * BUCKET_WORDS):
             slot = index.word(position) & SLOT_MASK
             if slot == 0:
@@ -352,11 +390,15 @@ class Repairer:
             bucket: u64 = index.home(
                 self.shard.slot_hash(slot, self.shard.slots.meta(slot)), self.shard.shard_bits
             )
-            while bucket != position // BUCKET_WORDS:
-                passed[bucket] += 1
-                bucket = index.after(bucket)
+            passed[bucket] += 1
+            passed[position // BUCKET_WORDS] -= 1
+            if bucket > position // BUCKET_WORDS:  # it passed the end
+                passed[0] += 1
+                passed[index.buckets] -= 1
         if named != entries:
             found.append(f"I1: {named} index words for {entries} live entries")
+        for bucket in range(1, index.buckets):
+            passed[bucket] += passed[bucket - 1]
         for bucket in range(index.buckets):
             if index.overflow(bucket) != passed[bucket] and index.overflow(bucket) != 0xFF:
                 found.append(f"I2: bucket {bucket} counts {index.overflow(bucket)} passers, "

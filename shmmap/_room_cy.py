@@ -146,7 +146,7 @@ class ShardRoom(ShardReader):
         """Reclaim what expired in the next stretch of slots: every writer does a little."""
         first: u64 = load(self.mem, S_SCAN_HAND) + 1
         last: u64
-        if first > self.slots.count:
+        if first == 0 or first > self.slots.count:
             first = 1
         last = first + 511
         if last >= self.slots.count:
@@ -163,11 +163,15 @@ class ShardRoom(ShardReader):
         Gives the slot to go on from; 0: none is left.
         """
         done: u64 = 0
+        meta: u64
         slot: u64 = self.expiry.find_due(first, now_ns)
         while slot and slot <= last and done < limit:
-            if slot != keep and self.slots.version(slot) != 0 and self.remove_slot(
-                slot, self.slot_hash(slot, self.slots.meta(slot))
+            meta = self.slots.meta(slot)
+            if self.slots.version(slot) == 0 or (
+                (meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE == 0
             ):
+                self.expiry.forget(slot)  # of no entry: only damage leaves that
+            elif slot != keep and self.remove_slot(slot, self.slot_hash(slot, meta)):
                 done += 1
             slot = self.expiry.find_due(slot + 1, now_ns)
         if done:

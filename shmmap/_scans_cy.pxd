@@ -14,6 +14,7 @@ cdef class Scans(Writes):
     cdef object decoded(self, list listed, bint wants_values)
 
 cdef bint has_entries(Shard shard) noexcept
+cdef u64 slot_hash(Shard shard, probe_t found) noexcept
 cdef void erase_slot(Shard shard, probe_t found) noexcept
 cdef u64 shard_rebuilds(Shard shard) noexcept
 cdef i64 live_entries(Shard shard, u64 now_ns) noexcept

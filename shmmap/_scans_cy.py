@@ -24,6 +24,7 @@ if not cython.compiled:
     from shmmap._writes_cy import Writes
     from shmmap.layout import (  # type: ignore[attr-defined]
         BUCKET_WORDS,
+        LOW_HALF,
         META_VALUE_TYPE_SHIFT,
         R_DELETES,
         R_LOCKED_READS,
@@ -32,6 +33,7 @@ if not cython.compiled:
         S_ENTRIES,
         S_POP_HAND,
         S_REBUILDS,
+        TAG_SHIFT,
         TYPE_MASK,
         VALUE_PICKLE,
     )
@@ -95,6 +97,8 @@ class Scans(Writes):
                     if self.find_any(shard, found):
                         raw_key = self.raw_key(shard, found)
                         raw = self.raw_value(shard, found)
+                        if raw_key is None or raw is None:
+                            self.raise_for(-4, shard, 0)
                         if self.safe and (
                             (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK == VALUE_PICKLE
                         ):
@@ -123,6 +127,9 @@ class Scans(Writes):
                 if status != 1:
                     break
                 if not shard.is_expired(found):
+                    if found.word >> TAG_SHIFT != slot_hash(shard, found) & LOW_HALF:
+                        status = -4  # to take it out by this hash would harm others
+                        break
                     store(shard.mem, S_POP_HAND, found.position)
                     return True
                 position = found.position + 1
@@ -187,6 +194,8 @@ class Scans(Writes):
             self.refuse_reentry(shard, me)
             try:
                 self.hold(shard, me)
+                if shard_rebuilds(shard) & 1:  # nobody is at it, since we hold the lock: damage
+                    self.mend(shard)
             finally:
                 self.drop(shard, me)
             rebuilds = shard_rebuilds(shard)
@@ -273,10 +282,32 @@ class Scans(Writes):
         shard: Shard = self.shards[number]
         self.enter()
         try:
+            self.attachment.restore_deadlines(number)
             me: u64 = self.token()
             self.refuse_reentry(shard, me)
             try:
                 self.hold(shard, me)
+                self.mend(shard)
+            finally:
+                self.drop(shard, me)
+        finally:
+            self.leave()
+
+    def _end_entries(self, number: Any, entries: Any) -> None:
+        """End the entries at these (slot, version), if they still are there, and repair."""
+        shard: Shard = self.shards[number]
+        slot: u64
+        version: u64
+        self.enter()
+        try:
+            me: u64 = self.token()
+            self.refuse_reentry(shard, me)
+            try:
+                self.hold(shard, me)
+                store(shard.mem, S_DIRTY, 1)
+                for slot, version in entries:
+                    if shard.slots.version(slot) == version:
+                        store(shard.mem, shard.slots.at(slot), 0)
                 self.mend(shard)
             finally:
                 self.drop(shard, me)
@@ -309,7 +340,12 @@ def has_entries(shard):
 
 def erase_slot(shard, found):
     """Erase a found entry whose hash is not at hand."""
-    shard.erase(shard.slot_hash(found.slot, found.meta), found)
+    shard.erase(slot_hash(shard, found), found)
+
+
+def slot_hash(shard, found):
+    """Hash the key of a found entry."""
+    return shard.slot_hash(found.slot, found.meta)
 
 
 def shard_rebuilds(shard):
@@ -319,8 +355,10 @@ def shard_rebuilds(shard):
 
 def live_entries(shard, now_ns):
     """Count a shard's entries whose deadline has not passed."""
-    entries: i64 = load(shard.mem, S_ENTRIES)
-    due: i64 = shard.expiry.count_due(now_ns)
+    entries: u64 = load(shard.mem, S_ENTRIES)
+    due: u64 = shard.expiry.count_due(now_ns)
+    if entries > shard.slots.count:  # damaged: len() must stay a length all the same
+        entries = shard.slots.count
     return entries - due if entries > due else 0
 
 

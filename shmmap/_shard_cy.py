@@ -56,6 +56,7 @@ if not cython.compiled:
         S_LIVE_BYTES,
         S_SEQUENCE,
         S_STAMP,
+        VERSION_SUSPECT,
     )
 
 COMPILED = cython.compiled
@@ -82,7 +83,7 @@ class Shard(ShardRoom):
         Source: hybrid logical clocks: Kulkarni et al., OPODIS 2014."""
         last: u64 = load(self.mem, S_STAMP)
         version: u64 = now_ns << 1
-        if version <= last:
+        if version <= last and last < VERSION_SUSPECT:  # from there on it is damage
             version = (last | 1) + 1
         store(self.mem, S_STAMP, version)
         return version

@@ -14,7 +14,8 @@ cdef class Slots:
     cdef u64 free_slots(self) noexcept
     cdef u64 take(self, u64 n) noexcept
     cdef u64 give_back(self, u64 head, u64 n) noexcept
-    cdef void end_chain(self, u64 slot) noexcept
+    cdef bint in_use(self, u64 slot) noexcept
+    cdef void tie(self, u64 slot, u64 following) noexcept
     cdef void reset(self, u64 fresh) noexcept
     cdef void give_one(self, u64 slot) noexcept
     cdef u64 next_of(self, u64 slot) noexcept

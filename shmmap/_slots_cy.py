@@ -12,6 +12,7 @@ were never used and are on no list.
 **Invariants**
  L1  a live head's chain has exactly the slots that its lengths need
  L2  no slot is in two chains, or in a chain and free
+ L4  a next word says "in use" just for the slots of chains
  L3  FREE_SLOTS counts the free list and the never used
 **Crash**: the free list is derived; `repair` rebuilds it. The next words of a
 live chain are written before the head's version, and are truth.
@@ -36,10 +37,13 @@ if not cython.compiled:
         store,
         store32,
         u64,
+        zero,
     )
     from shmmap.layout import (  # type: ignore[attr-defined]
         E_BYTES_TOTAL,
         E_META,
+        IN_USE,
+        NEXT_MASK,
         S_FREE_HEAD,
         S_FREE_SLOTS,
         S_FRESH,
@@ -83,8 +87,17 @@ class Slots:
 
     def next_of(self, slot):
         """Load a next word; 0 for the last, and for anything out of bounds."""
-        slot = load32(self.mem, self.next_base + 4 * slot)
+        slot = load32(self.mem, self.next_base + 4 * slot) & NEXT_MASK
         return slot if slot <= self.count else 0
+
+    def in_use(self, slot):
+        """Tell whether a slot is in an entry's chain, so its next word says."""
+        return (load32(self.mem, self.next_base + 4 * slot) & IN_USE) != 0
+
+    def tie(self, slot, following):
+        """Let a slot in use be followed by another (0: by none). Caller holds the shard lock."""
+        if load32(self.mem, self.next_base + 4 * slot) != (IN_USE | following):
+            store32(self.mem, self.next_base + 4 * slot, IN_USE | following)
 
     def take(self, n):
         """Take `n` free slots as a chain and give its head; 0: the free list is broken.
@@ -108,15 +121,15 @@ class Slots:
                 if slot == 0 or slot > self.count:
                     return 0
                 fresh += 1
-            if self.version(slot) != 0:
+            if self.version(slot) != 0 or self.in_use(slot):
                 return 0
+            self.tie(slot, 0)  # at once: a list in a loop must not give it twice
             if last:
-                store32(self.mem, self.next_base + 4 * last, slot)
+                self.tie(last, slot)
             else:
                 head = slot
             last = slot
             left -= 1
-        store32(self.mem, self.next_base + 4 * last, 0)
         store(self.mem, S_FREE_HEAD, free)
         store(self.mem, S_FRESH, fresh)
         store(self.mem, S_FREE_SLOTS, load(self.mem, S_FREE_SLOTS) - n)
@@ -131,6 +144,7 @@ class Slots:
         following: u64 = self.next_of(head)
         had: u64 = 1
         while had < n and following:
+            store32(self.mem, self.next_base + 4 * last, following)
             last = following
             following = self.next_of(last)
             had += 1
@@ -139,16 +153,12 @@ class Slots:
         store(self.mem, S_FREE_SLOTS, load(self.mem, S_FREE_SLOTS) + had)
         return had
 
-    def end_chain(self, slot):
-        """Let a chain end at `slot`. Caller holds the shard lock."""
-        if load32(self.mem, self.next_base + 4 * slot):
-            store32(self.mem, self.next_base + 4 * slot, 0)
-
     def reset(self, fresh):
         """Forget the free list; slots from `fresh` on count as never used.
 
         Caller holds the shard lock.
         """
+        zero(self.mem, self.next_base + 4 * fresh, 4 * (self.count + 1 - fresh))
         store(self.mem, S_FREE_HEAD, 0)
         store(self.mem, S_FRESH, fresh)
         store(self.mem, S_FREE_SLOTS, self.count + 1 - fresh)
@@ -246,11 +256,14 @@ class Slots:
         return self.at(slot) + start + position
 
     def free_list(self):
-        """List the slots that `take` would give, in order, stopping at the first loop."""
+        """List the slots that `take` would give, in order, stopping at the first loop and at
+        what is no slot."""
         found: list = []
         slot: u64 = load(self.mem, S_FREE_HEAD)
-        while slot and len(found) <= self.count:
+        fresh: u64 = load(self.mem, S_FRESH)
+        while slot and slot <= self.count and len(found) <= self.count:
             found.append(slot)
             slot = self.next_of(slot)
-        found.extend(range(load(self.mem, S_FRESH), self.count + 1))
+        if fresh:
+            found.extend(range(fresh, self.count + 1))
         return found

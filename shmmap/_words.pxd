@@ -189,14 +189,26 @@ cdef extern from *:
         return s == SEM_FAILED ? 0 : (uint64_t)(uintptr_t)s;
     }
     static inline void shm_sem_close(uint64_t s) { if (s) sem_close((sem_t *)(uintptr_t)s); }
+    /* Whether a semaphore's constant part is as the C library makes it: glibc ends the process
+       where a damaged one has the kernel refuse a call. */
+    static inline int shm_sem_sound(uint64_t s) {
+    #if defined(__GLIBC__) && __SIZEOF_POINTER__ == 8
+        static sem_t model;
+        static int known = 0;
+        if (!known) { sem_init(&model, 1, 0); known = 1; }
+        return memcmp((const char *)(uintptr_t)s + 8, (const char *)&model + 8, 8) == 0;
+    #else
+        return s != 0;
+    #endif
+    }
     static inline void shm_sem_wake(uint64_t s) {
         int value = 0;
-        if (s && sem_getvalue((sem_t *)(uintptr_t)s, &value) == 0 && value <= 0)
+        if (s && shm_sem_sound(s) && sem_getvalue((sem_t *)(uintptr_t)s, &value) == 0 && value <= 0)
             sem_post((sem_t *)(uintptr_t)s);
     }
     static inline void shm_sem_wait(uint64_t s, int64_t ns) {
         struct timespec t;
-        if (!s) { t.tv_sec = 0; t.tv_nsec = ns < 1000000 ? (long)ns : 1000000; nanosleep(&t, NULL); return; }
+        if (!s || !shm_sem_sound(s)) { t.tv_sec = 0; t.tv_nsec = ns < 1000000 ? (long)ns : 1000000; nanosleep(&t, NULL); return; }
     #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30)
         clock_gettime(CLOCK_MONOTONIC, &t);
     #else

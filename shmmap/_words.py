@@ -13,6 +13,7 @@ lock, since a record lock does not exclude threads of one process.
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import sys
 import threading
@@ -113,7 +114,7 @@ def load32(m: Any, offset: int) -> int:
 
 def store32(m: Any, offset: int, value: int) -> None:
     """Store half a word."""
-    m.halves[offset >> 2] = value
+    m.halves[offset >> 2] = value & 0xFFFFFFFF
 
 
 def load16(m: Any, offset: int) -> int:
@@ -123,7 +124,7 @@ def load16(m: Any, offset: int) -> int:
 
 def store16(m: Any, offset: int, value: int) -> None:
     """Store a quarter of a word."""
-    m.quarters[offset >> 1] = value
+    m.quarters[offset >> 1] = value & 0xFFFF
 
 
 def load8(m: Any, offset: int) -> int:
@@ -133,7 +134,7 @@ def load8(m: Any, offset: int) -> int:
 
 def store8(m: Any, offset: int, value: int) -> None:
     """Store a byte."""
-    m.octets[offset] = value
+    m.octets[offset] = value & 0xFF
 
 
 def compare_exchange(m: Any, offset: int, expected: int, value: int) -> bool:
@@ -289,9 +290,29 @@ def sem_close(s: Any) -> None:
         s.close()
 
 
+def _constant_part() -> bytes:
+    """Give the bytes of a shared semaphore that never change, as the C library makes them."""
+    made = ctypes.create_string_buffer(32)
+    ctypes.CDLL(None).sem_init(made, 1, 0)
+    return made.raw[8:16]
+
+
+_SOUND = _constant_part()
+
+
+def _is_sound(s: Any) -> bool:
+    """Tell whether a semaphore may be used: glibc ends the process where a damaged one has the
+    kernel refuse a call."""
+    try:
+        with open(f"/dev/shm/sem.{s.name[1:]}", "rb") as file:
+            return file.read(16)[8:] == _SOUND
+    except OSError:  # unlinked: nobody will wake us
+        return False
+
+
 def sem_wake(s: Any) -> None:
     """Add a token if there is none."""
-    if s and s.value <= 0:
+    if s and _is_sound(s) and s.value <= 0:
         s.release()
 
 
@@ -303,8 +324,9 @@ def sem_wait(s: Any, ns: int) -> None:
     """
     deadline = time.monotonic_ns() + ns
     step = 20e-6
+    sound = s and _is_sound(s)
     while True:
-        if s:
+        if sound:
             try:
                 s.acquire(0)
                 return

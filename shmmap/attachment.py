@@ -49,6 +49,7 @@ class Attachment:
         self.nonce = control["NONCE"]
         self.parameters = Parameters.load(control.words)
         self.geometry = control.geometry()
+        self.generation = control[f"GEN{control['GEN_CURRENT']}_NUMBER"]
         self.seed = control["HASH_SEED"]
         self.safe = self.parameters.codec == "safe"
         self.evicts = self.geometry.evicts
@@ -81,8 +82,7 @@ class Attachment:
     def _attach_shard(self, number: int, owner_uid: int | None) -> Any:
         """Map one shard's segment, verify its header, open its semaphore."""
         shape = self.geometry
-        generation = self.control[f"GEN{self.control['GEN_CURRENT']}_NUMBER"]
-        label = segment.shard_name(self.name, self.nonce, generation, number)
+        label = segment.shard_name(self.name, self.nonce, self.generation, number)
         try:
             mapping = segment.attach(label, shape.areas.end, self.parameters.mode, owner_uid)
         except MapNotFound:
@@ -153,8 +153,7 @@ class Attachment:
     def reserve_deadlines(self, number: int) -> None:
         """Reserve the pages of a shard's deadlines, then say so in its header."""
         areas = self.geometry.areas
-        generation = self.control[f"GEN{self.control['GEN_CURRENT']}_NUMBER"]
-        label = segment.shard_name(self.name, self.nonce, generation, number)
+        label = segment.shard_name(self.name, self.nonce, self.generation, number)
         try:
             segment.reserve(label, areas.deadlines, areas.end)
         except FileNotFoundError:
@@ -168,6 +167,13 @@ class Attachment:
         words = memoryview(self.mappings[number].buffer).cast("B").cast("Q")
         words[K["S_HAS_DEADLINES"] >> 3] = 1
         words.release()
+
+    def restore_deadlines(self, number: int) -> None:
+        """Where the pages of a shard's deadlines are reserved, have its header say so: else a
+        repair would leave old ones there, and entries that no longer expire."""
+        label = segment.shard_name(self.name, self.nonce, self.generation, number)
+        if segment.allocated_bytes(label) > self.geometry.areas.deadlines:
+            self.reserve_deadlines(number)
 
     def _unmap(self) -> None:
         self.worker.leave()

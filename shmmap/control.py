@@ -13,9 +13,11 @@ import re
 import secrets
 from collections.abc import Container
 
+import xxhash
+
 from . import _shard_cy, geometry, segment
 from .errors import ConfigMismatch, MapCorrupted, MapNotFound, ShmMapError
-from .layout import LAYOUT_VERSION, constants
+from .layout import LAYOUT_VERSION, WORD, constants
 from .parameters import Parameters
 from .workers import Worker
 
@@ -33,6 +35,11 @@ def boot_id() -> tuple[int, int]:
     return int(digits[:16], 16), int(digits[16:], 16)
 
 
+def checksum(words: memoryview) -> int:
+    """Sum up what the creator of a control segment said once and for all: see CHECK."""
+    return int(xxhash.xxh3_64_intdigest(words[1 : K["C_CHECK"] >> 3].tobytes()))
+
+
 class Control:
     """A mapped control segment, its words readable by name."""
 
@@ -44,7 +51,7 @@ class Control:
         return self.words[K[f"C_{field}"] >> 3]
 
     def __setitem__(self, field: str, value: int) -> None:
-        self.words[K[f"C_{field}"] >> 3] = value
+        self.words[K[f"C_{field}"] >> 3] = value & K["WHOLE_WORD"]  # a damaged count may wrap
 
     def close(self) -> None:
         """Unmap it."""
@@ -104,12 +111,10 @@ def open_control(
         return None
     try:
         size = os.fstat(descriptor).st_size
-        if size < K["C_BYTES_TOTAL"]:
+        if size < K["C_BYTES_TOTAL"] or size % WORD:
             if size == 0:
                 return None
-            raise MapCorrupted(
-                f"{label} has {size} bytes, too few for a map: {REMOVE.format(name)}"
-            )
+            raise MapCorrupted(f"{label} has {size} bytes, no map has: {REMOVE.format(name)}")
         control = Control(segment.Mapping(descriptor, size))
     finally:
         os.close(descriptor)
@@ -141,6 +146,8 @@ def _verify(control: Control, name: str, label: str, attached: Container[int]) -
     if (control["BOOT_HIGH"], control["BOOT_LOW"]) != boot_id():
         return False
     if control["STATE"] != K["STATE_READY"]:
+        if control["STATE"] not in (K["STATE_MAKING"], K["STATE_RETIRED"]):
+            raise MapCorrupted(f"{label} was damaged (its state): {REMOVE.format(name)}")
         return False
     shape = control.geometry()
     if (
@@ -163,6 +170,8 @@ def _verify(control: Control, name: str, label: str, attached: Container[int]) -
             "the two cannot share a live map. Install shmmap the same way in every environment "
             "that uses it (python -m shmmap doctor says how), or unlink the map"
         )
+    if control["CHECK"] != checksum(control.words):
+        raise MapCorrupted(f"{label} was damaged (its checksum is wrong): {REMOVE.format(name)}")
     if control["EPHEMERAL"] and control["NONCE"] not in attached:
         return control.workers_live(name)  # never where we are attached: it opens the liveness file
     return True
@@ -190,6 +199,7 @@ def create_objects(name: str, wanted: Parameters) -> Control:
         ):
             control[field] = value
         wanted.store(control.words)
+        control["CHECK"] = checksum(control.words)
         control["MAGIC"] = K["CONTROL_MAGIC"]
         segment.create(segment.liveness_name(name, nonce), 8, 8, mode).close()
         for number in range(shape.shards):

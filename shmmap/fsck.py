@@ -27,7 +27,7 @@ K = constants()
 CLEAN, REPAIRED, LEFT, FAILED = 0, 1, 4, 8
 EXIT_CODES = (
     "exit codes: 0 clean; 1 problems were found and repaired; 4 problems are left; 8 something "
-    "could not be looked at; 12 both of these; 2 wrong usage"
+    "could not be looked at; the sum where several are true; 2 wrong usage"
 )
 SHOWN = 10  # problems of one shard
 LOCK_TIMEOUT_S = 5.0
@@ -199,7 +199,8 @@ def _agreed(number: int, yes: bool) -> bool:
 
 def _repair_shard(m: ShmMap, number: int) -> int:
     """Repair one shard and check it again; give what that adds to the exit code."""
-    m._repair_shard(number)
+    with m._inside() as attached:
+        m._repair_one(attached, number)
     left = _problems(m, number)
     if left:
         print(f"shard {number}: still has {len(left):,} problem(s), the first: {left[0]}")

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import attachment, creation, geometry, segment, workers
-from .control import boot_id
+from .control import boot_id, checksum
 from .layout import LAYOUT_VERSION, SHARD, constants, record_bytes
 from .parameters import Parameters
 
@@ -286,6 +286,8 @@ def _judge(control: Record | None, problem: str) -> _Judgement:
 def _is_sound(control: Record) -> bool:
     """Tell whether the sizes in a control segment may be used: the same test as at attach."""
     if control["GEN_CURRENT"] > 1 or control["ENGINE"] not in ENGINES:
+        return False
+    if control["CHECK"] != checksum(control.words):
         return False
     if control["ROWS"] != geometry.WORKER_ROWS or control["BYTES"] != geometry.control_bytes():
         return False

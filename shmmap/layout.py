@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 CACHE_LINE = 64
 WORD = 8
 PAGE = 4096
@@ -60,6 +60,7 @@ CONTROL = Record("control", "C", (
     Field("KEY_SIZE", "creator", "parameter key_size, bytes + 1; 0: not said"),
     Field("EPHEMERAL", "creator", "1: the last live worker to leave unlinks the map"),
     Field("SWEEP_NS", "creator", "parameter sweep_interval; 0: no automatic sweep"),
+    Field("CHECK", "creator", "checksum of all words before it but MAGIC"),
     LINE,
     Field("STATE", "creation lock", "0 making, 1 ready, 2 retired (unlinked)"),
     LINE,
@@ -198,6 +199,8 @@ _LIMITS = {
     "BUCKET_WORDS": 8, "BUCKET_BYTES": 64,
     "SLOT_MASK": 0x00FF_FFFF, "OVERFLOW_SHIFT": 24, "OVERFLOW_MAX": 0xFF,
     "OVERFLOW_MASK": 0xFF00_0000, "WORD_MASK": 0xFFFF_FFFF_00FF_FFFF, "TAG_SHIFT": 32,
+    # next word: 1 in use (in an entry's chain) | 31 the slot that follows, 0: none
+    "IN_USE": 0x8000_0000, "NEXT_MASK": 0x7FFF_FFFF,
     # owner token: row 10 | incarnation 32 | thread 22
     "TOKEN_ROW_SHIFT": 54, "TOKEN_INCARNATION_SHIFT": 22, "TOKEN_THREAD_MASK": 0x3F_FFFF,
     "INCARNATION_MASK": 0xFFFF_FFFF, "ROW_LIMIT": 1024,
@@ -214,6 +217,7 @@ _LIMITS = {
     "LOW_HALF": 0xFFFF_FFFF, "WHOLE_WORD": 0xFFFF_FFFF_FFFF_FFFF,
     "KEY_TYPE_SALT": 0x9E37_79B9_7F4A_7C15,  # a key's type, times this, is added to the seed
     "VERSION_LIMIT": 1 << 63,  # 146 years of nanoseconds, doubled: a version from here on is damage
+    "VERSION_SUSPECT": 1 << 62,  # none comes here by itself: repair puts such an entry last
     "KEY_META_MASK": 0x007F_FFFF,  # key length and key type
     # eviction: how often hit, at most; flags of a slot; bits of a ghost's fingerprint
     "FREQUENCY_MAX": 3, "ON_PROBATION": 1, "IN_RING": 2,

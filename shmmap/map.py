@@ -16,6 +16,7 @@ from .control import ENGINE
 from .errors import MapClosed, MapUnlinked
 from .layout import constants
 from .parameters import UNSAID, MapOptions, Parameters, check_name
+from .salvage import unreadable
 from .stats import Stats
 from .sweeper import SweepReport
 from .views import ShmItemsView, ShmKeysView, ShmValuesView
@@ -248,14 +249,24 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
             shape.buckets, shape.evicts, shape.shards.bit_length() - 1, attached.seed,
             shard.lock, attached.clock,
         )
-        return Repairer(twin).problems()
+        problems: list[str] = Repairer(twin).problems()
+        return problems + [f"V1: slot {slot}: {why}" for slot, _, why in unreadable(copied, shape)]
 
     def repair(self) -> None:
-        """Rebuild every shard's index, free list and counts from its slots. Deaths are repaired
-        on their own; this is for memory that was damaged."""
+        """Rebuild every shard's index, free list and counts from its slots, and drop entries
+        that cannot be read. Deaths are repaired on their own; this is for memory that was
+        damaged."""
         with self._inside() as attached:
             for number in range(attached.geometry.shards):
-                self._repair_shard(number)
+                self._repair_one(attached, number)
+
+    def _repair_one(self, attached: Any, number: int) -> None:
+        self._repair_shard(number)
+        shape = attached.geometry
+        copied = self._copy_shard(number, shape.areas.deadlines)
+        bad = [(slot, version) for slot, version, _ in unreadable(copied, shape)]
+        if bad:
+            self._end_entries(number, bad)
 
     # -- the end ------------------------------------------------------------------------
 

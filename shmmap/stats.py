@@ -79,8 +79,7 @@ def gather(attachment: Any, entries: int) -> Stats:
             sums[field] += words[K[f"S_{field}"] >> 3]
         shard_entries.append(words[K["S_ENTRIES"] >> 3])
         words.release()
-    generation = control[f"GEN{control['GEN_CURRENT']}_NUMBER"]
-    taken = allocated(attachment.name, attachment.nonce, generation, shape)
+    taken = allocated(attachment.name, attachment.nonce, attachment.generation, shape)
     totals = attachment.worker.totals()
     return Stats(
         entries=entries,

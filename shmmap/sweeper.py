@@ -62,7 +62,7 @@ class Sweeper:
         Not through threading.Thread: if the handler of a signal raises while that starts, half
         a thread is left that can be neither started nor joined.
         """
-        if self._attachment.control["SWEEP_NS"] and not self._thread:
+        if self._attachment.parameters.sweep_ns and not self._thread:
             _thread.start_new_thread(self._run, ())
 
     def stop(self) -> bool:
@@ -92,7 +92,7 @@ class Sweeper:
             self._alive.release()
 
     def _sweep_again_and_again(self) -> None:
-        interval_s = self._attachment.control["SWEEP_NS"] / 1e9
+        interval_s = self._attachment.parameters.sweep_ns / 1e9
         while not self._running.acquire(timeout=interval_s):
             # dropping the last handle below ends the memory
             handle = next(iter(list(self._attachment.handles.values())), None)
@@ -111,9 +111,9 @@ class Sweeper:
         control = self._attachment.control
         worker = self._attachment.worker
         holder = control["LEASE"]
-        interval = control["SWEEP_NS"] or int(30e9)
+        interval = self._attachment.parameters.sweep_ns or int(30e9)
         mine = worker.fork_page.word
-        fresh = now_ns - control["LEASE_BEAT_NS"] < 3 * interval
+        fresh = abs(now_ns - control["LEASE_BEAT_NS"]) < 3 * interval
         if fresh and holder not in (0, mine) and not worker.is_dead(holder):
             return False
         mutex = creation.process_state().mutex
@@ -137,8 +137,8 @@ class Sweeper:
         """Sweep if an interval has passed since the last sweep and no other worker is at it."""
         control = self._attachment.control
         now_ns = self._attachment.clock.now_ns()
-        interval = control["SWEEP_NS"] or int(30e9)
-        if control["SWEPT_NS"] and now_ns - control["SWEPT_NS"] < interval * 9 // 10:
+        interval = self._attachment.parameters.sweep_ns or int(30e9)
+        if control["SWEPT_NS"] and abs(now_ns - control["SWEPT_NS"]) < interval * 9 // 10:
             return None
         if not self._take_lease(now_ns):
             return None
@@ -178,7 +178,7 @@ class Sweeper:
     def _sweep_shard(self, handle: Any, number: int) -> float:
         """Sweep one shard; give the longest step under its lock in seconds."""
         longest = 0.0
-        idle_ns = self._attachment.control["MAX_IDLE_NS"]
+        idle_ns = self._attachment.parameters.max_idle_ns
         before = self._attachment.clock.now_ns() - idle_ns if idle_ns else 0
         for idle_before, limit in ((0, LIMIT), (before, IDLE_LOOKS)):
             if limit == IDLE_LOOKS and idle_before <= 0:

@@ -216,7 +216,9 @@ class Worker:
             try:
                 for field in _COUNTERS:
                     if held:
-                        self._control[K[f"C_TOTAL_{field}"] >> 3] += self._get(row, field)
+                        total = K[f"C_TOTAL_{field}"] >> 3
+                        summed = self._control[total] + self._get(row, field)
+                        self._control[total] = summed & K["WHOLE_WORD"]  # damaged: may wrap
                     self._set(row, field, 0)
             finally:
                 if held:

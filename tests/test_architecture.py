@@ -26,7 +26,7 @@ FLOORS = {
     3: "_look_cy _room_cy _shard_cy _repair_cy",
     4: "_keys_cy _codecs_cy",
     5: "_handle_cy _reads_cy _writes_cy _scans_cy parameters control explain sweeper attachment "
-       "stats views map",
+       "salvage stats views map",
     6: "__init__ __main__ cli doctor fsck inspection torture",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
@@ -45,7 +45,8 @@ SIDEWAYS = {
     "_scans_cy": {"_writes_cy"},
     "control": {"parameters"},
     "attachment": {"control", "explain", "parameters", "sweeper"},
-    "map": {"_scans_cy", "attachment", "control", "parameters", "stats", "sweeper", "views"},
+    "map": {"_scans_cy", "attachment", "control", "parameters", "salvage", "stats", "sweeper",
+            "views"},
     "__init__": set(),
     "__main__": {"cli"},
     "cli": {"__init__", "doctor", "fsck", "inspection", "torture"},

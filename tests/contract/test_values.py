@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import shmmap
+from shmmap.control import checksum
 from shmmap.layout import constants
 
 K = constants()
@@ -169,7 +170,9 @@ def test_the_largest_entry_fills_all_but_one_slot(make, on_full):
 
 def forge_codec(m: Any, codec: int) -> None:
     """Make a map's header say another codec, as no operation does."""
-    m.attachment.control["CODEC"] = codec
+    control = m.attachment.control
+    control["CODEC"] = codec
+    control["CHECK"] = checksum(control.words)
 
 
 class TestSafe:

@@ -129,9 +129,9 @@ MUTANTS = (
         *(change(Slots, name, "room = self.size - 8\n        start = 8",
                  "room = self.size\n        start = 0")
           for name in ("write", "read", "value_offset")),
-        drop(Slots, "take", "        if self.version(slot) != 0:\n            return 0\n"),
+        drop(Slots, "take", "self.version(slot) != 0 or "),
         drop(Repairer, "claim_chain",
-             " or (\n            done and self.shard.slots.version(slot) != 0\n        )"),
+             "\n            or (done and self.shard.slots.version(slot) != 0)"),
         change(Repairer, "problems", "    shard = self.shard\n", "    return []\n"),
     ), death_in(("set", "b", SHORT), before=(("set", "a", LONG), B)), "deaths"),
     Mutant("freed before the flip", (
@@ -165,6 +165,7 @@ MUTANTS = (
     ), "versions of a counter", "every 2"),
     Mutant("a deadline is not forgotten", (
         change(ShardRoom, "release_slots", "self.expiry.forget(slot)", "pass"),
+        change(ShardRoom, "reclaim", "self.expiry.forget(slot)", "pass"),
     ), "sweep against set", "every 1"),
     Mutant("eviction takes what is being overwritten", (
         drop(ShardRoom, "evict_one", " and slot != keep"),
@@ -200,7 +201,7 @@ MUTANTS = (
         change(_lock_cy, "compare_exchange", "not guard.acquire(offset, CAS_PATIENCE_S)", "False"),
     ), "incr against incr", "every 2"),
     Mutant("a token that a dead holder owed is awaited for ever", (
-        change(ShardLock, "acquire", "    slice_ns: i64 = 1000000\n",
+        change(ShardLock, "try_for", "    slice_ns: i64 = 1000000\n",
                "    slice_ns: i64 = 1000000\n    self.slept = False\n"),
         change(ShardLock, "wait_slice", BEFORE_WAIT,
                BEFORE_WAIT.replace("if ", "if not self.slept and "),
@@ -208,7 +209,7 @@ MUTANTS = (
                LAST_TRY, LAST_TRY.replace("return ", "return not self.slept and ")),
     ), "three counters", "random"),
     Mutant("two take over from the dead", (
-        change(ShardLock, "acquire", "if compare_exchange(self.mem, S_OWNER, owner, me):",
+        change(ShardLock, "try_for", "if compare_exchange(self.mem, S_OWNER, owner, me):",
                "if (store(self.mem, S_OWNER, me), True)[1]:"),
     ), "three counters", "dies OWNER every 2"),
     Mutant("released without waking", (
@@ -239,7 +240,7 @@ MUTANTS = (
     Mutant("repair does not end the older twin", (
         drop(Repairer, "admit", "        store(self.mem, self.shard.slots.at(other), 0)\n"
              "        fence()\n"),
-    ), death_in(A), "deaths"),
+    ), death_in(A, then=(("delete", "b"),)), "deaths"),
     Mutant("repair prefers the twin that it meets last", (
         change(Repairer, "admit",
                "if self.shard.slots.version(other) > self.shard.slots.version(slot):", "if False:"),

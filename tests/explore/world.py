@@ -97,6 +97,9 @@ class SimulatedAttachment(Attachment):
         )]
         self.repairers = [Repairer(self.shards[0])]
 
+    def restore_deadlines(self, number: int) -> None:
+        """Do nothing: the pages are always there."""
+
     def start_sweeper(self) -> None:
         """Do nothing: scenarios sweep by themselves."""
 

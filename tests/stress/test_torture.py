@@ -137,10 +137,11 @@ def litter(m: Any, _: int) -> None:
 
 @pytest.mark.parametrize(("sabotage", "kind"), [
     (tamper, "torn"), (lose, "lost"), (count_too_much, "lost"), (count_too_little, "lost"),
-    (lose_filling, "lost"), (fill_windows, "linearizability"), (stop_one, "hang"),
+    (lose_filling, "lost"), (fill_windows, "linearizability"), (stop_one, "hang error"),
     (end_one, "crash"), (litter, "leaked"),
 ])
 def test_sabotage_is_found(torture, name, sabotage, kind):
+    """Who is stopped with a lock in hand shows in the others first: their wait runs out."""
     process = torture("--seconds", 2 if kind == "leaked" else 40, "--patience", PATIENCE_S,
                       "--seed", 3, "--fill", 40)
     m = attach(process, name)
@@ -154,7 +155,7 @@ def test_sabotage_is_found(torture, name, sabotage, kind):
     finally:
         Path(f"/dev/shm/shmmap.{name}-stray").unlink(missing_ok=True)
         m.close()
-    assert report[kind] > 0 and process.returncode == 1, f"{report}"
+    assert any(map(report.get, kind.split())) and process.returncode == 1, f"{report}"
 
 
 def test_an_interrupt_ends_it_with_a_report(torture, name):

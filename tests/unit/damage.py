@@ -54,6 +54,14 @@ class Damage:
         assert self.header("FRESH") <= self.shape.slots
         return self.shape.slots
 
+    def next_of(self, slot: int) -> int:
+        """Give the slot that follows another in its chain; 0: none."""
+        return self.halves[self.next_half(slot)] & K["NEXT_MASK"]
+
+    def tie(self, slot: int, following: int) -> None:
+        """Let a slot in use be followed by another."""
+        self.halves[self.next_half(slot)] = K["IN_USE"] | following
+
     def index_words(self) -> range:
         first = self.areas.index >> 3
         return range(first, first + self.shape.buckets * 8)

@@ -75,24 +75,34 @@ def impossible_length(d: Damage) -> set[bytes]:
 
 def chain_longer_than_its_value(d: Damage) -> set[bytes]:
     slot = d.head(LONG)
-    while d.halves[d.next_half(slot)]:
-        slot = d.halves[d.next_half(slot)]
-    d.halves[d.next_half(slot)] = d.free()
+    while d.next_of(slot):
+        slot = d.next_of(slot)
+    d.tie(slot, d.free())
     return set()
 
 
 def chain_cut(d: Damage) -> set[bytes]:
-    d.halves[d.next_half(d.head(LONG))] = 0
+    d.tie(d.head(LONG), 0)
     return {LONG}
 
 
+def slot_not_in_use(d: Damage) -> set[bytes]:
+    d.halves[d.next_half(d.head(b"key-1"))] = 0
+    return {b"key-1"}
+
+
+def free_slot_in_use(d: Damage) -> set[bytes]:
+    d.tie(d.free(), 0)
+    return set()
+
+
 def chain_in_a_loop(d: Damage) -> set[bytes]:
-    d.halves[d.next_half(d.head(LONG))] = d.head(LONG)
+    d.tie(d.head(LONG), d.head(LONG))
     return {LONG}
 
 
 def chains_crossed(d: Damage) -> set[bytes]:
-    d.halves[d.next_half(d.head(LONG))] = d.halves[d.next_half(d.head(OTHER))]
+    d.tie(d.head(LONG), d.next_of(d.head(OTHER)))
     return {LONG, OTHER}  # one of them is whole, but nothing tells which
 
 
@@ -151,6 +161,7 @@ def key_twice(d: Damage) -> set[bytes]:
     size = d.shape.slot_size >> 3
     d.words[new : new + size] = d.words[old : old + size]
     d.words[new] = 2  # older than any: the newer one is the entry
+    d.tie(d.free(), 0)
     return set()
 
 
@@ -176,6 +187,7 @@ DAMAGES: list[tuple[str, Callable[[Damage], set[bytes]]]] = [
     ("L1", impossible_value_type), ("L1", impossible_length), ("L1", chain_longer_than_its_value),
     ("L2", chain_cut), ("L2", chain_in_a_loop), ("L2", chains_crossed),
     ("L2", live_slot_on_the_free_list), ("L3", free_count_too_high), ("L3", free_list_lost),
+    ("L2", slot_not_in_use), ("L4", free_slot_in_use),
     ("X1", deadline_of_a_free_slot), ("X1", deadline_of_an_entry_without_one),
     ("X2", earliest_too_late), ("X2", earliest_lost),
     ("S1", changing_in_place), ("S2", stamp_lost), ("S2", version_of_no_time),
@@ -271,6 +283,7 @@ def test_of_two_versions_of_a_key_the_newer_one_stays(m):
     size = d.shape.slot_size >> 3
     d.words[new : new + size] = d.words[old : old + size]
     d.words[new] = d.header("STAMP") + 2
+    d.tie(d.free(), 0)
     value_at = new * 8 + 16 + len(b"key-1")
     d.octets[value_at : value_at + 5] = b"VALUE"
     m.repair()

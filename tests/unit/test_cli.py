@@ -17,7 +17,18 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import _engine, attachment, cli, creation, doctor, geometry, inspection, layout, segment
+from shmmap import (
+    _engine,
+    attachment,
+    cli,
+    control,
+    creation,
+    doctor,
+    geometry,
+    inspection,
+    layout,
+    segment,
+)
 
 K = layout.constants()
 TOP = Path(__file__).resolve().parents[2]
@@ -172,6 +183,8 @@ class TestLs:
     def test_any_parameter_word_can_be_shown(self, run, make, clean, field):
         make()
         poke(clean, field, (1 << 64) - 2)  # even: on_full stays "raise", the sizes stay sound
+        words = memoryview(control_file(clean).read_bytes()).cast("Q")
+        poke(clean, "CHECK", control.checksum(words))
         made = run("info", clean)
         assert (made.returncode, made.stderr) == (0, "")
 
