@@ -64,7 +64,7 @@ class Gaps:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """Let the padding be copied meanwhile, as check() does with whole shards."""
+        """Let the padding be touched meanwhile."""
         self.allow()
         try:
             yield

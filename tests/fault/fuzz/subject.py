@@ -80,6 +80,16 @@ def _field(record: layout.Record, at: int) -> str:
     return next((n for n, o in layout.offsets(record).items() if o == at), f"byte {at}")
 
 
+class Watched(shmmap.ShmMap):
+    """A handle that may copy whole shards, padding and all, as check() and repair() do."""
+
+    gaps: Gaps
+
+    def _copy_shard(self, number: int, length: int) -> Any:
+        with self.gaps.open():
+            return super()._copy_shard(number, length)
+
+
 class Subject:
     """One map, ready to be damaged again and again."""
 
@@ -89,11 +99,12 @@ class Subject:
         self.variant = variant
         self.evicts = variant.parameters.get("on_full") == "evict"
         self.name = f"{prefix}-{variant.name}"
-        self.quick = shmmap.ShmMap.create(
+        self.quick = Watched.create(
             self.name, **variant.parameters, sweep_interval=None, lock_timeout=QUICK_S
         )
-        self.patient = shmmap.ShmMap.attach(self.name, lock_timeout=PATIENT_S)
+        self.patient = Watched.attach(self.name, lock_timeout=PATIENT_S)
         self.attachment = self.quick.attachment
+        self.gaps = self.quick.gaps = self.patient.gaps = Gaps(self.attachment)
         self.clock = self.attachment.clock
         self.right: dict[Any, Any] = {}  # what the undamaged map answers
         self.late: dict[Any, Any] = {}  # the values of the expired entries
@@ -107,7 +118,6 @@ class Subject:
         live = {key for d in self.shards for key in self.late if _has(d, key.encode())}
         self.late = {key: self.late[key] for key in self.late if key in live}  # not evicted
         self.token = self.attachment.worker.fork_page.word  # | 1: this thread's
-        self.gaps = Gaps(self.attachment)
 
     def _fill(self) -> None:
         m, clock = self.quick, self.clock
