@@ -74,10 +74,12 @@ class Handle:
         return _operations_of(self)
 
     def ready(self):
-        """Refuse a closed handle and an unlinked map; in a forked child, become a worker."""
+        """Refuse a closed handle and a map that was unlinked or cut off; in a forked child,
+        become a worker."""
         if self.closed:
             raise MapClosed(f"map {self.name!r}: this handle is closed; open the map again")
-        if load(self.fork_page, 0) == 0 or load(self.control, C_STATE) != STATE_READY:
+        # 8: see ForkPage
+        if load(self.fork_page, 8) != 1 or load(self.control, C_STATE) != STATE_READY:
             self.attachment.reenter()
             if self.closed:  # by another thread, in there
                 raise MapClosed(f"map {self.name!r}: this handle is closed; open the map again")

@@ -7,6 +7,7 @@ cdef class ShardLock:
     cdef object owner_buffer
     cdef bytes name
     cdef u64 semaphore
+    cdef object region
     cdef object liveness
     cdef u64 holder
     cdef bint holds(self, u64 me) noexcept

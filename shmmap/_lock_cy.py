@@ -45,6 +45,8 @@ if not cython.compiled:
         TOKEN_INCARNATION_SHIFT,
     )
 
+from shmmap._guard_cy import unwatch, watch
+
 COMPILED = cython.compiled
 
 # what acquire returns
@@ -68,6 +70,7 @@ class ShardLock:
         self.liveness = liveness
         self.name = name.encode() if name else b""
         self.semaphore = sem_open(self.name) if name else 0
+        self.region = watch(self.semaphore, 1) if cython.compiled and self.semaphore else 0
         self.holder = 0
 
     def held_by(self, me):
@@ -159,5 +162,7 @@ class ShardLock:
 
     def close(self):
         """Close the semaphore. Nobody may be waiting."""
+        unwatch(self.region)
+        self.region = 0
         sem_close(self.semaphore)
         self.semaphore = 0

@@ -46,6 +46,7 @@ class Attachment:
     def __init__(self, name: str, control: Control, owner_uid: int | None) -> None:
         self.name = name
         self.control = control
+        self.owner_uid = owner_uid
         self.nonce = control["NONCE"]
         self.parameters = Parameters.load(control.words)
         self.geometry = control.geometry()
@@ -74,6 +75,9 @@ class Attachment:
             self.repairers = [Repairer(shard) for shard in self.shards]
             self.worker.join(self.clock.now_ns())
             self.worker.publish()
+            for _, mapping in self._segments():
+                mapping.tell(self.worker.fork_page.flag_address)
+            self._refuse_cut()  # before that nobody was told
         except BaseException:
             self._unmap()
             raise
@@ -118,10 +122,11 @@ class Attachment:
     # -- life in this process --------------------------------------------------------
 
     def reenter(self) -> None:
-        """Go on in a forked child with a row of its own; refuse a map that was unlinked."""
-        self._refuse_unlinked()  # before waiting: who has the mutex may be waiting for this thread
+        """Go on in a forked child with a row of its own; refuse a map that was unlinked or that
+        another process has cut off."""
+        self._refuse_lost()  # before waiting: who has the mutex may be waiting for this thread
         with self._joining():
-            self._refuse_unlinked()
+            self._refuse_lost()
             if self.worker.fork_page.word == 0:
                 for guard in self.guards:
                     guard.after_fork()
@@ -133,11 +138,36 @@ class Attachment:
                     handle._after_fork()
                 leave_at_exit()
                 self.worker.publish()  # last: from here on other threads do not come here
+                self._refuse_cut()  # `publish` may have overwritten what a fault had told
 
-    def _refuse_unlinked(self) -> None:
-        if self.control["STATE"] != K["STATE_READY"]:
+    def _refuse_lost(self) -> None:
+        """Refuse a map that was unlinked, or cut off."""
+        # first: where the control segment itself is cut off, this is what finds it out
+        unlinked = self.control["STATE"] != K["STATE_READY"]
+        if unlinked and not self.control.mapping.is_cut:
             raise MapUnlinked(
                 f"map {self.name!r} was unlinked; open it again by name to get its successor"
+            )
+        self._refuse_cut()
+
+    def _segments(self) -> list[tuple[str, segment.Mapping]]:
+        """List what is mapped, by name."""
+        found = [(segment.control_name(self.name), self.control.mapping)]
+        for number, mapping in enumerate(self.mappings):
+            label = segment.shard_name(self.name, self.nonce, self.generation, number)
+            found.append((label, mapping))
+        return found
+
+    def _refuse_cut(self) -> None:
+        """Refuse a map of which a segment was cut off. A fork wipes the flag, not the cut."""
+        cut = [label for label, mapping in self._segments() if mapping.is_cut]
+        if cut:
+            self.worker.fork_page.stop()
+            raise MapCorrupted(
+                f"map {self.name!r} has lost memory: another process truncated {', '.join(cut)} "
+                "while it was in use, and this process reads zeros there. Nothing in the map can "
+                "be trusted any more. Find out who cut it (a cleaner of /dev/shm?), unlink the "
+                "map (m.unlink(), or python -m shmmap unlink) and create it again"
             )
 
     def _joining(self) -> Any:
@@ -261,10 +291,27 @@ def join_map(
 def retire(attachment: Attachment) -> None:
     """Mark a map as unlinked and remove its objects."""
     with creation.creation_lock(attachment.name):
-        if attachment.control["STATE"] == K["STATE_READY"]:
+        if attachment.control["STATE"] == K["STATE_READY"] or _is_remnant(attachment):
             segment.refuse_to_unlink(attachment.name)
             attachment.control["STATE"] = K["STATE_RETIRED"]
             remove_objects(attachment.name)
+
+
+def _is_remnant(attachment: Attachment) -> bool:
+    """Tell whether a control segment that was cut off is still what its name stands for."""
+    if not attachment.control.mapping.is_cut:
+        return False
+    try:
+        found = open_control(
+            attachment.name, attachment.parameters.mode, attachment.owner_uid, {attachment.nonce}
+        )
+    except MapCorrupted:
+        return True
+    if found is None:
+        return True
+    same = found["NONCE"] == attachment.nonce
+    found.close()
+    return same
 
 
 def release(attachment: Attachment) -> None:

@@ -13,7 +13,7 @@ from ._repair_cy import Repairer
 from ._scans_cy import Scans
 from ._shard_cy import Shard
 from .control import ENGINE
-from .errors import MapClosed, MapUnlinked
+from .errors import MapClosed, MapCorrupted, MapUnlinked
 from .layout import constants
 from .parameters import UNSAID, MapOptions, Parameters, check_name
 from .salvage import unreadable
@@ -286,8 +286,11 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
 
     def unlink(self) -> None:
         """Remove the map from the machine: every handle of every process gets MapUnlinked."""
-        with suppress(MapUnlinked), self._inside() as attached:
-            attachments.retire(attached)
+        try:
+            with suppress(MapUnlinked), self._inside() as attached:
+                attachments.retire(attached)
+        except MapCorrupted:  # cut off: what is left of it can be removed all the same
+            attachments.retire(self._live)
 
     def __enter__(self) -> ShmMap:
         return self

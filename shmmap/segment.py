@@ -13,6 +13,7 @@ import stat
 
 import posix_ipc
 
+from . import _guard_cy
 from .errors import ConfigMismatch, MapCorrupted, MapNotFound, SharedMemoryFull
 from .layout import PAGE
 
@@ -52,11 +53,22 @@ class Mapping:
             raise OSError(number, f"mmap of {size:,} bytes: {os.strerror(number)}")
         self.size = size
         self._address = address
+        self._region = _guard_cy.watch(address, size)
         self.buffer = (ctypes.c_char * size).from_address(address)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the file was found shorter than the mapping: see `_guard_cy`."""
+        return bool(_guard_cy.is_cut(self._region))
+
+    def tell(self, flag_address: int) -> None:
+        """Have a word set to CUT when that is found. It must outlive the mapping."""
+        _guard_cy.tell(self._region, flag_address)
 
     def close(self) -> None:
         """Unmap. Nothing may touch the buffer any more."""
         if self._address:
+            _guard_cy.unwatch(self._region)
             _libc.munmap(self._address, self.size)
             self._address = 0
 
@@ -67,6 +79,13 @@ def _no_room(what: str, size: int) -> SharedMemoryFull:
         f"{SHM_DIRECTORY} has no room for {what}: {size:,} bytes asked, {room:,} free. "
         "Give a smaller size= or capacity=; remove leftovers (python -m shmmap doctor lists "
         "them); or enlarge it (docker run --shm-size=..., mount -o remount,size=... /dev/shm)"
+    )
+
+
+def _wrong_size(name: str, actual: int, size: int) -> MapCorrupted:
+    return MapCorrupted(
+        f"segment {name} has {actual:,} bytes where {size:,} belong: it was truncated or "
+        "replaced. Unlink the map and make it again"
     )
 
 
@@ -174,23 +193,24 @@ def attach(name: str, size: int, mode: int | None, owner_uid: int | None) -> Map
     try:
         actual = os.fstat(descriptor).st_size
         if actual != size:
-            raise MapCorrupted(
-                f"segment {name} has {actual:,} bytes where {size:,} belong: it was truncated or "
-                "replaced. Unlink the map and make it again"
-            )
+            raise _wrong_size(name, actual, size)
         return Mapping(descriptor, size)
     finally:
         os.close(descriptor)
 
 
 def reserve(name: str, start: int, end: int) -> None:
-    """Back the bytes from `start` to `end` of a segment by real pages.
+    """Back the bytes from `start` to `end`, the last of a segment, by real pages.
 
     Raises:
         SharedMemoryFull: there is no room.
+        MapCorrupted: it is shorter; reserving would stretch it again, and hide what was lost.
     """
     found = os.open(SHM_DIRECTORY + name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
+        actual = os.fstat(found).st_size
+        if actual < end:
+            raise _wrong_size(name, actual, end)
         os.posix_fallocate(found, start, end - start)
     except OSError as error:
         raise _no_room(f"the deadlines of {name}", end - start) from error

@@ -19,6 +19,7 @@ process's mutex.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import threading
@@ -26,6 +27,7 @@ import time
 from typing import Any
 
 from . import creation, segment
+from ._guard_cy import CUT
 from ._words import CAS_PATIENCE_S
 from .errors import MapCorrupted, MapNotFound, WorkersFull
 from .layout import constants
@@ -66,22 +68,33 @@ def pid_namespace() -> int:
 
 
 class ForkPage:
-    """One word that a fork wipes: `word` is 0 in a child that has not been seen yet.
+    """Two words that a fork wipes: `word` is 0 in a child that has not been seen yet.
 
-    The page has MADV_WIPEONFORK, so a fork that runs no Python hook is noticed too.
+    The page has MADV_WIPEONFORK, so a fork that runs no Python hook is noticed too. Every
+    operation tests the second word alone: 1 go on, 0 a new process, CUT a segment was cut off.
     """
 
     def __init__(self) -> None:
         self.buffer = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._words = memoryview(self.buffer).cast("Q")
+        self.flag_address = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer, 8))
         try:
             self.buffer.madvise(_WIPE_ON_FORK)
         except OSError:  # a kernel without it: at least forks made by Python are noticed
             os.register_at_fork(after_in_child=self.clear)
 
     def clear(self) -> None:
-        """Forget the word."""
-        self._words[0] = 0
+        """Forget the words."""
+        self._words[0] = self._words[1] = 0
+
+    def stop(self) -> None:
+        """Have every operation find out that a segment was cut off."""
+        self._words[1] = CUT
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a segment was found cut off since the word was set."""
+        return self._words[1] == CUT
 
     @property
     def word(self) -> int:
@@ -91,6 +104,7 @@ class ForkPage:
     @word.setter
     def word(self, value: int) -> None:
         self._words[0] = value
+        self._words[1] = 1
 
 
 class KernelGuard:
@@ -261,7 +275,7 @@ class Worker:
         if row == self.row and incarnation == self.incarnation:
             return False
         if row >= self._rows or self._get(row, "INCARNATION") != incarnation:
-            return True
+            return not self.fork_page.is_cut  # where the table reads as zeros, who can tell
         if creation.lock_holder(self.descriptor, row) is not None:
             return False
         return not self._process_lives(row)

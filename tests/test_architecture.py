@@ -20,7 +20,7 @@ PACKAGE = Path(shmmap.__file__).parent
 PROJECT = Path(__file__).resolve().parents[1]
 LINES_AT_MOST = 450
 FLOORS = {
-    0: "errors layout _layout _words _cython _engine _clock_cy _hash_cy",
+    0: "errors layout _layout _words _cython _engine _clock_cy _guard_cy _hash_cy",
     1: "segment creation workers geometry _lock_cy",
     2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
     3: "_look_cy _room_cy _shard_cy _repair_cy",
@@ -33,6 +33,7 @@ FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in mod
 # Who may use whom on the same floor. No two of the pieces on floor 2 know each other.
 SIDEWAYS = {
     "_clock_cy": {"_cython", "_words"},
+    "_guard_cy": {"_cython"},
     "_hash_cy": {"_cython", "_words", "_layout", "layout"},
     "creation": {"segment"},
     "workers": {"segment", "creation"},
@@ -108,6 +109,12 @@ def test_imports_go_down(module):
         if not below and used not in SIDEWAYS.get(mine, set()):
             wrong.append(f"{module} (F{FLOOR_OF[mine]}) uses {used} (F{FLOOR_OF[used]})")
     assert not wrong
+
+
+def test_there_is_one_guard():
+    """Its C has state: a second module that cimports it would have a second handler."""
+    for file in PACKAGE.glob("*.pxd"):
+        assert not re.search(r"_guard_cy\s+cimport|cimport\s.*_guard_cy", file.read_text()), file
 
 
 def test_sideways_uses_have_no_circle():
@@ -193,8 +200,8 @@ def test_every_module_says_what_it_is(module):
 # Names that only the compiled engine has, from a .pxd; used behind `if cython.compiled`.
 COMPILED_ONLY = {
     "PyBytes_AS_STRING", "PyBytes_FromStringAndSize", "PyBytes_GET_SIZE", "PyErr_CheckSignals",
-    "bytes_of_word", "call_hash_function", "fits_word", "have_hash_function",
-    "set_hash_function", "utf8_of",
+    "bytes_of_word", "call_hash_function", "fits_word", "have_hash_function", "region_is_cut",
+    "set_hash_function", "tell_region", "unwatch_region", "utf8_of", "watch_region",
 }  # fmt: skip
 
 

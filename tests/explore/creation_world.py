@@ -51,10 +51,15 @@ class Processes(NamedTuple):
 class SimulatedMapping:
     """A mapped file."""
 
+    is_cut = False
+
     def __init__(self, system: System, descriptor: int, size: int) -> None:
         self.buffer = system.file(descriptor).data
         self.size = size
         assert size == len(self.buffer)
+
+    def tell(self, flag_address: int) -> None:
+        """Do nothing: here nobody cuts files off."""
 
     def close(self) -> None:
         """Do nothing: whoever holds the memory keeps it."""
@@ -63,16 +68,19 @@ class SimulatedMapping:
 class SimulatedForkPage:
     """The page that a fork would wipe."""
 
+    is_cut = False
+
     def __init__(self) -> None:
-        self.buffer = bytearray(8)
+        self.buffer = bytearray(16)
+        self.flag_address = 0
 
     @property
     def word(self) -> int:
-        return int.from_bytes(self.buffer, "little")
+        return int.from_bytes(self.buffer[:8], "little")
 
     @word.setter
     def word(self, value: int) -> None:
-        self.buffer[:] = value.to_bytes(8, "little")
+        self.buffer[:] = value.to_bytes(8, "little") + (value > 0).to_bytes(8, "little")
 
     def clear(self) -> None:
         self.word = 0

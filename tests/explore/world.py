@@ -61,7 +61,7 @@ class SimulatedWorker(Worker):
         self._rows = ROWS
         self.descriptor = 3
         self._namespace = kernel.pid_namespace()
-        self.fork_page = SimpleNamespace(word=0)
+        self.fork_page = SimpleNamespace(word=0, is_cut=False)
         self.row = -1
         self.incarnation = 0
 
@@ -83,7 +83,9 @@ class SimulatedAttachment(Attachment):
         self.worker.join(0)
         self.worker.publish()
         self.control_memory = Memory(world.control)
-        self.fork_memory = Memory(bytearray(self.worker.fork_page.word.to_bytes(8, "little")))
+        self.fork_memory = Memory(bytearray(
+            self.worker.fork_page.word.to_bytes(8, "little") + (1).to_bytes(8, "little")
+        ))
         if world.all_memory:
             self.control_memory = SharedMemory(world.machine, world.control, 1 << 20)
             self.fork_memory = SharedMemory(world.machine, self.fork_memory.octets, 1 << 21)

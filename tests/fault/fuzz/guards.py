@@ -15,7 +15,7 @@ from typing import Any
 
 from unit.damage import K
 
-from shmmap import layout, segment
+from shmmap import _guard_cy, layout, segment
 
 GUARD = 1 << 30  # bytes on either side of a segment that are mapped to nothing
 _RESERVED = 0x4000 | 0x20 | 0x02  # MAP_NORESERVE, MAP_ANONYMOUS, MAP_PRIVATE
@@ -35,11 +35,13 @@ class GuardedMapping(segment.Mapping):
         found = mmap(self._address, size, 3, _FIXED_SHARED, descriptor, 0)
         assert found == self._address, os.strerror(ctypes.get_errno())
         self.size = size
+        self._region = _guard_cy.watch(self._address, size)
         self.buffer = (ctypes.c_char * size).from_address(self._address)
 
     def close(self) -> None:
         """Unmap it and its guards."""
         if self._address:
+            _guard_cy.unwatch(self._region)
             segment._libc.munmap(self._start, self._length)
             self._address = 0
 

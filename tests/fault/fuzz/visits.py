@@ -157,8 +157,8 @@ def damage_files(t: Trial) -> str:
 def visit_damaged_files(t: Trial) -> None:
     """Have every kind of visitor look at a map with a damaged file, and one unlink it.
 
-    The subject itself is not touched any more: nothing can help a process whose mapped memory
-    was cut off.
+    The subject itself is not touched any more: its memory could not be restored. What becomes
+    of who has the map open is test_truncated.py's to ask.
     """
     t.subject.gaps.allow()
     t.subject.restore()  # nothing but a file is damaged

@@ -1,0 +1,448 @@
+"""A file of a live map is truncated by another process.
+
+The compiled engine survives: the operation that finds it out may give anything documented,
+every later one of that handle raises MapCorrupted, other maps do not notice. The pure engine
+cannot: SIGBUS ends the process as it accesses what is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shmmap
+from shmmap import _guard_cy, segment
+from shmmap.layout import PAGE
+
+SHM = Path("/dev/shm")
+COMPILED = shmmap.ENGINE == "compiled"
+LOCK_TIMEOUT_S = 0.5
+LONGEST_S = LOCK_TIMEOUT_S + 2
+DOCUMENTED = (shmmap.MapCorrupted, shmmap.LockTimeout)
+KEYS = 300
+needs_guard = pytest.mark.skipif(not COMPILED, reason="the pure engine cannot handle SIGBUS")
+
+
+@pytest.fixture
+def leftovers(name: str) -> Iterator[str]:
+    """The name of a map whose objects are removed one by one: damaged, it may not open."""
+    yield name
+    for entry in os.listdir(SHM):
+        if entry.removeprefix("sem.").split(".")[1:2] == [name]:
+            (SHM / entry).unlink()
+
+
+def objects(m: Any) -> dict[str, Path]:
+    """Give the files of a map of two shards."""
+    found = m.attachment
+    label = segment.shard_name(m.name, found.nonce, 0, 0)
+    return {
+        "control": SHM / segment.control_name(m.name)[1:],
+        "shard 0": SHM / label[1:],
+        "shard 1": SHM / (label[1:-1] + "1"),
+        "liveness": SHM / segment.liveness_name(m.name, found.nonce)[1:],
+        "semaphore": SHM / segment.semaphore_file(label)[1:],
+    }
+
+
+def cut(path: Path, length: str) -> None:
+    """Truncate a file as another process would."""
+    size = path.stat().st_size
+    left = {"nothing": 0, "a page": PAGE, "half": size // 2, "all but a page": size - PAGE}[length]
+    os.truncate(path, min(size, max(0, left)))
+
+
+def filled(name: str, **more: Any) -> Any:
+    """Make a map whose every page is in use."""
+    m = shmmap.ShmMap.create(
+        name, "300KB", shards=2, sweep_interval=None, lock_timeout=LOCK_TIMEOUT_S, **more
+    )
+    for key in range(KEYS):
+        m.set(key, key, ttl=1000)
+    return m
+
+
+OPERATIONS: dict[str, Callable[[Any], Any]] = {
+    "get": lambda m: [m.get(key) for key in range(KEYS)],
+    "get one": lambda m: m.get(1),
+    "set": lambda m: [m.set(key, b"x" * 100) for key in range(0, KEYS, 7)],
+    "delete": lambda m: [m.delete(key) for key in range(KEYS)],
+    "incr": lambda m: [m.incr(key) for key in range(KEYS)],
+    "touch": lambda m: [m.touch(key, 5) for key in range(KEYS)],
+    "items": lambda m: list(m.items()),
+    "popitem": lambda m: m.popitem(),
+    "clear": lambda m: m.clear(),
+    "check": lambda m: m.check(),
+    "repair": lambda m: m.repair(),
+    "stats": lambda m: m.stats(),
+    "sweep": lambda m: m.sweep(),
+    "close": lambda m: m.close(),
+    "unlink": lambda m: m.unlink(),
+}
+
+
+def outcome(operation: Callable[[], Any]) -> str:
+    """Tell how an operation ends: "done", or the documented error; in time."""
+    began = time.monotonic()
+    try:
+        operation()
+        how = "done"
+    except (*DOCUMENTED, shmmap.MapFull, shmmap.MapUnlinked, KeyError, TypeError) as error:
+        how = type(error).__name__  # KeyError: popitem of zeros; TypeError: incr of bytes
+        if isinstance(error, shmmap.MapCorrupted) and "truncated" in str(error):
+            how = "cut"
+    assert time.monotonic() - began < LONGEST_S
+    return how
+
+
+def is_lost(m: Any) -> bool:
+    """Tell whether the handle has found out; then every operation says so."""
+    said = {outcome(partial(operation, m)) for kind, operation in OPERATIONS.items()
+            if kind not in ("close", "unlink")}
+    if said & {"cut"}:
+        assert {outcome(lambda: m.get(1)), outcome(lambda: m.set(1, 1)), outcome(m.check),
+                outcome(lambda: len(m)), outcome(m.stats)} == {"cut"}
+    return "cut" in said
+
+
+@needs_guard
+@pytest.mark.parametrize("length", ["nothing", "a page", "half", "all but a page"])
+@pytest.mark.parametrize("what", ["control", "shard 0", "shard 1", "liveness", "semaphore"])
+def test_every_operation_survives(leftovers, start, what, length):
+    def work(child: Any) -> None:
+        other = shmmap.ShmMap.attach(f"{leftovers}-other")
+        other["a"] = 1
+        for kind, operation in OPERATIONS.items():
+            m = filled(leftovers)
+            paths = objects(m)
+            cut(paths[what], length)
+            how = outcome(partial(operation, m))
+            if kind == "close":
+                assert m.closed and how == "done"
+            elif kind != "unlink":
+                assert is_lost(m) == (what not in ("liveness", "semaphore")), (kind, how)
+            assert other["a"] == 1 and other.check() == []
+            if kind != "close":
+                m.unlink()
+                m.close()
+                assert m.closed and not any(path.exists() for path in paths.values())
+            for path in paths.values():
+                path.unlink(missing_ok=True)
+        other.close()
+
+    with shmmap.ShmMap.create(f"{leftovers}-other", "100KB", sweep_interval=None) as made:
+        try:
+            start(work).result(50)
+        finally:
+            made.unlink()
+
+
+@needs_guard
+def test_after_it_a_new_map_of_that_name_works(make, name):
+    m = make(shards=2)
+    m["a"] = 1
+    cut(objects(m)["shard 0"], "nothing")
+    cut(objects(m)["shard 1"], "nothing")
+    outcome(lambda: m.get("a"))
+    with pytest.raises(shmmap.MapCorrupted, match=r"truncated.*unlink"):
+        m.get("a")
+    with pytest.raises(shmmap.MapCorrupted):
+        shmmap.ShmMap.attach(name)
+    m.unlink()
+    with pytest.raises(shmmap.MapUnlinked):
+        m.get("a")
+    fresh = make(shards=2)
+    fresh["a"] = 2
+    m.unlink()  # not its successor
+    m.close()
+    with shmmap.ShmMap.attach(name) as same:
+        assert same["a"] == 2 and fresh.check() == []
+
+
+@needs_guard
+def test_unlink_of_a_cut_control_segment_spares_a_successor(make, name):
+    m = make()
+    cut(objects(m)["control"], "nothing")
+    outcome(lambda: m.get("a"))
+    fresh = make(size="1MB")  # an empty control segment is what a dead creator leaves
+    fresh["a"] = 2
+    m.unlink()
+    m.close()
+    with shmmap.ShmMap.attach(name) as same:
+        assert same["a"] == 2 and fresh.check() == []
+
+
+@needs_guard
+@pytest.mark.parametrize("what", ["control", "shard 0"])
+@pytest.mark.parametrize("found_by", ["parent", "child"])
+def test_a_forked_child_is_told_too(leftovers, start, what, found_by):
+    def work(child: Any) -> None:
+        m = filled(leftovers)
+        if found_by == "parent":
+            cut(objects(m)[what], "nothing")
+            outcome(partial(OPERATIONS["get"], m))
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                if found_by == "child":
+                    cut(objects(m)[what], "nothing")
+                    outcome(partial(OPERATIONS["get"], m))
+                assert {outcome(lambda: m.get(1)), outcome(lambda: m.set(1, 1))} == {"cut"}
+                m.close()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitpid(pid, 0)[1] == 0
+        outcome(partial(OPERATIONS["get"], m))
+        assert outcome(lambda: m.get(1)) == "cut"
+        m.close()
+
+    start(work).result()
+
+
+@needs_guard
+@pytest.mark.parametrize("what", ["control", "shard 0", "shard 1", "semaphore"])
+def test_a_waiting_thread_comes_back(leftovers, start, what):
+    """Shard 0 is held by a process that is stopped."""
+    def hold(child: Any) -> None:
+        m = shmmap.ShmMap.attach(leftovers)
+        lock = m.attachment.shards[0].lock
+        assert lock.lock(m.attachment.worker.fork_page.word | 1, 10**9) == 0
+        child.tell("held")
+        child.hear()
+
+    def work(child: Any) -> None:
+        m = filled(leftovers)
+        child.tell("made")
+        child.hear()
+        said: list[str] = []
+        waiting = threading.Thread(target=lambda: said.append(outcome(m.clear)))
+        waiting.start()
+        time.sleep(0.1)
+        cut(objects(m)[what], "nothing")
+        waiting.join(LONGEST_S)
+        assert not waiting.is_alive()
+        if what in ("control", "semaphore"):  # who held the lock is not robbed of it
+            assert said == ["LockTimeout"]
+        if what != "semaphore":
+            assert is_lost(m)
+        m.unlink()
+        m.close()
+
+    child = start(work)
+    child.hear()
+    holder = start(hold)
+    holder.hear()
+    child.tell("go on")
+    child.result()
+    holder.kill()
+
+
+@needs_guard
+@pytest.mark.parametrize("seed", range(4))
+def test_cut_at_a_random_moment(leftovers, start, seed):
+    """Two threads work while another process truncates; they come back, and find it out."""
+    def work(child: Any) -> list[str]:
+        m = filled(leftovers, on_full="evict")
+        kinds = [k for k in OPERATIONS if k not in ("close", "unlink")]
+        said: list[str] = []
+
+        def go_on(number: int) -> None:
+            rng = random.Random(seed * 10 + number)
+            how, end = "", time.monotonic() + 10
+            while how != "cut" and time.monotonic() < end:
+                how = outcome(lambda: OPERATIONS[rng.choice(kinds)](m))
+                if how == "done":
+                    outcome(lambda: m.set(rng.randrange(KEYS), rng.randbytes(90)))
+            said.append(how)
+
+        threads = [threading.Thread(target=go_on, args=(number,)) for number in range(2)]
+        child.tell({kind: str(path) for kind, path in objects(m).items()})
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        m.unlink()
+        m.close()
+        return said
+
+    rng = random.Random(seed)
+    child = start(work)
+    paths = child.hear()
+    time.sleep(rng.uniform(0.01, 0.2))
+    cut(Path(paths[rng.choice(("control", "shard 0", "shard 1"))]), rng.choice(("nothing", "half")))
+    assert child.result() == ["cut", "cut"]
+
+
+@needs_guard
+def test_the_lock_of_a_whole_shard_is_free_afterwards(leftovers, start, name):
+    """Others go on with a shard whose neighbour was cut off, for as long as they do not ask it."""
+    def work(child: Any) -> None:
+        m = filled(name)
+        child.tell("made")
+        child.hear()
+        cut(objects(m)["shard 1"], "nothing")
+        for kind in OPERATIONS:
+            if kind not in ("close", "unlink"):
+                outcome(partial(OPERATIONS[kind], m))
+        m.close()
+
+    child = start(work)
+    child.hear()
+    mine = shmmap.ShmMap.attach(name)
+    child.tell("go on")
+    child.result()
+    assert mine.attachment.shards[0].lock.owner() == 0
+    mine.unlink()
+    mine.close()
+
+
+@needs_guard
+def test_what_is_no_longer_watched_makes_room():
+    numbers = [_guard_cy.watch(at * PAGE, PAGE) for at in (1, 2, 3)]
+    assert 0 not in numbers and len(set(numbers)) == 3
+    for number in numbers:
+        _guard_cy.unwatch(number)
+    again = [_guard_cy.watch(at * PAGE, 1) for at in (1, 2, 3)]
+    assert sorted(again) == sorted(numbers)
+    for number in again:
+        _guard_cy.unwatch(number)
+
+
+@needs_guard
+@pytest.mark.parametrize("what", ["control", "shard 0"])
+def test_the_command_line_looks_at_it_and_removes_it(leftovers, start, what):
+    def work(child: Any) -> None:
+        m = filled(leftovers)
+        cut(objects(m)[what], "half")
+        child.tell("made")
+        child.hear()
+        assert is_lost(m) or outcome(lambda: m.get(1)) == "MapUnlinked"
+        m.close()
+
+    child = start(work)
+    child.hear()
+    for command in (["ls"], ["info", leftovers], ["fsck", leftovers], ["doctor"],
+                    ["unlink", leftovers, "--yes"]):
+        done = subprocess.run([sys.executable, "-m", "shmmap", *command], capture_output=True,
+                              text=True, timeout=30)
+        assert done.returncode >= 0 and "Traceback" not in done.stderr, done.stderr
+    assert not list(SHM.glob(f"*shmmap.{leftovers}*"))
+    child.tell("go on")
+    child.result()
+
+
+# -- others' handlers --------------------------------------------------------------------------
+
+
+def lose(name: str) -> str:
+    """Make a map, cut it, and tell what its second use says."""
+    m = filled(name)
+    cut(objects(m)["shard 0"], "nothing")
+    outcome(partial(OPERATIONS["get"], m))
+    how = outcome(lambda: m.get(1))
+    m.unlink()
+    m.close()
+    return how
+
+
+def fault_elsewhere(m: Any) -> None:
+    """Access a truncated file that no map knows."""
+    import mmap
+
+    descriptor = os.memfd_create("elsewhere")
+    os.ftruncate(descriptor, PAGE)
+    memory = mmap.mmap(descriptor, PAGE)
+    os.ftruncate(descriptor, 0)
+    memory[0]
+
+
+@needs_guard
+def test_faulthandler_enabled_before(leftovers, start):
+    def work(child: Any) -> None:
+        with open(os.devnull, "w") as nowhere:
+            faulthandler.enable(nowhere)
+            child.tell(lose(leftovers))
+            fault_elsewhere(None)
+
+    child = start(work)
+    assert child.hear() == "cut"
+    assert os.waitstatus_to_exitcode(child.reap()) == -signal.SIGBUS
+
+
+@needs_guard
+def test_faulthandler_enabled_later_has_the_last_word(leftovers, start):
+    """Documented: it prints its traceback and the process dies, as without us."""
+    def work(child: Any) -> None:
+        faulthandler.disable()
+        m = filled(leftovers)
+        with open(os.devnull, "w") as nowhere:
+            faulthandler.enable(nowhere)
+            cut(objects(m)["shard 0"], "nothing")
+            OPERATIONS["get"](m)
+
+    assert os.waitstatus_to_exitcode(start(work).reap()) == -signal.SIGBUS
+
+
+ENDS: dict[str, Callable[[Any], None]] = {
+    "killed": lambda m: os.kill(os.getpid(), signal.SIGBUS),
+    "raised": lambda m: signal.raise_signal(signal.SIGBUS),
+    "thread": lambda m: signal.pthread_kill(threading.get_ident(), signal.SIGBUS),
+    "fault": fault_elsewhere,
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_other_bus_errors_end_the_process_as_ever(make, start, how):
+    m = make()
+
+    def work(child: Any) -> None:
+        faulthandler.disable()
+        m["a"] = 1
+        ENDS[how](m)
+
+    assert os.waitstatus_to_exitcode(start(work).reap()) == -signal.SIGBUS
+    assert m["a"] == 1
+
+
+def test_a_sent_signal_reaches_an_earlier_handler(name, start):
+    def work(child: Any) -> list[int]:
+        seen: list[int] = []
+        faulthandler.disable()
+        signal.signal(signal.SIGBUS, lambda number, frame: seen.append(number))
+        with shmmap.ShmMap.create(name, "100KB", sweep_interval=None) as m:
+            os.kill(os.getpid(), signal.SIGBUS)
+            m["a"] = 1
+            m.unlink()
+        signal.signal(signal.SIGBUS, signal.SIG_IGN)
+        os.kill(os.getpid(), signal.SIGBUS)
+        return seen
+
+    assert start(work).result() == [signal.SIGBUS]
+
+
+@pytest.mark.skipif(COMPILED, reason="the compiled engine survives")
+@pytest.mark.parametrize("what", ["control", "shard 0"])
+def test_the_pure_engine_dies_of_it(leftovers, start, what):
+    def work(child: Any) -> None:
+        faulthandler.disable()
+        m = filled(leftovers)
+        cut(objects(m)[what], "nothing")
+        with contextlib.suppress(Exception):
+            OPERATIONS["get"](m)
+
+    assert os.waitstatus_to_exitcode(start(work).reap()) == -signal.SIGBUS
