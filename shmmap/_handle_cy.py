@@ -36,6 +36,15 @@ COMPILED = cython.compiled
 class Handle:
     """A handle's view of the shards."""
 
+    if not cython.compiled:
+        name = None
+        closed = True
+
+    def __cinit__(self, *_, **__):
+        """Count as closed until bound (compiled): a debugger may ask for the repr of a handle
+        whose `__init__` raised."""
+        self.closed = True
+
     def _bind(self, attachment, lock_timeout_ns):
         """Point this handle at an attachment's memory."""
         self.attachment = attachment

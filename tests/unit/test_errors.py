@@ -70,3 +70,17 @@ def test_every_operation_on_an_unlinked_map_is_refused(make):
         with pytest.raises(shmmap.MapUnlinked, match=m.name):
             use()
     assert make() == {}, "the name is free for a successor"
+
+
+def test_a_map_that_could_not_be_opened_counts_as_closed(name):
+    """Whoever reports the error may print the half-made object. Using it is an error, no crash."""
+    m = shmmap.ShmMap.__new__(shmmap.ShmMap)
+    with pytest.raises(shmmap.MapNotFound):
+        m.__init__(name, _may=(False, True))
+    assert "closed" in repr(m)
+    m.close()
+    for operation in (m.stats, m.unlink, m.clear, lambda: m.get(1), lambda: m.set(1, 1),
+                      lambda: m.delete(1), lambda: m.incr(1), lambda: len(m), lambda: list(m),
+                      lambda: 1 in m):
+        with pytest.raises((shmmap.MapClosed, TypeError, AttributeError)):
+            operation()
