@@ -51,15 +51,18 @@ class Gaps:
 
     def __init__(self, attachment: Any) -> None:
         self._gaps = [*_gaps_of_shards(attachment), *_gaps_of_control(attachment)]
+        self._forbidden = False
 
     def forbid(self) -> None:
         """Have AddressSanitizer, if it runs, report who touches the padding."""
+        self._forbidden = True
         if _poison:
             for start, length in self._gaps:
                 _poison(start, length)
 
     def allow(self) -> None:
         """Let everybody touch the padding again."""
+        self._forbidden = False
         if _unpoison:
             for start, length in self._gaps:
                 _unpoison(start, length)
@@ -67,11 +70,13 @@ class Gaps:
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
         """Let the padding be touched meanwhile."""
+        was_forbidden = self._forbidden
         self.allow()
         try:
             yield
         finally:
-            self.forbid()
+            if was_forbidden:
+                self.forbid()
 
 
 def _between(record: layout.Record, end: int) -> Iterator[tuple[int, int]]:
