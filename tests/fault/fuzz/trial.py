@@ -180,11 +180,20 @@ class Trial:
             token = shard.header("OWNER")
             if token == s.token | 1:
                 found.append(shmmap.Reentered)
-            if token >> 22 in (s.token >> 22, s.neighbour_token >> 22):
+            if token >> 22 in (s.token >> 22, s.neighbour_token >> 22) or self._revived(token):
                 found.append(shmmap.LockTimeout)
         if s.attachment.control["STATE"] != K["STATE_READY"]:
             found.append(shmmap.MapUnlinked)
         return tuple(found)
+
+    def _revived(self, token: int) -> bool:
+        """Tell whether damage to a dead owner's row gave it the pid of a process that lives, and
+        began in the same hundredth of a second."""
+        rows, row = K["C_BYTES_TOTAL"], K["R_BYTES_TOTAL"]
+        start = rows + (token >> K["TOKEN_ROW_SHIFT"]) * row
+        halves = self.changed[-1]
+        damaged = bool(((halves >= start // 4) & (halves < (start + row) // 4)).any())
+        return damaged and not self.subject.attachment.worker.is_dead(token)
 
     # -- running them -------------------------------------------------------------------------
 
