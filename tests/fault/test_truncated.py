@@ -325,7 +325,7 @@ def test_what_is_no_longer_watched_makes_room():
 
 @needs_guard
 @pytest.mark.parametrize("what", ["control", "shard 0"])
-def test_the_command_line_looks_at_it_and_removes_it(leftovers, start, what):
+def test_the_command_line_looks_at_it_and_removes_it(leftovers, start, tmp_path, what):
     def work(child: Any) -> None:
         m = filled(leftovers)
         cut(objects(m)[what], "half")
@@ -339,7 +339,7 @@ def test_the_command_line_looks_at_it_and_removes_it(leftovers, start, what):
     for command in (["ls"], ["info", leftovers], ["fsck", leftovers], ["doctor"],
                     ["unlink", leftovers, "--yes"]):
         done = subprocess.run([sys.executable, "-m", "shmmap", *command], capture_output=True,
-                              text=True, timeout=30)
+                              text=True, timeout=30, cwd=tmp_path)
         assert done.returncode >= 0 and "Traceback" not in done.stderr, done.stderr
     assert not list(SHM.glob(f"*shmmap.{leftovers}*"))
     child.tell("go on")
