@@ -120,7 +120,7 @@ class ShardLock:
                 if self.is_dead(owner, me):
                     if compare_exchange(self.mem, S_OWNER, owner, me):
                         return 2
-                elif slice_ns < 50000000:
+                elif slice_ns < 8000000:
                     slice_ns *= 2
             left = timeout_ns - (clock_ns(1) - start)
             if left <= 0:

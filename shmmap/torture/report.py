@@ -58,6 +58,7 @@ class Report:
             "windows": counts["windows"], "window_calls": counts["calls"],
             "longest_wait_ms": waits.longest_ms(),
             "longest_wait_when_free_ms": waits.longest_ms(free=True),
+            "longest_wait_in_turn_ms": waits.longest_in_turn_ns / 1e6,
             "longest_operation_after_death_ms": waits.longest_operation_ns / 1e6,
             "longest_while_stopped_ms": waits.longest_while_stopped_ns / 1e6,
             "longest_without_death_ms": waits.longest_without_death_ns / 1e6,
@@ -128,6 +129,7 @@ class Report:
             ("p99_wait_ms", "99 of 100 deaths"),
             ("median_takeover_ms", f"median of {f['takeovers_measured']:,} locks taken over"),
             ("p99_takeover_ms", "99 of 100 of these"),
+            ("longest_wait_in_turn_ms", "longest, several holders died in turn"),
             ("longest_operation_after_death_ms", "any operation after a death"),
         )]
         lines.append("for comparison (ms)")

@@ -1,8 +1,9 @@
 """How long survivors waited because a lock's holder was dead.
 
 An operation that waited for a lock while, or soon after, somebody was killed counts from the
-death, or from its start if that was later. Operations that overlap a time in which a worker
-was stopped, or in which the parent held locks to check the map, are counted apart.
+death, or from its start if that was later. Where several holders of the lock died in turn in
+one wait, each death is charged with the time until the next. Operations that overlap a time in
+which a worker was stopped, or in which the parent held locks to check the map, are counted apart.
 
 On a busy machine a wait is also made of the scheduler running others. The kernel tells for how
 long the one who waits, those who repair meanwhile, and the one who dies could have run and were
@@ -13,6 +14,7 @@ of several shards, one of them may have had to do with another shard than the on
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import pairwise
 
 from .ledger import LAST_DEATH, NUMBER_OF, Ledger, Notice
 
@@ -28,18 +30,24 @@ class Waits:
         self._ledger = ledger
         self._since = [0] * len(ledger.lanes)
         self._deaths: list[int] = []
+        self._holders: list[int] = []  # the deaths of those who held the one lock that there is
         self._marked: list[tuple[int, int]] = []
         self._delays: list[tuple[int, int, int]] = []  # of the dying, and of the parent
         self._raw: dict[int, int] = {}  # by death: the longest wait for a lock
         self._free: dict[int, int] = {}  # the same, "when free"
         self._taken_over: set[int] = set()  # deaths whose lock a survivor took over
         self.longest_operation_ns = 0
+        self.longest_in_turn_ns = 0
         self.longest_while_stopped_ns = 0
         self.longest_without_death_ns = 0
 
     def died(self, at_ns: int) -> None:
         """Note a death."""
         self._deaths.append(at_ns)
+
+    def held(self, at_ns: int) -> None:
+        """Note that who died then held the lock, in a map that has just one."""
+        self._holders.append(at_ns)
 
     def mark(self, from_ns: int, until_ns: int) -> None:
         """Count what overlaps this time apart."""
@@ -62,7 +70,7 @@ class Waits:
             if one.call not in _LONG_BY_NATURE:
                 self._take(one)
         # nothing older than that is noticed any more
-        del self._marked[:-50], self._deaths[:-200], self._delays[:-200]
+        del self._marked[:-50], self._deaths[:-200], self._delays[:-200], self._holders[:-200]
 
     def _take(self, one: Notice) -> None:
         began, ended = one.began, one.ended
@@ -76,18 +84,27 @@ class Waits:
         if i < 0 or (began - deaths[i] > _SOON_NS and not one.took_over):
             self.longest_without_death_ns = max(self.longest_without_death_ns, ended - began)
             return
-        wait = ended - max(began, deaths[i])
-        self.longest_operation_ns = max(self.longest_operation_ns, wait)
+        since = max(began, deaths[i])
+        self.longest_operation_ns = max(self.longest_operation_ns, ended - since)
         if not one.waited:
             return
-        death = deaths[i]
+        later = [death for death in self._holders if since < death < ended]
+        if later:
+            self.longest_in_turn_ns = max(self.longest_in_turn_ns, ended - since)
+        for death, (start, end) in zip(
+            (deaths[i], *later), pairwise((since, *later, ended)), strict=True
+        ):
+            self._charge(death, start, end, one)
+        if one.took_over:
+            self._taken_over.add(later[-1] if later else deaths[i])
+
+    def _charge(self, death: int, start: int, end: int, one: Notice) -> None:
+        wait = end - start
         self._raw[death] = max(self._raw.get(death, 0), wait)
         if wait > self._free.get(death, 0):
-            own = (began, ended, one.delay_ns)
-            free = wait - _surely_delayed(ended - wait, ended, [own, *self._delays])
+            own = (one.began, one.ended, one.delay_ns)
+            free = wait - _surely_delayed(start, end, [own, *self._delays])
             self._free[death] = max(self._free.get(death, 0), free)
-        if one.took_over:
-            self._taken_over.add(death)
 
     def after_takeover_ms(self, share: float) -> float:
         """Give a quantile, over the deaths whose lock a survivor took over, of the longest wait."""

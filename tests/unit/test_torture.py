@@ -216,13 +216,16 @@ def test_calls_of_another_window_do_not_count():
 
 
 def waits_of(
-    *noticed: Notice, deaths: tuple[int, ...] = (), marks: Any = (), delays: Any = ()
+    *noticed: Notice, deaths: tuple[int, ...] = (), held: tuple[int, ...] = (), marks: Any = (),
+    delays: Any = (),
 ) -> Waits:
     """Give what becomes of noticed operations."""
     ledger = Ledger(1)
     waits = Waits(ledger)
     for death in deaths:
         waits.died(death)
+    for death in held:
+        waits.held(death)
     for since, until in marks:
         waits.mark(since, until)
     for delay in delays:
@@ -242,6 +245,19 @@ def test_a_wait_counts_from_the_death():
     assert waits.takeovers == 1 and waits.after_takeover_ms(0.5) == 60
     assert waits.after_death_ms(0.5, 1) == 60 and waits.after_death_ms(0.5, 3) == 0
     assert waits.after_death_ms(0.5, 1, free=True) == 40
+
+
+def test_of_holders_that_die_in_turn_each_is_charged_with_its_own_part():
+    waits = waits_of(Notice(100 * MS, 190 * MS, SET, 1, 1, 0), held=(110 * MS, 150 * MS),
+                     deaths=(110 * MS, 130 * MS, 150 * MS))  # who died at 130 held nothing
+    assert waits.longest_ms() == 40 and waits.longest_in_turn_ns == 80 * MS
+    assert waits.after_death_ms(0.5, 1) == 40 and waits.after_takeover_ms(0.5) == 40
+
+
+def test_one_holder_is_charged_with_the_whole_wait():
+    waits = waits_of(Notice(100 * MS, 190 * MS, SET, 1, 0, 0), held=(110 * MS, 195 * MS),
+                     deaths=(110 * MS, 130 * MS, 195 * MS))
+    assert waits.longest_ms() == 80 and waits.longest_in_turn_ns == 0
 
 
 def test_the_delay_of_one_who_repairs_is_not_the_map_s():
