@@ -141,9 +141,9 @@ class Slots:
         Caller holds the shard lock and has ended the head's version.
         """
         last: u64 = head
-        following: u64 = self.next_of(head)
+        following: u64 = self.next_of(head) if self.in_use(head) else 0
         had: u64 = 1
-        while had < n and following:
+        while had < n and following and self.in_use(following):  # else somebody else's: damage
             store32(self.mem, self.next_base + 4 * last, following)
             last = following
             following = self.next_of(last)

@@ -215,6 +215,25 @@ def test_a_copy_in_another_shard_is_dropped(name, make):
     assert len(m) == len(WANTED)
 
 
+def test_a_chain_that_was_cut_and_leads_elsewhere_frees_nothing_of_others(damaged):
+    """Slots freed with it would be given out again while their new owner has them."""
+    new, other = b"n" * 300, b"o" * 300
+
+    def damage(m: Any, d: Damage) -> None:
+        second = d.halves[d.next_half(d.head(b"long"))] & K["NEXT_MASK"]
+        d.halves[d.next_half(second)] = d.header("FRESH") + 1  # a continuation, soon
+
+    def use(m: Any) -> Any:
+        m[b"new"] = new
+        del m[b"long"]
+        m[b"other"] = other
+        found = m[b"new"] == new, m[b"other"] == other
+        m.repair()
+        return found, m.check(), m[b"new"] == new, m[b"other"] == other
+
+    assert damaged(damage, use) == ((True, True), [], True, True)
+
+
 def test_deadlines_that_were_forgotten_are_found_again(damaged):
     def use(m: Any) -> Any:
         m.repair()
