@@ -60,6 +60,15 @@ class Maps:
         """Give all three."""
         return self.main, self.cache, self.scratch
 
+    def is_held_by(self, pid: int) -> bool:
+        """Tell whether a process holds the main map's lock, if that has just one: of several,
+        nobody knows which a survivor waits for."""
+        attached = self.main.attachment
+        if len(attached.shards) > 1:
+            return False
+        holder, _ = attached.worker.pid_of(attached.shards[0].lock.owner())
+        return bool(holder == pid)
+
     def exchange(self, closes_first: bool, pickled: bool) -> None:
         """Get new handles, by name or by pickle, before or after the old ones are closed."""
         old = self.each()

@@ -125,11 +125,8 @@ class Chaos:
         family.killed_ns = now_ns()
         self.waits.died(family.killed_ns)
         processes.kill(family.pid)
-        attached = self.main.attachment
-        if len(attached.shards) == 1:  # of several, nobody knows which a survivor waits for
-            owner = attached.shards[0].lock.owner()
-            if attached.worker.pid_of(owner)[0] == family.pid:
-                self.waits.held(family.killed_ns)
+        if self.setting.maps.is_held_by(family.pid):
+            self.waits.held(family.killed_ns)
 
     def bury(self, family: Family, killed: bool) -> None:
         """Reap a worker and its children; note how it ended."""

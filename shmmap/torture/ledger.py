@@ -48,8 +48,8 @@ STOP, WINDOW, CLAIM_NEXT, SHARED_WORDS = range(4)
 (
     PID, CALL, SINCE, DELAYED, OPERATIONS, NUMBER, WRITES, RAISED, ATTACHES, FORKS, KILLS,
     KILLS_INSIDE,
-    LAST_DEATH, HISTORY_WINDOW, HISTORY_COUNT, NOTICED, _STATES,
-) = range(17)
+    LAST_DEATH, LAST_HELD, HISTORY_WINDOW, HISTORY_COUNT, NOTICED, _STATES,
+) = range(18)
 _STATE_WORDS = 7  # which record is acknowledged * 2 + under way; two records of three words
 _TALLIES = _STATES + KEYS * _STATE_WORDS  # own counter, counters, registers: begun, done
 _CLAIMS = _TALLIES + (1 + COUNTERS + REGISTERS) * 2

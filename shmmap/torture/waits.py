@@ -16,7 +16,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from itertools import pairwise
 
-from .ledger import LAST_DEATH, NUMBER_OF, Ledger, Notice
+from .ledger import LAST_DEATH, LAST_HELD, NUMBER_OF, Ledger, Notice
 
 _LONG_BY_NATURE = {NUMBER_OF[name] for name in ("list", "sweep", "attach", "verify")}
 _SOON_NS = 3 * 10**8  # a wait that begins later after a death has another cause, unless it
@@ -59,8 +59,8 @@ class Waits:
 
     def collect(self) -> None:
         """Fetch what the lanes have noticed; nobody is stopped now."""
-        deaths = {lane.words[LAST_DEATH] for lane in self._ledger.lanes} - {0}  # by forkers
-        self._deaths = sorted(deaths.union(self._deaths))
+        self._deaths = self._with_forkers(LAST_DEATH, self._deaths)
+        self._holders = self._with_forkers(LAST_HELD, self._holders)
         noticed: list[Notice] = []
         for i, lane in enumerate(self._ledger.lanes):
             self._since[i], fresh = lane.notices(self._since[i])
@@ -71,6 +71,10 @@ class Waits:
                 self._take(one)
         # nothing older than that is noticed any more
         del self._marked[:-50], self._deaths[:-200], self._delays[:-200], self._holders[:-200]
+
+    def _with_forkers(self, word: int, deaths: list[int]) -> list[int]:
+        """Add the deaths that the lanes of killed children tell of."""
+        return sorted(({lane.words[word] for lane in self._ledger.lanes} - {0}).union(deaths))
 
     def _take(self, one: Notice) -> None:
         began, ended = one.began, one.ended

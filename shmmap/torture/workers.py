@@ -23,6 +23,7 @@ from .ledger import (
     KILLS,
     KILLS_INSIDE,
     LAST_DEATH,
+    LAST_HELD,
     OPERATIONS,
     PID,
     STOP,
@@ -211,13 +212,17 @@ def _end_child(worker: Worker, pid: int, lane: int) -> None:
     """Kill a child, wherever it is, and verify what it left."""
     status = processes.reap_if_ended(pid)
     killed_ns = now_ns()
+    held = False
     if status is None:
         processes.kill(pid)
+        held = worker.setting.maps.is_held_by(pid)
         _, status = os.waitpid(pid, 0)
     words = worker.lanes[lane].words
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         words[KILLS] += 1
         words[LAST_DEATH] = killed_ns
+        if held:
+            words[LAST_HELD] = killed_ns
         words[KILLS_INSIDE] += words[CALL] != 0
     elif os.WIFSIGNALED(status):
         raise Violation("crash", f"a child ended by signal {os.WTERMSIG(status)}")

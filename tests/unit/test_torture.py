@@ -15,6 +15,7 @@ from shmmap.torture.ledger import (
     CLAIM_NEXT,
     HISTORY_WINDOW,
     LAST_DEATH,
+    LAST_HELD,
     NUMBER_OF,
     Lane,
     Ledger,
@@ -296,6 +297,16 @@ def test_a_death_that_a_worker_caused_counts():
     waits = Waits(ledger)
     waits.collect()
     assert waits.longest_ms() == 50
+
+
+def test_a_holder_that_a_worker_killed_counts_as_one():
+    ledger = Ledger(1)
+    ledger.lanes[0].words[LAST_DEATH] = ledger.lanes[0].words[LAST_HELD] = 130 * MS
+    ledger.lanes[0].notice(Notice(90 * MS, 150 * MS, SET, 1, 0, 0))
+    waits = Waits(ledger)
+    waits.died(100 * MS)
+    waits.collect()
+    assert waits.longest_ms() == 30 and waits.longest_in_turn_ns == 50 * MS
 
 
 # -- processes ----------------------------------------------------------------------------------
