@@ -2,103 +2,185 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import os
 import time
-from collections.abc import Callable
-from types import ModuleType
-from typing import Any
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import cache
+from typing import Any, NamedTuple
 
-from . import capacity, latency, memory, readers, targets
+from . import results as figures
+from . import targets
 from .machine import describe_engine, describe_machine, load_average, python_command, timestamp
 from .peers import Peer, present_peers
 from .progress import Progress
+from .results import Row
+from .scenario import Scenario
 from .workloads import SEED, Scale, Workload
 
-# A family of scenarios is a module with SCENARIOS (each with name, title, steps(), run()) and
-# metrics(rows). A new family is one module and one line here.
-FAMILIES: dict[str, ModuleType] = {
-    "latency": latency, "readers": readers, "memory": memory, "capacity": capacity,
-}
+FORMAT = 2
+EMPTY = "(empty loop)"
+
+# A family is a module or package of this name here, with a tuple SCENARIOS. In this order they run.
+FAMILIES = ("latency", "load", "experiments", "memory", "capacity")
 
 
-def select(only: str = "") -> list[tuple[str, Any]]:
-    """List (family, scenario) of all scenarios whose name has one of the comma-separated parts.
+class Setup(NamedTuple):
+    """What every scenario is given.
 
-    >>> [scenario.name for _, scenario in select("incr,filled-")]
-    ['incr-hot', 'filled-64']
+    Attributes:
+        workload: keys, values and how much of everything (`workload.scale`).
+        peers: the stores to compare.
+        processes: numbers of worker processes, where that is varied.
     """
-    parts = [part for part in only.split(",") if part] or [""]
-    return [
-        (family, scenario)
-        for family, module in FAMILIES.items()
-        for scenario in module.SCENARIOS
-        if any(part in scenario.name for part in parts)
-    ]
+
+    workload: Workload
+    peers: list[type[Peer]]
+    processes: tuple[int, ...]
+
+
+@cache
+def scenarios() -> tuple[Scenario, ...]:
+    """List all scenarios of all families."""
+    found: list[Scenario] = []
+    for family in FAMILIES:
+        name = f"{__package__}.{family}"
+        if importlib.util.find_spec(name) is not None:
+            members = importlib.import_module(name).SCENARIOS
+            found += [each for each in members if hasattr(each, "plots")]  # until all moved
+    return tuple(found)
+
+
+def select(only: str = "", quick: bool = False) -> list[Scenario]:
+    """List the scenarios whose name has one of the comma-separated parts.
+
+    With `quick` and no parts, those that --quick asks: who names a scenario gets it.
+
+    >>> [scenario.name for scenario in select("filled-")]
+    ['filled-64']
+    """
+    parts = [part for part in only.split(",") if part]
+    if not parts:
+        return [scenario for scenario in scenarios() if scenario.quick or not quick]
+    return [s for s in scenarios() if any(part in s.name for part in parts)]
+
+
+def named(peers: Sequence[type[Peer]], wanted: str) -> list[type[Peer]]:
+    """List the peers of these comma-separated names or parts of names; "": all.
+
+    A name that is one peer's whole name means that one only. Our map and the empty loop are
+    always there: the ratios and the net figures are made with them.
+    """
+    if not wanted:
+        return list(peers)
+    chosen = {figures.OURS, EMPTY}
+    for part in wanted.lower().split(","):
+        whole = {peer.name for peer in peers if peer.name.lower() == part}
+        found = whole or {peer.name for peer in peers if part and part in peer.name.lower()}
+        if not found:
+            raise ValueError(f"no peer is called {part!r}: {', '.join(p.name for p in peers)}")
+        chosen |= found
+    return [peer for peer in peers if peer.name in chosen]
 
 
 def run(
-    scale: Scale, only: str = "", peers: list[type[Peer]] | None = None, quiet: bool = False,
+    scale: Scale, chosen: Sequence[Scenario], peers: list[type[Peer]] | None = None,
+    processes: tuple[int, ...] = (), quiet: bool = False,
     announce: Callable[[dict[str, Any]], None] = lambda results: None,
 ) -> dict[str, Any]:
-    """Run the selected scenarios; gives everything that the report and the JSON tell.
+    """Run scenarios; gives everything that the report, the plots and the JSON tell.
+
+    A scenario that fails is told as failed, and the next one runs; after Ctrl-C none does. What
+    was measured before is kept.
 
     Args:
         scale: how much.
-        only: parts of scenario names, comma-separated; "": all.
+        chosen: the scenarios, as select() gives them.
         peers: the peers to run; default: all that are installed.
+        processes: numbers of worker processes; default: the scale's.
         quiet: no progress bar.
         announce: called with all that is known before the first scenario.
     """
-    chosen = select(only)
     present, absent = present_peers()
-    peers = present if peers is None else peers
-    workload = Workload(scale)
-    results = describe_run(scale, chosen, peers, absent)
+    setup = Setup(
+        Workload(scale), present if peers is None else peers, processes or scale.processes
+    )
+    results = describe_run(setup, chosen, absent)
     announce(results)
-    figures: dict[str, float] = {}
-    with Progress(sum(s.steps(workload, peers) for _, s in chosen), quiet) as progress:
-        for family, scenario in chosen:
-            progress.label(scenario.name)
-            start = time.monotonic()
-            rows = scenario.run(workload, peers, progress)
-            results["took_s"][scenario.name] = round(time.monotonic() - start, 2)
-            if family == "latency":
-                latency.add_ratios(rows)
-            figures.update(FAMILIES[family].metrics(rows))
-            results["rows"].setdefault(family, []).extend(rows)
-    results["metrics"] = figures
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        try:
+            progress = stack.enter_context(Progress(sum(s.steps(setup) for s in chosen), quiet))
+            for scenario in chosen:
+                rows += _measure(scenario, setup, progress, results)
+        except KeyboardInterrupt:
+            results["interrupted"] = True
+    results["rows"] = [row._asdict() for row in rows]
+    results["metrics"] = figures.metrics(rows)
     results["targets"] = targets.judge(
-        figures, results["engine"]["engine"], [scenario.name for _, scenario in chosen]
+        results["metrics"], results["engine"]["engine"], [scenario.name for scenario in chosen]
     )
     results["ended"] = timestamp()
     results["load_average_at_end"] = load_average()
     return results
 
 
+def _measure(
+    scenario: Scenario, setup: Setup, progress: Progress, results: dict[str, Any]
+) -> list[Row]:
+    """Run one scenario; if it fails, note why and go on without its rows."""
+    progress.label(scenario.name)
+    start = time.monotonic()
+    try:
+        return scenario.run(setup, progress)
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        results["failures"][scenario.name] = (
+            f"{type(error).__name__}: {error} ({os.path.basename(at.filename)}:{at.lineno})"
+        )
+        return []
+    finally:
+        results["took_s"][scenario.name] = round(time.monotonic() - start, 2)
+
+
 def describe_run(
-    scale: Scale, chosen: list[tuple[str, Any]], peers: list[type[Peer]], absent: dict[str, str]
+    setup: Setup, chosen: Sequence[Scenario], absent: dict[str, str]
 ) -> dict[str, Any]:
     """Give all that is known before anything ran."""
     return {
-        "format": 1,
+        "format": FORMAT,
         "command": python_command(),
         "started": timestamp(),
         "engine": describe_engine(),
         "machine": describe_machine(),
-        "scale": scale._asdict(),
+        "scale": setup.workload.scale._asdict(),
+        "processes": setup.processes,
         "seed": SEED,
-        "scenarios": {scenario.name: scenario.title for _, scenario in chosen},
-        "peers": {p.name: {"version": p.version(), "setting": p.setting} for p in peers},
+        "scenarios": {
+            scenario.name: {
+                "title": scenario.title,
+                "family": scenario.family,
+                "plots": [plot._asdict() for plot in scenario.plots],
+            }
+            for scenario in chosen
+        },
+        "peers": {p.name: {"version": p.version(), "setting": p.setting} for p in setup.peers},
         "skipped_peers": absent,
         "took_s": {},
-        "rows": {},
+        "failures": {},
+        "interrupted": False,
+        "rows": [],
     }
 
 
 def problems(results: dict[str, Any]) -> list[str]:
-    """List the wrong answers found, by scenario and peer."""
-    return [
-        f"{row['scenario']}, {row['peer']}: {row['problem']}"
-        for rows in results["rows"].values()
-        for row in rows
-        if row["problem"]
+    """List what went wrong: wrong answers by scenario and row, and scenarios that failed."""
+    wrong = [
+        f"{row.scenario}, {row.label()}: {row.problem}"
+        for row in (Row(**row) for row in results["rows"])
+        if row.problem
     ]
+    return wrong + [f"{name} failed: {why}" for name, why in results["failures"].items()]

@@ -21,9 +21,18 @@ class Scale(NamedTuple):
         slow_batch: operations in a batch, at most, for a peer that is slow.
         pure_batch: the same for the map's pure engine.
         repetitions: interleaved repetitions of each scenario.
-        seconds: how long readers read in one repetition.
+        processes: numbers of worker processes, where that is varied.
+        seconds: one timed stretch of worker processes.
+        load_repetitions: such stretches of each peer, interleaved.
         reader_repetitions: pairs of runs with one reader and with two.
+        sizes: bytes of a value, where that is varied.
+        many: numbers of processes, of which some are more than there are cores.
+        shards: numbers of shards, where that is varied.
+        listing: entries of the maps that are listed while others write.
+        cleanup_entries: entries of the map that is swept.
         memory_bytes: size of the full caches.
+        curve: bytes of payload (key and value) of an entry, where memory is compared.
+        curve_bytes: payload in all that every store gets there.
         capacities: numbers of entries whose headroom is planned.
         filled: pairs of (entries, maps) that are filled to capacity.
     """
@@ -35,14 +44,37 @@ class Scale(NamedTuple):
     slow_batch: int = 20
     pure_batch: int = 500
     repetitions: int = 5
-    seconds: float = 0.5
+    processes: tuple[int, ...] = (1, 2)
+    seconds: float = 0.2
+    load_repetitions: int = 3
     reader_repetitions: int = 5
+    sizes: tuple[int, ...] = (8, 1_024, 65_536)
+    many: tuple[int, ...] = (1, 4, 16)
+    shards: tuple[int, ...] = (1, 8, 64)
+    listing: tuple[int, ...] = (5_000,)
+    cleanup_entries: int = 50_000
     memory_bytes: int = 64 * 10**6
+    curve: tuple[int, ...] = (64, 1_024, 16_384)
+    curve_bytes: int = 4 * 10**6
     capacities: tuple[int, ...] = (1_000, 100_000, 1_000_000)
     filled: tuple[tuple[int, int], ...] = ((1_000, 50), (100_000, 2))
 
 
 QUICK = Scale()
+FULL = QUICK._replace(
+    repetitions=15,
+    processes=(1, 2, 4, 8),
+    seconds=1.0,
+    load_repetitions=7,
+    sizes=(8, 64, 512, 4_096, 32_768, 262_144, 1_048_576),
+    many=(1, 2, 4, 8, 16, 32, 64),
+    shards=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+    listing=(5_000, 100_000),
+    cleanup_entries=1_000_000,
+    curve=(16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192, 16_384, 32_768, 65_536),
+    curve_bytes=32 * 10**6,
+    filled=((1_000, 200), (100_000, 5)),
+)
 
 
 def key_of(number: int, prefix: str = "k") -> str:
