@@ -1,4 +1,4 @@
-"""`python -m bench quick`: run the scenarios, print the tables, write the JSON."""
+"""`python -m bench --quick`: run the scenarios, print the tables, write JSON, plots and a page."""
 
 from __future__ import annotations
 
@@ -8,57 +8,145 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from .checkout import prefer_installed
 
 prefer_installed()  # before anything imports shmmap
 
+from . import compare, plots  # noqa: E402
 from .machine import engine_file  # noqa: E402
+from .page import page  # noqa: E402
+from .peers import present_peers  # noqa: E402
 from .report import header, report  # noqa: E402
-from .run import problems, run, select  # noqa: E402
-from .workloads import QUICK  # noqa: E402
+from .run import FORMAT, named, problems, run, select  # noqa: E402
+from .workloads import FULL, QUICK  # noqa: E402
+
+OTHERS = """\
+other commands:
+  python -m bench report RESULTS.json [--html PATH] [--plots DIR]   from what was measured before
+  python -m bench compare OLD.json NEW.json                         what became faster or slower
+
+exit status of a run: 0 measured, whether or not targets were met; 1 something answered wrongly or
+failed; 130 interrupted. Of compare: 1 if anything is slower."""
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["quick"], help="quick: under two minutes")
-    parser.add_argument("--quick", action="store_true", help="the same as `quick`")
+def run_parser() -> argparse.ArgumentParser:
+    """Say what a run takes."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, epilog=OTHERS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", nargs="?", choices=["quick", "full"], help="as --quick, --full")
+    parser.add_argument("--quick", action="store_true", help="under two minutes, small scales")
+    parser.add_argument("--full", action="store_true", help="everything: about 25 minutes")
+    parser.add_argument("--list", action="store_true", help="list the scenarios and leave")
     parser.add_argument("--only", default="", metavar="PARTS",
                         help="scenarios whose name has one of these comma-separated parts")
+    parser.add_argument("--peers", default="", metavar="NAMES",
+                        help="beside shmmap only these peers: comma-separated names or parts")
+    parser.add_argument("--processes", type=numbers, default=(), metavar="1,2,4",
+                        help="numbers of worker processes, where a scenario varies them")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write all figures there")
-    parser.add_argument("--list", action="store_true", help="list the scenarios and leave")
+    add_outputs(parser)
+    return parser
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """Add what a run and `report` both can write."""
+    parser.add_argument("--html", type=Path, metavar="PATH", help="write one page with everything")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="write the plots there, PNG, SVG")
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Read comma-separated numbers from 1 up.
+
+    >>> numbers("1,2,8")
+    (1, 2, 8)
+    """
+    found = tuple(int(part) for part in text.split(","))
+    if min(found) < 1:
+        raise ValueError(text)
+    return found
+
+
+def check_outputs(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse what cannot be written before anything is measured."""
+    for name in ("json", "html"):
+        path = getattr(options, name, None)
+        if path is not None and not path.parent.is_dir():
+            parser.error(f"--{name}: there is no directory {path.parent}")
+    if options.plots is not None and plots.missing():
+        parser.error(f"--plots: {plots.missing()}")
+
+
+def write_outputs(results: dict[str, Any], options: argparse.Namespace) -> None:
+    """Write the page and the plots that were asked for."""
+    if options.html is not None:
+        options.html.write_text(page(results))
+    if options.plots is not None:
+        plots.write(results, options.plots)
+
+
+def measure(arguments: list[str]) -> int:
+    """Run scenarios, as the command line says."""
+    parser = run_parser()
     options = parser.parse_args(arguments)
-    if not (options.what or options.quick or options.list):
-        parser.error("say what to run: quick (or --list)")
-    if not select(options.only):
+    full = options.full or options.what == "full"
+    quick = options.quick or options.what == "quick"
+    if (full and quick) or not (full or quick or options.list):
+        parser.error("say what to run: --quick or --full (or --list)")
+    check_outputs(parser, options)
+    chosen = select(options.only, quick)
+    if not chosen:
         parser.error(f"no scenario's name has any of {options.only!r}; see --list")
-    if options.json is not None and not options.json.parent.is_dir():
-        parser.error(f"--json: there is no directory {options.json.parent}")
-    return options
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run; 0: measured (targets met or not), 1: a peer or the map answered wrongly."""
-    options = parse(arguments)
-    chosen = select(options.only)
     if options.list:
-        for family, scenario in chosen:
-            print(f"{family:9} {scenario.name:19} {scenario.title}")
+        for scenario in chosen:
+            kind = "" if scenario.quick else "  (not in --quick)"
+            print(f"{scenario.family:12} {scenario.name:22} {scenario.title}{kind}")
         return 0
-    signal.signal(signal.SIGTERM, _leave)
+    try:
+        peers = named(present_peers()[0], options.peers)
+    except ValueError as error:
+        parser.error(f"--peers: {error}")
+    signal.signal(signal.SIGTERM, _interrupt)
     results = run(
-        QUICK, options.only,
+        FULL if full else QUICK, chosen, peers, options.processes,
         announce=lambda known: print(header(known, engine_file()), flush=True),
     )
-    print(f"\n{report(results)}\n\n{sum(results['took_s'].values()):.0f} s")
-    if options.json is not None:
+    if options.json is not None:  # first: nothing that follows may cost the figures
         options.json.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"\n{report(results)}\n\n{sum(results['took_s'].values()):.0f} s")
+    write_outputs(results, options)
+    if results["interrupted"]:
+        return 130
     return 1 if problems(results) else 0
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)  # so that stores are removed on the way out
+def tell(arguments: list[str]) -> int:
+    """Print the tables of a run that was measured before; write its page and plots."""
+    parser = argparse.ArgumentParser(prog="python -m bench report", description=tell.__doc__)
+    parser.add_argument("results", type=Path, help="what --json wrote")
+    add_outputs(parser)
+    options = parser.parse_args(arguments)
+    check_outputs(parser, options)
+    results = json.loads(options.results.read_text())
+    if results["format"] != FORMAT:
+        parser.error(f"{options.results} has format {results['format']}, not {FORMAT}")
+    print(f"{header(results)}\n\n{report(results)}")
+    write_outputs(results, options)
+    return 1 if problems(results) else 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt  # SIGTERM keeps what was measured, and removes the stores, like Ctrl-C
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what the command line says; gives the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = {"compare": compare.main, "report": tell}.get(arguments[0] if arguments else "")
+    return command(arguments[1:]) if command else measure(arguments)
 
 
 if __name__ == "__main__":

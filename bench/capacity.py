@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .peers import Peer, unique_name
+from .peers import unique_name
 from .progress import Progress
-from .workloads import KEY_BYTES, VALUE_BYTES, Workload, key_of, value_of
+from .results import OURS, Row
+from .scenario import Plot
+from .workloads import KEY_BYTES, VALUE_BYTES, key_of, value_of
 
 
 class Headroom(NamedTuple):
@@ -14,32 +16,29 @@ class Headroom(NamedTuple):
 
     name: str
     title: str
+    family: str = "capacity"
+    quick: bool = True
+    plots: tuple[Plot, ...] = ()
 
-    def steps(self, workload: Workload, peers: list[type[Peer]]) -> int:
+    def steps(self, setup: Any) -> int:
         """Count the progress steps."""
         return 1
 
-    def run(
-        self, workload: Workload, peers: list[type[Peer]], progress: Progress
-    ) -> list[dict[str, Any]]:
+    def run(self, setup: Any, progress: Progress) -> list[Row]:
         """Plan every capacity; gives a row for each, with each number of shards."""
         from shmmap.geometry import plan_capacity
 
         rows = []
-        for capacity in workload.scale.capacities:
-            for shards in (None, 64):
-                plan = plan_capacity(capacity, shards, None, KEY_BYTES, False)
-                rows.append({
-                    "scenario": self.name,
-                    "peer": "shmmap",
-                    "capacity": capacity,
-                    "shards_said": shards,
-                    "shards": plan.shards,
-                    "slots": plan.shards * plan.slots,
-                    "slots_an_entry": plan.shards * plan.slots / capacity,
-                    "bytes_to_payload": plan.total_bytes / capacity / (KEY_BYTES + VALUE_BYTES),
-                    "problem": "",
-                })
+        for capacity in setup.workload.scale.capacities:
+            for said in (None, 64):
+                plan = plan_capacity(capacity, said, None, KEY_BYTES, False)
+                samples = {
+                    "slots": [plan.shards * plan.slots / capacity],
+                    "amplification": [plan.total_bytes / capacity / (KEY_BYTES + VALUE_BYTES)],
+                }
+                point = {"entries": capacity, "shards": "default" if said is None else said}
+                facts = {"shards_made": plan.shards, "slots_made": plan.shards * plan.slots}
+                rows.append(Row.of(self.name, OURS, samples, point=point, facts=facts))
         progress.step()
         return rows
 
@@ -50,26 +49,27 @@ class Filled(NamedTuple):
     name: str
     title: str
     shards: int | None
+    family: str = "capacity"
+    quick: bool = True
+    plots: tuple[Plot, ...] = ()
 
-    def steps(self, workload: Workload, peers: list[type[Peer]]) -> int:
+    def steps(self, setup: Any) -> int:
         """Count the progress steps."""
-        return len(workload.scale.filled)
+        return len(setup.workload.scale.filled)
 
-    def run(
-        self, workload: Workload, peers: list[type[Peer]], progress: Progress
-    ) -> list[dict[str, Any]]:
+    def run(self, setup: Any, progress: Progress) -> list[Row]:
         """Fill the maps; gives a row for each capacity."""
         rows = []
-        for capacity, maps in workload.scale.filled:
+        for capacity, maps in setup.workload.scale.filled:
             refused, problem = 0, ""
             for trial in range(maps):
                 full, wrong = fill_one(capacity, self.shards, f"{trial:x}-")
                 refused += full
                 problem = problem or wrong
-            rows.append({
-                "scenario": self.name, "peer": "shmmap", "capacity": capacity,
-                "shards_said": self.shards, "maps": maps, "refused": refused, "problem": problem,
-            })
+            rows.append(Row.of(
+                self.name, OURS, {"refused": [refused]}, problem,
+                point={"entries": capacity}, facts={"maps": maps},
+            ))
             progress.step()
         return rows
 
@@ -92,21 +92,6 @@ def fill_one(capacity: int, shards: int | None, prefix: str) -> tuple[int, str]:
     finally:
         m.unlink()
         m.close()
-
-
-def metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Name the figures: "headroom/1000 entries, 64 shards", "filled-64/1000 entries refused"."""
-    found: dict[str, float] = {}
-    for row in rows:
-        if row["problem"]:
-            continue
-        if "refused" in row:
-            found[f"{row['scenario']}/{row['capacity']} entries refused"] = row["refused"]
-        else:
-            shards = "64 shards" if row["shards_said"] else "default shards"
-            label = f"{row['scenario']}/{row['capacity']} entries, {shards}"
-            found[label] = row["slots_an_entry"]
-    return found
 
 
 SCENARIOS = (

@@ -7,9 +7,12 @@ import random
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .peers import Peer, unique_name
+from .curve import CURVES
+from .peers import unique_name
 from .progress import Progress
-from .workloads import KEY_BYTES, SEED, Workload, key_of
+from .results import OURS, Row
+from .scenario import Plot
+from .workloads import KEY_BYTES, SEED, key_of
 
 SHM = Path("/dev/shm")
 SIGMA = 1.0
@@ -26,60 +29,62 @@ class Memory(NamedTuple):
     value_size: int | None  # what the map is told
     mixed: bool = False
 
-    def steps(self, workload: Workload, peers: list[type[Peer]]) -> int:
+    family: str = "memory"
+    quick: bool = True
+    plots: tuple[Plot, ...] = ()
+
+    def steps(self, setup: Any) -> int:
         """Count the progress steps."""
         return 1
 
-    def run(
-        self, workload: Workload, peers: list[type[Peer]], progress: Progress
-    ) -> list[dict[str, Any]]:
+    def run(self, setup: Any, progress: Progress) -> list[Row]:
         """Fill a map twice over; gives one row."""
         import shmmap
 
-        size = workload.scale.memory_bytes
-        name = unique_name()
+        size = setup.workload.scale.memory_bytes
         m = shmmap.ShmMap.create(
-            name, size=size, on_full="evict", value_size=self.value_size, ephemeral=True
+            unique_name(), size=size, on_full="evict", value_size=self.value_size, ephemeral=True
         )
         try:
-            sizes = self.sizes()
+            sizes = Sizes(self.value_bytes, self.mixed)
             written, problem = fill(m, sizes, size // (KEY_BYTES + self.value_bytes) // CHUNKS + 1)
-            row = self.measure(m, sizes, problem)
+            facts, wrong = look(m, sizes)
         finally:
             m.unlink()
             m.close()
         progress.step()
-        return [{**row, "scenario": self.name, "peer": "shmmap", "written": written}]
+        amplification = facts["allocated_bytes"] / facts["payload_bytes"]
+        return [Row.of(
+            self.name, OURS, {"amplification": [amplification]}, problem or wrong,
+            facts={"written": written, **facts},
+        )]
 
-    def sizes(self) -> Sizes:
-        """Give the value sizes, by number of the entry."""
-        return Sizes(self.value_bytes, self.mixed)
 
-    def measure(self, m: Any, sizes: Sizes, problem: str) -> dict[str, Any]:
-        """Compare the pages that the map holds with the entries that it gives back."""
-        entries = live = 0
-        for key, value in m.items():
-            entries += 1
-            live += len(key) + len(value)
-            if value != sizes.value(int(key[1:])):
-                problem = problem or f"{key} has a wrong value of {len(value)} bytes"
-        stats = m.stats()
-        if stats.live_bytes != live:
-            problem = problem or f"stats say {stats.live_bytes:,} live bytes, items have {live:,}"
-        if listed_bytes(m.name) > stats.allocated_bytes:
-            problem = problem or f"/dev/shm has {listed_bytes(m.name):,} bytes, stats say less"
-        return {
-            "entries": entries,
-            "evicted": stats.evicted,
-            "live_bytes": live,
-            "allocated_bytes": stats.allocated_bytes,
-            "size_bytes": stats.size_bytes,
-            "free_slots": stats.free_slots,
-            "slots": stats.slots,
-            "shards": len(stats.shard_entries),
-            "amplification": stats.allocated_bytes / live,
-            "problem": problem,
-        }
+def look(m: Any, sizes: Sizes) -> tuple[dict[str, int], str]:
+    """Compare the pages that the map holds with the entries that it gives back."""
+    entries = payload = 0
+    problem = ""
+    for key, value in m.items():
+        entries += 1
+        payload += len(key) + len(value)
+        if value != sizes.value(int(key[1:])):
+            problem = problem or f"{key} has a wrong value of {len(value)} bytes"
+    stats = m.stats()
+    if stats.live_bytes != payload:
+        problem = problem or f"stats say {stats.live_bytes:,} live bytes, items have {payload:,}"
+    if listed_bytes(m.name) > stats.allocated_bytes:
+        problem = problem or f"/dev/shm has {listed_bytes(m.name):,} bytes, stats say less"
+    facts = {
+        "entries": entries,
+        "evicted": stats.evicted,
+        "payload_bytes": payload,
+        "allocated_bytes": stats.allocated_bytes,
+        "size_bytes": stats.size_bytes,
+        "free_slots": stats.free_slots,
+        "slots": stats.slots,
+        "shards": len(stats.shard_entries),
+    }
+    return facts, problem
 
 
 class Sizes:
@@ -140,16 +145,11 @@ def listed_bytes(name: str) -> int:
     )
 
 
-def metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Name the figures: "memory-64/shmmap amplification"."""
-    return {f"{r['scenario']}/shmmap amplification": r["amplification"]
-            for r in rows if not r["problem"]}
-
-
 SCENARIOS = (
     Memory("memory-64", "64 B of payload, value_size=48", 48, 48),
     Memory("memory-116", "116 B of payload, value_size=100", 100, 100),
     Memory("memory-116-default", "116 B of payload, default slots", 100, None),
     Memory("memory-1040", "1,040 B of payload, value_size=1024", 1024, 1024),
     Memory("memory-mixed", "log-normal values, mean 500 B, default slots", 500, None, True),
+    *CURVES,
 )

@@ -36,6 +36,8 @@ UNITS = {
     "gain": Unit("throughput of two to that of one", "higher"),
     "fairness": Unit("slowest process to fastest", "higher"),
     "amplification": Unit("memory to payload", "lower"),
+    "slots": Unit("slots bought for an entry", "lower"),
+    "refused": Unit("maps that were full too early", "lower"),
     "ms": Unit("ms", "lower", True),
     "share": Unit("share"),
     "count": Unit("number"),

@@ -15,14 +15,13 @@ from typing import Any, NamedTuple
 from . import results as figures
 from . import targets
 from .machine import describe_engine, describe_machine, load_average, python_command, timestamp
-from .peers import Peer, present_peers
+from .peers import EmptyLoop, Peer, present_peers
 from .progress import Progress
 from .results import Row
 from .scenario import Scenario
 from .workloads import SEED, Scale, Workload
 
 FORMAT = 2
-EMPTY = "(empty loop)"
 
 # A family is a module or package of this name here, with a tuple SCENARIOS. In this order they run.
 FAMILIES = ("latency", "load", "experiments", "memory", "capacity")
@@ -49,7 +48,7 @@ def scenarios() -> tuple[Scenario, ...]:
     for family in FAMILIES:
         name = f"{__package__}.{family}"
         if importlib.util.find_spec(name) is not None:
-            members = importlib.import_module(name).SCENARIOS
+            members = getattr(importlib.import_module(name), "SCENARIOS", ())
             found += [each for each in members if hasattr(each, "plots")]  # until all moved
     return tuple(found)
 
@@ -76,7 +75,7 @@ def named(peers: Sequence[type[Peer]], wanted: str) -> list[type[Peer]]:
     """
     if not wanted:
         return list(peers)
-    chosen = {figures.OURS, EMPTY}
+    chosen = {figures.OURS, EmptyLoop.name}
     for part in wanted.lower().split(","):
         whole = {peer.name for peer in peers if peer.name.lower() == part}
         found = whole or {peer.name for peer in peers if part and part in peer.name.lower()}
@@ -157,7 +156,7 @@ def describe_run(
         "engine": describe_engine(),
         "machine": describe_machine(),
         "scale": setup.workload.scale._asdict(),
-        "processes": setup.processes,
+        "processes": list(setup.processes),
         "seed": SEED,
         "scenarios": {
             scenario.name: {
