@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from .peers import Peer
-from .workloads import Workload, value_of
+from .timing import gather_loop
+from .workloads import VALUE_BYTES, Workload, value_of
 
 Gather = Callable[..., list[Any]]
+MANY = 100  # entries of one call of get_many and set_many
 
 
 class Check:
@@ -17,7 +21,16 @@ class Check:
 
     `before` and `after` verify every key, outside the clock; `batch` the last answer of each
     timed batch. The first thing found wrong is kept in `problem`.
+
+    Attributes:
+        operation: whose statement is timed.
+        value_bytes: the longest value, for which the store must have room.
+        most_keys: keys of a batch at most; None: no limit.
     """
+
+    operation = ""
+    value_bytes = VALUE_BYTES
+    most_keys: int | None = None
 
     def __init__(self, peer: Peer, workload: Workload, batches: list[list[str]]) -> None:
         self.peer = peer
@@ -26,14 +39,28 @@ class Check:
         self.problem = ""
 
     @staticmethod
-    def entries(workload: Workload) -> Mapping[str, bytes | int]:
+    def entries(workload: Workload) -> dict[str, Any]:
         """Give what the store is filled with."""
-        return workload.values
+        return dict(workload.values)
+
+    @classmethod
+    def keys_of(cls, limit: int | None) -> int | None:
+        """Give the keys of a batch at most, for a peer with this limit to its operations."""
+        limits = [each for each in (limit, cls.most_keys) if each is not None]
+        return min(limits, default=None)
 
     def expect(self, what: str, got: Any, wanted: Any) -> None:
         """Note a wrong answer."""
         if not self.problem and (got != wanted or type(got) is not type(wanted)):
             self.problem = f"{what} gave {str(got)[:40]!r}, expected {str(wanted)[:40]!r}"
+
+    def statement(self) -> str:
+        """Give what the loop over `key` runs."""
+        return self.peer.statements[self.operation]
+
+    def calls(self, keys: list[Any], number: int, index: int) -> list[Any]:
+        """Turn a batch's native keys into what its loop runs over."""
+        return keys
 
     def value(self, number: int, index: int) -> Any:
         """Give what a batch of a repetition writes."""
@@ -41,6 +68,9 @@ class Check:
 
     def before(self, gather: Gather) -> None:
         """Verify the store as it was filled; this also warms it up."""
+
+    def prepare(self, number: int) -> None:
+        """Bring the store to what the repetition needs."""
 
     def batch(self, index: int, last: Any) -> None:
         """Verify the last answer of a timed batch."""
@@ -72,11 +102,14 @@ class Reading(Check):
         key = self.batches[index][-1]
         self.expect(f"{key} (timed)", last, self.answer(key))
 
-    after = before
+    def after(self, gather: Gather) -> None:
+        self.before(gather)
 
 
 class Getting(Reading):
     """A key's value; None for a key that is not there."""
+
+    operation = "get"
 
     def answer(self, key: str) -> Any:
         return self.workload.values.get(key)
@@ -85,12 +118,16 @@ class Getting(Reading):
 class Missing(Getting):
     """get of keys that are not there; it must still find those that are."""
 
+    operation = "miss"
+
     def opposite(self) -> list[str]:
         return self.workload.hot
 
 
 class Containing(Reading):
     """True for a key that is there, False for another."""
+
+    operation = "contains"
 
     def answer(self, key: str) -> Any:
         return key in self.workload.values
@@ -102,18 +139,20 @@ class Containing(Reading):
 class Setting(Check):
     """Every batch of every repetition writes a value of its own."""
 
+    operation = "set"
     number = -1
 
     def __init__(self, peer: Peer, workload: Workload, batches: list[list[str]]) -> None:
         super().__init__(peer, workload, batches)
         self.last_writer = {key: index for index, keys in enumerate(batches) for key in keys}
 
-    def value(self, number: int, index: int) -> bytes:
+    def value(self, number: int, index: int) -> Any:
         return value_of(f"repetition {number} batch {index}, ")
 
     def before(self, gather: Gather) -> None:
         for index, keys in enumerate(self.batches):
-            gather(self.peer.native_keys(keys), self.value(-1, index))
+            calls = self.calls(self.peer.native_keys(keys), -1, index)
+            gather(calls, self.value(-1, index))
         self.after(gather)
 
     def repetition(self, number: int) -> None:
@@ -126,11 +165,16 @@ class Setting(Check):
             self.read_back(key)
 
     def read_back(self, key: str) -> None:
-        self.expect(key, self.peer.read(key), self.value(self.number, self.last_writer[key]))
+        self.expect(key, self.read(key), self.value(self.number, self.last_writer[key]))
+
+    def read(self, key: str) -> Any:
+        return self.peer.read(key)
 
 
 class Counting(Check):
     """Counters that only this process raises, so that every answer is known."""
+
+    operation = "incr"
 
     def __init__(self, peer: Peer, workload: Workload, batches: list[list[str]]) -> None:
         super().__init__(peer, workload, batches)
@@ -138,7 +182,7 @@ class Counting(Check):
         self.counts: Counter[str] = Counter()
 
     @staticmethod
-    def entries(workload: Workload) -> Mapping[str, bytes | int]:
+    def entries(workload: Workload) -> dict[str, Any]:
         return {**workload.values, **dict.fromkeys(workload.hot, 0)}
 
     def before(self, gather: Gather) -> None:
@@ -155,6 +199,129 @@ class Counting(Check):
             self.expect(key, self.peer.read(key), count)
 
 
+class Deleting(Check):
+    """Every key is deleted once in a repetition, and written again before the next."""
+
+    operation = "delete"
+    most_keys = 250
+
+    def prepare(self, number: int) -> None:
+        values = self.workload.values
+        self.peer.fill({key: values[key] for keys in self.batches for key in keys})
+        for keys in self.batches:
+            self.expect(f"{keys[-1]} (written again)", self.peer.read(keys[-1]), values[keys[-1]])
+
+    def before(self, gather: Gather) -> None:
+        for keys in self.batches:
+            gather(self.peer.native_keys(keys), None)
+        self.after(gather)
+
+    def repetition(self, number: int) -> None:
+        for keys in self.batches:
+            self.expect(f"{keys[-1]} (deleted)", self.peer.read(keys[-1]), None)
+
+    def after(self, gather: Gather) -> None:
+        deleted = {key for keys in self.batches for key in keys}
+        for key in deleted:
+            self.expect(f"{key} (deleted)", self.peer.read(key), None)
+        kept = (key for key in self.workload.keys if key not in deleted)
+        for key in islice(kept, self.workload.scale.hot):
+            self.expect(f"{key} (not deleted)", self.peer.read(key), self.workload.values[key])
+
+
+def object_of(label: str) -> dict[str, Any]:
+    """Give a record of ten fields that tells what it was made for."""
+    return {
+        "id": label, "name": f"name of {label}", "email": f"{label}@example.org", "age": 42,
+        "balance": 1234.5, "active": True, "tags": ["a", "b", "c"], "parent": None,
+        "address": {"street": "1 Long Street", "city": "Town"}, "visits": 1_000_000,
+    }
+
+
+_OBJECT_BYTES = len(pickle.dumps(object_of("repetition 99 batch 99, "), 5)) + 16
+
+
+class GettingObject(Reading):
+    """A record of ten fields under each hot key."""
+
+    operation = "get_object"
+    value_bytes = _OBJECT_BYTES
+
+    @staticmethod
+    def entries(workload: Workload) -> dict[str, Any]:
+        return {**workload.values, **{key: object_of(key) for key in workload.hot}}
+
+    def answer(self, key: str) -> Any:
+        return object_of(key)
+
+
+class SettingObject(Setting):
+    """Every batch of every repetition writes a record of its own."""
+
+    operation = "set_object"
+    value_bytes = _OBJECT_BYTES
+
+    def value(self, number: int, index: int) -> Any:
+        return object_of(f"repetition {number} batch {index}, ")
+
+    def read(self, key: str) -> Any:
+        statement = self.peer.statements["get_object"]
+        return gather_loop(statement, self.peer.names())(self.peer.native_keys([key]), None)[0]
+
+
+class GettingMany(Reading):
+    """The values of up to 100 keys by one call."""
+
+    operation = "get_many"
+
+    @classmethod
+    def keys_of(cls, limit: int | None) -> int | None:
+        return None if limit is None else MANY * max(1, limit // 10)
+
+    def statement(self) -> str:
+        return f"keys = key\n{super().statement()}"
+
+    def calls(self, keys: list[Any], number: int, index: int) -> list[Any]:
+        return [keys[start : start + MANY] for start in range(0, len(keys), MANY)]
+
+    def before(self, gather: Gather) -> None:
+        for index, keys in enumerate(self.batches):
+            calls = self.calls(keys, -1, index)
+            native = [self.peer.native_keys(call) for call in calls]
+            for call, found in zip(calls, gather(native, None), strict=True):
+                self.compare(call, found)
+
+    def batch(self, index: int, last: Any) -> None:
+        self.compare(self.calls(self.batches[index], -1, index)[-1], last)
+
+    def compare(self, keys: list[str], found: Any) -> None:
+        """Verify one call's answer, a dict of native keys or a list."""
+        if isinstance(found, dict):
+            found = [found.get(key) for key in self.peer.native_keys(keys)]
+        wanted = [self.workload.values[key] for key in keys]
+        self.expect(f"{keys[0]} ... (get_many)", found, wanted)
+
+
+class SettingMany(Setting):
+    """Up to 100 entries by one call."""
+
+    operation = "set_many"
+    keys_of = GettingMany.keys_of
+
+    def statement(self) -> str:
+        return f"mapping = key\n{super().statement()}"
+
+    def calls(self, keys: list[Any], number: int, index: int) -> list[Any]:
+        value = self.value(number, index)
+        return [
+            dict.fromkeys(keys[start : start + MANY], value) for start in range(0, len(keys), MANY)
+        ]
+
+
 OPERATIONS: dict[str, type[Check]] = {
-    "get": Getting, "miss": Missing, "contains": Containing, "set": Setting, "incr": Counting,
+    check.operation: check
+    for check in (
+        Getting, Missing, Containing, Setting, Counting, Deleting, GettingObject, SettingObject,
+        GettingMany, SettingMany,
+    )
 }

@@ -39,6 +39,7 @@ UNITS = {
     "slots": Unit("slots bought for an entry", "lower"),
     "refused": Unit("maps that were full too early", "lower"),
     "ms": Unit("ms", "lower", True),
+    "net_ms": Unit("ms, less what an empty interpreter takes", "lower"),
     "share": Unit("share"),
     "count": Unit("number"),
 }
