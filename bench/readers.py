@@ -1,26 +1,25 @@
-"""Scenarios in which two processes read: what the second one adds."""
+"""Scenarios in which two processes only read: what the second one adds."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import statistics
 import time
-from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .crew import Crew, Work
 from .peers import Dict, Lmdb, Peer, ShmMapPeer
 from .progress import Progress
-from .timing import collector_off, timed_loop
+from .results import Row
+from .scenario import Lane, Plot, take_turns
+from .timing import timed_loop
 from .workloads import Scale, Workload
 
-PATIENCE_S = 60.0  # no command takes a reader longer, on a busy machine either
+if TYPE_CHECKING:
+    from .run import Setup
+
 # dict is the control: every process has its own, so it shows what the two cores can give.
 READ: tuple[type[Peer], ...] = (Dict, ShmMapPeer, Lmdb)
-
-
-class ReaderError(Exception):
-    """A reader process failed, or gave no answer: its message says which and what."""
 
 
 class Readers(NamedTuple):
@@ -29,187 +28,145 @@ class Readers(NamedTuple):
     name: str
     title: str
     keyset: str
+    plots: tuple[Plot, ...]
+    quick: bool = False
+    family: str = "load"
 
-    def steps(self, workload: Workload, peers: list[type[Peer]]) -> int:
-        """Count the progress steps."""
+    def steps(self, setup: Setup) -> int:
+        """Count the progress steps: none on a machine with one core."""
         if len(os.sched_getaffinity(0)) < 2:
             return 0
-        return workload.scale.reader_repetitions * len([p for p in READ if p in peers])
+        return setup.workload.scale.reader_repetitions * len([p for p in READ if p in setup.peers])
 
-    def run(
-        self, workload: Workload, peers: list[type[Peer]], progress: Progress
-    ) -> list[dict[str, Any]]:
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
         """Measure every peer; gives a row for each, none on a machine with one core."""
         cores = sorted(os.sched_getaffinity(0))[:2]
-        chosen = [peer for peer in READ if peer in peers]
         if len(cores) < 2:
             return []
-        with ExitStack() as stack:
-            pairs = []
-            for kind in chosen:
-                pair = ReaderPair(kind, self.keyset, workload, cores)
-                stack.callback(pair.close)
-                pair.start()
-                pairs.append(pair)
-            for number in range(workload.scale.reader_repetitions):
-                for pair in pairs if number % 2 == 0 else reversed(pairs):
-                    pair.repeat(number)
-                    progress.step()
-        return [pair.row(self.name) for pair in pairs]
+        lanes: list[ReaderLane] = []
+        try:
+            for kind in READ:
+                if kind in setup.peers:
+                    lanes.append(ReaderLane(self, kind, setup.workload, cores))
+        except BaseException:
+            for lane in lanes:
+                lane.close()
+            raise
+        return take_turns(lanes, setup.workload.scale.reader_repetitions, progress)
 
 
-class ReaderPair:
-    """Two reader processes of one peer, which wait for commands between repetitions."""
+class ReaderLane(Lane):
+    """One store and its two readers."""
 
     def __init__(
-        self, kind: type[Peer], keyset: str, workload: Workload, cores: list[int]
+        self, scenario: Readers, kind: type[Peer], workload: Workload, cores: list[int]
     ) -> None:
+        self.scenario = scenario
         self.kind = kind
-        self.scale = workload.scale
+        self.seconds = workload.scale.load_seconds
         self.problem = ""
-        self.rates: list[tuple[float, float]] = []
+        self.alone: list[float] = []
+        self.both: list[float] = []
         self.store: Peer | None = None
-        self.workload = workload
-        context = multiprocessing.get_context("spawn")
-        self.barrier = context.Barrier(2)  # kept: it is gone for the readers once it is collected
-        self.pipes, self.processes = [], []
-        for core in cores:
-            mine, theirs = context.Pipe()
-            self.pipes.append(mine)
-            self.processes.append(context.Process(
-                target=_read, daemon=True,
-                args=(theirs, self.barrier, kind, keyset, self.scale, core),
-            ))
-
-    def start(self) -> None:
-        """Fill the store, start both readers, wait until they are ready."""
-        address = None
-        if self.kind.shared:
-            self.store = self.kind(len(self.workload.keys))
-            self.store.fill(self.workload.values)
-            address = self.store.address
-        for process, pipe in zip(self.processes, self.pipes, strict=True):
-            process.start()
-            pipe.send(address)
-        engines = {self._answer(index) for index in range(2)}
-        if engines != {_engine()}:
-            raise ReaderError(f"readers run {engines}, this process runs {_engine()}")
+        if kind.shared:
+            self.store = kind(len(workload.keys))
+        try:
+            if self.store is not None:
+                self.store.fill(workload.values)
+            address = self.store and self.store.address
+            job = ReaderJob(kind, address, scenario.keyset, workload.scale)
+            self.crew = Crew(job, 2, cores)
+        except BaseException:
+            self._remove()
+            raise
 
     def repeat(self, number: int) -> None:
         """Let one read alone, then both; who is alone takes turns."""
-        alone = self._throughput([number % 2])
-        both = self._throughput([0, 1])
-        self.rates.append((alone, both))
+        self.alone.append(self._throughput([number % 2]))
+        self.both.append(self._throughput([0, 1]))
 
     def _throughput(self, who: list[int]) -> float:
-        for index in who:
-            try:
-                self.pipes[index].send(len(who))
-            except BrokenPipeError:
-                raise self._died(index) from None
-        found = [self._answer(index) for index in who]
-        for _, _, _, problem in found:
-            self.problem = self.problem or problem
-        window_ns = max(end for _, _, end, _ in found) - min(start for _, start, _, _ in found)
-        return float(sum(count for count, _, _, _ in found) / window_ns * 1e9)
-
-    def _answer(self, index: int) -> Any:
-        if not self.pipes[index].poll(PATIENCE_S):
-            raise ReaderError(f"reader {index} of {self.kind.name}: no answer in {PATIENCE_S} s")
-        try:
-            return self.pipes[index].recv()
-        except (EOFError, ConnectionError):
-            raise self._died(index) from None
-
-    def _died(self, index: int) -> ReaderError:
-        return ReaderError(f"reader {index} of {self.kind.name} died; see stderr")
+        found = self.crew.run(self.seconds, who)
+        self.problem = self.problem or next((each[3] for each in found if each[3]), "")
+        window = max(end for _, _, end, _ in found) - min(begun for _, begun, _, _ in found)
+        return float(sum(count for count, _, _, _ in found) / window * 1e9)
 
     def close(self) -> None:
         """End both readers and remove the store."""
-        for process, pipe in zip(self.processes, self.pipes, strict=True):
-            pipe.close()  # a reader that waits for a command reads the end and leaves
-            if process.pid is not None:
-                process.join(5.0)
-                if process.is_alive():
-                    process.kill()
-                    process.join()
+        self.crew.close()
+        self._remove()
+
+    def _remove(self) -> None:
         if self.store is not None:
             self.store.close()
 
-    def row(self, scenario: str) -> dict[str, Any]:
+    def row(self) -> Row:
         """Give what was found, with every repetition."""
-        return {
-            "scenario": scenario,
-            "peer": self.kind.name,
-            "one_per_s": statistics.median(one for one, _ in self.rates),
-            "two_per_s": statistics.median(two for _, two in self.rates),
-            "gain": statistics.median(two / one for one, two in self.rates),
-            "gain_least": min(two / one for one, two in self.rates),
-            "gain_most": max(two / one for one, two in self.rates),
-            "problem": self.problem,
-            "repetitions_per_s": [[round(one), round(two)] for one, two in self.rates],
-        }
+        return Row.of(
+            self.scenario.name, self.kind.name,
+            {
+                "gain": [two / one for one, two in zip(self.alone, self.both, strict=True)],
+                "per_s": [round(two) for two in self.both],
+            },
+            self.problem, facts={"one_per_s": round(statistics.median(self.alone))},
+        )
 
 
-def _engine() -> str:
-    import shmmap
+class ReaderJob(NamedTuple):
+    """How a reader gets ready. Without an address it makes a store of its own."""
 
-    return f"{shmmap.ENGINE} from {shmmap.__file__}"
+    kind: type[Peer]
+    address: Any
+    keyset: str
+    scale: Scale
 
-
-def _read(
-    pipe: Any, barrier: Any, kind: type[Peer], keyset: str, scale: Scale, core: int
-) -> None:
-    """Run in a reader process: get ready, then read for a while at each command."""
-    os.sched_setaffinity(0, {core})
-    workload = Workload(scale)
-    address = pipe.recv()
-    if kind.shared:
-        peer = kind.attach(address)
-    else:
-        peer = kind(len(workload.keys))
-        peer.fill(workload.values)
-    batches = workload.split(keyset)
-    native = [peer.native_keys(keys) for keys in batches]
-    last = [workload.values[keys[-1]] for keys in batches]
-    timed = timed_loop(peer.statements["get"], peer.names())
-    for keys in native:
-        timed(keys, None)
-    pipe.send(_engine())
-    try:
-        while True:
-            readers = pipe.recv()
-            with collector_off():
-                if readers > 1:
-                    barrier.wait(PATIENCE_S)
-                answer = _read_for(int(scale.seconds * 1e9), timed, native, last)
-            pipe.send(answer)
-    except EOFError:
-        peer.close()
+    def begin(self, index: int) -> Work:
+        """Open the store; read everything once."""
+        return Reader(self)
 
 
-def _read_for(
-    duration_ns: int, timed: Any, native: list[list[Any]], last: list[bytes]
-) -> tuple[int, int, int, str]:
-    """Read until the time is over: (operations, start, end, what was wrong)."""
-    problem, count, index = "", 0, 0
-    start = now = time.monotonic_ns()
-    while now - start < duration_ns:
-        _, value = timed(native[index], None)
-        if value != last[index]:
-            problem = f"batch {index} ended with {str(value)[:40]!r}"
-        count += len(native[index])
-        index = (index + 1) % len(native)
-        now = time.monotonic_ns()
-    return count, start, now, problem
+class Reader:
+    """A worker that reads batch after batch, and looks at the last answer of each."""
+
+    def __init__(self, job: ReaderJob) -> None:
+        workload = Workload(job.scale)
+        if job.kind.shared:
+            self.peer = job.kind.attach(job.address)
+        else:
+            self.peer = job.kind(len(workload.keys))
+            self.peer.fill(workload.values)
+        batches = workload.split(job.keyset)
+        self.native = [self.peer.native_keys(keys) for keys in batches]
+        self.last = [workload.values[keys[-1]] for keys in batches]
+        self.timed = timed_loop(job.kind.statements["get"], self.peer.names())
+        for keys in self.native:
+            self.timed(keys, None)
+
+    def run(self, until_ns: int) -> tuple[int, int, int, str]:
+        """Read until then: (operations, start, end, what was wrong)."""
+        problem, count, index = "", 0, 0
+        begun = now = time.monotonic_ns()
+        while now < until_ns:
+            _, value = self.timed(self.native[index], None)
+            if value != self.last[index]:
+                problem = f"batch {index} ended with {value!r:.40}"
+            count += len(self.native[index])
+            index = (index + 1) % len(self.native)
+            now = time.monotonic_ns()
+        return count, begun, now, problem
+
+    def close(self) -> None:
+        """Let the store go."""
+        self.peer.close()
 
 
-def metrics(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Name the gains: "readers-hot/shmmap gain"."""
-    return {f"{r['scenario']}/{r['peer']} gain": r["gain"] for r in rows if not r["problem"]}
+def _gain(title: str) -> tuple[Plot, ...]:
+    return (Plot("", f"{title}: throughput of two to that of one", "", "gain"),)
 
 
 SCENARIOS = (
-    Readers("readers-hot", "two processes read 64 hot keys", "hot"),
-    Readers("readers-shuffled", "two processes read 100,000 keys, shuffled", "shuffled"),
+    Readers("readers-hot", "two processes read 64 hot keys", "hot",
+            _gain("Two processes read 64 hot keys"), quick=True),
+    Readers("readers-shuffled", "two processes read 100,000 keys, shuffled", "shuffled",
+            _gain("Two processes read all keys, shuffled")),
 )

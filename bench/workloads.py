@@ -23,13 +23,23 @@ class Scale(NamedTuple):
         repetitions: interleaved repetitions of each scenario.
         processes: numbers of worker processes, where that is varied.
         seconds: one timed stretch of worker processes.
+        load_seconds: the same where many peers take turns at many points.
         load_repetitions: such stretches of each peer, interleaved.
+        read_shares: shares of reads, where that is varied.
         reader_repetitions: pairs of runs with one reader and with two.
         sizes: bytes of a value, where that is varied.
         many: numbers of processes, of which some are more than there are cores.
         shards: numbers of shards, where that is varied.
         listing: entries of the maps that are listed while others write.
         cleanup_entries: entries of the map that is swept.
+        experiment_seconds: one timed stretch of workers, in the experiments.
+        experiment_repetitions: interleaved repetitions of each experiment.
+        write_shares: percent of writes, where designs are compared.
+        builds: whether designs are compared that have to be compiled first.
+        evenness_keys: keys of each kind whose shards are looked up.
+        evenness_seeds: seeds of the hash, for each kind.
+        churn_writes: new keys in each second of an hour's simulated churn.
+        boxed_entries: records of the stores that are summed up.
         memory_bytes: size of the full caches.
         curve: bytes of payload (key and value) of an entry, where memory is compared.
         curve_bytes: payload in all that every store gets there.
@@ -46,13 +56,23 @@ class Scale(NamedTuple):
     repetitions: int = 5
     processes: tuple[int, ...] = (1, 2)
     seconds: float = 0.2
+    load_seconds: float = 0.1
     load_repetitions: int = 3
+    read_shares: tuple[float, ...] = (0.95, 0.5)
     reader_repetitions: int = 5
     sizes: tuple[int, ...] = (8, 1_024, 65_536)
     many: tuple[int, ...] = (1, 4, 16)
     shards: tuple[int, ...] = (1, 8, 64)
     listing: tuple[int, ...] = (5_000,)
     cleanup_entries: int = 50_000
+    experiment_seconds: float = 0.2
+    experiment_repetitions: int = 3
+    write_shares: tuple[float, ...] = (0.0, 5.0, 50.0)
+    builds: bool = False
+    evenness_keys: int = 20_000
+    evenness_seeds: int = 5
+    churn_writes: int = 10
+    boxed_entries: int = 50_000
     memory_bytes: int = 64 * 10**6
     curve: tuple[int, ...] = (64, 1_024, 16_384)
     curve_bytes: int = 4 * 10**6
@@ -65,12 +85,21 @@ FULL = QUICK._replace(
     repetitions=15,
     processes=(1, 2, 4, 8),
     seconds=1.0,
-    load_repetitions=7,
+    load_seconds=0.25,
+    read_shares=(1.0, 0.99, 0.95, 0.865, 0.75, 0.5, 0.0),
     sizes=(8, 64, 512, 4_096, 32_768, 262_144, 1_048_576),
     many=(1, 2, 4, 8, 16, 32, 64),
     shards=(1, 2, 4, 8, 16, 32, 64, 128, 256),
     listing=(5_000, 100_000),
     cleanup_entries=1_000_000,
+    experiment_seconds=0.4,
+    experiment_repetitions=5,
+    write_shares=(0.0, 0.1, 1.0, 5.0, 13.5, 25.0, 50.0, 100.0),
+    builds=True,
+    evenness_keys=100_000,
+    evenness_seeds=9,
+    churn_writes=50,
+    boxed_entries=1_000_000,
     curve=(16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192, 16_384, 32_768, 65_536),
     curve_bytes=32 * 10**6,
     filled=((1_000, 200), (100_000, 5)),
