@@ -5,12 +5,13 @@ Every store gets the same entries, and is asked for all it holds for them:
 - shmmap: the pages of all its objects in /dev/shm, room for the entries that may still come and
   the part that does not grow included;
 - lmdb: the pages of its files in /dev/shm, likewise;
-- redis: `used_memory`, and memcached: the pages of its slabs and its hash table, each less what
-  the empty server had, so that their code, buffers and connections are not counted;
+- redis: `used_memory` less that of its connections, and memcached: the pages of its slabs and its
+  hash table, each less what the empty server had, so that code and buffers are not counted;
 - dict: the bytes that Python has allocated for it, its keys and its values (tracemalloc), without
   what the allocator loses to its arenas. Each process would have one of its own.
 
-Where that is unequal, it is to our loss: what is fixed counts for shmmap and lmdb only.
+Where that is unequal, it is to our loss: what is fixed counts for shmmap and lmdb only, and keys
+come in their order, which fills lmdb's pages best.
 """
 
 from __future__ import annotations
@@ -127,12 +128,12 @@ class Store:
 
 
 def key_of(number: int) -> str:
-    """Give key `number`: 8 ASCII characters."""
-    return f"{number:0{KEY}d}"
+    """Give key `number`: 8 ASCII characters, not all of them digits."""
+    return f"e{number:0{KEY - 1}d}"
 
 
 def _shmmap(peer: Any) -> int:
-    return int(peer.data.stats().allocated_bytes)
+    return int(peer.handle.stats().allocated_bytes)
 
 
 def _files(peer: Any) -> int:
@@ -143,7 +144,8 @@ def _redis(peer: Any) -> int:
     import redis
 
     with closing(redis.Redis(unix_socket_path=peer.address)) as client:
-        return int(client.info("memory")["used_memory"])
+        told = client.info("memory")
+        return int(told["used_memory"]) - int(told["mem_clients_normal"])
 
 
 def _memcached(peer: Any) -> int:

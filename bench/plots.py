@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import itertools
 import math
 import re
 from pathlib import Path
@@ -19,11 +20,14 @@ from .scenario import Plot
 from .tables import rows_of, union
 
 # Colours that stay apart for the colour-blind (Okabe and Ito, "Color Universal Design", 2008;
-# without its yellow, which is faint on white). Past the eighth name they come again with other
-# markers and line styles.
+# without its yellow, which is faint on white). The first is our map's alone; the others come
+# again, after the eighth name, with other markers and line styles.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 MARKERS = "os^DvP*XhpdH8"
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+
+
+HIGH = 4.6  # inches of a picture with lines; its y axis is named above it
 
 
 class Style(NamedTuple):
@@ -66,15 +70,29 @@ def pictures(results: dict[str, Any]) -> dict[str, list[Picture]]:
 
 
 def styles(results: dict[str, Any]) -> dict[str, Style]:
-    """Give every name its looks: our map's are the first, then peers, then designs."""
-    names = union([OURS, *results["peers"], *(row["peer"] for row in results["rows"])])
-    return {
-        name: Style(
-            COLOURS[n % len(COLOURS)], MARKERS[n % len(MARKERS)],
-            DASHES[n // len(COLOURS) % len(DASHES)], 2.4 if name == OURS else 1.4,
-        )
-        for n, name in enumerate(names)
+    """Give every name its looks: our map, the peers, and whatever else has rows: designs.
+
+    Designs begin with the first looks again, but for those of peers beside which they stand.
+    """
+    peers = {name: n for n, name in enumerate(p for p in results["peers"] if p != OURS)}
+    designs = union(row["peer"] for row in results["rows"] if row["peer"] not in {OURS, *peers})
+    mixed = {row["scenario"] for row in results["rows"] if row["peer"] in designs}
+    taken = {
+        peers[row["peer"]] for row in results["rows"]
+        if row["scenario"] in mixed and row["peer"] in peers
     }
+    free = (n for n in itertools.count() if n not in taken)
+    places = {**peers, **{name: next(free) for name in designs}}
+    own = Style(COLOURS[0], MARKERS[0], DASHES[0], 2.4)
+    return {OURS: own, **{name: _style(n) for name, n in places.items()}}
+
+
+def _style(place: int) -> Style:
+    others = COLOURS[1:]
+    return Style(
+        others[place % len(others)], MARKERS[1:][place % (len(MARKERS) - 1)],
+        DASHES[place // len(others) % len(DASHES)], 1.4,
+    )
 
 
 def write(results: dict[str, Any], directory: Path) -> list[Path]:
@@ -130,7 +148,7 @@ def _figure(width: float, height: float, picture: Picture) -> tuple[Any, Any]:
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.set_title(picture.plot.title, loc="left", fontsize=12, pad=12)
+    axes.set_title(picture.plot.title, loc="left", fontsize=12, pad=24 if height == HIGH else 10)
     axes.set_axisbelow(True)
     return figure, axes
 
@@ -138,26 +156,26 @@ def _figure(width: float, height: float, picture: Picture) -> tuple[Any, Any]:
 def _lines(picture: Picture, looks: dict[str, Style]) -> Any:
     """Draw a line for each peer; where the rows differ in more than x, one for each difference."""
     plot = picture.plot
-    figure, axes = _figure(7.5, 4.6, picture)
+    figure, axes = _figure(7.5, HIGH, picture)
     series: dict[str, list[Row]] = {}
     for row in picture.rows:
         series.setdefault(_name(row, plot.x), []).append(row)
-    kinds: dict[str, int] = {}  # how many lines of a peer there are already
+    kinds = union(_rest(row, plot.x) for row in picture.rows)
     for name, rows in series.items():
-        look = looks[rows[0].peer]
-        nth = kinds[rows[0].peer] = kinds.get(rows[0].peer, -1) + 1
+        look, nth = looks[rows[0].peer], kinds.index(_rest(rows[0], plot.x))
         rows.sort(key=lambda row: row.point[plot.x])
         x = [row.point[plot.x] for row in rows]
         axes.plot(
-            x, [row.median(plot.y) for row in rows], label=name, color=look.colour,
-            marker=MARKERS[(MARKERS.index(look.marker) + nth) % len(MARKERS)], markersize=5,
-            linestyle=look.dash if nth == 0 else DASHES[nth % len(DASHES)], linewidth=look.width,
-            zorder=3 if rows[0].peer == OURS else 2,
+            x, [row.median(plot.y) for row in rows], label=name, color=look.colour, markersize=5,
+            marker=MARKERS[(MARKERS.index(look.marker) + nth) % len(MARKERS)],
+            linestyle=DASHES[nth % len(DASHES)] if len(kinds) > 1 else look.dash,
+            linewidth=look.width, zorder=3 if rows[0].peer == OURS else 2,
         )
         least, most = ([f(row.samples[plot.y]) for row in rows] for f in (min, max))
         axes.fill_between(x, least, most, color=look.colour, alpha=0.15, linewidth=0)
-    _scale(axes.xaxis, axes.set_xscale, "x" in plot.log, plot.x.replace("_", " "))
-    _scale(axes.yaxis, axes.set_yscale, "y" in plot.log, _label(plot.y))
+    axes.set_xlabel(_scale(axes.xaxis, axes.set_xscale, "x" in plot.log, plot.x.replace("_", " ")))
+    named = _scale(axes.yaxis, axes.set_yscale, "y" in plot.log, _label(plot.y))
+    axes.text(0, 1.03, named, transform=axes.transAxes, color="#444444", fontsize=9.5)
     _tick_measured(axes, {row.point[plot.x] for row in picture.rows}, "x" in plot.log)
     if "x" not in plot.log:
         axes.set_xlim(left=0)
@@ -196,7 +214,7 @@ def _bars(picture: Picture, looks: dict[str, Style]) -> Any:
         )
     axes.set_yticks(range(len(rows)), [_name(row, "") for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    _scale(axes.xaxis, axes.set_xscale, log, _label(plot.y))
+    axes.set_xlabel(_scale(axes.xaxis, axes.set_xscale, log, _label(plot.y)))
     if not log and not _negative(picture):
         axes.set_xlim(left=0)
     axes.margins(x=0.12)
@@ -209,11 +227,15 @@ def _bars(picture: Picture, looks: dict[str, Style]) -> Any:
 
 def _name(row: Row, x: str) -> str:
     """Name a line or a bar: the peer, and what else of the point x does not tell."""
-    rest = [
+    rest = _rest(row, x)
+    return f"{row.peer}, {rest}" if rest else row.peer
+
+
+def _rest(row: Row, x: str) -> str:
+    return ", ".join(
         f"{key.replace('_', ' ')} {_short(value) if isinstance(value, (int, float)) else value}"
         for key, value in row.point.items() if key != x
-    ]
-    return ", ".join([row.peer, *rest])
+    )
 
 
 def _label(figure: str) -> str:
@@ -221,15 +243,15 @@ def _label(figure: str) -> str:
     return f"{unit.label} ({unit.better} is better)" if unit.better else unit.label
 
 
-def _scale(axis: Any, set_scale: Any, log: bool, label: str) -> None:
-    """Set an axis linear or logarithmic, with short numbers, and say which it is."""
+def _scale(axis: Any, set_scale: Any, log: bool, label: str) -> str:
+    """Set an axis linear or logarithmic, with short numbers; give its name, which says so."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     if log:
         set_scale("log")
         axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
-    axis.set_label_text(f"{label} - log scale" if log else label)
+    return f"{label}, log scale" if log else label
 
 
 def _tick_measured(axes: Any, places: set[float], log: bool) -> None:
@@ -264,4 +286,8 @@ def _short(value: float) -> str:
 def _foot(figure: Any, picture: Picture, text: str) -> None:
     if picture.left_out:
         text += f"; left out, as wrong: {', '.join(picture.left_out)}"
-    figure.text(0.01, -0.02, text, fontsize=8, color="#555555", va="top")
+    axes = figure.axes[0]
+    axes.annotate(
+        text, (0, 0), xycoords="axes fraction", xytext=(0, -48), textcoords="offset points",
+        fontsize=8, color="#555555", va="top",
+    )

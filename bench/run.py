@@ -7,8 +7,8 @@ import importlib.util
 import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -110,15 +110,17 @@ def run(
     results = describe_run(setup, chosen, absent)
     announce(results)
     rows: list[Row] = []
-    with ExitStack() as stack:
-        try:
-            progress = stack.enter_context(Progress(sum(s.steps(setup) for s in chosen), quiet))
+    try:
+        with Progress(sum(s.steps(setup) for s in chosen), quiet) as progress:
             for scenario in chosen:
                 rows += _measure(scenario, setup, progress, results)
-        except KeyboardInterrupt:
-            results["interrupted"] = True
+    except KeyboardInterrupt:
+        results["interrupted"] = True
     results["rows"] = [row._asdict() for row in rows]
-    results["metrics"] = figures.metrics(rows)
+    for scenario in chosen:
+        with _noting(scenario.name, results):
+            own = [row for row in rows if row.scenario == scenario.name]
+            results["metrics"] |= figures.metrics(own)
     results["targets"] = targets.judge(
         results["metrics"], results["engine"]["engine"], [scenario.name for scenario in chosen]
     )
@@ -130,19 +132,25 @@ def run(
 def _measure(
     scenario: Scenario, setup: Setup, progress: Progress, results: dict[str, Any]
 ) -> list[Row]:
-    """Run one scenario; if it fails, note why and go on without its rows."""
+    """Run one scenario; without its rows if it fails."""
     progress.label(scenario.name)
     start = time.monotonic()
+    rows: list[Row] = []
+    with _noting(scenario.name, results):
+        rows = scenario.run(setup, progress)
+    results["took_s"][scenario.name] = round(time.monotonic() - start, 2)
+    return rows
+
+
+@contextmanager
+def _noting(scenario: str, results: dict[str, Any]) -> Iterator[None]:
+    """Note what fails, and where, and go on: nothing may cost what others measured."""
     try:
-        return scenario.run(setup, progress)
+        yield
     except Exception as error:
         at = traceback.extract_tb(error.__traceback__)[-1]
-        results["failures"][scenario.name] = (
-            f"{type(error).__name__}: {error} ({os.path.basename(at.filename)}:{at.lineno})"
-        )
-        return []
-    finally:
-        results["took_s"][scenario.name] = round(time.monotonic() - start, 2)
+        place = f"{os.path.basename(at.filename)}:{at.lineno}"
+        results["failures"][scenario] = f"{type(error).__name__}: {error} ({place})"
 
 
 def describe_run(
@@ -172,6 +180,7 @@ def describe_run(
         "failures": {},
         "interrupted": False,
         "rows": [],
+        "metrics": {},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -51,19 +52,17 @@ class Table(NamedTuple):
 
 
 def quantity(figure: Any) -> str:
-    """Write a number with three digits that count; whole numbers whole.
+    """Write a number with the three digits that count; whole numbers whole.
 
-    >>> [quantity(x) for x in (0.0512, 1.3789, 26.91, 114.2, 60886.4, 12345678.9, 4000000, 0)]
+    >>> [quantity(x) for x in (0.0512, 1.3789, 26.91, 114.2, 60886.4, 12345678.9, 4000000, 0.0)]
     ['0.0512', '1.38', '26.9', '114', '60,886', '12.3 M', '4,000,000', '0']
     """
-    if isinstance(figure, int) or figure == 0:
+    if isinstance(figure, int) or figure == 0 or not math.isfinite(figure):
         return f"{figure:,.0f}"
     if abs(figure) >= 1e6:
-        return f"{figure / 1e6:,.3g} M" if abs(figure) < 1e9 else f"{figure / 1e6:,.0f} M"
-    if abs(figure) >= 100:
-        return f"{figure:,.0f}"
-    digits = 2 if abs(figure) >= 1 else 3
-    return f"{figure:.{digits - (abs(figure) >= 10)}f}" if abs(figure) >= 0.01 else f"{figure:.3g}"
+        return f"{quantity(figure / 1e6)} M"
+    places = max(0, 2 - math.floor(math.log10(abs(figure))))
+    return f"{figure:,.{places}f}" if places < 8 else f"{figure:.2e}"
 
 
 def rows_of(results: dict[str, Any], scenario: str) -> list[Row]:
@@ -89,7 +88,7 @@ def union(names: Iterable[str]) -> list[str]:
 
 
 def table_of(results: dict[str, Any], scenario: str) -> Table:
-    """Make a scenario's table: peer, point, medians, spread, ratio, facts that are numbers."""
+    """Make a scenario's table: peer, point, medians, span, ratio, facts that are numbers."""
     rows = rows_of(results, scenario)
     dimensions = union(name for row in rows for name in row.point)
     names = union(name for row in rows for name in row.samples)
@@ -99,21 +98,22 @@ def table_of(results: dict[str, Any], scenario: str) -> Table:
     )
     repeated = any(len(samples) > 1 for row in rows for samples in row.samples.values())
     rated = next((name for name in names if UNITS[name].ratio), "")
-    rated = rated if any(row.peer == OURS for row in rows) else ""
-    heads = ["", *dimensions, *names, *["spread"] * repeated, *[RATIO] * bool(rated), *facts, ""]
+    compared = {row.peer for row in rows} - {EmptyLoop.name}
+    rated = rated if OURS in compared and len(compared) > 1 else ""
+    heads = ["", *dimensions, *names, *["span"] * repeated, *[RATIO] * bool(rated), *facts, ""]
     cells = []
     for row in rows:
         line = [row.peer, *(_point(row.point.get(name, "")) for name in dimensions)]
         line += [quantity(row.median(n)) if row.samples.get(n) else "-" for n in names]
         if repeated:
-            line.append(_spread(row.samples.get(names[0], [])))
+            line.append(_span(row.samples.get(names[0], [])))
         if rated:
             line.append(_ratio(results, row, rated))
         line += [quantity(row.facts[name]) if name in row.facts else "-" for name in facts]
         cells.append([*line, _mark(results, row)])
     notes = [_unit_note(name) for name in names]
     if repeated:
-        notes.append(f"spread: most less least {names[0]} of the repetitions, of the median")
+        notes.append(f"span: most less least {names[0]} of the repetitions, of the median")
     if rated:
         notes.append(
             f"{RATIO}: {rated} of shmmap divided by the peer's, repetition by repetition; "
@@ -127,7 +127,7 @@ def _point(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _spread(samples: list[float]) -> str:
+def _span(samples: list[float]) -> str:
     if len(samples) < 2:
         return "-"
     ranked = sorted(samples)

@@ -9,7 +9,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 # Every peer and scenario gets a code object of its own: CPython adapts bytecode to the types
 # it meets, so a loop that peers share would be slower for all of them, most for dict.
@@ -76,32 +76,14 @@ def percentile(figures: Sequence[float], share: float) -> float:
     return ranked[max(1, math.ceil(share * len(ranked))) - 1]
 
 
-class Summary(NamedTuple):
-    """Nanoseconds an operation, over the batch means of all repetitions."""
-
-    median: float
-    p99: float
-    least: float
-
-    @classmethod
-    def of(cls, repetitions: Sequence[Sequence[float]]) -> Summary:
-        """Summarise the batch means of each repetition."""
-        every = [figure for repetition in repetitions for figure in repetition]
-        return cls(statistics.median(every), percentile(every, 0.99), min(every))
-
-
-def paired_ratio(
-    above: Sequence[Sequence[float]], below: Sequence[Sequence[float]]
-) -> tuple[float, float, float]:
-    """Give median, least and most of the repetitions' ratios of medians.
+def paired_ratio(above: Sequence[float], below: Sequence[float]) -> tuple[float, float, float]:
+    """Give median, least and most of the repetitions' ratios.
 
     The two sides of a repetition ran right after each other, so what disturbs the machine for
     longer than a repetition disturbs both.
 
-    >>> paired_ratio([[2, 2], [6, 6], [5, 5]], [[1, 1], [2, 2], [5, 5]])
+    >>> paired_ratio([2, 6, 5], [1, 2, 5])
     (2.0, 1.0, 3.0)
     """
-    ratios = [
-        statistics.median(a) / statistics.median(b) for a, b in zip(above, below, strict=True)
-    ]
+    ratios = [a / b for a, b in zip(above, below, strict=True)]
     return statistics.median(ratios), min(ratios), max(ratios)
