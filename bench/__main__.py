@@ -133,8 +133,8 @@ def tell(arguments: list[str]) -> int:
     results = json.loads(options.results.read_text())
     if results["format"] != FORMAT:
         parser.error(f"{options.results} has format {results['format']}, not {FORMAT}")
-    print(f"{header(results)}\n\n{report(results)}")
     write_outputs(results, options)
+    print(f"{header(results)}\n\n{report(results)}")
     return 1 if problems(results) else 0
 
 
