@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 import sys
+from itertools import groupby
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -101,9 +102,12 @@ def measure(arguments: list[str]) -> int:
     if not chosen:
         parser.error(f"no scenario's name has any of {options.only!r}; see --list")
     if options.list:
-        for scenario in chosen:
-            kind = "" if scenario.quick else "  (not in --quick)"
-            print(f"{scenario.family:12} {scenario.name:22} {scenario.title}{kind}")
+        for family, scenarios in groupby(chosen, key=lambda scenario: scenario.family):
+            print(family)
+            for scenario in scenarios:
+                mark = " " if scenario.quick else "*"
+                print(f"  {scenario.name:20}{mark} {scenario.title}")
+        print("* not in --quick, unless --only names it")
         return 0
     try:
         peers = named(present_peers()[0], options.peers)

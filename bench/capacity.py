@@ -16,7 +16,7 @@ class Headroom(NamedTuple):
 
     name: str
     title: str
-    family: str = "capacity"
+    family: str = "Room of capacity=N"
     quick: bool = True
     plots: tuple[Plot, ...] = ()
 
@@ -49,7 +49,7 @@ class Filled(NamedTuple):
     name: str
     title: str
     shards: int | None
-    family: str = "capacity"
+    family: str = "Room of capacity=N"
     quick: bool = True
     plots: tuple[Plot, ...] = ()
 

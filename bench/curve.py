@@ -39,7 +39,7 @@ class Curve(NamedTuple):
 
     name: str
     title: str
-    family: str = "memory"
+    family: str = "Memory"
     quick: bool = True
     plots: tuple[Plot, ...] = (
         Plot("", "Memory held for each byte of keys and values", "payload_bytes",

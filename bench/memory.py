@@ -29,7 +29,7 @@ class Memory(NamedTuple):
     value_size: int | None  # what the map is told
     mixed: bool = False
 
-    family: str = "memory"
+    family: str = "Memory"
     quick: bool = True
     plots: tuple[Plot, ...] = ()
 
