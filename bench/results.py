@@ -41,6 +41,18 @@ UNITS = {
     "ms": Unit("ms", "lower", True),
     "net_ms": Unit("ms, less what an empty interpreter takes", "lower"),
     "share": Unit("share"),
+    "wait_p99_ns": Unit("99 of 100 that waited for a lock within, ns", "lower"),
+    "metadata_bytes": Unit("bytes that are not slots", "lower"),
+    "bytes": Unit("bytes"),
+    "pause_ns": Unit("longest pause of the writer, ns", "lower"),
+    "writes_per_s": Unit("writes a second meanwhile", "higher"),
+    "torn": Unit("share of listings that were true at no moment", "lower"),
+    "spread": Unit("fullest shard to the mean", "lower"),
+    "chi2": Unit("chi-square to its degrees of freedom"),
+    "chi2_p": Unit("p of the chi-square test"),
+    "ks_p": Unit("p of the Kolmogorov-Smirnov test"),
+    "cycles": Unit("cycles an entry", "lower"),
+    "cache_misses": Unit("cache misses an entry", "lower"),
     "count": Unit("number"),
 }
 
