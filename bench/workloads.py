@@ -40,14 +40,6 @@ class Scale(NamedTuple):
         evenness_seeds: seeds of the hash, for each kind.
         churn_writes: new keys in each second of an hour's simulated churn.
         boxed_entries: records of the stores that are summed up.
-        experiment_seconds: one timed stretch of workers, in the experiments.
-        experiment_repetitions: interleaved repetitions of each experiment.
-        write_shares: percent of writes, where designs are compared.
-        builds: whether designs are compared that have to be compiled first.
-        evenness_keys: keys of each kind whose shards are looked up.
-        evenness_seeds: seeds of the hash, for each kind.
-        churn_writes: new keys in each second of an hour's simulated churn.
-        boxed_entries: records of the stores that are summed up.
         memory_bytes: size of the full caches.
         curve: bytes of payload (key and value) of an entry, where memory is compared.
         curve_bytes: payload in all that every store gets there.
@@ -81,14 +73,6 @@ class Scale(NamedTuple):
     evenness_seeds: int = 5
     churn_writes: int = 10
     boxed_entries: int = 50_000
-    experiment_seconds: float = 0.2
-    experiment_repetitions: int = 3
-    write_shares: tuple[float, ...] = (0.0, 5.0, 50.0)
-    builds: bool = False
-    evenness_keys: int = 20_000
-    evenness_seeds: int = 5
-    churn_writes: int = 10
-    boxed_entries: int = 50_000
     memory_bytes: int = 64 * 10**6
     curve: tuple[int, ...] = (64, 1_024, 16_384)
     curve_bytes: int = 4 * 10**6
@@ -108,14 +92,6 @@ FULL = QUICK._replace(
     shards=(1, 2, 4, 8, 16, 32, 64, 128, 256),
     listing=(5_000, 100_000),
     cleanup_entries=1_000_000,
-    experiment_seconds=0.4,
-    experiment_repetitions=5,
-    write_shares=(0.0, 0.1, 1.0, 5.0, 13.5, 25.0, 50.0, 100.0),
-    builds=True,
-    evenness_keys=100_000,
-    evenness_seeds=9,
-    churn_writes=50,
-    boxed_entries=1_000_000,
     experiment_seconds=0.4,
     experiment_repetitions=5,
     write_shares=(0.0, 0.1, 1.0, 5.0, 13.5, 25.0, 50.0, 100.0),

@@ -67,9 +67,9 @@ class Designs(NamedTuple):
                 for _ in range(2 * len(scale.write_shares) * scale.experiment_repetitions):
                     progress.step()
         broken = breaks(rows)
+        left_out = {"skipped": skipped} if skipped else {}
         return [
-            row._replace(facts={**row.facts, "breaks_at": broken[row.peer], "skipped": skipped})
-            for row in rows
+            row._replace(facts={**row.facts, **broken[row.peer], **left_out}) for row in rows
         ]
 
     def openers(
@@ -122,17 +122,15 @@ class Designs(NamedTuple):
         ]
 
 
-def breaks(rows: Sequence[Row]) -> dict[str, float | None]:
-    """Give for each design the least write share, in percent, at which it has less than half of
-    our throughput; None: it has not at any."""
-    ours = {
-        row.point["write_share"]: row.median("per_s") for row in rows if row.peer == OURS
-    }
-    found: dict[str, float | None] = {row.peer: None for row in rows}
-    for row in sorted(rows, key=lambda row: float(row.point["write_share"])):
+def breaks(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Give for each design, as a fact, the least write share in percent at which it has less than
+    half of our throughput; none if it has not at any."""
+    ours = {row.point["write_share"]: row.median("per_s") for row in rows if row.peer == OURS}
+    found: dict[str, dict[str, float]] = {row.peer: {} for row in rows}
+    for row in sorted(rows, key=lambda row: float(row.point["write_share"]), reverse=True):
         share = row.point["write_share"]
-        if found[row.peer] is None and row.median("per_s") < BROKEN * ours[share]:
-            found[row.peer] = share
+        if row.median("per_s") < BROKEN * ours[share]:
+            found[row.peer] = {"breaks_at": share}
     return found
 
 

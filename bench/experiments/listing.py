@@ -242,7 +242,7 @@ class ListingLane:
             }
         return Row.of(
             self.scenario, self.way, samples, self.problem(), {"entries": self.entries},
-            {"listings": [len(each.times) for each in self.listings]},
+            {"listings": sum(len(each.times) for each in self.listings)},
         )
 
     def problem(self) -> str:

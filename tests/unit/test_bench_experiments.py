@@ -231,7 +231,7 @@ def test_designs_with_the_build():
     names = {OURS, designs.ONE_LOCK, designs.LOCKED, designs.COPIED}
     points = {(row.peer, row.point["write_share"]) for row in rows}
     assert points == set(product(names, (0.0, 50.0)))
-    assert {row.facts["skipped"] for row in rows} == {""}
+    assert not any("skipped" in row.facts for row in rows)
 
 
 def test_designs_without_a_build(monkeypatch):
@@ -250,7 +250,7 @@ def test_where_a_design_breaks():
 
     rows = [row(OURS, share, 100.0) for share in (0.0, 1.0, 50.0)]
     rows += [row("slow", 50.0, 10.0), row("slow", 1.0, 49.0), row("slow", 0.0, 51.0)]
-    assert designs.breaks(rows) == {OURS: None, "slow": 1.0}
+    assert designs.breaks(rows) == {OURS: {}, "slow": {"breaks_at": 1.0}}
 
 
 # -- shards, listing ----------------------------------------------------------------------
@@ -315,7 +315,7 @@ def test_listing():
     for way, row in rows.items():
         assert all(pause > 0 for pause in row.samples["pause_ns"])
         if way != listing.NOBODY:
-            assert all(row.facts["listings"]) and len(row.samples["p99_ns"]) == 2
+            assert row.facts["listings"] >= 2 and len(row.samples["p99_ns"]) == 2
     for way in (listing.ALL_LOCKS, listing.ONE_LOCK):
         assert rows[way].samples["torn"] == [0.0, 0.0]
 
