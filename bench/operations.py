@@ -54,6 +54,12 @@ class Check:
         if not self.problem and (got != wanted or type(got) is not type(wanted)):
             self.problem = f"{what} gave {str(got)[:40]!r}, expected {str(wanted)[:40]!r}"
 
+    def expect_all(self, keys: list[str], got: list[Any], wanted: list[Any]) -> None:
+        """Note the first wrong answer."""
+        if got != wanted or list(map(type, got)) != list(map(type, wanted)):
+            for key, one, other in zip(keys, got, wanted, strict=True):
+                self.expect(key, one, other)
+
     def statement(self) -> str:
         """Give what the loop over `key` runs."""
         return self.peer.statements[self.operation]
@@ -95,8 +101,7 @@ class Reading(Check):
     def before(self, gather: Gather) -> None:
         for keys in (*self.batches, self.opposite()):
             answers = gather(self.peer.native_keys(keys), None)
-            for key, answer in zip(keys, answers, strict=True):
-                self.expect(key, answer, self.answer(key))
+            self.expect_all(keys, answers, [self.answer(key) for key in keys])
 
     def batch(self, index: int, last: Any) -> None:
         key = self.batches[index][-1]
@@ -157,18 +162,17 @@ class Setting(Check):
 
     def repetition(self, number: int) -> None:
         self.number = number
-        for keys in self.batches:
-            self.read_back(keys[-1])
+        self.read_back([keys[-1] for keys in self.batches])
 
     def after(self, gather: Gather) -> None:
-        for key in self.last_writer:
-            self.read_back(key)
+        self.read_back(list(self.last_writer))
 
-    def read_back(self, key: str) -> None:
-        self.expect(key, self.read(key), self.value(self.number, self.last_writer[key]))
+    def read_back(self, keys: list[str]) -> None:
+        values = [self.value(self.number, index) for index in range(len(self.batches))]
+        self.expect_all(keys, self.read(keys), [values[self.last_writer[key]] for key in keys])
 
-    def read(self, key: str) -> Any:
-        return self.peer.read(key)
+    def read(self, keys: list[str]) -> list[Any]:
+        return self.peer.read_all(keys)
 
 
 class Counting(Check):
@@ -195,8 +199,8 @@ class Counting(Check):
         self.expect(f"{key} (incr)", last, self.counts[key])
 
     def after(self, gather: Gather) -> None:
-        for key, count in self.counts.items():
-            self.expect(key, self.peer.read(key), count)
+        keys = list(self.counts)
+        self.expect_all(keys, self.peer.read_all(keys), list(self.counts.values()))
 
 
 class Deleting(Check):
@@ -208,25 +212,28 @@ class Deleting(Check):
     def prepare(self, number: int) -> None:
         values = self.workload.values
         self.peer.fill({key: values[key] for keys in self.batches for key in keys})
-        for keys in self.batches:
-            self.expect(f"{keys[-1]} (written again)", self.peer.read(keys[-1]), values[keys[-1]])
+        last = [keys[-1] for keys in self.batches]
+        self.expect_all(last, self.peer.read_all(last), [values[key] for key in last])
 
     def before(self, gather: Gather) -> None:
-        for keys in self.batches:
+        *first, kept = self.batches
+        for keys in first:
             gather(self.peer.native_keys(keys), None)
+        values = [self.workload.values[key] for key in kept]
+        self.expect_all(kept, self.peer.read_all(kept), values)  # nothing else is gone
+        gather(self.peer.native_keys(kept), None)
         self.after(gather)
 
     def repetition(self, number: int) -> None:
-        for keys in self.batches:
-            self.expect(f"{keys[-1]} (deleted)", self.peer.read(keys[-1]), None)
+        last = [keys[-1] for keys in self.batches]
+        self.expect_all(last, self.peer.read_all(last), [None] * len(last))
 
     def after(self, gather: Gather) -> None:
-        deleted = {key for keys in self.batches for key in keys}
-        for key in deleted:
-            self.expect(f"{key} (deleted)", self.peer.read(key), None)
-        kept = (key for key in self.workload.keys if key not in deleted)
-        for key in islice(kept, self.workload.scale.hot):
-            self.expect(f"{key} (not deleted)", self.peer.read(key), self.workload.values[key])
+        deleted = dict.fromkeys(key for keys in self.batches for key in keys)
+        self.expect_all(list(deleted), self.peer.read_all(list(deleted)), list(deleted.values()))
+        others = (key for key in self.workload.keys if key not in deleted)
+        kept = list(islice(others, self.workload.scale.hot))
+        self.expect_all(kept, self.peer.read_all(kept), list(map(self.workload.values.get, kept)))
 
 
 def object_of(label: str) -> dict[str, Any]:
@@ -264,9 +271,10 @@ class SettingObject(Setting):
     def value(self, number: int, index: int) -> Any:
         return object_of(f"repetition {number} batch {index}, ")
 
-    def read(self, key: str) -> Any:
-        statement = self.peer.statements["get_object"]
-        return gather_loop(statement, self.peer.names())(self.peer.native_keys([key]), None)[0]
+    def read(self, keys: list[str]) -> list[Any]:
+        gather = gather_loop(self.peer.statements["get_object"], self.peer.names())
+        found: list[Any] = gather(self.peer.native_keys(keys), None)
+        return found
 
 
 class GettingMany(Reading):

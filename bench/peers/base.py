@@ -146,7 +146,12 @@ class Peer:
 
     def read(self, key: str) -> Any:
         """Read one entry, for verification; None: there is none."""
-        return self._looking(self.native_keys([key]), None)[0]
+        return self.read_all([key])[0]
+
+    def read_all(self, keys: list[str]) -> list[Any]:
+        """Read entries one by one, for verification, in a loop that is not timed."""
+        found: list[Any] = self._looking(self.native_keys(keys), None)
+        return found
 
     def close(self) -> None:
         """Let the store go, and remove it if this process made it."""
@@ -169,10 +174,9 @@ class Peer:
 class PackedPeer(Peer):
     """A store of bytes: counters are kept in ASCII digits, objects are pickled."""
 
-    def read(self, key: str) -> Any:
-        value = super().read(key)
+    def read_all(self, keys: list[str]) -> list[Any]:
         # No value of a workload is all digits: each tells in words what it was written for.
-        return int(value) if value and value.isdigit() else value
+        return [int(v) if v and v.isdigit() else v for v in super().read_all(keys)]
 
 
 class StoredPeer(Peer):

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-PATIENCE_S = 30.0  # a server starts and ends within that, on a busy machine too
+PATIENCE_S = 30.0  # a server starts within that, on a busy machine too
+FAREWELL_S = 0.3  # then it is killed: nothing that it has is to be kept
 
 
 class ServerError(Exception):
@@ -68,7 +69,7 @@ class Server:
         if process is not None:
             process.terminate()
             try:
-                process.wait(PATIENCE_S)
+                process.wait(FAREWELL_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
