@@ -12,7 +12,7 @@ from .mixing import SKEW, Mix
 from .peers import Dict, Peer
 from .progress import Progress
 from .results import Row
-from .scenario import Plot, Scenario, take_turns
+from .scenario import Plot, take_turns
 from .stamps import Counters, Objects, Stamped
 from .workloads import VALUE_BYTES
 
@@ -140,7 +140,7 @@ def _rate_and_tail(title: str, x: str, log: str = "y") -> tuple[Plot, ...]:
     )
 
 
-SCENARIOS: tuple[Scenario, ...] = (
+SCENARIOS = (
     Load("load-reads", "2 processes, share of reads from 100 to 0 %", shares,
          _rate_and_tail("2 processes, share of reads", "read share"), quick=True),
     Load("load-processes", "1 to 8 processes, 95 % reads", processes,

@@ -27,6 +27,7 @@ RECHECKED = 256  # entries that are read back after a stretch; of a slow peer as
 HELD_BYTES = 32 * 10**6  # a plan's values, and the answers that wait for being verified
 TOGETHER = 1 << 19  # operations of all workers' plans
 WARM_UP = 0.25  # of a stretch
+CROWDED = 8  # processes; the more there are beyond, the longer stretches are, so that all run
 
 
 class Point(NamedTuple):
@@ -290,7 +291,7 @@ class MixerLane(Lane):
         self.scenario = scenario
         self.rig = rig
         self.point = point
-        self.seconds = seconds
+        self.seconds = seconds * max(1.0, point.processes / CROWDED)
         self.problem = ""
         self.stretches: list[Stretch] = []
 

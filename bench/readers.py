@@ -143,10 +143,10 @@ class Reader:
             self.timed(keys, None)
 
     def run(self, until_ns: int) -> tuple[int, int, int, str]:
-        """Read until then: (operations, start, end, what was wrong)."""
+        """Read until then, one batch at least: (operations, start, end, what was wrong)."""
         problem, count, index = "", 0, 0
         begun = now = time.monotonic_ns()
-        while now < until_ns:
+        while not count or now < until_ns:
             _, value = self.timed(self.native[index], None)
             if value != self.last[index]:
                 problem = f"batch {index} ended with {value!r:.40}"

@@ -10,17 +10,19 @@ from __future__ import annotations
 import pickle
 import random
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from .workloads import VALUE_BYTES
 
 FILLED = (0, 0)  # writer and number of what the store was filled with; workers begin at 1
-_STAMP = struct.Struct("<II")
-_ENTRY_BITS = 24
+_STAMP = struct.Struct("<Q")
+_ENTRY_BITS, _WRITER_BITS, _NUMBER_BITS = 20, 8, 20  # the other 16 tell a torn stamp
+_BODY_BITS = _ENTRY_BITS + _WRITER_BITS + _NUMBER_BITS
+_MIXER = 0x9E3779B97F4A7C15  # odd: every bit of the body reaches the check bits
 
 
-class Content(Protocol):
+class Content(Hashable, Protocol):
     """What the values of a store are made of; pickled, so it is made of numbers."""
 
     @property
@@ -38,7 +40,7 @@ class Content(Protocol):
 
 
 class Stamped(NamedTuple):
-    """Bytes: the stamp of 8 (24 bits entry, 8 bits writer, 32 bits number) again and again."""
+    """Bytes: a stamp of 8 (entry, writer, number, check bits) again and again."""
 
     length: int
 
@@ -49,15 +51,18 @@ class Stamped(NamedTuple):
 
     def make(self, entry: int, writer: int, number: int) -> bytes:
         """Give such a value."""
-        stamp = _STAMP.pack(entry | writer << _ENTRY_BITS, number)
+        body = (number << _WRITER_BITS | writer) << _ENTRY_BITS | entry
+        check = (body * _MIXER & (1 << 64) - 1) >> _BODY_BITS
+        stamp = _STAMP.pack(check << _BODY_BITS | body)
         return (stamp * (self.length // len(stamp) + 1))[: self.length]
 
     def origin(self, value: Any, entry: int) -> tuple[int, int] | None:
         """Give its writer and number."""
         if not isinstance(value, (bytes, bytearray, memoryview)) or len(value) != self.length:
             return None
-        word, number = _STAMP.unpack_from(value)
-        writer = word >> _ENTRY_BITS
+        body = _STAMP.unpack_from(value)[0] >> _ENTRY_BITS
+        writer = body & (1 << _WRITER_BITS) - 1
+        number = body >> _WRITER_BITS & (1 << _NUMBER_BITS) - 1
         return (writer, number) if value == self.make(entry, writer, number) else None
 
     def wrong(self, answers: Iterable[tuple[int, Any]]) -> str:
@@ -71,13 +76,13 @@ class Objects(NamedTuple):
     @property
     def value_bytes(self) -> int:
         """Give the room that one needs, pickled; the largest numbers included."""
-        return len(pickle.dumps(self.make(1 << _ENTRY_BITS, 1 << 8, 1 << 32)))
+        return len(pickle.dumps(self.make(1 << _ENTRY_BITS, 1 << _WRITER_BITS, 1 << _NUMBER_BITS)))
 
     def make(self, entry: int, writer: int, number: int) -> dict[str, Any]:
         """Give such an object; about 250 bytes when pickled."""
         return {
             "entry": entry, "writer": writer, "number": number,
-            "name": f"visitor {entry} of {writer}", "rights": ("read", "write", f"own-{number}"),
+            "name": f"visitor {entry} of {writer}", "rights": ["read", "write", f"own-{number}"],
             "seen": [1.5 * number + step for step in range(8)], "active": True, "note": None,
         }
 

@@ -1,0 +1,72 @@
+"""Stores that other processes can open, and that are wrong in one way each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from bench.peers import ShmMapPeer
+
+
+class LosesUpdates(ShmMapPeer):
+    """Counts by a read and a write, with nothing that keeps others out in between."""
+
+    name = "loses updates"
+    statements = {  # noqa: RUF012
+        **ShmMapPeer.statements, "incr": "value = get(key) + 1\ndata[key] = value",
+    }
+
+
+class Tears(ShmMapPeer):
+    """Leaves the second half of a value as it was."""
+
+    name = "tears"
+    statements = {  # noqa: RUF012
+        **ShmMapPeer.statements, "set": "data[key] = value[:40] + get(key)[40:]",
+    }
+
+
+class KeepsOld(ShmMapPeer):
+    """Says yes to a write and keeps what it had."""
+
+    name = "keeps old"
+    statements = {**ShmMapPeer.statements, "set": "pass"}  # noqa: RUF012
+
+
+class AnswersNothing(ShmMapPeer):
+    """Is fast, as it finds nothing; who filled it is told what is there."""
+
+    name = "answers nothing"
+
+    def names(self) -> dict[str, Any]:
+        names = super().names()
+        return names if self.made else {**names, "get": lambda key: None}
+
+
+class Dies(ShmMapPeer):
+    """Takes its process along when a worker asks it."""
+
+    name = "dies"
+
+    def names(self) -> dict[str, Any]:
+        names = super().names()
+        return names if self.made else {**names, "get": lambda key: os._exit(7)}
+
+
+class Refuses(ShmMapPeer):
+    """Raises when a worker writes."""
+
+    name = "refuses"
+    statements = {  # noqa: RUF012
+        **ShmMapPeer.statements, "set": "raise OSError('the disk\\nis full')",
+    }
+
+
+class HoldsNothing(ShmMapPeer):
+    """Does not take what it is to be filled with."""
+
+    name = "holds nothing"
+
+    def fill(self, entries: Mapping[str, Any]) -> None:
+        raise ValueError("a value of 100 bytes is too large")
