@@ -27,6 +27,10 @@ MARKERS = "os^DvP*XhpdH8"
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
 
+SETTINGS = {
+    "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 10,
+    "axes.spines.top": False, "axes.spines.right": False,
+}
 HIGH = 4.6  # inches of a picture with lines; its y axis is named above it
 
 
@@ -122,16 +126,18 @@ def render(picture: Picture, looks: dict[str, Style], kind: str) -> bytes:
     """Draw a picture; gives the file's bytes, the same for the same figures."""
     import matplotlib
 
-    settings = {
-        "svg.hashsalt": picture.file, "svg.fonttype": "none", "font.family": "DejaVu Sans",
-        "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
-    }
-    with matplotlib.rc_context(settings):
-        figure = _lines(picture, looks) if _has_axis(picture) else _bars(picture, looks)
+    with matplotlib.rc_context({**SETTINGS, "svg.hashsalt": picture.file}):
         buffer = io.BytesIO()
         metadata = {"Date": None} if kind == "svg" else {}
-        figure.savefig(buffer, format=kind, dpi=130, bbox_inches="tight", metadata=metadata)
+        figure_of(picture, looks).savefig(
+            buffer, format=kind, dpi=130, bbox_inches="tight", metadata=metadata
+        )
     return buffer.getvalue()
+
+
+def figure_of(picture: Picture, looks: dict[str, Style]) -> Any:
+    """Draw a picture; gives matplotlib's figure."""
+    return _lines(picture, looks) if _has_axis(picture) else _bars(picture, looks)
 
 
 def _has_axis(picture: Picture) -> bool:

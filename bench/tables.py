@@ -72,12 +72,12 @@ def rows_of(results: dict[str, Any], scenario: str) -> list[Row]:
     points = union(str(row.point) for row in rows)
     figure = next(iter(union(name for row in rows for name in row.samples)), "")
 
+    better = UNITS[figure].better if figure else ""
+
     def place(row: Row) -> tuple[int, bool, float]:
-        better = UNITS[figure].better if figure else ""
-        if not better or not row.samples.get(figure):
-            return points.index(str(row.point)), bool(row.problem), 0.0
-        sign = 1 if better == "lower" else -1
-        return points.index(str(row.point)), bool(row.problem), sign * row.median(figure)
+        value = row.median(figure) if row.samples.get(figure) else math.inf
+        rank = {"lower": value, "higher": -value if value < math.inf else value}
+        return points.index(str(row.point)), bool(row.problem), rank.get(better, 0.0)
 
     return sorted(rows, key=place)
 
