@@ -8,6 +8,7 @@ from typing import Any
 
 from . import plots
 from .report import READ, families, not_run
+from .results import OURS
 from .run import problems
 from .tables import WRONG, Table, table_of, targets_table
 from .targets import MISS, PASS
@@ -27,11 +28,12 @@ a { color: var(--link); } .soft, figcaption { color: var(--soft); font-size: .9r
 nav ul { columns: 17rem; padding-left: 1.1rem; margin: .2rem 0 1rem; font-size: .95rem; }
 .wide { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .22rem .7rem; text-align: right; white-space: nowrap; }
+th, td { padding: .22rem .5rem; text-align: right; white-space: nowrap; }
 th { border-bottom: 2px solid var(--line); font-weight: 600; }
 td { border-bottom: 1px solid var(--line); }
 .left, th:last-child, td:last-child { text-align: left; } td.text { white-space: normal; }
 tr.ours { background: var(--band); font-weight: 600; }
+tr.wrong td:first-child { color: var(--bad); text-decoration: line-through; }
 .pass { color: var(--good); } .miss { color: var(--bad); font-weight: 700; }
 figure { margin: 1rem 0; background: #fff; border-radius: 8px; padding: .7rem; }
 figure svg { display: block; width: 100%; height: auto; max-width: 56rem; margin: auto; }
@@ -160,7 +162,8 @@ def _table(table: Table) -> str:
     def line(kind: str, row: list[str], look: str = "") -> str:
         return f"<tr{look}>{''.join(cell(kind, n, text) for n, text in enumerate(row))}</tr>\n"
 
-    body = "".join(
-        line("td", row, " class=ours" if row[0] == "shmmap" else "") for row in table.rows
-    )
+    def look(row: list[str]) -> str:
+        return " class=wrong" if row[-1] == WRONG else " class=ours" if row[0] == OURS else ""
+
+    body = "".join(line("td", row, look(row)) for row in table.rows)
     return f"<div class=wide><table>\n{line('th', table.heads)}{body}</table></div>\n"

@@ -88,28 +88,28 @@ def union(names: Iterable[str]) -> list[str]:
 
 
 def table_of(results: dict[str, Any], scenario: str) -> Table:
-    """Make a scenario's table: peer, point, medians, span, ratio, facts that are numbers."""
+    """Make a scenario's table: peer, point, first figure, span, ratio, other figures, facts."""
     rows = rows_of(results, scenario)
     dimensions = union(name for row in rows for name in row.point)
     names = union(name for row in rows for name in row.samples)
-    facts = union(
-        name for row in rows for name, fact in row.facts.items()
-        if isinstance(fact, (int, float)) and not isinstance(fact, bool)
-    )
+    facts, everywhere = _facts(rows)
     repeated = any(len(samples) > 1 for row in rows for samples in row.samples.values())
     rated = next((name for name in names if UNITS[name].ratio), "")
     compared = {row.peer for row in rows} - {EmptyLoop.name}
     rated = rated if OURS in compared and len(compared) > 1 else ""
-    heads = ["", *dimensions, *names, *["span"] * repeated, *[RATIO] * bool(rated), *facts, ""]
+    beside = [*["span"] * repeated, *[RATIO] * bool(rated)]
+    heads = ["", *dimensions, *names[:1], *beside, *names[1:], *facts, ""]
     cells = []
     for row in rows:
         line = [row.peer, *(_point(row.point.get(name, "")) for name in dimensions)]
-        line += [quantity(row.median(n)) if row.samples.get(n) else "-" for n in names]
+        medians = [quantity(row.median(n)) if row.samples.get(n) else "-" for n in names]
+        line += medians[:1]
         if repeated:
             line.append(_span(row.samples.get(names[0], [])))
         if rated:
             line.append(_ratio(results, row, rated))
-        line += [quantity(row.facts[name]) if name in row.facts else "-" for name in facts]
+        line += medians[1:]
+        line += ["-" if row.facts.get(n) is None else quantity(row.facts[n]) for n in facts]
         cells.append([*line, _mark(results, row)])
     notes = [_unit_note(name) for name in names]
     if repeated:
@@ -119,8 +119,24 @@ def table_of(results: dict[str, Any], scenario: str) -> Table:
             f"{RATIO}: {rated} of shmmap divided by the peer's, repetition by repetition; "
             f"{'below' if UNITS[rated].better == 'lower' else 'above'} 1 shmmap is better"
         )
-    # Dimensions are numbers mostly, but the peer is no number.
+    if everywhere:
+        told = ", ".join(f"{name} {quantity(fact)}" for name, fact in everywhere.items())
+        notes.append(f"in every row of {scenario}: {told}")
     return Table(heads, cells, 1, tuple(notes))
+
+
+def _facts(rows: list[Row]) -> tuple[list[str], dict[str, float]]:
+    """Give the facts that are numbers: names of those that vary; and those that do not."""
+    varying, everywhere = [], {}
+    for name in union(name for row in rows for name in row.facts):
+        values = [row.facts.get(name) for row in rows if not row.problem]
+        if not all(type(value) in (int, float, type(None)) for value in values):
+            continue
+        if len(set(values)) > 1:
+            varying.append(name)
+        elif values and values[0] is not None:
+            everywhere[name] = values[0]
+    return varying, everywhere
 
 
 def _point(value: Any) -> str:

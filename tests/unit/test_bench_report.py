@@ -63,19 +63,22 @@ def lines(figure: str = "per_s", places: tuple[int, ...] = (1, 2, 64)) -> list[R
 
 def test_a_table_is_sorted_by_point_and_figure_and_tells_ratios():
     rows = [
-        Row.of("a", "slow", {"ns": [300.0, 330.0, 300.0], "p99_ns": [400.0]}, facts={"entries": 7}),
+        Row.of("a", "slow", {"ns": [300.0, 330.0, 300.0], "p99_ns": [400.0]},
+               facts={"entries": 7, "batches": 3, "told": "not a number"}),
         Row.of("a", "liar", {"ns": [1.0, 1.0, 1.0]}, "it lied"),
-        Row.of("a", "shmmap", {"ns": [100.0, 110.0, 150.0]}),
+        Row.of("a", "shmmap", {"ns": [100.0, 110.0, 150.0]},
+               facts={"entries": 8, "batches": 3}),
         Row.of("a", "none", {}, "it broke"),
     ]
     table = tables.table_of(made(rows), "a")
-    assert table.heads == ["", "ns", "p99_ns", "span", "shmmap/peer", "entries", ""]
+    assert table.heads == ["", "ns", "span", "shmmap/peer", "p99_ns", "entries", ""]
     assert table.rows == [
-        ["shmmap", "110", "-", "45%", "", "-", ""],
-        ["slow", "300", "400", "10%", "0.333", "7", ""],
-        ["liar", "1.00", "-", "0%", "-", "-", "WRONG"],
+        ["shmmap", "110", "45%", "", "-", "8", ""],
+        ["slow", "300", "10%", "0.333", "400", "7", ""],
+        ["liar", "1.00", "0%", "-", "-", "-", "WRONG"],
         ["none", "-", "-", "-", "-", "-", "WRONG"],
     ]
+    assert table.notes[-1] == "in every row of a: batches 3"
     assert any("below 1 shmmap is better" in note for note in table.notes)
     assert len({len(line) for line in table.text().splitlines()[1:3]}) == 1
 
