@@ -17,7 +17,7 @@ from ..scenario import Plot, take_turns
 from ..timing import collector_off
 from ..workloads import SEED, key_of
 from .counters import counted, why_not
-from .traffic import remove
+from .traffic import affordable, remove
 
 RECORD = struct.Struct("<qd8s")  # number, price, currency
 ORDERS = ("sequential", "random")
@@ -45,7 +45,7 @@ class Boxed(NamedTuple):
     def run(self, setup: Any, progress: Progress) -> list[Row]:
         """Fill every store; sum each up in the order written and at random."""
         scale = setup.workload.scale
-        keys = [key_of(n) for n in range(scale.boxed_entries)]
+        keys = [key_of(n) for n in range(affordable(scale.boxed_entries))]
         shuffled = keys[:]
         random.Random(SEED).shuffle(shuffled)
         with ExitStack() as stack:

@@ -1,7 +1,8 @@
 """A shared dict that every write replaces as a whole, for comparison of designs.
 
 A pickled dict in a shared-memory file of its own for each version; a word in another one says which
-version counts. Readers keep what they decoded until that word changes. Writers take a lock.
+version counts. Readers keep what they decoded until that word changes. Writers take a lock. A read
+is a call to a Python function, so it is not at its best where nobody writes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class CopyOnWrite:
         with open(SHM / name, "r+b") as file:
             self.mapping = mmap.mmap(file.fileno(), 8)
         self.words = memoryview(self.mapping).cast("Q")  # one aligned load or store
-        self.version, self.data = 0, {}
+        self.version = 0
+        self.data: dict[str, bytes] = {}
 
     @classmethod
     def create(cls, name: str, lock: Any, entries: dict[str, bytes]) -> CopyOnWrite:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import random
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations, islice
 from typing import Any, NamedTuple
 
@@ -89,12 +89,16 @@ def shmmap_hash(data: bytes, kind: int, seed: int) -> int:
     return int(hash_of(data, kind, seed))
 
 
-def hashes(keys: Callable[[int], Iterator[Key]], count: int, seed: int, hashed: Hash) -> Any:
-    """Hash keys as a map of this seed does: an array of uint64."""
+def encoded(keys: Iterable[Key]) -> list[tuple[int, bytes]]:
+    """Encode keys as every map does: (type, bytes)."""
     from shmmap._keys_cy import pack
 
-    packed = map(pack, keys(count))
-    return np.fromiter((hashed(data, kind, seed) for kind, data in packed), np.uint64, count)
+    return list(map(pack, keys))
+
+
+def hashes(keys: Sequence[tuple[int, bytes]], seed: int, hashed: Hash) -> Any:
+    """Hash encoded keys as a map of this seed does: an array of uint64."""
+    return np.fromiter((hashed(data, kind, seed) for kind, data in keys), np.uint64, len(keys))
 
 
 def loads(found: Any, shards: int) -> Any:
@@ -155,9 +159,9 @@ class Evenness(NamedTuple):
         scale = setup.workload.scale
         rows = []
         for kind, keys in KEYS.items():
-            rng = random.Random(SEED)
+            rng, packed = random.Random(SEED), encoded(keys(scale.evenness_keys))
             tried = [
-                hashes(keys, scale.evenness_keys, rng.getrandbits(64), self.hashed)
+                hashes(packed, rng.getrandbits(64), self.hashed)
                 for _ in range(scale.evenness_seeds)
             ]
             rows += [self.row(kind, shards, [loads(each, shards) for each in tried])

@@ -74,7 +74,7 @@ class Lister:
             raise ValueError("the map was not filled")
 
     def _way(self) -> Callable[[], dict[str, bytes]]:
-        m = self.m
+        m: Any = self.m
         if self.job.design == SNAPSHOT:
             return lambda: dict(m.snapshot())
 

@@ -94,7 +94,7 @@ class ShardsLane(TrafficLane):
 
 
 SHARDS = Shards(
-    "shards", f"writes into {ENTRIES:,} entries in 1 to 256 shards",
+    "shards", f"writes into {ENTRIES:,} entries, by number of shards",
     (
         Plot("", "Throughput of writes by number of shards", "shards", "per_s", "x"),
         Plot("contention", "Writes that had to wait for the lock", "shards", "share", "x"),

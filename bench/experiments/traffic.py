@@ -259,6 +259,10 @@ class TrafficLane:
             "per_s": [rate(crowd) for crowd in self.repetitions],
             "p50_ns": [percentile(every, 0.5) for every in times],
             "p99_ns": [percentile(every, 0.99) for every in times],
+            "fairness": [
+                min(each.operations for each in crowd) / max(each.operations for each in crowd)
+                for crowd in self.repetitions
+            ],
         }
 
     def facts(self) -> dict[str, Any]:
@@ -284,6 +288,13 @@ def filled_map(name: str, entries: int, shards: int | None) -> Any:
     m = shmmap.ShmMap.create(name, capacity=entries, shards=shards, ephemeral=True)
     m.set_many((key, value_of(key)) for key in map(key_of, range(entries)))
     return m
+
+
+def affordable(entries: int) -> int:
+    """Take a fiftieth of a large number where the map runs its pure engine."""
+    import shmmap
+
+    return entries if shmmap.ENGINE == "compiled" else max(1, entries // 50)
 
 
 def remove(m: Any) -> None:
