@@ -11,6 +11,7 @@ from .mixers import MixerLane, Point, Rig, Stage
 from .mixing import SKEW, Mix
 from .peers import Dict, Peer
 from .progress import Progress
+from .readers import FAMILY
 from .results import Row
 from .scenario import Plot, take_turns
 from .stamps import Counters, Objects, Stamped
@@ -41,7 +42,7 @@ class Load(NamedTuple):
     quick: bool = False
     only: tuple[str, ...] = ()
     control: bool = False
-    family: str = "load"
+    family: str = FAMILY
 
     def chosen(self, setup: Setup, stage: Stage) -> list[type[Peer]]:
         """List the peers of a stage."""

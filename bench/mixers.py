@@ -140,8 +140,14 @@ class Mixer:
     def __init__(self, job: MixerJob, index: int) -> None:
         stage, kind = job.stage, job.kind
         self.content, self.writer = stage.content, index + 1
-        self.peer = stage.open(kind) if job.address is None else kind.attach(job.address)
-        keys = self.peer.native_keys([key_of(entry) for entry in range(stage.entries_of(kind))])
+        entries = stage.entries_of(kind)
+        if job.address is None:
+            self.peer = stage.open(kind)
+            names = list(_filling(stage.content, entries))  # dict at its best: the same objects
+        else:
+            self.peer = kind.attach(job.address)
+            names = [key_of(entry) for entry in range(entries)]
+        keys = self.peer.native_keys(names)
         room = HELD_BYTES // stage.content.value_bytes
         numbers = itertools.count()
         rounds: dict[Mix, Round] = {}
@@ -315,7 +321,6 @@ class MixerLane(Lane):
         if self.rig.broken or not self.stretches:
             return Row.of(self.scenario, kind, {}, problem, self.point.point)
         facts = {
-            "processes": self.point.processes,
             "entries": self.rig.stage.entries_of(self.rig.kind),
             "one timed singly of": self.rig.every,
             "timed singly": sum(each.spans.count for each in self.stretches),

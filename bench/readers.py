@@ -18,6 +18,7 @@ from .workloads import Scale, Workload
 if TYPE_CHECKING:
     from .run import Setup
 
+FAMILY = "Several processes on one store"
 # dict is the control: every process has its own, so it shows what the two cores can give.
 READ: tuple[type[Peer], ...] = (Dict, ShmMapPeer, Lmdb)
 
@@ -30,7 +31,7 @@ class Readers(NamedTuple):
     keyset: str
     plots: tuple[Plot, ...]
     quick: bool = False
-    family: str = "load"
+    family: str = FAMILY
 
     def steps(self, setup: Setup) -> int:
         """Count the progress steps: none on a machine with one core."""

@@ -314,7 +314,7 @@ def test_every_scenario_is_listed_with_its_pictures():
     setup = run.Setup(Workload(TINY), present_peers()[0], TINY.processes)
     assert len(SCENARIOS) == len(load.SCENARIOS)
     for scenario in load.SCENARIOS:
-        assert scenario.family == "load" and scenario.plots and scenario.title
+        assert scenario.family == load.FAMILY and scenario.plots and scenario.title
         if isinstance(scenario, load.Load):
             points = {name for stage in scenario.stages(setup) for at in stage.points
                       for name in at.point}
