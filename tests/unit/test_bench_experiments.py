@@ -1,257 +1,31 @@
-"""The experiments of the bench: their logic, and a tiny run of each."""
+"""The experiments of the bench on shards, listing, hash, cleanup, layout: a tiny run of each."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import sys
-import tempfile
-import threading
-import time
 from itertools import product
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 import shmmap
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))  # at the end: the shmmap under test stays the one imported above
+from .experiment_runs import TINY, Steps, nothing_left, rows_of  # noqa: F401  # first: finds bench
 
-from bench import experiments  # noqa: E402
-from bench.crew import Crew, CrewError  # noqa: E402
-from bench.experiments import (  # noqa: E402
+# isort: split
+from bench import experiments
+from bench.experiments import (
     boxed,
     cleanup,
     counters,
-    designs,
     evenness,
     listing,
-    lockedreads,
     shards,
     traffic,
 )
-from bench.experiments.copyonwrite import CopyOnWrite, CopyOpener  # noqa: E402
-from bench.results import OURS, UNITS, Row  # noqa: E402
-from bench.run import Setup  # noqa: E402
-from bench.workloads import QUICK, Workload, key_of, value_of  # noqa: E402
-
-TINY = QUICK._replace(
-    keys=100, hot=8, batches=4, seconds=0.05, shards=(1, 4), listing=(300,), cleanup_entries=3_000,
-    experiment_seconds=0.05, experiment_repetitions=2, write_shares=(0.0, 50.0),
-    evenness_keys=3_000, evenness_seeds=3, churn_writes=5, boxed_entries=500,
-)
-compiled_only = pytest.mark.skipif(shmmap.ENGINE != "compiled", reason="a build of the engine")
-
-
-class Steps:
-    """Stands in for a progress bar, and counts."""
-
-    done = 0
-
-    def step(self) -> None:
-        self.done += 1
-
-
-@pytest.fixture(autouse=True)
-def nothing_left():
-    """No experiment leaves shared memory, a temporary directory or a process."""
-    temporary = set(os.listdir(tempfile.gettempdir()))
-    yield
-    assert [e for e in os.listdir("/dev/shm") if f"bench-{os.getpid()}-" in e] == []
-    left = set(os.listdir(tempfile.gettempdir())) - temporary
-    assert [entry for entry in left if entry.startswith("shmmap-bench-build-")] == []
-    assert multiprocessing.active_children() == []
-
-
-def rows_of(scenario: Any, scale: Any = TINY, processes: tuple[int, ...] = (1, 2)) -> list[Row]:
-    setup, steps = Setup(Workload(scale), [], processes), Steps()
-    rows = scenario.run(setup, steps)
-    assert steps.done == scenario.steps(setup)
-    assert [row.problem for row in rows if row.problem] == []
-    assert {row.scenario for row in rows} == {scenario.name}
-    for plot in scenario.plots:
-        assert plot.y in UNITS and all(plot.x in row.point for row in rows)
-    return rows
-
-
-# -- traffic --------------------------------------------------------------------------
-
-
-def users(share: float, opener: Any = None, workers: int = 2, entries: int = 200) -> traffic.Users:
-    return traffic.Users((opener,) if opener else (), entries, (share,), workers, traffic.Dial())
-
-
-@pytest.mark.parametrize("share", [0.0, 0.1, 13.5, 100.0])
-def test_a_plan_has_exactly_its_share_of_writes(share):
-    chunks = traffic.plan(users(share), 0, share)
-    operations = [each for chunk in chunks for each in (chunk.first, *chunk.rest)]
-    writes = [(key, value) for key, value in operations if value is not None]
-    assert len(operations) == 2 * traffic.PLAN
-    assert len(writes) == 2 * round(traffic.PLAN * share / 100) == sum(c.writes for c in chunks)
-    assert all(value.startswith(key.encode()) for key, value in writes)
-
-
-def test_two_workers_never_write_the_same_key():
-    keys = [
-        {key for chunk in traffic.plan(users(100.0), index, 100.0)
-         for key, _ in (chunk.first, *chunk.rest)}
-        for index in range(2)
-    ]
-    assert keys[0] and keys[1] and not keys[0] & keys[1]
-
-
-class DictOpener(NamedTuple):
-    """Opens a dict that drops every n-th write, or gives another key's value for every read."""
-
-    drops: int = 0
-    wrong: bool = False
-
-    def open(self) -> traffic.Store:
-        data = {key_of(n): value_of(key_of(n)) for n in range(200)}
-        writes: list[str] = []
-
-        def put(key: str, value: bytes) -> None:
-            writes.append(key)
-            if not self.drops or len(writes) % self.drops:
-                data[key] = value
-
-        reads: list[str] = []
-
-        def get(key: str) -> bytes:
-            reads.append(key)
-            return data["k" + "0" * 15 if self.wrong and len(reads) > 200 else key]
-
-        return traffic.Store(get, put, (0,), 0, lambda: None)
-
-
-def stretch_of(opener: DictOpener, share: float) -> traffic.Stretch:
-    job = users(share, opener, workers=1)
-    return job.begin(0).run(time.monotonic_ns() + 30_000_000)
-
-
-def test_lost_writes_and_wrong_reads_are_found():
-    sound = stretch_of(DictOpener(), 50.0)
-    assert sound.problem == "" and sound.operations > 100 and sound.writes > 0
-    assert len(sound.times) * traffic.CHUNK == sound.operations
-    assert "was written" in stretch_of(DictOpener(drops=10), 50.0).problem
-    assert "gave" in stretch_of(DictOpener(wrong=True), 0.0).problem
-
-
-# -- designs ----------------------------------------------------------------------------
-
-
-def test_copy_on_write_keeps_every_write_of_two_writers():
-    lock = multiprocessing.get_context("spawn").Lock()
-    name = f"bench-{os.getpid()}-cow"
-    entries = {key_of(n): value_of(key_of(n)) for n in range(50)}
-    made = CopyOnWrite.create(name, lock, entries)
-    try:
-        job = traffic.Users((CopyOpener(name, lock),), 50, (100.0,), 2, traffic.Dial())
-        crew = Crew(job, 2)
-        try:
-            answers = crew.run(0.2)
-        finally:
-            crew.close()
-        assert [answer.problem for answer in answers] == ["", ""]
-        assert made.words[0] == 1 + sum(answer.writes for answer in answers)
-        assert all(made.get(key).startswith(key.encode()) for key in entries)
-        assert made.get(key_of(0)) != entries[key_of(0)] and made.get("absent") is None
-        assert len(list(Path("/dev/shm").glob(f"{name}.*"))) == 1
-    finally:
-        made.remove()
-
-
-def test_copy_on_write_loses_writes_without_its_lock():
-    class Open:
-        def __enter__(self) -> None: ...
-        def __exit__(self, *exception: object) -> None: ...
-
-    name = f"bench-{os.getpid()}-cow"
-    made = CopyOnWrite.create(name, Open(), {"a": b"", "b": b""})
-    other = CopyOnWrite(name, Open())
-    try:
-        other.get("a")
-        real, other._refresh = other._refresh, lambda: None  # it has looked before we write
-        made.put("a", b"1")
-        other.put("b", b"2")
-        other._refresh = real
-        assert made.get("b") == b"" or made.get("a") == b""  # hence the lock around both
-    finally:
-        other.close()
-        made.remove()
-
-
-def test_texts_are_replaced_exactly_once():
-    source = (Path(shmmap.__file__).parent / f"{lockedreads.MODULE}.py").read_text()
-    changed = lockedreads.replaced(source)
-    assert "range(0)" in changed and changed.count("self.try_fetch(") == 1
-    with pytest.raises(ValueError, match="0 times, not once"):
-        lockedreads.replaced(changed)
-
-
-@compiled_only
-def test_the_build_really_locks_its_reads(tmp_path):
-    build = lockedreads.locked_reads()
-    if build.problem:
-        pytest.skip(build.problem)
-    file = tmp_path / build.file
-    file.write_bytes(build.content)
-    name = f"bench-{os.getpid()}-locked"
-    m = traffic.filled_map(name, 200, 1)
-    try:
-        for opener, locked in (
-            (traffic.MapOpener(name), False), (lockedreads.LockedOpener(name, str(file)), True)
-        ):
-            before = m.stats()
-            crew = Crew(traffic.Users((opener,), 200, (0.0,), 1, traffic.Dial()), 1)
-            try:
-                (answer,) = crew.run(0.05)
-            finally:
-                crew.close()
-            after = m.stats()
-            reads = after.hits - before.hits
-            assert answer.problem == "" and reads == 200 + answer.operations
-            assert after.locked_reads - before.locked_reads == (reads if locked else 0)
-        # And they wait for it: with the lock held, no read of the changed build gets through.
-        with pytest.raises(CrewError), listing.all_locks(m):
-            Crew(users(0.0, lockedreads.LockedOpener(name, str(file)), 1), 1)
-    finally:
-        traffic.remove(m)
-
-
-@compiled_only
-def test_designs_with_the_build():
-    if lockedreads.locked_reads().problem:
-        pytest.skip(lockedreads.locked_reads().problem)
-    rows = rows_of(designs.DESIGNS[0]._replace(entries=200), TINY._replace(builds=True))
-    names = {OURS, designs.ONE_LOCK, designs.LOCKED, designs.COPIED}
-    points = {(row.peer, row.point["write_share"]) for row in rows}
-    assert points == set(product(names, (0.0, 50.0)))
-    assert not any("skipped" in row.facts for row in rows)
-
-
-def test_designs_without_a_build(monkeypatch):
-    rows = rows_of(designs.DESIGNS[0]._replace(entries=200))
-    assert {row.peer for row in rows} == {OURS, designs.COPIED}
-    assert all(len(row.samples["per_s"]) == 2 for row in rows)
-    monkeypatch.setattr(designs, "locked_reads", lambda: lockedreads.Build("", b"", "no gcc"))
-    rows = rows_of(designs.DESIGNS[0]._replace(entries=200), TINY._replace(builds=True))
-    assert {row.peer for row in rows} == {OURS, designs.COPIED}
-    assert {row.facts["skipped"] for row in rows} == {"no gcc"}
-
-
-def test_where_a_design_breaks():
-    def row(peer: str, share: float, rate: float) -> Row:
-        return Row.of("d", peer, {"per_s": [rate]}, point={"write_share": share})
-
-    rows = [row(OURS, share, 100.0) for share in (0.0, 1.0, 50.0)]
-    rows += [row("slow", 50.0, 10.0), row("slow", 1.0, 49.0), row("slow", 0.0, 51.0)]
-    assert designs.breaks(rows) == {OURS: {}, "slow": {"breaks_at": 1.0}}
-
+from bench.results import OURS
+from bench.run import Setup
+from bench.workloads import QUICK, Workload, key_of
 
 # -- shards, listing ----------------------------------------------------------------------
 
@@ -267,46 +41,6 @@ def test_shards():
             assert row.samples["share"] == [0.0, 0.0] and "wait_p99_ns" not in row.samples
     one, four = (next(r for r in rows if r.point["shards"] == n) for n in (1, 4))
     assert 0 < one.median("metadata_bytes") < four.median("metadata_bytes")
-
-
-def test_contention_is_counted_and_timed(name):
-    m = traffic.filled_map(name, 200, 1)
-    try:
-        crew = Crew(Late(name), 1)
-        try:
-            (answer,) = crew.run(0.1)
-        finally:
-            crew.close()
-        assert answer.waits == 1 and len(answer.waited) == 1 and answer.waited[0] > 10_000_000
-    finally:
-        traffic.remove(m)
-
-
-class Late(NamedTuple):
-    """A job: a thread holds every lock for a while as the worker begins to write."""
-
-    name: str
-
-    def begin(self, index: int) -> Any:
-        return LateUser(users(100.0, traffic.MapOpener(self.name), workers=1), 0)
-
-
-class LateUser(traffic.User):
-    def run(self, until_ns: int) -> traffic.Stretch:
-        with shmmap.ShmMap.attach(self.job.openers[0].name) as m:
-            held = threading.Event()
-
-            def hold() -> None:
-                with listing.all_locks(m):
-                    held.set()
-                    time.sleep(0.03)
-
-            thread = threading.Thread(target=hold)
-            thread.start()
-            held.wait()
-            answer = super().run(until_ns)
-            thread.join()
-            return answer
 
 
 def test_listing():
@@ -497,5 +231,3 @@ def test_names_are_unique_and_quick_ones_need_no_build():
     assert len(set(names)) == len(names)
     quick = {scenario.name for scenario in experiments.SCENARIOS if scenario.quick}
     assert quick == {"shards", "designs-1000", "evenness"} and not QUICK.builds
-
-
