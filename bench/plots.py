@@ -166,6 +166,7 @@ def _lines(picture: Picture, looks: dict[str, Style]) -> Any:
     series: dict[str, list[Row]] = {}
     for row in picture.rows:
         series.setdefault(_name(row, plot.x), []).append(row)
+    faint = 0.15 if len(series) <= 6 else 0.07
     kinds = union(_rest(row, plot.x) for row in picture.rows)
     for name, rows in series.items():
         look, nth = looks[rows[0].peer], kinds.index(_rest(rows[0], plot.x))
@@ -178,7 +179,7 @@ def _lines(picture: Picture, looks: dict[str, Style]) -> Any:
             linewidth=look.width, zorder=3 if rows[0].peer == OURS else 2,
         )
         least, most = ([f(row.samples[plot.y]) for row in rows] for f in (min, max))
-        axes.fill_between(x, least, most, color=look.colour, alpha=0.15, linewidth=0)
+        axes.fill_between(x, least, most, color=look.colour, alpha=faint, linewidth=0)
     axes.set_xlabel(_scale(axes.xaxis, axes.set_xscale, "x" in plot.log, plot.x.replace("_", " ")))
     named = _scale(axes.yaxis, axes.set_yscale, "y" in plot.log, _label(plot.y))
     axes.text(0, 1.03, named, transform=axes.transAxes, color="#444444", fontsize=9.5)
@@ -278,11 +279,13 @@ def _negative(picture: Picture) -> bool:
 
 
 def _short(value: float) -> str:
-    """Write a number for an axis.
+    """Write a number for an axis; powers of two from 1,024 on as such.
 
-    >>> [_short(x) for x in (0, 0.05, 2.5, 64, 1_000, 65_536, 2_500_000, 3e9)]
-    ['0', '0.05', '2.5', '64', '1k', '65.5k', '2.5M', '3G']
+    >>> [_short(x) for x in (0, 0.05, 2.5, 64, 1_000, 1_024, 65_536, 2_500_000, 3e9)]
+    ['0', '0.05', '2.5', '64', '1k', '1Ki', '64Ki', '2.5M', '3G']
     """
+    if value >= 1024 and math.log2(value).is_integer():
+        return f"{value / 2**20:g}Mi" if value >= 2**20 else f"{value / 2**10:g}Ki"
     for size, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{sign}"

@@ -1,4 +1,6 @@
-"""Put a table and a plot of a run into the project's README: `python -m bench.readme RESULTS.json`.
+"""Put a run's figures where they are told: `python -m bench.readme RESULTS.json`.
+
+Into README.md a table and a plot, into bench/README.md the list of where shmmap lost.
 """
 
 from __future__ import annotations
@@ -9,11 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from . import plots
+from .peers import EmptyLoop
+from .results import OURS, UNITS, Row
 from .run import FORMAT
+from .tables import rows_of
 
 ROOT = Path(__file__).resolve().parents[1]
+README, BENCH_README = ROOT / "README.md", ROOT / "bench/README.md"
 PLOT = Path("bench/results/readme.svg")
 START, END = "<!-- bench -->", "<!-- /bench -->"
+LOST = 1.03  # so many times worse than another: nearer is a draw
 PEERS = ("dict", "shmmap", "TTLCache+lock", "lmdb", "redis", "memcached", "Manager().dict")
 ROWS = {
     "get-hot": "`get`, 64 keys over and over",
@@ -71,17 +78,44 @@ def section(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def replaced(text: str, results: dict[str, Any]) -> str:
-    """Put the section between the marks of a README's text."""
+def losses(results: dict[str, Any]) -> str:
+    """List the scenarios in which another had a better first figure than shmmap, at any point."""
+    lines = ["| scenario | lost to (at the worst point, times) |", "|---|---|"]
+    for scenario, about in results["scenarios"].items():
+        rows = [row for row in rows_of(results, scenario) if not row.problem]
+        ours = {str(row.point): row for row in rows if row.peer == OURS}
+        worst: dict[str, float] = {}
+        for row in rows:
+            factor = behind(ours.get(str(row.point)), row)
+            if factor > LOST and row.peer != EmptyLoop.name:
+                worst[row.peer] = max(factor, worst.get(row.peer, 0.0))
+        if worst:
+            told = ", ".join(f"{peer} ({factor:.1f})" for peer, factor in worst.items())
+            lines.append(f"| {about['title']} | {told} |")
+    return "\n".join(lines)
+
+
+def behind(ours: Row | None, other: Row) -> float:
+    """Tell how many times worse our first figure is than another's; 0: not to be said."""
+    figure = next(iter(ours.samples), "") if ours is not None else ""
+    if ours is None or not other.samples.get(figure) or not UNITS[figure].better:
+        return 0.0
+    mine, theirs = ours.median(figure), other.median(figure)
+    worse, better = (mine, theirs) if UNITS[figure].better == "lower" else (theirs, mine)
+    return worse / better if better else 0.0
+
+
+def replaced(text: str, section: str) -> str:
+    """Put a section between the marks of a README's text."""
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not (start and end):
-        raise SystemExit(f"README.md lacks its marks {START} and {END}")
-    return f"{before}{START}\n{section(results)}\n{END}{after}"
+        raise SystemExit(f"a README lacks its marks {START} and {END}")
+    return f"{before}{START}\n{section}\n{END}{after}"
 
 
 def main() -> None:
-    """Update README.md and its plot from the JSON that the command line names."""
+    """Update both READMEs and the plot from the JSON that the command line names."""
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
     if plots.missing():
@@ -89,8 +123,8 @@ def main() -> None:
     results = json.loads(Path(sys.argv[1]).read_text())
     if results["format"] != FORMAT:
         raise SystemExit(f"{sys.argv[1]} has format {results['format']}, not {FORMAT}")
-    readme = ROOT / "README.md"
-    readme.write_text(replaced(readme.read_text(), results))
+    for path, told in ((README, section(results)), (BENCH_README, losses(results))):
+        path.write_text(replaced(path.read_text(), told))
     if drawn := picture(results):
         (ROOT / PLOT).write_bytes(plots.render(drawn, plots.styles(results), "svg"))
 

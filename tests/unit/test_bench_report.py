@@ -216,14 +216,30 @@ def test_the_readme_gets_its_table_and_its_picture():
     rows = [Row.of("get-hot", peer, {"ns": [114.4]}) for peer in ("dict", "shmmap")]
     loads = [row._replace(scenario="load-processes") for row in lines()]
     found = made([*rows, *loads], Plot("", "Throughput", "processes", "per_s"))
-    text = readme.replaced(f"before\n{readme.START}\nold\n{readme.END}\nafter", found)
+    text = readme.replaced(
+        f"before\n{readme.START}\nold\n{readme.END}\nafter", readme.section(found)
+    )
     assert text.startswith("before\n") and text.endswith("\nafter") and "old" not in text
     assert "| `get`, 64 keys over and over | 114 | 114 |" in text
     assert "![Throughput](bench/results/readme.svg)" in text
     assert {row.peer for row in readme.picture(found).rows} == {"dict", "shmmap"}
     with pytest.raises(SystemExit, match="lacks its marks"):
-        readme.replaced("no marks", found)
-    assert readme.START in (ROOT / "README.md").read_text()
+        readme.replaced("no marks", "")
+    for path in (readme.README, readme.BENCH_README):
+        assert path.read_text().count(readme.START) == path.read_text().count(readme.END) == 1
+
+
+def test_the_losses_are_listed():
+    rows = [
+        Row.of("get", "shmmap", {"ns": [10.0]}), Row.of("get", "dict", {"ns": [4.0]}),
+        Row.of("get", "even", {"ns": [9.9]}), Row.of("get", "liar", {"ns": [1.0]}, "it lied"),
+        Row.of("get", "(empty loop)", {"ns": [1.0]}), Row.of("get", "slow", {"ns": [99.0]}),
+        *(Row.of("load", "shmmap", {"per_s": [100.0]}, point={"processes": n}) for n in (1, 2)),
+        *(Row.of("load", "dict", {"per_s": [90.0 * n]}, point={"processes": n}) for n in (1, 2)),
+        Row.of("won", "shmmap", {"ns": [1.0]}), Row.of("won", "dict", {"ns": [4.0]}),
+    ]
+    lines = readme.losses(made(rows)).splitlines()
+    assert lines[2:] == ["| <get> | dict (2.5) |", "| <load> | dict (1.8) |"]
 
 
 def noisy(middle: float, spread: float, seed: int, repetitions: int = 15) -> list[float]:
