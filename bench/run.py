@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import results as figures
@@ -21,6 +23,7 @@ from .scenario import Scenario
 from .workloads import SEED, Scale, Workload
 
 FORMAT = 2
+SHM = Path("/dev/shm")
 
 # A family is a module or package of this name here, with a tuple SCENARIOS. In this order they run.
 FAMILIES = ("latency", "load", "experiments", "memory", "capacity")
@@ -112,6 +115,7 @@ def run(
                 rows += _measure(scenario, setup, progress, results)
     except KeyboardInterrupt:
         results["interrupted"] = True
+        remove_own_maps()
     results["rows"] = [row._asdict() for row in rows]
     for scenario in chosen:
         with _noting(scenario.name, results):
@@ -123,6 +127,15 @@ def run(
     results["ended"] = timestamp()
     results["load_average_at_end"] = load_average()
     return results
+
+
+def remove_own_maps() -> None:
+    """Remove what is left of this process's maps: Ctrl-C comes between any two steps, also
+    between making a map and the `try` that would have removed it."""
+    own = re.compile(rf"(sem\.)?shmmap\.bench-{os.getpid()}-.*")
+    for entry in SHM.iterdir():
+        if own.fullmatch(entry.name):
+            entry.unlink(missing_ok=True)
 
 
 def _measure(

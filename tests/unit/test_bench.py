@@ -174,6 +174,13 @@ def test_what_was_measured_before_ctrl_c_is_kept():
     assert found["metrics"] == {"first/shmmap ns": 1.0}
 
 
+def test_a_map_that_ctrl_c_left_is_removed():
+    m = shmmap.ShmMap.create(peers.unique_name(), size="1MB")  # and nobody comes to unlink it
+    said(Says("interrupted", KeyboardInterrupt()))
+    m.close()
+    assert not [entry for entry in os.listdir("/dev/shm") if m.name in entry]
+
+
 def test_wrong_answers_are_problems():
     found = said(Says("a", [Row.of("a", "shmmap", {}, "lost 3", {"processes": 2})]))
     assert run.problems(found) == ["a, shmmap@processes=2: lost 3"]
