@@ -126,13 +126,13 @@ def table_of(results: dict[str, Any], scenario: str) -> Table:
 
 
 def _facts(rows: list[Row]) -> tuple[list[str], dict[str, float]]:
-    """Give the facts that are numbers: names of those that vary; and those that do not."""
+    """Give the facts that are numbers: names of those to be told by row, and the others."""
     varying, everywhere = [], {}
     for name in union(name for row in rows for name in row.facts):
         values = [row.facts.get(name) for row in rows if not row.problem]
         if not all(type(value) in (int, float, type(None)) for value in values):
             continue
-        if len(set(values)) > 1:
+        if len(values) == 1 or len(set(values)) > 1:
             varying.append(name)
         elif values and values[0] is not None:
             everywhere[name] = values[0]
