@@ -7,12 +7,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import readers
-from .mixers import MixerLane, Point, Rig, Stage
+from .mixers import Point, Stage
 from .mixing import SKEW, Mix
 from .peers import Dict, Peer
 from .progress import Progress
 from .readers import FAMILY
 from .results import Row
+from .rigs import MixerLane, Rig
 from .scenario import Plot, take_turns
 from .stamps import Counters, Objects, Stamped
 from .workloads import VALUE_BYTES

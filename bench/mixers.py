@@ -5,29 +5,18 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Sequence
-from contextlib import ExitStack
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from .crew import Crew, CrewError, Work
+from .crew import CrewError, Work
 from .mixing import EVERY, PLAN, Mix, Plan, Round, mixed_loop
 from .peers import Peer
-from .results import Row
-from .scenario import Lane
-from .stamps import FILLED, Content, Counters, Ledger, Tally
+from .stamps import FILLED, Content
 from .tails import Histogram
-from .timing import gather_loop
 from .workloads import key_of
 
-SLOW_NS = 5_000  # reading the clock is nothing beside such an operation: every one is timed singly
-LOOKED = 16  # entries that are read after filling, for that
-LOOKS = 3
-RECHECKED = 256  # entries that are read back after a stretch; of a slow peer as many as looked at
 HELD_BYTES = 32 * 10**6  # a plan's values, and the answers that wait for being verified
 TOGETHER = 1 << 19  # operations of all workers' plans
-WARM_UP = 0.25  # of a stretch
-CROWDED = 8  # processes; the more there are beyond, the longer stretches are, so that all run
 
 
 class Point(NamedTuple):
@@ -131,7 +120,24 @@ class MixerJob(NamedTuple):
 
     def begin(self, index: int) -> Work:
         """Open the store; draw the plans."""
-        return Mixer(self, index)
+        try:
+            return Mixer(self, index)
+        except Exception as error:
+            return Broken(index + 1, told(error))
+
+
+class Broken(NamedTuple):
+    """A worker that could not get ready; it says why when it is asked for figures."""
+
+    writer: int
+    broken: str
+
+    def run(self, until_ns: int) -> Answer:
+        """Do nothing."""
+        return Answer(self.writer, 0, 0, 0, Histogram(), 0, {}, broken=self.broken)
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 class Mixer:
@@ -175,7 +181,7 @@ class Mixer:
         try:
             done = self.loop(turn.groups, until_ns, spans.append, answers.append)
         except Exception as error:  # whatever a peer raises is told of, and ends its part
-            return Answer(self.writer, 0, begun, begun, Histogram(), 0, {}, broken=_told(error))
+            return Broken(self.writer, told(error)).run(until_ns)
         ended = time.monotonic_ns()
         return Answer(
             self.writer, done * turn.plan.every, begun, ended, Histogram(spans), len(answers),
@@ -193,156 +199,7 @@ def _operations(mix: Mix, room: int, workers: int) -> int:
     return max(EVERY, min(PLAN, writes, TOGETHER // workers))
 
 
-class Rig:
-    """One peer in one stage: its store, its workers, and the books of what they wrote.
-
-    What the peer raises, also in a worker, ends its part only: `broken` says what it was.
-    """
-
-    def __init__(self, kind: type[Peer], stage: Stage, stretches: int) -> None:
-        self.kind = kind
-        self.stage = stage
-        self.every = EVERY
-        self.broken = ""
-        self.books: Ledger | Tally | None = None
-        self.stack = ExitStack()
-        try:
-            store = self._open() if kind.shared else None
-            job = MixerJob(kind, store and store.address, stage, self.every, stretches)
-            self.crew = Crew(job, stage.workers)
-            self.stack.callback(self.crew.close)
-        except Exception as error:
-            self.broken = _told(error)
-            self.stack.close()
-        except BaseException:
-            self.stack.close()
-            raise
-
-    def _open(self) -> Peer:
-        """Open and fill the store, look at it, and see how fast it is."""
-        store = self.stage.open(self.kind)
-        self.stack.callback(store.close)
-        gather = gather_loop(self.kind.statements[self.stage.read], store.names())
-
-        def read(entries: list[int]) -> list[Any]:
-            return gather(store.native_keys([key_of(entry) for entry in entries]), None)
-
-        content = self.stage.content
-        self.books = Tally(read) if isinstance(content, Counters) else Ledger(content, read)
-        entries = [n * self.stage.entries_of(self.kind) // LOOKED for n in range(LOOKED)]
-        took = []
-        for _ in range(LOOKS):  # the first one finds everything cold
-            begun = time.monotonic_ns()
-            self.broken = self.broken or self.books.look(entries)
-            took.append(time.monotonic_ns() - begun)
-        if min(took) > SLOW_NS * LOOKED:
-            self.every = 1
-        return store
-
-    def run(self, workers: int, seconds: float) -> tuple[list[Answer], str]:
-        """Have so many workers work for so long; gives what they did, and what was wrong."""
-        try:
-            answers: list[Answer] = self.crew.run(seconds, range(workers))
-            self.broken = next((each.broken for each in answers if each.broken), "")
-            if self.broken:
-                return [], self.broken
-            for each in answers:
-                if self.books is not None:
-                    self.books.note(each.writer, each.wrote, each.operations)
-            problem = next((each.problem for each in answers if each.problem), "")
-            if self.books is not None:
-                problem = problem or self.books.check(RECHECKED if self.every > 1 else LOOKED)
-        except Exception as error:
-            self.broken = _told(error)
-            return [], self.broken
-        return answers, problem
-
-    def close(self) -> None:
-        """End the workers, then remove the store."""
-        self.stack.close()
-
-
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
     """Tell what was raised, in one line."""
     text = " ".join(str(error).split())
     return text if isinstance(error, CrewError) else f"{type(error).__name__}: {text[:200]}"
-
-
-class Stretch(NamedTuple):
-    """What all workers together did in one stretch."""
-
-    per_s: float
-    spans: Histogram
-    fairness: float
-    verified: int
-
-    @classmethod
-    def of(cls, answers: Sequence[Answer]) -> Stretch:
-        """Sum up; the window is from the first worker's start to the last one's end."""
-        spans = Histogram()
-        for each in answers:
-            spans.add(each.spans)
-        window = max(each.ended for each in answers) - min(each.begun for each in answers)
-        counts = [each.operations for each in answers]
-        return cls(
-            sum(counts) / window * 1e9, spans, min(counts) / max(counts),
-            sum(each.verified for each in answers),
-        )
-
-
-class MixerLane(Lane):
-    """A peer at one point. Its first stretch is short, warms up, and counts for nothing."""
-
-    def __init__(self, scenario: str, rig: Rig, point: Point, seconds: float) -> None:
-        self.scenario = scenario
-        self.rig = rig
-        self.point = point
-        self.seconds = seconds * max(1.0, point.processes / CROWDED)
-        self.problem = ""
-        self.stretches: list[Stretch] = []
-
-    def repeat(self, number: int) -> None:
-        """Let the workers work for one stretch."""
-        if self.rig.broken:
-            return
-        seconds = self.seconds if number else self.seconds * WARM_UP
-        answers, problem = self.rig.run(self.point.processes, seconds)
-        self.problem = self.problem or problem
-        if number and answers:
-            self.stretches.append(Stretch.of(answers))
-
-    def close(self) -> None:
-        """Do nothing: the rig goes on with the next point."""
-
-    def row(self) -> Row:
-        """Give what was found; of a peer that broke nothing but why."""
-        problem = self.problem or self.rig.broken
-        kind = self.rig.kind.name
-        if self.rig.broken or not self.stretches:
-            return Row.of(self.scenario, kind, {}, problem, self.point.point)
-        facts = {
-            "entries": self.rig.stage.entries_of(self.rig.kind),
-            "one timed singly of": self.rig.every,
-            "timed singly": sum(each.spans.count for each in self.stretches),
-            "verified": sum(each.verified for each in self.stretches),
-        }
-        return Row.of(
-            self.scenario, kind, figures(self.stretches, self.point.processes), problem,
-            self.point.point, facts,
-        )
-
-
-def figures(stretches: Sequence[Stretch], processes: int) -> dict[str, list[float]]:
-    """Give the figures of a row; a percentile only if three operations at least lie beyond it."""
-    spans = [each.spans for each in stretches]
-    samples: dict[str, list[float]] = {
-        "per_s": [round(each.per_s) for each in stretches],
-        "most_ns": [each.most for each in spans],
-    }
-    least = min(each.count for each in spans)
-    for name, share in (("p50_ns", 0.5), ("p99_ns", 0.99), ("p999_ns", 0.999)):
-        if least * (1 - share) >= 3:
-            samples[name] = [each.within(share) for each in spans]
-    if processes > 1:
-        samples["fairness"] = [round(each.fairness, 4) for each in stretches]
-    return samples

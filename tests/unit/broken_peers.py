@@ -7,15 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.peers import ShmMapPeer
+from bench.workloads import key_of
 
 
 class LosesUpdates(ShmMapPeer):
-    """Counts by a read and a write, with nothing that keeps others out in between."""
+    """Counts in its own process, and writes down what it came to over what others wrote."""
 
     name = "loses updates"
     statements = {  # noqa: RUF012
-        **ShmMapPeer.statements, "incr": "value = get(key) + 1\ndata[key] = value",
+        **ShmMapPeer.statements, "incr": "value = count[0] = count[0] + 1\ndata[key] = value",
     }
+
+    def names(self) -> dict[str, Any]:
+        return {**super().names(), "count": [self.handle[key_of(0)]]}
 
 
 class Tears(ShmMapPeer):
@@ -70,3 +74,13 @@ class HoldsNothing(ShmMapPeer):
 
     def fill(self, entries: Mapping[str, Any]) -> None:
         raise ValueError("a value of 100 bytes is too large")
+
+
+class WillNotOpen(ShmMapPeer):
+    """Serves only the process that made it."""
+
+    name = "will not open"
+
+    def open(self) -> None:
+        if not self.made:
+            raise ConnectionRefusedError("one client is enough")
