@@ -149,7 +149,7 @@ def broken(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     def wrong(results: dict[str, Any]) -> dict[str, str]:
         rows = (Row(**row) for row in results["rows"])
         found = {f"{row.scenario}, {row.label()}": row.problem for row in rows if row.problem}
-        return found | results["failures"]
+        return {**found, **results["failures"]}
 
     before = wrong(old)
     return [f"{name}: {why}" for name, why in wrong(new).items() if name not in before]
@@ -220,6 +220,7 @@ def main(arguments: list[str]) -> int:
             parser.error(f"{path} has format {results.get('format')}, not {FORMAT}: "
                          "measure again with this version of the runner")
         runs.append(results)
-    found = changes(*runs)
-    print(text(*runs, found))
-    return 1 if any(c.verdict == SLOWER for c in found) or broken(*runs) else 0
+    old, new = runs
+    found = changes(old, new)
+    print(text(old, new, found))
+    return 1 if any(c.verdict == SLOWER for c in found) or broken(old, new) else 0

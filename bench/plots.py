@@ -27,7 +27,7 @@ MARKERS = "os^DvP*XhpdH8"
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 
 
-SETTINGS = {
+SETTINGS: Any = {
     "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 10,
     "axes.spines.top": False, "axes.spines.right": False,
 }
