@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .crew import CrewError, Work
 from .mixing import EVERY, PLAN, Mix, Plan, Round, mixed_loop
 from .peers import Peer
-from .stamps import FILLED, Content
+from .stamps import FILLED, MOST_ENTRIES, Content
 from .tails import Histogram
 from .workloads import key_of
 
@@ -72,6 +72,7 @@ class Stage(NamedTuple):
 @lru_cache(maxsize=1)
 def _filling(content: Content, entries: int) -> dict[str, Any]:
     """Make what stores begin with, once for the peers that follow each other."""
+    assert entries <= MOST_ENTRIES, f"{entries} entries are more than stamps tell apart"
     return {key_of(entry): content.make(entry, *FILLED) for entry in range(entries)}
 
 

@@ -18,9 +18,9 @@ from .tails import Histogram
 from .timing import gather_loop
 from .workloads import key_of
 
-SLOW_NS = 5_000  # reading the clock is nothing beside such an operation: every one is timed singly
+SLOW_NS = 8_000  # reading the clock is nothing beside such an operation: every one is timed singly
 LOOKED = 16  # entries that are read after filling, for that
-LOOKS = 3
+LOOKS = 5  # the quickest of them counts
 RECHECKED = 256  # entries that are read back after a stretch; of a slow peer as many as looked at
 WARM_UP = 0.25  # of a stretch
 CROWDED = 8  # processes; the more there are beyond, the longer stretches are, so that all run

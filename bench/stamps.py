@@ -18,6 +18,7 @@ from .workloads import VALUE_BYTES
 FILLED = (0, 0)  # writer and number of what the store was filled with; workers begin at 1
 _STAMP = struct.Struct("<Q")
 _ENTRY_BITS, _WRITER_BITS, _NUMBER_BITS = 20, 8, 20  # the other 16 tell a torn stamp
+MOST_ENTRIES = 1 << _ENTRY_BITS
 _BODY_BITS = _ENTRY_BITS + _WRITER_BITS + _NUMBER_BITS
 _MIXER = 0x9E3779B97F4A7C15  # odd: every bit of the body reaches the check bits
 
