@@ -23,7 +23,7 @@ LOOKED = 16  # entries that are read after filling, for that
 LOOKS = 5  # the quickest of them counts
 RECHECKED = 256  # entries that are read back after a stretch; of a slow peer as many as looked at
 WARM_UP = 0.25  # of a stretch
-CROWDED = 8  # processes; the more there are beyond, the longer stretches are, so that all run
+CROWDED = 4  # processes; the more there are beyond, the longer stretches are, so that all run
 
 
 class Rig:
