@@ -15,7 +15,7 @@ from .checkout import prefer_installed
 
 prefer_installed()  # before anything imports shmmap
 
-from . import compare, plots  # noqa: E402
+from . import plots  # noqa: E402
 from .machine import engine_file  # noqa: E402
 from .page import page  # noqa: E402
 from .peers import present_peers  # noqa: E402
@@ -149,8 +149,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says; gives the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    command = {"compare": compare.main, "report": tell}.get(arguments[0] if arguments else "")
-    return command(arguments[1:]) if command else measure(arguments)
+    if arguments[:1] == ["compare"]:
+        from . import compare  # here: every worker imports this module, and not numpy with it
+
+        return compare.main(arguments[1:])
+    return tell(arguments[1:]) if arguments[:1] == ["report"] else measure(arguments)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -53,7 +54,7 @@ class Crew:
                 process = context.Process(target=_work, daemon=True, args=(
                     theirs, job, index, cores[index % len(cores)] if cores else None,
                 ))
-                process.start()
+                _start_deaf(process)
                 theirs.close()
                 self.pipes.append(mine)
                 self.processes.append(process)
@@ -92,6 +93,15 @@ class Crew:
             if process.is_alive():
                 process.kill()
                 process.join()
+
+
+def _start_deaf(process: Any) -> None:
+    """Start a worker that Ctrl-C does not reach: its parent has the last word, and ends it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _work(pipe: Any, job: Job, index: int, core: int | None) -> None:

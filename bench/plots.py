@@ -180,10 +180,15 @@ def _lines(picture: Picture, looks: dict[str, Style]) -> Any:
         )
         least, most = ([f(row.samples[plot.y]) for row in rows] for f in (min, max))
         axes.fill_between(x, least, most, color=look.colour, alpha=faint, linewidth=0)
-    axes.set_xlabel(_scale(axes.xaxis, axes.set_xscale, "x" in plot.log, plot.x.replace("_", " ")))
+    named = _scale(axes.xaxis, axes.set_xscale, "x" in plot.log, plot.x.replace("_", " "))
+    places = {row.point[plot.x] for row in picture.rows}
+    if "x" in plot.log and 0 in places:  # linear from zero to the first other place
+        axes.set_xscale("symlog", linthresh=min(places - {0}), linscale=0.5)
+        named += " but for 0"
+    axes.set_xlabel(named)
     named = _scale(axes.yaxis, axes.set_yscale, "y" in plot.log, _label(plot.y))
     axes.text(0, 1.03, named, transform=axes.transAxes, color="#444444", fontsize=9.5)
-    _tick_measured(axes, {row.point[plot.x] for row in picture.rows}, "x" in plot.log)
+    _tick_measured(axes, places, "x" in plot.log)
     if "x" not in plot.log:
         axes.set_xlim(left=0)
     if "y" not in plot.log:
@@ -263,8 +268,9 @@ def _scale(axis: Any, set_scale: Any, log: bool, label: str) -> str:
 
 def _tick_measured(axes: Any, places: set[float], log: bool) -> None:
     """Put the ticks of x where something was measured, as far as they do not touch."""
-    ranked = sorted(place for place in places if place > 0 or not log)
-    at = [math.log(place) for place in ranked] if log else ranked
+    ranked = sorted(places)
+    least = min((place for place in places if place > 0), default=1)
+    at = [math.log(max(place, least / 4)) for place in ranked] if log else ranked
     whole = at[-1] - at[0] if log else at[-1]
     kept = [0]
     for n in range(1, len(ranked)):

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol
 from .progress import Progress
 from .results import Row
 
+EXPERIMENTS = "The map itself, in different settings"  # a family
+
 
 class Plot(NamedTuple):
     """A picture of a scenario's rows: one line for each peer.

@@ -122,6 +122,10 @@ def table_of(results: dict[str, Any], scenario: str) -> Table:
     if everywhere:
         told = ", ".join(f"{name} {quantity(fact)}" for name, fact in everywhere.items())
         notes.append(f"in every row of {scenario}: {told}")
+    notes += union(
+        f"{row.peer}: {name}: {text}"
+        for row in rows for name, text in row.facts.items() if isinstance(text, str) and text
+    )
     return Table(heads, cells, 1, tuple(notes))
 
 

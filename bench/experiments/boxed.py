@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..peers import unique_name
 from ..progress import Progress
 from ..results import OURS, Row
-from ..scenario import Plot, take_turns
+from ..scenario import EXPERIMENTS, Plot, take_turns
 from ..timing import collector_off
 from ..workloads import SEED, key_of
 from .counters import counted, why_not
@@ -34,7 +34,7 @@ class Boxed(NamedTuple):
     name: str
     title: str
     plots: tuple[Plot, ...]
-    family: str = "experiments"
+    family: str = EXPERIMENTS
     quick: bool = False
 
     def steps(self, setup: Any) -> int:

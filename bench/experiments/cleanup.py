@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ..peers import unique_name
 from ..progress import Progress
 from ..results import OURS, Row
-from ..scenario import Plot, take_turns
+from ..scenario import EXPERIMENTS, Plot, take_turns
 from ..timing import collector_off, percentile
 from ..workloads import SEED, key_of, value_of
 from .traffic import affordable, remove
@@ -47,7 +47,7 @@ class Cleanup(NamedTuple):
     name: str
     title: str
     plots: tuple[Plot, ...]
-    family: str = "experiments"
+    family: str = EXPERIMENTS
     quick: bool = False
 
     def steps(self, setup: Any) -> int:
@@ -141,7 +141,7 @@ class Churn(NamedTuple):
     minutes: int = 60
     every: int = 5
     quick: bool = False
-    family: str = "experiments"
+    family: str = EXPERIMENTS
 
     def steps(self, setup: Any) -> int:
         """Count the progress steps."""

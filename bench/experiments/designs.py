@@ -13,7 +13,7 @@ from ..crew import Crew
 from ..peers import unique_name
 from ..progress import Progress
 from ..results import OURS, Row
-from ..scenario import Plot, take_turns
+from ..scenario import EXPERIMENTS, Plot, take_turns
 from ..workloads import key_of, value_of
 from .copyonwrite import CopyOnWrite, CopyOpener
 from .lockedreads import LockedOpener, locked_reads
@@ -47,7 +47,7 @@ class Designs(NamedTuple):
     entries: int
     plots: tuple[Plot, ...]
     quick: bool
-    family: str = "experiments"
+    family: str = EXPERIMENTS
 
     def steps(self, setup: Any) -> int:
         """Count the progress steps: the build, and the turns of all designs."""
@@ -139,9 +139,9 @@ def _designs(entries: int, quick: bool) -> Designs:
         f"designs-{entries}", f"designs by write share, {entries:,} entries", entries,
         (
             Plot("", f"Throughput by write share, {entries:,} entries", "write_share", "per_s",
-                 "y"),
+                 "xy"),
             Plot("p99", f"99 of 100 operations, {entries:,} entries", "write_share", "p99_ns",
-                 "y"),
+                 "xy"),
         ),
         quick,
     )

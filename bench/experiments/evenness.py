@@ -13,7 +13,7 @@ import numpy as np
 
 from ..progress import Progress
 from ..results import Row
-from ..scenario import Plot
+from ..scenario import EXPERIMENTS, Plot
 from ..workloads import SEED, key_of
 
 Key = str | bytes | int
@@ -147,7 +147,7 @@ class Evenness(NamedTuple):
     title: str
     plots: tuple[Plot, ...]
     hashed: Hash = shmmap_hash
-    family: str = "experiments"
+    family: str = EXPERIMENTS
     quick: bool = True
 
     def steps(self, setup: Any) -> int:

@@ -12,7 +12,7 @@ from ..crew import Crew, Work
 from ..peers import unique_name
 from ..progress import Progress
 from ..results import OURS, Row
-from ..scenario import Plot, take_turns
+from ..scenario import EXPERIMENTS, Plot, take_turns
 from ..timing import percentile
 from ..workloads import VALUE_BYTES, key_of
 from .traffic import own_cores, remove
@@ -173,7 +173,7 @@ class Listing(NamedTuple):
     name: str
     title: str
     plots: tuple[Plot, ...]
-    family: str = "experiments"
+    family: str = EXPERIMENTS
     quick: bool = False
 
     def ways(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from ..crew import Crew
 from ..peers import unique_name
 from ..progress import Progress
 from ..results import Row
-from ..scenario import Plot, take_turns
+from ..scenario import EXPERIMENTS, Plot, take_turns
 from ..timing import percentile
 from ..workloads import KEY_BYTES, VALUE_BYTES
 from .traffic import Dial, MapOpener, TrafficLane, Users, filled_map, own_cores, remove
@@ -24,7 +24,7 @@ class Shards(NamedTuple):
     name: str
     title: str
     plots: tuple[Plot, ...]
-    family: str = "experiments"
+    family: str = EXPERIMENTS
     quick: bool = True
 
     def steps(self, setup: Any) -> int:
