@@ -146,6 +146,8 @@ def install(compiles: bool) -> None:
     made = subprocess.run([*pip, "install", f"{BUILD}[test]"], env=environment)
     if made.returncode:
         sys.exit("the package could not be installed: see above")
+    if subprocess.run([*pip, "install", f"{BUILD}[bench]"], env=environment).returncode:
+        shout("not every peer of the benchmarks could be installed: theirs are left untested")
 
 
 def lint() -> int:
