@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-import shmmap  # noqa: F401  before the checkout is on the path
+import shmmap  # before the checkout is on the path
 
 ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
@@ -33,6 +33,8 @@ TINY = Scale(
     keys=400, hot=8, batches=4, hot_batch=32, slow_batch=3, repetitions=2, seconds=0.02,
 )
 PRESENT, _ = peers.present_peers()
+if shmmap.ENGINE == "pure":  # the others do not know which engine there is
+    PRESENT = [kind for kind in PRESENT if kind.name in ("(empty loop)", "dict", "shmmap")]
 SHARED = [peer for peer in PRESENT if peer.shared]
 SERVED = [peer for peer in PRESENT if issubclass(peer, ServedPeer)]
 
