@@ -144,7 +144,7 @@ class OperationLane:
         least = min((min(means) for means in self.repetitions), default=None)
         return Row.of(
             self.scenario.name, self.kind.name, samples, problem,
-            facts={**self.facts, "least_ns": least, "of": "means of batches"},
+            facts={**self.facts, "least_ns": least},
         )
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from .crew import Crew
-from .peers import Dict, Peer
+from .peers import Dict, ManagerDict, Peer
 from .progress import Progress
 from .results import Row
 from .scenario import Plot, take_turns
@@ -70,11 +70,12 @@ class ImportLane:
         self.problem = ""
         self.took_ms: list[float] = []
         self.command = [sys.executable, "-c", "pass"]
-        self.wanted = []
+        self.wanted: list[str | None] = []
         if modules(peer):
             files = ", ".join(f"{module}.__file__" for module in modules(peer))
             self.command[-1] = f"import {', '.join(modules(peer))}\nprint({files}, sep='\\n')"
-            self.wanted = [importlib.util.find_spec(m).origin for m in modules(peer)]  # type: ignore[union-attr]
+            found = [importlib.util.find_spec(module) for module in modules(peer)]
+            self.wanted = [spec.origin if spec else None for spec in found]
         path = os.pathsep.join(entry for entry in sys.path if entry)
         self.environment = {**os.environ, "PYTHONPATH": path}
 
@@ -114,8 +115,11 @@ class Attach(NamedTuple):
     plots: tuple[Plot, ...] = (Plot("", "open a filled store, read one entry", "", "ns", "y"),)
 
     def able(self, setup: Any) -> list[type[Peer]]:
-        """List dict (an empty one: nothing to open), and the peers that can be shared."""
-        return [peer for peer in setup.peers if peer is Dict or peer.shared]
+        """List dict (an empty one: nothing to open), and the peers that can be shared.
+
+        Not the manager's: a process is handed its proxy open, when it is spawned.
+        """
+        return [p for p in setup.peers if p is Dict or (p.shared and p is not ManagerDict)]
 
     def steps(self, setup: Any) -> int:
         """Count the progress steps."""

@@ -55,11 +55,11 @@ class Redis(ServedPeer, PackedPeer):
         ]
 
     def open(self) -> None:
-        from redis.connection import UnixDomainSocketConnection
+        from redis import connection
 
-        connection = UnixDomainSocketConnection(path=self.address, socket_timeout=60)
-        connection.connect()
-        self.handle = connection
+        opener: Any = connection.UnixDomainSocketConnection
+        self.handle = opener(path=self.address, socket_timeout=60)
+        self.handle.connect()
 
     def fill(self, entries: Entries) -> None:
         pairs = ((key, packed(value)) for key, value in entries.items())

@@ -23,7 +23,8 @@ class UltraDictPeer(Peer):
     atomic_incr = True
     setting = (
         "shared_lock=True, as processes write that were spawned; 64 MB of buffer, so that full "
-        "dumps are rare; filled by one dump; incr and set_many in `with data.lock:`"
+        "dumps are rare; filled by one dump; incr and set_many in `with data.lock:`; an "
+        "object that is read is the local copy's own"
     )
     statements: ClassVar = {
         "get": "value = data[key]",
