@@ -22,6 +22,7 @@ cdef class Handle:
     cdef readonly Py_ssize_t inflight
     cdef public object attachment
     cdef object gate
+    cdef object marks
     cdef Clock clock
     cdef readonly str name
     cdef int ready(self) except -1

@@ -64,6 +64,7 @@ class Handle:
         self.lock_timeout_ns = lock_timeout_ns
         self.row = attachment.worker.row_offset(attachment.worker.row)
         self.gate = []
+        self.marks = []
         self.inflight = 0
         self.sweeping = False
         self.closed = False
@@ -72,15 +73,17 @@ class Handle:
         """Start anew in a child: the parent's threads are not here."""
         self.row = self.attachment.worker.row_offset(self.attachment.worker.row)
         self.gate = []
+        self.marks = []
         self.inflight = 0
         self.sweeping = False
 
     def _seal(self):
         """Refuse new operations; give how many are in flight."""
         self.closed = True
+        marked = sum(mark.locked() for mark in list(self.marks))
         if cython.compiled:
-            return self.inflight + len(self.gate)
-        return _operations_of(self)
+            return self.inflight + marked
+        return _operations_of(self) + marked
 
     def ready(self):
         """Refuse a closed handle and a map that was unlinked or cut off; in a forked child,
@@ -114,17 +117,18 @@ class Handle:
         return 0
 
     def _begin(self, mark: Any) -> None:
-        """Begin an operation written in Python, under a mark that `_end` gets, come what may."""
-        self.gate.append(mark)
+        """Begin an operation written in Python; it is under way until its mark, a lock, is
+        released, which no signal handler can prevent. `_end` only tidies up."""
+        self.marks.append(mark)
         self.enter()
         self.leave()
-        if mark not in self.gate:  # begun anew in a forked child
-            self.gate.append(mark)
+        if mark not in self.marks:  # begun anew in a forked child
+            self.marks.append(mark)
 
     def _end(self, mark: Any) -> None:
-        """End an operation that `_begin` began, or was to begin. Idempotent."""
-        if mark in self.gate:
-            self.gate.remove(mark)
+        """Forget the mark of an operation that `_begin` began, or was to begin. Idempotent."""
+        if mark in self.marks:
+            self.marks.remove(mark)
 
     def token(self):
         """Give this thread's lock token."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Iterable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
@@ -147,11 +148,13 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
     @contextmanager
     def _inside(self) -> Iterator[Any]:
         """Give the attachment, and have `close` wait until it is no longer used."""
-        mark = object()  # a signal handler may raise between any two lines here
+        mark = threading.Lock()
+        mark.acquire()
         try:
             self._begin(mark)
             yield self.attachment
         finally:
+            mark.release()  # a call into C, before which no signal handler comes
             self._end(mark)
 
     # -- as a mapping ---------------------------------------------------------------

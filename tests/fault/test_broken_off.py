@@ -174,3 +174,21 @@ def test_broken_off_at_any_moment(name, start, monkeypatch, kind, seed):
         rows = [row for row, _ in m.attachment.worker.rows_in_use()]
         assert rows == [m.attachment.worker.row] and m.check() == []
         m.unlink()
+
+
+def test_no_moment_of_an_operation_written_in_python_leaves_it_in_flight(name):
+    """`close` would wait for it."""
+    def operation() -> None:
+        with m._inside():
+            len(m)
+
+    where, moment = "none", 0
+    while where:
+        moment += 1
+        m = open_small(name)
+        where = break_off(operation, moment)
+        began = time.monotonic()
+        m.close()
+        assert time.monotonic() - began < AT_ONCE_S, f"moment {moment}, {where}"
+    assert moment > 10
+    open_small(name).unlink()
