@@ -23,7 +23,7 @@ from bench.experiments.copyonwrite import CopyOnWrite, CopyOpener
 from bench.results import OURS, Row
 from bench.workloads import key_of, value_of
 
-compiled_only = pytest.mark.skipif(shmmap.ENGINE != "compiled", reason="a build of the engine")
+pytestmark = pytest.mark.skipif(shmmap.ENGINE == "pure", reason="the same with either engine")
 
 
 # -- traffic --------------------------------------------------------------------------
@@ -141,7 +141,6 @@ def test_texts_are_replaced_exactly_once():
         lockedreads.replaced(changed)
 
 
-@compiled_only
 def test_the_build_really_locks_its_reads(tmp_path):
     build = lockedreads.locked_reads()
     if build.problem:
@@ -171,7 +170,6 @@ def test_the_build_really_locks_its_reads(tmp_path):
         traffic.remove(m)
 
 
-@compiled_only
 def test_designs_with_the_build():
     if lockedreads.locked_reads().problem:
         pytest.skip(lockedreads.locked_reads().problem)

@@ -27,6 +27,8 @@ from bench.results import OURS
 from bench.run import Setup
 from bench.workloads import QUICK, Workload, key_of
 
+pytestmark = pytest.mark.skipif(shmmap.ENGINE == "pure", reason="the same with either engine")
+
 # -- shards, listing ----------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-import shmmap  # noqa: F401  before the checkout is on the path
+import shmmap  # before the checkout is on the path
 
 ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
@@ -21,6 +21,8 @@ if str(ROOT) not in sys.path:
 from bench import compare, page, plots, readme, report, results, tables, targets  # noqa: E402
 from bench.results import Row  # noqa: E402
 from bench.scenario import Plot  # noqa: E402
+
+pytestmark = pytest.mark.skipif(shmmap.ENGINE == "pure", reason="the same with either engine")
 
 PEERS = ["(empty loop)", "dict", "shmmap", *(f"peer {n}" for n in range(10))]
 MACHINE = {
