@@ -249,16 +249,17 @@ HOLDERS = frozenset((
 def _operations_of(handle):
     """Count the operations of a handle that are under way (pure engine).
 
-    Those of this thread are looked up on its stack: a signal handler that raises between an
-    operation's first line and its `try` would leave one counted for ever.
+    They are looked up on the stacks of the threads that ever began one: a signal handler that
+    raises between an operation's first line and its `try` leaves its thread in the gate for ever.
     """
-    mine = threading.get_ident()
-    count = sum(thread != mine for thread in list(handle.gate))
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        module = frame.f_globals.get("__name__")
-        count += module in _OPERATIONS and frame.f_locals.get("self") is handle
-        frame = frame.f_back
+    stacks: Any = sys._current_frames()
+    count = 0
+    for thread in set(handle.gate):
+        frame: Any = stacks.get(thread)
+        while frame is not None:
+            module = frame.f_globals.get("__name__")
+            count += module in _OPERATIONS and frame.f_locals.get("self") is handle
+            frame = frame.f_back
     return count
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -176,11 +177,16 @@ def test_broken_off_at_any_moment(name, start, monkeypatch, kind, seed):
         m.unlink()
 
 
-def test_no_moment_of_an_operation_written_in_python_leaves_it_in_flight(name):
+@pytest.mark.parametrize("by", ["the same thread", "another thread"])
+@pytest.mark.parametrize("kind", ["get", "written in Python"])
+def test_no_moment_leaves_an_operation_in_flight(name, kind, by):
     """`close` would wait for it."""
     def operation() -> None:
-        with m._inside():
-            len(m)
+        if kind == "get":
+            m.get("a")
+        else:
+            with m._inside():
+                len(m)
 
     where, moment = "none", 0
     while where:
@@ -188,7 +194,11 @@ def test_no_moment_of_an_operation_written_in_python_leaves_it_in_flight(name):
         m = open_small(name)
         where = break_off(operation, moment)
         began = time.monotonic()
+        if by == "another thread":
+            closing = threading.Thread(target=m.close)
+            closing.start()
+            closing.join(10)
         m.close()
         assert time.monotonic() - began < AT_ONCE_S, f"moment {moment}, {where}"
-    assert moment > 10
+    assert moment > (1 if not PURE else 10)
     open_small(name).unlink()
