@@ -69,5 +69,5 @@ def timestamp() -> str:
 
 
 def python_command() -> list[str]:
-    """Give the arguments this run was started with."""
-    return ["python", "-m", "bench", *sys.argv[1:]]
+    """Give the arguments this run was started with; of files the name only, whoever's they are."""
+    return ["python", "-m", "bench", *(Path(each).name for each in sys.argv[1:])]

@@ -25,7 +25,8 @@ h1 { font-size: 1.9rem; margin: 0 0 .3rem; } h2 { margin: 3rem 0 .5rem; font-siz
   border-bottom: 2px solid var(--line); } h3 { margin: 2.2rem 0 .2rem; font-size: 1.1rem; }
 h3 code { color: var(--soft); font-weight: normal; font-size: .9em; }
 a { color: var(--link); } .soft, figcaption { color: var(--soft); font-size: .9rem; }
-nav ul { columns: 17rem; padding-left: 1.1rem; margin: .2rem 0 1rem; font-size: .95rem; }
+nav ul { columns: 17rem; column-gap: 2.5rem; padding-left: 1.1rem;
+  margin: .2rem 0 1rem; font-size: .95rem; }
 .wide { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .22rem .5rem; text-align: right; white-space: nowrap; }

@@ -184,6 +184,7 @@ def _lines(picture: Picture, looks: dict[str, Style]) -> Any:
     places = {row.point[plot.x] for row in picture.rows}
     if "x" in plot.log and 0 in places:  # linear from zero to the first other place
         axes.set_xscale("symlog", linthresh=min(places - {0}), linscale=0.5)
+        _number(axes.xaxis)  # a scale brings its own way of writing numbers
         named += " but for 0"
     axes.set_xlabel(named)
     named = _scale(axes.yaxis, axes.set_yscale, "y" in plot.log, _label(plot.y))
@@ -257,13 +258,23 @@ def _label(figure: str) -> str:
 
 def _scale(axis: Any, set_scale: Any, log: bool, label: str) -> str:
     """Set an axis linear or logarithmic, with short numbers; give its name, which says so."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import LogLocator
 
     if log:
+        least, most = axis.get_data_interval()
         set_scale("log")
-        axis.set_minor_formatter(NullFormatter())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+        if least > 0 and most / least < 100:  # few powers of ten or none: name more places
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    _number(axis)
     return f"{label}, log scale" if log else label
+
+
+def _number(axis: Any) -> None:
+    """Have an axis write short numbers, and none between them."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _tick_measured(axes: Any, places: set[float], log: bool) -> None:
@@ -272,9 +283,9 @@ def _tick_measured(axes: Any, places: set[float], log: bool) -> None:
     least = min((place for place in places if place > 0), default=1)
     at = [math.log(max(place, least / 4)) for place in ranked] if log else ranked
     whole = at[-1] - at[0] if log else at[-1]
-    kept = [0]
-    for n in range(1, len(ranked)):
-        if at[n] - at[kept[-1]] > 0.055 * whole:
+    kept = [len(ranked) - 1]  # from the right, so that the last one is there
+    for n in range(len(ranked) - 2, -1, -1):
+        if at[kept[-1]] - at[n] > 0.055 * whole:
             kept.append(n)
     axes.set_xticks([ranked[n] for n in kept])
     axes.tick_params(axis="x", which="minor", length=0)

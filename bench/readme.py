@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from . import plots
-from .peers import EmptyLoop
 from .results import OURS, UNITS, Row
 from .run import FORMAT
 from .tables import rows_of
@@ -87,7 +86,7 @@ def losses(results: dict[str, Any]) -> str:
         worst: dict[str, float] = {}
         for row in rows:
             factor = behind(ours.get(str(row.point)), row)
-            if factor > LOST and row.peer != EmptyLoop.name:
+            if factor > LOST and not row.peer.startswith("("):  # no store, but a control
                 worst[row.peer] = max(factor, worst.get(row.peer, 0.0))
         if worst:
             told = ", ".join(f"{peer} ({factor:.1f})" for peer, factor in worst.items())

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import sys
 import warnings
-from importlib.abc import MetaPathFinder
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
-from pathlib import Path
 from typing import Any
 
 # In the order of their floors; setup.py and a test compare this list with the files.
@@ -19,17 +16,22 @@ MODULES = (
     "_handle_cy", "_reads_cy", "_writes_cy", "_scans_cy",
 )
 VARIABLE = "SHMMAP_ENGINE"
-_PACKAGE = Path(__file__).parent
+_PACKAGE = os.path.dirname(os.path.abspath(__file__))  # not pathlib, which takes long to import
 
 
-class _SourceFinder(MetaPathFinder):
-    """Import the hot modules from their .py files although compiled ones are there."""
+class _SourceFinder:
+    """Import the hot modules from their .py files although compiled ones are there.
+
+    Not a subclass of importlib.abc.MetaPathFinder: importing that takes longer than our engine.
+    """
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
         package, _, name = fullname.rpartition(".")
         if package != __package__ or name not in MODULES:
             return None
-        return importlib.util.spec_from_file_location(fullname, _PACKAGE / f"{name}.py")
+        import importlib.util
+
+        return importlib.util.spec_from_file_location(fullname, f"{_PACKAGE}/{name}.py")
 
 
 def _in_main_interpreter() -> bool:
@@ -42,7 +44,7 @@ def compiled_modules() -> list[str]:
     """List the hot modules that have a compiled file for this interpreter."""
     return [
         name for name in MODULES
-        if any((_PACKAGE / f"{name}{suffix}").exists() for suffix in EXTENSION_SUFFIXES)
+        if any(os.path.exists(f"{_PACKAGE}/{name}{suffix}") for suffix in EXTENSION_SUFFIXES)
     ]
 
 
@@ -79,9 +81,9 @@ def choose_engine() -> None:
         sys.meta_path.insert(0, _SourceFinder())
     if not wanted and not complete:
         why = "it was not compiled at installation"
-        if (_PACKAGE.parent / "setup.py").exists():
-            why = (f"this is the source tree {_PACKAGE.parent}, which comes before any installed "
-                   "copy on sys.path (start Python from another directory to get that one)")
+        if os.path.exists(f"{_PACKAGE}/../setup.py"):
+            why = (f"this is the source tree {os.path.dirname(_PACKAGE)}, which comes before any "
+                   "installed copy on sys.path (start Python elsewhere to get that one)")
         warnings.warn(
             "shmmap runs its pure-Python engine, about 30 times slower than the compiled one: "
             f"{why}. `python -m shmmap doctor` says what to do; {VARIABLE}=pure silences this "
