@@ -118,7 +118,7 @@ def _work(pipe: Any, job: Job, index: int, core: int | None) -> None:
                     time.sleep(max(0, left - 200_000) / 1e9)  # the last moments awake
                 answer = work.run(until_ns)
             pipe.send(answer)
-    except EOFError:
+    except (EOFError, BrokenPipeError):  # the run is over, or was broken off
         pass
     finally:
         work.close()
