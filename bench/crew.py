@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from multiprocessing import resource_tracker
 from typing import Any, Protocol
 
 from .machine import engine_file
@@ -97,6 +98,7 @@ class Crew:
 
 def _start_deaf(process: Any) -> None:
     """Start a worker that Ctrl-C does not reach: its parent has the last word, and ends it."""
+    resource_tracker.ensure_running()  # starting it, as a spawn does, unblocks SIGINT again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()
