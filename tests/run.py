@@ -2,9 +2,9 @@
 
 Needs Python 3.10 and its venv module, nothing else. Makes a virtual environment in .venv-test,
 installs the package into it (again whenever a source has changed; only what changed is
-compiled again), then runs ruff, mypy, and pytest for each engine. What is tested is the installed
-package, never the source tree. The compiled engine is required where C can be compiled; where
-not, only the pure engine is tested.
+compiled again), then runs ruff, mypy, and pytest for each engine (some tests for both at once).
+What is tested is the installed package, never the source tree. The compiled engine is required
+where C can be compiled; where not, only the pure engine is tested.
 
 The last line is "N passed, N failed", summed over the engines; what ruff or
 mypy finds, and a pytest that broke off, counts as one failure each. The exit code is 0 only if
@@ -22,6 +22,7 @@ import sys
 import sysconfig
 import venv
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from pathlib import Path
 
 from leftovers import remove_of_dead_runs
@@ -32,6 +33,8 @@ PYTHON = VENV / "bin" / "python"
 BUILD = VENV / "build-tree"  # a copy of the sources: what is built stays out of the checkout
 STAMP = VENV / "installed"
 LINTED = ("shmmap", "tests", "bench", "examples", "setup.py")
+# These look at no clock and at no other process's maps: both engines go through them at once.
+TOGETHER = ("tests/contract", "tests/explore", "tests/test_architecture.py", "tests/typing")
 
 # Runs in the very process under test, before pytest can import anything from the checkout.
 UNDER_TEST = """
@@ -54,10 +57,11 @@ def main(arguments: list[str]) -> int:
         shout("NO COMPILER: only the pure engine is tested. apt-get install gcc python3-dev")
     failed = lint()
     passed = 0
-    for engine in ("compiled", "pure") if compiles else ("pure",):
-        good, bad = test(engine, arguments)
-        passed += good
-        failed += bad
+    engines = ("compiled", "pure") if compiles else ("pure",)
+    for names, among in plan(engines, arguments):
+        for good, bad in test(names, among):
+            passed += good
+            failed += bad
     if not compiles:
         shout("the compiled engine was NOT tested: there is no compiler")
     print(f"{passed} passed, {failed} failed", flush=True)
@@ -160,25 +164,50 @@ def lint() -> int:
     return sum(bool(subprocess.run(command, cwd=TOP).returncode) for command in commands)
 
 
-def test(engine: str, arguments: list[str]) -> tuple[int, int]:
-    """Run pytest with one engine; give how many tests passed and failed."""
-    report = VENV / f"report-{engine}.xml"
-    report.unlink(missing_ok=True)
-    print(f"\n{engine} engine", flush=True)
+def plan(engines: Sequence[str], arguments: list[str]) -> list[tuple[Sequence[str], list[str]]]:
+    """List what to run after each other: engines that go at once, and pytest's arguments."""
+    alone = [(engine,) for engine in engines]
+    if arguments or len(engines) < 2 or (os.cpu_count() or 1) < 2:
+        return [(engine, arguments) for engine in alone]
+    rest = [f"--ignore={path}" for path in TOGETHER]
+    return [(engines, list(TOGETHER)), *((engine, rest) for engine in alone)]
+
+
+def test(engines: Sequence[str], arguments: list[str]) -> list[tuple[int, int]]:
+    """Run pytest with these engines at once; give how many tests passed and failed with each."""
     path = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    made = subprocess.run(
-        [PYTHON, "-c", UNDER_TEST, engine, *arguments, f"--junitxml={report}"],
-        cwd=TOP, env=clean_environment(SHMMAP_ENGINE=engine, PATH=path),
-    )
-    remove_of_dead_runs()  # what the run could not remove if it was killed
+    begun = []
+    print(f"\n{' and '.join(engines)} engine", flush=True)
+    for engine in engines:
+        report = VENV / f"report-{engine}.xml"
+        report.unlink(missing_ok=True)
+        process = subprocess.Popen(
+            [PYTHON, "-c", UNDER_TEST, engine, *arguments, f"--junitxml={report}"],
+            cwd=TOP, env=clean_environment(SHMMAP_ENGINE=engine, PATH=path),
+            stdout=None if engine == engines[0] else subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        begun.append((engine, report, process))
+    counts = []
+    for engine, report, process in begun:
+        if said := process.communicate()[0]:  # of all but the first, when they have ended
+            print(f"\n{engine} engine, at the same time", flush=True)
+            sys.stdout.buffer.write(said)
+            sys.stdout.flush()
+        counts.append(counted(report, process.returncode))
+    remove_of_dead_runs()  # what a run could not remove if it was killed
+    return counts
+
+
+def counted(report: Path, code: int) -> tuple[int, int]:
+    """Read how many tests passed and failed."""
     passed = failed = 0
     if report.exists():
         for suite in ElementTree.parse(report).getroot().iter("testsuite"):
             count = {key: int(suite.get(key, 0)) for key in ("failures", "errors", "skipped")}
             failed += count["failures"] + count["errors"]
             passed += int(suite.get("tests", 0)) - sum(count.values())
-    if made.returncode and not failed:
-        print(f"pytest broke off with exit code {made.returncode}", flush=True)
+    if code and not failed:
+        print(f"pytest broke off with exit code {code}", flush=True)
         failed = 1
     return passed, failed
 
