@@ -5,8 +5,10 @@ from ._engine import choose_engine
 choose_engine()
 
 from .control import ENGINE  # noqa: E402
+from .dumps import DumpReport  # noqa: E402
 from .errors import (  # noqa: E402
     ConfigMismatch,
+    DumpCorrupted,
     EntryTooLarge,
     LockTimeout,
     MapClosed,
@@ -22,6 +24,7 @@ from .errors import (  # noqa: E402
     WorkersFull,
 )
 from .map import ShmMap  # noqa: E402
+from .merging import MergeReport  # noqa: E402
 from .stats import Stats  # noqa: E402
 from .sweeper import SweepReport  # noqa: E402
 
@@ -30,6 +33,8 @@ __version__ = "0.1.0"
 __all__ = [
     "ENGINE",
     "ConfigMismatch",
+    "DumpCorrupted",
+    "DumpReport",
     "EntryTooLarge",
     "LockTimeout",
     "MapClosed",
@@ -38,6 +43,7 @@ __all__ = [
     "MapFull",
     "MapNotFound",
     "MapUnlinked",
+    "MergeReport",
     "Reentered",
     "ShardBusy",
     "SharedMemoryFull",

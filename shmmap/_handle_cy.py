@@ -241,8 +241,8 @@ class Handle:
 
 # The functions that take a shard's lock; a test compares the list with the sources.
 HOLDERS = frozenset((
-    "_copy_shard", "_end_entries", "_repair_shard", "_sweep_part", "clear_shard", "fetch_locked",
-    "incr", "popitem", "scan_locked", "take", "touch", "whole_index", "write",
+    "_copy_shard", "_end_entries", "_repair_shard", "_sweep_part", "_write_raw", "clear_shard",
+    "fetch_locked", "incr", "popitem", "scan_locked", "take", "touch", "whole_index", "write",
 ))
 
 
@@ -263,7 +263,9 @@ def _operations_of(handle):
     return count
 
 
-_OPERATIONS = ("shmmap._reads_cy", "shmmap._writes_cy", "shmmap._scans_cy")
+_OPERATIONS = (
+    "shmmap._reads_cy", "shmmap._writes_cy", "shmmap._raw_cy", "shmmap._scans_cy",
+)
 
 
 def _is_inside(shard, me):

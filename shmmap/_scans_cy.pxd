@@ -1,16 +1,16 @@
 from shmmap._shard_cy cimport Shard
-from shmmap._writes_cy cimport Writes
+from shmmap._raw_cy cimport RawWrites
 from shmmap._layout cimport *
 from shmmap._words cimport *
 
-cdef class Scans(Writes):
+cdef class Scans(RawWrites):
     cdef bint find_any(self, Shard shard, probe_t found) noexcept
     cdef u64 whole_index(self, Shard shard, u64 me) except? 1
-    cdef object scan_shard(self, u64 number, bint wants_values, u64 me)
-    cdef int scan_one(self, Shard shard, u64 position, probe_t found, bint wants_values,
+    cdef object scan_shard(self, u64 number, int wants_values, u64 me)
+    cdef int scan_one(self, Shard shard, u64 position, probe_t found, int wants_values,
                       list listed) except -5
     cdef int scan_locked(self, Shard shard, u64 position, probe_t found, u64 me,
-                         bint wants_values, list listed) except -5
+                         int wants_values, list listed) except -5
     cdef object decoded(self, list listed, bint wants_values)
 
 cdef bint has_entries(Shard shard) noexcept

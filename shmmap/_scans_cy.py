@@ -10,6 +10,7 @@ try:
 except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
+    from shmmap._raw_cy import RawWrites
     from shmmap._shard_cy import Shard
     from shmmap._words import (
         Probe,
@@ -21,7 +22,6 @@ if not cython.compiled:
         store,
         u64,
     )
-    from shmmap._writes_cy import Writes
     from shmmap.layout import (  # type: ignore[attr-defined]
         BUCKET_WORDS,
         LOW_HALF,
@@ -42,7 +42,7 @@ if not cython.compiled:
 COMPILED = cython.compiled
 
 
-class Scans(Writes):
+class Scans(RawWrites):
     """The operations of a map that go over its shards."""
 
     def __len__(self) -> int:
@@ -139,7 +139,8 @@ class Scans(Writes):
         return False
 
     def _scan(self, number: Any, wants_values: Any) -> Any:
-        """List the live entries of a shard, as keys or as (key, value) pairs.
+        """List the live entries of a shard, as keys (wants_values False), as (key, value) pairs
+        (True), or (2) as five items each, raw: meta word, key, value, deadline (ns), version.
 
         Weakly consistent: an entry that is there throughout is listed exactly once.
         """
@@ -180,7 +181,7 @@ class Scans(Writes):
                     tries = 0
             if status == 0:
                 if shard_rebuilds(shard) == rebuilds:
-                    return self.decoded(listed, wants_values)
+                    return listed if wants_values == 2 else self.decoded(listed, wants_values)
                 listed = []
                 position = 0
                 rebuilds = self.whole_index(shard, me)
@@ -215,6 +216,9 @@ class Scans(Writes):
             listed.append(found.meta)  # one by one: a tuple could start a garbage collection,
             listed.append(raw_key)  # and somebody's finalizers, under the lock
             listed.append(raw_value)
+            if wants_values == 2:
+                listed.append(found.deadline)
+                listed.append(found.version)
         return 1
 
     def scan_locked(self, shard, position, found, me, wants_values, listed):

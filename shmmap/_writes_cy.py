@@ -112,6 +112,7 @@ class Writes(Reads):
         if mode and (
             (mode == 1 and live) or (mode == 2 and not live)
             or (mode == 3 and (found.version if live else 0) != version)
+            or (mode == 4 and live and found.version >= version)  # a copy that is not newer
         ):
             return 0
         if deadline < 0:  # expired at once: the same as not being there

@@ -1,4 +1,5 @@
-"""The command line: `python -m shmmap ls | info NAME | fsck NAME | unlink NAME... | doctor`.
+"""The command line: `python -m shmmap ls | info NAME | fsck NAME | unlink NAME... |
+dump NAME FILE | load FILE NAME | size | torture | doctor`.
 
 Exit codes: 0 all is well, 1 a problem (said on stderr, or a FAIL line of doctor), 2 wrong usage;
 fsck has its own (see its --help).
@@ -12,10 +13,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from . import __version__, control, creation, doctor, fsck, inspection, segment
+from . import __version__, control, creation, doctor, fsck, inspection, merging, segment, sizing
 from .errors import ShmMapError
 from .inspection import SeenMap, SeenWorker
 from .layout import LAYOUT_VERSION, constants
+from .map import ShmMap
 from .parameters import check_name
 from .torture import command as torture
 
@@ -62,6 +64,19 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("names", metavar="NAME", type=_name, nargs="+")
     command.add_argument("--yes", action="store_true", help="do not ask, live workers or not")
     command.set_defaults(run=_unlink)
+    command = commands.add_parser("dump", help="write a map's entries to a file")
+    command.add_argument("name", metavar="NAME", type=_name)
+    command.add_argument("file", metavar="FILE")
+    command.set_defaults(run=_dump)
+    command = commands.add_parser(
+        "load", help="merge a dump into a map, or into a new one: the newer entry of a key stays"
+    )
+    command.add_argument("file", metavar="FILE")
+    command.add_argument("name", metavar="NAME", type=_name)
+    command.add_argument("--size", help="of the new map, not the dumped one's")
+    command.set_defaults(run=_load)
+    command = commands.add_parser("size", help="recommend size= and value_size= for your entries")
+    sizing.add_command(command)
     command = commands.add_parser(
         "torture", help="kill, stop and fork workers of a map of its own: nothing may get lost"
     )
@@ -233,6 +248,31 @@ def _describe(worker: SeenWorker) -> str:
         return f"pid {worker.pid}  {process.name()}  {process.status()}"
     except (psutil.Error, ValueError, OverflowError):
         return f"pid {worker.pid}  (not visible)"
+
+
+# -- dump and load ---------------------------------------------------------------------
+
+
+def _dump(options: argparse.Namespace) -> int:
+    with ShmMap.attach(options.name) as m:
+        report = m.dump(options.file)
+    print(f"{report.entries:,} entries in {report.bytes:,} bytes ({report.seconds:.2f} s)")
+    return 0
+
+
+def _load(options: argparse.Namespace) -> int:
+    said = {} if options.size is None else {"size": options.size}
+    try:
+        m, report = merging.load(ShmMap, options.file, options.name, said)
+    except (TypeError, ValueError) as error:  # pickles for a safe map; no size
+        print(f"shmmap: {error}", file=sys.stderr)
+        return 1
+    m.close()
+    print(
+        f"{report.written:,} entries written to {options.name}; {report.older:,} were older, "
+        f"{report.expired:,} expired ({report.seconds:.2f} s)"
+    )
+    return 0
 
 
 # -- unlink -----------------------------------------------------------------------------

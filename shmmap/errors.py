@@ -4,7 +4,10 @@ from __future__ import annotations
 
 
 class ShmMapError(Exception):
-    """Base of every error that this package raises of its own."""
+    """Base of every error that this package raises of its own. `report`: of one that broke off
+    a merge, the MergeReport of what was done before."""
+
+    report: object = None
 
 
 class MapFull(ShmMapError):
@@ -26,6 +29,11 @@ class MapUnlinked(ShmMapError):
 
 class MapCorrupted(ShmMapError):
     """Shared memory holds bytes that no operation leaves. `check()` says which."""
+
+
+class DumpCorrupted(ShmMapError):
+    """A file is not a dump, was cut off, or holds bytes that no map would have written. Use
+    another copy of it."""
 
 
 class ConfigMismatch(ShmMapError):

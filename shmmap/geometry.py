@@ -136,7 +136,7 @@ def shard_load_bound(entries: int, shards: int, chance: float = FAILURE_CHANCE) 
     return low
 
 
-def _buckets(slots: int) -> int:
+def buckets_for(slots: int) -> int:
     """Buckets of eight words for so many slots, at most 80 % full: a miss then looks at two
     (at 87 % it would be four, for one byte a slot less)."""
     return slots * 5 // 32 + 1
@@ -177,7 +177,7 @@ def plan_capacity(
         while capacity * each * slot > shards * LARGE_SHARD and shards < SHARD_LIMIT:
             shards *= 2
     slots = shard_load_bound(capacity, shards) * each + each
-    return _checked(Geometry(shards, slots, slot, _buckets(slots), int(evicts)))
+    return _checked(Geometry(shards, slots, slot, buckets_for(slots), int(evicts)))
 
 
 def plan_size(
@@ -193,7 +193,7 @@ def plan_size(
     room = (size - control_bytes() - PAGE) // shards - PAGE
 
     def geometry(slots: int) -> Geometry:
-        return Geometry(shards, slots, slot, _buckets(slots), int(evicts))
+        return Geometry(shards, slots, slot, buckets_for(slots), int(evicts))
 
     low, high = 0, min(SLOT_LIMIT, max(0, room) // slot)
     while low < high:

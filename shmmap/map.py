@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, MutableMapping
@@ -9,13 +10,16 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from . import attachment as attachments
+from . import dumps, merging
 from . import stats as statistics
 from ._repair_cy import Repairer
 from ._scans_cy import Scans
 from ._shard_cy import Shard
 from .control import ENGINE
+from .dumps import DumpReport
 from .errors import MapClosed, MapCorrupted, MapUnlinked
 from .layout import constants
+from .merging import MergeReport
 from .parameters import UNSAID, MapOptions, Parameters, check_name
 from .salvage import unreadable
 from .stats import Stats
@@ -270,6 +274,50 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
         bad = [(slot, version) for slot, version, _ in unreadable(copied, shape)]
         if bad:
             self._end_entries(number, bad)
+
+    # -- copies -------------------------------------------------------------------------
+
+    def dump(self, path: str | os.PathLike[str]) -> DumpReport:
+        """Write every entry to a file, from which `load` or `merge` brings them back.
+
+        The file takes its place by a rename, whole and synced to the disk, with the map's
+        permission bits; it is removed where anything fails. Deadlines go on while it lies there.
+        Entries are copied as they are: nothing is unpickled. Takes no lock, O(bytes). Raises
+        OSError, MapCorrupted, ShardBusy.
+        """
+        return dumps.dump(self, path)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], name: str, size: int | str | None = None,
+        **parameters: Unpack[MapOptions],
+    ) -> ShmMap:
+        """Merge a dump into the map `name`, and give that map.
+
+        If there is none it is created, with the parameters that the dumped map had unless they
+        are given here (`ephemeral` is not taken over); where that fails it is unlinked again. All
+        of the file is compared with its checksums before anything is written. Pickles are
+        not loaded, but whoever reads these entries does load them: load only what you trust, or
+        into a map with codec="safe". Arguments and errors as for the class and `merge`.
+        """
+        said: dict[str, Any] = {**parameters}
+        if size is not None:
+            said["size"] = size
+        return merging.load(cls, path, name, said)[0]  # type: ignore[no-any-return]
+
+    def merge(self, other: ShmMap | str | os.PathLike[str]) -> MergeReport:
+        """Write the entries of another map, or of a dump (its path), where they are newer.
+
+        For each key the last write wins: an entry is written only if its key has no live entry
+        here, or one that was written before it. It keeps its deadline and counts as written now,
+        so of several copies merge the newest first. A deleted or expired key leaves no trace,
+        so an older copy brings it back. One step for each entry, not for all; may be run again.
+
+        Raises DumpCorrupted, ConfigMismatch (a dump of another format or byte order), OSError;
+        TypeError for pickles where codec="safe"; MapFull, EntryTooLarge, LockTimeout, whose
+        `report` says what was written before.
+        """
+        return merging.merge(self, other)
 
     # -- the end ------------------------------------------------------------------------
 

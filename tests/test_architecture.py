@@ -25,9 +25,9 @@ FLOORS = {
     2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
     3: "_look_cy _room_cy _shard_cy _repair_cy",
     4: "_keys_cy _codecs_cy",
-    5: "_handle_cy _reads_cy _writes_cy _scans_cy parameters control explain sweeper attachment "
-       "salvage stats views map",
-    6: "__init__ __main__ cli doctor fsck inspection torture",
+    5: "_handle_cy _reads_cy _writes_cy _raw_cy _scans_cy parameters control explain sweeper "
+       "attachment salvage stats views dumps merging map",
+    6: "__init__ __main__ cli doctor fsck inspection sizing torture",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 # Who may use whom on the same floor. No two of the pieces on floor 2 know each other.
@@ -43,17 +43,21 @@ SIDEWAYS = {
     "_codecs_cy": {"_keys_cy"},
     "_reads_cy": {"_handle_cy"},
     "_writes_cy": {"_reads_cy"},
-    "_scans_cy": {"_writes_cy"},
+    "_raw_cy": {"_writes_cy"},
+    "_scans_cy": {"_raw_cy"},
+    "dumps": {"control", "parameters"},
+    "merging": {"_scans_cy", "dumps"},
     "control": {"parameters"},
     "attachment": {"control", "explain", "parameters", "sweeper"},
-    "map": {"_scans_cy", "attachment", "control", "parameters", "salvage", "stats", "sweeper",
-            "views"},
+    "map": {"_scans_cy", "attachment", "control", "dumps", "merging", "parameters", "salvage",
+            "stats", "sweeper", "views"},
     "__init__": set(),
     "__main__": {"cli"},
-    "cli": {"__init__", "doctor", "fsck", "inspection", "torture"},
+    "cli": {"__init__", "doctor", "fsck", "inspection", "sizing", "torture"},
     "doctor": {"__init__", "inspection"},
     "fsck": {"__init__", "doctor", "inspection"},
     "inspection": {"__init__"},
+    "sizing": set(),
     "torture": {"__init__"},
 }
 SOURCES = sorted(str(file.relative_to(PACKAGE).with_suffix("")) for file in PACKAGE.rglob("*.py"))

@@ -41,7 +41,8 @@ class Call(NamedTuple):
     `end` None: it never returned (its worker died): it may have taken effect at any time
     after its start, or not at all. `arguments`, without the key:
     get, contains, delete, pop (); set, add, replace (value, deadline);
-    cas (value, deadline, version); incr (delta, initial, deadline); touch (deadline,);
+    cas (value, deadline, version); merge (value, deadline, limit), written over an older version
+    than `limit` only; incr (delta, initial, deadline); touch (deadline,);
     get_versioned (), its result (value, version), absent (ABSENT, 0); evict (), which may remove
     the entry or not; get's and pop's result is the value, or ABSENT.
     """
@@ -184,7 +185,7 @@ def _absent(state: State, call: Call) -> Iterator[State]:
     match call.name, *call.arguments:
         case "set", value, deadline:
             result, after = call.result, state.written(value, deadline)
-        case ("add", value, deadline) | ("cas", value, deadline, 0):
+        case ("add", value, deadline) | ("cas", value, deadline, 0) | ("merge", value, deadline, _):
             result, after = True, state.written(value, deadline)
         case "incr", delta, initial, deadline:
             result, after = initial + delta, state.written(initial + delta, deadline)
@@ -229,6 +230,14 @@ def _present(state: State, call: Call) -> Iterator[State]:
             # a version that nobody has seen yet may be another one
             result, after = False, state
             if version and state.version == version:
+                return
+        case "merge", value, deadline, limit:
+            # a version that nobody has seen yet is any above the floor
+            older = (state.version or state.floor + 1) < limit
+            if older and _may_give(call, True):
+                yield state.written(value, deadline)
+            result, after = False, state
+            if state.version and older:
                 return
         case _:  # add
             result, after = False, state

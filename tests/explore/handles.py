@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from shmmap._codecs_cy import pack as pack_value
 from shmmap._keys_cy import encode
+from shmmap._keys_cy import pack as pack_key
 from shmmap._reads_cy import MISSING
 from shmmap._scans_cy import Scans
 from shmmap._words import Key, Probe
@@ -19,6 +21,11 @@ class SimulatedHandle(Scans):
     def contains(self, key: str) -> bool:
         """Tell whether a key is there."""
         return key in self
+
+    def merge(self, key: str, value: Any, limit: int, ttl: float | None) -> bool:
+        """Write an entry as a merge does, if the one that is there is older than `limit`."""
+        deadline_ns = self.deadline_ns(ttl)
+        return self._write_raw(*pack_key(key), *pack_value(value), deadline_ns, limit)
 
     def near(self, key: str, default: Any) -> Any:
         """Read as a cache in the process does: it holds a value for as long as its slot has

@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 from shmmap import _lock_cy
 from shmmap._lock_cy import ShardLock
 from shmmap._look_cy import ShardReader
+from shmmap._raw_cy import RawWrites
 from shmmap._reads_cy import Reads
 from shmmap._repair_cy import Repairer
 from shmmap._room_cy import ShardRoom
 from shmmap._shard_cy import Shard
 from shmmap._slots_cy import Slots
+from shmmap._writes_cy import Writes
 
 from .scenarios import LONG, SHORT, Operation, Scenario
 
@@ -170,6 +172,23 @@ MUTANTS = (
     Mutant("eviction takes what is being overwritten", (
         drop(ShardRoom, "evict_one", " and slot != keep"),
     ), "evict for an own longer value", "every 1"),
+    # -- the merge ----------------------------------------------------------------------
+    Mutant("a merge does not look at the version", (
+        change(Writes, "write_locked", "live and found.version >= version", "False"),
+    ), "merge against set", "every 1"),
+    Mutant("a merge overwrites what is as new", (
+        change(Writes, "write_locked", "live and found.version >= version",
+               "live and found.version > version + 1"),
+    ), Scenario("a merge of what it has", ((("merge", "a", SHORT, None, "as new"),
+                                            ("get", "a")),), (A,)), "every 0"),
+    Mutant("a merge is an add", (
+        change(Writes, "write_locked", "live and found.version >= version", "live"),
+    ), "merge against merge", "every 0"),
+    Mutant("a merge looks before it has the lock", (
+        change(RawWrites, "_write_raw", "    status: i64\n",
+               "    if shard.look(packed.hash, packed.type, packed.data, packed.length, found) == 1 "
+               "and found.version >= version:\n        return False\n", " 4, deadline", " 0, deadline"),
+    ), "merge against set", "every 1"),
     # -- the read -----------------------------------------------------------------------
     Mutant("a miss rests on no sequence", (
         change(ShardReader, "look", MISS, "True"),

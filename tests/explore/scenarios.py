@@ -44,6 +44,11 @@ def perform(world: World, mark: int, operation: Operation) -> None:
     elif name == "cas":  # on the version that it finds
         found = world.call("get_versioned", key)
         world.call("cas", key, value, found[1])
+    elif name == "merge":  # a copy newer than what it finds, or "as new", or of a version
+        limit = rest[2] if len(rest) > 2 else "newer"
+        if isinstance(limit, str):
+            limit = world.call("get_versioned", key)[1] + (limit == "newer")
+        world.call(name, key, value, limit, ttl_ns=rest[1] if len(rest) > 1 else None)
     elif name == "incr":
         world.call(name, key, *(rest or [1]))
     elif name == "touch":
@@ -110,6 +115,20 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("cas against cas", ((("cas", "a", SHORT),), (("cas", "a", SHORT),)), (A,),
              bound=2),
     Scenario("cas against touch", ((("cas", "a", SHORT),), (("touch", "a"), ("get", "a"))), (A,)),
+    Scenario("merge against set", ((("merge", "a", SHORT), ("get", "a")), (A, ("get", "a"))), (A,)),
+    Scenario("merge against delete", ((("merge", "a", SHORT),), (("delete", "a"), ("get", "a"))),
+             (A,)),
+    Scenario("merge against merge", ((("merge", "a", LONG),), (("merge", "a", SHORT),),
+                                     (("get", "a"), ("get", "a"))), (A,), bound=2),
+    Scenario("merge of a new key against add", ((("merge", "a", SHORT),), (("add", "a", SHORT),))),
+    Scenario("merge as it expires", (
+        (("merge", "a", SHORT, 3 * LEASE, 1), ("get", "a")), (PASS, ("get", "a")),
+    ), (LEASED,)),
+    Scenario("merge, long, against touch", (
+        (("merge", "a", LONG), ("get", "a")), (("touch", "a", LEASE), ("get", "a")),
+    ), (A,), bound=2),
+    Scenario("merge in a full map", ((("merge", "d", SHORT), ("merge", "a", SHORT)),
+                                     (("delete", "b"), ("get", "a"))), (A, B, C)),
     Scenario("incr against incr", ((("incr", "a"), ("get", "a")), (("incr", "a"),)), (
         ("incr", "a"),)),
     Scenario("incr of a new key", ((("incr", "a"),), (("incr", "a"),))),

@@ -269,7 +269,7 @@ class World:
         if name in ("list", "clear", "popitem"):
             self._record_of_all(call, result)
             return
-        if name == "cas":
+        if name in ("cas", "merge"):
             value, version = arguments
             fields: tuple[Any, ...] = (value, deadline, version)
         elif name in ("set", "add", "replace", "incr"):
@@ -280,7 +280,7 @@ class World:
             name = "get" if name == "near" else name
             self.calls.append((key, call._replace(name=name, arguments=fields, result=result)))
         if name == "idle" or (
-            self.shape.evicts and name in ("set", "add", "incr", "cas", "replace")
+            self.shape.evicts and name in ("set", "add", "incr", "cas", "merge", "replace")
         ):
             gone = call._replace(name="evict", arguments=())
             self.calls += [(other, gone) for other in self.keys]

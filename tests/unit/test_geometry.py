@@ -88,7 +88,7 @@ def test_a_size_is_used_and_never_exceeded(size, shards, value_size, key_size, e
         assume(False)
     assert found.total_bytes <= size
     assert shards in (None, found.shards)
-    more = found._replace(slots=found.slots + 1, buckets=geometry._buckets(found.slots + 1))
+    more = found._replace(slots=found.slots + 1, buckets=geometry.buckets_for(found.slots + 1))
     assert more.total_bytes > size or found.slots == geometry.SLOT_LIMIT
 
 

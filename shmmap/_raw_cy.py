@@ -1,0 +1,116 @@
+"""Writing entries as the bytes they are: for merging copies, where nothing is encoded or decoded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap._hash_cy import hash_key
+    from shmmap._words import (
+        Key,
+        Probe,
+        Value,
+        i64,
+        key_t,
+        probe_t,
+        u64,
+        value_t,
+    )
+    from shmmap._writes_cy import Writes
+    from shmmap.layout import (  # type: ignore[attr-defined]
+        KEY_LENGTH_MASK,
+        R_WRITES,
+        VALUE_LENGTH_MAX,
+        VALUE_PICKLE,
+    )
+
+from shmmap._codecs_cy import verify
+from shmmap._keys_cy import unpack
+from shmmap.errors import DumpCorrupted, MapCorrupted
+
+COMPILED = cython.compiled
+
+
+class RawWrites(Writes):
+    """The writing of encoded entries."""
+
+    def _write_raw(
+        self, key_type: Any, raw_key: Any, value_type: Any, raw_value: Any, deadline_ns: Any,
+        limit: Any,
+    ) -> bool:
+        """Write an encoded entry, unless its key has a live one of version `limit` or newer; tell
+        whether it was written.
+
+        Test and write are one step under the shard's lock. The entry gets a new version of this
+        map. `deadline_ns`: by the map's clock, 0: none. What no map would have written is
+        refused before: bytes from a file must not harm a map. Pickles are checked, not loaded.
+        Raises DumpCorrupted, TypeError (a pickle, codec="safe"), MapFull, EntryTooLarge,
+        LockTimeout.
+        """
+        if cython.compiled:
+            a_probe: Probe
+            a_key: Key
+            a_value: Value
+            found: probe_t = cython.address(a_probe)
+            packed: key_t = cython.address(a_key)
+            encoded: value_t = cython.address(a_value)
+        else:
+            found, packed, encoded = Probe(), Key(), Value()
+        _verify(key_type, raw_key, value_type, raw_value)
+        if not 0 <= deadline_ns < 1 << 63 or not 0 <= limit < 1 << 63:
+            raise DumpCorrupted(f"{deadline_ns} is no deadline, or {limit} no version")
+        if self.safe and value_type == VALUE_PICKLE:
+            raise TypeError(
+                f'map {self.name!r} has codec="safe", which takes no pickles, and this value is '
+                'one: create the map with codec="auto" if every process with access is trusted'
+            )
+        deadline: i64 = deadline_ns
+        version: u64 = limit
+        packed.type = key_type
+        packed.length = len(raw_key)
+        encoded.type = value_type
+        encoded.length = len(raw_value)
+        if cython.compiled:
+            packed.data = PyBytes_AS_STRING(raw_key)
+            encoded.data = PyBytes_AS_STRING(raw_value)
+        else:
+            packed.data = raw_key
+            encoded.data = raw_value
+        packed.hash = hash_key(packed.data, packed.length, packed.type, self.seed)
+        shard = self.shard_of(packed.hash)
+        status: i64
+        self.enter()
+        try:
+            me: u64 = self.token()
+            self.prepare_deadlines(shard, deadline)
+            self.refuse_reentry(shard, me)
+            try:
+                self.hold(shard, me)
+                status = self.write_locked(shard, packed, encoded, 4, deadline, version, found)
+            finally:
+                self.drop(shard, me)
+            if status < 0:
+                self.raise_for(status, shard, packed.length + encoded.length)
+            if status:
+                self.count(R_WRITES)
+            return status == 1
+        finally:
+            self.leave()
+
+
+def _verify(key_type: Any, raw_key: Any, value_type: Any, raw_value: Any) -> None:
+    """Refuse what is not the bytes of a key and a value. Loads no pickle."""
+    if type(raw_key) is not bytes or type(raw_value) is not bytes:
+        raise TypeError("a raw entry's key and value must be bytes")
+    if len(raw_key) > KEY_LENGTH_MASK or len(raw_value) > VALUE_LENGTH_MAX:
+        raise DumpCorrupted(f"no entry has {len(raw_key):,} and {len(raw_value):,} bytes")
+    try:
+        unpack(key_type, raw_key)
+        verify(value_type, raw_value)
+    except MapCorrupted as error:
+        raise DumpCorrupted(f"not an entry: {error}") from None

@@ -1,0 +1,135 @@
+"""Merging copies of maps: for each key, the last write wins.
+
+An entry is written unless its key has a live one whose version is as new or
+newer. That test and the write are one step (`_write_raw`); a whole merge is
+not. A written entry gets a new version of this map, because the one it comes
+with need not be unique here: shards and maps give out versions independently,
+and two entries that take turns in one slot under one version would pass for
+each other with a reader, a near cache, or `cas`.
+
+There are no tombstones: a delete, or an entry that has expired, leaves nothing
+that could win over an older copy.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from ._scans_cy import Scans
+from .dumps import DumpReader, RawEntry, raw_entries
+from .errors import DumpCorrupted, MapCorrupted, MapExists, MapNotFound, ShmMapError
+
+
+class MergeReport(NamedTuple):
+    """What a merge did.
+
+    Attributes:
+        written: entries that were written.
+        older: entries that were not, their key having one that is as new or newer.
+        expired: entries that were not, their deadline having passed.
+        seconds: duration.
+    """
+
+    written: int
+    older: int
+    expired: int
+    seconds: float
+
+
+def merge(target: Any, source: Any) -> MergeReport:
+    """Merge a map or a dump into a map: see `ShmMap.merge`."""
+    if isinstance(source, Scans):
+        theirs, ours = source._live, target._live  # type: ignore[attr-defined]
+        if (theirs.name, theirs.nonce) == (ours.name, ours.nonce):
+            return MergeReport(0, 0, 0, 0.0)  # what was deleted since would come back
+        return _write_all(target, f"map {theirs.name!r}", raw_entries(source))
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(
+            f"merge takes a ShmMap, or the path of a dump, not {type(source).__name__}"
+        )
+    with DumpReader(source) as dump:
+        return _merge_dump(target, dump)
+
+
+def load(opener: Any, path: Any, name: str, said: dict[str, Any]) -> tuple[Any, MergeReport]:
+    """Open or create a map and merge a dump into it: see `ShmMap.load`."""
+    with DumpReader(path) as dump:
+        dump.verify()
+        target, made = _open(opener, dump, name, said)
+        try:
+            return target, _merge_dump(target, dump, verified=True)
+        except BaseException:
+            if made and len(target._live.worker.rows_in_use()) == 1 == len(target._live.handles):
+                target.unlink()
+            target.close()
+            raise
+
+
+def _open(opener: Any, dump: DumpReader, name: str, said: dict[str, Any]) -> tuple[Any, bool]:
+    """Attach to a map, or create it with a dump's parameters; tell whether it was created."""
+    options = dump.options()
+    if any(said.get(field) is not None for field in ("size", "capacity")):
+        # the dump's would contradict, and its shards not fit
+        for field in ("size", "capacity", "shards"):
+            options.pop(field, None)
+    while True:
+        try:
+            return opener.attach(name, **said), False
+        except MapNotFound:
+            pass
+        try:
+            return opener.create(name, **{**options, **said}), True
+        except MapExists:  # another process was faster
+            pass
+
+
+def _merge_dump(target: Any, dump: DumpReader, verified: bool = False) -> MergeReport:
+    """Merge a dump; whatever can be known to fail is refused before anything is written."""
+    if not verified:
+        dump.verify()
+    live = target._live
+    if live.safe and dump.totals.pickled:
+        raise TypeError(
+            f"{dump.path} holds {dump.totals.pickled:,} pickled values, and map {live.name!r} has "
+            'codec="safe", which takes none; nothing was written. Load it into a map with '
+            'codec="auto" if every process with access, and who wrote the dump, is trusted'
+        )
+    if dump.totals.largest > live.geometry.max_entry_bytes:
+        raise live.error_for(-3, live.shards[0], dump.totals.largest)
+    return _write_all(target, dump.path, dump.entries(live.clock.now_ns()))
+
+
+def _write_all(target: Any, what: str, entries: Iterable[RawEntry]) -> MergeReport:
+    """Write what is newer, until it is done or fails."""
+    started = time.monotonic()
+    clock = target._live.clock
+    written = older = expired = 0
+    try:
+        for key_type, key, value_type, value, deadline_ns, version in entries:
+            if deadline_ns and deadline_ns <= clock.now_ns():
+                expired += 1
+            elif target._write_raw(key_type, key, value_type, value, deadline_ns, version):
+                written += 1
+            else:
+                older += 1
+    except (ShmMapError, TypeError) as error:
+        report = MergeReport(written, older, expired, time.monotonic() - started)
+        raise _stopped(error, what, report) from error
+    return MergeReport(written, older, expired, time.monotonic() - started)
+
+
+def _stopped(error: Exception, what: str, report: MergeReport) -> Exception:
+    """Say how far a merge came, in an error of the same class."""
+    kind: Any = type(error)
+    if kind is DumpCorrupted and what.startswith("map "):
+        kind = MapCorrupted
+    made: Any = kind(
+        f"merging {what}: {error}. Before that {report.written:,} entries were written and stay "
+        f"({report.older:,} older and {report.expired:,} expired ones were not); a merge may be "
+        "run again"
+    )
+    made.report = report
+    return made  # type: ignore[no-any-return]
