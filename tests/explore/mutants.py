@@ -186,8 +186,9 @@ MUTANTS = (
     ), "merge against merge", "every 0"),
     Mutant("a merge looks before it has the lock", (
         change(RawWrites, "_write_raw", "    status: i64\n",
-               "    if shard.look(packed.hash, packed.type, packed.data, packed.length, found) == 1 "
-               "and found.version >= version:\n        return False\n", " 4, deadline", " 0, deadline"),
+               "    if shard.look(packed.hash, packed.type, packed.data, packed.length, found) "
+               "== 1 and found.version >= version:\n        return False\n",
+               " 4, deadline", " 0, deadline"),
     ), "merge against set", "every 1"),
     # -- the read -----------------------------------------------------------------------
     Mutant("a miss rests on no sequence", (
