@@ -14,7 +14,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple, TextIO
 
@@ -37,6 +37,8 @@ from .geometry import (
 from .layout import PAGE
 
 OVERHEAD = 14  # bytes of index and chain a slot, to compare slot sizes by
+FEWEST_SHARDS = 4
+LARGEST_SHARD = 64 << 20  # bytes; a repair of it takes about 30 ms
 NEAR_BEST = 1.02  # of slot sizes within 2 % of the least memory, the largest: fewest slots an entry
 FORMATS = """\
 FILE is one of
@@ -72,7 +74,7 @@ class Sample:
         for length in sorted(self.lengths):
             left -= self.lengths[length]
             if left <= 0:
-                return length
+                return min(length, self.largest)
         return self.largest
 
     def needs(self, slot_size: int) -> Counter[int]:
@@ -172,7 +174,7 @@ def parse_lengths(text: str) -> list[tuple[int, float]]:
             raise ValueError(f"{part!r}: {high} is less than {low}")
         points = min(32, high - low + 1)
         found += [
-            (low + (high - low) * (2 * i + 1) // (2 * points), share / points)
+            (low + (high - low + 1) * (2 * i + 1) // (2 * points), share / points)
             for i in range(points)
         ]
     if not any(share for _, share in found):
@@ -220,14 +222,17 @@ def slots_bound(needs: Counter[int], factor: float, shards: int) -> int:
     return math.ceil(bound(low)) + longest
 
 
-def plan(sample: Sample, slot_size: int, entries: int, evicts: bool, ttl: bool) -> Plan:
-    """Lay out a map with slots of that size that holds so many entries like the sample's."""
+def plan(
+    sample: Sample, slot_size: int, entries: int, evicts: bool, ttl: bool, shards: int = 0
+) -> Plan:
+    """Lay out a map with slots of that size that holds so many entries like the sample's; over
+    so many shards (0: as many as ShmMap would choose)."""
     needs, factor = sample.needs(slot_size), entries / sample.entries
     key_size = min(round(sample.key_bytes / sample.entries), slot_size - 16)
     if abs(key_size - KEY_SIZE) <= 4 and slot_size >= 32:
         key_size = KEY_SIZE  # the default says it well enough
     value_size = slot_size - 16 - key_size
-    shards = 1
+    said, shards = shards, shards or 1
     while True:
         slots = max(2, slots_bound(needs, factor, shards))
         slots = max(slots, 1 - (-(sample.largest + 8) // (slot_size - 8)))  # fits into a shard
@@ -238,9 +243,9 @@ def plan(sample: Sample, slot_size: int, entries: int, evicts: bool, ttl: bool) 
         if slots <= SLOT_LIMIT:
             with suppress(ValueError):
                 by_default = plan_size(size, None, value_size, key_size, evicts).shards
-            if by_default <= shards:
+            if said or by_default <= shards:
                 break
-        if shards == SHARD_LIMIT:
+        if said or shards == SHARD_LIMIT:
             raise ValueError(f"{entries:,} such entries are more than any map holds")
         shards *= 2
     shape = plan_size(size, shards, value_size, key_size, evicts)
@@ -257,6 +262,20 @@ def _rounded(size: int) -> int:
     """Round up to four digits."""
     unit = int(10 ** max(0, len(str(size)) - 4))
     return -(-size // unit) * unit
+
+
+def with_fewer_shards(chosen: Plan, again: Callable[[int], Plan]) -> Plan | None:
+    """Look for fewer shards that save a tenth of the memory: the fewer, the better they balance,
+    but the fewer processes can write at once, and the longer the repair of one takes."""
+    best, shards = chosen, chosen.geometry.shards
+    while shards > FEWEST_SHARDS:
+        shards //= 2
+        fewer = again(shards)
+        if fewer.geometry.areas.end > LARGEST_SHARD:
+            break
+        if fewer.allocated < 0.9 * best.allocated:
+            best = fewer
+    return None if best is chosen else best
 
 
 def best_slot(sample: Sample) -> int:
@@ -350,10 +369,17 @@ def report(sample: Sample, entries: int, evicts: bool, ttl: bool) -> str:
         more.append(f"key_size={chosen.key_size}")
     if evicts:
         more.append('on_full="evict"')
-    shards = [f"shards={chosen.geometry.shards}"] if chosen.shards_said else []
-    lines += ["", "    shmmap.ShmMap(NAME, " + ", ".join([f"size={_written(chosen.size)}", *more,
-                                                        *shards]) + ")"]
-    if max(sample.needs(best)) == 1 and not shards:
+    lines += ["", "    " + _call(chosen, more)]
+    fewer = with_fewer_shards(
+        chosen, lambda shards: plan(sample, best, entries, evicts, ttl, shards)
+    )
+    if fewer is not None:
+        lines += [
+            "", f"or in {fewer.allocated:,} bytes (amplification {fewer.amplification:.3f}), over "
+            "fewer shards: they balance better, but fewer processes can write at once:", "",
+            "    " + _call(fewer, more),
+        ]
+    if max(sample.needs(best)) == 1 and not chosen.shards_said:
         by_count = plan_capacity(entries, None, chosen.value_size, chosen.key_size, evicts)
         lines += [
             "", f"or, since each entry takes one slot, by their number ({by_count.total_bytes:,} "
@@ -361,6 +387,11 @@ def report(sample: Sample, entries: int, evicts: bool, ttl: bool) -> str:
             "    shmmap.ShmMap(NAME, " + ", ".join([f"capacity={entries}", *more]) + ")",
         ]
     return "\n".join(lines)
+
+
+def _call(plan: Plan, more: list[str]) -> str:
+    shards = [f"shards={plan.geometry.shards}"] if plan.shards_said else []
+    return f"shmmap.ShmMap(NAME, {', '.join([f'size={_written(plan.size)}', *more, *shards])})"
 
 
 def _written(size: int) -> str:

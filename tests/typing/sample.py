@@ -8,7 +8,7 @@ from typing import Any
 from typing_extensions import assert_type
 
 import shmmap
-from shmmap import MapFull, ShmMap, Stats, SweepReport
+from shmmap import DumpReport, MapFull, MergeReport, ShmMap, Stats, SweepReport
 
 
 def open_it() -> ShmMap:
@@ -51,6 +51,17 @@ def look_at_it(m: ShmMap) -> Iterator[Any]:
     assert len(plain) == len(keys) == len(values) == len(items)
     yield from m
     yield from (key for key, value in m.items() if value)
+
+
+def copy_it(m: ShmMap) -> int:
+    dumped: DumpReport = m.dump("sessions.dump")
+    assert_type(dumped.seconds, float)
+    again = ShmMap.load("sessions.dump", "again", size="1MB", ttl=5)
+    assert_type(again, ShmMap)
+    merged: MergeReport = m.merge(again)
+    assert_type(m.merge("sessions.dump"), MergeReport)
+    assert_type(merged.written, int)
+    return dumped.entries + merged.older
 
 
 def care_for_it() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import stat
 import struct
@@ -16,6 +17,7 @@ import xxhash
 
 import shmmap
 from shmmap import dumps, merging
+from shmmap._keys_cy import pack, unpack
 
 KEYS = ["", "a", "é\U0001f600", "\ud800", b"", b"\x00\xff", 0, -1, 2**63 - 1, 2**80, -(2**200), 0.5,
         float("inf"), None, (), ("a", 1, (None, b"x", 2.5)), "k" * 5000]  # fmt: skip
@@ -572,6 +574,28 @@ def test_strange_deadlines_and_versions(small, other, deadline):
         n = other()
         assert sum(n.merge(path)[:3]) == 1
         assert n.check() == [] and n.get("k", b"one") == b"one"
+
+
+def test_random_records_get_in_only_if_a_map_could_have_written_them(other):
+    rng = random.Random(7)
+    pieces = [b"", b"a", b"\xff", b"\xed\xa0\x80", bytes(8), bytes(7), bytes(9), b"\1" * 9,
+              struct.pack("<BI", 1, 1) + b"a", struct.pack("<d", 0.5), struct.pack("<d", 3.0),
+              struct.pack("<BI", 6, 5) + struct.pack("<BI", 2, 0), b"\0\3\0\0<i8" + bytes(16)]
+    n = other()
+    written = 0
+    for _ in range(3000):
+        key_type, value_type = rng.randrange(0, 9), rng.randrange(0, 13)
+        key = b"".join(rng.choices(pieces, k=rng.choice([1, 1, 1, 2])))
+        value = b"".join(rng.choices(pieces, k=rng.choice([1, 1, 2])))
+        try:
+            written += n._write_raw(key_type, key, value_type, value, 0, 1 << 62)
+        except shmmap.DumpCorrupted:
+            continue
+        found = unpack(key_type, key)
+        assert pack(found) == (key_type, key)  # as a lookup encodes it, so it is found
+        assert found in n
+    assert written > 300 and n.check() == []
+    assert len(list(n.items())) == len(n)
 
 
 def test_a_hostile_pickle_is_not_loaded(small, other):

@@ -88,7 +88,7 @@ def test_names_only_files_that_are_there():
     assert not missing
 
 
-@pytest.mark.parametrize("command", ["ls", "info", "unlink", "doctor"])
+@pytest.mark.parametrize("command", ["ls", "info", "unlink", "dump", "load", "size", "doctor"])
 def test_names_the_commands_that_there_are(command, tmp_path):
     assert f"python -m shmmap {command}" in README.read_text()
     made = subprocess.run([sys.executable, "-m", "shmmap", command, "--help"], cwd=tmp_path,
