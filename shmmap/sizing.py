@@ -43,7 +43,7 @@ NEAR_BEST = 1.02  # of slot sizes within 2 % of the least memory, the largest: f
 FORMATS = """\
 FILE is one of
   - a dump, as `python -m shmmap dump` writes it
-  - JSON lines, each [key, value]; a key that is a list stands for a tuple
+  - JSON lines, each [key, value], told by the first [; a key that is a list stands for a tuple
   - CSV of two columns, key and value, both taken as str
 BYTES of a value are one number; or several with their shares, `100x70,4000x30`; a range, `20-400`,
 is spread evenly. Values are counted as they are stored: pickled ones by their pickle."""
@@ -320,6 +320,7 @@ def add_command(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    csv.field_size_limit(1 << 30)  # else 128 kB
     try:
         if options.entries is not None and options.entries < 1:
             raise ValueError(f"--entries {options.entries}: give at least 1")

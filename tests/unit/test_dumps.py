@@ -781,6 +781,28 @@ def test_merged_while_others_write(make, other, start):
     assert dict(n) == dict.fromkeys(range(1000), "new")
 
 
+def test_killed_while_merging(make, other, start):
+    """Each key has its old value or its new one, nothing is damaged, and running it again ends
+    what was begun."""
+    m, n = make(size="4MB", value_size=64), other(size="4MB", value_size=40)
+    for i in range(0, 2000, 2):
+        n[i] = "old" * 50
+    m.set_many((i, f"new {i}") for i in range(2000))
+    n["newer"] = m["newer"] = "dumped"
+    n["newer"] = "here"
+    for turn in range(8):
+        child = start(lambda child: [child.tell("go"), n.merge(m)])
+        assert child.hear() == "go"
+        time.sleep(0.003 * turn)
+        child.kill()
+        assert n.check() == []
+        for i in range(2000):
+            assert n.get(i) in ((None if i % 2 else "old" * 50), f"new {i}")
+    report = n.merge(m)
+    assert report.written + report.older == 2001
+    assert dict(n) == {**dict(m), "newer": "here"}
+
+
 def test_raw_writes_take_bytes_only(make):
     m = make()
     for key, value in (("a", b""), (b"a", "x"), (bytearray(b"a"), b""), (b"a", None)):
