@@ -4,12 +4,14 @@ from ._engine import choose_engine
 
 choose_engine()
 
+from .cached import cached  # noqa: E402
 from .control import ENGINE  # noqa: E402
 from .dumps import DumpReport  # noqa: E402
 from .errors import (  # noqa: E402
     ConfigMismatch,
     DumpCorrupted,
     EntryTooLarge,
+    LockLost,
     LockTimeout,
     MapClosed,
     MapCorrupted,
@@ -23,6 +25,7 @@ from .errors import (  # noqa: E402
     ShmMapError,
     WorkersFull,
 )
+from .locks import Lock  # noqa: E402
 from .map import ShmMap  # noqa: E402
 from .merging import MergeReport  # noqa: E402
 from .stats import Stats  # noqa: E402
@@ -36,6 +39,8 @@ __all__ = [
     "DumpCorrupted",
     "DumpReport",
     "EntryTooLarge",
+    "Lock",
+    "LockLost",
     "LockTimeout",
     "MapClosed",
     "MapCorrupted",
@@ -53,4 +58,5 @@ __all__ = [
     "SweepReport",
     "WorkersFull",
     "__version__",
+    "cached",
 ]

@@ -15,19 +15,21 @@ import time
 import weakref
 from typing import Any
 
-from . import _shard_cy, creation, explain, segment
+from . import _shard_cy, creation, explain, geometry, segment
 from ._clock_cy import Clock
 from ._lock_cy import ShardLock
 from ._repair_cy import Repairer
 from .control import ENGINE, REMOVE, Control, create_objects, open_control, remove_objects
 from .errors import ConfigMismatch, MapCorrupted, MapExists, MapNotFound, MapUnlinked, ShmMapError
 from .layout import constants
+from .locktable import LockShard
 from .parameters import Parameters
 from .sweeper import Sweeper
 from .workers import KernelGuard, Worker
 
 K = constants()
-_CONTROL_GUARD = 0x7FFFF  # the number of the control segment among the pure engine's guards
+# the numbers of these segments among the pure engine's guards
+_CONTROL_GUARD, _LOCKS_GUARD = 0x7FFFF, 0x7FFFE
 _attachments: dict[tuple[str, int], Attachment] = {}
 
 
@@ -60,6 +62,8 @@ class Attachment:
         self.inside: list[set[int]] = [set() for _ in range(self.geometry.shards)]
         self.held: dict[int, tuple[Any, int]] = {}  # pure engine: by thread, what it may hold
         self.mappings: list[segment.Mapping] = []
+        self.lock_mappings: list[segment.Mapping] = []  # one
+        self.locks: Any = None
         self.memories: list[Any] = []
         self.worker = Worker(
             f"map {name!r}", segment.liveness_name(name, self.nonce), control.words,
@@ -71,7 +75,8 @@ class Attachment:
         self.shards: list[Any] = []
         try:
             for number in range(self.geometry.shards):
-                self.shards.append(self._attach_shard(number, owner_uid))
+                self.shards.append(self._attach_map_shard(number))
+            self.locks = self._attach_locks()
             self.repairers = [Repairer(shard) for shard in self.shards]
             self.worker.join(self.clock.now_ns())
             self.worker.publish()
@@ -83,33 +88,47 @@ class Attachment:
             raise
         self.sweeper = Sweeper(self)
 
-    def _attach_shard(self, number: int, owner_uid: int | None) -> Any:
-        """Map one shard's segment, verify its header, open its semaphore."""
-        shape = self.geometry
+    def _attach_map_shard(self, number: int) -> Any:
+        """Map one of the shards that hold the map's entries."""
         label = segment.shard_name(self.name, self.nonce, self.generation, number)
+        return self._attach_shard(label, self.geometry, number, number, self.mappings)
+
+    def _attach_locks(self) -> LockShard:
+        """Map the lock shard; in itself it is number 0 of one."""
+        label = segment.locks_name(self.name, self.nonce)
+        shape = geometry.lock_geometry()
+        shard = self._attach_shard(label, shape, 0, geometry.LOCK_NUMBER, self.lock_mappings)
+        return LockShard(self, shard, self.lock_mappings[0])
+
+    def _attach_shard(
+        self, label: str, shape: geometry.Geometry, number: int, in_header: int,
+        mappings: list[segment.Mapping],
+    ) -> Any:
+        """Map one shard's segment, verify its header, open its semaphore."""
         try:
-            mapping = segment.attach(label, shape.areas.end, self.parameters.mode, owner_uid)
+            mapping = segment.attach(label, shape.areas.end, self.parameters.mode, self.owner_uid)
         except MapNotFound:
             raise MapCorrupted(
                 f"map {self.name!r} has lost its segment {label}: " + REMOVE.format(self.name)
             ) from None
-        self.mappings.append(mapping)
+        mappings.append(mapping)
         words = memoryview(mapping.buffer).cast("B").cast("Q")
         for field, value in (
-            ("MAGIC", K["SHARD_MAGIC"]), ("NONCE", self.nonce), ("NUMBER", number),
+            ("MAGIC", K["SHARD_MAGIC"]), ("NONCE", self.nonce), ("NUMBER", in_header),
             ("SLOTS", shape.slots), ("SLOT_SIZE", shape.slot_size), ("BUCKETS", shape.buckets),
             ("EVICTS", shape.evicts),
         ):
             if words[K[f"S_{field}"] >> 3] != value:
                 raise MapCorrupted(
-                    f"segment {label} is not shard {number} of map {self.name!r} ({field}): "
+                    f"segment {label} is not that shard of map {self.name!r} ({field}): "
                     + REMOVE.format(self.name)
                 )
         words.release()
         path = segment.SHM_DIRECTORY + segment.semaphore_file(label)
         if os.path.exists(path):
-            segment.verify_owner(os.stat(path), path, self.parameters.mode, owner_uid)
-        guard = KernelGuard(self.worker.descriptor, number)
+            segment.verify_owner(os.stat(path), path, self.parameters.mode, self.owner_uid)
+        is_locks = mappings is self.lock_mappings
+        guard = KernelGuard(self.worker.descriptor, _LOCKS_GUARD if is_locks else number)
         self.guards.append(guard)
         memory = _memory(mapping, guard)
         self.memories.append(memory)
@@ -132,6 +151,7 @@ class Attachment:
                     guard.after_fork()
                 self.inside = [set() for _ in range(self.geometry.shards)]
                 self.held = {}
+                self.locks.after_fork()
                 self.worker.join(self.clock.now_ns())
                 self.sweeper = Sweeper(self)
                 for handle in list(self.handles.values()):
@@ -156,7 +176,8 @@ class Attachment:
         for number, mapping in enumerate(self.mappings):
             label = segment.shard_name(self.name, self.nonce, self.generation, number)
             found.append((label, mapping))
-        return found
+        locks = segment.locks_name(self.name, self.nonce)
+        return found + [(locks, mapping) for mapping in self.lock_mappings]
 
     def _refuse_cut(self) -> None:
         """Refuse a map of which a segment was cut off. A fork wipes the flag, not the cut."""
@@ -209,12 +230,14 @@ class Attachment:
         self.worker.leave()
         for shard in self.shards:
             shard.lock.close()
+        if self.locks is not None:
+            self.locks.shards[0].lock.close()
         for memory in self.memories:
             if hasattr(memory, "release"):
                 memory.release()
         if hasattr(self.control_memory, "release"):
             self.control_memory.release()
-        for mapping in self.mappings:
+        for mapping in (*self.mappings, *self.lock_mappings):
             mapping.close()
         self.control.close()
 

@@ -204,6 +204,8 @@ def create_objects(name: str, wanted: Parameters) -> Control:
         segment.create(segment.liveness_name(name, nonce), 8, 8, mode).close()
         for number in range(shape.shards):
             _create_shard(segment.shard_name(name, nonce, 0, number), shape, nonce, number, mode)
+        _create_shard(segment.locks_name(name, nonce), geometry.lock_geometry(), nonce,
+                      geometry.LOCK_NUMBER, mode)
         control["STATE"] = K["STATE_READY"]
         return control
     except FileExistsError as error:  # the nonce was read off the first name
@@ -235,13 +237,15 @@ def _retire_leftover(name: str, mode: int | None) -> None:
 
 
 def _create_shard(label: str, shape: geometry.Geometry, nonce: int, number: int, mode: int) -> None:
-    mapping = segment.create(label, shape.areas.end, shape.areas.deadlines, mode)
+    leases = number == geometry.LOCK_NUMBER  # its deadlines are reserved at once: one page
+    reserved = shape.areas.end if leases else shape.areas.deadlines
+    mapping = segment.create(label, shape.areas.end, reserved, mode)
     words = memoryview(mapping.buffer).cast("B").cast("Q")
     for field, value in (
         ("MAGIC", K["SHARD_MAGIC"]), ("NONCE", nonce), ("NUMBER", number),
         ("SLOTS", shape.slots), ("SLOT_SIZE", shape.slot_size), ("BUCKETS", shape.buckets),
         ("EVICTS", shape.evicts), ("FRESH", 1), ("FREE_SLOTS", shape.slots),
-        ("RING_TARGET", max(1, shape.slots // 10)),
+        ("RING_TARGET", max(1, shape.slots // 10)), ("HAS_DEADLINES", int(leases)),
     ):
         words[K[f"S_{field}"] >> 3] = value
     words.release()

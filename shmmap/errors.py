@@ -41,7 +41,13 @@ class ConfigMismatch(ShmMapError):
 
 
 class LockTimeout(ShmMapError, TimeoutError):
-    """A shard's lock was not free within `lock_timeout`. The message names the holder."""
+    """A shard's lock was not free within `lock_timeout`, or a named lock within its `timeout`.
+    The message names the holder."""
+
+
+class LockLost(ShmMapError):
+    """A named lock was no longer this holder's when it was released or extended: its lease had
+    passed, or the map was closed. What was done since then was not protected."""
 
 
 class ShardBusy(LockTimeout):
@@ -61,7 +67,8 @@ class SharedMemoryFull(ShmMapError, MemoryError):
 
 
 class Reentered(ShmMapError, RuntimeError):
-    """A signal handler or finalizer called the map while its thread was changing that shard."""
+    """A signal handler or finalizer called the map while its thread was changing that shard; or
+    a thread asked for a named lock that it holds, or for a value that it is computing."""
 
 
 class MapClosed(ShmMapError, ValueError):

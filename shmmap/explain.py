@@ -8,11 +8,28 @@ from . import _shard_cy
 from .errors import EntryTooLarge, MapCorrupted, MapFull
 
 
+def place(attachment: Any, shard: Any) -> str:
+    """Name a shard of a map."""
+    which = getattr(attachment, "label", None) or f"shard {shard.number}"
+    return f"map {attachment.name!r}, {which}"
+
+
+def state_of(pid: int) -> str:
+    """Say what a process is and does."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return f"{process.name()}, {process.status()}"
+    except psutil.Error:
+        return "ending"
+
+
 def describe_wait(attachment: Any, shard: Any, waited_ns: int) -> str:
     """Say who holds a shard's lock, for how long at least, and what to do."""
     owner = shard.lock.owner()
     pid, is_ours = attachment.worker.pid_of(owner) if owner else (0, False)
-    where = f"map {attachment.name!r}, shard {shard.number}: not free within {waited_ns / 1e9:g} s"
+    where = f"{place(attachment, shard)}: not free within {waited_ns / 1e9:g} s"
     if not pid:
         return f"{where}; it was just released, or goes round among many writers: try again, " \
                "raise lock_timeout=, or use more shards="
@@ -23,13 +40,7 @@ def describe_wait(attachment: Any, shard: Any, waited_ns: int) -> str:
             "or end it there: the next writer takes over. If it is only slow, raise "
             "lock_timeout= or use more shards="
         )
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        state = f"{process.name()}, {process.status()}"
-    except psutil.Error:
-        state = "ending"
+    state = state_of(pid)
     advice = (
         f"it is stopped: kill -CONT {pid} lets it finish, kill -KILL {pid} lets the next "
         "writer take over" if "stopped" in state else
@@ -41,7 +52,7 @@ def describe_wait(attachment: Any, shard: Any, waited_ns: int) -> str:
 
 def error_for(attachment: Any, status: int, shard: Any, data_bytes: int) -> Exception:
     """Give the exception for a status of the shard."""
-    where = f"map {attachment.name!r}, shard {shard.number}"
+    where = place(attachment, shard)
     if status == _shard_cy.FULL:
         return MapFull(
             f"{where} has no room for {data_bytes:,} bytes more; nothing was changed. Remove "

@@ -16,7 +16,7 @@ import stat
 import sys
 from collections.abc import Iterator
 
-from . import control, doctor, inspection, segment
+from . import control, doctor, geometry, inspection, segment
 from .errors import LockTimeout, MapCorrupted, ShmMapError
 from .inspection import Record, SeenMap
 from .layout import constants
@@ -110,6 +110,9 @@ def object_problems(seen: SeenMap) -> Iterator[str]:
         label = segment.shard_name(seen.name, nonce, generation, number)
         yield from _file_problems(seen, label, mode, shape.areas.end)
         yield from _file_problems(seen, segment.semaphore_file(label), mode, None)
+    label, size = segment.locks_name(seen.name, nonce), geometry.lock_geometry().areas.end
+    yield from _file_problems(seen, label, mode, size)
+    yield from _file_problems(seen, segment.semaphore_file(label), mode, None)
 
 
 def _file_problems(seen: SeenMap, label: str, mode: int, size: int | None) -> Iterator[str]:
@@ -138,14 +141,14 @@ def check_shards(m: ShmMap, repairs: bool, yes: bool) -> int:
     code = CLEAN
     clean = 0
     shards = m.attachment.geometry.shards
-    for number in range(shards):
+    for number in range(shards + 1):  # and that of the named locks
         try:
             found = _check_shard(m, number)
-            clean += found == CLEAN
-            if found & LEFT and repairs and _agreed(number, yes):
+            clean += found == CLEAN and number < shards
+            if found & LEFT and repairs and _agreed(m._label(number), yes):
                 found = found & ~LEFT | _repair_shard(m, number)
         except LockTimeout as error:
-            print(f"shard {number}: could not be looked at: {error}")
+            print(f"{m._label(number)}: could not be looked at: {error}")
             found = FAILED
         code |= found
     print(f"{clean:,} of {shards:,} shard(s) were clean")
@@ -160,12 +163,12 @@ def _check_shard(m: ShmMap, number: int) -> int:
     problems = _problems(m, number)
     code = CLEAN
     if _header(m, number)["REPAIRS"] != before:
-        print(f"shard {number}: a change that a dead worker had broken off was repaired, as any "
-              "worker does that takes its lock")
+        print(f"{m._label(number)}: a change that a dead worker had broken off was repaired, as "
+              "any worker does that takes its lock")
         code = REPAIRED
     if not problems:
         return code
-    print(f"shard {number}: {len(problems):,} problem(s)")
+    print(f"{m._label(number)}: {len(problems):,} problem(s)")
     for problem in problems[:SHOWN]:
         print(f"  {problem}")
     if len(problems) > SHOWN:
@@ -179,17 +182,18 @@ def _problems(m: ShmMap, number: int) -> list[str]:
 
 
 def _header(m: ShmMap, number: int) -> Record:
-    return Record(m.attachment.mappings[number].buffer[: K["S_BYTES_TOTAL"]], "S")
+    mapping = (*m.attachment.mappings, *m.attachment.lock_mappings)[number]
+    return Record(mapping.buffer[: K["S_BYTES_TOTAL"]], "S")
 
 
-def _agreed(number: int, yes: bool) -> bool:
+def _agreed(label: str, yes: bool) -> bool:
     if yes:
         return True
     if sys.stdin is None or not sys.stdin.isatty():
-        print(f"shard {number}: not repaired: say --yes, since there is nobody to ask")
+        print(f"{label}: not repaired: say --yes, since there is nobody to ask")
         return False
     try:
-        answer = input(f"shard {number}: rebuild it from its slots? Entries that are damaged "
+        answer = input(f"{label}: rebuild it from its slots? Entries that are damaged "
                        "themselves are dropped. [y/N] ")
     except EOFError:
         print()
@@ -203,7 +207,7 @@ def _repair_shard(m: ShmMap, number: int) -> int:
         m._repair_one(attached, number)
     left = _problems(m, number)
     if left:
-        print(f"shard {number}: still has {len(left):,} problem(s), the first: {left[0]}")
+        print(f"{m._label(number)}: still has {len(left):,} problem(s), the first: {left[0]}")
         return LEFT
-    print(f"shard {number}: repaired, {_header(m, number)['ENTRIES']:,} entries kept")
+    print(f"{m._label(number)}: repaired, {_header(m, number)['ENTRIES']:,} entries kept")
     return REPAIRED

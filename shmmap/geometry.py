@@ -15,6 +15,9 @@ SLOT_LIMIT = (1 << 24) - 1  # an index word has 24 bits for a slot
 SHARD_LIMIT = 1 << 12
 SMALL_SHARD = 256 * 1024  # below this a map gets fewer shards, not smaller ones
 LARGE_SHARD = 8 * 1024 * 1024  # above this it gets more: a repair takes time by size
+LOCK_SLOTS = 511  # of the lock shard: their deadlines fill a page
+LOCK_SLOT_SIZE = 64  # header 16, record 24, key 24; a longer key takes more slots
+LOCK_NUMBER = SHARD_LIMIT  # what the lock shard's header has for a number
 LONG_VALUE = 4096  # longer values are split into equal slots of at most about this
 FAILURE_CHANCE = 1e-6
 _UNITS = {
@@ -41,7 +44,7 @@ class Geometry(NamedTuple):
     @property
     def total_bytes(self) -> int:
         """Bytes of all objects, semaphores' pages and unreserved deadlines included."""
-        return control_bytes() + PAGE + self.shards * (self.areas.end + PAGE)
+        return control_bytes() + PAGE + lock_bytes() + self.shards * (self.areas.end + PAGE)
 
     @property
     def max_entry_bytes(self) -> int:
@@ -53,6 +56,16 @@ def control_bytes() -> int:
     """Give the size of a control segment."""
     whole = record_bytes(CONTROL) + WORKER_ROWS * record_bytes(ROW)
     return -(-whole // PAGE) * PAGE
+
+
+def lock_geometry() -> Geometry:
+    """Lay out the lock shard: the same in every map."""
+    return Geometry(1, LOCK_SLOTS, LOCK_SLOT_SIZE, _buckets(LOCK_SLOTS), 0)
+
+
+def lock_bytes() -> int:
+    """Give the bytes of the lock shard and its semaphore."""
+    return lock_geometry().areas.end + PAGE
 
 
 def parse_size(size: int | str) -> int:
@@ -190,7 +203,7 @@ def plan_size(
         shards = min(64, _power_below(size / SMALL_SHARD))
         while size > shards * LARGE_SHARD and shards < SHARD_LIMIT:
             shards *= 2
-    room = (size - control_bytes() - PAGE) // shards - PAGE
+    room = (size - control_bytes() - PAGE - lock_bytes()) // shards - PAGE
 
     def geometry(slots: int) -> Geometry:
         return Geometry(shards, slots, slot, buckets_for(slots), int(evicts))

@@ -29,7 +29,7 @@ COUNTERS = (
     "HITS", "MISSES", "WRITES", "DELETES", "WAITS", "TAKEOVERS", "RETRIES", "LOCKED_READS",
 )
 _OBJECT = re.compile(
-    r"(?:sem\.)?shmmap\.([A-Za-z0-9_-]{1,100})(?:\.[0-9a-f]{16}\.(?:live|\d+\.\d+))?"
+    r"(?:sem\.)?shmmap\.([A-Za-z0-9_-]{1,100})(?:\.[0-9a-f]{16}\.(?:live|locks|\d+\.\d+))?"
 )
 _CHUNK = 1 << 20
 _LARGEST_PID = 1 << 22

@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from . import attachment as attachments
-from . import dumps, merging
+from . import dumps, flights, merging
 from . import stats as statistics
 from ._repair_cy import Repairer
 from ._scans_cy import Scans
 from ._shard_cy import Shard
+from ._writes_cy import DEFAULT
 from .control import ENGINE
 from .dumps import DumpReport
 from .errors import MapClosed, MapCorrupted, MapUnlinked
 from .layout import constants
+from .locks import Lock, let_all_go
+from .locktable import LockTable
 from .merging import MergeReport
 from .parameters import UNSAID, MapOptions, Parameters, check_name
 from .salvage import unreadable
@@ -74,6 +77,7 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
 
     __hash__ = None  # type: ignore[assignment]
     _finalizer: Any = None  # stays so where a signal handler raised while the map was opened
+    _table: LockTable | None = None
 
     if TYPE_CHECKING:  # what the annotations of compiled classes cannot say
         name: str
@@ -161,6 +165,68 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
             mark.release()  # a call into C, before which no signal handler comes
             self._end(mark)
 
+    # -- workers among themselves -------------------------------------------------------
+
+    def lock(self, key: Any, timeout: float | None = None, lease: float | None = None) -> Lock:
+        """Name a lock of every process that has this map: `with m.lock("report"): ...`.
+
+        Args:
+            key: its name, any key; locks and entries do not meet.
+            timeout: seconds to wait for it; None: for ever, 0: one try.
+            lease: seconds after which it is free even if its holder lives; None: never.
+
+        Takes nothing yet; see Lock for what leaving, dying and forking do, and what is raised.
+
+        >>> with ShmMap("doctest", size="1MB", ephemeral=True) as m, m.lock("report") as lock:
+        ...     lock.held, lock.token > 0
+        (True, True)
+        """
+        return Lock(self, key, timeout, lease)
+
+    def get_or_set(
+        self, key: Any, factory: Callable[[], Any], ttl: float | None = DEFAULT, *,
+        stale: float = 0, timeout: float | None = None,
+    ) -> Any:
+        """Give the value of `key`; if there is none, `factory()`, stored for all: of all workers
+        of the machine that miss it at once, one computes it, the others wait and read it.
+
+        Args:
+            factory: computes the value; no shard is locked meanwhile. What it raises reaches
+                this caller only, and the next one tries. If the worker that computes dies, the
+                next one computes at once. It may call get_or_set for other keys.
+            ttl: seconds that the value is good for; the map's default if not given.
+            stale: seconds that it may be served after that, while one worker computes it anew and
+                the others do not wait. It is stored for ttl + stale: `get` sees it until then.
+            timeout: seconds to wait for another worker's value; None: for ever.
+
+        Raises:
+            LockTimeout: names who is computing it.
+            Reentered: `factory` asks for its own key.
+            ValueError: `stale` without a ttl.
+            MapFull, EntryTooLarge: (to who computed) it cannot be stored.
+
+        Reads without a lock if it is there. A value that is gone again at once (ttl=0, or evicted)
+        is computed by one waiter after the other.
+
+        >>> with ShmMap("doctest", size="1MB", ephemeral=True) as m:
+        ...     m.get_or_set("page", lambda: "drawn", ttl=60), m["page"]
+        ('drawn', 'drawn')
+        """
+        return flights.get_or_set(self, key, factory, ttl, stale, timeout)
+
+    def _lock_table(self) -> LockTable:
+        """Give this handle's way to the lock shard. To be called inside."""
+        if self._table is None:
+            table = LockTable()
+            table._bind(self.attachment.locks, int(self._lock_timeout * 1e9))
+            self._table = table
+        return self._table
+
+    def _after_fork(self) -> None:
+        """Start anew in a child."""
+        super()._after_fork()  # type: ignore[no-untyped-call]
+        self._table = None
+
     # -- as a mapping ---------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Any]:
@@ -234,20 +300,34 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
     def check(self) -> list[str]:
         """List what is wrong in the map: nothing, unless memory was damaged.
 
-        Copies each shard under its lock and checks the copy: O(size).
+        Copies each shard under its lock and checks the copy: O(size). The shard of the named
+        locks is one of them.
         """
         with self._inside() as attached:
             return [
-                f"shard {number}: {problem}"
-                for number in range(attached.geometry.shards)
+                f"{self._label(number)}: {problem}"
+                for number in range(attached.geometry.shards + 1)
                 for problem in self._check_shard(attached, number)
             ]
 
+    def _label(self, number: int) -> str:
+        """Name a shard; after those of the map comes the lock shard."""
+        attached = self.attachment
+        shards: int = attached.geometry.shards
+        return f"shard {number}" if number < shards else str(attached.locks.label)
+
+    def _part(self, attached: Any, number: int) -> tuple[Any, Any, int]:
+        """Give the handle on a shard, what it is attached to, and its number there."""
+        if number < attached.geometry.shards:
+            return self, attached, number
+        return self._lock_table(), attached.locks, 0
+
     def _check_shard(self, attached: Any, number: int) -> list[str]:
+        core, attached, number = self._part(attached, number)
         shape = attached.geometry
         shard = attached.shards[number]
         length = shape.areas.end if shard.has_deadlines() else shape.areas.deadlines
-        copied = self._copy_shard(number, length)
+        copied = core._copy_shard(number, length)
         if length == shape.areas.deadlines:  # they may have been reserved since
             at = K["S_HAS_DEADLINES"]
             copied[at : at + 8] = bytes(8)
@@ -264,16 +344,17 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
         that cannot be read. Deaths are repaired on their own; this is for memory that was
         damaged."""
         with self._inside() as attached:
-            for number in range(attached.geometry.shards):
+            for number in range(attached.geometry.shards + 1):
                 self._repair_one(attached, number)
 
     def _repair_one(self, attached: Any, number: int) -> None:
-        self._repair_shard(number)
+        core, attached, number = self._part(attached, number)
+        core._repair_shard(number)
         shape = attached.geometry
-        copied = self._copy_shard(number, shape.areas.deadlines)
+        copied = core._copy_shard(number, shape.areas.deadlines)
         bad = [(slot, version) for slot, version, _ in unreadable(copied, shape)]
         if bad:
-            self._end_entries(number, bad)
+            core._end_entries(number, bad)
 
     # -- copies -------------------------------------------------------------------------
 
@@ -322,7 +403,8 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
     # -- the end ------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Let this handle go; entries stay. Waits for operations in other threads. Idempotent."""
+        """Let this handle go; entries stay, its named locks are free. Waits for operations in
+        other threads. Idempotent."""
         if self.closed:
             return
         found = self._live
@@ -330,6 +412,8 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
             self._after_fork()  # that were inside are not here
         if not attachments.wait_for(self, self._lock_timeout + 1.0):
             return  # a thread is stuck inside: keep the memory mapped for it, until exit
+        if self._table is not None:
+            let_all_go(found.locks, self._table, id(self))
         if self._finalizer is not None:
             self._finalizer.detach()
         found.handles.pop(id(self), None)

@@ -38,6 +38,11 @@ def shard_name(name: str, nonce: int, generation: int, number: int) -> str:
     return f"/shmmap.{name}.{nonce:016x}.{generation}.{number}"
 
 
+def locks_name(name: str, nonce: int) -> str:
+    """Name the segment of the lock shard, and its semaphore."""
+    return f"/shmmap.{name}.{nonce:016x}.locks"
+
+
 def liveness_name(name: str, nonce: int) -> str:
     """Name the file whose byte locks tell which workers live."""
     return f"/shmmap.{name}.{nonce:016x}.live"

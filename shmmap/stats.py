@@ -60,8 +60,8 @@ def allocated(name: str, nonce: int, generation: int, shape: Geometry) -> int:
     """Count the bytes of real pages behind all objects of a map."""
     total = segment.allocated_bytes(segment.control_name(name))
     total += segment.allocated_bytes(segment.liveness_name(name, nonce))
-    for number in range(shape.shards):
-        label = segment.shard_name(name, nonce, generation, number)
+    labels = [segment.shard_name(name, nonce, generation, n) for n in range(shape.shards)]
+    for label in (*labels, segment.locks_name(name, nonce)):
         total += segment.allocated_bytes(label) + segment.semaphore_bytes(label)
     return total
 

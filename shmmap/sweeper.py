@@ -30,9 +30,10 @@ class SweepReport(NamedTuple):
         expired: entries removed because their deadline had passed.
         idle: entries removed because they were not written for `max_idle`.
         dead_workers: rows freed whose process had died.
-        busy_shards: shards skipped because their lock could not be had.
+        busy_shards: shards (that of the named locks, too) skipped since their lock was not free.
         longest_step: seconds of the longest step under a shard's lock, the wait included.
         seconds: duration of the whole sweep.
+        dead_locks: named locks freed whose holder had died.
     """
 
     expired: int
@@ -41,6 +42,7 @@ class SweepReport(NamedTuple):
     busy_shards: int
     longest_step: float
     seconds: float
+    dead_locks: int = 0
 
 
 class Sweeper:
@@ -158,7 +160,11 @@ class Sweeper:
                 longest = max(longest, self._sweep_shard(handle, number))
             except LockTimeout:
                 busy += 1
-        dead = 0
+        dead = dead_locks = 0
+        try:
+            dead_locks = handle._lock_table().sweep()
+        except LockTimeout:
+            busy += 1
         mutex = creation.process_state().mutex
         if mutex.acquire(blocking=False):
             try:
@@ -172,7 +178,8 @@ class Sweeper:
         if control["LEASE"] == attachment.worker.fork_page.word:  # not taken over meanwhile
             control["LEASE"] = 0
         return SweepReport(
-            counts["EXPIRED"], counts["IDLED"], dead, busy, longest, time.monotonic() - started
+            counts["EXPIRED"], counts["IDLED"], dead, busy, longest, time.monotonic() - started,
+            dead_locks,
         )
 
     def _sweep_shard(self, handle: Any, number: int) -> float:

@@ -21,13 +21,13 @@ PROJECT = Path(__file__).resolve().parents[1]
 LINES_AT_MOST = 450
 FLOORS = {
     0: "errors layout _layout _words _cython _engine _clock_cy _guard_cy _hash_cy",
-    1: "segment creation workers geometry _lock_cy",
+    1: "segment creation workers geometry turns _lock_cy",
     2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
     3: "_look_cy _room_cy _shard_cy _repair_cy",
     4: "_keys_cy _codecs_cy",
     5: "_handle_cy _reads_cy _writes_cy _raw_cy _scans_cy parameters control explain sweeper "
-       "attachment salvage stats views dumps merging map",
-    6: "__init__ __main__ cli doctor fsck inspection sizing torture",
+       "attachment salvage stats views dumps merging locktable locks flights map",
+    6: "__init__ __main__ cached cli doctor fsck inspection sizing torture",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
 # Who may use whom on the same floor. No two of the pieces on floor 2 know each other.
@@ -48,10 +48,13 @@ SIDEWAYS = {
     "dumps": {"control", "parameters"},
     "merging": {"_scans_cy", "dumps"},
     "control": {"parameters"},
-    "attachment": {"control", "explain", "parameters", "sweeper"},
-    "map": {"_scans_cy", "attachment", "control", "dumps", "merging", "parameters", "salvage",
-            "stats", "sweeper", "views"},
-    "__init__": set(),
+    "locktable": {"_scans_cy", "explain"},
+    "locks": {"explain", "locktable"},
+    "flights": {"_reads_cy", "_writes_cy", "locks"},
+    "attachment": {"control", "explain", "locktable", "parameters", "sweeper"},
+    "map": {"_scans_cy", "_writes_cy", "attachment", "control", "dumps", "flights", "locks",
+            "locktable", "merging", "parameters", "salvage", "stats", "sweeper", "views"},
+    "__init__": {"cached"},
     "__main__": {"cli"},
     "cli": {"__init__", "doctor", "fsck", "inspection", "sizing", "torture"},
     "doctor": {"__init__", "inspection"},

@@ -292,7 +292,8 @@ class CreationWorld:
                                 f"not know that the name leads to {found.nonce}")
         nonce = f"{NAME}.{found.nonce:016x}"
         expected = {f"shmmap.{NAME}", "shmmap.0.creators", f"shmmap.{nonce}.live",
-                    f"shmmap.{nonce}.0.0", f"sem.shmmap.{nonce}.0.0"}
+                    f"shmmap.{nonce}.0.0", f"sem.shmmap.{nonce}.0.0",
+                    f"shmmap.{nonce}.locks", f"sem.shmmap.{nonce}.locks"}
         if set(self.system.files) != expected:
             problems.append(f"lost or left: {sorted(expected ^ set(self.system.files))}")
         return "\n".join(problems) or None

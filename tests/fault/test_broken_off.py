@@ -72,7 +72,7 @@ def count_moments(operation: Callable[[], Any]) -> int:
 
 def open_small(name: str) -> Any:
     """Open the map of these tests."""
-    return shmmap.ShmMap(name, "128KB", shards=1, lock_timeout=1, sweep_interval=None)
+    return shmmap.ShmMap(name, "177KB", shards=1, lock_timeout=1, sweep_interval=None)
 
 
 def use(name: str) -> float:

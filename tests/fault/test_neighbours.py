@@ -290,7 +290,7 @@ def test_a_private_map_is_closed_to_other_users(private, name):
     """No open, no kill, no change of names: so they cannot hold a lock of it either."""
     def attack(pid: int) -> list[tuple[str, Any]]:
         ours = [e for e in os.listdir(SHM) if name in e or e == CREATORS]
-        assert len(ours) == 1 + 1 + 2 * 2 + 1
+        assert len(ours) == 1 + 1 + 2 * (2 + 1) + 1
         done: list[tuple[str, Any]] = [
             (entry, what) for entry in ours for what, attempt in attempts_on(SHM / entry).items()
             if outcome(attempt)[0] != "PermissionError"

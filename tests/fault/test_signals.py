@@ -153,14 +153,14 @@ def test_a_storm_over_openings(name, start, seed):
     """Whatever step of opening, closing and unlinking is broken off: others open at once, this
     process can go on, and its exit gives everything back."""
     def use() -> None:
-        with shmmap.ShmMap(name, "128KB", shards=1, lock_timeout=1) as m:
+        with shmmap.ShmMap(name, "177KB", shards=1, lock_timeout=1) as m:
             m["a"] = 1
 
     def drop() -> None:
-        shmmap.ShmMap(name, "128KB", lock_timeout=1)
+        shmmap.ShmMap(name, "177KB", lock_timeout=1)
 
     def replace() -> None:
-        m = shmmap.ShmMap(f"{name}-b", "128KB", shards=1, lock_timeout=1)
+        m = shmmap.ShmMap(f"{name}-b", "177KB", shards=1, lock_timeout=1)
         m["a"] = 1
         m.unlink()
 
@@ -178,7 +178,7 @@ def test_a_storm_over_openings(name, start, seed):
     assert strange == [] and raised == 150, (seed, strange, raised)
     for number in range(2):
         began = time.monotonic()
-        with shmmap.ShmMap(f"{name}-b" if number else name, "128KB", shards=1) as m:
+        with shmmap.ShmMap(f"{name}-b" if number else name, "177KB", shards=1) as m:
             m["after"] = 1
             assert time.monotonic() - began < AT_ONCE_S and m.check() == [], f"seed {seed}"
             if number:

@@ -316,7 +316,7 @@ def die_at_store(m: Any, change: Callable[[Any], Any], number: int) -> None:
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("on_full", ["raise", "evict"])
 def test_death_at_every_store_of_a_change(make, start, change, on_full):
-    m = make(size="128KB", shards=1, lock_timeout=10.0, on_full=on_full)
+    m = make(size="177KB", shards=1, lock_timeout=10.0, on_full=on_full)
     before: dict[Any, Any] = {"held": b"o" * 500, "count": 7, "kept": b"k" * 300}
     deaths = 0
     while True:

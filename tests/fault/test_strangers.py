@@ -175,5 +175,5 @@ def test_a_users_map_is_closed_to_others_whatever_the_umask(private, name):
         return [(e, (SHM / e).stat().st_mode & 0o777) for e in os.listdir(SHM)]
 
     modes = private(work)
-    assert len([e for e, _ in modes if name in e]) == 1 + 1 + 2 * 2
+    assert len([e for e, _ in modes if name in e]) == 1 + 1 + 2 * (2 + 1)
     assert {mode for _, mode in modes} == {0o600}, modes

@@ -53,6 +53,7 @@ def objects(m: Any) -> dict[str, Path]:
         "control": SHM / segment.control_name(m.name)[1:],
         "shard 0": SHM / label[1:],
         "shard 1": SHM / (label[1:-1] + "1"),
+        "locks": SHM / segment.locks_name(m.name, found.nonce)[1:],
         "liveness": SHM / segment.liveness_name(m.name, found.nonce)[1:],
         "semaphore": SHM / segment.semaphore_file(label)[1:],
     }
@@ -143,7 +144,7 @@ def test_every_operation_survives(leftovers, start, what, length):
                 path.unlink(missing_ok=True)
         other.close()
 
-    with shmmap.ShmMap.create(f"{leftovers}-other", "100KB", sweep_interval=None) as made:
+    with shmmap.ShmMap.create(f"{leftovers}-other", "150KB", sweep_interval=None) as made:
         try:
             start(work).result(50)
         finally:
@@ -424,7 +425,7 @@ def test_a_sent_signal_reaches_an_earlier_handler(name, start):
         seen: list[int] = []
         faulthandler.disable()
         signal.signal(signal.SIGBUS, lambda number, frame: seen.append(number))
-        with shmmap.ShmMap.create(name, "100KB", sweep_interval=None) as m:
+        with shmmap.ShmMap.create(name, "150KB", sweep_interval=None) as m:
             os.kill(os.getpid(), signal.SIGBUS)
             m["a"] = 1
             m.unlink()
@@ -446,3 +447,24 @@ def test_the_pure_engine_dies_of_it(leftovers, start, what):
             OPERATIONS["get"](m)
 
     assert os.waitstatus_to_exitcode(start(work).reap()) == -signal.SIGBUS
+
+
+@needs_guard
+@pytest.mark.parametrize("length", ["nothing", "a page", "half"])
+def test_the_lock_shard_is_cut_off(leftovers, start, length):
+    """Entries go on until a lock is wanted; then the map says what it has lost."""
+    def work(child: Any) -> None:
+        for use in (lambda m: m.lock("a", timeout=0).acquire(), lambda m: m.sweep(),
+                    lambda m: m.get_or_set("new", int), lambda m: m.check()):
+            m = filled(leftovers)
+            cut(objects(m)["locks"], length)
+            m["still"] = 1
+            assert m["still"] == 1
+            with contextlib.suppress(shmmap.ShmMapError):
+                use(m)  # appears done, or says so: see the guard
+            if length == "nothing":
+                assert is_lost(m)
+            m.unlink()
+            m.close()
+
+    start(work).result()

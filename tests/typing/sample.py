@@ -8,7 +8,16 @@ from typing import Any
 from typing_extensions import assert_type
 
 import shmmap
-from shmmap import DumpReport, MapFull, MergeReport, ShmMap, Stats, SweepReport
+from shmmap import (
+    DumpReport,
+    Lock,
+    MapFull,
+    MergeReport,
+    ShmMap,
+    Stats,
+    SweepReport,
+    cached,
+)
 
 
 def open_it() -> ShmMap:
@@ -38,9 +47,32 @@ def use_it(m: ShmMap) -> None:
     m.set_many({"a": 1}, ttl=1)
     assert_type(m.delete_many(["a"]), int)
     m.setdefault("a", []).append(1)
+    with m.lock("job", timeout=1, lease=30) as lock:
+        assert_type(lock, Lock)
+        assert_type(lock.token, int)
+        assert_type(lock.held, bool)
+    m.get_or_set("a", lambda: 1, ttl=5, stale=1, timeout=2)
     m.update(b=2)
     m |= {"c": 3}
     assert_type(m | {"d": 4}, dict[Any, Any])
+
+
+def cache_it(m: ShmMap) -> str:
+    @cached(m, ttl=60)
+    def describe(n: int, loud: bool = False) -> str:
+        return f"{n}{'!' if loud else ''}"
+
+    @cached(lambda: m, key=lambda n: n)
+    async def fetch(n: int) -> bytes:
+        return bytes(n)
+
+    async def use() -> None:
+        assert_type(await fetch(3), bytes)
+
+    assert_type(describe.invalidate(1), bool)
+    assert_type(describe(1, loud=True), str)
+    describe.key_for(2)
+    return describe(2)
 
 
 def look_at_it(m: ShmMap) -> Iterator[Any]:

@@ -240,7 +240,7 @@ def test_every_invariant_of_the_shard_is_tested():
 
 @pytest.mark.parametrize("damage", ["E1", "E2"])
 def test_damage_to_the_eviction_state(make, damage):
-    m = make(size="200KB", shards=1, on_full="evict")
+    m = make(size="250KB", shards=1, on_full="evict")
     wanted = {i: i for i in range(50)}
     m.update(wanted)
     d = Damage(m)

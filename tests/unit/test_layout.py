@@ -98,7 +98,7 @@ def test_a_shard_in_memory_is_that_of_this_version(make, freeze, monkeypatch, on
     """Every word that is not 0 after the same few writes. `python -m pytest -vv` shows them all:
     a difference needs a new LAYOUT_VERSION."""
     monkeypatch.setattr(secrets, "randbits", lambda bits: 0x0123_4567_89AB_CDEF >> (64 - bits))
-    m = make(size="90KB", shards=1, on_full=on_full)
+    m = make(size="139KB", shards=1, on_full=on_full)
     freeze(m)
     m["text"] = "value"
     m.set(b"counter", 7, ttl=60)

@@ -18,6 +18,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_objects_of_a_killed_run_are_removed(tmp_path):
     run = subprocess.Popen([sys.executable, "-W", "ignore", "-c", DYING], cwd=tmp_path)
     assert run.wait(30) == -9
-    assert len(of_run(run.pid)) == 4  # control, liveness, one shard and its semaphore
-    assert remove_of_dead_runs() >= 4
+    # control, liveness, one shard and that of the locks, a semaphore each
+    assert len(of_run(run.pid)) == 6
+    assert remove_of_dead_runs() >= 6
     assert of_run(run.pid) == []

@@ -29,7 +29,7 @@ def damaged(name: str, start: Any) -> Iterator[Callable[..., Any]]:
     def run(damage: Callable[[Any, Damage], Any], use: Callable[[Any], Any], **more: Any) -> Any:
         def work(child: Any) -> Any:
             m = shmmap.ShmMap.create(
-                name, "100KB", shards=1, sweep_interval=None, lock_timeout=0.5, **more
+                name, "150KB", shards=1, sweep_interval=None, lock_timeout=0.5, **more
             )
             m.update(WANTED)
             damage(m, Damage(m))
@@ -336,7 +336,7 @@ def test_a_parameter_that_was_damaged_is_noticed_at_attach(damaged, name, start,
 def test_a_state_that_is_none_is_not_taken_for_a_leftover(damaged, name, start, state):
     assert damaged(control("STATE", state), lambda m: None) is None
     with pytest.raises(shmmap.MapCorrupted, match="unlink"):
-        shmmap.ShmMap(name, "100KB")
+        shmmap.ShmMap(name, "150KB")
 
 
 @pytest.mark.parametrize("more", [1, 4, 4096])

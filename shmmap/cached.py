@@ -1,0 +1,181 @@
+"""`@cached(m, ttl=60)`: keep a function's results in a map, for every process on the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import weakref
+from collections.abc import Callable
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from . import flights
+from ._keys_cy import pack
+from ._reads_cy import MISSING
+from ._writes_cy import DEFAULT
+from .errors import Reentered
+from .map import ShmMap
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Cached(Protocol[P, R_co]):
+    """A function with a cache: call it as before.
+
+    Attributes:
+        __wrapped__: the function without the cache.
+    """
+
+    __wrapped__: Callable[..., Any]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Give the cached result for these arguments, computing it if there is none."""
+
+    def key_for(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Give the key of the result for these arguments."""
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Forget the result for these arguments; tell whether there was one."""
+
+
+def cached(
+    m: ShmMap | Callable[[], ShmMap],
+    ttl: float | None = DEFAULT,
+    key: Callable[..., Any] | None = None,
+    stale: float = 0,
+) -> Callable[[Callable[P, R]], Cached[P, R]]:
+    """Keep a function's results in a map: of all workers that need one, one computes it.
+
+    For functions and coroutine functions; a coroutine that waits for another worker lets its
+    event loop go on, and the tasks of one loop compute a key once.
+
+    Args:
+        m: the map, or a function that opens it, called at the first use: for modules that are
+            imported before their workers are forked.
+        ttl: seconds that a result is kept; the map's default if not given, None: for ever.
+        key: gives the key from the arguments. By default it is made of the function's module and
+            name and of the arguments, which must be str, bytes, int, float, bool, None or tuples
+            of these. As for a dict, 1, 1.0 and True are one argument.
+        stale: see ShmMap.get_or_set.
+
+    Raises:
+        TypeError: (at a call) an argument cannot be part of a key: give key=.
+
+    The wrapper has `key_for(...)` and `invalidate(...)`, both called as the function is, and
+    `__wrapped__`. What a call may raise beside what the function does: see ShmMap.get_or_set.
+
+    >>> with shmmap.ShmMap("doctest", size="1MB", ephemeral=True) as m:
+    ...     @shmmap.cached(m, ttl=60)
+    ...     def square(n):
+    ...         print("computing")
+    ...         return n * n
+    ...     square(3), square(3), square.invalidate(3)
+    computing
+    (9, 9, True)
+    """
+    if not isinstance(m, ShmMap) and not callable(m):
+        raise TypeError(f"cached: give a ShmMap or a function that opens one, not {m!r}")
+
+    def decorate(function: Callable[P, R]) -> Cached[P, R]:
+        store = _Store(function, m, ttl, key, stale)
+        wrapper: Any
+        if inspect.iscoroutinefunction(function):
+            @functools.wraps(function)
+            async def wrapper(*args: Any, **kwargs: Any) -> Any:
+                return await store.fetch_async(args, kwargs)
+        else:
+            @functools.wraps(function)
+            def wrapper(*args: Any, **kwargs: Any) -> Any:
+                return store.fetch(args, kwargs)
+        wrapper.key_for = store.key_for
+        wrapper.invalidate = store.invalidate
+        return wrapper  # type: ignore[no-any-return]
+
+    return decorate
+
+
+class _Flight:
+    """The computing of a key in one event loop: who does it, and what its followers wait for."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.leader = asyncio.current_task()
+        self.landed = loop.create_future()
+
+
+class _Store:
+    """What one decorated function needs."""
+
+    def __init__(
+        self, function: Callable[..., Any], m: Any, ttl: Any, key: Any, stale: float
+    ) -> None:
+        self._function = function
+        self._key = key
+        self._ttl = ttl
+        self._stale = stale
+        self._open = None if isinstance(m, ShmMap) else m
+        self._map: Any = m if isinstance(m, ShmMap) else None
+        self._loops: weakref.WeakKeyDictionary[Any, dict[Any, _Flight]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def map(self) -> Any:
+        """Give the map, opening it if need be."""
+        if self._open is not None and (self._map is None or self._map.closed):
+            self._map = self._open()
+        return self._map
+
+    def key_for(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the key for these arguments."""
+        function = self._function
+        if self._key is not None:
+            return self._key(*args, **kwargs)
+        key: tuple[Any, ...] = (function.__module__, function.__qualname__, args)
+        if kwargs:
+            key += (tuple(sorted(kwargs.items())),)
+        try:
+            pack(key)
+        except TypeError as error:
+            raise TypeError(
+                f"cached: the arguments of {function.__qualname__} cannot be made into a key "
+                f"({error}): give cached(..., key=lambda ...: ...), which makes one of them"
+            ) from None
+        return key
+
+    def invalidate(self, *args: Any, **kwargs: Any) -> bool:
+        """Forget the result for these arguments."""
+        return self.map().delete(self.key_for(*args, **kwargs))  # type: ignore[no-any-return]
+
+    def fetch(self, args: Any, kwargs: Any) -> Any:
+        """Give the result, computing it if need be."""
+        return flights.get_or_set(
+            self.map(), self.key_for(*args, **kwargs),
+            functools.partial(self._function, *args, **kwargs), self._ttl, self._stale, None,
+        )
+
+    async def fetch_async(self, args: Any, kwargs: Any) -> Any:
+        """Give the result; of the tasks of this loop that miss it, one goes for it."""
+        m, key = self.map(), self.key_for(*args, **kwargs)
+        identity = pack(key)
+        loop = asyncio.get_running_loop()
+        here = self._loops.setdefault(loop, {})
+        while True:
+            value, fresh = flights.look_up(m, key, self._stale)
+            flight = here.get(identity)
+            if fresh or (value is not MISSING and flight is not None):
+                return value
+            if flight is None:
+                break
+            if flight.leader is asyncio.current_task():
+                raise Reentered(f"cached: {key!r} is computed by this very task: it would wait "
+                                "for itself")
+            await asyncio.wait((flight.landed,))  # which, if we are cancelled, is not
+        flight = here[identity] = _Flight(loop)
+        try:
+            return await flights.get_or_set_async(
+                m, key, functools.partial(self._function, *args, **kwargs), self._ttl, self._stale
+            )
+        finally:
+            del here[identity]
+            flight.landed.set_result(None)

@@ -1,0 +1,150 @@
+"""Single flight: of all who miss a key at once, one worker on the machine computes its value.
+
+    1  look: a value that is fresh ends it
+    2  take the lock of the computing of that key, or wait: until there is a value, or the lock
+    3  look again: it may have been computed since 1
+    4  compute, with no shard locked; store; free the lock
+
+A dead computer's lock is taken over, so the next waiter computes. With `stale`, an entry lives
+that much longer than its ttl; whoever finds it past its time tries 2 once, and if another one is
+at it returns what it found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from ._keys_cy import pack
+from ._reads_cy import MISSING
+from ._writes_cy import DEFAULT
+from .errors import LockTimeout, ShmMapError
+from .locks import Hold, describe_holder, flight_key, let_go, try_hold
+from .turns import deadline_of, pauses, wait_for
+
+
+def life_of(m: Any, ttl: Any, stale: float) -> Any:
+    """Give the ttl to store with: what was asked, and `stale` on top."""
+    if isinstance(stale, bool) or not isinstance(stale, (int, float)):
+        raise TypeError(f"stale must be seconds, not {type(stale).__name__}")
+    if not 0 <= stale < 3e9:
+        raise ValueError(f"stale={stale} must be 0 seconds or more")
+    if not stale:
+        return ttl
+    if ttl is DEFAULT:
+        ttl = m._live.ttl_ns / 1e9 or None
+    if ttl is None:
+        raise ValueError(
+            f"stale={stale} needs a ttl: an entry that does not expire is never past its time. "
+            "Give ttl=, or leave stale= out"
+        )
+    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
+        raise TypeError(f"ttl must be seconds (int or float) or None, not {type(ttl).__name__}")
+    return ttl + stale
+
+
+def look_up(m: Any, key: Any, stale: float) -> tuple[Any, bool]:
+    """Give the value of `key`, or MISSING, and whether it is fresh."""
+    value = m.get(key, MISSING)
+    if value is MISSING or not stale:
+        return value, value is not MISSING
+    try:
+        left = m.ttl(key)
+    except KeyError:
+        return value, False
+    return value, left is None or left > stale
+
+
+def land(m: Any, mine: list[Hold]) -> None:
+    """Free a computing's lock, if it was taken, and wake who waits for it in this process."""
+    for hold in mine:
+        try:
+            _free(m, hold)
+        except BaseException:  # a signal handler's: finish all the same
+            _free(m, hold)
+            raise
+        turn = m.attachment.locks.turns.get(hold.identity)
+        if turn is not None:
+            turn.ring()
+
+
+def _free(m: Any, hold: Hold) -> None:
+    with suppress(ShmMapError):  # what was computed is stored, or its error is under way
+        let_go(m, hold)
+
+
+def get_or_set(
+    m: Any, key: Any, factory: Callable[[], Any], ttl: Any, stale: float, timeout: float | None
+) -> Any:
+    """See ShmMap.get_or_set."""
+    if not callable(factory):
+        raise TypeError(f"factory must be callable, not {type(factory).__name__}")
+    if not stale:  # the fast way
+        value = m.get(key, MISSING)
+        if value is not MISSING:
+            return value
+    deadline = deadline_of(timeout)
+    life = life_of(m, ttl, stale)
+    value, fresh = look_up(m, key, stale)
+    if fresh:
+        return value
+    name = flight_key(key)
+    identity = pack(name)
+    mine: list[Hold] = []
+    try:
+        if try_hold(m, name, identity, None, mine, True) is None:
+            if value is not MISSING:
+                return value  # past its time, and another one is at it
+
+            def look() -> Any:
+                found = m.get(key, MISSING)
+                if found is not MISSING:
+                    return (found,)
+                return try_hold(m, name, identity, None, mine)
+
+            found = wait_for(m.attachment.locks.turns, identity, look, deadline)
+            if found is None:
+                what = f"the computing of {key!r}"
+                raise LockTimeout(describe_holder(m, what, name, timeout))
+            if not isinstance(found, Hold):
+                return found[0]
+        value, fresh = look_up(m, key, stale)
+        if not fresh:
+            value = factory()
+            m.set(key, value, life)
+        return value
+    finally:
+        land(m, mine)
+
+
+async def get_or_set_async(
+    m: Any, key: Any, factory: Callable[[], Awaitable[Any]], ttl: Any, stale: float
+) -> Any:
+    """Do the same in a coroutine: waiting lets the event loop go on.
+
+    Tasks share their thread, so that a thread holds a lock says nothing about this task: the
+    caller has to see to it that no two tasks of a loop come here for one key.
+    """
+    life = life_of(m, ttl, stale)
+    name = flight_key(key)
+    identity = pack(name)
+    mine: list[Hold] = []
+    try:
+        for pause in pauses():
+            value, fresh = look_up(m, key, stale)
+            if fresh or (
+                try_hold(m, name, identity, None, mine) is None and value is not MISSING
+            ):
+                return value
+            if mine:
+                break
+            await asyncio.sleep(pause)
+        value, fresh = look_up(m, key, stale)
+        if not fresh:
+            value = await factory()
+            m.set(key, value, life)
+        return value
+    finally:
+        land(m, mine)

@@ -1,0 +1,314 @@
+"""Named locks across processes, that survive their holders: `m.lock(key)`.
+
+A lock is an entry of the lock shard: see `locktable`. Taking, looking and freeing are single
+steps, made while `close` waits; between them a waiter sleeps: see `turns`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from typing import Any
+
+from . import explain
+from ._keys_cy import pack
+from .errors import LockLost, LockTimeout, MapClosed, MapUnlinked, Reentered, ShmMapError
+from .locktable import LockTable, Record
+from .turns import deadline_of, wait_for
+
+_UNSAID: Any = type("Unsaid", (), {"__repr__": lambda self: "<the lock's timeout>"})()
+_MARKS = (None, b"")
+
+
+def lock_key(key: Any) -> Any:
+    """Give the lock shard's key for a lock: the same, save where a flight could have it."""
+    if type(key) is tuple and len(key) == 2 and key[0] in _MARKS:
+        return b"", key
+    return key
+
+
+def flight_key(key: Any) -> Any:
+    """Give the lock shard's key for the computing of a value: never that of a lock."""
+    return None, key
+
+
+class Hold:
+    """One holding of a lock by this process, from its taking to its release."""
+
+    __slots__ = ("fence", "handle", "identity", "key", "pid", "raw", "sequence", "thread")
+
+    def __init__(self, key: Any, identity: Any, record: Record, handle: int) -> None:
+        self.key = key
+        self.identity = identity  # the key's bytes: equal keys have equal ones
+        self.sequence = record.sequence
+        self.raw = record.pack()
+        self.thread = threading.get_ident()
+        self.handle = handle
+        self.pid = os.getpid()
+        self.fence = 0
+
+
+def try_hold(
+    m: Any, key: Any, identity: Any, lease: float | None, mine: list[Hold], is_first: bool = False
+) -> Hold | None:
+    """Try once to take the lock of a key of the lock shard; None: it is held.
+
+    The holding is noted before anybody can see it, so that nobody here takes it for abandoned;
+    also in `mine`, for a caller in which a signal handler raises before it knows what it has.
+    `is_first`: refuse what could only wait for itself.
+
+    Raises:
+        Reentered: this very thread holds it.
+    """
+    with m._inside() as attached:
+        table: LockTable = m._lock_table()
+        holds = attached.locks.holds
+        if is_first:
+            _refuse_reentry(m, table, list(holds.values()), key, identity)
+        record = table.new_record()
+        hold = Hold(key, identity, record, id(m))
+        try:
+            mine.append(hold)
+            holds[hold.sequence] = hold
+            hold.fence = table.take(key, hold.raw, lease)
+        except LockTimeout:  # of the lock shard: its holder is stopped just now
+            return None
+        except BaseException:
+            with suppress(ShmMapError):
+                table.give_back(key, hold.raw)
+            raise
+        finally:
+            if not hold.fence:
+                holds.pop(hold.sequence, None)
+                mine.clear()
+    return hold if hold.fence else None
+
+
+def _refuse_reentry(
+    m: Any, table: LockTable, holds: list[Hold], key: Any, identity: Any
+) -> None:
+    me = threading.get_ident()
+    for hold in holds:
+        if hold.identity == identity and hold.thread == me and table.version_of(key, hold.raw):
+            raise Reentered(
+                f"map {m.name!r}: this thread holds lock {key!r} already, and would wait for "
+                "itself. Leave it first, or pass on that it is held"
+            )
+
+
+def let_go(m: Any, hold: Hold) -> bool:
+    """Free what is held; tell whether it was still held. A forked child frees nothing."""
+    if hold.pid != os.getpid():
+        return True
+    with m._inside() as attached:
+        try:
+            table: LockTable = m._lock_table()
+            return table.give_back(hold.key, hold.raw)
+        finally:
+            attached.locks.holds.pop(hold.sequence, None)
+
+
+def let_all_go(part: Any, table: LockTable, handle: int) -> None:
+    """Free what a handle that is being closed still holds."""
+    for hold in list(part.holds.values()):
+        if hold.handle == handle and hold.pid == os.getpid():
+            with suppress(ShmMapError):
+                table.give_back(hold.key, hold.raw)
+            part.holds.pop(hold.sequence, None)
+
+
+def describe_holder(m: Any, what: str, key: Any, timeout: float | None) -> str:
+    """Say who holds a lock that was not to be had, since when, and what to do."""
+    with m._inside() as attached:
+        raw, _ = m._lock_table().get_versioned(key)
+        record = Record.unpack(raw)
+        start = f"map {m.name!r}, {what}: not free within {timeout or 0:g} s"
+        pid, is_ours = attached.worker.pid_of(record.token) if record else (0, False)
+        if record is None or not pid:
+            return f"{start}; it was just freed: try again, or give it more time (timeout=)"
+        held = max(0, attached.clock.now_ns() - record.since_ns) / 1e9
+    who = explain.state_of(pid) if is_ours else "as its own pid namespace counts"
+    return (
+        f"{start}; held by process {pid} ({who}) for {held:.3g} s. It goes to the next one when "
+        "that process leaves it or ends. If it is stopped, continue it (kill -CONT) or end it; "
+        "if holders may take too long, give the lock a lease="
+    )
+
+
+def check_lease(lease: float | None) -> float | None:
+    """Refuse what cannot be a lease."""
+    if lease is None:
+        return None
+    if isinstance(lease, bool) or not isinstance(lease, (int, float)):
+        raise TypeError(f"lease must be seconds or None, not {type(lease).__name__}")
+    if not 0 < lease < 3e9:
+        raise ValueError(f"lease={lease} must be more than 0 seconds; None: it does not run out")
+    return lease
+
+
+class Lock:
+    """A named mutex of every process that has the map: `with m.lock("report"): ...`.
+
+    It is free again when its holder leaves it, dies (at once: the next waiter takes it), closes
+    the map, or, with `lease=`, so many seconds after it was taken. A lease is for holders that
+    may be stopped: one that goes on after its lease has no lock any more, and is told by
+    LockLost. What it writes meanwhile can be refused by who keeps the largest `token` seen.
+
+    Threads may share a Lock; each takes it for itself. Not reentrant. Waiting is polling, so
+    there is no order among waiters; a forked child does not hold what its parent does.
+
+    Attributes:
+        key: the lock's name, any key.
+        timeout: seconds that `with` waits; None: for ever, 0: one try.
+        lease: seconds after which it is free whatever happens; None: never.
+    """
+
+    def __init__(
+        self, m: Any, key: Any, timeout: float | None = None, lease: float | None = None
+    ) -> None:
+        deadline_of(timeout)
+        self.key = key
+        self.timeout = timeout
+        self.lease = check_lease(lease)
+        self._map = m
+        self._key = lock_key(key)
+        self._identity = pack(self._key)
+        self._holds: dict[int, Hold] = {}  # by thread
+
+    def acquire(self, timeout: float | None = _UNSAID) -> int:
+        """Take the lock, waiting for it, and give its token.
+
+        Args:
+            timeout: seconds to wait, instead of the lock's own; None: for ever, 0: one try.
+
+        Raises:
+            LockTimeout: it was not free in time; names the holder, and since when it holds it.
+            Reentered: this thread holds it already.
+            MapFull: too many locks are held at once; the message says how many.
+        """
+        mine: list[Hold] = []
+        try:
+            self._acquire(self.timeout if timeout is _UNSAID else timeout, mine)
+            return mine[0].fence
+        except BaseException:  # perhaps a signal handler's, and the lock is taken
+            self._undo(mine)
+            raise
+
+    def _acquire(self, timeout: float | None, mine: list[Hold]) -> None:
+        m = self._map
+        deadline = deadline_of(timeout)
+        hold = try_hold(m, self._key, self._identity, self.lease, mine, True)
+        if hold is None and timeout != 0:
+            hold = wait_for(
+                m.attachment.locks.turns, self._identity,
+                lambda: try_hold(m, self._key, self._identity, self.lease, mine), deadline,
+            )
+        if hold is None:
+            raise LockTimeout(describe_holder(m, f"lock {self.key!r}", self._key, timeout))
+        self._holds[threading.get_ident()] = hold
+
+    def _undo(self, mine: list[Hold]) -> None:
+        for hold in mine:
+            with suppress(ShmMapError):
+                let_go(self._map, hold)
+            self._forget(hold)
+
+    def release(self) -> None:
+        """Free the lock. In a forked child, which holds nothing, do nothing.
+
+        Raises:
+            LockLost: it was not held any more, or never.
+        """
+        hold = self._mine()
+        if hold is None:
+            raise LockLost(f"map {self._map.name!r}, lock {self.key!r}: nothing to release: this "
+                           "thread has not taken it")
+        try:
+            if not let_go(self._map, hold):
+                raise self._lost("its lease had passed" if self.lease else "it was taken away")
+        except MapClosed:
+            raise self._lost("the map was closed meanwhile, which freed it") from None
+        except ShmMapError:
+            raise
+        except BaseException:  # a signal handler's: finish all the same
+            self._undo([hold])
+            raise
+        finally:
+            self._forget(hold)
+
+    def _forget(self, hold: Hold) -> None:
+        for thread, other in list(self._holds.items()):
+            if other is hold:
+                self._holds.pop(thread, None)
+
+    def extend(self, lease: float | None = _UNSAID) -> None:
+        """Have a lease of so many seconds start now (default: the lock's); `token` stays.
+
+        Raises:
+            LockLost: it was not held any more.
+        """
+        lease = self.lease if lease is _UNSAID else check_lease(lease)
+        hold = self._mine()
+        if hold is None or hold.pid != os.getpid():
+            raise LockLost(f"map {self._map.name!r}, lock {self.key!r}: not held")
+        with self._map._inside():
+            if not self._map._lock_table().renew(hold.key, hold.raw, lease):
+                raise self._lost("its lease had passed")
+
+    @property
+    def held(self) -> bool:
+        """Whether this thread holds the lock now: looked up, so a lost lease shows."""
+        hold = self._mine()
+        if hold is None or hold.pid != os.getpid():
+            return False
+        version = 0
+        with suppress(MapClosed, MapUnlinked), self._map._inside():
+            version = self._map._lock_table().version_of(hold.key, hold.raw)
+        return version != 0
+
+    @property
+    def token(self) -> int:
+        """The fencing token: rises with every taking of any lock of the map; 0: not taken."""
+        hold = self._mine()
+        return hold.fence if hold else 0
+
+    def _mine(self) -> Hold | None:
+        """Give this thread's holding; else the only one, which another thread began."""
+        hold = self._holds.get(threading.get_ident())
+        if hold is None and len(self._holds) == 1:
+            with suppress(IndexError):
+                hold = list(self._holds.values())[0]  # noqa: RUF015  # it may go meanwhile
+        return hold
+
+    def _lost(self, why: str) -> LockLost:
+        return LockLost(
+            f"map {self._map.name!r}, lock {self.key!r} was lost: {why}. Another process may have "
+            "held it since: check what was done meanwhile, give a longer lease=, or extend() it"
+        )
+
+    def __enter__(self) -> Lock:
+        mine: list[Hold] = []
+        try:
+            self._acquire(self.timeout, mine)
+            return self
+        except BaseException:
+            self._undo(mine)
+            raise
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            self.release()
+        except ShmMapError:
+            if kind is None:  # else what is under way says more
+                raise
+        except BaseException:  # a signal handler's, before `release` could see to that
+            hold = self._holds.get(threading.get_ident())
+            self._undo([hold] if hold else [])
+            raise
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Lock does not pickle: pickle the map, and make it there: m.lock(key)")
+
+    def __repr__(self) -> str:
+        return f"<Lock {self.key!r} of map {self._map.name!r}>"

@@ -1,0 +1,212 @@
+"""The lock shard: who holds which named lock, as entries of one small extra shard.
+
+An entry's key is the lock's, its value a record of the holding, its version the fencing token,
+its deadline the lease. It is a shard like any other, so its own takeover, repair and expiry are
+those of the map; but no operation of the map on keys ever sees it.
+
+**Invariants**
+ N1  a lock is held by the record of its live entry, and by nobody else
+ N2  an entry changes hands only by `add` where there is none, or by `cas` on the version whose
+     holder was judged: of two who find a holder dead, one wins
+ N3  a holder removes its entry only by `cas` on a version that has its own record: what it lost
+     stays the other's
+**Crash**: a dead holder's entry stays until somebody wants that lock, the table is full, or a
+sweep comes by.
+**Locks**: the lock shard's, for each step. Never waits for a named lock.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import sys
+import weakref
+from typing import Any, NamedTuple
+
+from . import explain, geometry
+from ._repair_cy import Repairer
+from ._scans_cy import Scans
+from ._shard_cy import FULL
+from .errors import MapFull
+from .layout import constants
+from .turns import Turn
+
+K = constants()
+_RECORD = struct.Struct("<QQQ")
+
+
+class Record(NamedTuple):
+    """Who holds a lock: `token` as in a shard's owner word, without the thread; `sequence` tells
+    this holding from all others of the same process."""
+
+    token: int
+    sequence: int
+    since_ns: int
+
+    def pack(self) -> bytes:
+        """Give the entry's value."""
+        return _RECORD.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: object) -> Record | None:
+        """Read an entry's value; None: there is none, or it was damaged."""
+        if not isinstance(raw, bytes) or len(raw) != _RECORD.size:
+            return None
+        return cls(*_RECORD.unpack(raw))
+
+
+class LockShard:
+    """The lock shard in one process: what a handle on it takes for its attachment.
+
+    Its operations are counted in memory of its own: polling for locks must not look like hits
+    and misses of the map. `holds` are the holdings of this process, by sequence.
+    """
+
+    label = "the lock shard"
+    safe = True
+    evicts = 0
+    ttl_ns = 0
+    row = 0  # it stands for the worker too, whose row says where operations are counted
+
+    def __init__(self, attachment: Any, shard: Any, mapping: Any) -> None:
+        self._attachment = attachment
+        self.mapping = mapping
+        self.name = attachment.name
+        self.geometry = geometry.lock_geometry()
+        self.seed = attachment.seed
+        self.clock = attachment.clock
+        self.fork_memory = attachment.fork_memory
+        self.liveness = attachment.worker
+        self.worker = self
+        self.control_memory = bytearray(K["C_BYTES_TOTAL"] + K["R_BYTES_TOTAL"])
+        at = K["C_STATE"]  # whoever comes here has looked at the real one
+        self.control_memory[at : at + 8] = K["STATE_READY"].to_bytes(8, sys.byteorder)
+        self.shards = [shard]
+        self.repairers = [Repairer(shard)]
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Forget what threads of the parent hold, and wait for."""
+        self.inside: list[set[int]] = [set()]
+        self.held: dict[int, tuple[Any, int]] = {}
+        self.holds: dict[int, Any] = {}
+        self.sequences = itertools.count(1)
+        self.turns: weakref.WeakValueDictionary[Any, Turn] = weakref.WeakValueDictionary()
+
+    def row_offset(self, row: int) -> int:
+        """Give where a handle counts its operations."""
+        return K["C_BYTES_TOTAL"]
+
+    def pid_of(self, token: int) -> tuple[int, bool]:
+        """Give the pid of a token: see Worker."""
+        return self.liveness.pid_of(token)  # type: ignore[no-any-return]
+
+    def reenter(self) -> None:
+        """Go on in a forked child: see Attachment."""
+        self._attachment.reenter()
+
+    def start_sweeper(self) -> None:
+        """Start no thread for a lease: an expired one is in nobody's way."""
+
+    def reserve_deadlines(self, number: int) -> None:
+        """Say that there are deadlines; their pages were reserved when the map was made."""
+        words = memoryview(self.mapping.buffer).cast("B").cast("Q")
+        words[K["S_HAS_DEADLINES"] >> 3] = 1
+        words.release()
+
+    restore_deadlines = reserve_deadlines
+
+    def describe_wait(self, shard: Any, waited_ns: int) -> str:
+        """Say who holds the lock shard's own lock: see `explain`."""
+        return explain.describe_wait(self, shard, waited_ns)
+
+    def error_for(self, status: int, shard: Any, data_bytes: int) -> Exception:
+        """Give the exception for a status of the lock shard."""
+        if status == FULL:
+            return MapFull(
+                f"map {self.name!r} has no room for one more named lock: {self.count():,} are "
+                f"held, in {geometry.LOCK_SLOTS} slots (a key of more than 24 bytes takes "
+                "several). Hold fewer at a time (get_or_set and @cached hold one for each key "
+                "that is being computed), use shorter keys, or keep the locks in several maps"
+            )
+        return explain.error_for(self, status, shard, data_bytes)
+
+    def count(self) -> int:
+        """Count the entries: locks held, those of dead holders and past their lease included."""
+        words = memoryview(self.mapping.buffer).cast("B").cast("Q")
+        found: int = words[K["S_ENTRIES"] >> 3]
+        words.release()
+        return found
+
+
+class LockTable(Scans):
+    """A handle on the lock shard. Each method is one try; none waits for a named lock."""
+
+    def new_record(self) -> Record:
+        """Make the record of a holding that is about to begin."""
+        part = self.attachment
+        word = part.liveness.fork_page.word
+        return Record(word, next(part.sequences), part.clock.now_ns())
+
+    def take(self, key: Any, raw: bytes, lease: float | None) -> int:
+        """Take the lock of `key` if it can be had at once: its version, 0 if it is held.
+
+        Raises:
+            MapFull: the table is full of the locks of the living.
+        """
+        try:
+            return self.try_take(key, raw, lease)
+        except MapFull:
+            if not self.drop_abandoned():
+                raise
+            return self.try_take(key, raw, lease)
+
+    def try_take(self, key: Any, raw: bytes, lease: float | None) -> int:
+        """Take the lock of `key` if it is free or abandoned: its version, 0 if it is held."""
+        found, version = self.get_versioned(key)
+        if version == 0:
+            taken = self.add(key, raw, lease)
+        else:
+            taken = self.is_abandoned(found) and self.cas(key, raw, version, lease)
+        return self.version_of(key, raw) if taken else 0
+
+    def version_of(self, key: Any, raw: bytes) -> int:
+        """Give the version of `key` while this very record holds it, else 0."""
+        found, version = self.get_versioned(key)
+        return version if found == raw else 0
+
+    def give_back(self, key: Any, raw: bytes) -> bool:
+        """Free the lock of `key` if this record still holds it; tell whether it did."""
+        version = self.version_of(key, raw)
+        return version != 0 and self.cas(key, None, version, 0)
+
+    def renew(self, key: Any, raw: bytes, lease: float | None) -> bool:
+        """Give a lock that this record still holds another lease; tell whether it did."""
+        version = self.version_of(key, raw)
+        return version != 0 and self.cas(key, raw, version, lease)
+
+    def is_abandoned(self, raw: object) -> bool:
+        """Tell whether a record's holder is dead, or is a holding that this process forgot (a
+        signal handler broke its taking or release off)."""
+        record = Record.unpack(raw)
+        part = self.attachment
+        if record is None:
+            return True  # damaged: nobody could ever free it
+        if record.token == part.liveness.fork_page.word:
+            return record.sequence not in part.holds
+        return part.liveness.is_dead(record.token)  # type: ignore[no-any-return]
+
+    def drop_abandoned(self) -> int:
+        """Free the locks of dead holders; count them. O(slots of the lock shard)."""
+        freed = 0
+        for key, raw in self._scan(0, True):
+            if self.is_abandoned(raw):
+                freed += self.give_back(key, raw)
+        return freed
+
+    def sweep(self) -> int:
+        """Free the locks of dead holders, and those whose lease is over; count the former."""
+        following = 1
+        while following:
+            following = self._sweep_part(0, following, 0, geometry.LOCK_SLOTS)
+        return self.drop_abandoned()

@@ -1,0 +1,98 @@
+"""Waiting for what another process must do: one thread of a process polls, the others queue.
+
+Nothing in shared memory tells a waiter that a named lock is free: it looks again and again,
+after sleeps that grow from 50 us to 2 ms. So a dead holder is found within about a slice, and a
+waiting process costs a few percent of a core, most of it for the sleeps. Longer ones for those
+who have waited long were rejected: they would starve behind newcomers.
+
+Locks, not Events or Conditions: a signal handler that raises inside those leaves their inner lock
+taken for ever.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import suppress
+from typing import Any
+
+FIRST_PAUSE_S = 50e-6
+LONGEST_PAUSE_S = 2e-3
+TURN_S = 0.25  # who queues looks for itself that often: a turn may have been lost
+
+
+class Turn:
+    """Whose turn it is to poll for one key. `bell` is free once somebody has rung it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.bell = threading.Lock()
+        self.bell.acquire()
+        self.thread = 0
+
+    def ring(self) -> None:
+        """Have the one who polls look at once."""
+        with suppress(RuntimeError):  # rung before
+            self.bell.release()
+
+
+def pauses() -> Iterator[float]:
+    """Give how long to sleep before each look, in seconds."""
+    pause = FIRST_PAUSE_S
+    while True:
+        yield pause
+        pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """Turn a timeout in seconds into a time of the monotonic clock; None: never."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be seconds or None, not {type(timeout).__name__}")
+    if not 0 <= timeout < 3e9:
+        raise ValueError(f"timeout={timeout} must be 0 seconds or more; None: wait for ever")
+    return time.monotonic() + timeout
+
+
+def left_until(deadline: float | None) -> float:
+    """Give the seconds left, at most TURN_S; 0 or less: it is over."""
+    return TURN_S if deadline is None else min(TURN_S, deadline - time.monotonic())
+
+
+def wait_for(
+    turns: MutableMapping[Any, Turn], key: Any, look: Callable[[], Any], deadline: float | None
+) -> Any:
+    """Call `look` until it gives something but None, or until the deadline: then give None.
+
+    `turns` holds turns by key, weakly: one goes with the last thread that waits.
+    """
+    turn = turns.setdefault(key, Turn())
+    me = threading.get_ident()
+    while True:
+        if turn.thread == me:  # a signal handler, in the very thread whose turn it is
+            return _poll(turn, look, deadline)
+        left = left_until(deadline)
+        if turn.lock.acquire(timeout=max(0.0, left)):
+            try:
+                turn.thread = me
+                return _poll(turn, look, deadline)
+            finally:
+                turn.thread = 0
+                turn.lock.release()
+        found = look()
+        if found is not None or left <= 0:
+            return found
+
+
+def _poll(turn: Turn, look: Callable[[], Any], deadline: float | None) -> Any:
+    for pause in pauses():
+        found = look()
+        if found is not None:
+            return found
+        left = left_until(deadline)
+        if left <= 0:
+            return None
+        turn.bell.acquire(timeout=min(pause, left))
+    return None
