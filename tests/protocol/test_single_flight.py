@@ -1,0 +1,302 @@
+"""m.get_or_set: one worker on the machine computes, the others read what it computed."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any
+
+import pytest
+
+import shmmap
+
+PURE = shmmap.ENGINE == "pure"
+
+
+def test_a_value_is_computed_once_and_stored(make):
+    m = make()
+    calls: list[int] = []
+
+    def factory() -> str:
+        calls.append(1)
+        return "value"
+
+    assert [m.get_or_set("k", factory, ttl=60) for _ in range(3)] == ["value"] * 3
+    assert calls == [1] and m["k"] == "value" and 59 < (m.ttl("k") or 0) <= 60
+    assert m.attachment.locks.count() == 0
+
+
+@pytest.mark.parametrize("value", [None, False, 0, "", b"", [], {"a": 1}])
+def test_any_value_counts(make, value):
+    m = make()
+    assert m.get_or_set("k", lambda: value) == value
+    assert m.get_or_set("k", lambda: 1 / 0) == value
+
+
+def test_a_default_ttl_is_the_maps(make):
+    m = make(ttl=30)
+    m.get_or_set("k", int)
+    assert 29 < (m.ttl("k") or 0) <= 30
+    m.get_or_set("for ever", int, ttl=None)
+    assert m.ttl("for ever") is None
+
+
+@pytest.mark.parametrize(("parameters", "error"), [
+    ({"stale": 5}, ValueError), ({"stale": 5, "ttl": None}, ValueError),
+    ({"stale": -1, "ttl": 5}, ValueError), ({"stale": "1", "ttl": 5}, TypeError),
+    ({"stale": True, "ttl": 5}, TypeError), ({"stale": 1, "ttl": "5"}, TypeError),
+    ({"timeout": -1}, ValueError), ({"ttl": "5"}, TypeError),
+])
+def test_bad_arguments(make, parameters, error):
+    m = make()
+    with pytest.raises(error):
+        m.get_or_set("k", int, **parameters)
+    assert "k" not in m and m.attachment.locks.count() == 0
+
+
+def test_a_factory_must_be_callable(make):
+    m = make()
+    m["k"] = 1
+    with pytest.raises(TypeError, match="factory"):
+        m.get_or_set("k", 5)
+
+
+def test_an_error_reaches_its_caller_and_the_next_one_tries(make):
+    m = make()
+    with pytest.raises(ZeroDivisionError):
+        m.get_or_set("k", lambda: 1 / 0)
+    assert m.get_or_set("k", lambda: 2) == 2
+
+
+def test_what_cannot_be_stored_is_the_computers_error(make):
+    m = make()
+    with pytest.raises(shmmap.EntryTooLarge):
+        m.get_or_set("k", lambda: bytes(10**7))
+    assert m.attachment.locks.count() == 0
+    assert m.get_or_set("k", lambda: 1) == 1
+
+
+def test_a_factory_may_ask_for_other_keys_and_not_for_its_own(make):
+    m = make()
+    assert m.get_or_set("a", lambda: m.get_or_set("b", lambda: 2) + 1) == 3
+    with pytest.raises(shmmap.Reentered):
+        m.get_or_set("c", lambda: m.get_or_set("c", lambda: 2))
+    assert m.get_or_set("c", lambda: 4) == 4
+
+
+def test_no_shard_is_locked_meanwhile(make):
+    m = make(shards=1, lock_timeout=0.5)
+
+    def factory() -> int:
+        thread = threading.Thread(target=lambda: m.set_many({i: i for i in range(50)}))
+        thread.start()
+        thread.join(5)
+        with m.lock("other"):
+            return len(m)
+
+    assert m.get_or_set("k", factory) == 50
+
+
+def test_a_thousand_misses_are_one_call(make, start):
+    """Eight processes of 125 threads each miss one key at once."""
+    m = make(size="4MB")
+    processes, threads = 8, 125
+
+    def work(child: Any) -> tuple[int, int]:
+        gate = threading.Barrier(threads + 1)
+        results: list[Any] = []
+
+        def factory() -> str:
+            m.incr("calls")
+            time.sleep(0.2)
+            return "made once"
+
+        def ask() -> None:
+            gate.wait()
+            results.append(m.get_or_set("k", factory, timeout=50))
+
+        crowd = [threading.Thread(target=ask) for _ in range(threads)]
+        for thread in crowd:
+            thread.start()
+        child.tell("ready")
+        child.hear()
+        gate.wait()
+        for thread in crowd:
+            thread.join()
+        return len(results), len({*results})
+
+    children = [start(work) for _ in range(processes)]
+    for child in children:
+        assert child.hear() == "ready"
+    for child in children:
+        child.tell("go")
+    assert [child.hear(55) for child in children] == [(threads, 1)] * processes
+    for child in children:
+        child.reap()
+    assert m["calls"] == 1
+    assert m.attachment.locks.count() == 0
+
+
+def computing(m: Any, **parameters: Any) -> Any:
+    """Make a child's work: compute the key, waiting to be told when to end."""
+    def work(child: Any) -> Any:
+        def factory() -> str:
+            child.tell("computing")
+            child.hear()
+            return f"by {os.getpid()}"
+
+        return m.get_or_set("k", factory, **parameters)
+
+    return work
+
+
+def test_a_killed_computer_is_replaced_at_once(make, start):
+    m = make()
+    first = start(computing(m))
+    assert first.hear() == "computing"
+    second = start(computing(m))
+    time.sleep(0.2)
+    killed = time.monotonic()
+    first.kill()
+    assert second.hear() == "computing"
+    assert time.monotonic() - killed < 0.5
+    second.tell("end")
+    assert second.result() == m["k"] == f"by {second.pid}"
+    second.reap()
+
+
+def test_who_waits_gets_what_the_other_computed(make, start):
+    m = make()
+    first = start(computing(m))
+    assert first.hear() == "computing"
+    got: list[Any] = []
+    thread = threading.Thread(target=lambda: got.append(m.get_or_set("k", lambda: "mine")))
+    thread.start()
+    time.sleep(0.1)
+    assert not got
+    first.tell("end")
+    thread.join(10)
+    assert got == [f"by {first.pid}"] == [first.result()]
+    first.reap()
+
+
+def test_a_timeout_names_who_computes(make, start):
+    m = make()
+    first = start(computing(m))
+    assert first.hear() == "computing"
+    with pytest.raises(shmmap.LockTimeout, match=rf"computing of 'k'.*process {first.pid} "):
+        m.get_or_set("k", int, timeout=0.05)
+    first.tell("end")
+    first.result()
+    first.reap()
+
+
+def test_a_failed_computing_is_tried_by_the_next(make, start):
+    m = make()
+
+    def work(child: Any) -> Any:
+        def factory() -> Any:
+            child.tell("computing")
+            child.hear()
+            raise ArithmeticError("no")
+
+        with pytest.raises(ArithmeticError):
+            m.get_or_set("k", factory)
+
+    first = start(work)
+    assert first.hear() == "computing"
+    second = start(computing(m))
+    time.sleep(0.05)
+    first.tell("fail")
+    first.result()
+    first.reap()
+    assert second.hear() == "computing"
+    second.tell("end")
+    assert second.result() == m["k"]
+    second.reap()
+
+
+def test_values_that_are_gone_at_once_are_computed_by_one_after_the_other(make):
+    m = make()
+    inside, most, calls = [0], [0], [0]
+
+    def factory() -> int:
+        inside[0] += 1
+        calls[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.005)
+        inside[0] -= 1
+        return calls[0]
+
+    threads = [threading.Thread(target=lambda: m.get_or_set("k", factory, ttl=0))
+               for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert calls == [8] and most == [1]
+
+
+# -- stale ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(make):
+    """A map and its clock, standing still."""
+    m = make()
+    frozen = m.attachment.clock
+    frozen.frozen_ns = 10**15
+    yield m, frozen
+    frozen.frozen_ns = -1
+
+
+def test_a_fresh_value_is_not_computed_again(clock):
+    m, frozen = clock
+    assert m.get_or_set("k", lambda: 1, ttl=10, stale=5) == 1
+    assert m.ttl("k") == 15
+    frozen.frozen_ns += 9 * 10**9
+    assert m.get_or_set("k", lambda: 2, ttl=10, stale=5) == 1
+
+
+def test_past_its_time_one_computes_and_the_others_do_not_wait(clock):
+    m, frozen = clock
+    m.get_or_set("k", lambda: 1, ttl=10, stale=5)
+    frozen.frozen_ns += 11 * 10**9
+    assert m["k"] == 1, "get sees it until ttl + stale"
+    others: list[Any] = []
+
+    def factory() -> int:
+        def ask() -> None:
+            others.append(m.get_or_set("k", lambda: 3, ttl=10, stale=5))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join(10)
+        return 2
+
+    assert m.get_or_set("k", factory, ttl=10, stale=5) == 2
+    assert others == [1] and m["k"] == 2 and m.ttl("k") == 15
+
+
+def test_after_ttl_and_stale_it_is_a_miss(clock):
+    m, frozen = clock
+    m.get_or_set("k", lambda: 1, ttl=10, stale=5)
+    frozen.frozen_ns += 16 * 10**9
+    assert m.get_or_set("k", lambda: 2, ttl=10, stale=5) == 2
+
+
+def test_an_error_leaves_the_stale_value(clock):
+    m, frozen = clock
+    m.get_or_set("k", lambda: 1, ttl=10, stale=5)
+    frozen.frozen_ns += 11 * 10**9
+    with pytest.raises(ZeroDivisionError):
+        m.get_or_set("k", lambda: 1 / 0, ttl=10, stale=5)
+    assert m["k"] == 1
+    assert m.get_or_set("k", lambda: 2, ttl=10, stale=5) == 2
+
+
+def test_stale_with_the_maps_ttl(make):
+    m = make(ttl=10)
+    m.get_or_set("k", int, stale=5)
+    assert 14 < (m.ttl("k") or 0) <= 15

@@ -1,0 +1,328 @@
+"""@cached: keys, functions and coroutines, what is shared and what is not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from typing import Any
+
+import pytest
+
+import shmmap
+
+
+def plain(m: Any, **parameters: Any) -> tuple[Any, list[Any]]:
+    """Decorate a function; give it and the list of its calls."""
+    calls: list[Any] = []
+
+    @shmmap.cached(m, **parameters)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        """Say something."""
+        calls.append((args, kwargs))
+        return f"{args} {sorted(kwargs.items())}"
+
+    return function, calls
+
+
+def test_a_result_is_computed_once(make):
+    f, calls = plain(make(), ttl=60)
+    assert f(1, "a", x=2) == f(1, "a", x=2) == "(1, 'a') [('x', 2)]"
+    assert len(calls) == 1
+    assert f(1, "b", x=2) != f(1, "a", x=2)
+    assert len(calls) == 2
+
+
+def test_the_wrapper_is_like_the_function(make):
+    f, calls = plain(make())
+    assert f.__name__ == "function" and f.__doc__ == "Say something."
+    assert f.__wrapped__(1) and f.__wrapped__(1) and len(calls) == 2
+
+
+def test_keys_tell_what_dicts_tell(make):
+    f, _ = plain(make())
+    different = [
+        f.key_for(), f.key_for(1), f.key_for("1"), f.key_for(b"1"), f.key_for(1, 2), f.key_for(1.5),
+        f.key_for((1, 2)), f.key_for(None), f.key_for(x=1), f.key_for(("x", 1)),
+        f.key_for((("x", 1),)), f.key_for(x=1, y=2), f.key_for(1, x=2), f.key_for(()),
+    ]
+    assert len(set(different)) == len(different)
+    assert f.key_for(x=1, y=2) == f.key_for(y=2, x=1)
+    assert f.key_for(1) == f.key_for(True) == f.key_for(1.0)
+    other, _ = plain(make())
+    other.__wrapped__.__qualname__ = "another"
+    assert other.key_for(1) != f.key_for(1)
+
+
+@pytest.mark.parametrize("argument", [[1], {"a": 1}, object(), float("nan"), (1, [2])])
+def test_what_is_no_key_needs_a_key_function(make, argument):
+    f, calls = plain(make())
+    with pytest.raises(TypeError, match="key="):
+        f(argument)
+    with pytest.raises(TypeError, match="key="):
+        f(1, x=argument)
+    assert not calls
+    g, calls = plain(make(), key=lambda thing: "fixed")
+    assert g(argument) == g(argument)
+    assert len(calls) == 1 and g.key_for(argument) == "fixed"
+
+
+def test_a_method_needs_a_key_function(make):
+    class Page:
+        drawn = 0
+
+        @shmmap.cached(make(), key=lambda page, number: ("page", number))
+        def draw(self, number: int) -> int:
+            self.drawn += 1
+            return number
+
+    page = Page()
+    assert (page.draw(3), page.draw(3), page.drawn) == (3, 3, 1)
+
+
+def test_invalidate(make):
+    f, calls = plain(make())
+    assert f.invalidate(1) is False
+    f(1)
+    assert f.invalidate(1) is True
+    f(1)
+    assert len(calls) == 2
+
+
+def test_ttl_and_stale(make):
+    m = make()
+    f, calls = plain(m, ttl=10, stale=5)
+    clock = m.attachment.clock
+    clock.frozen_ns = 10**15
+    try:
+        f(1)
+        assert m.ttl(f.key_for(1)) == 15
+        clock.frozen_ns += 11 * 10**9
+        f(1)
+        assert len(calls) == 2
+    finally:
+        clock.frozen_ns = -1
+
+
+def test_the_map_can_be_opened_at_the_first_use(make, name):
+    m = make()
+    opened: list[Any] = []
+
+    def open_it() -> Any:
+        opened.append(shmmap.ShmMap.attach(name))
+        return opened[-1]
+
+    f, calls = plain(open_it)
+    assert not opened
+    f(1), f(1), f(2)
+    assert len(opened) == 1 and len(calls) == 2 and len(m) == 2
+    opened[0].close()
+    f(1)
+    assert len(opened) == 2 and len(calls) == 2
+    opened[1].close()
+
+
+@pytest.mark.parametrize("thing", [None, "demo", 5])
+def test_what_is_no_map_is_refused(thing):
+    with pytest.raises(TypeError, match="ShmMap"):
+        shmmap.cached(thing)
+
+
+def test_errors_pass_and_are_not_kept(make):
+    m = make()
+
+    @shmmap.cached(m)
+    def fails() -> None:
+        raise ArithmeticError
+
+    for _ in range(2):
+        with pytest.raises(ArithmeticError):
+            fails()
+    assert len(m) == 0 and m.attachment.locks.count() == 0
+
+
+def test_a_function_that_calls_itself(make):
+    m = make()
+
+    @shmmap.cached(m)
+    def fib(n: int) -> int:
+        return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+    assert fib(30) == 832040
+
+    @shmmap.cached(m)
+    def endless(n: int) -> int:
+        return endless(n)
+
+    with pytest.raises(shmmap.Reentered):
+        endless(1)
+
+
+# -- coroutines -------------------------------------------------------------------------------
+
+
+def slow(m: Any, seconds: float = 0.05, **parameters: Any) -> tuple[Any, list[Any]]:
+    """Decorate a coroutine function; give it and the list of its calls."""
+    calls: list[Any] = []
+
+    @shmmap.cached(m, **parameters)
+    async def function(n: int) -> int:
+        calls.append(n)
+        await asyncio.sleep(seconds)
+        if n < 0:
+            raise ArithmeticError(n)
+        return n * 2
+
+    return function, calls
+
+
+def test_tasks_of_a_loop_share_one_computing(make):
+    m = make()
+    f, calls = slow(m)
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*(f(n % 3) for n in range(60)))
+
+    assert asyncio.run(main()) == [n % 3 * 2 for n in range(60)]
+    assert sorted(calls) == [0, 1, 2]
+    assert asyncio.run(f(1)) == 2
+    assert len(calls) == 3 and m.attachment.locks.count() == 0
+
+
+def test_it_stays_a_coroutine_function(make):
+    f, _ = slow(make())
+    assert asyncio.iscoroutinefunction(f) and f.key_for(1) and f.invalidate(1) is False
+
+
+def test_an_error_reaches_who_computed_and_the_next_task_tries(make):
+    f, calls = slow(make(), 0.01)
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*(f(-1) for _ in range(3)), return_exceptions=True)
+
+    assert [type(result) for result in asyncio.run(main())] == [ArithmeticError] * 3
+    assert len(calls) == 3
+
+
+def test_a_cancelled_leader_is_replaced(make):
+    m = make()
+    f, calls = slow(m, 0.2)
+
+    async def main() -> int:
+        leader, follower = asyncio.ensure_future(f(1)), asyncio.ensure_future(f(1))
+        await asyncio.sleep(0.05)
+        leader.cancel()
+        result: int = await follower
+        assert leader.cancelled()
+        return result
+
+    assert asyncio.run(main()) == 2
+    assert len(calls) == 2 and m.attachment.locks.count() == 0
+
+
+def test_a_cancelled_follower_harms_nobody(make):
+    f, calls = slow(make(), 0.1)
+
+    async def main() -> list[int]:
+        tasks = [asyncio.ensure_future(f(1)) for _ in range(3)]
+        await asyncio.sleep(0.03)
+        tasks[1].cancel()
+        return [await tasks[0], await tasks[2]]
+
+    assert asyncio.run(main()) == [2, 2] and len(calls) == 1
+
+
+def test_a_task_that_waits_for_itself_is_told(make):
+    m = make()
+
+    @shmmap.cached(m)
+    async def endless(n: int) -> Any:
+        return await endless(n)
+
+    async def main() -> None:
+        with pytest.raises(shmmap.Reentered):
+            await endless(1)
+
+    asyncio.run(main())
+
+
+def test_a_plain_call_in_the_computing_thread_is_told(make):
+    """It would wait for a task that cannot go on while it waits."""
+    m = make()
+
+    @shmmap.cached(m, key=lambda: "one key")
+    def plain_one() -> int:
+        return 1
+
+    @shmmap.cached(m, key=lambda: "one key")
+    async def coroutine() -> int:
+        with pytest.raises(shmmap.Reentered):
+            plain_one()
+        return 2
+
+    assert asyncio.run(coroutine()) == 2
+
+
+def test_the_loop_goes_on_while_another_process_computes(make, start):
+    m = make()
+    f, calls = slow(m, 0.0)
+
+    def work(child: Any) -> Any:
+        def factory() -> str:
+            child.tell("computing")
+            child.hear()
+            return f"by {os.getpid()}"
+
+        return m.get_or_set(f.key_for(7), factory)
+
+    async def main() -> tuple[Any, int, float]:
+        task = asyncio.ensure_future(f(7))
+        ticks, longest, last = 0, 0.0, time.monotonic()
+        end = last + 0.5
+        while not task.done():
+            await asyncio.sleep(0.005)
+            now = time.monotonic()
+            ticks, longest, last = ticks + 1, max(longest, now - last), now
+            if end and now > end:
+                child.tell("end")
+                end = 0.0
+        return await task, ticks, longest
+
+    child = start(work)
+    assert child.hear() == "computing"
+    value, ticks, longest = asyncio.run(main())
+    assert value == child.result() == f"by {child.pid}" and not calls
+    assert ticks > 20 and longest < 0.3
+    child.reap()
+
+
+def test_stale_results_do_not_wait(make):
+    m = make()
+    f, calls = slow(m, 0.05, ttl=10, stale=5)
+    clock = m.attachment.clock
+    clock.frozen_ns = 10**15
+    try:
+        asyncio.run(f(1))
+        m.set(f.key_for(1), "old", ttl=4)  # past its time
+
+        async def main() -> list[Any]:
+            return await asyncio.gather(*(f(1) for _ in range(4)))
+
+        assert asyncio.run(main()) == [2, "old", "old", "old"]
+        assert len(calls) == 2
+    finally:
+        clock.frozen_ns = -1
+
+
+def test_loops_in_several_threads(make):
+    m = make()
+    f, calls = slow(m, 0.1)
+    results: list[int] = []
+    threads = [threading.Thread(target=lambda: results.append(asyncio.run(f(1))))
+               for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [2] * 4 and len(calls) == 1
