@@ -30,6 +30,7 @@ from .creations import CREATIONS, CreationExplorer
 from .deaths import Deaths
 from .exceptions import Exceptions
 from .explorer import Explorer, Failure
+from .lockers import LOCKERS, Lockers, LockExplorer
 from .scenarios import SCENARIOS, Scenario
 
 SHOWN = 3  # failures of one job
@@ -54,7 +55,8 @@ def main() -> int:
     if options.what == "replay":
         name = options.names[0]
         made = [Explorer(s) for s in SCENARIOS if s.name == name]
-        explorer = [*made, *(CreationExplorer(s) for s in CREATIONS if s.name == name)][0]
+        made += [CreationExplorer(s) for s in CREATIONS if s.name == name]
+        explorer = [*made, *(LockExplorer(s) for s in LOCKERS if s.name == name)][0]
         with explorer.world.installed():
             print(explorer.replay(options.names[1]))
         return 0
@@ -107,6 +109,17 @@ def every_jobs(options: argparse.Namespace, scenarios: list[Scenario]) -> Iterat
     for processes in CREATIONS:
         if processes.name in options.names or not options.names:
             yield run_creation, (processes, options.bound or processes.bound)
+    for lockers in LOCKERS:
+        if lockers.name in options.names or not options.names:
+            yield run_lockers, (lockers, options.bound or lockers.bound)
+
+
+def run_lockers(scenario: Lockers, bound: int) -> tuple[str, int, list[str]]:
+    explorer = LockExplorer(scenario)
+    with explorer.world.installed():
+        failures = shown(explorer.try_every(bound))
+        failures += shown(explorer.try_deaths(scenario.deaths))
+    return f"{scenario.name}, {bound} preemptions; deaths", explorer.schedules, failures
 
 
 def run_creation(scenario: Processes, bound: int) -> tuple[str, int, list[str]]:

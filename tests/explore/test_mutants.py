@@ -12,12 +12,16 @@ from .creation_world import Processes
 from .creations import CREATIONS, CreationExplorer
 from .deaths import Deaths
 from .explorer import Explorer, Failure
+from .lock_mutants import LOCK_MUTANTS
+from .lockers import LOCKERS, Lockers, LockExplorer
 from .machine import Schedule
 from .mutants import MUTANTS, Mutant
 from .scenarios import SCENARIOS, Scenario
 from .world import K
 
-BY_NAME: dict[str, Any] = {scenario.name: scenario for scenario in (*SCENARIOS, *CREATIONS)}
+ALL: tuple[Any, ...] = (*SCENARIOS, *CREATIONS, *LOCKERS)
+BY_NAME: dict[str, Any] = {scenario.name: scenario for scenario in ALL}
+EVERY_MUTANT = (*MUTANTS, *CREATION_MUTANTS, *LOCK_MUTANTS)
 
 
 class ExplorerOfDeath(Explorer):
@@ -49,6 +53,8 @@ def search(mutant: Mutant, most: int) -> tuple[Failure | None, int]:
             return next(deaths.every_one(), None), deaths.runs
     if isinstance(scenario, Processes):
         explorer: Any = CreationExplorer(scenario)
+    elif isinstance(scenario, Lockers):
+        explorer = LockExplorer(scenario)
     else:
         explorer = Explorer(scenario) if how != "dies" else ExplorerOfDeath(scenario, bound[0])
     with explorer.world.installed():
@@ -61,7 +67,7 @@ def search(mutant: Mutant, most: int) -> tuple[Failure | None, int]:
         return next(found, None), explorer.schedules
 
 
-@pytest.mark.parametrize("mutant", (*MUTANTS, *CREATION_MUTANTS), ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", EVERY_MUTANT, ids=lambda mutant: mutant.name)
 def test_the_fault_is_found(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         for part in mutant.patches:
