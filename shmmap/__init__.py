@@ -28,6 +28,7 @@ from .errors import (  # noqa: E402
 from .locks import Lock  # noqa: E402
 from .map import ShmMap  # noqa: E402
 from .merging import MergeReport  # noqa: E402
+from .snapshots import Snapshot  # noqa: E402
 from .stats import Stats  # noqa: E402
 from .sweeper import SweepReport  # noqa: E402
 
@@ -54,6 +55,7 @@ __all__ = [
     "SharedMemoryFull",
     "ShmMap",
     "ShmMapError",
+    "Snapshot",
     "Stats",
     "SweepReport",
     "WorkersFull",

@@ -140,9 +140,10 @@ class Handle:
             self.inflight -= 1
         else:
             thread = threading.get_ident()
-            held = self.attachment.held.get(thread)
-            if held and not _holders(sys._getframe(2), *held):  # no operation further up has it:
-                self.let_go(*held)  # a handler raised at the first line of `drop`
+            for at, held in list(self.attachment.held.items()):
+                if at[0] == thread and not _holders(sys._getframe(2), *held):
+                    # no operation further up has it: a handler raised at `drop`'s first line
+                    self.let_go(*held)
             self.gate.remove(thread)
 
     def count(self, counter):
@@ -187,7 +188,7 @@ class Handle:
         """Note that this thread is about to hold a shard, as far as anyone can tell (pure
         engine)."""
         self.attachment.inside[shard.number].add(me)
-        self.attachment.held[threading.get_ident()] = (shard, me)
+        self.attachment.held[threading.get_ident(), shard.number] = (shard, me)
 
     def drop(self, shard, me):
         """Free a shard's lock if it is held."""
@@ -213,7 +214,7 @@ class Handle:
             shard.lock.release()
         if not cython.compiled:
             self.attachment.inside[shard.number].discard(me)
-            self.attachment.held.pop(threading.get_ident(), None)
+            self.attachment.held.pop((threading.get_ident(), shard.number), None)
 
     def mend(self, shard):
         """Repair a held shard."""
@@ -241,9 +242,11 @@ class Handle:
 
 # The functions that take a shard's lock; a test compares the list with the sources.
 HOLDERS = frozenset((
-    "_copy_shard", "_end_entries", "_repair_shard", "_sweep_part", "_write_raw", "clear_shard",
-    "fetch_locked", "incr", "popitem", "scan_locked", "take", "touch", "whole_index", "write",
+    "_copy_shard", "_cut", "_end_entries", "_repair_shard", "_sweep_part", "_write_raw",
+    "clear_shard", "copy_changed_shard", "fetch_locked", "incr", "popitem", "scan_locked", "take",
+    "touch", "track_shard", "whole_index", "write",
 ))
+HOLDERS_OF_ALL = frozenset(("_cut",))  # of them, those that hold every shard at once
 
 
 def _operations_of(handle):
@@ -265,6 +268,7 @@ def _operations_of(handle):
 
 _OPERATIONS = (
     "shmmap._reads_cy", "shmmap._writes_cy", "shmmap._raw_cy", "shmmap._scans_cy",
+    "shmmap._snapshots_cy",
 )
 
 
@@ -280,7 +284,10 @@ def _holders(frame: Any, shard, me):
     """Count the operations from a frame upwards that hold a shard, or are about to."""
     operations = 0
     while frame is not None:
-        if frame.f_code.co_name in HOLDERS and frame.f_locals.get("shard") is shard:
+        name = frame.f_code.co_name
+        if name in HOLDERS and (
+            name in HOLDERS_OF_ALL or frame.f_locals.get("shard") is shard
+        ):
             operations += frame.f_locals.get("me") == me
         frame = frame.f_back
     return operations

@@ -139,6 +139,7 @@ cdef extern from *:
     #define SHM_S_EVICTS UINT64_C(0x38)
     #define SHM_S_SEQUENCE UINT64_C(0x40)
     #define SHM_S_REBUILDS UINT64_C(0x48)
+    #define SHM_S_TRACKING UINT64_C(0x50)
     #define SHM_S_OWNER UINT64_C(0x80)
     #define SHM_S_WAITERS UINT64_C(0x88)
     #define SHM_S_DIRTY UINT64_C(0xc0)
@@ -306,6 +307,7 @@ cdef extern from *:
     const uint64_t S_EVICTS "SHM_S_EVICTS"
     const uint64_t S_SEQUENCE "SHM_S_SEQUENCE"
     const uint64_t S_REBUILDS "SHM_S_REBUILDS"
+    const uint64_t S_TRACKING "SHM_S_TRACKING"
     const uint64_t S_OWNER "SHM_S_OWNER"
     const uint64_t S_WAITERS "SHM_S_WAITERS"
     const uint64_t S_DIRTY "SHM_S_DIRTY"

@@ -88,7 +88,7 @@ class ShardReader:
         self.clock = clock
         self.evicts = bool(evicts)
         self.index = Index(buffer, areas.index, buckets)
-        self.slots = Slots(buffer, areas.next, areas.slots, slots, slot_size)
+        self.slots = Slots(buffer, areas.next, areas.slots, slots, slot_size, areas.changed)
         self.expiry = Expiry(buffer, areas.deadlines, slots)
         self.eviction = Eviction(buffer, areas, slots if evicts else 0, shard_bits)
         # one slot stays in reserve, so that an overwrite never fails for want of one

@@ -183,14 +183,14 @@ class Repairer:
         other: u64
         self.count(meta)
         if not self.is_here(hash):  # a copy from another shard: nobody would look for it here
-            store(self.mem, self.shard.slots.at(slot), 0)
+            self.shard.slots.set_version(slot, 0)
             self.uncount(slot)
             return
         if position >= 0:
             other = self.shard.index.word(position) & SLOT_MASK
             if self.shard.slots.version(other) > self.shard.slots.version(slot):
                 other, slot = slot, other
-            store(self.mem, self.shard.slots.at(other), 0)
+            self.shard.slots.set_version(other, 0)
             fence()
             self.shard.index.put(position, tag, slot)
             self.uncount(other)
@@ -198,7 +198,7 @@ class Repairer:
         home = self.shard.index.home(hash, self.shard.shard_bits)
         position = self.shard.index.find_room(home)
         if position < 0:  # more live heads than index words: only corruption makes that
-            store(self.mem, self.shard.slots.at(slot), 0)
+            self.shard.slots.set_version(slot, 0)
             self.uncount(slot)
             return
         self.shard.index.mark(home, position)
@@ -254,16 +254,16 @@ class Repairer:
         meta: u64 = load(self.mem, at + E_META)
         need: u64 = self.shard.slots.needed(data_bytes(meta))
         if not self.plausible(version, meta) or not self.claim_chain(slot, need):
-            store(self.mem, at, 0)
+            self.shard.slots.set_version(slot, 0)
             return
         self.tie_chain(slot, need)
         if version >= VERSION_SUSPECT:  # older than any true one; the next ones stay in range
             version = slot << 1
-            store(self.mem, at, version)
+            self.shard.slots.set_version(slot, version)
         if version > load(self.mem, S_STAMP):
             store(self.mem, S_STAMP, version)
         if version & 1:
-            store(self.mem, at, self.shard.stamp(self.shard.clock.now()))
+            self.shard.slots.set_version(slot, self.shard.stamp(self.shard.clock.now()))
         self.admit(slot, meta)
 
     def free_the_rest(self):

@@ -58,7 +58,7 @@ class ShardRoom(ShardReader):
             store(self.mem, S_SEQUENCE, sequence + 1)
         else:
             store(self.mem, S_SEQUENCE, sequence + 1)
-            store(self.mem, self.slots.at(found.slot), 0)
+            self.slots.set_version(found.slot, 0)
         fence()
         self.index.put(found.position, hash & LOW_HALF, slot)
         store(self.mem, S_SEQUENCE, sequence + 2)

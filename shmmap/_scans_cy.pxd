@@ -1,3 +1,4 @@
+from shmmap._keys_cy cimport encode as encode_key
 from shmmap._shard_cy cimport Shard
 from shmmap._raw_cy cimport RawWrites
 from shmmap._layout cimport *
@@ -6,13 +7,14 @@ from shmmap._words cimport *
 cdef class Scans(RawWrites):
     cdef bint find_any(self, Shard shard, probe_t found) noexcept
     cdef u64 whole_index(self, Shard shard, u64 me) except? 1
-    cdef object scan_shard(self, u64 number, int wants_values, u64 me)
-    cdef int scan_one(self, Shard shard, u64 position, probe_t found, int wants_values,
-                      list listed) except -5
+    cdef object scan_shard(self, u64 number, bint wants_values, object prefix, u64 me)
+    cdef int scan_one(self, Shard shard, u64 position, probe_t found, key_t start,
+                      bint wants_values, list listed) except -5
     cdef int scan_locked(self, Shard shard, u64 position, probe_t found, u64 me,
-                         int wants_values, list listed) except -5
+                         key_t start, bint wants_values, list listed) except -5
     cdef object decoded(self, list listed, bint wants_values)
 
+cdef bint starts_with(Shard shard, probe_t found, key_t start) noexcept
 cdef bint has_entries(Shard shard) noexcept
 cdef u64 slot_hash(Shard shard, probe_t found) noexcept
 cdef void erase_slot(Shard shard, probe_t found) noexcept

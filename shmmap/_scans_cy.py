@@ -10,12 +10,15 @@ try:
 except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
+    from shmmap._keys_cy import encode as encode_key
     from shmmap._raw_cy import RawWrites
     from shmmap._shard_cy import Shard
     from shmmap._words import (
+        Key,
         Probe,
         copy_out,
         i64,
+        key_t,
         load,
         probe_t,
         room_of,
@@ -24,7 +27,10 @@ if not cython.compiled:
     )
     from shmmap.layout import (  # type: ignore[attr-defined]
         BUCKET_WORDS,
+        KEY_LENGTH_MASK,
+        KEY_TYPE_MASK,
         LOW_HALF,
+        META_KEY_TYPE_SHIFT,
         META_VALUE_TYPE_SHIFT,
         R_DELETES,
         R_LOCKED_READS,
@@ -33,6 +39,7 @@ if not cython.compiled:
         S_ENTRIES,
         S_POP_HAND,
         S_REBUILDS,
+        S_TRACKING,
         TAG_SHIFT,
         TYPE_MASK,
         VALUE_PICKLE,
@@ -138,26 +145,32 @@ class Scans(RawWrites):
             position = 0
         return False
 
-    def _scan(self, number: Any, wants_values: Any) -> Any:
-        """List the live entries of a shard, as keys (wants_values False), as (key, value) pairs
-        (True), or (2) as five items each, raw: meta word, key, value, deadline (ns), version.
+    def _scan(self, number: Any, wants_values: Any, prefix: Any = None) -> Any:
+        """List the live entries of a shard, as keys or as (key, value) pairs; with `prefix`, a str
+        or bytes, only those whose key is of that type and starts so.
 
         Weakly consistent: an entry that is there throughout is listed exactly once.
         """
         self.enter()
         try:
             me: u64 = self.token()
-            return self.scan_shard(number, wants_values, me)
+            return self.scan_shard(number, wants_values, prefix, me)
         finally:
             self.leave()
 
-    def scan_shard(self, number, wants_values, me):
+    def scan_shard(self, number, wants_values, prefix, me):
         """List a shard without the lock; an index rebuilt meanwhile is listed again."""
         if cython.compiled:
             a_probe: Probe
+            a_key: Key
             found: probe_t = cython.address(a_probe)
+            start: key_t = cython.address(a_key)
         else:
-            found = Probe()
+            found, start = Probe(), Key()
+        start.type = 0  # every key
+        kept: Any = None
+        if prefix is not None:
+            kept = encode_key(prefix, self.seed, start)
         shard: Shard = self.shards[number]
         listed: list = []
         position: u64 = 0
@@ -165,7 +178,7 @@ class Scans(RawWrites):
         tries: u64 = 0
         status: i64
         while True:
-            status = self.scan_one(shard, position, found, wants_values, listed)
+            status = self.scan_one(shard, position, found, start, wants_values, listed)
             if status == 1:
                 position = found.position + 1
                 tries = 0
@@ -174,14 +187,14 @@ class Scans(RawWrites):
                 tries += 1
                 self.count(R_RETRIES)
             elif status < 0:
-                status = self.scan_locked(shard, position, found, me,
+                status = self.scan_locked(shard, position, found, me, start,
                                           wants_values, listed)
                 if status == 1:
                     position = found.position + 1
                     tries = 0
             if status == 0:
                 if shard_rebuilds(shard) == rebuilds:
-                    return listed if wants_values == 2 else self.decoded(listed, wants_values)
+                    return self.decoded(listed, wants_values)
                 listed = []
                 position = 0
                 rebuilds = self.whole_index(shard, me)
@@ -202,11 +215,13 @@ class Scans(RawWrites):
             rebuilds = shard_rebuilds(shard)
         return rebuilds
 
-    def scan_one(self, shard, position, found, wants_values, listed):
+    def scan_one(self, shard, position, found, start, wants_values, listed):
         """Append the next live entry's raw parts to `listed`; FOUND, MISS or AGAIN."""
         status: i64 = shard.scan(position, found)
         if status != 1:
             return status
+        if start.type and not starts_with(shard, found, start):
+            return 1 if shard.confirm(found) else -1
         raw_key: Any = self.raw_key(shard, found)
         raw_value: Any = self.raw_value(shard, found) if wants_values else b""
         expired: cython.bint = shard.is_expired(found)
@@ -216,19 +231,16 @@ class Scans(RawWrites):
             listed.append(found.meta)  # one by one: a tuple could start a garbage collection,
             listed.append(raw_key)  # and somebody's finalizers, under the lock
             listed.append(raw_value)
-            if wants_values == 2:
-                listed.append(found.deadline)
-                listed.append(found.version)
         return 1
 
-    def scan_locked(self, shard, position, found, me, wants_values, listed):
+    def scan_locked(self, shard, position, found, me, start, wants_values, listed):
         """The same under the lock, after what another process changes kept getting in between."""
         self.refuse_reentry(shard, me)
         status: i64
         try:
             self.hold(shard, me)
             self.count(R_LOCKED_READS)
-            status = self.scan_one(shard, position, found, wants_values, listed)
+            status = self.scan_one(shard, position, found, start, wants_values, listed)
             if status < 0:  # damage: rebuild the index, and the listing starts again
                 self.mend(shard)
                 status = 0
@@ -268,9 +280,13 @@ class Scans(RawWrites):
         self.enter()
         try:
             me: u64 = self.token()
+            tracker: u64 = load(shard.mem, S_TRACKING)  # judged before anything is held
+            gone: cython.bint = tracker != 0 and self.attachment.worker.is_dead(tracker)
             self.refuse_reentry(shard, me)
             try:
                 self.hold(shard, me)
+                if gone and load(shard.mem, S_TRACKING) == tracker:
+                    store(shard.mem, S_TRACKING, 0)
                 if before:
                     following = shard.sweep_idle(from_slot, before, most)
                 elif shard.expiry.due(self.clock.now()):
@@ -311,7 +327,7 @@ class Scans(RawWrites):
                 store(shard.mem, S_DIRTY, 1)
                 for slot, version in entries:
                     if shard.slots.version(slot) == version:
-                        store(shard.mem, shard.slots.at(slot), 0)
+                        shard.slots.set_version(slot, 0)
                 self.mend(shard)
             finally:
                 self.drop(shard, me)
@@ -334,6 +350,15 @@ class Scans(RawWrites):
         finally:
             self.leave()
         return room
+
+
+def starts_with(shard, found, start):
+    """Tell whether a found key is of a type and starts with some bytes; confirm it."""
+    return (
+        (found.meta >> META_KEY_TYPE_SHIFT) & KEY_TYPE_MASK == start.type
+        and start.length <= found.meta & KEY_LENGTH_MASK
+        and shard.slots.same(found.slot, start.data, start.length)
+    )
 
 
 def has_entries(shard):

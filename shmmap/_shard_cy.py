@@ -137,7 +137,7 @@ class Shard(ShardRoom):
                 self.eviction.replaced(found.slot, head)
             else:
                 self.eviction.inserted(head, hash)
-        store(self.mem, self.slots.at(head), found.version)
+        self.slots.set_version(head, found.version)
         self.flip(hash, head, found, room)
         if had:
             self.release_slots(found.slot, found.meta)
@@ -168,12 +168,11 @@ class Shard(ShardRoom):
     def change_word(self, offset, value, found):
         """Change one aligned word of a live entry and give it a new version, within an
         operation."""
-        at: u64 = self.slots.at(found.slot)
         version: u64 = self.stamp(self.clock.now())
-        store(self.mem, at, found.version | 1)
+        self.slots.set_version(found.slot, found.version | 1)
         fence()
         store(self.mem, offset, value)
-        store(self.mem, at, version)
+        self.slots.set_version(found.slot, version)
         found.version = version
 
     def set_in_place(self, offset, value, found):
@@ -245,7 +244,7 @@ class Shard(ShardRoom):
         store(self.mem, S_SEQUENCE, sequence + 1)
         for slot in range(1, self.slots.count + 1):
             if self.slots.version(slot):
-                store(self.mem, self.slots.at(slot), 0)
+                self.slots.set_version(slot, 0)
         fence()
         self.index.clear()
         store(self.mem, S_SEQUENCE, sequence + 2)

@@ -5,10 +5,13 @@ cdef class Slots:
     cdef mem_t mem
     cdef u64 next_base
     cdef u64 base
+    cdef u64 changed_base
     cdef readonly u64 count
     cdef readonly u64 size
     cdef u64 at(self, u64 slot) noexcept
     cdef u64 version(self, u64 slot) noexcept
+    cdef void set_version(self, u64 slot, u64 version) noexcept
+    cdef void mark(self, u64 slot) noexcept
     cdef u64 meta(self, u64 slot) noexcept
     cdef u64 needed(self, u64 data_bytes) noexcept
     cdef u64 free_slots(self) noexcept

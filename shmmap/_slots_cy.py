@@ -47,20 +47,23 @@ if not cython.compiled:
         S_FREE_HEAD,
         S_FREE_SLOTS,
         S_FRESH,
+        S_TRACKING,
     )
 
 COMPILED = cython.compiled
 
 
 class Slots:
-    """The slots of one shard: their cells at `base`, their next words at `next_base`."""
+    """The slots of one shard: their cells at `base`, their next words at `next_base`, a bit for
+    each that changed at `changed_base`."""
 
-    def __init__(self, mem, next_base, base, count, size):
+    def __init__(self, mem, next_base, base, count, size, changed_base=0):
         self.mem = memory(mem)
         self.next_base = next_base
         self.base = base
         self.count = count
         self.size = size
+        self.changed_base = changed_base
 
     def at(self, slot):
         """Give the offset of a slot (1 .. count)."""
@@ -69,6 +72,22 @@ class Slots:
     def version(self, slot):
         """Load a slot's version word."""
         return load(self.mem, self.at(slot))
+
+    def set_version(self, slot, version):
+        """Store a slot's version, and mark the slot where a snapshot is being taken.
+
+        Marked first: whoever dies between the two has marked one slot too many. All stores of
+        versions come here. Caller holds the shard lock.
+        """
+        if load(self.mem, S_TRACKING):
+            self.mark(slot)
+        store(self.mem, self.base + (slot - 1) * self.size, version)
+
+    def mark(self, slot):
+        """Mark a slot as changed. Caller holds the shard lock."""
+        at: u64 = self.changed_base + (slot >> 5) * 4
+        bit: u64 = 1
+        store32(self.mem, at, load32(self.mem, at) | (bit << (slot & 31)))
 
     def meta(self, slot):
         """Load a head's lengths and types."""

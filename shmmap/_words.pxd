@@ -240,6 +240,7 @@ cdef extern from *:
     void fence "shm_fence"() noexcept nogil
     void copy_in "shm_copy_in"(mem_t m, u64 offset, src_t source, u64 at, u64 length) noexcept nogil
     void copy_out "shm_copy_out"(mem_t m, u64 offset, char* target, u64 at, u64 length) noexcept nogil
+    void copy_across "shm_copy_out"(mem_t m, u64 offset, mem_t target, u64 at, u64 length) noexcept nogil
     bint equal "shm_equal"(mem_t m, u64 offset, src_t source, u64 at, u64 length) noexcept nogil
     src_t view "shm_view"(mem_t m, u64 offset, u64 length) noexcept nogil
     char* room_of "PyByteArray_AS_STRING"(object buffer) noexcept

@@ -192,6 +192,11 @@ def copy_out(m: Any, offset: int, target: Any, at: int, length: int) -> None:
     target[at : at + length] = m.octets[offset : offset + length]
 
 
+def copy_across(m: Any, offset: int, target: Any, at: int, length: int) -> None:
+    """Copy `length` bytes of the memory into another memory at `at`."""
+    target.octets[at : at + length] = m.octets[offset : offset + length]
+
+
 def copy_bytes(m: Any, offset: int, length: int) -> bytes:
     """Copy `length` bytes of the memory into a new bytes object."""
     return bytes(m.octets[offset : offset + length])

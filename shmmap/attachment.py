@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import os
 import sys
+import threading
 import time
 import weakref
 from typing import Any
@@ -60,7 +61,9 @@ class Attachment:
         self.clock = Clock()
         self.handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self.inside: list[set[int]] = [set() for _ in range(self.geometry.shards)]
-        self.held: dict[int, tuple[Any, int]] = {}  # pure engine: by thread, what it may hold
+        # pure engine: by thread and shard, what it may hold
+        self.held: dict[tuple[int, int], tuple[Any, int]] = {}
+        self.snapshots = threading.RLock()  # held by the thread that takes one
         self.mappings: list[segment.Mapping] = []
         self.lock_mappings: list[segment.Mapping] = []  # one
         self.locks: Any = None
@@ -152,6 +155,7 @@ class Attachment:
                 self.inside = [set() for _ in range(self.geometry.shards)]
                 self.held = {}
                 self.locks.after_fork()
+                self.snapshots = threading.RLock()
                 self.worker.join(self.clock.now_ns())
                 self.sweeper = Sweeper(self)
                 for handle in list(self.handles.values()):

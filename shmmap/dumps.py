@@ -5,7 +5,7 @@
     trailer  totals; a checksum over all the checksums before, and one of itself
 
 All numbers of the format are little-endian. ARCHITECTURE.md has every byte.
-Both directions hold one block in memory. A file appears under its name only
+Reading holds one block in memory, writing also the snapshot that is written. A file appears under its name only
 when it is whole (rename), and is read only if its trailer says that it is.
 
 Deadlines are stored by the wall clock, so that time goes on while a dump lies
@@ -107,15 +107,8 @@ def this_boot() -> str:
 
 
 def raw_entries(source: Any) -> Iterator[RawEntry]:
-    """List a map's live entries. Weakly consistent: see `items`; holds one shard in memory."""
-    for number in range(source._live.geometry.shards):
-        listed = source._scan(number, 2)
-        for at in range(0, len(listed), 5):
-            meta, key, value, deadline_ns, version = listed[at : at + 5]
-            yield RawEntry(
-                meta >> K["META_KEY_TYPE_SHIFT"] & K["KEY_TYPE_MASK"], key,
-                meta >> K["META_VALUE_TYPE_SHIFT"] & K["TYPE_MASK"], value, deadline_ns, version,
-            )
+    """List a map's live entries, all of one instant: the copy is in memory meanwhile."""
+    return map(RawEntry._make, source.snapshot().raw_entries())
 
 
 # -- writing ------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def control_bytes() -> int:
 
 def lock_geometry() -> Geometry:
     """Lay out the lock shard: the same in every map."""
-    return Geometry(1, LOCK_SLOTS, LOCK_SLOT_SIZE, _buckets(LOCK_SLOTS), 0)
+    return Geometry(1, LOCK_SLOTS, LOCK_SLOT_SIZE, buckets_for(LOCK_SLOTS), 0)
 
 
 def lock_bytes() -> int:

@@ -129,6 +129,7 @@ SHARD = Record("shard header", "S", (
     LINE,
     Field("SEQUENCE", "lock holder", "odd while the index flips; a miss rests on it"),
     Field("REBUILDS", "lock holder", "rises by two a rebuild, odd in one: iterators start again"),
+    Field("TRACKING", "lock holder", "token of who takes a snapshot: mark changes; 0: nobody"),
     LINE,
     Field("OWNER", "contenders (cas)", "token of the lock holder; 0: free. This word IS the lock"),
     Field("WAITERS", "contenders", "1: someone may sleep on the semaphore"),
@@ -247,6 +248,7 @@ class Areas(NamedTuple):
     ring: int  # evicting maps: u16 a place, u32 from 65,536 slots on
     state: int  # evicting maps: a byte a slot, and one for slot 0
     flags: int  # evicting maps: two bits a slot
+    changed: int  # a bit a slot: changed since a snapshot copied it; read while one is taken
     slots: int
     deadlines: int  # u64 a slot
     end: int
@@ -275,10 +277,11 @@ def shard_areas(slots: int, slot_size: int, buckets: int, evicts: int) -> Areas:
     width = 2 if slots < 65536 else 4
     state = ring + (_up(width * ring_places(slots), 4) if evicts else 0)
     flags = state + (slots + 1 if evicts else 0)
-    first = _up(flags + (slots // 4 + 1 if evicts else 0), WORD)
+    changed = _up(flags + (slots // 4 + 1 if evicts else 0), WORD)
+    first = changed + 8 * (slots // 64 + 1)
     deadlines = _up(first + slots * slot_size, PAGE)
     end = _up(deadlines + slots * WORD, PAGE)
-    return Areas(index, ghosts, next_, ring, state, flags, first, deadlines, end)
+    return Areas(index, ghosts, next_, ring, state, flags, changed, first, deadlines, end)
 
 
 def render_pxd() -> str:

@@ -88,7 +88,7 @@ class LockShard:
     def after_fork(self) -> None:
         """Forget what threads of the parent hold, and wait for."""
         self.inside: list[set[int]] = [set()]
-        self.held: dict[int, tuple[Any, int]] = {}
+        self.held: dict[tuple[int, int], tuple[Any, int]] = {}
         self.holds: dict[int, Any] = {}
         self.sequences = itertools.count(1)
         self.turns: weakref.WeakValueDictionary[Any, Turn] = weakref.WeakValueDictionary()

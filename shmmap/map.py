@@ -10,24 +10,26 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from . import attachment as attachments
-from . import dumps, flights, merging
+from . import dumps, flights, merging, snapshots
 from . import stats as statistics
 from ._repair_cy import Repairer
-from ._scans_cy import Scans
 from ._shard_cy import Shard
+from ._snapshots_cy import Snapshots
 from ._writes_cy import DEFAULT
 from .control import ENGINE
 from .dumps import DumpReport
 from .errors import MapClosed, MapCorrupted, MapUnlinked
+from .geometry import SHARD_LIMIT
 from .layout import constants
 from .locks import Lock, let_all_go
 from .locktable import LockTable
 from .merging import MergeReport
 from .parameters import UNSAID, MapOptions, Parameters, check_name
 from .salvage import unreadable
+from .snapshots import Snapshot
 from .stats import Stats
 from .sweeper import SweepReport
-from .views import ShmItemsView, ShmKeysView, ShmValuesView
+from .views import Prefix, ShmItemsView, ShmKeysView, ShmValuesView, check_prefix
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -36,7 +38,7 @@ K = constants()
 LOCK_TIMEOUT_S = 5.0
 
 
-class ShmMap(Scans, MutableMapping[Any, Any]):
+class ShmMap(Snapshots, MutableMapping[Any, Any]):
     """A dict that every process on the machine shares: open it by name, use it as a dict.
 
     The first to open a name creates the map; all others attach to it. Parameters that are
@@ -231,28 +233,72 @@ class ShmMap(Scans, MutableMapping[Any, Any]):
 
     def __iter__(self) -> Iterator[Any]:
         """Iterate over the keys, shard by shard; weakly consistent: see `items`."""
+        return self._keys()
+
+    def _keys(self, prefix: Prefix = None) -> Iterator[Any]:
         for number in range(self._live.geometry.shards):
-            yield from self._scan(number, False)
+            yield from self._scan(number, False, prefix)
 
-    def _entries(self) -> Iterator[tuple[Any, Any]]:
+    def _entries(self, prefix: Prefix = None) -> Iterator[tuple[Any, Any]]:
         for number in range(self._live.geometry.shards):
-            yield from self._scan(number, True)
+            yield from self._scan(number, True, prefix)
 
-    def keys(self) -> ShmKeysView:
-        """View the keys."""
-        return ShmKeysView(self)
+    def keys(self, prefix: Prefix = None) -> ShmKeysView:
+        """View the keys; with `prefix`, those of its type that start so: see `items`."""
+        return ShmKeysView(self, prefix)
 
-    def items(self) -> ShmItemsView:
-        """View the (key, value) pairs.
+    def items(self, prefix: Prefix = None) -> ShmItemsView:
+        """View the (key, value) pairs; with `prefix` (a str or bytes), those whose key is of that
+        type and starts so: the others' values are neither copied nor decoded.
 
         Iteration is weakly consistent: an entry that is there throughout comes exactly once,
-        one that comes or goes meanwhile may come or not. Nobody waits for it.
+        one that comes or goes meanwhile may come or not. Nobody waits for it. O(size of the
+        map), with a prefix too. For all entries at one instant: `snapshot`.
         """
-        return ShmItemsView(self)
+        return ShmItemsView(self, prefix)
 
-    def values(self) -> ShmValuesView:
-        """View the values; as consistent as `items`."""
-        return ShmValuesView(self)
+    def values(self, prefix: Prefix = None) -> ShmValuesView:
+        """View the values; as `items`."""
+        return ShmValuesView(self, prefix)
+
+    def scan(self, cursor: int = 0, prefix: Prefix = None) -> tuple[int, list[tuple[Any, Any]]]:
+        """List a part of the map: (the next cursor, [(key, value), ...]).
+
+        Start with cursor 0 and go on with what comes back, until that is 0: the end. About a
+        shard a call, so a list may be long, or empty before the end. The cursor is a place among
+        the hashes and all the state there is: it may be kept, and used in another process.
+        An entry that is there from the first call to the last is listed exactly once (more than
+        once only if calls are repeated); one that comes or goes meanwhile may be listed or not.
+        Takes no lock. `prefix`: as for `items`.
+
+        Raises: TypeError, ValueError for what is no cursor.
+        """
+        if isinstance(cursor, bool) or not isinstance(cursor, int):
+            raise TypeError(f"cursor must be an int, not {type(cursor).__name__}")
+        if not 0 <= cursor < SHARD_LIMIT:
+            raise ValueError(f"cursor={cursor} is none that scan gave: start again with 0")
+        shards = self._live.geometry.shards
+        number = cursor * shards // SHARD_LIMIT
+        listed = self._scan(number, True, check_prefix(prefix))
+        return (number + 1) * SHARD_LIMIT // shards % SHARD_LIMIT, listed
+
+    def snapshot(self) -> Snapshot:
+        """Copy all entries as they are at one instant: see Snapshot, a read-only mapping.
+
+        Every write that returned before this was called is in it, and of two writes of one
+        process never the second without the first, whatever shards they are in.
+
+        Readers never wait for it. Writers of a shard wait while what has just changed there is
+        copied, and once, for `held_seconds` of what this returns, while all shards are held
+        (tens of microseconds where the machine is not overloaded). Takes O(used slots) of this
+        process's own memory, and of time. One snapshot of a map is taken at a time; others wait.
+
+        Raises:
+            LockTimeout: a shard could not be had for `lock_timeout` seconds; the map is as ever.
+            MapCorrupted: the map's memory was damaged.
+        """
+        with self._inside() as attached:
+            return snapshots.take(self, attached, self._lock_timeout)
 
     def __or__(self, other: Any) -> dict[Any, Any]:
         """Give a plain dict of this map's items and the other's."""

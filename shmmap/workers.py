@@ -36,6 +36,7 @@ K = constants()
 _WIPE_ON_FORK = 18  # MADV_WIPEONFORK
 _FOLD_PATIENCE_S = 0.2  # a process stopped in there costs others its counters, not more
 _TOTALS_BYTE = 1 << 30  # guards the totals of the control segment
+_SNAPSHOT_BYTE = (1 << 30) + 16  # held by whoever takes a snapshot
 _CAS_BYTES = 1 << 31  # the pure engine's compare_exchange: a range for each segment
 _COUNTERS = (
     "HITS", "MISSES", "WRITES", "DELETES", "WAITS", "TAKEOVERS", "RETRIES", "LOCKED_READS",
@@ -279,6 +280,19 @@ class Worker:
         if creation.lock_holder(self.descriptor, row) is not None:
             return False
         return not self._process_lives(row)
+
+    def try_snapshot(self) -> bool:
+        """Become the process that takes a snapshot, unless another one is at it; its death ends
+        that. The caller holds a lock that keeps the other threads of this process out."""
+        return creation.try_lock_byte(self.descriptor, _SNAPSHOT_BYTE)
+
+    def end_snapshot(self) -> None:
+        """Let others take a snapshot. Only after `try_snapshot` was true."""
+        creation.unlock_byte(self.descriptor, _SNAPSHOT_BYTE)
+
+    def snapshot_pid(self) -> int | None:
+        """Give the pid of another process that takes a snapshot (0: of another pid namespace)."""
+        return creation.lock_holder(self.descriptor, _SNAPSHOT_BYTE)
 
     def pid_of(self, token: int) -> tuple[int, bool]:
         """Give the pid in a token's row, and whether that is one of this pid namespace; 0: the

@@ -23,10 +23,10 @@ FLOORS = {
     0: "errors layout _layout _words _cython _engine _clock_cy _guard_cy _hash_cy",
     1: "segment creation workers geometry turns _lock_cy",
     2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
-    3: "_look_cy _room_cy _shard_cy _repair_cy",
+    3: "_look_cy _room_cy _shard_cy _repair_cy _copy_cy",
     4: "_keys_cy _codecs_cy",
-    5: "_handle_cy _reads_cy _writes_cy _raw_cy _scans_cy parameters control explain sweeper "
-       "attachment salvage stats views dumps merging locktable locks flights map",
+    5: "_handle_cy _reads_cy _writes_cy _raw_cy _scans_cy _snapshots_cy parameters control explain "
+       "sweeper attachment salvage stats views snapshots dumps merging locktable locks flights map",
     6: "__init__ __main__ cached cli doctor fsck inspection sizing torture",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
@@ -40,11 +40,14 @@ SIDEWAYS = {
     "_room_cy": {"_look_cy"},
     "_shard_cy": {"_look_cy", "_room_cy"},
     "_repair_cy": {"_look_cy", "_shard_cy"},
+    "_copy_cy": {"_look_cy", "_repair_cy", "_shard_cy"},
     "_codecs_cy": {"_keys_cy"},
     "_reads_cy": {"_handle_cy"},
     "_writes_cy": {"_reads_cy"},
     "_raw_cy": {"_writes_cy"},
     "_scans_cy": {"_raw_cy"},
+    "_snapshots_cy": {"_scans_cy"},
+    "snapshots": {"_snapshots_cy", "explain", "views"},
     "dumps": {"control", "parameters"},
     "merging": {"_scans_cy", "dumps"},
     "control": {"parameters"},
@@ -52,8 +55,9 @@ SIDEWAYS = {
     "locks": {"explain", "locktable"},
     "flights": {"_reads_cy", "_writes_cy", "locks"},
     "attachment": {"control", "explain", "locktable", "parameters", "sweeper"},
-    "map": {"_scans_cy", "_writes_cy", "attachment", "control", "dumps", "flights", "locks",
-            "locktable", "merging", "parameters", "salvage", "stats", "sweeper", "views"},
+    "map": {"_snapshots_cy", "_writes_cy", "attachment", "control", "dumps", "flights", "locks",
+            "locktable", "merging", "parameters", "salvage", "snapshots", "stats", "sweeper",
+            "views"},
     "__init__": {"cached"},
     "__main__": {"cli"},
     "cli": {"__init__", "doctor", "fsck", "inspection", "sizing", "torture"},
@@ -237,6 +241,7 @@ def test_the_list_of_lock_holders_is_complete():
         for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text())):
             if isinstance(node, ast.FunctionDef) and node.name != "hold":
                 calls = {ast.unparse(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)}
-                if calls & {"self.hold", "core.hold", "shard.lock.acquire"}:
+                if calls & {"self.hold", "core.hold", "shard.lock.acquire",
+                            "shard.lock.try_quickly"}:
                     holders.add(node.name)
     assert holders == _handle_cy.HOLDERS

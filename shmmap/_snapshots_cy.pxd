@@ -1,0 +1,12 @@
+from shmmap._copy_cy cimport ShardCopy
+from shmmap._scans_cy cimport Scans
+from shmmap._shard_cy cimport Shard
+from shmmap._layout cimport *
+from shmmap._words cimport *
+
+cdef class Snapshots(Scans):
+    cdef void drop_all(self, u64 me) noexcept
+
+cdef int track_shard(Snapshots core, Shard shard, ShardCopy copy, u64 me) except -1
+cdef i64 copy_changed_shard(Snapshots core, Shard shard, ShardCopy copy, u64 me,
+                            u64 limit) except -2
