@@ -18,6 +18,7 @@ class Case(NamedTuple):
     operation: Operation
     before: tuple[Operation, ...] = FILLED
     evicts: bool = False
+    shards: int = 1
 
 
 CASES = (
@@ -69,6 +70,7 @@ CASES = (
     Case("evict", ("set", "d", SHORT), (*FILLED, ("set", "c", SHORT)), True),
     Case("evict for a long value", ("set", "d", LONG), (*FILLED, ("set", "c", SHORT)), True),
     Case("evict an own old value", ("set", "a", LONGER), (("set", "a", LONG),), True),
+    Case("snapshot", ("snapshot", ""), (*LEASED, ("set", "c", LONG)), shards=2),
     Case("hit, in a map that evicts", ("get", "a"), FILLED, True),
 )
 READER: tuple[Operation, ...] = (
@@ -82,4 +84,5 @@ SECOND: dict[str, tuple[Operation, ...]] = {  # who takes over and repairs, and 
 
 def scenario_of(case: Case, *others: tuple[Operation, ...]) -> Scenario:
     """Make a scenario: the case's operation, then what the others do."""
-    return Scenario(case.name, ((case.operation,), *others), case.before, evicts=case.evicts)
+    return Scenario(case.name, ((case.operation,), *others), case.before, evicts=case.evicts,
+                    shards=case.shards)

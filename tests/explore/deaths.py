@@ -91,4 +91,4 @@ class Deaths:
         work = program(world, 0, self.scenario.programs[0])
         world.machine.run([work], run_on)
         world.machine.die_at = {}
-        return bytes(world.shard_bytes), world.machine.workers[0].dead
+        return world.memory(), world.machine.workers[0].dead

@@ -18,7 +18,7 @@ import shmmap
 from .explorer import Failure
 from .machine import Livelock, run_on
 from .scenarios import Scenario, build, perform
-from .world import K, World
+from .world import World
 
 ENGINE = os.path.dirname(shmmap.__file__)
 
@@ -88,10 +88,10 @@ class Exceptions:
                     perform(world, 16, self.scenario.programs[0][0])
             except KeyboardInterrupt:
                 raised.append(True)
-                if world.words[K["S_OWNER"] >> 3]:
-                    left.append("the lock is held after the exception")
-                if step and (handle.gate or handle.attachment.inside[0]):
-                    left.append(f"{handle.gate=} {handle.attachment.inside[0]=}")
+                if world.held():
+                    left.append(f"locks are held after the exception: {world.held()}")
+                if step and (handle.gate or any(handle.attachment.inside)):
+                    left.append(f"{handle.gate=} {handle.attachment.inside=}")
                 world.interrupted(0, died=False)
             machine.raise_at = {}
             for i, operation in enumerate(self.scenario.programs[1], 1):

@@ -8,11 +8,11 @@ from shmmap._codecs_cy import pack as pack_value
 from shmmap._keys_cy import encode
 from shmmap._keys_cy import pack as pack_key
 from shmmap._reads_cy import MISSING
-from shmmap._scans_cy import Scans
+from shmmap._snapshots_cy import Snapshots
 from shmmap._words import Key, Probe
 
 
-class SimulatedHandle(Scans):
+class SimulatedHandle(Snapshots):
     """A handle on a simulated map."""
 
     def __init__(self) -> None:

@@ -122,11 +122,12 @@ class View:
 class OneStep:
     """The guard of compare-and-exchange: it makes it a single step."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, base: int) -> None:
         self.machine = machine
+        self.base = base
 
     def acquire(self, offset: int, patience_s: float) -> bool:
-        self.machine.step(EXCHANGE, offset >> 3)
+        self.machine.step(EXCHANGE, self.base + (offset >> 3))
         self.machine.indivisible = True
         return True
 
@@ -140,7 +141,7 @@ class SharedMemory(Memory):
     __slots__ = ()
 
     def __init__(self, machine: Machine, buffer: Any, base: int = 0) -> None:
-        super().__init__(buffer, OneStep(machine))
+        super().__init__(buffer, OneStep(machine, base))
         for name in ("words", "halves", "quarters", "octets"):
             setattr(self, name, View(machine, getattr(self, name), base))
 
@@ -211,8 +212,13 @@ class Machine:
         self.step(TIME, "clock")
         self.now_ns += ns
 
-    def wait(self, semaphore: Semaphore, ns: int) -> bool:
-        """Take a token, or sleep until there is one, or for so long; tell whether one came."""
+    def sleep(self, ns: int) -> None:
+        """Sleep, waiting for nobody."""
+        self.wait(Semaphore(), ns, False)
+
+    def wait(self, semaphore: Semaphore, ns: int, awaits: bool = True) -> bool:
+        """Take a token, or sleep until there is one, or for so long; tell whether one came.
+        `awaits`: somebody should wake it."""
         self.step(SEMAPHORE, semaphore)
         worker = self.current
         if worker is None:
@@ -228,7 +234,7 @@ class Machine:
         if self.now_ns < worker.wakes_ns:  # its sleep ended before anything else happened
             self.now_ns = worker.wakes_ns
             self.timeouts += 1
-            self.stalls += self.runnable() == [worker]
+            self.stalls += awaits and self.runnable() == [worker]
         return False
 
     def wake(self, semaphore: Semaphore) -> None:

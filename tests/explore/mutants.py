@@ -11,6 +11,7 @@ import textwrap
 from typing import Any, NamedTuple
 
 from shmmap import _lock_cy
+from shmmap._copy_cy import ShardCopy
 from shmmap._lock_cy import ShardLock
 from shmmap._look_cy import ShardReader
 from shmmap._raw_cy import RawWrites
@@ -19,9 +20,10 @@ from shmmap._repair_cy import Repairer
 from shmmap._room_cy import ShardRoom
 from shmmap._shard_cy import Shard
 from shmmap._slots_cy import Slots
+from shmmap._snapshots_cy import Snapshots
 from shmmap._writes_cy import Writes
 
-from .scenarios import LONG, SHORT, Operation, Scenario
+from .scenarios import LEASE, LONG, PASS, SHORT, SNAP, Operation, Scenario
 
 
 class Patch(NamedTuple):
@@ -73,8 +75,8 @@ def drop(owner: Any, name: str, text: str) -> Patch:
 A, B = ("set", "a", SHORT), ("set", "b", SHORT)
 FILL = "self.fill(head, meta, key, value, deadline_ns)\n"
 FLIP = "    self.flip(hash, head, found, room)\n"
-PUBLISH = "    store(self.mem, self.slots.at(head), found.version)\n"
-END_OLD = "        store(self.mem, self.slots.at(found.slot), 0)\n"
+PUBLISH = "    self.slots.set_version(head, found.version)\n"
+END_OLD = "        self.slots.set_version(found.slot, 0)\n"
 EVEN = "    store(self.mem, S_SEQUENCE, sequence + 2)\n"
 RELEASE = """    if had:
         self.release_slots(found.slot, found.meta)
@@ -89,6 +91,7 @@ LAST_TRY = "    return compare_exchange(self.mem, S_OWNER, 0, me)"
 BEFORE_WAIT = """    if compare_exchange(self.mem, S_OWNER, 0, me):
         return True
     with cython"""
+RAW = "store(self.mem, self.slots.at({}), "  # a version, unmarked
 LOOKS: tuple[Operation, ...] = (("get", "a"), ("set", "b", SHORT), ("get", "a"))
 
 
@@ -163,7 +166,7 @@ MUTANTS = (
         drop(Shard, "stamp", "    store(self.mem, S_STAMP, version)\n"),
     ), "versions", "every 1"),
     Mutant("a counter changes without an odd version", (
-        drop(Shard, "change_word", "    store(self.mem, at, found.version | 1)\n"),
+        drop(Shard, "change_word", "    self.slots.set_version(found.slot, found.version | 1)\n"),
     ), "versions of a counter", "every 2"),
     Mutant("a deadline is not forgotten", (
         change(ShardRoom, "release_slots", "self.expiry.forget(slot)", "pass"),
@@ -254,11 +257,11 @@ MUTANTS = (
         drop(Repairer, "run", "    self.shard.index.clear()\n"),
         change(Repairer, "admit", "    if position >= 0:\n",
                "    if position < 0 or self.shard.index.word(position) & SLOT_MASK != slot:\n"
-               "        store(self.mem, self.shard.slots.at(slot), 0)\n"
+               "        self.shard.slots.set_version(slot, 0)\n"
                "        self.uncount(slot)\n    if True:\n        return\n    if position >= 0:\n"),
     ), death_in(A), "deaths"),
     Mutant("repair does not end the older twin", (
-        drop(Repairer, "admit", "        store(self.mem, self.shard.slots.at(other), 0)\n"
+        drop(Repairer, "admit", "        self.shard.slots.set_version(other, 0)\n"
              "        fence()\n"),
     ), death_in(A, then=(("delete", "b"),)), "deaths"),
     Mutant("repair prefers the twin that it meets last", (
@@ -277,4 +280,56 @@ MUTANTS = (
         change(Repairer, "examine", "self.shard.stamp(self.shard.clock.now())", "version & ~1"),
     ), death_in(("incr", "n"), before=(("incr", "n"), ("get_versioned", "n")),
                 then=(("get_versioned", "n"),)), "deaths"),
+    # -- snapshots ----------------------------------------------------------------------
+    Mutant("put does not mark what it wrote", (
+        change(Shard, "put", PUBLISH, f"    {RAW.format('head')}found.version)\n"),
+    ), "snapshot of new keys", "every 2"),
+    Mutant("a flip does not mark what it ended", (
+        change(ShardRoom, "flip", END_OLD, f"        {RAW.format('found.slot')}0)\n"),
+    ), "snapshot and deletes", "every 2"),
+    Mutant("a change in place marks nothing", (
+        change(Shard, "change_word", "self.slots.set_version(found.slot, found.version | 1)",
+               f"{RAW.format('found.slot')}found.version | 1)",
+               "self.slots.set_version(found.slot, version)",
+               f"{RAW.format('found.slot')}version)"),
+    ), "snapshot of counters", "every 2"),
+    Mutant("marks are cleared before all is copied", (
+        change(ShardCopy, "copy_all", "    return used",
+               "    zero(self.source.mem, self.source.slots.changed_base, 8)\n    return used"),
+    ), "snapshot between two sets", "every 2"),
+    Mutant("changes are marked too late", (
+        drop(ShardCopy, "start", "    store(self.source.mem, S_TRACKING, me)\n"),
+        change(ShardCopy, "copy_all", "    return used",
+               "    store(self.source.mem, S_TRACKING, load(self.source.mem, S_OWNER) or 1)\n"
+               "    return used"),
+        change(ShardCopy, "is_tracked", "return load(self.source.mem, S_TRACKING) == me",
+               "return True"),
+    ), "snapshot between two sets", "every 2"),
+    Mutant("tracking ends before the cut", (
+        change(Snapshots, "_cut", "began = clock_ns(1)",
+               "began = clock_ns(1)\n"
+               "        for copy in all_copies:\n            copy.forget_tracking(me)",
+               "not copy.is_tracked(me)", "False"),
+    ), "snapshot between two sets", "every 2"),
+    Mutant("each shard is held alone", (
+        change(Snapshots, "_cut", """                    failed = shard.number
+                    break
+""", """                    failed = shard.number
+                    break
+                all_copies[shard.number].copy_changed(1 << 62)
+                all_copies[shard.number].stop()
+                self.drop(shard, me)
+""", "not copy.is_tracked(me)", "False", """                for copy in all_copies:
+                    copy.copy_changed(1 << 62)
+                    copy.stop()
+""", ""),
+    ), "snapshot between two sets", "every 2"),
+    Mutant("only the head of a chain is copied again", (
+        change(ShardCopy, "copy_entry", "while left and budget:", "while False:"),
+    ), "snapshot of chains", "every 1"),
+    Mutant("a deadline is not copied again", (
+        change(ShardCopy, "copy_slot", "if self.source.expiry.ready():", "if False:"),
+    ), Scenario("snapshot of a deadline that passes", (
+        (SNAP,), (("set", "a", SHORT, LEASE), PASS, B, ("touch", "b")),
+    ), (A, B), shards=2), "every 2"),
 )

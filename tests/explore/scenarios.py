@@ -21,6 +21,7 @@ class Scenario(NamedTuple):
     evicts: bool = False
     bound: int = 3  # preemptions of the exhaustive search; 0: too large for it, random only
     never_full: bool = False  # MapFull is wrong here
+    shards: int = 1
 
     def keys(self) -> list[str]:
         """List the keys that it is about."""
@@ -69,7 +70,7 @@ def program(world: World, number: int, operations: tuple[Operation, ...]) -> Cal
 def build(scenario: Scenario, all_memory: bool = False) -> World:
     """Make the scenario's map, filled."""
     world = World(len(scenario.programs), scenario.slots, scenario.slot_size, scenario.evicts,
-                  all_memory)
+                  all_memory, scenario.shards)
     world.keys, world.never_full = scenario.keys(), scenario.never_full
     world.restore()
     with world.installed():
@@ -84,6 +85,7 @@ GETS = ("get", "a"), ("get", "a")  # the second must not go back behind the firs
 LEASE = 100  # a ttl, ns
 LEASED = ("set", "a", SHORT, LEASE)
 PASS = ("advance", 2 * LEASE)
+SNAP = ("snapshot", "")
 
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("get and set", (GETS, (A, A)), (A,)),
@@ -200,4 +202,35 @@ SCENARIOS: tuple[Scenario, ...] = (
         (("set", "d", SHORT), ("cas", "b", SHORT), ("popitem", "")),
         (("get", "a"), ("get", "d"), ("replace", "c", LONG), ("incr", "n")),
     ), (A, B, C), evicts=True, bound=0),
+    # snapshots: "a", "c" and "n" live in shard 0, "b" and "d" in shard 1
+    Scenario("snapshot between two sets", ((SNAP,), (A, B)), (A, B), bound=2, shards=2),
+    Scenario("snapshot between two sets, other order", ((SNAP,), (B, A)), (A, B), bound=2,
+             shards=2),
+    Scenario("snapshot of new keys", ((SNAP,), (A, B)), bound=2, shards=2),
+    Scenario("snapshot of counters", ((SNAP,), (("incr", "n"), ("incr", "d"))), (
+        ("incr", "n"), ("incr", "d")), bound=2, shards=2),
+    Scenario("snapshot and deletes", ((SNAP,), (("delete", "a"), ("delete", "b"))), (A, B),
+             bound=2, shards=2),
+    Scenario("snapshot of chains", (
+        (SNAP,), (("set", "a", LONG), ("set", "b", LONG)),
+    ), (("set", "a", LONG), B), bound=1, shards=2),
+    Scenario("snapshot, slots are used again", (
+        (SNAP,), (("delete", "a"), ("set", "c", LONG), ("delete", "b"), ("set", "d", SHORT)),
+    ), (A, B), bound=1, shards=2),
+    Scenario("snapshot, chains are used again", (
+        (SNAP,), (("delete", "a"), C, ("set", "b", SHORT), ("set", "a", SHORT)),
+    ), (("set", "a", LONGER), ("set", "b", LONG)), bound=1, shards=2),
+    Scenario("snapshot and deadlines", (
+        (SNAP,), (("touch", "a", LEASE), ("set", "b", SHORT, LEASE), PASS, ("touch", "b")),
+    ), (A, B), bound=1, shards=2),
+    Scenario("snapshot and clear", ((SNAP,), (("clear", ""), A)), (A, B, C), bound=1, shards=2),
+    Scenario("snapshot in a rebuild", ((SNAP,), (("repair", ""), A, B)), (A, B), bound=1,
+             shards=2),
+    Scenario("two snapshots", ((SNAP,), (SNAP,), (A, B)), (A, B), bound=0, shards=2),
+    Scenario("snapshot and two writers", ((SNAP,), (A, B), (B, A)), (A, B), bound=0, shards=2),
+    Scenario("snapshot, writers, evictions", (
+        (SNAP, ("get", "a")), (("set", "g", LONG), ("set", "d", SHORT)), (("set", "a", LONGER), B),
+    ), (A, B, C), evicts=True, bound=0, shards=2),
+    Scenario("snapshot of one shard", ((SNAP,), (A, ("incr", "n"), ("delete", "b"))), (
+        A, B, ("incr", "n")), bound=1),
 )

@@ -31,7 +31,7 @@ class ExplorerOfDeath(Explorer):
         super().__init__(scenario)
         self.step, died = 0, True
         at, deaths = K[f"S_{word}"], Deaths(scenario)
-        before = left = bytes(self.world.shard_bytes)
+        before = left = self.world.memory()
         with deaths.world.installed():
             while died and left[at : at + 8] == before[at : at + 8]:
                 self.step += 1

@@ -7,6 +7,7 @@ the process is the machine's: memory, clock, semaphore, kernel locks.
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from shmmap import _lock_cy, _reads_cy, workers
+from shmmap import _lock_cy, _reads_cy, _snapshots_cy, snapshots, workers
 from shmmap._clock_cy import Clock
 from shmmap._lock_cy import ShardLock
 from shmmap._repair_cy import Repairer
@@ -27,6 +28,7 @@ from shmmap.layout import constants
 from shmmap.torture.linearizability import ABSENT, GONE, UNKNOWN, Call, find_violation
 from shmmap.workers import Worker
 
+from .cuts import find_torn
 from .handles import SimulatedHandle
 from .kernel import FIRST_PID, Kernel
 from .machine import CALL, PAUSE, Machine, Semaphore, SharedMemory
@@ -77,8 +79,9 @@ class SimulatedAttachment(Attachment):
         self.evicts = bool(world.shape.evicts)
         self.ttl_ns = 0
         self.clock = SimulatedClock(world.machine)
-        self.inside = [set()]
+        self.inside = [set() for _ in world.segments]
         self.held = {}
+        self.snapshots = threading.RLock()
         self.worker = SimulatedWorker(world.control_words, world.kernel)
         self.worker.join(0)
         self.worker.publish()
@@ -90,14 +93,16 @@ class SimulatedAttachment(Attachment):
             self.control_memory = SharedMemory(world.machine, world.control, 1 << 20)
             self.fork_memory = SharedMemory(world.machine, self.fork_memory.octets, 1 << 21)
         shape = world.shape
-        memory = SharedMemory(world.machine, world.shard_bytes)
-        lock = ShardLock(memory, None, self.worker)
-        lock.semaphore = world.semaphore
-        self.shards = [Shard(
-            memory, 0, shape.slots, shape.slot_size, shape.buckets, shape.evicts, 0, SEED, lock,
-            self.clock,
-        )]
-        self.repairers = [Repairer(self.shards[0])]
+        self.shards = []
+        for number, segment in enumerate(world.segments):
+            memory = SharedMemory(world.machine, segment, number << 16)
+            lock = ShardLock(memory, None, self.worker)
+            lock.semaphore = world.semaphores[number]
+            self.shards.append(Shard(
+                memory, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
+                shape.shards.bit_length() - 1, SEED, lock, self.clock,
+            ))
+        self.repairers = [Repairer(shard) for shard in self.shards]
 
     def restore_deadlines(self, number: int) -> None:
         """Do nothing: the pages are always there."""
@@ -117,23 +122,26 @@ class World:
     """
 
     def __init__(
-        self, processes: int, slots: int, slot_size: int, evicts: bool, all_memory: bool = False
+        self, processes: int, slots: int, slot_size: int, evicts: bool, all_memory: bool = False,
+        shards: int = 1,
     ) -> None:
         self.all_memory = all_memory
-        self.shape = Geometry(1, slots, slot_size, 1 if slots <= 7 else slots // 5, int(evicts))
+        buckets = 1 if slots <= 7 else slots // 5
+        self.shape = Geometry(shards, slots, slot_size, buckets, int(evicts))
         self.machine = Machine()
         self.kernel = Kernel(self.machine)
-        self.semaphore = Semaphore()
+        self.semaphores = [Semaphore() for _ in range(shards)]
         self.control = bytearray(K["C_BYTES_TOTAL"] + ROWS * K["R_BYTES_TOTAL"])
         self.control_words = memoryview(self.control).cast("Q")
         self.control_words[K["C_STATE"] >> 3] = K["STATE_READY"]
-        self.shard_bytes = bytearray(self.shape.areas.end)
-        self.words = memoryview(self.shard_bytes).cast("Q")
-        for field, value in (
-            ("FRESH", 1), ("FREE_SLOTS", slots), ("RING_TARGET", max(1, slots // 10)),
-            ("SLOTS", slots),
-        ):
-            self.words[K[f"S_{field}"] >> 3] = value
+        self.segments = [bytearray(self.shape.areas.end) for _ in range(shards)]
+        self.words_of = [memoryview(segment).cast("Q") for segment in self.segments]
+        for words in self.words_of:
+            for field, value in (
+                ("FRESH", 1), ("FREE_SLOTS", slots), ("RING_TARGET", max(1, slots // 10)),
+                ("SLOTS", slots),
+            ):
+                words[K[f"S_{field}"] >> 3] = value
         self.handles: dict[int, Any] = {}
         with self.installed():
             for number in (*range(processes), CHECKER):
@@ -145,6 +153,7 @@ class World:
         self.keys: list[str] = []
         self.never_full = False
         self.calls: list[tuple[str, Call]] = []
+        self.cuts: list[Call] = []  # snapshots; their results are dicts
         self.events = itertools.count()  # when calls start and end
         self.save()
 
@@ -161,6 +170,9 @@ class World:
             patch.setattr(_lock_cy, "sem_wake", machine.wake)
             patch.setattr(_lock_cy, "pause", lambda: machine.step(PAUSE, "pause"))
             patch.setattr(_lock_cy, "clock_ns", lambda number: machine.now_ns)
+            patch.setattr(_snapshots_cy, "clock_ns", lambda number: machine.now_ns)
+            patch.setattr(snapshots, "monotonic_ns", lambda: machine.now_ns)
+            patch.setattr(snapshots, "sleep", lambda s: machine.sleep(round(s * 1e9)))
             # more turns of these loops would do what the first ones do, and cost schedules
             patch.setattr(_lock_cy, "range", lambda spins: range(0), raising=False)
             patch.setattr(_reads_cy, "range", lambda tries: range(2), raising=False)
@@ -170,24 +182,38 @@ class World:
 
     def save(self) -> None:
         """Keep the state that every run starts from."""
-        self._saved = bytes(self.shard_bytes), bytes(self.control), dict(self.kernel.locks)
+        segments = [bytes(segment) for segment in self.segments]
+        self._saved = segments, bytes(self.control), dict(self.kernel.locks)
         self._start_ns, self._first_calls = self.machine.now_ns, list(self.calls)
         self._events = next(self.events)
 
     def restore(self) -> None:
         """Go back to it."""
-        self.shard_bytes[:], self.control[:], locks = self._saved
+        segments, self.control[:], locks = self._saved
+        for segment, saved in zip(self.segments, segments, strict=True):
+            segment[:] = saved
+        self.cuts = []
         self.kernel.locks = dict(locks)
         self.machine.now_ns, self.calls = self._start_ns, list(self._first_calls)
         self.machine.workers = []
-        self.semaphore.tokens = 0
+        for semaphore in self.semaphores:
+            semaphore.tokens = 0
         self.open: dict[int, Call] = {}
         self.events = itertools.count(self._events)
         for handle in self.handles.values():
-            handle.attachment.inside[0].clear()
+            for inside in handle.attachment.inside:
+                inside.clear()
             handle.attachment.held.clear()
             handle.near_cache.clear()
             handle._after_fork()
+
+    def memory(self) -> bytes:
+        """Give what is in all shards."""
+        return b"".join(self.segments)
+
+    def held(self) -> list[int]:
+        """List the shards whose lock is held."""
+        return [n for n, words in enumerate(self.words_of) if words[K["S_OWNER"] >> 3]]
 
     # -- calls ------------------------------------------------------------------------
 
@@ -215,14 +241,20 @@ class World:
         self, handle: Any, name: str, key: str, arguments: tuple[Any, ...], ttl_ns: int | None
     ) -> Any:
         if name in ("sweep", "idle"):
-            following, before_ns = 1, self.machine.now_ns if name == "idle" else 0
-            while following:
-                following = handle._sweep_part(0, following, before_ns, 2)
+            before_ns = self.machine.now_ns if name == "idle" else 0
+            for number in range(self.shape.shards):
+                following = 1
+                while following:
+                    following = handle._sweep_part(number, following, before_ns, 2)
             return None
         if name == "repair":
-            return handle._repair_shard(0)
+            for number in range(self.shape.shards):
+                handle._repair_shard(number)
+            return None
         if name == "list":
-            return handle._scan(0, True)
+            return [pair for n in range(self.shape.shards) for pair in handle._scan(n, True)]
+        if name == "snapshot":
+            return dict(snapshots.take(handle, handle.attachment, LOCK_TIMEOUT_NS / 1e9))
         if name == "clear":
             return handle.clear()
         if name == "popitem":
@@ -266,6 +298,12 @@ class World:
         if ttl_ns is not None:
             at = call.clock[0] + ttl_ns
             deadline = GONE if ttl_ns <= 0 else (at, at)
+        if name == "snapshot":
+            if result is not UNKNOWN and self.shape.evicts:  # too many orders: each key alone
+                self._record_of_all(call, result.items())
+            elif result is not UNKNOWN:
+                self.cuts.append(call._replace(arguments=(), result=result))
+            return
         if name in ("list", "clear", "popitem"):
             self._record_of_all(call, result)
             return
@@ -312,15 +350,22 @@ class World:
         died = any(worker.dead for worker in self.machine.workers)
         if died:
             self.call("sweep", "")  # takes over what the dead left
-        problems: list[str] = Repairer(self.handles[CHECKER].shards[0]).problems()
+        problems: list[str] = [
+            problem for shard in self.handles[CHECKER].shards
+            for problem in Repairer(shard).problems()
+        ]
         if self.machine.stalls and not died:
             problems.append("a wakeup was lost: only a timeout let the last sleeper go on")
-        if self.words[K["S_OWNER"] >> 3]:
-            problems.append(f"the lock is held by {self.words[K['S_OWNER'] >> 3]:#x}")
+        problems += [f"the lock of shard {number} is held" for number in self.held()]
+        if not died and any(words[K["S_TRACKING"] >> 3] for words in self.words_of):
+            problems.append("changes are still marked, for nobody")
         for key in self.keys:
             self.call("get", key)
         for key in self.keys:
             violation = find_violation(call for about, call in self.calls if about == key)
             if violation:
                 problems.append(f"key {key!r}: {violation}")
+        torn = find_torn(self.keys, self.calls, self.cuts)
+        if torn:
+            problems.append(torn)
         return "\n".join(problems) or None
