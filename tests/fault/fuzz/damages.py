@@ -283,7 +283,7 @@ def owner(rng: random.Random, s: Subject) -> None:
 @kind
 def mid_change(rng: random.Random, s: Subject) -> None:
     d = some_shard(rng, s)
-    for field in ("DIRTY", "SEQUENCE", "REBUILDS", "WAITERS"):
+    for field in ("DIRTY", "SEQUENCE", "REBUILDS", "WAITERS", "TRACKING"):
         if rng.random() < 0.5:
             d.set_header(field, rng.choice((d.header(field) ^ 1, odd_value(rng, d.header(field)))))
 

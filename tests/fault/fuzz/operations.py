@@ -114,6 +114,28 @@ def items(t: Trial) -> str:
     return "answer"
 
 
+@operation()
+def snapshot(t: Trial) -> str:
+    taken = t.m.snapshot()
+    found = list(taken.items())
+    for key, value in found:
+        t.saw(key, value)
+    _all_there(t, [key for key, _ in found])
+    if len(list(taken.raw_entries())) != len(found):
+        raise Wrong("a snapshot has other raw entries than entries")
+    return "answer"
+
+
+@operation()
+def prefixed(t: Trial) -> str:
+    prefix = t.rng.choice(("", "k", "key", b"", b"k"))
+    for key, value in t.m.items(prefix=prefix):
+        t.saw(key, value)
+        if not isinstance(key, type(prefix)) or not key.startswith(prefix):
+            raise Wrong(f"{key!r} does not start with {prefix!r}")
+    return "answer"
+
+
 def _all_there(t: Trial, listed: list[Any]) -> None:
     missing = t.sure - set(listed)
     if missing:
