@@ -5,8 +5,9 @@
     trailer  totals; a checksum over all the checksums before, and one of itself
 
 All numbers of the format are little-endian. ARCHITECTURE.md has every byte.
-Reading holds one block in memory, writing also the snapshot that is written. A file appears under its name only
-when it is whole (rename), and is read only if its trailer says that it is.
+Reading holds one block in memory, writing also the snapshot that it writes. A
+file appears under its name only when it is whole (rename), and is read only if
+its trailer says that it is.
 
 Deadlines are stored by the wall clock, so that time goes on while a dump lies
 on disk. Versions are stored as they are: twice the nanoseconds since boot.

@@ -16,7 +16,7 @@ import stat
 import sys
 from collections.abc import Iterator
 
-from . import control, doctor, geometry, inspection, segment
+from . import control, doctor, geometry, inspection, salvage, segment
 from .errors import LockTimeout, MapCorrupted, ShmMapError
 from .inspection import Record, SeenMap
 from .layout import constants
@@ -145,10 +145,10 @@ def check_shards(m: ShmMap, repairs: bool, yes: bool) -> int:
         try:
             found = _check_shard(m, number)
             clean += found == CLEAN and number < shards
-            if found & LEFT and repairs and _agreed(m._label(number), yes):
+            if found & LEFT and repairs and _agreed(_label(m, number), yes):
                 found = found & ~LEFT | _repair_shard(m, number)
         except LockTimeout as error:
-            print(f"{m._label(number)}: could not be looked at: {error}")
+            print(f"{_label(m, number)}: could not be looked at: {error}")
             found = FAILED
         code |= found
     print(f"{clean:,} of {shards:,} shard(s) were clean")
@@ -157,18 +157,22 @@ def check_shards(m: ShmMap, repairs: bool, yes: bool) -> int:
     return code
 
 
+def _label(m: ShmMap, number: int) -> str:
+    return salvage.label(m.attachment, number)
+
+
 def _check_shard(m: ShmMap, number: int) -> int:
     """Check one shard; print what was found; give what it adds to the exit code."""
     before = _header(m, number)["REPAIRS"]
     problems = _problems(m, number)
     code = CLEAN
     if _header(m, number)["REPAIRS"] != before:
-        print(f"{m._label(number)}: a change that a dead worker had broken off was repaired, as "
+        print(f"{_label(m, number)}: a change that a dead worker had broken off was repaired, as "
               "any worker does that takes its lock")
         code = REPAIRED
     if not problems:
         return code
-    print(f"{m._label(number)}: {len(problems):,} problem(s)")
+    print(f"{_label(m, number)}: {len(problems):,} problem(s)")
     for problem in problems[:SHOWN]:
         print(f"  {problem}")
     if len(problems) > SHOWN:
@@ -178,7 +182,7 @@ def _check_shard(m: ShmMap, number: int) -> int:
 
 def _problems(m: ShmMap, number: int) -> list[str]:
     with m._inside() as attached:
-        return m._check_shard(attached, number)
+        return salvage.check_shard(m, attached, number)
 
 
 def _header(m: ShmMap, number: int) -> Record:
@@ -204,10 +208,10 @@ def _agreed(label: str, yes: bool) -> bool:
 def _repair_shard(m: ShmMap, number: int) -> int:
     """Repair one shard and check it again; give what that adds to the exit code."""
     with m._inside() as attached:
-        m._repair_one(attached, number)
+        salvage.repair_shard(m, attached, number)
     left = _problems(m, number)
     if left:
-        print(f"{m._label(number)}: still has {len(left):,} problem(s), the first: {left[0]}")
+        print(f"{_label(m, number)}: still has {len(left):,} problem(s), the first: {left[0]}")
         return LEFT
-    print(f"{m._label(number)}: repaired, {_header(m, number)['ENTRIES']:,} entries kept")
+    print(f"{_label(m, number)}: repaired, {_header(m, number)['ENTRIES']:,} entries kept")
     return REPAIRED

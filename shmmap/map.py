@@ -10,10 +10,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from . import attachment as attachments
-from . import dumps, flights, merging, snapshots
+from . import dumps, flights, merging, salvage, snapshots
 from . import stats as statistics
-from ._repair_cy import Repairer
-from ._shard_cy import Shard
 from ._snapshots_cy import Snapshots
 from ._writes_cy import DEFAULT
 from .control import ENGINE
@@ -25,11 +23,10 @@ from .locks import Lock, let_all_go
 from .locktable import LockTable
 from .merging import MergeReport
 from .parameters import UNSAID, MapOptions, Parameters, check_name
-from .salvage import unreadable
 from .snapshots import Snapshot
 from .stats import Stats
 from .sweeper import SweepReport
-from .views import Prefix, ShmItemsView, ShmKeysView, ShmValuesView, check_prefix
+from .views import Listings, Prefix, check_prefix
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -38,7 +35,7 @@ K = constants()
 LOCK_TIMEOUT_S = 5.0
 
 
-class ShmMap(Snapshots, MutableMapping[Any, Any]):
+class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
     """A dict that every process on the machine shares: open it by name, use it as a dict.
 
     The first to open a name creates the map; all others attach to it. Parameters that are
@@ -231,10 +228,6 @@ class ShmMap(Snapshots, MutableMapping[Any, Any]):
 
     # -- as a mapping ---------------------------------------------------------------
 
-    def __iter__(self) -> Iterator[Any]:
-        """Iterate over the keys, shard by shard; weakly consistent: see `items`."""
-        return self._keys()
-
     def _keys(self, prefix: Prefix = None) -> Iterator[Any]:
         for number in range(self._live.geometry.shards):
             yield from self._scan(number, False, prefix)
@@ -242,24 +235,6 @@ class ShmMap(Snapshots, MutableMapping[Any, Any]):
     def _entries(self, prefix: Prefix = None) -> Iterator[tuple[Any, Any]]:
         for number in range(self._live.geometry.shards):
             yield from self._scan(number, True, prefix)
-
-    def keys(self, prefix: Prefix = None) -> ShmKeysView:
-        """View the keys; with `prefix`, those of its type that start so: see `items`."""
-        return ShmKeysView(self, prefix)
-
-    def items(self, prefix: Prefix = None) -> ShmItemsView:
-        """View the (key, value) pairs; with `prefix` (a str or bytes), those whose key is of that
-        type and starts so: the others' values are neither copied nor decoded.
-
-        Iteration is weakly consistent: an entry that is there throughout comes exactly once,
-        one that comes or goes meanwhile may come or not. Nobody waits for it. O(size of the
-        map), with a prefix too. For all entries at one instant: `snapshot`.
-        """
-        return ShmItemsView(self, prefix)
-
-    def values(self, prefix: Prefix = None) -> ShmValuesView:
-        """View the values; as `items`."""
-        return ShmValuesView(self, prefix)
 
     def scan(self, cursor: int = 0, prefix: Prefix = None) -> tuple[int, list[tuple[Any, Any]]]:
         """List a part of the map: (the next cursor, [(key, value), ...]).
@@ -300,19 +275,7 @@ class ShmMap(Snapshots, MutableMapping[Any, Any]):
         with self._inside() as attached:
             return snapshots.take(self, attached, self._lock_timeout)
 
-    def __or__(self, other: Any) -> dict[Any, Any]:
-        """Give a plain dict of this map's items and the other's."""
-        if not hasattr(other, "keys"):
-            return NotImplemented
-        return {**dict(self.items()), **dict(other.items())}
-
-    def __ror__(self, other: Any) -> dict[Any, Any]:
-        """Give a plain dict of the other's items and this map's."""
-        if not hasattr(other, "keys"):
-            return NotImplemented
-        return {**dict(other.items()), **dict(self.items())}
-
-    def __ior__(self, other: Any) -> ShmMap:
+    def __ior__(self, other: Any) -> ShmMap:  # type: ignore[override]
         """Write every item of the other; each write is one step."""
         self.set_many(other)
         return self
@@ -351,39 +314,10 @@ class ShmMap(Snapshots, MutableMapping[Any, Any]):
         """
         with self._inside() as attached:
             return [
-                f"{self._label(number)}: {problem}"
+                f"{salvage.label(attached, number)}: {problem}"
                 for number in range(attached.geometry.shards + 1)
-                for problem in self._check_shard(attached, number)
+                for problem in salvage.check_shard(self, attached, number)
             ]
-
-    def _label(self, number: int) -> str:
-        """Name a shard; after those of the map comes the lock shard."""
-        attached = self.attachment
-        shards: int = attached.geometry.shards
-        return f"shard {number}" if number < shards else str(attached.locks.label)
-
-    def _part(self, attached: Any, number: int) -> tuple[Any, Any, int]:
-        """Give the handle on a shard, what it is attached to, and its number there."""
-        if number < attached.geometry.shards:
-            return self, attached, number
-        return self._lock_table(), attached.locks, 0
-
-    def _check_shard(self, attached: Any, number: int) -> list[str]:
-        core, attached, number = self._part(attached, number)
-        shape = attached.geometry
-        shard = attached.shards[number]
-        length = shape.areas.end if shard.has_deadlines() else shape.areas.deadlines
-        copied = core._copy_shard(number, length)
-        if length == shape.areas.deadlines:  # they may have been reserved since
-            at = K["S_HAS_DEADLINES"]
-            copied[at : at + 8] = bytes(8)
-        twin = Shard(
-            copied, number, shape.slots, shape.slot_size,
-            shape.buckets, shape.evicts, shape.shards.bit_length() - 1, attached.seed,
-            shard.lock, attached.clock,
-        )
-        problems: list[str] = Repairer(twin).problems()
-        return problems + [f"V1: slot {slot}: {why}" for slot, _, why in unreadable(copied, shape)]
 
     def repair(self) -> None:
         """Rebuild every shard's index, free list and counts from its slots, and drop entries
@@ -391,16 +325,7 @@ class ShmMap(Snapshots, MutableMapping[Any, Any]):
         damaged."""
         with self._inside() as attached:
             for number in range(attached.geometry.shards + 1):
-                self._repair_one(attached, number)
-
-    def _repair_one(self, attached: Any, number: int) -> None:
-        core, attached, number = self._part(attached, number)
-        core._repair_shard(number)
-        shape = attached.geometry
-        copied = core._copy_shard(number, shape.areas.deadlines)
-        bad = [(slot, version) for slot, version, _ in unreadable(copied, shape)]
-        if bad:
-            core._end_entries(number, bad)
+                salvage.repair_shard(self, attached, number)
 
     # -- copies -------------------------------------------------------------------------
 
@@ -409,8 +334,8 @@ class ShmMap(Snapshots, MutableMapping[Any, Any]):
 
         The file takes its place by a rename, whole and synced to the disk, with the map's
         permission bits; it is removed where anything fails. Deadlines go on while it lies there.
-        Entries are copied as they are: nothing is unpickled. Takes no lock, O(bytes). Raises
-        OSError, MapCorrupted, ShardBusy.
+        All entries are of one instant, and copied as they are: nothing is unpickled. O(bytes), in
+        time and in memory: see `snapshot`. Raises OSError, MapCorrupted, LockTimeout.
         """
         return dumps.dump(self, path)
 

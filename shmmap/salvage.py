@@ -1,16 +1,20 @@
-"""Entries that are well-formed and still cannot be read: their own bytes were damaged.
+"""Checking a map's shards, the lock shard among them, and repairing what was damaged.
 
-Nothing in a shard's structure shows them, and one of them would end every
-listing of the map with MapCorrupted. `check` names them, `repair` drops them.
-Works on a copy of a shard, so that nobody waits while bytes are decoded.
+Beside what a shard's structure shows there are entries that are well-formed and
+still cannot be read: their own bytes were damaged. One of them would end every
+listing of the map with MapCorrupted. A check names them, a repair drops them.
+Both work on a copy of a shard, so that nobody waits while bytes are decoded.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from . import _codecs_cy, _keys_cy
+from ._repair_cy import Repairer
+from ._shard_cy import Shard
 from .errors import MapCorrupted
 from .geometry import Geometry
 from .layout import constants
@@ -56,3 +60,45 @@ def _chain_bytes(copied: bytearray, shape: Geometry, slot: int, length: int) -> 
         following = copied[areas.next + 4 * slot : areas.next + 4 * slot + 4]
         slot, skip = int.from_bytes(following, sys.byteorder) & K["NEXT_MASK"], 8
     return found
+
+
+def label(attached: Any, number: int) -> str:
+    """Name a shard; after those of the map comes the lock shard."""
+    shards: int = attached.geometry.shards
+    return f"shard {number}" if number < shards else str(attached.locks.label)
+
+
+def _part(m: Any, attached: Any, number: int) -> tuple[Any, Any, int]:
+    """Give the handle on a shard, what it is attached to, and its number there."""
+    if number < attached.geometry.shards:
+        return m, attached, number
+    return m._lock_table(), attached.locks, 0
+
+
+def check_shard(m: Any, attached: Any, number: int) -> list[str]:
+    """List what is wrong in a shard of an open map."""
+    core, attached, number = _part(m, attached, number)
+    shape = attached.geometry
+    shard = attached.shards[number]
+    length = shape.areas.end if shard.has_deadlines() else shape.areas.deadlines
+    copied = core._copy_shard(number, length)
+    if length == shape.areas.deadlines:  # they may have been reserved since
+        at = K["S_HAS_DEADLINES"]
+        copied[at : at + 8] = bytes(8)
+    twin = Shard(
+        copied, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
+        shape.shards.bit_length() - 1, attached.seed, shard.lock, attached.clock,
+    )
+    problems: list[str] = Repairer(twin).problems()
+    return problems + [f"V1: slot {slot}: {why}" for slot, _, why in unreadable(copied, shape)]
+
+
+def repair_shard(m: Any, attached: Any, number: int) -> None:
+    """Rebuild what is derived in a shard, and drop entries that cannot be read."""
+    core, attached, number = _part(m, attached, number)
+    core._repair_shard(number)
+    shape = attached.geometry
+    copied = core._copy_shard(number, shape.areas.deadlines)
+    bad = [(slot, version) for slot, version, _ in unreadable(copied, shape)]
+    if bad:
+        core._end_entries(number, bad)

@@ -28,7 +28,7 @@ from ._snapshots_cy import Snapshots
 from .errors import LockTimeout, MapCorrupted, Reentered, ShmMapError
 from .explain import error_for
 from .layout import constants
-from .views import ShmItemsView, ShmKeysView, ShmValuesView
+from .views import Listings, Prefix
 
 K = constants()
 ROUNDS = 20  # of copying again what changed, at most
@@ -42,7 +42,7 @@ _ROW = 1024  # where a snapshot's private control memory counts its reads
 Raw = tuple[int, bytes, int, bytes, int, int]
 
 
-class Snapshot(Mapping[Any, Any]):
+class Snapshot(Listings, Mapping[Any, Any]):
     """A map as it was at one instant: a read-only mapping in this process's own memory.
 
     `ShmMap.snapshot` makes it. It outlives the map: closing or unlinking that, or forking, does
@@ -80,27 +80,11 @@ class Snapshot(Mapping[Any, Any]):
         """Count the entries."""
         return len(self._view)
 
-    def __iter__(self) -> Iterator[Any]:
-        """Iterate over the keys."""
-        return self._keys()
-
-    def keys(self, prefix: str | bytes | None = None) -> ShmKeysView:
-        """View the keys; with `prefix`, those of its type that start so."""
-        return ShmKeysView(self, prefix)
-
-    def items(self, prefix: str | bytes | None = None) -> ShmItemsView:
-        """View the (key, value) pairs; with `prefix`, those whose key starts so."""
-        return ShmItemsView(self, prefix)
-
-    def values(self, prefix: str | bytes | None = None) -> ShmValuesView:
-        """View the values; with `prefix`, those whose key starts so."""
-        return ShmValuesView(self, prefix)
-
-    def _keys(self, prefix: str | bytes | None = None) -> Iterator[Any]:
+    def _keys(self, prefix: Prefix = None) -> Iterator[Any]:
         for number in range(self._shards):
             yield from self._view._scan(number, False, prefix)
 
-    def _entries(self, prefix: str | bytes | None = None) -> Iterator[tuple[Any, Any]]:
+    def _entries(self, prefix: Prefix = None) -> Iterator[tuple[Any, Any]]:
         for number in range(self._shards):
             yield from self._view._scan(number, True, prefix)
 

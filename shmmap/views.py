@@ -78,3 +78,42 @@ class ShmValuesView(_Picked, ValuesView[Any]):
 
     def __repr__(self) -> str:
         return f"<values of {self._mapping!r}>"
+
+
+class Listings:
+    """The views of a map or a snapshot, over what its `_keys` and `_entries` list."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over the keys: see `items`."""
+        listed: Any = self
+        return listed._keys()  # type: ignore[no-any-return]
+
+    def keys(self, prefix: Prefix = None) -> ShmKeysView:
+        """View the keys; with `prefix`, those of its type that start so: see `items`."""
+        return ShmKeysView(self, prefix)
+
+    def items(self, prefix: Prefix = None) -> ShmItemsView:
+        """View the (key, value) pairs; with `prefix` (a str or bytes), those whose key is of that
+        type and starts so: the others' values are neither copied nor decoded.
+
+        Iteration over a map is weakly consistent: an entry that is there throughout comes exactly
+        once, one that comes or goes meanwhile may come or not. Nobody waits for it. O(size of the
+        map), with a prefix too. For all entries at one instant: `snapshot`.
+        """
+        return ShmItemsView(self, prefix)
+
+    def values(self, prefix: Prefix = None) -> ShmValuesView:
+        """View the values; as `items`."""
+        return ShmValuesView(self, prefix)
+
+    def __or__(self, other: Any) -> dict[Any, Any]:
+        """Give a plain dict of these items and the other's."""
+        if not hasattr(other, "keys"):
+            return NotImplemented
+        return {**dict(self.items()), **dict(other.items())}
+
+    def __ror__(self, other: Any) -> dict[Any, Any]:
+        """Give a plain dict of the other's items and these."""
+        if not hasattr(other, "keys"):
+            return NotImplemented
+        return {**dict(other.items()), **dict(self.items())}
