@@ -110,9 +110,10 @@ class Handle:
         if cython.compiled:
             self.inflight += 1
         else:
-            self.gate.append(threading.get_ident())
+            operation: Any = sys._getframe(1)
+            self.gate.append(operation)
             if self.closed:
-                self.leave()
+                self.gate.remove(operation)
                 self.ready()
         return 0
 
@@ -144,7 +145,7 @@ class Handle:
                 if at[0] == thread and not _holders(sys._getframe(2), *held):
                     # no operation further up has it: a handler raised at `drop`'s first line
                     self.let_go(*held)
-            self.gate.remove(thread)
+            self.gate.remove(sys._getframe(1))
 
     def count(self, counter):
         """Add one to a counter of this worker's row."""
@@ -252,24 +253,17 @@ HOLDERS_OF_ALL = frozenset(("_cut",))  # of them, those that hold every shard at
 def _operations_of(handle):
     """Count the operations of a handle that are under way (pure engine).
 
-    They are looked up on the stacks of the threads that ever began one: a signal handler that
-    raises between an operation's first line and its `try` leaves its thread in the gate for ever.
+    A signal handler that raises between an operation's first line and its `try` leaves its frame
+    in the gate for ever. A frame that has ended can be cleared, one that runs, in whatever thread,
+    refuses; to walk another thread's stack, as it runs on, has crashed CPython 3.11.
     """
-    stacks: Any = sys._current_frames()
     count = 0
-    for thread in set(handle.gate):
-        frame: Any = stacks.get(thread)
-        while frame is not None:
-            module = frame.f_globals.get("__name__")
-            count += module in _OPERATIONS and frame.f_locals.get("self") is handle
-            frame = frame.f_back
+    for frame in list(handle.gate):
+        try:
+            frame.clear()
+        except RuntimeError:
+            count += 1
     return count
-
-
-_OPERATIONS = (
-    "shmmap._reads_cy", "shmmap._writes_cy", "shmmap._raw_cy", "shmmap._scans_cy",
-    "shmmap._snapshots_cy",
-)
 
 
 def _is_inside(shard, me):
