@@ -20,7 +20,9 @@ cdef class Eviction:
     cdef void place(self, u64 slot, bint probation) noexcept
     cdef u64 ghost_at(self, u64 hash) noexcept
     cdef int recall(self, u64 hash) noexcept
+    cdef u64 wanted(self) noexcept
     cdef void adapt(self) noexcept
+    cdef void count_anew(self) noexcept
     cdef void inserted(self, u64 slot, u64 hash) noexcept
     cdef void replaced(self, u64 old, u64 new) noexcept
     cdef void removed(self, u64 slot) noexcept

@@ -52,6 +52,7 @@ if not cython.compiled:
         IN_RING,
         LOW_HALF,
         ON_PROBATION,
+        S_ENTRIES,
         S_GONE_EARLY,
         S_GONE_LATE,
         S_HAND,
@@ -68,6 +69,8 @@ from shmmap.layout import ghost_buckets, ring_places
 COMPILED = cython.compiled
 # The numbers below are the best of a simulation over Zipf 0.6-1.1, scans, loops, drifting
 # and recency-heavy loads at 1,000 and 10,000 slots; all of them are flat around the optimum.
+# The queue starts long and looks often: starting short, a load that asks for what is recent
+# needed some eighty cachefuls of requests to make it long enough, and lost two points to LRU.
 
 
 class Eviction:
@@ -136,9 +139,25 @@ class Eviction:
             store16(self.mem, self.ring + 2 * at, slot)
         store(self.mem, S_RING_COUNT, length + 1)
 
+    def wanted(self):
+        """Give how many entries the queue should hold: its target, or before there is one 40 % of
+        the entries; never so many that too few are left for the clock.
+
+        Entries, not slots: where an entry takes several, a queue for slots would hold them all.
+        """
+        entries: u64 = load(self.mem, S_ENTRIES)
+        target: u64 = load(self.mem, S_RING_TARGET)
+        most: u64 = entries * 7 // 10
+        if target == 0:
+            target = entries * 2 // 5
+        if target > most:
+            target = most
+        return target if target else 1
+
     def place(self, slot, probation):
         """Give a slot its place: on probation at the end of the queue, or under the clock."""
         flags: u64 = self.flags(slot)
+        length: u64
         step: u64
         oldest: u64
         if not probation:
@@ -147,8 +166,9 @@ class Eviction:
         self.set_flags(slot, flags | ON_PROBATION)
         if flags & IN_RING:  # left there by the slot's last entry
             return
+        length = self.wanted()
         for step in range(2):
-            if load(self.mem, S_RING_COUNT) > load(self.mem, S_RING_TARGET):
+            if load(self.mem, S_RING_COUNT) > length:
                 oldest = self.pop()
                 if oldest:
                     self.set_flags(oldest, 0)
@@ -179,26 +199,26 @@ class Eviction:
         """After so many evictions, give the queue more room or less."""
         early: u64 = load(self.mem, S_GONE_EARLY)
         late: u64 = load(self.mem, S_GONE_LATE)
-        target: u64 = load(self.mem, S_RING_TARGET)
-        least: u64 = self.count // 20
-        most: u64 = self.count * 7 // 10
+        entries: u64 = load(self.mem, S_ENTRIES)
+        target: u64
         grow: u64
         shrink: u64
-        if early + late < 3 * self.count and target:
+        if 2 * (early + late) < entries or early + late == 0:
             return
+        target = self.wanted()
         grow = load(self.mem, S_MISSED_EARLY) * (late + 1)
-        shrink = (load(self.mem, S_MISSED_LATE) + 3) * (early + 1)
-        if target == 0:
-            target = self.count // 10
-        elif grow > shrink:
-            target += target // 4 + 1
+        shrink = (load(self.mem, S_MISSED_LATE) + 1) * (early + 1)
+        if grow > shrink:
+            target += target // 7 + 1
         elif grow < shrink:
-            target = target * 4 // 5
-        if target > most:
-            target = most
-        if target < least or target == 0:
-            target = least if least else 1
+            target -= target // 8
+        if target < entries // 20:
+            target = entries // 20
         store(self.mem, S_RING_TARGET, target)
+        self.count_anew()
+
+    def count_anew(self):
+        """Begin an epoch."""
         store(self.mem, S_GONE_EARLY, 0)
         store(self.mem, S_GONE_LATE, 0)
         store(self.mem, S_MISSED_EARLY, 0)
@@ -234,7 +254,7 @@ class Eviction:
         length: u64 = load(self.mem, S_RING_COUNT)
         slot: u64
         hits: u64
-        if length and length >= load(self.mem, S_RING_TARGET):
+        if length and length >= self.wanted():
             slot = self.pop()
             if slot == 0 or self.flags(slot) & ON_PROBATION == 0:
                 return 0
@@ -275,7 +295,7 @@ class Eviction:
         zero(self.mem, self.ghosts, 8 * self.ghost_count)
         zero(self.mem, self.state, self.count + 1)
         zero(self.mem, self.flag_base, self.count // 4 + 1)
-        self.adapt()
+        self.count_anew()
 
     def problems(self) -> list:
         """List what is wrong in the queue: each with its invariant's number."""

@@ -245,7 +245,7 @@ def _create_shard(label: str, shape: geometry.Geometry, nonce: int, number: int,
         ("MAGIC", K["SHARD_MAGIC"]), ("NONCE", nonce), ("NUMBER", number),
         ("SLOTS", shape.slots), ("SLOT_SIZE", shape.slot_size), ("BUCKETS", shape.buckets),
         ("EVICTS", shape.evicts), ("FRESH", 1), ("FREE_SLOTS", shape.slots),
-        ("RING_TARGET", max(1, shape.slots // 10)), ("HAS_DEADLINES", int(leases)),
+        ("HAS_DEADLINES", int(leases)),
     ):
         words[K[f"S_{field}"] >> 3] = value
     words.release()
