@@ -114,15 +114,15 @@ class ShardRoom(ShardReader):
         free: u64 = self.slots.free_slots()
         return free >= need and free + had > need
 
-    def make_room(self, need, had, keep, now_ns):
-        """Remove expired entries, then evict, until there is room; tell whether there is.
+    def make_room(self, need, had, keep, now_ns, evict):
+        """Remove expired entries, then evict if we may, until there is room; tell whether there is.
 
         The entry at slot `keep` stays.
         """
         if self.expiry.due(now_ns):
             self.reclaim(1, self.slots.count, now_ns, keep, self.slots.count)
             self.expiry.settle()
-        while self.evicts and not self.has_room(need, had):
+        while evict and self.evicts and not self.has_room(need, had):
             if not self.evict_one(keep):
                 break
         return self.has_room(need, had)

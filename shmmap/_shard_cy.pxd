@@ -7,7 +7,8 @@ cdef class Shard(ShardRoom):
     cdef int find(self, u64 hash, u64 key_type, src_t key, u64 key_length, probe_t out) noexcept
     cdef u64 stamp(self, u64 now_ns) noexcept
     cdef int put(self, u64 hash, u64 key_type, src_t key, u64 key_length, u64 value_type,
-                 src_t value, u64 value_length, u64 deadline_ns, probe_t found) noexcept
+                 src_t value, u64 value_length, u64 deadline_ns, bint evict,
+                 probe_t found) noexcept
     cdef void fill(self, u64 head, u64 meta, src_t key, src_t value, u64 deadline_ns) noexcept
     cdef void erase(self, u64 hash, probe_t found) noexcept
     cdef void change_word(self, u64 offset, u64 value, probe_t found) noexcept

@@ -89,7 +89,7 @@ class Shard(ShardRoom):
         return version
 
     def put(self, hash, key_type, key, key_length, value_type, value, value_length,
-            deadline_ns, found):
+            deadline_ns, evict, found):
         """Write an entry in place of the one `found` (position -1: none).
 
         Gives FOUND with the new version in `found`, FULL (nothing changed but expired and
@@ -114,9 +114,9 @@ class Shard(ShardRoom):
         if found.position >= 0:
             had = self.slots.needed(data_bytes(found.meta))
         if not self.has_room(need, had) and not self.make_room(
-            need, had, found.slot if had else 0, now_ns
+            need, had, found.slot if had else 0, now_ns, evict
         ):
-            if not self.evicts or not had:
+            if not self.evicts or not evict or not had:
                 store(self.mem, S_DIRTY, 0)
                 return -2
             self.remove(hash, found)  # all others are evicted: the old value goes first

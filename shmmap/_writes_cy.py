@@ -71,7 +71,11 @@ class Writes(Reads):
         return 0
 
     def write(self, key, value, mode, ttl, version):
-        """Write an entry if `mode` allows; give whether it did."""
+        """Write an entry if `mode` allows; give whether it did.
+
+        Modes: 0 always, 1 if there is no live one, 2 if there is, 3 if its version is `version`,
+        4 if it is older; 8 more: the same, and evict nothing for it.
+        """
         if cython.compiled:
             a_probe: Probe
             a_key: Key
@@ -109,10 +113,10 @@ class Writes(Reads):
         """Write an entry if `mode` allows: 1 done, 0 not allowed, or the status of `put`."""
         status: i64 = self.find_locked(shard, key, found)
         live: cython.bint = self.is_live(shard, status, found)
-        if mode and (
-            (mode == 1 and live) or (mode == 2 and not live)
-            or (mode == 3 and (found.version if live else 0) != version)
-            or (mode == 4 and live and found.version >= version)  # a copy that is not newer
+        if mode & 7 and (
+            (mode & 7 == 1 and live) or (mode & 7 == 2 and not live)
+            or (mode & 7 == 3 and (found.version if live else 0) != version)
+            or (mode & 7 == 4 and live and found.version >= version)  # a copy that is not newer
         ):
             return 0
         if deadline < 0:  # expired at once: the same as not being there
@@ -121,51 +125,56 @@ class Writes(Reads):
             found.version = 0
             return 1
         status = shard.put(key.hash, key.type, key.data, key.length, value.type, value.data,
-                           value.length, deadline, found)
+                           value.length, deadline, (mode & 8) == 0, found)
         if status == -4:  # the free list was broken: rebuild it, and once more
             self.mend(shard)
             self.find_locked(shard, key, found)
             status = shard.put(key.hash, key.type, key.data, key.length, value.type, value.data,
-                               value.length, deadline, found)
+                               value.length, deadline, (mode & 8) == 0, found)
         return status
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Write `key`; the entry's ttl starts anew with the map's default."""
         self.write(key, value, 0, DEFAULT, 0)
 
-    def set(self, key: Any, value: Any, ttl: Any = DEFAULT) -> None:
+    def set(self, key: Any, value: Any, ttl: Any = DEFAULT, *, evict: Any = True) -> None:
         """Write `key`, whether or not it is there.
 
         `ttl` in seconds (float): the map's default if not given, None: the entry does not
         expire; 0 or less: it is expired at once. An overwrite never keeps the old ttl.
+        `evict=False`: in a map that evicts, raise MapFull rather than evict others for it; every
+        operation that may write a new entry takes it.
         Locks one shard. Raises MapFull, EntryTooLarge, LockTimeout, TypeError.
         """
-        self.write(key, value, 0, ttl, 0)
+        self.write(key, value, 0 if evict else 8, ttl, 0)
 
-    def add(self, key: Any, value: Any, ttl: Any = DEFAULT) -> bool:
+    def add(self, key: Any, value: Any, ttl: Any = DEFAULT, *, evict: Any = True) -> bool:
         """Write `key` only if it has no live entry; tell whether it was written."""
-        return self.write(key, value, 1, ttl, 0)
+        return self.write(key, value, 1 if evict else 9, ttl, 0)
 
-    def replace(self, key: Any, value: Any, ttl: Any = DEFAULT) -> bool:
+    def replace(self, key: Any, value: Any, ttl: Any = DEFAULT, *, evict: Any = True) -> bool:
         """Write `key` only if it has a live entry; tell whether it was written."""
-        return self.write(key, value, 2, ttl, 0)
+        return self.write(key, value, 2 if evict else 10, ttl, 0)
 
-    def cas(self, key: Any, value: Any, version: Any, ttl: Any = DEFAULT) -> bool:
+    def cas(
+        self, key: Any, value: Any, version: Any, ttl: Any = DEFAULT, *, evict: Any = True
+    ) -> bool:
         """Write `key` only if its version still is `version` (0: only if it has no live
         entry); tell whether it was written. See `get_versioned`."""
         if isinstance(version, bool) or not isinstance(version, int):
             raise TypeError(f"version must be an int, not {type(version).__name__}")
         # no entry ever has an odd version: it stands for all that are out of range
-        return self.write(key, value, 3, ttl, version if 0 <= version < 1 << 63 else 1)
+        mode: Any = 3 if evict else 11
+        return self.write(key, value, mode, ttl, version if 0 <= version < 1 << 63 else 1)
 
-    def set_many(self, mapping: Any, ttl: Any = DEFAULT) -> None:
+    def set_many(self, mapping: Any, ttl: Any = DEFAULT, *, evict: Any = True) -> None:
         """Write every item of a mapping (or of pairs); each write is one step.
 
         An error stops it; the items before have been written.
         """
         items: Any = mapping.items() if hasattr(mapping, "items") else mapping
         for key, value in items:
-            self.write(key, value, 0, ttl, 0)
+            self.write(key, value, 0 if evict else 8, ttl, 0)
 
     def take(self, key: Any, default: Any, returns: Any) -> Any:
         """Remove `key` in one step; give its value (or b"" unless `returns`), or default."""
@@ -234,16 +243,20 @@ class Writes(Reads):
             raise KeyError(key)
         return default
 
-    def setdefault(self, key: Any, default: Any = None, ttl: Any = DEFAULT) -> Any:
+    def setdefault(
+        self, key: Any, default: Any = None, ttl: Any = DEFAULT, *, evict: Any = True
+    ) -> Any:
         """Give the value of `key`, writing `default` first if there is none: one step."""
         value: Any = self.get(key, MISSING)
         while value is MISSING:
-            if self.write(key, default, 1, ttl, 0):
+            if self.write(key, default, 1 if evict else 9, ttl, 0):
                 return default
             value = self.get(key, MISSING)
         return value
 
-    def incr(self, key: Any, delta: Any = 1, initial: Any = 0, ttl: Any = DEFAULT) -> int:
+    def incr(
+        self, key: Any, delta: Any = 1, initial: Any = 0, ttl: Any = DEFAULT, *, evict: Any = True
+    ) -> int:
         """Add `delta` to the integer at `key` and give the sum, in one step.
 
         A missing key starts from `initial`, with `ttl`; a counter that is there keeps its
@@ -259,6 +272,7 @@ class Writes(Reads):
             encoded: value_t = cython.address(a_value)
         else:
             found, packed, encoded = Probe(), Key(), Value()
+        mode: i64 = 0 if evict else 8  # here: no __bool__ of anyone's under the lock
         by: i64 = _as_word(delta, "delta")
         fresh: Any = _as_word(initial, "initial") + _as_word(delta, "delta")
         too_far: cython.bint = not -0x8000000000000000 <= fresh <= 0x7FFFFFFFFFFFFFFF
@@ -302,7 +316,7 @@ class Writes(Reads):
                     value = initial
                 else:
                     status = self.write_locked(
-                        shard, packed, encoded, 0, deadline, 0,
+                        shard, packed, encoded, mode, deadline, 0,
                         found,
                     )
                     value = fresh

@@ -12,7 +12,8 @@ class ShmMapError(Exception):
 
 class MapFull(ShmMapError):
     """A new entry found no room; nothing was changed. Remove entries, give them a ttl, or
-    create the map anew, larger or with on_full="evict"."""
+    create the map anew, larger or with on_full="evict". A map that evicts raises it for writes that
+    said evict=False only."""
 
 
 class MapExists(ShmMapError):

@@ -54,10 +54,16 @@ def error_for(attachment: Any, status: int, shard: Any, data_bytes: int) -> Exce
     """Give the exception for a status of the shard."""
     where = place(attachment, shard)
     if status == _shard_cy.FULL:
+        advice = (
+            "the write said evict=False: without it, what is least worth keeping would have gone; "
+            "or create the map anew, larger (size=, capacity=)"
+            if attachment.evicts else
+            "or unlink the map and create it anew, larger (size=, capacity=) or with "
+            'on_full="evict"'
+        )
         return MapFull(
             f"{where} has no room for {data_bytes:,} bytes more; nothing was changed. Remove "
-            "entries or give them a ttl; or unlink the map and create it anew, larger (size=, "
-            'capacity=) or with on_full="evict"'
+            f"entries or give them a ttl; {advice}"
         )
     if status == _shard_cy.TOO_LARGE:
         return EntryTooLarge(

@@ -167,6 +167,96 @@ class TestEvicting:
         assert m.check() == []
 
 
+
+
+class TestNeverEvicting:
+    """`evict=False` in a map that evicts."""
+
+    WRITES = (
+        lambda m, key: m.set(key, 1, evict=False),
+        lambda m, key: m.set(key, 1, ttl=5, evict=False),
+        lambda m, key: m.add(key, 1, evict=False),
+        lambda m, key: m.cas(key, 1, 0, evict=False),
+        lambda m, key: m.setdefault(key, 1, evict=False),
+        lambda m, key: m.incr(key, evict=False),
+        lambda m, key: m.set_many({key: 1}, evict=False),
+        lambda m, key: m.set_many([(key, 1)], None, evict=False),
+    )
+
+    @pytest.fixture
+    def held(self, make: Any) -> Any:
+        m = make(size="200KB", shards=1, on_full="evict")
+        for number in range(m.attachment.geometry.slots - 1):
+            m.set(number, number, evict=False)
+        return m
+
+    @pytest.mark.parametrize("write", range(len(WRITES)))
+    def test_a_new_key_finds_no_room_and_drives_nobody_out(self, held, write):
+        before, free = dict(held), held.stats().free_slots
+        assert free == 1
+        with pytest.raises(shmmap.MapFull, match=r"nothing was changed.*evict=False"):
+            self.WRITES[write](held, "new")
+        assert dict(held) == before
+        assert (held.stats().evicted, held.stats().free_slots) == (0, free)
+        assert held.check() == []
+        del held[0]
+        self.WRITES[write](held, "new")
+        assert held["new"] == 1 and held.stats().evicted == 0
+
+    def test_a_longer_value_finds_no_room(self, held):
+        for write in (held.set, held.replace):
+            with pytest.raises(shmmap.MapFull):
+                write(0, bytes(600), evict=False)
+            with pytest.raises(shmmap.MapFull):
+                held.cas(0, bytes(600), held.get_versioned(0)[1], evict=False)
+        assert held[0] == 0 and held.stats().evicted == 0
+        held.set(0, bytes(600))
+        assert held[0] == bytes(600) and held.stats().evicted > 0
+        assert held.check() == []
+
+    def test_overwriting_works(self, held):
+        held.set(0, 10, evict=False)
+        assert held.replace(0, 20, evict=False)
+        assert not held.add(0, 30, evict=False)
+        assert held.incr(0, evict=False) == 21
+        assert held.setdefault(0, 5, evict=False) == 21
+        assert held.stats().evicted == 0
+
+    def test_what_expired_makes_room(self, make, freeze):
+        m = make(size="200KB", shards=1, on_full="evict")
+        clock = freeze(m)
+        slots = m.attachment.geometry.slots
+        for number in range(slots - 1):
+            m.set(number, number, ttl=10 if number % 2 else None, evict=False)
+        clock.advance(10)
+        for number in range((slots - 1) // 2):
+            m.set(("new", number), 1, evict=False)
+        with pytest.raises(shmmap.MapFull):
+            m.set("one more", 1, evict=False)
+        assert (m.stats().evicted, m.stats().expired) == (0, (slots - 1) // 2)
+        assert m.check() == []
+
+    def test_in_a_map_that_never_evicts_it_changes_nothing(self, make):
+        m = make(size="200KB", shards=1)
+        for number in range(m.attachment.geometry.slots - 1):
+            m.set(number, number, evict=bool(number % 2))
+        for evict in (True, False):
+            with pytest.raises(shmmap.MapFull, match='on_full="evict"'):
+                m.set("new", 1, evict=evict)
+
+    def test_no_code_of_anyones_runs_under_the_lock(self, held):
+        class Answer:
+            def __bool__(self) -> bool:
+                held[0] = 1  # would find its own lock
+                return False
+
+        with pytest.raises(shmmap.MapFull):
+            held.set("new", 1, evict=Answer())
+        with pytest.raises(shmmap.MapFull):
+            held.incr("new", evict=Answer())
+        assert held[0] == 1
+
+
 def shape(parameters: dict[str, Any]) -> dict[str, Any]:
     return {"sweep_interval": None, **parameters}
 
