@@ -15,6 +15,8 @@ SLOT_LIMIT = (1 << 24) - 1  # an index word has 24 bits for a slot
 SHARD_LIMIT = 1 << 12
 SMALL_SHARD = 256 * 1024  # below this a map gets fewer shards, not smaller ones
 LARGE_SHARD = 8 * 1024 * 1024  # above this it gets more: a repair takes time by size
+LARGE_SLOTS = LARGE_SHARD // DEFAULT_SLOT  # ... which goes by slots: fewer long ones take no longer
+LARGEST_SHARD = 32 * 1024 * 1024  # from here on more shards whatever the slots
 LOCK_SLOTS = 511  # of the lock shard: their deadlines fill a page
 LOCK_SLOT_SIZE = 64  # header 16, record 24, key 24; a longer key takes more slots
 LOCK_NUMBER = SHARD_LIMIT  # what the lock shard's header has for a number
@@ -177,6 +179,13 @@ def check_shards(shards: int | None) -> None:
         raise ValueError(f"shards={shards} must be a power of two from 1 to {SHARD_LIMIT}")
 
 
+def _too_large(slots: float, slot_size: int) -> bool:
+    """Tell whether a shard of so many slots should be two. Fewer shards need less headroom for the
+    fullest, most where entries are few and long."""
+    whole = slots * slot_size
+    return whole > LARGEST_SHARD or (whole > LARGE_SHARD and slots > LARGE_SLOTS)
+
+
 def plan_capacity(
     capacity: int, shards: int | None, value_size: int | None, key_size: int, evicts: bool
 ) -> Geometry:
@@ -187,7 +196,7 @@ def plan_capacity(
     each = slots_needed(key_size + (100 if value_size is None else value_size), slot)
     if shards is None:
         shards = min(64, _power_below(capacity / 256))
-        while capacity * each * slot > shards * LARGE_SHARD and shards < SHARD_LIMIT:
+        while _too_large(capacity * each / shards, slot) and shards < SHARD_LIMIT:
             shards *= 2
     slots = shard_load_bound(capacity, shards) * each + each
     return _checked(Geometry(shards, slots, slot, buckets_for(slots), int(evicts)))

@@ -174,3 +174,15 @@ def test_areas_lie_one_behind_the_other(slots, words, evicts, buckets):
 @pytest.mark.parametrize("data_bytes", [10**5, 10**8, 2**31, 2**32 + 2**16])
 def test_the_advice_for_an_entry_always_ends(said, data_bytes):
     assert re.search(r"s(ize|hards)=\d|split|value_size", Parameters.read(said).advice(data_bytes))
+
+
+def test_long_entries_get_fewer_shards():
+    """A shard's size is limited for its repair, which goes by slots: a few long ones need not be
+    spread over many shards, each with headroom of its own."""
+    few = geometry.plan_capacity(488, None, 65_528, 8, False)
+    assert few.shards == 1 and few.total_bytes < 1.02 * 488 * 65_536
+    assert few.slots < geometry.LARGE_SLOTS
+    more = geometry.plan_capacity(4_000, None, 65_528, 8, False)
+    assert more.shards > 1 and more.areas.end < geometry.LARGEST_SHARD * 1.5
+    short = geometry.plan_capacity(10_000_000, None, 100, 16, False)
+    assert short.slots * short.slot_size < geometry.LARGE_SHARD * 1.2
