@@ -20,11 +20,12 @@ from .machine import engine_file  # noqa: E402
 from .page import page  # noqa: E402
 from .peers import present_peers  # noqa: E402
 from .report import header, report  # noqa: E402
-from .run import FORMAT, named, problems, run, select  # noqa: E402
+from .run import FORMAT, named, problems, run, select, select_cache  # noqa: E402
 from .workloads import FULL, QUICK  # noqa: E402
 
 OTHERS = """\
 other commands:
+  python -m bench cache --quick | --full                            the map as a cache, same options
   python -m bench report RESULTS.json [--html PATH] [--plots DIR]   from what was measured before
   python -m bench compare OLD.json NEW.json                         what became faster or slower
 
@@ -89,8 +90,8 @@ def write_outputs(results: dict[str, Any], options: argparse.Namespace) -> None:
         plots.write(results, options.plots)
 
 
-def measure(arguments: list[str]) -> int:
-    """Run scenarios, as the command line says."""
+def measure(arguments: list[str], cache: bool = False) -> int:
+    """Run scenarios, as the command line says; with `cache` only those of a cache, all of them."""
     parser = run_parser()
     options = parser.parse_args(arguments)
     full = options.full or options.what == "full"
@@ -98,7 +99,7 @@ def measure(arguments: list[str]) -> int:
     if (full and quick) or not (full or quick or options.list):
         parser.error("say what to run: --quick or --full (or --list)")
     check_outputs(parser, options)
-    chosen = select(options.only, quick)
+    chosen = select_cache(options.only, quick) if cache else select(options.only, quick)
     if not chosen:
         parser.error(f"no scenario's name has any of {options.only!r}; see --list")
     if options.list:
@@ -153,6 +154,8 @@ def main(arguments: list[str] | None = None) -> int:
         from . import compare  # here: every worker imports this module, and not numpy with it
 
         return compare.main(arguments[1:])
+    if arguments[:1] == ["cache"]:
+        return measure(arguments[1:], cache=True)
     return tell(arguments[1:]) if arguments[:1] == ["report"] else measure(arguments)
 
 

@@ -108,17 +108,20 @@ class Sizes:
         return self.block[: self.drawn[number]]
 
 
-def fill(m: Any, sizes: Sizes, chunk: int) -> tuple[int, str]:
-    """Write new entries until every shard evicts, then as many again: (written, problem)."""
+def fill(m: Any, sizes: Sizes, chunk: int, first: int = 0) -> tuple[int, str]:
+    """Write new entries, from number `first` on, until every shard evicts, then as many again:
+    (written, problem)."""
     written = full_at = 0
+    before = evicted_by_shard(m)
     while not full_at or written < 2 * full_at:
-        for number in range(written, written + chunk):
+        for number in range(first + written, first + written + chunk):
             m[key_of(number)] = sizes.value(number)
         written += chunk
-        if not full_at and min(evicted_by_shard(m)) > 0:
+        evicted = [now - was for now, was in zip(evicted_by_shard(m), before, strict=True)]
+        if not full_at and min(evicted) > 0:
             full_at = written
         if not full_at and written > GIVE_UP * CHUNKS * chunk:
-            quiet = evicted_by_shard(m).count(0)
+            quiet = evicted.count(0)
             return written, f"{quiet} shard(s) evicted nothing in {written:,} writes"
     return written, ""
 

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from . import plots
+from .overview import overview
 from .report import READ, families, not_run
 from .results import OURS
 from .run import problems
@@ -59,6 +60,9 @@ def page(results: dict[str, Any]) -> str:
     if results["targets"]:
         parts.append("<h2 id=targets>Targets</h2>\n<p>What was promised, and what came of it.</p>"
                      + _table(targets_table(results)))
+    if table := overview(results):
+        parts.append("<h2 id=hits>Hit ratios</h2>" + _table(table)
+                     + f"<p class=soft>{escape(table.notes[0])}</p>")
     for family, names in sections.items():
         parts.append(f"<h2 id='{_anchor(family)}'>{escape(family)}</h2>")
         for name in names:

@@ -26,7 +26,7 @@ FORMAT = 2
 SHM = Path("/dev/shm")
 
 # A family is a module or package of this name here, with a tuple SCENARIOS. In this order they run.
-FAMILIES = ("latency", "load", "experiments", "memory", "capacity")
+FAMILIES = ("latency", "load", "experiments", "memory", "churn", "capacity", "cache")
 
 
 class Setup(NamedTuple):
@@ -64,6 +64,16 @@ def select(only: str = "", quick: bool = False) -> list[Scenario]:
     if not parts:
         return [scenario for scenario in scenarios() if scenario.quick or not quick]
     return [s for s in scenarios() if any(part in s.name for part in parts)]
+
+
+def select_cache(only: str = "", quick: bool = False) -> list[Scenario]:
+    """List the scenarios of `python -m bench cache`, or those of them whose name has a part."""
+    from . import cache as family
+
+    shown = [*family.SCENARIOS, *select(",".join(family.ALSO))]
+    also = family.QUICKLY if quick else family.ALSO
+    wanted = select(only) if only else [*family.SCENARIOS, *select(",".join(also))]
+    return [scenario for scenario in shown if scenario in wanted]
 
 
 def named(peers: Sequence[type[Peer]], wanted: str) -> list[type[Peer]]:

@@ -38,6 +38,10 @@ class Target(NamedTuple):
 
 _GETS = ("get-hot", "get-shuffled", "get-insertion")
 _READERS = ("readers-hot", "readers-shuffled")
+_TRACES = (
+    "zipf-0.6", "zipf-0.8", "zipf-0.9", "zipf-0.99", "zipf-1.1", "zipf-wide", "scans", "loop",
+    "loop-long", "loop-mixed", "drift", "drift-fast", "recency", "recency-wide",
+)
 
 TARGETS = (
     *(Target(f"{name}/shmmap:dict ns", "<=", 5.0, "compiled") for name in _GETS),
@@ -52,6 +56,17 @@ TARGETS = (
     Target("memory-116-default/shmmap amplification", "<=", 1.38),
     Target("memory-1040/shmmap amplification", "<=", 1.05),
     Target("memory-mixed/shmmap amplification", "<=", 1.38),
+    *(
+        Target(f"memory-churn-{name}/shmmap@when=after churn amplification", "<=", limit)
+        for name, limit in (("64", 1.62), ("116", 1.38), ("1040", 1.05), ("mixed", 1.38))
+    ),
+    # LRU is all but the best that there is where the only rule is what was asked for lately
+    *(
+        Target(f"hit-{name}/shmmap@entries={entries} over_lru", ">=",
+               -0.5 if name == "recency" else 0.0, unit="")
+        for name in (*_TRACES, "sizes")
+        for entries in (1_000, 10_000)
+    ),
     *(
         Target(f"{name}/shmmap@entries={entries} refused", "<=", 0, unit="")
         for name in ("filled", "filled-64")

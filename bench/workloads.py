@@ -43,6 +43,9 @@ class Scale(NamedTuple):
         memory_bytes: size of the full caches.
         curve: bytes of payload (key and value) of an entry, where memory is compared.
         curve_bytes: payload in all that every store gets there.
+        churn_bytes: size of the caches that are churned.
+        caches: pairs of (entries, requests) for hit ratios.
+        cache_repetitions: seeds of each trace.
         capacities: numbers of entries whose headroom is planned.
         filled: pairs of (entries, maps) that are filled to capacity.
     """
@@ -76,6 +79,9 @@ class Scale(NamedTuple):
     memory_bytes: int = 64 * 10**6
     curve: tuple[int, ...] = (64, 1_024, 16_384)
     curve_bytes: int = 4 * 10**6
+    churn_bytes: int = 8 * 10**6
+    caches: tuple[tuple[int, int], ...] = ((1_000, 50_000), (10_000, 150_000))
+    cache_repetitions: int = 1
     capacities: tuple[int, ...] = (1_000, 100_000, 1_000_000)
     filled: tuple[tuple[int, int], ...] = ((1_000, 50), (100_000, 2))
 
@@ -103,6 +109,9 @@ FULL = QUICK._replace(
     boxed_entries=1_000_000,
     curve=(16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192, 16_384, 32_768, 65_536),
     curve_bytes=32 * 10**6,
+    churn_bytes=64 * 10**6,
+    caches=((1_000, 100_000), (10_000, 300_000), (100_000, 1_500_000)),
+    cache_repetitions=5,  # fewer cannot be compared
     filled=((1_000, 200), (100_000, 5)),
 )
 

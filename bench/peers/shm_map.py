@@ -14,6 +14,7 @@ class ShmMapPeer(Peer):
     name = "shmmap"
     modules = ("shmmap",)
     requirement = "shmmap"
+    key_size: ClassVar[int | None] = None  # told to the map, if its default is not right
     shared = True
     atomic_incr = True
     setting = "capacity= the entries, value_size= their length, everything else as by default"
@@ -35,7 +36,7 @@ class ShmMapPeer(Peer):
 
         name = unique_name()
         self.handle = shmmap.ShmMap.create(
-            name, capacity=room, value_size=value_bytes, ephemeral=True
+            name, capacity=room, value_size=value_bytes, key_size=self.key_size, ephemeral=True
         )
         self.address = name
 
