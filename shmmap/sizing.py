@@ -30,6 +30,7 @@ from .geometry import (
     Geometry,
     buckets_for,
     control_bytes,
+    lock_bytes,
     plan_capacity,
     plan_size,
     slots_needed,
@@ -250,7 +251,7 @@ def plan(
         shards *= 2
     shape = plan_size(size, shards, value_size, key_size, evicts)
     pages = shape.areas.end if ttl else shape.areas.deadlines
-    allocated = control_bytes() + PAGE + shards * (pages + PAGE)
+    allocated = control_bytes() + PAGE + lock_bytes() + shards * (pages + PAGE)
     live = (sample.key_bytes + sample.value_bytes) * factor
     used = sum(need * n for need, n in needs.items()) / sample.entries
     return Plan(

@@ -1,7 +1,7 @@
 """The map as a cache: what `python -m bench cache` shows.
 
-A scenario of a cache's feature (a near cache, staleness, single flight, snapshots) belongs here:
-a module beside this one with its scenarios, listed in SCENARIOS. What is measured elsewhere and
+A scenario of a cache's feature belongs here: a module beside this one with its scenarios, listed
+in SCENARIOS. What is measured elsewhere and
 belongs to the picture of a cache is in ALSO, by parts of names as for --only; in QUICKLY what of
 that --quick shows too.
 """
@@ -9,10 +9,13 @@ that --quick shows too.
 from __future__ import annotations
 
 from ..scenario import Scenario
+from . import crowds, cuts, near
 from .hitratios import HIT_RATIOS
 from .mixed import MIXED
 
-SCENARIOS: tuple[Scenario, ...] = (*HIT_RATIOS, *MIXED)
+SCENARIOS: tuple[Scenario, ...] = (
+    *HIT_RATIOS, *MIXED, *near.SCENARIOS, *cuts.SCENARIOS, *crowds.SCENARIOS,
+)
 ALSO = ("memory-curve", "memory-churn")
 QUICKLY = (
     "memory-curve", "memory-churn-64", "memory-churn-1040", "memory-churn-mixed",

@@ -95,7 +95,7 @@ def test_entries_of_many_slots_are_chosen_as_well(make):
 
 def test_what_is_asked_for_lately_stays(make):
     """A load for which LRU is all but the best that there is: each key soon again, or never."""
-    m = make(size="100KB", shards=1, on_full="evict")
+    m = make(size=149_152, shards=1, on_full="evict")
     slots = m.attachment.geometry.slots - 1
     draw = random.Random(1)
     requests: list[int] = []
