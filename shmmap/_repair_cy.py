@@ -7,6 +7,7 @@ the eviction state are derived, so a repair is one pass over the slots:
  2  for each live head: is it plausible (lengths, types, chain)? If not, it was
     corrupted: drop it. Changing in place: its word is whole; new version.
     Another live head has its key: the newer version wins, the older ends.
+    The newest version of all comes last: its twin has ended before it can be found.
  3  everything unclaimed goes to the free list; recount; SEQUENCE even; DIRTY 0
 
 **Crash**: a repairer that dies leaves DIRTY at 1; the next one starts again.
@@ -220,6 +221,8 @@ class Repairer:
         """Repair the shard."""
         sequence: u64 = load(self.mem, S_SEQUENCE) | 1
         rebuilds: u64 = load(self.mem, S_REBUILDS) | 1  # odd: the index is not whole
+        newest: u64 = load(self.mem, S_STAMP)
+        last: u64 = 0
         slot: u64
         store(self.mem, S_DIRTY, 1)
         store(self.mem, S_SEQUENCE, sequence)
@@ -234,8 +237,15 @@ class Repairer:
         if self.shard.evicts:
             self.shard.eviction.reset()
         for slot in range(1, self.shard.slots.count + 1):
-            if load(self.mem, self.shard.slots.at(slot)):
+            version: u64 = load(self.mem, self.shard.slots.at(slot))
+            if version == 0:
+                continue
+            if version == newest and not last:  # it may have an older twin, which has to end
+                last = slot  # before the index leads here: see _near_cy
+            else:
                 self.examine(slot)
+        if last:
+            self.examine(last)
         self.free_the_rest()
         self.shard.expiry.settle()
         store(self.mem, S_ENTRIES, self.entries)
