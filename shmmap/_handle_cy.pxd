@@ -1,4 +1,5 @@
 from shmmap._clock_cy cimport Clock
+from shmmap._near_cy cimport NearStore
 from shmmap._repair_cy cimport Repairer
 from shmmap._shard_cy cimport Shard
 from shmmap._layout cimport *
@@ -25,7 +26,9 @@ cdef class Handle:
     cdef object marks
     cdef Clock clock
     cdef readonly str name
+    cdef readonly NearStore near
     cdef int ready(self) except -1
+    cdef int go_on(self) except -1
     cdef int enter(self) except -1
     cdef u64 token(self) noexcept
     cdef void leave(self) noexcept

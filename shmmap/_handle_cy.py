@@ -17,10 +17,13 @@ try:
 except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
+    from shmmap._near_cy import NearStore
     from shmmap._repair_cy import Repairer
-    from shmmap._words import add_one, i64, load, memory, thread_number, u64
+    from shmmap._words import add_one, i64, load, memory, store, thread_number, u64
     from shmmap.layout import (  # type: ignore[attr-defined]
         C_STATE,
+        R_HITS,
+        R_NEAR_HITS,
         R_TAKEOVERS,
         R_WAITS,
         S_DIRTY,
@@ -67,6 +70,7 @@ class Handle:
         self.marks = []
         self.inflight = 0
         self.sweeping = False
+        self.near = None
         self.closed = False
 
     def _after_fork(self):
@@ -76,6 +80,21 @@ class Handle:
         self.marks = []
         self.inflight = 0
         self.sweeping = False
+        if self.near is not None:  # what the parent holds may be half-way through a thread
+            self.near = self.near.emptied()
+
+    def _use_near(self, size: Any, copies: Any, bound_ns: Any) -> None:
+        """Keep up to `size` entries in this process (0: none); see `_near_cy`."""
+        self.near = NearStore(size, copies, bound_ns) if size else None
+
+    def _tally(self) -> None:
+        """Count the answers that were given without touching shared memory."""
+        if self.near is not None:
+            answered: u64 = self.near.answered
+            self.near.answered = 0
+            for counter in (R_HITS, R_NEAR_HITS):
+                offset: u64 = self.row + counter
+                store(self.control, offset, load(self.control, offset) + answered)
 
     def _seal(self):
         """Refuse new operations; give how many are in flight."""
@@ -95,6 +114,13 @@ class Handle:
             self.attachment.reenter()
             if self.closed:  # by another thread, in there
                 raise MapClosed(f"map {self.name!r}: this handle is closed; open the map again")
+        return 0
+
+    def go_on(self):
+        """Do what `ready` does, without a look at shared memory: whether the map was unlinked is
+        not noticed."""
+        if self.closed or load(self.fork_page, 8) != 1:
+            self.ready()
         return 0
 
     def enter(self):

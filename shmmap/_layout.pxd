@@ -113,13 +113,15 @@ cdef extern from *:
     #define SHM_C_TOTAL_TAKEOVERS UINT64_C(0x268)
     #define SHM_C_TOTAL_RETRIES UINT64_C(0x270)
     #define SHM_C_TOTAL_LOCKED_READS UINT64_C(0x278)
-    #define SHM_C_BYTES_TOTAL UINT64_C(0x280)
+    #define SHM_C_TOTAL_NEAR_HITS UINT64_C(0x280)
+    #define SHM_C_BYTES_TOTAL UINT64_C(0x2c0)
     #define SHM_R_STATE UINT64_C(0x0)
     #define SHM_R_INCARNATION UINT64_C(0x8)
     #define SHM_R_PID UINT64_C(0x10)
     #define SHM_R_PID_NAMESPACE UINT64_C(0x18)
     #define SHM_R_START_TICKS UINT64_C(0x20)
     #define SHM_R_JOINED_NS UINT64_C(0x28)
+    #define SHM_R_NEAR_HITS UINT64_C(0x30)
     #define SHM_R_HITS UINT64_C(0x40)
     #define SHM_R_MISSES UINT64_C(0x48)
     #define SHM_R_WRITES UINT64_C(0x50)
@@ -281,6 +283,7 @@ cdef extern from *:
     const uint64_t C_TOTAL_TAKEOVERS "SHM_C_TOTAL_TAKEOVERS"
     const uint64_t C_TOTAL_RETRIES "SHM_C_TOTAL_RETRIES"
     const uint64_t C_TOTAL_LOCKED_READS "SHM_C_TOTAL_LOCKED_READS"
+    const uint64_t C_TOTAL_NEAR_HITS "SHM_C_TOTAL_NEAR_HITS"
     const uint64_t C_BYTES_TOTAL "SHM_C_BYTES_TOTAL"
     const uint64_t R_STATE "SHM_R_STATE"
     const uint64_t R_INCARNATION "SHM_R_INCARNATION"
@@ -288,6 +291,7 @@ cdef extern from *:
     const uint64_t R_PID_NAMESPACE "SHM_R_PID_NAMESPACE"
     const uint64_t R_START_TICKS "SHM_R_START_TICKS"
     const uint64_t R_JOINED_NS "SHM_R_JOINED_NS"
+    const uint64_t R_NEAR_HITS "SHM_R_NEAR_HITS"
     const uint64_t R_HITS "SHM_R_HITS"
     const uint64_t R_MISSES "SHM_R_MISSES"
     const uint64_t R_WRITES "SHM_R_WRITES"

@@ -61,7 +61,7 @@ class RawWrites(Writes):
             encoded: value_t = cython.address(a_value)
         else:
             found, packed, encoded = Probe(), Key(), Value()
-        _verify(key_type, raw_key, value_type, raw_value)
+        key: Any = _verify(key_type, raw_key, value_type, raw_value)
         if not 0 <= deadline_ns < 1 << 63 or not 0 <= limit < 1 << 63:
             raise DumpCorrupted(f"{deadline_ns} is no deadline, or {limit} no version")
         if self.safe and value_type == VALUE_PICKLE:
@@ -94,6 +94,8 @@ class RawWrites(Writes):
                 status = self.write_locked(shard, packed, encoded, 4, deadline, version, found)
             finally:
                 self.drop(shard, me)
+            if self.near is not None:
+                self.near.drop(key)
             if status < 0:
                 self.raise_for(status, shard, packed.length + encoded.length)
             if status:
@@ -103,14 +105,15 @@ class RawWrites(Writes):
             self.leave()
 
 
-def _verify(key_type: Any, raw_key: Any, value_type: Any, raw_value: Any) -> None:
-    """Refuse what is not the bytes of a key and a value. Loads no pickle."""
+def _verify(key_type: Any, raw_key: Any, value_type: Any, raw_value: Any) -> Any:
+    """Give the key; refuse what is not the bytes of a key and a value. Loads no pickle."""
     if type(raw_key) is not bytes or type(raw_value) is not bytes:
         raise TypeError("a raw entry's key and value must be bytes")
     if len(raw_key) > KEY_LENGTH_MASK or len(raw_value) > VALUE_LENGTH_MAX:
         raise DumpCorrupted(f"no entry has {len(raw_key):,} and {len(raw_value):,} bytes")
     try:
-        unpack(key_type, raw_key)
+        key: Any = unpack(key_type, raw_key)
         verify(value_type, raw_value)
+        return key
     except MapCorrupted as error:
         raise DumpCorrupted(f"not an entry: {error}") from None

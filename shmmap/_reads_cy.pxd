@@ -1,8 +1,11 @@
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from shmmap._codecs_cy cimport decode as decode_value
 from shmmap._handle_cy cimport Handle
 from shmmap._keys_cy cimport decode as decode_key, encode as encode_key
 from shmmap._look_cy cimport value_position
+from shmmap._near_cy cimport AS_OPENED, LINEARIZABLE, SESSION, NearEntry, NearStore
+from shmmap._near_cy cimport is_plain, plain_form
 from shmmap._shard_cy cimport Shard
 from shmmap._slots_cy cimport Slots
 from shmmap._layout cimport *
@@ -17,8 +20,16 @@ cdef class Reads(Handle):
     cdef object try_fetch(self, Shard shard, key_t key, probe_t found, bint wants_value)
     cdef object decoded_value(self, u64 kind, object raw)
     cdef object fetch_guarded(self, Shard shard, key_t key, probe_t found, bint wants_value)
-    cdef object fetch(self, key_t key, probe_t found, bint wants_value)
+    cdef object fetch(self, key_t key, probe_t found, int wants_value)
     cdef object fetch_locked(self, Shard shard, key_t key, probe_t found, bint wants_value, u64 me)
+    @cython.final
+    cdef object read(self, object key, object default, i64 consistency)
+    cdef NearEntry near_read(self, object key, i64 consistency)
+    cdef object near_value(self, object key, object default, i64 consistency)
+    cdef bint is_current(self, NearStore near, NearEntry held, i64 now_ns) except -1
+    cdef int count_near(self, NearStore near) except -1
+    cdef NearEntry near_fetch(self, NearStore near, object key, i64 consistency)
+    cdef object value_in(self, NearEntry entry)
 
 cdef object new_room(u64 length)
 cdef char* target_of(object room) except? NULL

@@ -15,6 +15,15 @@ if not cython.compiled:
     from shmmap._keys_cy import decode as decode_key
     from shmmap._keys_cy import encode as encode_key
     from shmmap._look_cy import value_position
+    from shmmap._near_cy import (
+        AS_OPENED,
+        LINEARIZABLE,
+        SESSION,
+        NearEntry,
+        NearStore,
+        is_plain,
+        plain_form,
+    )
     from shmmap._slots_cy import Slots
     from shmmap._words import (
         Key,
@@ -28,6 +37,7 @@ if not cython.compiled:
         u64,
     )
     from shmmap.layout import (  # type: ignore[attr-defined]
+        C_SWEEP_EPOCH,
         E_BYTES_TOTAL,
         KEY_LENGTH_MASK,
         KEY_TYPE_MASK,
@@ -37,13 +47,17 @@ if not cython.compiled:
         R_HITS,
         R_LOCKED_READS,
         R_MISSES,
+        R_NEAR_HITS,
         R_RETRIES,
         R_TAKEOVERS,
         S_DIRTY,
         TYPE_MASK,
+        VALUE_ARRAY,
         VALUE_BYTES,
+        VALUE_PICKLE,
     )
 
+from shmmap._near_cy import read_consistency
 from shmmap.errors import MapCorrupted, ShardBusy
 
 COMPILED = cython.compiled
@@ -109,7 +123,8 @@ class Reads(Handle):
         return raw if shard.confirm(found) else None
 
     def fetch(self, key, found, wants_value):
-        """Read a key: the raw value, or MISSING. Without the lock, unless that keeps failing.
+        """Read a key: the raw value, or MISSING. Without the lock, unless that keeps failing; where
+        `wants_value` is 2, give None then.
 
         The compiled engine keeps the GIL on the way without the lock, so no other thread can
         close the handle meanwhile; the pure one has to be counted in and out.
@@ -128,6 +143,8 @@ class Reads(Handle):
                     break
                 add_one(self.control, self.row + R_RETRIES)
             if raw is None:
+                if wants_value == 2:
+                    return None
                 raw = self.fetch_guarded(shard, key, found, wants_value)
             if raw is MISSING:
                 add_one(self.control, self.row + R_MISSES)
@@ -184,12 +201,10 @@ class Reads(Handle):
             if slice_ns < 50000000:
                 slice_ns *= 2
 
-    def get(self, key: Any, default: Any = None) -> Any:
-        """Give the value of `key`, or `default` if there is no live entry.
-
-        Takes no lock; O(value bytes). Raises ShardBusy if a writer of this shard has been
-        stopped in the middle of publishing for `lock_timeout` seconds.
-        """
+    def read(self, key, default, consistency):
+        """Give the value of a key, or `default`; `consistency`: see `_near_cy`."""
+        if self.near is not None:
+            return self.near_value(key, default, consistency)
         if cython.compiled:
             a_probe: Probe
             a_key: Key
@@ -201,9 +216,145 @@ class Reads(Handle):
         raw: Any = self.fetch(packed, found, True)
         return default if raw is MISSING else self.value_of(raw, found)
 
+    # -- through the near cache: see _near_cy ------------------------------------------
+
+    def near_read(self, key, consistency):
+        """Read a key through the near cache: an entry, or None: the map has none."""
+        near: NearStore
+        held: NearEntry
+        now_ns: i64 = 0
+        if not is_plain(key, 0):
+            key = plain_form(key)
+        if consistency == AS_OPENED:
+            consistency = self.near.bound_ns
+        if consistency >= 0:
+            self.go_on()
+            near = self.near
+            held = near.find(key)
+            now_ns = self.clock.now()
+            if held is not None and now_ns - held.read_ns <= consistency and (
+                not held.expired(now_ns)
+            ):
+                held.hit = True
+                near.answered += 1
+                return held
+        if cython.compiled:
+            self.ready()
+        else:
+            self.enter()
+        try:
+            near = self.near  # a new one in a forked child
+            held = near.find(key)
+            if held is not None and self.is_current(near, held, now_ns):
+                return held
+            if load(self.control, C_SWEEP_EPOCH) != near.epoch:
+                near.epoch = load(self.control, C_SWEEP_EPOCH)
+                near.prune(self.clock.now())
+        finally:
+            if not cython.compiled:
+                self.leave()
+        return self.near_fetch(near, key, consistency)
+
+    def near_value(self, key, default, consistency):
+        """Give the value of a key, or `default`, through the near cache."""
+        entry: NearEntry = self.near_read(key, consistency)
+        return default if entry is None else self.value_in(entry)
+
+    def is_current(self, near, held, now_ns):
+        """Compare an entry with shared memory: tell whether it is what the key has now."""
+        shard = held.shard
+        seal: u64 = near.seal
+        if held.deadline and not now_ns:
+            now_ns = self.clock.now()  # before the load: what follows holds at this reading
+        if load(shard.mem, held.at) != held.version or held.expired(now_ns):
+            return False
+        held.seal = seal
+        if now_ns:
+            held.read_ns = now_ns
+        held.hit = True
+        if self.evicts:
+            shard.eviction.hit(held.slot)
+        self.count_near(near)
+        return True
+
+    def count_near(self, near):
+        """Count a hit that decoded nothing, and those that were not counted yet."""
+        add_one(self.control, self.row + R_HITS)
+        add_one(self.control, self.row + R_NEAR_HITS)
+        if near.answered:
+            self._tally()
+
+    def near_fetch(self, near, key, consistency):
+        """Read a key that the near cache does not answer, and keep what is read."""
+        if cython.compiled:
+            a_probe: Probe
+            a_key: Key
+            found: probe_t = cython.address(a_probe)
+            packed: key_t = cython.address(a_key)
+        else:
+            found, packed = Probe(), Key()
+        kept: Any = encode_key(key, self.seed, packed)
+        raw: Any = None
+        now_ns: i64 = self.clock.now()
+        fresh: NearEntry = near.begin(key)
+        held: NearEntry = fresh.previous
+        if consistency == SESSION and near.may_stand(held, now_ns):
+            raw = self.fetch(packed, found, 2)
+            if raw is None and near.may_stand(held, now_ns):
+                self.count_near(near)
+                return held
+        if raw is None:
+            raw = self.fetch(packed, found, 1)
+        if raw is MISSING:
+            near.drop(key)
+            return None
+        shard = self.shard_of(packed.hash)
+        fresh.shard = shard
+        fresh.slot = found.slot
+        fresh.at = shard.slots.at(found.slot)
+        fresh.version = found.version
+        fresh.deadline = found.deadline
+        fresh.read_ns = now_ns
+        fresh.kind = (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK
+        if near.copies and (fresh.kind == VALUE_PICKLE or fresh.kind == VALUE_ARRAY):
+            fresh.raw = raw
+        else:
+            try:
+                fresh.value = self.value_of(raw, found)
+            except BaseException:
+                near.drop(key)  # that there is something newer was seen all the same
+                raise
+        near.finish(key, fresh)
+        return fresh
+
+    def value_in(self, entry):
+        """Give the value of an entry: itself, or a new object made from its bytes."""
+        return entry.value if entry.raw is None else self.decoded_value(entry.kind, entry.raw)
+
+    # -- operations --------------------------------------------------------------------
+
+    def get(
+        self, key: Any, default: Any = None, *, consistency: Any = None, max_staleness: Any = None
+    ) -> Any:
+        """Give the value of `key`, or `default` if there is no live entry.
+
+        `consistency` and `max_staleness` (seconds): for this call, in place of the handle's.
+        Takes no lock; O(value bytes), O(1) where the near cache has it. Raises ShardBusy if a
+        writer of this shard has been stopped in the middle of publishing for `lock_timeout`
+        seconds; ValueError for "bounded" without near=N.
+        """
+        if consistency is None and max_staleness is None:
+            return self.read(key, default, AS_OPENED)
+        near: NearStore = self.near
+        chosen: i64 = read_consistency(
+            consistency, max_staleness, LINEARIZABLE if near is None else near.bound_ns,
+            0 if near is None else near.size,
+        )
+        return self.read(key, default, chosen)
+
     def __getitem__(self, key: Any) -> Any:
         """Give the value of `key`. Raises KeyError if there is no live entry."""
-        value: Any = self.get(key, MISSING)
+        value: Any = self.read(key, MISSING, AS_OPENED)
         if value is MISSING:
             raise KeyError(key)
         return value
@@ -218,13 +369,20 @@ class Reads(Handle):
         else:
             found, packed = Probe(), Key()
         kept: Any = encode_key(key, self.seed, packed)
-        return self.fetch(packed, found, False) is not MISSING
+        raw: Any = self.fetch(packed, found, False)
+        if self.near is not None:
+            self.near.saw(key, 0 if raw is MISSING else found.version)
+        return raw is not MISSING
 
     def get_versioned(self, key: Any, default: Any = None) -> Any:
         """Give (value, version) of `key`; (default, 0) if there is no live entry.
 
         The version is what `cas` takes; it is unique and rises within a shard.
         """
+        entry: NearEntry
+        if self.near is not None:
+            entry = self.near_read(key, AS_OPENED)
+            return (default, 0) if entry is None else (self.value_in(entry), entry.version)
         if cython.compiled:
             a_probe: Probe
             a_key: Key
@@ -242,7 +400,7 @@ class Reads(Handle):
         """Give {key: value} of those keys that have live entries; each read is one step."""
         gathered: dict = {}
         for key in keys:
-            value: Any = self.get(key, MISSING)
+            value: Any = self.read(key, MISSING, AS_OPENED)
             if value is not MISSING:
                 gathered[key] = value
         return gathered
@@ -261,6 +419,8 @@ class Reads(Handle):
             found, packed = Probe(), Key()
         kept: Any = encode_key(key, self.seed, packed)
         raw: Any = self.fetch(packed, found, False)
+        if self.near is not None:
+            self.near.saw(key, 0 if raw is MISSING else found.version)
         if raw is MISSING:
             raise KeyError(key)
         if found.deadline == 0:

@@ -61,6 +61,8 @@ class Scans(RawWrites):
             now_ns: i64 = self.clock.now()
             for shard in self.shards:
                 total += live_entries(shard, now_ns)
+            if self.near is not None:
+                self.near.reseal()
             return total
         finally:
             self.leave()
@@ -75,6 +77,8 @@ class Scans(RawWrites):
                 clear_shard(self, shard, me)
         finally:
             self.leave()
+            if self.near is not None:
+                self.near.clear()
 
     def popitem(self) -> Any:
         """Remove some entry and give it as (key, value), in one step. KeyError: the map is empty.
@@ -115,10 +119,14 @@ class Scans(RawWrites):
                     self.drop(shard, me)
                 if raw_key is not None:
                     self.count(R_DELETES)
-                    return (self.key_of(raw_key, found),
-                            self.value_of(raw, found))
+                    key: Any = self.key_of(raw_key, found)
+                    if self.near is not None:
+                        self.near.drop(key)
+                    return key, self.value_of(raw, found)
         finally:
             self.leave()
+        if self.near is not None:
+            self.near.clear()
         raise KeyError(f"popitem: map {self.name!r} is empty")
 
     def find_any(self, shard, found):
@@ -154,7 +162,10 @@ class Scans(RawWrites):
         self.enter()
         try:
             me: u64 = self.token()
-            return self.scan_shard(number, wants_values, prefix, me)
+            listed: Any = self.scan_shard(number, wants_values, prefix, me)
+            if self.near is not None:
+                self.near.reseal()
+            return listed
         finally:
             self.leave()
 

@@ -115,6 +115,8 @@ class Snapshots(Scans):
                 self.drop_all(me)
             if failed >= 0:
                 return failed, 0, 0
+            if self.near is not None:  # a snapshot may show more than what is held
+                self.near.reseal()
             return -1, when, clock_ns(1) - began
         finally:
             self.leave()

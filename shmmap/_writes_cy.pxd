@@ -2,6 +2,7 @@ from shmmap._codecs_cy cimport encode as encode_value
 from shmmap._keys_cy cimport encode as encode_key
 from shmmap._reads_cy cimport Reads
 from shmmap._look_cy cimport value_position
+from shmmap._near_cy cimport LINEARIZABLE
 from shmmap._shard_cy cimport Shard
 from shmmap._layout cimport *
 from shmmap._words cimport *

@@ -13,6 +13,7 @@ if not cython.compiled:
     from shmmap._codecs_cy import encode as encode_value
     from shmmap._keys_cy import encode as encode_key
     from shmmap._look_cy import value_position
+    from shmmap._near_cy import LINEARIZABLE
     from shmmap._reads_cy import Reads
     from shmmap._words import (
         Key,
@@ -101,6 +102,8 @@ class Writes(Reads):
                                            mode, deadline, version, found)
             finally:
                 self.drop(shard, me)
+            if self.near is not None:
+                self.near.drop(key)
             if status < 0:
                 self.raise_for(status, shard, packed.length + encoded.length)
             if status:
@@ -207,6 +210,8 @@ class Writes(Reads):
                         shard.erase(packed.hash, found)
             finally:
                 self.drop(shard, me)
+            if self.near is not None:
+                self.near.drop(key)
             if raw is None:
                 self.raise_for(-4, shard, 0)
             if raw is MISSING:
@@ -247,11 +252,11 @@ class Writes(Reads):
         self, key: Any, default: Any = None, ttl: Any = DEFAULT, *, evict: Any = True
     ) -> Any:
         """Give the value of `key`, writing `default` first if there is none: one step."""
-        value: Any = self.get(key, MISSING)
+        value: Any = self.read(key, MISSING, LINEARIZABLE)  # one step, whatever the handle's
         while value is MISSING:
             if self.write(key, default, 1 if evict else 9, ttl, 0):
                 return default
-            value = self.get(key, MISSING)
+            value = self.read(key, MISSING, LINEARIZABLE)
         return value
 
     def incr(
@@ -322,6 +327,8 @@ class Writes(Reads):
                     value = fresh
             finally:
                 self.drop(shard, me)
+            if self.near is not None:
+                self.near.drop(key)
             if status == -6:
                 raise TypeError(f"incr: the value of {key!r} is not a 64-bit integer")
             if status == -7:
@@ -363,6 +370,8 @@ class Writes(Reads):
                     shard.set_deadline(deadline, found)
             finally:
                 self.drop(shard, me)
+            if self.near is not None:
+                self.near.drop(key)
             if live:
                 self.count(R_WRITES)
             return live

@@ -27,6 +27,7 @@ K = constants()
 ENGINES = {K["ENGINE_COMPILED"]: "compiled", K["ENGINE_PURE"]: "pure"}
 COUNTERS = (
     "HITS", "MISSES", "WRITES", "DELETES", "WAITS", "TAKEOVERS", "RETRIES", "LOCKED_READS",
+    "NEAR_HITS",
 )
 _OBJECT = re.compile(
     r"(?:sem\.)?shmmap\.([A-Za-z0-9_-]{1,100})(?:\.[0-9a-f]{16}\.(?:live|locks|\d+\.\d+))?"

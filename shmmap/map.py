@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from . import attachment as attachments
 from . import dumps, flights, merging, salvage, snapshots
 from . import stats as statistics
+from ._near_cy import read_consistency, read_size
 from ._snapshots_cy import Snapshots
 from ._writes_cy import DEFAULT
 from .control import ENGINE
@@ -60,6 +61,16 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         mode: permission bits of every object (0o600).
         lock_timeout: seconds to wait for a shard's lock (5.0); this handle's only.
         owner_uid: attach only to a map of this user (default: my own).
+        near: how many entries this handle keeps decoded in this process (0: none). A read that
+            finds one there costs one look at its version in shared memory, and gives the same
+            object to every reader: do not change it.
+        near_copy: True: lists, dicts and all else that can be changed is decoded anew each time.
+        consistency: of this handle's reads, and of one call: `get(k, consistency=...)`.
+            "linearizable" (default): what the map has now. "session": the same, but where a
+            stopped writer is in the way, what this handle has read, never older than anything it
+            has seen or written. "bounded": what was true within the last max_staleness seconds;
+            own writes are always seen.
+        max_staleness: seconds; with "bounded", and only there.
 
     Raises:
         ConfigMismatch, MapCorrupted, SharedMemoryFull, WorkersFull, LockTimeout, TypeError,
@@ -103,6 +114,10 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         mode: int | None = None,
         lock_timeout: float = LOCK_TIMEOUT_S,
         owner_uid: int | None = None,
+        near: int = 0,
+        near_copy: bool = False,
+        consistency: str = "linearizable",
+        max_staleness: float | None = None,
         _may: tuple[bool, bool] = (True, True),
         _nonce: int | None = None,
     ) -> None:
@@ -113,6 +128,8 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
             raise ValueError(f"lock_timeout={lock_timeout} must be 0 seconds or more")
         if isinstance(owner_uid, bool) or not isinstance(owner_uid, (int, type(None))):
             raise TypeError(f"owner_uid must be a user id (int), not {type(owner_uid).__name__}")
+        read_size(near, near_copy)
+        bound: Any = read_consistency(consistency, max_staleness, -1, near)
         wanted = Parameters.read(
             {
                 "size": size, "capacity": capacity, "shards": shards, "ttl": ttl,
@@ -123,9 +140,11 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         )
         self._lock_timeout = float(lock_timeout)
         self._owner_uid = owner_uid
+        self._reading = (near, near_copy, consistency, max_staleness)
         found = attachments.join_map(
             self, int(lock_timeout * 1e9), name, wanted, *_may, _nonce, owner_uid
         )
+        self._use_near(near, near_copy, bound)
         self._finalizer = weakref.finalize(self, _forget, found, id(self))
         self._finalizer.atexit = False
 
@@ -143,7 +162,9 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
 
     def __reduce__(self) -> Any:
         """Pickle the name and the creation, never a successor's; entries stay where they are."""
-        return _reattach, (self.name, self._live.nonce, self._lock_timeout, self._owner_uid)
+        return _reattach, (
+            self.name, self._live.nonce, self._lock_timeout, self._owner_uid, self._reading
+        )
 
     @property
     def _live(self) -> Any:
@@ -304,6 +325,8 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
     def stats(self) -> Stats:
         """Give the map's figures: see Stats. Takes no lock; O(shards)."""
         with self._inside() as found:
+            for handle in list(found.handles.values()):
+                handle._tally()
             return statistics.gather(found, len(self))
 
     def check(self) -> list[str]:
@@ -381,8 +404,11 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         found = self._live
         if not found.worker.fork_page.word:  # a child that never used it: the parent's threads
             self._after_fork()  # that were inside are not here
+        self._tally()
         if not attachments.wait_for(self, self._lock_timeout + 1.0):
             return  # a thread is stuck inside: keep the memory mapped for it, until exit
+        if self.near is not None:
+            self.near.clear()
         if self._table is not None:
             let_all_go(found.locks, self._table, id(self))
         if self._finalizer is not None:
@@ -395,6 +421,8 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         try:
             with suppress(MapUnlinked), self._inside() as attached:
                 attachments.retire(attached)
+                if self.near is not None:  # nor do bounded reads answer any more
+                    self.near.clear()
         except MapCorrupted:  # cut off: what is left of it can be removed all the same
             attachments.retire(self._live)
 
@@ -414,6 +442,11 @@ def _forget(found: Any, key: int) -> None:
         attachments.release(found)
 
 
-def _reattach(name: str, nonce: int, lock_timeout: float, owner_uid: int | None) -> ShmMap:
-    return ShmMap(name, lock_timeout=lock_timeout, owner_uid=owner_uid, _may=(False, True),
-                  _nonce=nonce)
+def _reattach(
+    name: str, nonce: int, lock_timeout: float, owner_uid: int | None, reading: Any
+) -> ShmMap:
+    near, near_copy, consistency, max_staleness = reading
+    return ShmMap(
+        name, lock_timeout=lock_timeout, owner_uid=owner_uid, near=near, near_copy=near_copy,
+        consistency=consistency, max_staleness=max_staleness, _may=(False, True), _nonce=nonce,
+    )

@@ -59,6 +59,10 @@ class MapOptions(TypedDict, total=False):
     mode: int | None
     lock_timeout: float
     owner_uid: int | None
+    near: int
+    near_copy: bool
+    consistency: str
+    max_staleness: float | None
 
 
 class Parameters(NamedTuple):

@@ -25,6 +25,8 @@ class Stats(NamedTuple):
         lock_waits: lock acquisitions that had to wait.
         takeovers: locks taken over from dead owners.
         read_retries, locked_reads: lock-free reads that started again, or queued for the lock.
+        near_hits: the hits that near caches answered. Bounded reads that touch no shared memory
+            are counted at their handle's next access to it.
         evicted, expired, idle: entries removed for room, past their deadline, unwritten.
         repairs: shards repaired.
         sweeps: whole sweeps so far.
@@ -47,6 +49,7 @@ class Stats(NamedTuple):
     takeovers: int
     read_retries: int
     locked_reads: int
+    near_hits: int
     evicted: int
     expired: int
     idle: int
@@ -97,6 +100,7 @@ def gather(attachment: Any, entries: int) -> Stats:
         takeovers=totals["takeovers"],
         read_retries=totals["retries"],
         locked_reads=totals["locked_reads"],
+        near_hits=totals["near_hits"],
         evicted=sums["EVICTED"],
         expired=sums["EXPIRED"],
         idle=sums["IDLED"],

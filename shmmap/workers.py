@@ -40,6 +40,7 @@ _SNAPSHOT_BYTE = (1 << 30) + 16  # held by whoever takes a snapshot
 _CAS_BYTES = 1 << 31  # the pure engine's compare_exchange: a range for each segment
 _COUNTERS = (
     "HITS", "MISSES", "WRITES", "DELETES", "WAITS", "TAKEOVERS", "RETRIES", "LOCKED_READS",
+    "NEAR_HITS",
 )
 
 

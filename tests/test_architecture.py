@@ -25,8 +25,9 @@ FLOORS = {
     2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
     3: "_look_cy _room_cy _shard_cy _repair_cy _copy_cy",
     4: "_keys_cy _codecs_cy",
-    5: "_handle_cy _reads_cy _writes_cy _raw_cy _scans_cy _snapshots_cy parameters control explain "
-       "sweeper attachment salvage stats views snapshots dumps merging locktable locks flights map",
+    5: "_near_cy _handle_cy _reads_cy _writes_cy _raw_cy _scans_cy _snapshots_cy parameters control "
+       "explain sweeper attachment salvage stats views snapshots dumps merging locktable locks "
+       "flights map",
     6: "__init__ __main__ cached cli doctor fsck inspection sizing torture",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
@@ -42,9 +43,10 @@ SIDEWAYS = {
     "_repair_cy": {"_look_cy", "_shard_cy"},
     "_copy_cy": {"_look_cy", "_repair_cy", "_shard_cy"},
     "_codecs_cy": {"_keys_cy"},
-    "_reads_cy": {"_handle_cy"},
-    "_writes_cy": {"_reads_cy"},
-    "_raw_cy": {"_writes_cy"},
+    "_handle_cy": {"_near_cy"},
+    "_reads_cy": {"_near_cy", "_handle_cy"},
+    "_writes_cy": {"_near_cy", "_reads_cy"},
+    "_raw_cy": {"_near_cy", "_writes_cy"},
     "_scans_cy": {"_raw_cy"},
     "_snapshots_cy": {"_scans_cy"},
     "snapshots": {"_snapshots_cy", "explain", "views"},
@@ -55,9 +57,9 @@ SIDEWAYS = {
     "locks": {"explain", "locktable"},
     "flights": {"_reads_cy", "_writes_cy", "locks"},
     "attachment": {"control", "explain", "locktable", "parameters", "sweeper"},
-    "map": {"_snapshots_cy", "_writes_cy", "attachment", "control", "dumps", "flights", "locks",
-            "locktable", "merging", "parameters", "salvage", "snapshots", "stats", "sweeper",
-            "views"},
+    "map": {"_near_cy", "_snapshots_cy", "_writes_cy", "attachment", "control", "dumps", "flights",
+            "locks", "locktable", "merging", "parameters", "salvage", "snapshots", "stats",
+            "sweeper", "views"},
     "__init__": {"cached"},
     "__main__": {"cli"},
     "cli": {"__init__", "doctor", "fsck", "inspection", "sizing", "torture"},
@@ -211,8 +213,9 @@ def test_every_module_says_what_it_is(module):
 # Names that only the compiled engine has, from a .pxd; used behind `if cython.compiled`.
 COMPILED_ONLY = {
     "PyBytes_AS_STRING", "PyBytes_FromStringAndSize", "PyBytes_GET_SIZE", "PyErr_CheckSignals",
-    "bytes_of_word", "call_hash_function", "fits_word", "have_hash_function", "region_is_cut",
-    "set_hash_function", "tell_region", "unwatch_region", "utf8_of", "watch_region",
+    "bytes_of_word", "call_hash_function", "fits_word", "have_hash_function", "held_in",
+    "region_is_cut", "set_hash_function", "tell_region", "unwatch_region", "utf8_of",
+    "watch_region",
 }  # fmt: skip
 
 

@@ -7,6 +7,8 @@ from .cache_contract import CacheContract, DefaultTtlContract
 ONE = {"shards": 1}
 MANY = {"shards": 64, "size": "2MB"}
 EVICTING = {"shards": 1, "on_full": "evict"}
+NEAR = {"shards": 1, "near": 3}
+SESSION = {"shards": 1, "near": 100, "consistency": "session"}
 
 
 class TestOneShard(CacheContract):
@@ -21,6 +23,14 @@ class TestEvicting(CacheContract):
     parameters = EVICTING
 
 
+class TestNear(CacheContract):
+    parameters = NEAR
+
+
+class TestSession(CacheContract):
+    parameters = SESSION
+
+
 class TestOneShardTtl(DefaultTtlContract):
     parameters = ONE
 
@@ -31,3 +41,7 @@ class TestManyShardsTtl(DefaultTtlContract):
 
 class TestEvictingTtl(DefaultTtlContract):
     parameters = EVICTING
+
+
+class TestNearTtl(DefaultTtlContract):
+    parameters = NEAR

@@ -19,3 +19,11 @@ class TestManyShards(ShmMappingContract):
 
 class TestEvicting(ShmMappingContract):
     parameters = {"shards": 1, "on_full": "evict"}  # noqa: RUF012
+
+
+class TestNear(ShmMappingContract):
+    parameters = {"shards": 1, "near": 3}  # noqa: RUF012
+
+
+class TestSession(ShmMappingContract):
+    parameters = {"shards": 64, "size": "2MB", "near": 100, "consistency": "session"}  # noqa: RUF012
