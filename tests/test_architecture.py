@@ -25,9 +25,9 @@ FLOORS = {
     2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
     3: "_look_cy _room_cy _shard_cy _repair_cy _copy_cy",
     4: "_keys_cy _codecs_cy",
-    5: "_near_cy _handle_cy _reads_cy _writes_cy _raw_cy _scans_cy _snapshots_cy parameters control "
-       "explain sweeper attachment salvage stats views snapshots dumps merging locktable locks "
-       "flights map",
+    5: "_near_cy _handle_cy _reads_cy _writes_cy _raw_cy _scans_cy _snapshots_cy parameters "
+       "control explain sweeper attachment salvage stats views snapshots dumps merging locktable "
+       "locks flights map",
     6: "__init__ __main__ cached cli doctor fsck inspection sizing torture",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}

@@ -31,6 +31,7 @@ from .deaths import Deaths
 from .exceptions import Exceptions
 from .explorer import Explorer, Failure
 from .lockers import LOCKERS, Lockers, LockExplorer
+from .near_deaths import NEAR_READS, NearDeaths, beside_near
 from .scenarios import SCENARIOS, Scenario
 
 SHOWN = 3  # failures of one job
@@ -145,6 +146,7 @@ def crash_jobs(options: argparse.Namespace, scenarios: list[Scenario]) -> Iterat
         if not options.names or case.name in options.names:
             for survivor in SURVIVORS:
                 yield run_crash, (case, survivor, options.share, options.seed)
+            yield run_beside_near, (case,)
 
 
 def run_crash(case: Case, survivor: str, share: float, seed: int) -> tuple[str, int, list[str]]:
@@ -162,6 +164,16 @@ def run_crash(case: Case, survivor: str, share: float, seed: int) -> tuple[str, 
     name = (f"{case.name:<35} then {survivor}: {once.runs:,} deaths, {twice.runs:,} double, "
             f"exceptions {steps.runs:,} steps, {lines.runs:,} lines")
     return name, once.runs + twice.runs + steps.runs + lines.runs, failures
+
+
+def run_beside_near(case: Case) -> tuple[str, int, list[str]]:
+    failures, runs = [], 0
+    for read in NEAR_READS.values():
+        deaths = NearDeaths(beside_near(scenario_of(case), read))
+        with deaths.world.installed():
+            failures += shown(deaths.every_one())
+        runs += deaths.runs
+    return f"{case.name:<35} beside near caches", runs, failures
 
 
 if __name__ == "__main__":

@@ -71,6 +71,9 @@ CASES = (
     Case("evict for a long value", ("set", "d", LONG), (*FILLED, ("set", "c", SHORT)), True),
     Case("evict an own old value", ("set", "a", LONGER), (("set", "a", LONG),), True),
     Case("snapshot", ("snapshot", ""), (*LEASED, ("set", "c", LONG)), shards=2),
+    Case("near", ("near", "a")),
+    Case("session", ("session", "a")),
+    Case("bounded", ("bounded", "a", TTL_NS)),
     Case("hit, in a map that evicts", ("get", "a"), FILLED, True),
 )
 READER: tuple[Operation, ...] = (

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator
 
 from .explorer import Failure
-from .machine import Livelock, run_on
+from .machine import Livelock, Schedule, run_on
 from .scenarios import Scenario, build, program
 from .world import World
 
@@ -26,6 +26,10 @@ class Deaths:
         self.world: World = build(scenario)
         self.runs = 0
 
+    def schedule(self) -> Schedule:
+        """Say who goes on."""
+        return run_on
+
     def run(self, die_at: dict[int, int]) -> str | None:
         """Run once, workers dying before those steps of theirs; say what is wrong."""
         world = self.world
@@ -35,7 +39,7 @@ class Deaths:
         works = [program(world, i, ops) for i, ops in enumerate(self.scenario.programs)]
         self.runs += 1
         try:
-            world.machine.run(works, run_on)
+            world.machine.run(works, self.schedule())
         except (Livelock, Exception) as error:
             return f"{type(error).__name__}: {error}"
         finally:

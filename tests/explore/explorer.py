@@ -68,6 +68,8 @@ class Explorer:
         for seed in range(first, first + count):
             kind, steps = seed % 3, max(self.length, 10)
             name = f"random:{seed}"
+            if kind == 2 and getattr(self.scenario, "homes", ()):
+                kind = 0  # a process dies with all its threads: not done
             if kind == 1:
                 name = f"pct:{seed},{3 + seed // 3 % 3},{steps}"
             elif kind == 2:

@@ -1,22 +1,23 @@
-"""The handle that simulated processes use: the engine's, and two ways of reading more."""
+"""The handle that simulated processes use: the engine's, and how it reads through a near cache."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from shmmap._codecs_cy import pack as pack_value
-from shmmap._keys_cy import encode
 from shmmap._keys_cy import pack as pack_key
-from shmmap._reads_cy import MISSING
+from shmmap._near_cy import LINEARIZABLE, SESSION
 from shmmap._snapshots_cy import Snapshots
-from shmmap._words import Key, Probe
+
+NEAR_SIZE = 8
+NEAR = {"near": LINEARIZABLE, "session": SESSION, "bounded": 0}  # calls, and their consistency
 
 
 class SimulatedHandle(Snapshots):
-    """A handle on a simulated map."""
+    """A handle on a simulated map; its first call in NEAR gives it a near cache."""
 
     def __init__(self) -> None:
-        self.near_cache: dict[str, tuple[int, int, Any]] = {}  # key: slot, version, value
+        self.gave_up: set[int] = set()  # workers whose last read did not come to an end
 
     def contains(self, key: str) -> bool:
         """Tell whether a key is there."""
@@ -27,18 +28,26 @@ class SimulatedHandle(Snapshots):
         deadline_ns = self.deadline_ns(ttl)
         return self._write_raw(*pack_key(key), *pack_value(value), deadline_ns, limit)
 
-    def near(self, key: str, default: Any) -> Any:
-        """Read as a cache in the process does: it holds a value for as long as its slot has
-        the version that it came with, and asks for nothing else."""
-        if key in self.near_cache:
-            slot, version, value = self.near_cache[key]
-            if self.shards[0].slots.version(slot) == version:
-                return value
-        found, packed = Probe(), Key()
-        encode(key, self.seed, packed)
-        raw = self.fetch(packed, found, True)
-        if raw is MISSING:
-            return default
-        value = self.value_of(raw, found)
-        self.near_cache[key] = found.slot, found.version, value
-        return value
+    def fetch(self, key: Any, found: Any, wants_value: int) -> Any:
+        """Read as the engine does; note who gave up."""
+        raw = super().fetch(key, found, wants_value)
+        worker = self.clock.machine.current
+        if worker is not None:
+            (self.gave_up.add if raw is None else self.gave_up.discard)(worker.number)
+        return raw
+
+    def read_near(self, name: str, key: str, default: Any, bound_ns: int = 0) -> Any:
+        """Give (value, version), and whether no look at shared memory confirmed it."""
+        if self.near is None:
+            self._use_near(NEAR_SIZE, False, LINEARIZABLE)
+        worker = self.clock.machine.current
+        number, before = (worker.number, worker.steps) if worker is not None else (-1, -2)
+        self.gave_up.discard(number)
+        entry = self.near_read(key, bound_ns if name == "bounded" else NEAR[name])
+        late = number in self.gave_up or (  # all it did was to read the clock
+            name == "bounded" and worker is not None and worker.steps - before <= 1
+        )
+        if entry is None:
+            return (default, 0), late
+        return (self.value_in(entry), entry.version), late
+

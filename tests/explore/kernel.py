@@ -22,11 +22,15 @@ class Kernel:
         self.locks: dict[int, int] = {}  # byte: pid
         self.ticks: dict[int, int] = {}  # pid: when it started
         self.acting = 0  # who acts while the machine does not run
+        self.homes: tuple[int, ...] = ()  # the process of each worker, if not one each
 
     # -- as `os`
     def getpid(self) -> int:
         worker = self.machine.current
-        return self.acting if worker is None else FIRST_PID + worker.number
+        return self.acting if worker is None else FIRST_PID + self._home(worker.number)
+
+    def _home(self, number: int) -> int:
+        return self.homes[number] if self.homes else number
 
     def close(self, descriptor: int) -> None:
         """Close a descriptor of the file: every lock of this process goes."""
@@ -70,4 +74,5 @@ class Kernel:
             return False
         number = pid - FIRST_PID
         workers: list[Any] = self.machine.workers
-        return number >= len(workers) or not workers[number].dead
+        mine = [worker for worker in workers if self._home(worker.number) == number]
+        return not mine or not all(worker.dead for worker in mine)

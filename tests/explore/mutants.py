@@ -14,6 +14,7 @@ from shmmap import _lock_cy
 from shmmap._copy_cy import ShardCopy
 from shmmap._lock_cy import ShardLock
 from shmmap._look_cy import ShardReader
+from shmmap._near_cy import NearStore
 from shmmap._raw_cy import RawWrites
 from shmmap._reads_cy import Reads
 from shmmap._repair_cy import Repairer
@@ -23,7 +24,7 @@ from shmmap._slots_cy import Slots
 from shmmap._snapshots_cy import Snapshots
 from shmmap._writes_cy import Writes
 
-from .scenarios import LEASE, LONG, PASS, SHORT, SNAP, Operation, Scenario
+from .scenarios import BOUNDED, LEASE, LONG, PASS, SHORT, SNAP, Operation, Scenario
 
 
 class Patch(NamedTuple):
@@ -51,7 +52,8 @@ class Mutant(NamedTuple):
 
     `finder`: "every N": all schedules with at most N preemptions; "random": random ones; "deaths":
     worker 0 dies at every step of its own ("deaths N": and the others are preempted N times);
-    "dies WORD every N": it dies right after it has changed that word of the shard's header.
+    "dies WORD every N": it dies right after it has changed that word of the shard's header;
+    "left WORD every N": it has died so before, and the lock is free.
     `most`: schedules within which the fault has to be found.
     """
 
@@ -126,8 +128,8 @@ MUTANTS = (
         change(ShardRoom, "release_slots", "    fence()\n",
                f"    {STATE.format('self.slots', 'slot')} = 0\n"
                "    store(self.mem, self.slots.at(slot), 0)\n"),
-        change(Repairer, "run", "if load(self.mem, self.shard.slots.at(slot)):",
-               f"if {STATE.format('self.shard.slots', 'slot')}:"),
+        change(Repairer, "run", "if version == 0:",
+               f"if {STATE.format('self.shard.slots', 'slot')} == 0:"),
     ), death_in(("delete", "a")), "deaths"),
     Mutant("user bytes where a continuation's version belongs", (
         change(Slots, "needed", "self.size - 9) // (self.size - 8)", "self.size - 1) // self.size"),
@@ -219,6 +221,47 @@ MUTANTS = (
     Mutant("readers have a coarse clock", (
         change(ShardReader, "is_expired", "self.clock.now()", "self.clock.now() // 1000 * 1000"),
     ), "it expires", "every 1"),
+    # -- the near cache -----------------------------------------------------------------
+    Mutant("a near cache does not compare the version", (
+        drop(Reads, "is_current", "load(shard.mem, held.at) != held.version or "),
+    ), "near cache and set", "every 1"),
+    Mutant("a near cache looks at no deadline", (
+        drop(Reads, "is_current", " or held.expired(now_ns)"),
+    ), "near cache, it expires", "every 2"),
+    Mutant("a read keeps what it read, though more was seen meanwhile", (
+        change(NearStore, "finish", "self.drop(key)", "self.entries[key] = fresh"),
+        change(NearStore, "drop", "bury(entry)", "pass"),
+    ), "two threads, one writes", "every 2"),
+    Mutant("a read that is not the last does not take out the others'", (
+        change(NearStore, "finish", "self.drop(key)", "pass"),
+    ), "two threads, another process writes", "every 2", 20000),
+    Mutant("an own write leaves what was held", (
+        change(Writes, "write", "self.near.drop(key)", "pass"),
+    ), "bounded, own writes", "every 1"),
+    Mutant("a miss leaves what was held", (
+        change(Reads, "near_fetch", "if raw is MISSING:\n        near.drop(key)",
+               "if raw is MISSING:\n        pass"),
+    ), Scenario("a miss, then a longer bound", (
+        (BOUNDED, BOUNDED, ("bounded", "a", 10 * LEASE)), (("delete", "a"), PASS),
+    ), (A,)), "every 2"),
+    Mutant("what only looks is not noticed", (
+        change(Reads, "__contains__", "self.near.saw(", "(lambda *seen: None)("),
+    ), "bounded and delete", "every 2"),
+    Mutant("a bounded answer is of any age", (
+        change(Reads, "near_read", "now_ns - held.read_ns <= consistency", "True"),
+    ), "bounded and set", "every 2"),
+    Mutant("a bounded answer is aged from when it was kept", (
+        change(Reads, "near_fetch", "fresh.read_ns = now_ns", "fresh.read_ns = self.clock.now()"),
+    ), "bounded and set", "every 3", 20000),
+    Mutant("a bounded answer may be expired", (
+        change(Reads, "near_read", "not held.expired(now_ns)", "True"),
+    ), "bounded, it expires", "every 1"),
+    Mutant("a session answers what it holds though it may wait", (
+        change(Reads, "near_fetch", "raw = self.fetch(packed, found, 2)\n", "raw = None\n"),
+    ), "session and set", "every 1"),
+    Mutant("repair meets the newest where it lies", (
+        change(Repairer, "run", "version == newest and not last", "False"),
+    ), "near cache, a death, a repair", "left SEQUENCE every 2", 40000),
     # -- the lock -----------------------------------------------------------------------
     Mutant("compare-and-exchange in two steps", (
         change(_lock_cy, "compare_exchange", "not guard.acquire(offset, CAS_PATIENCE_S)", "False"),
@@ -264,12 +307,6 @@ MUTANTS = (
         drop(Repairer, "admit", "        self.shard.slots.set_version(other, 0)\n"
              "        fence()\n"),
     ), death_in(A, then=(("delete", "b"),)), "deaths"),
-    Mutant("repair prefers the twin that it meets last", (
-        change(Repairer, "admit",
-               "if self.shard.slots.version(other) > self.shard.slots.version(slot):", "if False:"),
-    ), Scenario("death, repair and reader", (
-        (A,), (("set", "b", SHORT),), (("get", "a"), ("get", "a"), ("get", "a")),
-    ), (B, A, A)), "dies SEQUENCE every 2"),
     Mutant("repair does not make the sequence odd", (
         drop(Repairer, "run", "    store(self.mem, S_SEQUENCE, sequence)\n"),
     ), "get in a rebuild", "every 1"),

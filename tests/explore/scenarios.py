@@ -22,6 +22,7 @@ class Scenario(NamedTuple):
     bound: int = 3  # preemptions of the exhaustive search; 0: too large for it, random only
     never_full: bool = False  # MapFull is wrong here
     shards: int = 1
+    homes: tuple[int, ...] = ()  # the process of each worker, where some are threads of one
 
     def keys(self) -> list[str]:
         """List the keys that it is about."""
@@ -42,6 +43,8 @@ def perform(world: World, mark: int, operation: Operation) -> None:
     value = bytes([mark]) * (rest[0] if rest else 0)
     if name in ("set", "add", "replace"):
         world.call(name, key, value, ttl_ns=rest[1] if len(rest) > 1 else None)
+    elif name == "bounded":
+        world.call(name, key, *rest)
     elif name == "cas":  # on the version that it finds
         found = world.call("get_versioned", key)
         world.call("cas", key, value, found[1])
@@ -70,7 +73,7 @@ def program(world: World, number: int, operations: tuple[Operation, ...]) -> Cal
 def build(scenario: Scenario, all_memory: bool = False) -> World:
     """Make the scenario's map, filled."""
     world = World(len(scenario.programs), scenario.slots, scenario.slot_size, scenario.evicts,
-                  all_memory, scenario.shards)
+                  all_memory, scenario.shards, scenario.homes)
     world.keys, world.never_full = scenario.keys(), scenario.never_full
     world.restore()
     with world.installed():
@@ -82,7 +85,10 @@ def build(scenario: Scenario, all_memory: bool = False) -> World:
 
 A, B, C = ("set", "a", SHORT), ("set", "b", SHORT), ("set", "c", SHORT)
 GETS = ("get", "a"), ("get", "a")  # the second must not go back behind the first
+NEARS = ("near", "a"), ("near", "a")
+SESSIONS = ("session", "a"), ("session", "a")
 LEASE = 100  # a ttl, ns
+BOUNDED = ("bounded", "a", LEASE)
 LEASED = ("set", "a", SHORT, LEASE)
 PASS = ("advance", 2 * LEASE)
 SNAP = ("snapshot", "")
@@ -114,6 +120,61 @@ SCENARIOS: tuple[Scenario, ...] = (
     ), (("incr", "n"),)),
     Scenario("near cache and set", ((("near", "a"), ("near", "a"), ("near", "a")), (A,),
                                     (("get", "a"), ("get", "a"))), (A,), bound=2),
+    Scenario("near cache and delete", (
+        (*NEARS, ("contains", "a"), ("near", "a")), (("delete", "a"), B), (("get", "a"),),
+    ), (A,), bound=2),
+    Scenario("near cache, its slot is used again", (NEARS, (("delete", "a"), B, A)), (A,)),
+    Scenario("near cache, its slot becomes a continuation", (
+        NEARS, (("delete", "b"), ("delete", "a"), ("set", "b", LONGER)),
+    ), (A, B)),
+    Scenario("near cache and touch", (NEARS, (("touch", "a", LEASE), PASS)), (A,)),
+    Scenario("near cache, it expires", (NEARS, (PASS, ("add", "a", SHORT))), (LEASED,)),
+    Scenario("near cache, a longer lease", (NEARS, (("touch", "a", 3 * LEASE), PASS)), (LEASED,)),
+    Scenario("near cache and incr", (
+        (("near", "n"), ("near", "n")), (("incr", "n"), ("incr", "n")),
+    ), (("incr", "n"),)),
+    Scenario("near cache, own writes", (
+        (("near", "a"), A, ("near", "a"), ("touch", "a"), ("near", "a")), (A,),
+    ), (A,), bound=2),
+    Scenario("near cache and clear", ((*NEARS, ("near", "a")), (("clear", ""),), GETS), (A,),
+             bound=2),
+    Scenario("near cache and a rebuild", (NEARS, (A,), (("repair", ""),)), (A,), bound=1),
+    Scenario("near cache and evict", ((("near", "a"), *NEARS), (("set", "d", SHORT),)), (A, B, C),
+             evicts=True, bound=2, never_full=True),
+    Scenario("near cache, a death, a repair", (
+        (A,), NEARS, (("set", "b", SHORT),), (("get", "a"),),
+    ), (B, A, A), bound=0),
+    Scenario("session and set", ((*SESSIONS, ("session", "a")), (A, A)), (A,)),
+    Scenario("session and delete", (
+        (*SESSIONS, ("contains", "a"), ("session", "a")), (("delete", "a"), A),
+    ), (A,), bound=2),
+    Scenario("session, own writes", (
+        (("session", "a"), A, *SESSIONS), (A,),
+    ), (A,), bound=2),
+    Scenario("session, listed between", (
+        (("session", "a"), ("list", ""), ("session", "a")), (A, A),
+    ), (A,), bound=2),
+    Scenario("session, it expires", (SESSIONS, (PASS, A)), (LEASED,)),
+    Scenario("bounded and set", (
+        (BOUNDED, BOUNDED, BOUNDED), (A, ("advance", LEASE), ("advance", 1)),
+    ), (A,), bound=2),
+    Scenario("bounded and delete", (
+        (BOUNDED, BOUNDED, ("contains", "a"), BOUNDED), (("delete", "a"), PASS),
+    ), (A,), bound=2),
+    Scenario("bounded, own writes", ((BOUNDED, A, BOUNDED, ("delete", "a"), BOUNDED), (A,)), (A,),
+             bound=2),
+    Scenario("bounded, it expires", (
+        (("bounded", "a", 5 * LEASE), ("bounded", "a", 5 * LEASE)), (PASS,),
+    ), (LEASED,)),
+    Scenario("two threads, one writes", ((BOUNDED, BOUNDED), (A,)), (A,), evicts=True,
+             homes=(0, 0)),
+    Scenario("two threads, a session", (SESSIONS, SESSIONS, (A, A)), (A,), evicts=True, bound=2,
+             homes=(0, 0, 1)),
+    Scenario("two threads, another process writes", ((BOUNDED,), (BOUNDED, BOUNDED), (A,)), (A,),
+             evicts=True, bound=2, homes=(0, 0, 1)),
+    Scenario("two threads, another process deletes", (
+        (BOUNDED, BOUNDED), (("contains", "a"), BOUNDED), (("delete", "a"),),
+    ), (A,), evicts=True, bound=2, homes=(0, 0, 1)),
     Scenario("cas against cas", ((("cas", "a", SHORT),), (("cas", "a", SHORT),)), (A,),
              bound=2),
     Scenario("cas against touch", ((("cas", "a", SHORT),), (("touch", "a"), ("get", "a"))), (A,)),

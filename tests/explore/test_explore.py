@@ -10,6 +10,7 @@ from .cases import CASES, READER, SECOND, SURVIVORS, WRITER, scenario_of
 from .deaths import Deaths
 from .exceptions import Exceptions
 from .explorer import Explorer
+from .near_deaths import NEAR_READS, NearDeaths, beside_near
 from .scenarios import SCENARIOS
 
 SCHEDULES = 150
@@ -47,6 +48,15 @@ def test_every_death(case):
         with deaths.world.installed():
             assert [str(failure) for failure in deaths.every_one()] == []
         assert deaths.runs > 10
+
+
+@pytest.mark.parametrize("read", NEAR_READS)
+@pytest.mark.parametrize("case", CASES, ids=ids(CASES))
+def test_every_death_beside_a_near_cache(case, read):
+    deaths = NearDeaths(beside_near(scenario_of(case), NEAR_READS[read]))
+    with deaths.world.installed():
+        assert [str(failure) for failure in deaths.every_one()] == []
+    assert deaths.runs > 10
 
 
 @pytest.mark.parametrize("case", CASES, ids=ids(CASES))

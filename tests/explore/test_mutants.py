@@ -43,6 +43,23 @@ class ExplorerOfDeath(Explorer):
         return super().run(schedule)
 
 
+class ExplorerOfLeavings(Explorer):
+    """Explores what others do with what worker 0 left when it died just when it had changed a
+    word, the lock being free: who comes next need not wait before the repair."""
+
+    def __init__(self, scenario: Scenario, word: str) -> None:
+        dying = ExplorerOfDeath(scenario, word)
+        deaths = Deaths(scenario)
+        world = deaths.world
+        with world.installed():
+            assert deaths.left_by(dying.step)[1]
+            world.interrupted(0, died=True)
+        world.words[K["S_OWNER"] >> 3] = 0
+        world.machine.workers = []
+        world.save()
+        super().__init__(scenario._replace(programs=((), *scenario.programs[1:])), world)
+
+
 def search(mutant: Mutant, most: int) -> tuple[Failure | None, int]:
     """Look for a failure; give it, and how many schedules that took."""
     scenario: Any = BY_NAME.get(mutant.scenario, mutant.scenario)
@@ -55,6 +72,8 @@ def search(mutant: Mutant, most: int) -> tuple[Failure | None, int]:
         explorer: Any = CreationExplorer(scenario)
     elif isinstance(scenario, Lockers):
         explorer = LockExplorer(scenario)
+    elif how == "left":
+        explorer = ExplorerOfLeavings(scenario, bound[0])
     else:
         explorer = Explorer(scenario) if how != "dies" else ExplorerOfDeath(scenario, bound[0])
     with explorer.world.installed():

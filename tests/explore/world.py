@@ -14,8 +14,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from greenlet import getcurrent
 
-from shmmap import _lock_cy, _reads_cy, _snapshots_cy, snapshots, workers
+from shmmap import _handle_cy, _lock_cy, _reads_cy, _snapshots_cy, snapshots, workers
 from shmmap._clock_cy import Clock
 from shmmap._lock_cy import ShardLock
 from shmmap._repair_cy import Repairer
@@ -29,9 +30,10 @@ from shmmap.torture.linearizability import ABSENT, GONE, UNKNOWN, Call, find_vio
 from shmmap.workers import Worker
 
 from .cuts import find_torn
-from .handles import SimulatedHandle
+from .handles import NEAR, SimulatedHandle
 from .kernel import FIRST_PID, Kernel
 from .machine import CALL, PAUSE, Machine, Semaphore, SharedMemory
+from .seen import Seen
 
 K = constants()
 SEED = 7
@@ -114,22 +116,24 @@ class SimulatedAttachment(Attachment):
         """Say that the pages are there, in one store."""
         self.shards[number].mem.words[K["S_HAS_DEADLINES"] >> 3] = 1
 
-
 class World:
     """One map, restored before each run to what it was at `save`.
 
     `all_memory`: also the control segment and each process's own page are accessed in steps.
+    `homes`: which process each worker belongs to, where some are threads of one.
     """
 
     def __init__(
         self, processes: int, slots: int, slot_size: int, evicts: bool, all_memory: bool = False,
-        shards: int = 1,
+        shards: int = 1, homes: tuple[int, ...] = (),
     ) -> None:
         self.all_memory = all_memory
+        self.homes = homes or tuple(range(processes))
         buckets = 1 if slots <= 7 else slots // 5
         self.shape = Geometry(shards, slots, slot_size, buckets, int(evicts))
         self.machine = Machine()
         self.kernel = Kernel(self.machine)
+        self.kernel.homes = homes
         self.semaphores = [Semaphore() for _ in range(shards)]
         self.control = bytearray(K["C_BYTES_TOTAL"] + ROWS * K["R_BYTES_TOTAL"])
         self.control_words = memoryview(self.control).cast("Q")
@@ -154,6 +158,7 @@ class World:
         self.never_full = False
         self.calls: list[tuple[str, Call]] = []
         self.cuts: list[Call] = []  # snapshots; their results are dicts
+        self.seen = Seen()
         self.events = itertools.count()  # when calls start and end
         self.save()
 
@@ -166,6 +171,8 @@ class World:
             patch.setattr(workers, "os", self.kernel)
             patch.setattr(workers, "start_ticks", self.kernel.start_ticks)
             patch.setattr(workers, "pid_namespace", self.kernel.pid_namespace)
+            patch.setattr(_handle_cy, "thread_number", lambda: self._number() + 1)
+            patch.setattr(_handle_cy, "threading", SimpleNamespace(get_ident=getcurrent))
             patch.setattr(_lock_cy, "sem_wait", machine.wait)
             patch.setattr(_lock_cy, "sem_wake", machine.wake)
             patch.setattr(_lock_cy, "pause", lambda: machine.step(PAUSE, "pause"))
@@ -185,6 +192,7 @@ class World:
         segments = [bytes(segment) for segment in self.segments]
         self._saved = segments, bytes(self.control), dict(self.kernel.locks)
         self._start_ns, self._first_calls = self.machine.now_ns, list(self.calls)
+        self._first_seen = self.seen.copy()
         self._events = next(self.events)
 
     def restore(self) -> None:
@@ -195,6 +203,7 @@ class World:
         self.cuts = []
         self.kernel.locks = dict(locks)
         self.machine.now_ns, self.calls = self._start_ns, list(self._first_calls)
+        self.seen = self._first_seen.copy()
         self.machine.workers = []
         for semaphore in self.semaphores:
             semaphore.tokens = 0
@@ -204,8 +213,8 @@ class World:
             for inside in handle.attachment.inside:
                 inside.clear()
             handle.attachment.held.clear()
-            handle.near_cache.clear()
             handle._after_fork()
+            handle.near = None
 
     def memory(self) -> bytes:
         """Give what is in all shards."""
@@ -221,21 +230,29 @@ class World:
         """Make one call as the current worker, and put it into the history."""
         machine = self.machine
         worker = machine.current
-        number = CHECKER if worker is None else worker.number
+        number = self._number()
         machine.step(CALL, name)
         if worker is not None:
             worker.clock = None
         self.open[number] = Call(next(self.events), None, name, (key, *arguments), ttl_ns, number,
                                  (machine.now_ns, machine.now_ns))
+        self.seen.times.append((self.open[number].start, machine.now_ns))
         try:
-            result = self._perform(self.handles[number], name, key, arguments, ttl_ns)
+            result = self._perform(self.handles[self._home(number)], name, key, arguments, ttl_ns)
         except MapFull:
             if self.never_full:
                 raise
             del self.open[number]
             return None
         self._close(number, result)
-        return result
+        return result[0] if name in NEAR else result
+
+    def _number(self) -> int:
+        worker = self.machine.current
+        return CHECKER if worker is None else worker.number
+
+    def _home(self, number: int) -> int:
+        return CHECKER if number == CHECKER else self.homes[number]
 
     def _perform(
         self, handle: Any, name: str, key: str, arguments: tuple[Any, ...], ttl_ns: int | None
@@ -262,7 +279,9 @@ class World:
                 return handle.popitem()
             except KeyError:
                 return None
-        if name in ("get", "near", "pop"):
+        if name in NEAR:
+            return handle.read_near(name, key, ABSENT, *arguments)
+        if name in ("get", "pop"):
             return getattr(handle, name)(key, ABSENT)
         if name == "get_versioned":
             return handle.get_versioned(key, ABSENT)
@@ -277,7 +296,18 @@ class World:
         worker = self.machine.current
         now_ns = self.machine.now_ns  # others may have removed what expired until now
         first = worker.clock[0] if worker is not None and worker.clock else call.clock[0]
-        self._record(call._replace(end=next(self.events), clock=(first, now_ns)), result)
+        call = call._replace(end=next(self.events), clock=(first, now_ns))
+        self.seen.times.append((call.end, now_ns))
+        late = False
+        if call.name in NEAR:
+            result, late = result
+            self.seen.check(call, self._home(number), result[1])
+            if late:
+                bound_ns = call.arguments[1] if call.name == "bounded" else None
+                call = self.seen.widened(call, self._home(number), bound_ns)
+        if not late:
+            self.seen.note(call, self._home(number), result)
+        self._record(call, result)
 
     def interrupted(self, number: int, died: bool) -> None:
         """Put a call into the history that did not return: it took effect before it raised, or
@@ -315,7 +345,7 @@ class World:
         else:
             fields = (deadline,) if name == "touch" else ()
         if name not in ("sweep", "idle", "repair"):
-            name = "get" if name == "near" else name
+            name = "get_versioned" if name in NEAR else name
             self.calls.append((key, call._replace(name=name, arguments=fields, result=result)))
         if name == "idle" or (
             self.shape.evicts and name in ("set", "add", "incr", "cas", "merge", "replace")
@@ -359,8 +389,12 @@ class World:
         problems += [f"the lock of shard {number} is held" for number in self.held()]
         if not died and any(words[K["S_TRACKING"] >> 3] for words in self.words_of):
             problems.append("changes are still marked, for nobody")
+        problems += self.seen.problems
         for key in self.keys:
-            self.call("get", key)
+            value = self.call("get", key)
+            for handle in self.handles.values():  # no near cache may know better
+                if handle.near is not None and handle.get(key, ABSENT) != value:
+                    problems.append(f"a near cache has another value of {key!r} than {value!r}")
         for key in self.keys:
             violation = find_violation(call for about, call in self.calls if about == key)
             if violation:
