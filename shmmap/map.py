@@ -445,8 +445,6 @@ def _forget(found: Any, key: int) -> None:
 def _reattach(
     name: str, nonce: int, lock_timeout: float, owner_uid: int | None, reading: Any
 ) -> ShmMap:
-    near, near_copy, consistency, max_staleness = reading
-    return ShmMap(
-        name, lock_timeout=lock_timeout, owner_uid=owner_uid, near=near, near_copy=near_copy,
-        consistency=consistency, max_staleness=max_staleness, _may=(False, True), _nonce=nonce,
-    )
+    said = zip(("near", "near_copy", "consistency", "max_staleness"), reading, strict=True)
+    return ShmMap(name, lock_timeout=lock_timeout, owner_uid=owner_uid, _may=(False, True),
+                  _nonce=nonce, **dict(said))

@@ -168,7 +168,7 @@ class LockWorld(World):
         if lasting - left:
             problems.append("a lock is free that is held")
         problems += Repairer(table.shards[0]).problems()
-        if self.words[K["S_OWNER"] >> 3]:
+        if self.held():
             problems.append("the lock shard's own lock is held")
         for one in self.all:
             problems += [

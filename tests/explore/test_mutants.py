@@ -54,7 +54,7 @@ class ExplorerOfLeavings(Explorer):
         with world.installed():
             assert deaths.left_by(dying.step)[1]
             world.interrupted(0, died=True)
-        world.words[K["S_OWNER"] >> 3] = 0
+        world.words_of[0][K["S_OWNER"] >> 3] = 0
         world.machine.workers = []
         world.save()
         super().__init__(scenario._replace(programs=((), *scenario.programs[1:])), world)

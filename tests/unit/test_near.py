@@ -491,7 +491,7 @@ def test_setdefault_is_one_step_whatever_the_consistency(make):
 
 
 def test_hits_keep_an_entry_from_eviction(make):
-    m = make(size="128KB", shards=1, on_full="evict", near=10)
+    m = make(size=177_152, shards=1, on_full="evict", near=10)
     other = make()
     m["hot"] = 1
     for i in range(5000):
