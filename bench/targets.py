@@ -67,6 +67,9 @@ TARGETS = (
         for name in (*_TRACES, "sizes")
         for entries in (1_000, 10_000)
     ),
+    Target("cache-near-get/shmmap:near, linearizable ns", ">=", 5.0, "compiled"),
+    Target("cache-snapshot/snapshot@entries=100000 held_most_ns", "<=", 5e6, "compiled", "ns"),
+    Target("cache-crowd/shmmap calls", "<=", 1, unit=""),
     *(
         Target(f"{name}/shmmap@entries={entries} refused", "<=", 0, unit="")
         for name in ("filled", "filled-64")

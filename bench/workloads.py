@@ -36,6 +36,7 @@ class Scale(NamedTuple):
         experiment_repetitions: interleaved repetitions of each experiment.
         write_shares: percent of writes, where designs are compared.
         builds: whether designs are compared that have to be compiled first.
+        patient: whether what takes half a minute each time is asked too.
         evenness_keys: keys of each kind whose shards are looked up.
         evenness_seeds: seeds of the hash, for each kind.
         churn_writes: new keys in each second of an hour's simulated churn.
@@ -72,6 +73,7 @@ class Scale(NamedTuple):
     experiment_repetitions: int = 3
     write_shares: tuple[float, ...] = (0.0, 5.0, 50.0)
     builds: bool = False
+    patient: bool = False
     evenness_keys: int = 20_000
     evenness_seeds: int = 5
     churn_writes: int = 10
@@ -103,6 +105,7 @@ FULL = QUICK._replace(
     experiment_repetitions=5,
     write_shares=(0.0, 0.1, 1.0, 5.0, 13.5, 25.0, 50.0, 100.0),
     builds=True,
+    patient=True,
     evenness_keys=100_000,
     evenness_seeds=9,
     churn_writes=50,

@@ -15,6 +15,7 @@ from .ledger import (
     CALLS,
     COUNTERS,
     DELAYED,
+    GUARDED,
     NUMBER_OF,
     OPERATIONS,
     PID,
@@ -345,10 +346,13 @@ class Chaos:
 
     def check_counts(self) -> None:
         """Compare counters and registers with what was acknowledged and what was begun."""
-        for which in range(COUNTERS + REGISTERS):
+        for which in range(COUNTERS + REGISTERS + GUARDED):
             done = sum(lane.counts(1 + which)[0] for lane in self.ledger.lanes)
             if which < COUNTERS:
                 name = f"count-{which}"
+                value = self.main.get(name, 0)
+            elif which >= COUNTERS + REGISTERS:
+                name = f"guarded-{which - COUNTERS - REGISTERS}"
                 value = self.main.get(name, 0)
             else:
                 name = f"register-{which - COUNTERS}"

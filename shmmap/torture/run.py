@@ -25,7 +25,8 @@ from .shared import fill_value
 from .values import Fillings
 from .workers import Setting
 
-_SIDE_SIZE = "300kB"
+_SIDE_SIZE = "400kB"
+_NEAR = 64  # entries of the main map that a handle keeps decoded: fewer than are asked for
 _PAUSE_S = 0.07  # between events, at most
 _CHECK_PAUSE_S = 60.0
 _PROGRESS_PAUSE_S = {True: 1.0, False: 30.0}  # on a terminal, elsewhere
@@ -73,7 +74,8 @@ def _make_maps(plan: Plan) -> Maps:
             ("raise", "evict", "raise"), strict=True,
         ):
             made.append(ShmMap.create(plan.name + name, size, shards=shards, on_full=on_full,
-                                      sweep_interval=0.5, lock_timeout=plan.patience_s))
+                                      sweep_interval=0.5, lock_timeout=plan.patience_s,
+                                      near=0 if made else _NEAR))
     except BaseException:
         for m in made:
             m.unlink()

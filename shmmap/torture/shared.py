@@ -1,13 +1,13 @@
-"""What lanes do with keys that all of them write: counters, registers, claims, other lanes'
-keys, a map that evicts and one that is always full, listings and sweeps."""
+"""What lanes do with keys that all of them write: counters, registers, claims, guarded counters,
+other lanes' keys, a map that evicts and one that is always full, listings, snapshots, sweeps."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..errors import MapFull
+from ..errors import LockTimeout, MapFull
 from .actor import Actor, own_key, whole
-from .ledger import CLAIM_NEXT, CLAIMS, COUNTERS, REGISTERS, Lane, Ledger, now_ns
+from .ledger import CLAIM_NEXT, CLAIMS, COUNTERS, GUARDED, REGISTERS, Lane, Ledger, now_ns
 from .plan import KEYS
 from .values import Identity, make_value
 
@@ -98,6 +98,31 @@ def give_up_claims(main: Any, lane: Lane, next_claim: int) -> None:
             value = main.get(f"claim-{number}")
             owner = None if value is None else whole(value, f"claim-{number}").owner
             lane.note_claim(number, 2 if owner == lane.number else 0)
+
+
+def guard(actor: Actor) -> None:
+    """Raise a counter in two steps, under a named lock. A holder that dies in between has raised
+    it or not; nobody else gets in, and the lock's tokens rise."""
+    which = int(actor.rng.random() * GUARDED)
+    main, name = actor.maps.main, f"guarded-{which}"
+    lock = main.lock(name, timeout=0.0)
+    try:
+        actor.call_in_peace("guarded", lock.acquire)  # else it may be taken, and we not know
+    except LockTimeout:  # another one is at it
+        return
+    try:
+        value = actor.call("guarded", main.get, name, 0)
+        seen = actor.latest.get(name, 0)
+        actor.expect(value >= seen, "lost", f"{name} went from {seen} to {value}")
+        before = actor.latest.get(("token", which), 0)
+        actor.expect(lock.token > before, "wrong", f"token {lock.token} of {name} after {before}")
+        actor.latest["token", which] = lock.token
+        actor.lane.begin_count(1 + COUNTERS + REGISTERS + which)
+        actor.call("guarded", main.set, name, value + 1, None)
+        actor.lane.end_count(1 + COUNTERS + REGISTERS + which)
+        actor.latest[name] = value + 1
+    finally:
+        actor.call_in_peace("guarded", lock.release)
 
 
 def read_others(actor: Actor) -> None:
@@ -194,12 +219,16 @@ def _check_item(actor: Actor, item: Any, where: str) -> None:
 
 
 def list_all(actor: Actor) -> None:
-    """List the map, now and then: own entries come exactly once, filling ones too."""
+    """List the map, now and then, as it is or as a snapshot: own entries come exactly once,
+    filling ones too."""
     if now_ns() < actor.listed_ns + _LISTING_PAUSE_NS:
         return
     records = [actor.lane.done(key) for key in range(KEYS)]
     from_ns = now_ns()
-    listed = actor.call("list", _listed, actor.maps.main)
+    if actor.rng.random() < 0.5:
+        listed = actor.call("list", _listed, actor.maps.main)
+    else:
+        listed = _listed(actor.call("snapshot", actor.maps.main.snapshot))
     actor.listed_ns = until_ns = now_ns()
     seen = dict(listed)
     actor.expect(len(seen) == len(listed), "wrong", "a listing names a key twice")
@@ -225,6 +254,6 @@ def sweep(actor: Actor) -> None:
 
 
 SHARED_DEEDS = (
-    (5, count), (4, register), (3, claim), (8, read_others), (2, read_fill), (10, use_cache),
-    (4, use_scratch), (0.3, list_all), (0.1, sweep),
+    (5, count), (4, register), (3, claim), (2, guard), (8, read_others), (2, read_fill),
+    (10, use_cache), (4, use_scratch), (0.3, list_all), (0.1, sweep),
 )

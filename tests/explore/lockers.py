@@ -16,7 +16,7 @@ from shmmap.locktable import LockTable, Record
 from .creations import CreationExplorer
 from .explorer import Explorer
 from .machine import CALL, Semaphore
-from .world import CHECKER, LOCK_TIMEOUT_NS, K, World
+from .world import CHECKER, LOCK_TIMEOUT_NS, World
 
 SLEEP_NS = 10
 FOR_EVER = float("inf")

@@ -112,6 +112,13 @@ def count_too_little(m: Any, _: int) -> None:
     m.incr("own-count-0", -1)
 
 
+def steal(m: Any, _: int) -> None:
+    """Free the named locks of whoever holds them, as no process does with another's."""
+    for lock in range(2):
+        m._lock_table().delete(f"guarded-{lock}")
+    m.set("guarded-0", 0)
+
+
 def lose_filling(m: Any, _: int) -> None:
     m.delete("fill-3")
 
@@ -137,7 +144,7 @@ def litter(m: Any, _: int) -> None:
 
 @pytest.mark.parametrize(("sabotage", "kind"), [
     (tamper, "torn"), (lose, "lost"), (count_too_much, "lost"), (count_too_little, "lost"),
-    (lose_filling, "lost"), (fill_windows, "linearizability"), (stop_one, "hang error"),
+    (steal, "lost error"), (lose_filling, "lost"), (fill_windows, "linearizability"), (stop_one, "hang error"),
     (end_one, "crash"), (litter, "leaked"),
 ])
 def test_sabotage_is_found(torture, name, sabotage, kind):

@@ -19,7 +19,7 @@ if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))  # at the end: the shmmap under test stays the one imported above
 
 from bench import churn, overview, peers, report, run, targets  # noqa: E402
-from bench.cache import ALSO, hitratios, mixed, real  # noqa: E402
+from bench.cache import ALSO, crowds, cuts, hitratios, mixed, near, real  # noqa: E402
 from bench.cache.policies import (  # noqa: E402
     POLICIES,
     Belady,
@@ -274,3 +274,44 @@ def test_hit_ratios_have_targets():
     judged = {target.metric for target in targets.TARGETS if target.scenario.startswith("hit-")}
     for trace in TRACES:
         assert f"hit-{trace.name}/shmmap@entries=1000 over_lru" in judged
+
+
+def test_a_near_cache_beside_stores():
+    tiny = TINY._replace(keys=300, hot_batch=64, batches=2, repetitions=1, read_shares=(0.9,),
+                         load_repetitions=1, load_seconds=0.05)
+    get, load = near.SCENARIOS
+    found = run.run(tiny, [get, load], peers=[peers.Dict, peers.ShmMapPeer], quiet=True)
+    assert found["failures"] == {}
+    rows = [row for row in found["rows"] if row["scenario"] == get.name]
+    names = {"dict", "shmmap", *(peer.name for peer in near.NEAR)}
+    assert {row["peer"] for row in rows} == names
+    assert [row["problem"] for row in found["rows"] if row["problem"]] == []
+    for peer in near.NEAR:
+        assert f"{get.name}/shmmap:{peer.name} ns" in found["metrics"]
+
+
+def test_one_of_a_crowd_computes(monkeypatch):
+    monkeypatch.setattr(crowds, "PROCESSES", 2)
+    kinds = [peers.ShmMapPeer, *(p for p in (peers.Redis, peers.DiskCache) if not p.missing())]
+    found = run.run(TINY, crowds.SCENARIOS, peers=kinds, quiet=True)
+    assert found["failures"] == {}
+    calls = {row["peer"]: row["samples"]["calls"] for row in found["rows"]}
+    assert set(calls["shmmap"]) == {1} and set(calls["cachetools.cached"]) == {2}
+    assert min(calls["get, then set"]) > 1 and "diskcache.Cache" not in calls
+    assert [row["problem"] for row in found["rows"] if row["problem"]] == []
+
+
+def test_a_wrong_value_for_a_crowd_is_found(monkeypatch):
+    wanting = crowds.Wanting.__new__(crowds.Wanting)
+    wanting.turn, wanting.calls, wanting.get = 0, [], lambda key: "another"
+    assert "is 'another'" in wanting.run(0).problem
+
+
+def test_snapshots_under_writers():
+    tiny = TINY._replace(listing=(300,), seconds=0.1, experiment_repetitions=1)
+    found = run.run(tiny, cuts.SCENARIOS, peers=[peers.ShmMapPeer], quiet=True)
+    assert found["failures"] == {}
+    rows = {row["peer"]: row for row in found["rows"]}
+    assert rows["snapshot"]["problem"] == "" and rows["snapshot"]["facts"]["copies"] > 0
+    assert rows["snapshot"]["samples"]["held_most_ns"][0] > 0
+    assert "held_ns" not in rows["(nobody lists)"]["samples"]
