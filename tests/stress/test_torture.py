@@ -144,8 +144,8 @@ def litter(m: Any, _: int) -> None:
 
 @pytest.mark.parametrize(("sabotage", "kind"), [
     (tamper, "torn"), (lose, "lost"), (count_too_much, "lost"), (count_too_little, "lost"),
-    (steal, "lost error"), (lose_filling, "lost"), (fill_windows, "linearizability"), (stop_one, "hang error"),
-    (end_one, "crash"), (litter, "leaked"),
+    (steal, "lost error"), (lose_filling, "lost"), (fill_windows, "linearizability"),
+    (stop_one, "hang error"), (end_one, "crash"), (litter, "leaked"),
 ])
 def test_sabotage_is_found(torture, name, sabotage, kind):
     """Who is stopped with a lock in hand shows in the others first: their wait runs out."""
