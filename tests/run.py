@@ -33,8 +33,15 @@ PYTHON = VENV / "bin" / "python"
 BUILD = VENV / "build-tree"  # a copy of the sources: what is built stays out of the checkout
 STAMP = VENV / "installed"
 LINTED = ("shmmap", "tests", "bench", "examples", "setup.py")
-# These look at no clock and at no other process's maps: both engines go through them at once.
-TOGETHER = ("tests/contract", "tests/explore", "tests/test_architecture.py", "tests/typing")
+# These measure time or throughput, or look at all maps of the machine: one engine after the
+# other goes through them; through all others both go at once.
+ALONE = (
+    "tests/examples", "tests/stress", "tests/fault/test_stop.py", "tests/fault/test_staleness.py",
+    *(f"tests/unit/test_{name}.py" for name in (
+        "bench", "bench_cache", "bench_designs", "bench_experiments", "bench_load", "bench_peers",
+        "bench_report", "cli", "doctor", "fsck", "leftovers", "readme", "torture",
+    )),
+)
 
 # Runs in the very process under test, before pytest can import anything from the checkout.
 UNDER_TEST = """
@@ -169,8 +176,8 @@ def plan(engines: Sequence[str], arguments: list[str]) -> list[tuple[Sequence[st
     alone = [(engine,) for engine in engines]
     if arguments or len(engines) < 2 or (os.cpu_count() or 1) < 2:
         return [(engine, arguments) for engine in alone]
-    rest = [f"--ignore={path}" for path in TOGETHER]
-    return [(engines, list(TOGETHER)), *((engine, rest) for engine in alone)]
+    others = [f"--ignore={path}" for path in ALONE]
+    return [(engines, others), *((engine, list(ALONE)) for engine in alone)]
 
 
 def test(engines: Sequence[str], arguments: list[str]) -> list[tuple[int, int]]:

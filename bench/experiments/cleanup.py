@@ -25,6 +25,7 @@ class Stopwatch:
 
     def __init__(self, m: Any) -> None:
         self.m = m
+        self._lock_table = m._lock_table  # swept too, and not timed: it has no entries
         self.holds: list[int] = []
 
     def _sweep_part(self, *arguments: int) -> int:
