@@ -71,7 +71,7 @@ def try_hold(
         try:
             mine.append(hold)
             holds[hold.sequence] = hold
-            hold.fence = table.take(key, hold.raw, lease)
+            hold.fence = table.take_lock(key, hold.raw, lease)
         except LockTimeout:  # of the lock shard: its holder is stopped just now
             return None
         except BaseException:

@@ -148,7 +148,7 @@ class LockTable(Scans):
         word = part.liveness.fork_page.word
         return Record(word, next(part.sequences), part.clock.now_ns())
 
-    def take(self, key: Any, raw: bytes, lease: float | None) -> int:
+    def take_lock(self, key: Any, raw: bytes, lease: float | None) -> int:
         """Take the lock of `key` if it can be had at once: its version, 0 if it is held.
 
         Raises:

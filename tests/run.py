@@ -23,7 +23,10 @@ import sysconfig
 import venv
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import NamedTuple
 
 from leftovers import remove_of_dead_runs
 
@@ -42,6 +45,15 @@ ALONE = (
         "bench_report", "cli", "doctor", "fsck", "leftovers", "readme", "torture",
     )),
 )
+EXPLORER = "tests/explore"
+
+
+class Job(NamedTuple):
+    """One run of pytest."""
+
+    engine: str
+    arguments: list[str]
+
 
 # Runs in the very process under test, before pytest can import anything from the checkout.
 UNDER_TEST = """
@@ -65,8 +77,8 @@ def main(arguments: list[str]) -> int:
     failed = lint()
     passed = 0
     engines = ("compiled", "pure") if compiles else ("pure",)
-    for names, among in plan(engines, arguments):
-        for good, bad in test(names, among):
+    for jobs in plan(engines, arguments):
+        for good, bad in test(jobs):
             passed += good
             failed += bad
     if not compiles:
@@ -171,36 +183,46 @@ def lint() -> int:
     return sum(bool(subprocess.run(command, cwd=TOP).returncode) for command in commands)
 
 
-def plan(engines: Sequence[str], arguments: list[str]) -> list[tuple[Sequence[str], list[str]]]:
-    """List what to run after each other: engines that go at once, and pytest's arguments."""
-    alone = [(engine,) for engine in engines]
+def plan(engines: Sequence[str], arguments: list[str]) -> list[list[Job]]:
+    """List what to run after each other: the jobs that go at once."""
     if arguments or len(engines) < 2 or (os.cpu_count() or 1) < 2:
-        return [(engine, arguments) for engine in alone]
+        return [[Job(engine, arguments)] for engine in engines]
     others = [f"--ignore={path}" for path in ALONE]
-    return [(engines, others), *((engine, list(ALONE)) for engine in alone)]
+    return [
+        [
+            Job("compiled", others),
+            Job("pure", [*others, f"--ignore={EXPLORER}"]),
+            Job("pure", [EXPLORER]),  # takes as long as half of the others
+        ],
+        *([Job(engine, list(ALONE))] for engine in engines),
+    ]
 
 
-def test(engines: Sequence[str], arguments: list[str]) -> list[tuple[int, int]]:
-    """Run pytest with these engines at once; give how many tests passed and failed with each."""
+def test(jobs: list[Job]) -> list[tuple[int, int]]:
+    """Run pytest for these jobs at once; give how many tests passed and failed in each."""
     path = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    begun = []
-    print(f"\n{' and '.join(engines)} engine", flush=True)
-    for engine in engines:
-        report = VENV / f"report-{engine}.xml"
-        report.unlink(missing_ok=True)
-        process = subprocess.Popen(
-            [PYTHON, "-c", UNDER_TEST, engine, *arguments, f"--junitxml={report}"],
-            cwd=TOP, env=clean_environment(SHMMAP_ENGINE=engine, PATH=path),
-            stdout=None if engine == engines[0] else subprocess.PIPE, stderr=subprocess.STDOUT,
-        )
-        begun.append((engine, report, process))
-    counts = []
-    for engine, report, process in begun:
-        if said := process.communicate()[0]:  # of all but the first, when they have ended
-            print(f"\n{engine} engine, at the same time", flush=True)
-            sys.stdout.buffer.write(said)
-            sys.stdout.flush()
-        counts.append(counted(report, process.returncode))
+    begun, counts = [], []
+    with ExitStack() as stack:
+        for number, (engine, arguments) in enumerate(jobs):
+            report = VENV / f"report-{number}.xml"
+            report.unlink(missing_ok=True)
+            said = stack.enter_context(TemporaryFile()) if len(jobs) > 1 else None
+            if said is None:
+                print(f"\n{engine} engine", flush=True)
+            process = subprocess.Popen(
+                [PYTHON, "-c", UNDER_TEST, engine, *arguments, f"--junitxml={report}"],
+                cwd=TOP, env=clean_environment(SHMMAP_ENGINE=engine, PATH=path), stdout=said,
+                stderr=said and subprocess.STDOUT,
+            )
+            begun.append((engine, report, said, process))
+        for engine, report, said, process in begun:
+            code = process.wait()
+            if said is not None:  # what several jobs say is told one by one
+                print(f"\n{engine} engine, beside others", flush=True)
+                said.seek(0)
+                shutil.copyfileobj(said, sys.stdout.buffer)
+                sys.stdout.flush()
+            counts.append(counted(report, code))
     remove_of_dead_runs()  # what a run could not remove if it was killed
     return counts
 

@@ -105,7 +105,7 @@ class LockWorld(World):
         table.attachment.holds[record.sequence] = raw
         while True:
             began, began_ns = next(self.events), machine.now_ns
-            fence = table.take(key, raw, None if lease_ns is None else lease_ns / 1e9)
+            fence = table.take_lock(key, raw, None if lease_ns is None else lease_ns / 1e9)
             if fence:
                 break
             machine.wait(Semaphore(), SLEEP_NS)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import _room_cy
+from shmmap import _slots_cy
 
 from ..unit.damage import Damage
 
@@ -78,15 +78,15 @@ def write_and_stop(child: Any, m: Any, key: str) -> None:
     damage = Damage(m)
     at = damage.slot_word(damage.head(key.encode())) * 8
     if PURE:
-        original = _room_cy.store
+        original = _slots_cy.store
 
         def store(mem: Any, offset: int, value: int) -> None:
             original(mem, offset, value)
             if offset == at and value == 0:
-                _room_cy.store = original
+                _slots_cy.store = original
                 os.kill(os.getpid(), signal.SIGSTOP)
 
-        _room_cy.store = store
+        _slots_cy.store = store
         child.tell("ready")
         m[key] = "new"
         return
