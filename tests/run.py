@@ -40,9 +40,9 @@ LINTED = ("shmmap", "tests", "bench", "examples", "setup.py")
 # other goes through them; through all others both go at once.
 ALONE = (
     "tests/examples", "tests/stress", "tests/fault/test_stop.py", "tests/fault/test_staleness.py",
+    "tests/protocol/test_named_locks.py", "tests/protocol/test_single_flight.py",
     *(f"tests/unit/test_{name}.py" for name in (
-        "bench", "bench_cache", "bench_designs", "bench_experiments", "bench_load", "bench_peers",
-        "bench_report", "cli", "doctor", "fsck", "leftovers", "readme", "torture",
+        "bench_load", "bench_peers", "cli", "doctor", "fsck", "leftovers", "readme", "torture",
     )),
 )
 EXPLORER = "tests/explore"
