@@ -12,7 +12,7 @@ TAKE = "self.cas(key, raw, version, lease)"
 LOCK_MUTANTS = (
     Mutant("a lock is freed whoever holds it", (
         change(LockTable, "give_back", f"version != 0 and {FREE}", "self.delete(key)"),
-    ), "a lease runs out", "every 1"),
+    ), "one keeps what another's lease was for", "every 1"),
     Mutant("a lock is freed without its version", (
         change(LockTable, "give_back", FREE, "self.delete(key)"),
     ), "one keeps what another's lease was for", "every 1"),
@@ -36,5 +36,5 @@ LOCK_MUTANTS = (
     ), "one keeps what another extends", "every 1"),
     Mutant("a sweep frees what was taken over meanwhile", (
         change(LockTable, "drop_abandoned", "self.give_back(key, raw)", "self.delete(key)"),
-    ), "a sweep and another find a holder dead", "every 1"),
+    ), "one keeps what a sweep finds dead", "every 1"),
 )

@@ -191,6 +191,7 @@ LOCKERS = (
     Lockers("a sweep and another find a holder dead", (BOTH, (("sweep",),)), dead="a"),
     Lockers("one keeps what another wants", (BOTH, (KEEP,))),
     Lockers("one keeps what a dead holder had", (BOTH, (KEEP,)), dead="a"),
+    Lockers("one keeps what a sweep finds dead", ((KEEP,), (("sweep",),)), dead="a"),
     Lockers("one keeps what another's lease was for", ((LEASED, UNLOCK), (("advance", 200), KEEP))),
     Lockers("one keeps what another extends", (
         (LEASED, ("extend", "a", 1000), UNLOCK), (("advance", 200), KEEP),
