@@ -6,9 +6,9 @@ compiled again), then runs ruff, mypy, and pytest for each engine (some tests fo
 What is tested is the installed package, never the source tree. The compiled engine is required
 where C can be compiled; where not, only the pure engine is tested.
 
-The last line is "N passed, N failed", summed over the engines; what ruff or
-mypy finds, and a pytest that broke off, counts as one failure each. The exit code is 0 only if
-nothing failed.
+What failed is told once more at the end. The last line is "N passed, N failed", summed over the
+engines; what ruff or mypy finds, and a pytest that broke off, counts as one failure each. The
+exit code is 0 only if nothing failed.
 """
 
 from __future__ import annotations
@@ -55,6 +55,13 @@ class Job(NamedTuple):
     arguments: list[str]
 
 
+class Outcome(NamedTuple):
+    """What one run of pytest came to."""
+
+    passed: int
+    failures: list[str]  # a name and what was said, each
+
+
 # Runs in the very process under test, before pytest can import anything from the checkout.
 UNDER_TEST = """
 import pathlib, sys
@@ -74,17 +81,19 @@ def main(arguments: list[str]) -> int:
     prepare(compiles)
     if not compiles:
         shout("NO COMPILER: only the pure engine is tested. apt-get install gcc python3-dev")
-    failed = lint()
+    failures = lint()
     passed = 0
     engines = ("compiled", "pure") if compiles else ("pure",)
     for jobs in plan(engines, arguments):
-        for good, bad in test(jobs):
-            passed += good
-            failed += bad
+        for outcome in test(jobs):
+            passed += outcome.passed
+            failures += outcome.failures
     if not compiles:
         shout("the compiled engine was NOT tested: there is no compiler")
-    print(f"{passed} passed, {failed} failed", flush=True)
-    return 1 if failed else 0
+    for failure in failures:
+        shout(f"FAILED {failure}")
+    print(f"{passed} passed, {len(failures)} failed", flush=True)
+    return 1 if failures else 0
 
 
 def shout(text: str) -> None:
@@ -173,14 +182,15 @@ def install(compiles: bool) -> None:
         shout("not every peer of the benchmarks could be installed: theirs are left untested")
 
 
-def lint() -> int:
-    """Run ruff and mypy; give how many of them found anything."""
+def lint() -> list[str]:
+    """Run ruff and mypy; give which of them found anything."""
     paths = [name for name in LINTED if (TOP / name).exists()]
-    commands = (
-        [VENV / "bin" / "ruff", "check", "--output-format=concise", *paths],
-        [VENV / "bin" / "mypy", "--cache-dir", VENV / "mypy"],
-    )
-    return sum(bool(subprocess.run(command, cwd=TOP).returncode) for command in commands)
+    commands = {
+        "ruff": [VENV / "bin" / "ruff", "check", "--output-format=concise", *paths],
+        "mypy": [VENV / "bin" / "mypy", "--cache-dir", VENV / "mypy"],
+    }
+    return [f"{name}: see the first lines" for name, command in commands.items()
+            if subprocess.run(command, cwd=TOP).returncode]
 
 
 def plan(engines: Sequence[str], arguments: list[str]) -> list[list[Job]]:
@@ -198,10 +208,10 @@ def plan(engines: Sequence[str], arguments: list[str]) -> list[list[Job]]:
     ]
 
 
-def test(jobs: list[Job]) -> list[tuple[int, int]]:
-    """Run pytest for these jobs at once; give how many tests passed and failed in each."""
+def test(jobs: list[Job]) -> list[Outcome]:
+    """Run pytest for these jobs at once; give what each came to."""
     path = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    begun, counts = [], []
+    begun, outcomes = [], []
     with ExitStack() as stack:
         for number, (engine, arguments) in enumerate(jobs):
             report = VENV / f"report-{number}.xml"
@@ -222,23 +232,23 @@ def test(jobs: list[Job]) -> list[tuple[int, int]]:
                 said.seek(0)
                 shutil.copyfileobj(said, sys.stdout.buffer)
                 sys.stdout.flush()
-            counts.append(counted(report, code))
+            outcomes.append(read(report, engine, code))
     remove_of_dead_runs()  # what a run could not remove if it was killed
-    return counts
+    return outcomes
 
 
-def counted(report: Path, code: int) -> tuple[int, int]:
-    """Read how many tests passed and failed."""
-    passed = failed = 0
-    if report.exists():
-        for suite in ElementTree.parse(report).getroot().iter("testsuite"):
-            count = {key: int(suite.get(key, 0)) for key in ("failures", "errors", "skipped")}
-            failed += count["failures"] + count["errors"]
-            passed += int(suite.get("tests", 0)) - sum(count.values())
-    if code and not failed:
-        print(f"pytest broke off with exit code {code}", flush=True)
-        failed = 1
-    return passed, failed
+def read(report: Path, engine: str, code: int) -> Outcome:
+    """Read from pytest's report how many tests passed, and which failed with what words."""
+    passed, failures = 0, []
+    cases = ElementTree.parse(report).getroot().iter("testcase") if report.exists() else ()
+    for case in cases:
+        bad = [part for part in case if part.tag in ("failure", "error")]
+        passed += not bad and case.find("skipped") is None
+        name = f"{case.get('classname')}.{case.get('name')}, {engine} engine"
+        failures += [f"{name}\n{part.text}" for part in bad]
+    if code and not failures:
+        failures = [f"pytest, {engine} engine: it broke off with exit code {code}"]
+    return Outcome(passed, failures)
 
 
 if __name__ == "__main__":
