@@ -9,8 +9,6 @@ from shmmap._slots_cy cimport Slots
 from shmmap._layout cimport *
 from shmmap._words cimport *
 
-cdef u64 buckets_for(u64 entries) noexcept
-
 cdef class ShardCopy(Shard):
     cdef Shard source
     cdef u64 index_base

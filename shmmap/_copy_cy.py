@@ -60,6 +60,7 @@ if not cython.compiled:
         S_TRACKING,
     )
 
+from shmmap.geometry import buckets_for
 from shmmap.layout import PAGE
 
 COMPILED = cython.compiled
@@ -68,11 +69,6 @@ COMPILED = cython.compiled
 DAMAGED = 0
 WHOLE = 1
 DOUBTFUL = 2
-
-
-def buckets_for(entries):
-    """Give the index buckets for so many entries: at most 80 % full."""
-    return entries * 5 // 32 + 1
 
 
 def copy_bytes_needed(slots: int, slot_size: int) -> int:

@@ -105,7 +105,7 @@ class Snapshots(Scans):
                 if failed < 0:
                     for copy in all_copies:
                         if not copy.is_tracked(me):
-                            failed = 1 << 20
+                            failed = LOST
                 if failed < 0:
                     when = self.clock.now()
                     for copy in all_copies:

@@ -123,7 +123,7 @@ def _row(one: SeenMap) -> tuple[str, ...]:
     state = f"{one.state} (leftover)" if one.leftover else one.state
     engine = entries = size = "-"
     if one.state in ("ready", "abandoned") and one.control:
-        engine = inspection.ENGINES[one.control["ENGINE"]]
+        engine = control.ENGINES[one.control["ENGINE"]]
         entries = f"{sum(shard.entries for shard in inspection.shards_of(one)):,}"
         size = doctor.human(inspection.shape_of(one.control).total_bytes)
     count = "-" if one.workers is None else str(len(one.workers))
@@ -163,7 +163,7 @@ def _about(one: SeenMap) -> _Lines:
     assert one.control is not None
     return [
         ("owner", doctor.user_name(one.owner)),
-        ("engine", inspection.ENGINES[one.control["ENGINE"]]),
+        ("engine", control.ENGINES[one.control["ENGINE"]]),
         ("nonce", f"{one.control['NONCE']:016x}"),
         ("objects", f"{len(one.objects):,} in {segment.SHM_DIRECTORY}"),
         ("size", f"{inspection.shape_of(one.control).total_bytes:,} bytes at most"),

@@ -86,7 +86,7 @@ def _obstacle(seen: SeenMap) -> tuple[int, str] | None:
     mode = seen.control["MODE"]
     if mode & ~0o666 or mode & 0o600 != 0o600:
         return LEFT, f"has a damaged control segment: no map has mode {mode:o}. {_advice(seen)}"
-    theirs = inspection.ENGINES[seen.control["ENGINE"]]
+    theirs = control.ENGINES[seen.control["ENGINE"]]
     if theirs != control.ENGINE:
         how = (f"SHMMAP_ENGINE=pure python -m shmmap fsck {seen.name}" if theirs == "pure" else
                "unset SHMMAP_ENGINE, and see python -m shmmap doctor if it is not compiled here")

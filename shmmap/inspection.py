@@ -19,16 +19,11 @@ from typing import NamedTuple
 import numpy as np
 
 from . import attachment, creation, geometry, segment, workers
-from .control import boot_id, checksum
+from .control import ENGINES, boot_id, checksum
 from .layout import LAYOUT_VERSION, SHARD, constants, record_bytes
 from .parameters import Parameters
 
 K = constants()
-ENGINES = {K["ENGINE_COMPILED"]: "compiled", K["ENGINE_PURE"]: "pure"}
-COUNTERS = (
-    "HITS", "MISSES", "WRITES", "DELETES", "WAITS", "TAKEOVERS", "RETRIES", "LOCKED_READS",
-    "NEAR_HITS",
-)
 _OBJECT = re.compile(
     r"(?:sem\.)?shmmap\.([A-Za-z0-9_-]{1,100})(?:\.[0-9a-f]{16}\.(?:live|locks|\d+\.\d+))?"
 )
@@ -142,7 +137,7 @@ def counters_of(control: Record) -> dict[str, int]:
     rows = [row for row in _rows(control) if row["STATE"]]
     return {
         field.lower(): control[f"TOTAL_{field}"] + sum(row[field] for row in rows)
-        for field in COUNTERS
+        for field in workers.COUNTERS
     }
 
 

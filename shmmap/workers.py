@@ -38,7 +38,7 @@ _FOLD_PATIENCE_S = 0.2  # a process stopped in there costs others its counters, 
 _TOTALS_BYTE = 1 << 30  # guards the totals of the control segment
 _SNAPSHOT_BYTE = (1 << 30) + 16  # held by whoever takes a snapshot
 _CAS_BYTES = 1 << 31  # the pure engine's compare_exchange: a range for each segment
-_COUNTERS = (
+COUNTERS = (
     "HITS", "MISSES", "WRITES", "DELETES", "WAITS", "TAKEOVERS", "RETRIES", "LOCKED_READS",
     "NEAR_HITS",
 )
@@ -230,7 +230,7 @@ class Worker:
                     break
                 time.sleep(0.0002)
             try:
-                for field in _COUNTERS:
+                for field in COUNTERS:
                     if held:
                         total = K[f"C_TOTAL_{field}"] >> 3
                         summed = self._control[total] + self._get(row, field)
@@ -322,7 +322,7 @@ class Worker:
             field.lower(): int(self._control[K[f"C_TOTAL_{field}"] >> 3]) + sum(
                 self._get(row, field) for row in range(self._rows) if self._get(row, "STATE")
             )
-            for field in _COUNTERS
+            for field in COUNTERS
         }
 
 

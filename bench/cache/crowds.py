@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 from ..crew import Crew, Work
+from ..experiments.traffic import remove
 from ..peers import DiskCache, Peer, Redis, unique_name
 from ..progress import Progress
 from ..results import OURS, Row
@@ -59,8 +60,7 @@ class Ours(Way):
         return lambda key: m.get_or_set(key, lambda: compute(key))
 
     def close(self) -> None:
-        self.m.unlink()
-        self.m.close()
+        remove(self.m)
 
 
 class EachForItself(Ours):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ..crew import Crew, Work
 from ..experiments.listing import ALL_LOCKS, NOBODY, SNAPSHOT, all_locks, stamp
+from ..experiments.traffic import remove
 from ..peers import unique_name
 from ..progress import Progress
 from ..results import Row
@@ -150,7 +151,7 @@ class CutLane:
         try:
             self.crew = Crew(Cut(self.m.name, entries, way), 1 + WRITERS)
         except BaseException:
-            self._remove()
+            remove(self.m)
             raise
 
     def repeat(self, number: int) -> None:
@@ -187,11 +188,7 @@ class CutLane:
         """End the workers and remove the map. Idempotent."""
         self.crew.close()
         if not self.m.closed:
-            self._remove()
-
-    def _remove(self) -> None:
-        self.m.unlink()
-        self.m.close()
+            remove(self.m)
 
 
 SCENARIOS = (Cuts(),)

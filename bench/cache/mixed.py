@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..experiments.traffic import remove
 from ..peers import unique_name
 from ..progress import Progress
 from ..results import OURS, Row
@@ -87,8 +88,7 @@ def turn(entries: int, requests: int, seed: int) -> Turn:
         shape = m.attachment.geometry
         ours = replay_map(m, keys, sizes)
     finally:
-        m.unlink()
-        m.close()
+        remove(m)
     slots = shape.shards * (shape.slots - 1)
     # an int of a key takes at most nine bytes
     weights = [slots_needed(9 + size, shape.slot_size) for size in sizes]

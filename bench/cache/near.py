@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..experiments.traffic import remove
 from ..latency import Latency
 from ..load import OBJECTS, Load
 from ..mixers import Point, Stage
@@ -37,8 +38,7 @@ class Near(ShmMapPeer):
 
     def shut(self) -> None:
         if self.made:
-            self.maker.unlink()
-            self.maker.close()
+            remove(self.maker)
         self.handle.close()
 
 

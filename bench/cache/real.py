@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..experiments.traffic import remove
 from ..peers import unique_name
 
 MODES = {"shmmap": None, "shmmap, 1 shard": 1}  # name -> shards
@@ -53,8 +54,7 @@ class RealMap:
 
     def close(self) -> None:
         """Remove the map."""
-        self.handle.unlink()
-        self.handle.close()
+        remove(self.handle)
 
 
 def default_shards(entries: int) -> int:
