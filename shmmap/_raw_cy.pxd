@@ -1,6 +1,5 @@
 from cpython.bytes cimport PyBytes_AS_STRING
 from shmmap._hash_cy cimport hash_key
-from shmmap._shard_cy cimport Shard
 from shmmap._writes_cy cimport Writes
 from shmmap._layout cimport *
 from shmmap._words cimport *

@@ -11,20 +11,10 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap._hash_cy import hash_key
-    from shmmap._words import (
-        Key,
-        Probe,
-        Value,
-        i64,
-        key_t,
-        probe_t,
-        u64,
-        value_t,
-    )
+    from shmmap._words import Key, Value, key_t, value_t
     from shmmap._writes_cy import Writes
     from shmmap.layout import (  # type: ignore[attr-defined]
         KEY_LENGTH_MASK,
-        R_WRITES,
         VALUE_LENGTH_MAX,
         VALUE_PICKLE,
     )
@@ -53,14 +43,12 @@ class RawWrites(Writes):
         LockTimeout.
         """
         if cython.compiled:
-            a_probe: Probe
             a_key: Key
             a_value: Value
-            found: probe_t = cython.address(a_probe)
             packed: key_t = cython.address(a_key)
             encoded: value_t = cython.address(a_value)
         else:
-            found, packed, encoded = Probe(), Key(), Value()
+            packed, encoded = Key(), Value()
         key: Any = _verify(key_type, raw_key, value_type, raw_value)
         if not 0 <= deadline_ns < 1 << 63 or not 0 <= limit < 1 << 63:
             raise DumpCorrupted(f"{deadline_ns} is no deadline, or {limit} no version")
@@ -69,8 +57,6 @@ class RawWrites(Writes):
                 f'map {self.name!r} has codec="safe", which takes no pickles, and this value is '
                 'one: create the map with codec="auto" if every process with access is trusted'
             )
-        deadline: i64 = deadline_ns
-        version: u64 = limit
         packed.type = key_type
         packed.length = len(raw_key)
         encoded.type = value_type
@@ -82,27 +68,7 @@ class RawWrites(Writes):
             packed.data = raw_key
             encoded.data = raw_value
         packed.hash = hash_key(packed.data, packed.length, packed.type, self.seed)
-        shard = self.shard_of(packed.hash)
-        status: i64
-        self.enter()
-        try:
-            me: u64 = self.token()
-            self.prepare_deadlines(shard, deadline)
-            self.refuse_reentry(shard, me)
-            try:
-                self.hold(shard, me)
-                status = self.write_locked(shard, packed, encoded, 4, deadline, version, found)
-            finally:
-                self.drop(shard, me)
-            if self.near is not None:
-                self.near.drop(key)
-            if status < 0:
-                self.raise_for(status, shard, packed.length + encoded.length)
-            if status:
-                self.count(R_WRITES)
-            return status == 1
-        finally:
-            self.leave()
+        return self.commit(key, packed, encoded, 4, deadline_ns, limit)
 
 
 def _verify(key_type: Any, raw_key: Any, value_type: Any, raw_value: Any) -> Any:

@@ -78,17 +78,23 @@ class Writes(Reads):
         4 if it is older; 8 more: the same, and evict nothing for it.
         """
         if cython.compiled:
-            a_probe: Probe
             a_key: Key
             a_value: Value
-            found: probe_t = cython.address(a_probe)
             packed: key_t = cython.address(a_key)
             encoded: value_t = cython.address(a_value)
         else:
-            found, packed, encoded = Probe(), Key(), Value()
+            packed, encoded = Key(), Value()
         kept: Any = encode_key(key, self.seed, packed)
         held: Any = encode_value(value, self.safe, encoded)
-        deadline: i64 = self.deadline_ns(ttl)
+        return self.commit(key, packed, encoded, mode, self.deadline_ns(ttl), version)
+
+    def commit(self, key, packed, encoded, mode, deadline, version):
+        """Write an encoded entry: see `write`."""
+        if cython.compiled:
+            a_probe: Probe
+            found: probe_t = cython.address(a_probe)
+        else:
+            found = Probe()
         shard = self.shard_of(packed.hash)
         status: i64
         self.enter()

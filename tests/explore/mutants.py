@@ -15,7 +15,6 @@ from shmmap._copy_cy import ShardCopy
 from shmmap._lock_cy import ShardLock
 from shmmap._look_cy import ShardReader
 from shmmap._near_cy import NearStore
-from shmmap._raw_cy import RawWrites
 from shmmap._reads_cy import Reads
 from shmmap._repair_cy import Repairer
 from shmmap._room_cy import ShardRoom
@@ -190,10 +189,10 @@ MUTANTS = (
         change(Writes, "write_locked", "live and found.version >= version", "live"),
     ), "merge against merge", "every 0"),
     Mutant("a merge looks before it has the lock", (
-        change(RawWrites, "_write_raw", "    status: i64\n",
+        change(Writes, "commit", "    status: i64\n",
                "    if shard.look(packed.hash, packed.type, packed.data, packed.length, found) "
-               "== 1 and found.version >= version:\n        return False\n",
-               " 4, deadline", " 0, deadline"),
+               "== 1 and mode == 4 and found.version >= version:\n        return False\n",
+               "mode, deadline, version, found)", "mode & 3, deadline, version, found)"),
     ), "merge against set", "every 1"),
     # -- the read -----------------------------------------------------------------------
     Mutant("a miss rests on no sequence", (
@@ -236,7 +235,7 @@ MUTANTS = (
         change(NearStore, "finish", "self.drop(key)", "pass"),
     ), "two threads, another process writes", "every 2", 20000),
     Mutant("an own write leaves what was held", (
-        change(Writes, "write", "self.near.drop(key)", "pass"),
+        change(Writes, "commit", "self.near.drop(key)", "pass"),
     ), "bounded, own writes", "every 1"),
     Mutant("a miss leaves what was held", (
         change(Reads, "near_fetch", "if raw is MISSING:\n        near.drop(key)",
