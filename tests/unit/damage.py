@@ -10,12 +10,15 @@ K = constants()
 
 
 class Damage:
-    """Shard `number` of a map, word by word. Keys are looked up as bytes."""
+    """Shard `number` of a map, word by word; after the map's comes the lock shard. Keys are
+    looked up as bytes."""
 
     def __init__(self, m: Any, number: int = 0) -> None:
-        self.shape = m.attachment.geometry
+        part = m.attachment
+        mappings = [*part.mappings, *part.lock_mappings]
+        self.shape = part.geometry if number < len(part.mappings) else part.locks.geometry
         self.areas = self.shape.areas
-        self.octets = memoryview(m.attachment.mappings[number].buffer).cast("B")
+        self.octets = memoryview(mappings[number].buffer).cast("B")
         self.words = self.octets.cast("Q")
         self.halves = self.octets.cast("I")
 

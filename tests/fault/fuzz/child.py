@@ -20,7 +20,7 @@ from typing import Any
 import visits
 from guards import GuardedMapping
 from operations import OPERATIONS
-from subject import VARIANTS, Subject
+from subject import DEAD, LATE, THEIRS, VARIANTS, Subject
 from trial import Problem, Trial
 from unit.damage import K
 from watch import WATCH
@@ -57,7 +57,7 @@ def subjects(prefix: str) -> Iterator[list[Subject]]:
     os.close(theirs)
     os.read(ours, 1)
     WATCH.set_neighbour(neighbour)
-    dead = _fork(lambda: [s.quick.get("text") for s in made])
+    dead = _fork(lambda: [(s.quick.get("text"), s.hold(DEAD)) for s in made])
     os.waitpid(dead, 0)
     for s in made:
         s.neighbour_token, s.dead_token = (_token(s, row) for row in (1, 2))
@@ -84,6 +84,8 @@ def _fork(work: Callable[[], Any]) -> int:
 def _be_neighbour(made: list[Subject], pipe: int) -> None:
     for s in made:
         s.quick.get("text")
+        s.hold(THEIRS)
+        s.hold(LATE)
     os.write(pipe, b"1")
     while True:
         signal.pause()

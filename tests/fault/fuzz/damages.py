@@ -91,11 +91,11 @@ def words_swapped(rng: random.Random, s: Subject) -> None:
 @kind
 def torn_back(rng: random.Random, s: Subject) -> None:
     """Some lines of a shard are as they were before the last writes."""
-    number = rng.randrange(len(s.shards))
-    older = s.older(number)
+    shard = some_shard(rng, s)
+    older = s.older(shard)
     length = rng.choice((64, 512, 4096))
     at = rng.randrange(0, len(older) - length + 1, 64)
-    s.shards[number].octets[at : at + length] = older[at : at + length]
+    shard.octets[at : at + length] = older[at : at + length]
 
 
 # -- index --------------------------------------------------------------------------------
@@ -304,9 +304,9 @@ def deadlines(rng: random.Random, s: Subject) -> None:
 
 @kind
 def eviction(rng: random.Random, s: Subject) -> None:
-    d = some_shard(rng, s)
     if not s.evicts:
         return header_word(rng, s)
+    d = rng.choice(s.shards)
     a = d.areas
     start, end = rng.choice(((a.ghosts, a.next), (a.ring, a.state), (a.state, a.flags),
                              (a.flags, a.slots)))
@@ -321,13 +321,13 @@ def eviction(rng: random.Random, s: Subject) -> None:
 @kind
 def semaphore(rng: random.Random, s: Subject) -> None:
     """What the C library keeps in a semaphore's file, and a word that has it used."""
-    number = rng.randrange(len(s.shards))
-    octets = s.semaphores[number]
+    shard = some_shard(rng, s)
+    octets = s.semaphore(shard)
     for _ in range(rng.choice((1, 4, 32))):
         octets[rng.randrange(len(octets))] = rng.choice((0, 1, 0x80, 0xFF, rng.randrange(256)))
-    s.shards[number].set_header("WAITERS", 1)
+    shard.set_header("WAITERS", 1)
     if rng.random() < 0.5:
-        s.shards[number].set_header("OWNER", s.dead_token | 1)
+        shard.set_header("OWNER", s.dead_token | 1)
 
 
 # -- control segment ------------------------------------------------------------------------
@@ -338,6 +338,19 @@ def control_word(rng: random.Random, s: Subject) -> None:
     field = rng.choice([field.name for field in layout.CONTROL.fields if field.name])
     control = s.attachment.control
     control[field] = odd_value(rng, control[field])
+
+
+@kind
+def lock_record(rng: random.Random, s: Subject) -> None:
+    """Who holds a named lock, and until when."""
+    d = s.locks
+    slot = some_head(rng, d)
+    at = d.slot_word(slot) * 8 + 16 + (d.words[d.slot_word(slot, 8)] & K["KEY_LENGTH_MASK"])
+    tokens = (s.token, s.dead_token, s.neighbour_token, odd_value(rng, s.token))
+    values = (rng.choice(tokens), odd_value(rng, 1), odd_value(rng, s.clock.frozen_ns))
+    for number, value in enumerate(values):
+        if rng.random() < 0.5:
+            d.octets[at + 8 * number : at + 8 * number + 8] = value.to_bytes(8, "little")
 
 
 @kind

@@ -88,14 +88,17 @@ def _between(record: layout.Record, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _gaps_of_shards(attachment: Any) -> Iterator[tuple[int, int]]:
-    shape = attachment.geometry
-    areas = shape.areas
-    gaps = [*_between(layout.SHARD, areas.index),
-            (areas.slots + shape.slots * shape.slot_size, areas.deadlines),
-            (areas.deadlines + 8 * shape.slots, areas.end)]  # fmt: skip
-    for mapping in attachment.mappings:
-        for start, end in gaps:
-            yield ctypes.addressof(mapping.buffer) + start, end - start
+    for shape, mappings in (
+        (attachment.geometry, attachment.mappings),
+        (attachment.locks.geometry, attachment.lock_mappings),
+    ):
+        areas = shape.areas
+        gaps = [*_between(layout.SHARD, areas.index),
+                (areas.slots + shape.slots * shape.slot_size, areas.deadlines),
+                (areas.deadlines + 8 * shape.slots, areas.end)]  # fmt: skip
+        for mapping in mappings:
+            for start, end in gaps:
+                yield ctypes.addressof(mapping.buffer) + start, end - start
 
 
 def _gaps_of_control(attachment: Any) -> Iterator[tuple[int, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from subject import LOCKS
 from trial import MISS, Trial, Wrong, same
 
 import shmmap
@@ -226,9 +227,20 @@ def cas(t: Trial) -> str:
 
 @operation(*FULL)
 def setdefault(t: Trial) -> str:
+    return _find_or_write(t, t.m.setdefault)
+
+
+@operation(*FULL)
+def get_or_set(t: Trial) -> str:
+    m = t.m
+    return _of_locks(t, lambda: _find_or_write(
+        t, lambda key, value: m.get_or_set(key, lambda: value, timeout=0)))
+
+
+def _find_or_write(t: Trial, act: Callable[[Any, Any], Any]) -> str:
     key, value = t.key(), t.rng.choice(VALUES)
     try:
-        found = t.m.setdefault(key, value)
+        found = act(key, value)
     except Exception:
         t.unsure(key)
         raise
@@ -376,13 +388,27 @@ def clear(t: Trial) -> str:
 
 @operation()
 def sweep(t: Trial) -> str:
-    t.m.sweep()
-    return "done"
+    return _of_locks(t, lambda: "done" if t.m.sweep() else "nothing")
 
 
 @operation()
 def sweep_if_due(t: Trial) -> str:
-    return "not due" if t.m.sweep_if_due() is None else "done"
+    return _of_locks(t, lambda: "not due" if t.m.sweep_if_due() is None else "done")
+
+
+@operation()
+def lock(t: Trial) -> str:
+    return _of_locks(t, lambda: t.try_lock(t.rng.choice(LOCKS)))
+
+
+def _of_locks(t: Trial, act: Callable[[], str]) -> str:
+    """Do what needs the lock shard too, which may be damaged."""
+    try:
+        return act()
+    except (shmmap.MapCorrupted, shmmap.MapFull, shmmap.LockTimeout, shmmap.LockLost):
+        if not t.locks_damaged or t.repaired:
+            raise
+        return "refused"
 
 
 @operation()

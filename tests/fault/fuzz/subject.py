@@ -62,6 +62,9 @@ def entries(fill: str) -> dict[Any, Any]:
 GONE = [f"gone {number}" for number in range(4)]  # were written once, and deleted
 EXPIRED = [f"late {number}" for number in range(3)]  # are past their deadline, and not reclaimed
 NEVER = ["never", b"never", 99999, ("never",), -0.5]  # were never written
+OURS, THEIRS, DEAD, LATE, FREE = LOCKS = (  # who holds a named lock; a late one's lease is over
+    "ours", "theirs", "a dead worker's", "late", "free",
+)  # fmt: skip
 DEADLINES = {"text": 50.0, "long": 60.0, 7: 70.0, "array": 3000.0}  # their ttl, seconds
 
 
@@ -112,9 +115,10 @@ class Subject:
         self.areas = self.shape.areas
         self.neighbour_token = self.dead_token = 0  # a live worker, and one that died: see child.py
         self._fill()
-        self.shards = [Damage(self.quick, number) for number in range(self.shape.shards)]
+        every = [Damage(self.quick, number) for number in range(self.shape.shards + 1)]
+        *self.shards, self.locks = self._with_locks = every
         self.control = self.attachment.control.words
-        self.semaphores = [_map_semaphore(name) for name in self._labels()]
+        self._semaphores = [_map_semaphore(name) for name in self._labels()]
         live = {key for d in self.shards for key in self.late if _has(d, key.encode())}
         self.late = {key: self.late[key] for key in self.late if key in live}  # not evicted
         self.token = self.attachment.worker.fork_page.word  # | 1: this thread's
@@ -132,7 +136,9 @@ class Subject:
             clock.frozen_ns += 1000
             m[key] = value
             self.right[key] = value
-        self._older = [bytes(mapping.buffer) for mapping in self.attachment.mappings]
+        mappings = [*self.attachment.mappings, *self.attachment.lock_mappings]
+        self._older = [bytes(mapping.buffer) for mapping in mappings]
+        self.hold(OURS)
         for key in GONE:
             m.delete(key)
         clock.frozen_ns += 2 * 10**9
@@ -147,17 +153,25 @@ class Subject:
 
     def _labels(self) -> list[str]:
         a = self.attachment
-        return [segment.shard_name(a.name, a.nonce, 0, n) for n in range(self.shape.shards)]
+        shards = [segment.shard_name(a.name, a.nonce, 0, n) for n in range(self.shape.shards)]
+        return [*shards, segment.locks_name(a.name, a.nonce)]
+
+    def hold(self, key: str) -> None:
+        """Take a named lock for this process."""
+        self.patient.lock(key, timeout=0, lease=1.0 if key == LATE else None).acquire()
 
     # -- taking a picture, and putting it back --------------------------------------------
 
     def remember(self) -> None:
         """Take the bytes as they are now for the undamaged ones."""
-        mappings = [*self.attachment.mappings, self.attachment.control.mapping]
+        self.clock.frozen_ns += 2 * 10**9  # a lease runs out
+        a = self.attachment
+        mappings = [*a.mappings, *a.lock_mappings, a.control.mapping]
         self._now = [np.frombuffer(mapping.buffer, np.uint32) for mapping in mappings]
         self._then = [array.copy() for array in self._now]
-        self._semaphores_then = [bytes(semaphore) for semaphore in self.semaphores]
+        self._semaphores_then = [bytes(semaphore) for semaphore in self._semaphores]
         self.truth = Truth(self.shards, [*self.right, *self.late])
+        self.lock_truth = Truth([self.locks], [key for key in LOCKS if key != FREE])
         self._epoch_ns = self.clock.frozen_ns
 
     def restore(self) -> None:
@@ -165,15 +179,20 @@ class Subject:
         self.clock.frozen_ns = self._epoch_ns
         for now, then in zip(self._now, self._then, strict=True):
             np.copyto(now, then)
-        for semaphore, octets in zip(self.semaphores, self._semaphores_then, strict=True):
+        for semaphore, octets in zip(self._semaphores, self._semaphores_then, strict=True):
             semaphore[:] = octets
 
-    def older(self, shard: int) -> bytes:
+    def older(self, shard: Damage) -> bytes:
         """Give a shard's bytes as they were before the last writes."""
-        return self._older[shard]
+        return self._older[self._with_locks.index(shard)]
+
+    def semaphore(self, shard: Damage) -> mmap.mmap:
+        """Give the file of a shard's semaphore."""
+        return self._semaphores[self._with_locks.index(shard)]
 
     def changed(self) -> list[np.ndarray[Any, Any]]:
-        """List the half words that are damaged, by shard, the control segment's last."""
+        """List the half words that are damaged: of each shard, of the lock shard, of the control
+        segment."""
         return [
             np.flatnonzero(now != then)
             for now, then in zip(self._now, self._then, strict=True)
@@ -181,7 +200,7 @@ class Subject:
 
     def differences(self, most: int = 12) -> Iterator[str]:
         """Describe the damaged words, for a replay."""
-        names = [f"shard {number}" for number in range(len(self.shards))] + ["control"]
+        names = [*(f"shard {number}" for number in range(len(self.shards))), "locks", "control"]
         for name, now, then in zip(names, self._now, self._then, strict=True):
             now, then = now.view(np.uint64), then.view(np.uint64)
             words = np.flatnonzero(now != then).tolist()
@@ -195,11 +214,12 @@ class Subject:
         """Say what a byte of a segment means."""
         if segment == "control":
             return f"byte {at}" if at >= K["C_BYTES_TOTAL"] else _field(layout.CONTROL, at)
-        areas = self.areas
+        shape = self.locks.shape if segment == "locks" else self.shape
+        areas = shape.areas
         if at < areas.index:
             return _field(layout.SHARD, at)
         area, start = [(a, s) for a, s in areas._asdict().items() if s <= at][-1]
         if area == "slots":
-            slot, offset = divmod(at - start, self.shape.slot_size)
+            slot, offset = divmod(at - start, shape.slot_size)
             return f"slot {slot + 1} + {offset}"
         return f"{area} + {at - start}"

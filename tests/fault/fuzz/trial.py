@@ -7,6 +7,10 @@ Whatever is damaged gives some value, a miss, or a documented error.
 
 **Demanded of a repair.** check() is clean, every undamaged and undisputed entry is there, nothing
 raises MapCorrupted any more, and the map can be used as if nothing had been.
+
+**Demanded of named locks.** While nothing that tells of a lock is damaged, and of an undamaged and
+undisputed one after a repair: what a living process holds is not given to another, all else is to
+be had at once. Damage to the lock shard is not seen by operations on entries.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from typing import Any, NamedTuple
 
 import damages
 import numpy as np
-from subject import GONE, NEVER, Subject
+from subject import GONE, LOCKS, NEVER, OURS, THEIRS, Subject
 from unit.damage import K
 from watch import WATCH
 
@@ -79,6 +83,9 @@ class Trial:
         else:
             self.right.update(dict.fromkeys(GONE, MISS))
         self.hidden = {*s.right, *s.late} - self.sure  # there, but perhaps not found
+        self.locks_damaged = bool(self.changed[-2].size)
+        self.lost_locks = s.lock_truth.damaged(self.changed[-2:-1])
+        self.lost_locks |= s.lock_truth.disputed(self.changed[-2:-1])[0]
         self.keys = [*s.right, *s.late, *GONE, *NEVER]
         self.fresh = 0
         self.repaired = self.may_be_gone = False
@@ -91,7 +98,7 @@ class Trial:
     def _changed_in(self, start: int, end: int) -> bool:
         return any(
             bool(((halves >= start // 4) & (halves < end // 4)).any())
-            for halves in self.changed[:-1]
+            for halves in self.changed[:-2]
         )
 
     def control_damaged(self) -> bool:
@@ -102,7 +109,8 @@ class Trial:
         print(f"seed {self.seed}, map {self.subject.variant.name}, damage {self.kinds}")
         for line in self.subject.differences():
             print(f"  {line}")
-        print(f"damaged entries: {sorted(map(repr, self.damaged))}", flush=True)
+        print(f"damaged entries: {sorted(map(repr, self.damaged))}")
+        print(f"damaged locks: {sorted(self.lost_locks)}", flush=True)
 
     # -- what operations tell ---------------------------------------------------------------
 
@@ -159,6 +167,16 @@ class Trial:
         self.sure.clear()
         self.may_be_gone = True
 
+    def tried_lock(self, key: str, taken: bool) -> str:
+        """Judge whether a named lock was to be had."""
+        whole = not self.locks_damaged or (self.repaired and key not in self.lost_locks)
+        if whole and not self.files_damaged and not self.changed[-1].size:
+            if taken and key in (OURS, THEIRS):
+                raise Wrong(f"lock {key!r} was taken from a living holder")
+            if not taken and key not in (OURS, THEIRS):
+                raise Wrong(f"lock {key!r} was not to be had")
+        return "taken" if taken else "held"
+
     def unsure(self, key: Any) -> None:
         """Note that a write may have happened or not."""
         self.right.pop(key, None)
@@ -176,7 +194,7 @@ class Trial:
             found.append(shmmap.MapCorrupted)
             if s.variant.fill == "safe":  # a type may say that it is a pickle
                 found.append(TypeError)
-        for shard in s.shards:
+        for shard in (*s.shards, s.locks):
             token = shard.header("OWNER")
             if token == s.token | 1:
                 found.append(shmmap.Reentered)
@@ -229,7 +247,7 @@ class Trial:
 
     def free(self) -> None:
         """Let go what only the living could: the lock of a live owner, the mark of an unlink."""
-        for shard in self.subject.shards:
+        for shard in (*self.subject.shards, self.subject.locks):
             if not self.subject.attachment.worker.is_dead(shard.header("OWNER")):
                 shard.set_header("OWNER", 0)
         self.subject.attachment.control["STATE"] = K["STATE_READY"]
@@ -250,6 +268,8 @@ class Trial:
             self.sure.update(key for key in whole if self.right[key] is not MISS)
         self.run("get all after repair", Trial.get_all)
         self.run("items after repair", Trial.list_all)
+        for key in (*LOCKS, ("never held", self.seed)):
+            self.run("lock after repair", lambda t, key=key: t.try_lock(key))
         self._use()
 
     def get_all(self) -> str:
@@ -264,6 +284,19 @@ class Trial:
                 if isinstance(error, shmmap.LockTimeout):
                     break  # and so would all others
         return "answer"
+
+    def try_lock(self, key: Any) -> str:
+        """Take a named lock, if it is to be had at once, and leave it."""
+        lock = self.m.lock(key, timeout=0)
+        try:
+            lock.acquire()
+        except (shmmap.LockTimeout, shmmap.Reentered):
+            return self.tried_lock(key, taken=False)
+        outcome = self.tried_lock(key, taken=True)
+        if not lock.held:
+            raise Wrong(f"lock {key!r} was taken, and is not held")
+        lock.release()
+        return outcome
 
     def list_all(self) -> str:
         """List every entry: as often as it is there."""
