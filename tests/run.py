@@ -17,6 +17,7 @@ import hashlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -77,6 +78,8 @@ sys.exit(pytest.main(sys.argv[2:]))
 
 def main(arguments: list[str]) -> int:
     """Run everything; give the exit code."""
+    # A shell's background job ignores it, and so would the processes that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     compiles = can_compile()
     prepare(compiles)
     if not compiles:
