@@ -101,6 +101,10 @@ class LockShard:
         """Give the pid of a token: see Worker."""
         return self.liveness.pid_of(token)  # type: ignore[no-any-return]
 
+    def is_dead(self, token: int) -> bool:
+        """Tell whether the worker of a token is dead: see Worker."""
+        return self.liveness.is_dead(token)  # type: ignore[no-any-return]
+
     def reenter(self) -> None:
         """Go on in a forked child: see Attachment."""
         self._attachment.reenter()
@@ -194,7 +198,7 @@ class LockTable(Scans):
             return True  # damaged: nobody could ever free it
         if record.token == part.liveness.fork_page.word:
             return record.sequence not in part.holds
-        return part.liveness.is_dead(record.token)  # type: ignore[no-any-return]
+        return part.is_dead(record.token)  # type: ignore[no-any-return]
 
     def drop_abandoned(self) -> int:
         """Free the locks of dead holders; count them. O(slots of the lock shard)."""

@@ -345,7 +345,8 @@ def lock_record(rng: random.Random, s: Subject) -> None:
     """Who holds a named lock, and until when."""
     d = s.locks
     slot = some_head(rng, d)
-    at = d.slot_word(slot) * 8 + 16 + (d.words[d.slot_word(slot, 8)] & K["KEY_LENGTH_MASK"])
+    key_length = d.words[d.slot_word(slot, 8)] & K["KEY_LENGTH_MASK"]  # perhaps damaged already
+    at = d.slot_word(slot) * 8 + 16 + min(key_length, d.shape.slot_size - 16 - 3 * 8)
     tokens = (s.token, s.dead_token, s.neighbour_token, odd_value(rng, s.token))
     values = (rng.choice(tokens), odd_value(rng, 1), odd_value(rng, s.clock.frozen_ns))
     for number, value in enumerate(values):

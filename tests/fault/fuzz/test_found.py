@@ -311,6 +311,22 @@ def test_a_key_may_not_be_nested_so_deeply_that_a_stack_overflows(make):
         m[(key,)] = 1
 
 
+# -- the lock shard ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tracker", [1, 0xDEAD_BEEF_DEAD_BEEF, WORD])
+def test_the_lock_shard_is_said_to_be_tracked(damaged, tracker):
+    def damage(m: Any, d: Damage) -> None:
+        Damage(m, 1).set_header("TRACKING", tracker)
+
+    def use(m: Any) -> Any:
+        m.sweep()
+        with m.lock("any", timeout=0) as lock:
+            return lock.held, m.check()
+
+    assert damaged(damage, use) == (True, [])
+
+
 # -- the control segment ----------------------------------------------------------------------
 
 
