@@ -1,4 +1,4 @@
-"""A clock that stands still until a test moves it."""
+"""Clocks that stand still until a test moves them, and a second map."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
+import shmmap
+
+from .dump_files import Boots
 
 
 @pytest.fixture
@@ -21,3 +25,26 @@ def freeze() -> Iterator[Callable[[Any], Any]]:
     yield freeze_map
     for clock in clocks:
         clock.frozen_ns = -1
+
+
+@pytest.fixture
+def boots(monkeypatch: pytest.MonkeyPatch) -> Boots:
+    return Boots(monkeypatch)
+
+
+@pytest.fixture
+def other(name: str) -> Any:
+    """Open a second map: other(size="1MB", ...); it is unlinked at the end."""
+    opened: list[Any] = []
+
+    def open_map(**parameters: Any) -> Any:
+        parameters = {"size": "1MB", "sweep_interval": None, **parameters}
+        opened.append(shmmap.ShmMap(f"{name}-other", **parameters))
+        return opened[-1]
+
+    open_map.name = f"{name}-other"  # type: ignore[attr-defined]
+    yield open_map
+    for m in opened:
+        if not m.closed:
+            m.unlink()
+            m.close()
