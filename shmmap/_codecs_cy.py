@@ -165,12 +165,12 @@ def decode(value_type, data, safe):
 
 
 def _unpickle(data: bytes, safe: object) -> object:
+    _verify_pickle(data)  # first: a type that was damaged is no pickle
     if safe:
         raise TypeError(
             'this value is a pickle, which codec="safe" does not load: it was written by a '
             'handle with codec="auto"'
         )
-    _verify_pickle(data)
     return pickle.loads(memoryview(data)[8:])
 
 

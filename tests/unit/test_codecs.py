@@ -86,8 +86,9 @@ def test_a_pickle_carries_its_checksum():
     for at in range(len(data)):
         damaged = bytearray(data)
         damaged[at] ^= 1
-        with pytest.raises(MapCorrupted, match="checksum"):
-            _codecs_cy.unpack(kind, bytes(damaged))
+        for safe in (False, True):
+            with pytest.raises(MapCorrupted, match="checksum"):
+                _codecs_cy.unpack(kind, bytes(damaged), safe)
     with pytest.raises(MapCorrupted):
         _codecs_cy.unpack(kind, data[:7])
     with pytest.raises(TypeError, match="safe"):

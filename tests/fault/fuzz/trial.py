@@ -192,8 +192,6 @@ class Trial:
         found: list[type[Exception]] = []
         if self.slots_damaged and not self.repaired:  # all else can be mended on the way
             found.append(shmmap.MapCorrupted)
-            if s.variant.fill == "safe":  # a type may say that it is a pickle
-                found.append(TypeError)
         for shard in (*s.shards, s.locks):
             token = shard.header("OWNER")
             if token == s.token | 1:
