@@ -180,7 +180,7 @@ def _parameters(one: SeenMap) -> _Lines:
             lines.append((field, f"{value / 1e9:g} s" if value else "none"))
         elif field == "mode":
             lines.append((field, f"0o{value:o}"))
-        elif field != "shards":
+        elif field not in ("shards", "hash_seed"):
             lines.append((field, "not said" if value is None else value))
     return lines
 

@@ -119,7 +119,7 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         consistency: str = "linearizable",
         max_staleness: float | None = None,
         _may: tuple[bool, bool] = (True, True),
-        _nonce: int | None = None,
+        _nonce: int | None = None, _seed: int | None = None,
     ) -> None:
         check_name(name)
         if isinstance(lock_timeout, bool) or not isinstance(lock_timeout, (int, float)):
@@ -135,7 +135,7 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
                 "size": size, "capacity": capacity, "shards": shards, "ttl": ttl,
                 "on_full": on_full, "value_size": value_size, "key_size": key_size,
                 "codec": codec, "ephemeral": ephemeral, "max_idle": max_idle,
-                "sweep_interval": sweep_interval, "mode": mode,
+                "sweep_interval": sweep_interval, "mode": mode, "hash_seed": _seed,
             }
         )
         self._lock_timeout = float(lock_timeout)

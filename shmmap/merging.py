@@ -69,8 +69,13 @@ def load(opener: Any, path: Any, name: str, said: dict[str, Any]) -> tuple[Any, 
 
 
 def _open(opener: Any, dump: DumpReader, name: str, said: dict[str, Any]) -> tuple[Any, bool]:
-    """Attach to a map, or create it with a dump's parameters; tell whether it was created."""
+    """Attach to a map, or create it with a dump's parameters; tell whether it was created.
+
+    A new map takes the dump's hash seed over. Of as many shards each then gets the entries that it
+    had, so what fitted fits; another seed may put more into a full shard than it can hold.
+    """
     options = dump.options()
+    seed = options.pop("hash_seed", None)  # none in a dump of an early version
     if any(said.get(field) is not None for field in ("size", "capacity")):
         # the dump's would contradict, and its shards not fit
         for field in ("size", "capacity", "shards"):
@@ -81,7 +86,7 @@ def _open(opener: Any, dump: DumpReader, name: str, said: dict[str, Any]) -> tup
         except MapNotFound:
             pass
         try:
-            return opener.create(name, **{**options, **said}), True
+            return opener.create(name, **{**options, **said}, _seed=seed), True
         except MapExists:  # another process was faster
             pass
 

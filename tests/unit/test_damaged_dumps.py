@@ -130,6 +130,7 @@ def test_a_head_that_says_nonsense(small, text):
 @pytest.mark.parametrize(("field", "value"), [
     ("size", "'; drop"), ("size", -1), ("codec", "evil"), ("shards", 3), ("mode", 0o777),
     ("on_full", 7), ("ttl_ns", -5), ("capacity", 1.5), ("value_size", 1 << 40),
+    ("hash_seed", 1 << 64), ("hash_seed", -1), ("hash_seed", "7"), ("hash_seed", True),
 ])  # fmt: skip
 def test_parameters_that_no_map_has(small, other, field, value):
     path, _ = small

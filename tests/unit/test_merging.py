@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import merging
+from shmmap import dumps, merging
 
-from .dump_files import BYTES, STR
+from .dump_files import BYTES, STR, load
 
 # -- the last write wins ----------------------------------------------------------------------
 
@@ -208,6 +208,68 @@ def test_load_of_what_does_not_fit_leaves_no_map(make, other, tmp_path):
     with pytest.raises(shmmap.MapFull):
         shmmap.ShmMap.load(tmp_path / "d", other.name)
     assert n["mine"] == 1  # it was there before: it stays
+
+
+def full(m: Any) -> int:
+    """Fill a map until its first MapFull, or eviction; give how many entries it has."""
+    for i in range(100_000):
+        try:
+            m[f"key:{i}"] = bytes(i * 37 % 200)
+        except shmmap.MapFull:
+            break
+        if i % 50 == 0 and m.attachment.evicts and m.stats().evicted:
+            break
+    return len(m)
+
+
+@pytest.mark.parametrize("on_full", ["raise", "evict"])
+def test_a_full_map_fits_into_one_of_its_parameters(make, other, tmp_path, on_full):
+    """With its seed every entry falls on the shard that it had, and has room there."""
+    m = make(size="2MB", shards=16, on_full=on_full)
+    count = full(m)
+    m.dump(tmp_path / "d")
+    for _ in range(6):
+        n = shmmap.ShmMap.load(tmp_path / "d", other.name)
+        try:
+            assert len(n) == count and n.stats().evicted == 0 and n.check() == []
+            assert n.attachment.seed == m.attachment.seed
+            assert dict(n) == dict(m)
+        finally:
+            n.unlink()
+            n.close()
+
+
+def test_a_shard_of_a_full_map_has_what_it_had(make, other, tmp_path):
+    """Every shard is full, but for the slot in reserve."""
+    m = make(size="1MB", shards=4)
+    for i in range(20_000):
+        try:
+            m.set(i, i, ttl=None)
+        except shmmap.MapFull:
+            continue
+    assert m.stats().free_slots == 4
+    m.dump(tmp_path / "d")
+    n = load(other, tmp_path / "d", ttl=None)
+    for number in range(4):
+        assert sorted(n._scan(number, False)) == sorted(m._scan(number, False))
+    larger = shmmap.ShmMap.load(tmp_path / "d", f"{other.name}-larger", size="2MB")
+    assert len(larger) == len(m)
+    larger.unlink()
+    larger.close()
+
+
+def test_a_dump_without_a_seed_is_loaded(make, other, tmp_path):
+    """Early versions wrote none."""
+    m = make()
+    m["a"] = 1
+    m.dump(tmp_path / "d")
+    with dumps.DumpReader(tmp_path / "d") as dump:
+        head, entries = dump.head, list(dump.records())
+    assert head.parameters.pop("hash_seed") == m.attachment.seed
+    with open(tmp_path / "d", "wb") as file:
+        dumps.write(file, head, entries)
+    n = load(other, tmp_path / "d")
+    assert dict(n) == {"a": 1} and n.attachment.seed != m.attachment.seed
 
 
 def test_a_map_that_evicts_takes_all(make, other, tmp_path):
