@@ -129,6 +129,33 @@ def test_a_giant_fits_into_a_shard():
         assert chosen.geometry.max_entry_bytes >= sample.largest
 
 
+@pytest.mark.parametrize(("count", "lengths"), [
+    (1, "5000000"), (1000, "5000000x1,100x999"), (20, "1000000"), (100, "300000x5,100x95"),
+])  # fmt: skip
+def test_a_few_long_entries_recommend_few_shards(count, lengths, name):
+    """Every shard has to hold the longest: with the shards of the default these four would be
+    gigabytes. A map of what is recommended takes them, and takes each anew."""
+    sample = sizing.made_sample(count, 16, sizing.parse_lengths(lengths))
+    report = sizing.report(sample, count, False, False)
+    assert "Say shards=: " in report
+    (options, *_) = map(options_of, re.findall(r"^    (shmmap.ShmMap.*)$", report, re.M))
+    data = sample.key_bytes + sample.value_bytes
+    assert geometry.parse_size(options["size"]) < 3 * data + sample.largest
+    values = [length - 16 for length, times in sample.lengths.items() for _ in range(times)]
+    with shmmap.ShmMap.create(name, ephemeral=True, **options) as m:
+        for filling in (b"a", b"b"):
+            for i, length in enumerate(values):
+                m[f"key:{i:012}"] = filling * min(length, sample.largest - 16)
+        assert len(m) == count and m.stats().amplification < 3
+
+
+def test_a_gigabyte_in_one_entry():
+    sample = sizing.made_sample(1, 16, [(1_000_000_000, 1)])
+    chosen = sizing.plan(sample, sizing.best_slot(sample), 1, False, False)
+    assert chosen.geometry.shards == 1 and chosen.amplification < 2.1
+    assert "<- recommended" in sizing.report(sample, 1, False, False)  # no row of 136-byte slots
+
+
 def test_too_much():
     sample = sizing.made_sample(10, 16, [(4_000_000_000, 1)])
     with pytest.raises(ValueError, match="more than any map holds"):
