@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from typing import NamedTuple, TextIO
 
 from . import _codecs_cy, _keys_cy
@@ -119,33 +121,47 @@ class Plan(NamedTuple):
 def read_sample(path: str) -> Sample:
     """Read entries from a file: see FORMATS. Raises ValueError, DumpCorrupted, OSError."""
     sample = Sample()
-    with open(path, "rb") as file:
-        start = file.read(4096)
-    if start.startswith(MAGIC):
-        with DumpReader(path) as dump:
-            for entry in dump.records():
-                sample.add(len(entry.key), entry.value_type, len(entry.value))
-        return sample
-    with open(path, encoding="utf-8", newline="") as text:
-        pairs = _json_lines(text) if start.lstrip()[:1] == b"[" else _csv_rows(text)
-        for line, key, value in pairs:
-            try:
-                _, raw_key = _keys_cy.pack(key)
-                value_type, raw_value = _codecs_cy.pack(value)
-            except TypeError as error:
-                raise ValueError(f"{path}, line {line}: {error}") from None
-            sample.add(len(raw_key), value_type, len(raw_value))
+    with open(path, "rb") as file:  # once: what a pipe has given is gone
+        if file.peek(len(MAGIC)).startswith(MAGIC):
+            with DumpReader(path) as dump:
+                for entry in dump.records():
+                    sample.add(len(entry.key), entry.value_type, len(entry.value))
+            return sample
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        try:
+            _read_text(text, path, sample)
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path} is neither a dump nor text in UTF-8 ({error.reason})"
+            ) from None
     return sample
 
 
-def _json_lines(text: TextIO) -> Iterator[tuple[int, object, object]]:
-    for line, content in enumerate(text, 1):
+def _read_text(text: TextIO, path: str, sample: Sample) -> None:
+    """Read JSON lines or CSV, as the first line that is not empty tells."""
+    seen = []
+    for content in text:
+        seen.append(content)
+        if content.strip():
+            break
+    read = _json_lines if "".join(seen).lstrip()[:1] == "[" else _csv_rows
+    for line, key, value in read(chain(seen, text), path):
+        try:
+            _, raw_key = _keys_cy.pack(key)
+            value_type, raw_value = _codecs_cy.pack(value)
+        except TypeError as error:
+            raise ValueError(f"{path}, line {line}: {error}") from None
+        sample.add(len(raw_key), value_type, len(raw_value))
+
+
+def _json_lines(lines: Iterable[str], path: str) -> Iterator[tuple[int, object, object]]:
+    for line, content in enumerate(lines, 1):
         if content.strip():
             try:
                 key, value = json.loads(content)
             except (TypeError, ValueError, RecursionError) as error:
                 raise ValueError(
-                    f"{text.name}, line {line} is not [key, value] in JSON: {error}"
+                    f"{path}, line {line} is not [key, value] in JSON: {error}"
                 ) from None
             yield line, _tuples(key), value
 
@@ -154,15 +170,18 @@ def _tuples(key: object) -> object:
     return tuple(map(_tuples, key)) if isinstance(key, list) else key
 
 
-def _csv_rows(text: TextIO) -> Iterator[tuple[int, object, object]]:
-    rows = csv.reader(text)
-    for row in rows:
-        if row:
-            if len(row) != 2:
+def _csv_rows(lines: Iterable[str], path: str) -> Iterator[tuple[int, object, object]]:
+    rows = csv.reader(lines)
+    try:
+        for row in rows:
+            if len(row) not in (0, 2):
                 raise ValueError(
-                    f"{text.name}, line {rows.line_num} has {len(row)} columns, not key and value"
+                    f"{path}, line {rows.line_num} has {len(row)} columns, not key and value"
                 )
-            yield rows.line_num, row[0], row[1]
+            if row:
+                yield rows.line_num, row[0], row[1]
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {rows.line_num} is not CSV: {error}") from None
 
 
 def parse_lengths(text: str) -> list[tuple[int, float]]:
@@ -357,7 +376,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         if not sample.key_bytes + sample.value_bytes:
             raise ValueError("the entries have no bytes at all")
         print(report(sample, options.entries or sample.entries, options.evict, options.ttl))
-    except (ValueError, csv.Error) as error:
+    except ValueError as error:
         parser.error(str(error))
     return 0
 

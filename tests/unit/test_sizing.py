@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -195,10 +198,55 @@ def test_csv(tmp_path):
     assert of(sample)[:3] == (3, 1 + 3 + 2, 4 + len('two\nlines "quoted"'))
 
 
+@pytest.mark.parametrize("text", [
+    '["a", 1]\n["b", "text"]\n', "a,1\nb,text\n", '\n\n \n["a", "1"]\n["b", "text"]',
+    "\n\na,1\nb,text",
+], ids=["JSON", "CSV", "late JSON", "late CSV"])  # fmt: skip
+def test_a_pipe_is_read_once_and_a_byte_order_mark_is_nothing(text, tmp_path):
+    wanted = None
+    for mark in ("", "\ufeff"):
+        (tmp_path / "file").write_text(mark + text, encoding="utf-8")
+        found = of(sizing.read_sample(str(tmp_path / "file")))
+        wanted = wanted or found
+        read, write = os.pipe()
+        with open(write, "w", encoding="utf-8") as file:
+            file.write(mark + text)
+        try:
+            assert of(sizing.read_sample(f"/dev/fd/{read}")) == found == wanted
+        finally:
+            os.close(read)
+    assert wanted is not None and wanted[:2] == (2, 2)
+
+
+def test_a_long_sample_through_a_pipe(tmp_path):
+    lines = "".join(f'["key:{i:06}", {i}]\n' for i in range(20_000)).encode()
+    command = [sys.executable, "-m", "shmmap", "size", "--sample", "/dev/stdin"]
+    done = subprocess.run(command, input=lines, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"20,000 entries read: keys of 10 bytes")
+
+
+def test_a_sample_that_is_no_text(make, tmp_path, capsys):
+    (tmp_path / "x").write_bytes(b"\xff\xfea\0")
+    with pytest.raises(SystemExit):
+        cli.main(["size", "--sample", str(tmp_path / "x")])
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert f"{tmp_path / 'x'} is neither a dump nor text in UTF-8" in said
+    read, write = os.pipe()
+    make().dump(tmp_path / "d")
+    os.write(write, (tmp_path / "d").read_bytes())
+    os.close(write)
+    assert cli.main(["size", "--sample", f"/dev/fd/{read}"]) == 1
+    assert "a dump is a regular file" in capsys.readouterr().err
+    os.close(read)
+
+
 @pytest.mark.parametrize(("text", "what"), [
     ("[1, 2, 3]\n", r"line 1 is not \[key, value\]"), ('["a", 1]\n{"b": 2}', "line 2 is not"),
     ("[1", "line 1 is not"), ("[{}, 1]", "line 1: .*unhashable"), ("[NaN, 1]", "line 1: NaN"),
-    ("a,b\nc\n", "line 2 has 1 columns"), ("a,b,c", "line 1 has 3 columns"),
+    ("a,b\nc\n", "line 2 has 1 columns"), ("\n\na,b\nc\n", "line 4 has 1 columns"),
+    ('\n["a", 1]\n\n[', r"x, line 4 is not \[key"),
+    ("a,b,c", "line 1 has 3 columns"),
     ("[" * 100_000, "line 1 is not"), ("", "holds no entries"), ("\n\n", "holds no entries"),
     (",", "no bytes at all"),
 ])  # fmt: skip
