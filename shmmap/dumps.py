@@ -384,16 +384,16 @@ class DumpReader:
     def options(self) -> dict[str, Any]:
         """Give the parameters of the map that was dumped, as ShmMap takes them."""
         options: dict[str, Any] = {}
-        for field in Parameters._fields:
-            value = self.head.parameters.get(field)
-            if field.endswith("_ns"):
-                if type(value) is int:
-                    name = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
-                    options[name] = value / 1e9 if value else None
-            elif value is not None and field not in _NO_MAP:
-                options[field] = value
         try:
+            for field in Parameters._fields:
+                value = self.head.parameters.get(field)
+                if field.endswith("_ns"):
+                    if type(value) is int:
+                        name = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
+                        options[name] = value / 1e9 if value else None
+                elif value is not None and field not in _NO_MAP:
+                    options[field] = value
             Parameters.read(options)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise self._wrong(f"its head has parameters that no map has ({error})") from None
         return options
