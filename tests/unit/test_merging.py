@@ -10,7 +10,7 @@ import pytest
 import shmmap
 from shmmap import dumps, merging
 
-from .dump_files import BYTES, STR, load
+from .dump_files import BYTES, STR, load, rewritten
 
 # -- the last write wins ----------------------------------------------------------------------
 
@@ -199,15 +199,49 @@ def test_load_of_what_does_not_fit_leaves_no_map(make, other, tmp_path):
     m = make(capacity=2000)
     m.set_many((i, b"dumped") for i in range(2000))
     m.dump(tmp_path / "d")
-    with pytest.raises(shmmap.MapFull):
+    with pytest.raises(shmmap.MapFull) as caught:
         shmmap.ShmMap.load(tmp_path / "d", other.name, capacity=100)
+    assert str(caught.value).startswith(
+        f"loading {tmp_path / 'd'} into a new map '{other.name}': no room for all of its 2,000 "
+        "entries. The new map was removed again: give a larger size="
+    )
+    assert "stay" not in str(caught.value) and caught.value.report.written >= 100
     with pytest.raises(shmmap.MapNotFound):
         shmmap.ShmMap.attach(other.name)
     n = other(size=None, capacity=100)
     n["mine"] = 1
-    with pytest.raises(shmmap.MapFull):
+    with pytest.raises(shmmap.MapFull, match=r"entries were written and stay"):
         shmmap.ShmMap.load(tmp_path / "d", other.name)
     assert n["mine"] == 1  # it was there before: it stays
+
+
+def test_a_map_that_others_opened_meanwhile_is_not_removed(make, other, tmp_path, monkeypatch):
+    m = make(capacity=2000)
+    m.set_many((i, b"dumped") for i in range(2000))
+    m.dump(tmp_path / "d")
+    merge_dump, opened = merging._merge_dump, []
+
+    def join_first(*arguments: Any, **more: Any) -> Any:
+        opened.append(other(size=None))
+        return merge_dump(*arguments, **more)
+
+    monkeypatch.setattr(merging, "_merge_dump", join_first)
+    with pytest.raises(shmmap.MapFull, match=r"entries were written and stay"):
+        shmmap.ShmMap.load(tmp_path / "d", other.name, capacity=100)
+    assert len(opened[0]) >= 100
+
+
+def test_other_failures_of_a_load_say_that_the_map_is_gone(make, other, tmp_path):
+    m = make(size="2MB", shards=1)
+    m["large"] = bytes(500_000)
+    m.dump(tmp_path / "d")
+    with pytest.raises(shmmap.EntryTooLarge, match=r"500,005; shards=1.*was removed again$"):
+        shmmap.ShmMap.load(tmp_path / "d", other.name, size="1MB", shards=4)
+    rewritten(tmp_path / "d", [(STR, b"a", BYTES, b"", 0, 2), (STR, b"\xff", BYTES, b"", 0, 2)])
+    with pytest.raises(shmmap.DumpCorrupted, match=r"new map.*not an entry.*was removed again$"):
+        shmmap.ShmMap.load(tmp_path / "d", other.name)
+    with pytest.raises(shmmap.MapNotFound):
+        shmmap.ShmMap.attach(other.name)
 
 
 def full(m: Any) -> int:
