@@ -405,7 +405,7 @@ class DumpReader:
             yield entry._replace(version=min(max(version, 0), FAR), deadline_ns=deadline_ns)
 
     def options(self) -> dict[str, Any]:
-        """Give the parameters of the map that was dumped, as ShmMap takes them."""
+        """Give the parameters of the map that was dumped, as ShmMap takes them, and `hash_seed`."""
         options: dict[str, Any] = {}
         try:
             for field in Parameters._fields:
