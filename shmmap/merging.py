@@ -134,8 +134,8 @@ def _removed(error: ShmMapError, dump: DumpReader, name: str) -> Exception:
     if isinstance(error, MapFull):
         why = (
             f"no room for all of its {dump.totals.records:,} entries. The new map was removed "
-            "again: give a larger size= (or capacity=), or leave out size=, capacity=, shards= and "
-            "value_size= to make it as the dumped map was"
+            "again: give a larger size= (or capacity=), or leave out size=, capacity=, shards=, "
+            "value_size= and on_full= to make it as the dumped map was"
         )
     else:
         why = f"{error.__cause__ or error}. The new map was removed again"
