@@ -45,6 +45,7 @@ if not cython.compiled:
         VALUE_PICKLE,
     )
 
+from shmmap.errors import EntryTooLarge
 
 COMPILED = cython.compiled
 
@@ -181,7 +182,10 @@ class Scans(RawWrites):
         start.type = 0  # every key
         kept: Any = None
         if prefix is not None:
-            kept = encode_key(prefix, self.seed, start)
+            try:
+                kept = encode_key(prefix, self.seed, start)
+            except EntryTooLarge:  # longer than any key: none starts so
+                return []
         shard: Shard = self.shards[number]
         listed: list = []
         position: u64 = 0

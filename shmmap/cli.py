@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(options)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # `>&-`: there is none, and nobody wants to know
+            sys.stdout.flush()
         return code
     except BrokenPipeError:  # `... | head` has seen enough; Python would complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -180,7 +181,7 @@ def _parameters(one: SeenMap) -> _Lines:
             lines.append((field, f"{value / 1e9:g} s" if value else "none"))
         elif field == "mode":
             lines.append((field, f"0o{value:o}"))
-        elif field != "shards":
+        elif field not in ("shards", "hash_seed"):
             lines.append((field, "not said" if value is None else value))
     return lines
 

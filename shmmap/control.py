@@ -188,11 +188,12 @@ def create_objects(name: str, wanted: Parameters) -> Control:
     control = Control(segment.create(segment.control_name(name), size, size, mode))
     try:
         nonce = secrets.randbits(64) or 1
+        seed = secrets.randbits(64) if wanted.hash_seed is None else wanted.hash_seed
         high, low = boot_id()
         for field, value in (
             ("NONCE", nonce), ("LAYOUT", LAYOUT_VERSION), ("ENGINE", _ENGINE_NUMBER),
             ("BOOT_HIGH", high), ("BOOT_LOW", low), ("BYTES", size),
-            ("ROWS", geometry.WORKER_ROWS), ("HASH_SEED", secrets.randbits(64)),
+            ("ROWS", geometry.WORKER_ROWS), ("HASH_SEED", seed),
             ("GEN0_SHARDS", shape.shards), ("GEN0_SLOTS", shape.slots),
             ("GEN0_SLOT_SIZE", shape.slot_size), ("GEN0_BUCKETS", shape.buckets),
             ("GEN0_BYTES", shape.areas.end),

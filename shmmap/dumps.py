@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import stat
 import struct
@@ -195,10 +196,11 @@ def _digest(start: bytes, payload: bytes) -> int:
 def _new_file(path: str | os.PathLike[str], mode: int) -> Iterator[BinaryIO]:
     """Give a file that takes the place of `path` once it is written, whole and on disk; it is
     removed where anything fails."""
-    target = os.path.realpath(path)
-    if os.path.exists(target) and not os.path.isfile(target):
+    target = os.path.realpath(os.fsdecode(path))
+    if _is_descriptor(path) or (os.path.exists(target) and not os.path.isfile(target)):
         raise OSError(
-            errno.EINVAL, "a dump is put in place by renaming, so only of a regular file", target
+            errno.EINVAL, "a dump is put in place by renaming, so only of a regular file",
+            os.fsdecode(path),
         )
     directory = os.path.dirname(target)
     temporary = os.path.join(directory, f".shmmap-dump.{secrets.token_hex(8)}")
@@ -210,9 +212,11 @@ def _new_file(path: str | os.PathLike[str], mode: int) -> Iterator[BinaryIO]:
             os.fchmod(file.fileno(), mode)  # whatever the umask took away
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename in (None, temporary) and error.errno:
+            raise OSError(error.errno, error.strerror, target) from None
         raise
     with suppress(PermissionError):  # one may write into a directory that one may not read
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -222,7 +226,30 @@ def _new_file(path: str | os.PathLike[str], mode: int) -> Iterator[BinaryIO]:
             os.close(descriptor)
 
 
+def _is_descriptor(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a path goes through a file descriptor, as /dev/stdout does. The file behind it
+    is not to be replaced: who opened it goes on with the old one, and that has no name then."""
+    link = os.fsdecode(path)
+    for _ in range(40):  # as many links as the kernel follows
+        directory = os.path.realpath(os.path.dirname(link))
+        if re.fullmatch(r"/proc/\d+(/task/\d+)?/fd", directory):
+            return True
+        if not os.path.islink(link):
+            return False
+        link = os.path.join(directory, os.readlink(link))
+    return False
+
+
 # -- reading ------------------------------------------------------------------------------
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Open a file; refuse, by its name, what is none."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not stop us
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "a dump is a regular file", path)
+    return descriptor
 
 
 class DumpReader:
@@ -234,13 +261,9 @@ class DumpReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not stop us
-        self._file = open(os.open(path, flags), "rb")  # noqa: SIM115
+        self._file = open(self.path, "rb", opener=_open_regular)  # noqa: SIM115
         try:
-            found = os.fstat(self._file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise OSError(errno.EINVAL, "a dump is a regular file", self.path)
-            self._size = found.st_size
+            self._size = os.fstat(self._file.fileno()).st_size
             self.head, self._first = self._read_head()
             self._blocks, self.totals = self._read_trailer()
         except BaseException:
@@ -382,18 +405,18 @@ class DumpReader:
             yield entry._replace(version=min(max(version, 0), FAR), deadline_ns=deadline_ns)
 
     def options(self) -> dict[str, Any]:
-        """Give the parameters of the map that was dumped, as ShmMap takes them."""
+        """Give the parameters of the map that was dumped, as ShmMap takes them, and `hash_seed`."""
         options: dict[str, Any] = {}
-        for field in Parameters._fields:
-            value = self.head.parameters.get(field)
-            if field.endswith("_ns"):
-                if type(value) is int:
-                    name = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
-                    options[name] = value / 1e9 if value else None
-            elif value is not None and field not in _NO_MAP:
-                options[field] = value
         try:
+            for field in Parameters._fields:
+                value = self.head.parameters.get(field)
+                if field.endswith("_ns"):
+                    if type(value) is int:
+                        name = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
+                        options[name] = value / 1e9 if value else None
+                elif value is not None and field not in _NO_MAP:
+                    options[field] = value
             Parameters.read(options)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise self._wrong(f"its head has parameters that no map has ({error})") from None
         return options

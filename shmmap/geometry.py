@@ -13,6 +13,7 @@ KEY_SIZE = 16  # bytes of key that a slot makes room for, unless told otherwise
 DEFAULT_SLOT = 136  # header 16, key 16, value 100; also near the optimum for mixed sizes
 SLOT_LIMIT = (1 << 24) - 1  # an index word has 24 bits for a slot
 SHARD_LIMIT = 1 << 12
+SIZE_LIMIT = 1 << 62  # bytes, as a word of the control segment says; no /dev/shm has as many
 SMALL_SHARD = 256 * 1024  # below this a map gets fewer shards, not smaller ones
 LARGE_SHARD = 8 * 1024 * 1024  # above this it gets more: a repair takes time by size
 LARGE_SLOTS = LARGE_SHARD // DEFAULT_SLOT  # ... which goes by slots: fewer long ones take no longer
@@ -88,11 +89,13 @@ def parse_size(size: int | str) -> int:
                 f'size={size!r} is not a size: write bytes, or "64MB" (units: B kB MB GB TB, or '
                 "KiB MiB GiB TiB)"
             )
-        size = int(float(match[1]) * unit) if len(match[1]) < 30 else 0
+        size = int(min(float(match[1]) * unit, 2 * SIZE_LIMIT))  # however many digits it has
     elif isinstance(size, bool) or not isinstance(size, int):
         raise TypeError(f'size must be an int or a str like "64MB", not {type(size).__name__}')
     if size <= 0:
         raise ValueError(f"size={size} must be positive")
+    if size > SIZE_LIMIT:
+        raise ValueError(f"size= is more than any map has: give at most {SIZE_LIMIT:,} (4 EiB)")
     return size
 
 
@@ -167,6 +170,11 @@ def check_capacity(capacity: int) -> None:
         raise TypeError(f"capacity must be an int, not {type(capacity).__name__}")
     if capacity < 1:
         raise ValueError(f"capacity={capacity} must be at least 1")
+    if capacity > SHARD_LIMIT * SLOT_LIMIT:
+        raise ValueError(
+            "capacity= is more entries than any map has slots: give at most "
+            f"{SHARD_LIMIT * SLOT_LIMIT:,}"
+        )
 
 
 def check_shards(shards: int | None) -> None:

@@ -119,7 +119,7 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         consistency: str = "linearizable",
         max_staleness: float | None = None,
         _may: tuple[bool, bool] = (True, True),
-        _nonce: int | None = None,
+        _nonce: int | None = None, _seed: int | None = None,
     ) -> None:
         check_name(name)
         if isinstance(lock_timeout, bool) or not isinstance(lock_timeout, (int, float)):
@@ -135,7 +135,7 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
                 "size": size, "capacity": capacity, "shards": shards, "ttl": ttl,
                 "on_full": on_full, "value_size": value_size, "key_size": key_size,
                 "codec": codec, "ephemeral": ephemeral, "max_idle": max_idle,
-                "sweep_interval": sweep_interval, "mode": mode,
+                "sweep_interval": sweep_interval, "mode": mode, "hash_seed": _seed,
             }
         )
         self._lock_timeout = float(lock_timeout)
@@ -367,11 +367,11 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
     ) -> ShmMap:
         """Merge a dump into the map `name`, and give that map.
 
-        If there is none it is created, with the parameters that the dumped map had unless they
-        are given here (`ephemeral` is not taken over); where that fails it is unlinked again. All
-        of the file is compared with its checksums before anything is written. Pickles are
-        not loaded, but whoever reads these entries does load them: load only what you trust, or
-        into a map with codec="safe". Arguments and errors as for the class and `merge`.
+        If there is none it is created, with the dumped map's hash seed and its parameters (but
+        `ephemeral`) unless given here, so that what it held fits; where that fails it is unlinked
+        again. All of the file is compared with its checksums before anything is written. Pickles
+        are not loaded, but who reads these entries does: load only what you trust, or into a map
+        with codec="safe". Arguments, errors and evictions as for the class and `merge`.
         """
         said: dict[str, Any] = {**parameters}
         if size is not None:
@@ -382,13 +382,13 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         """Write the entries of another map, or of a dump (its path), where they are newer.
 
         For each key the last write wins: an entry is written only if its key has no live entry
-        here, or one that was written before it. It keeps its deadline and counts as written now,
-        so of several copies merge the newest first. A deleted or expired key leaves no trace,
-        so an older copy brings it back. One step for each entry, not for all; may be run again.
+        here, or one that was written before it. It keeps its deadline and counts as written now, so
+        of several copies merge the newest first. A deleted or expired key leaves no trace: an older
+        copy brings it back. One step for each entry, not for all; may be run again.
 
         Raises DumpCorrupted, ConfigMismatch (a dump of another format or byte order), OSError;
         TypeError for pickles where codec="safe"; MapFull, EntryTooLarge, LockTimeout, whose
-        `report` says what was written before.
+        `report` says what was written before. With on_full="evict" what was merged may be evicted.
         """
         return merging.merge(self, other)
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from ._scans_cy import Scans
 from .dumps import DumpReader, RawEntry, raw_entries
-from .errors import DumpCorrupted, MapCorrupted, MapExists, MapNotFound, ShmMapError
+from .errors import DumpCorrupted, MapCorrupted, MapExists, MapFull, MapNotFound, ShmMapError
 
 
 class MergeReport(NamedTuple):
@@ -61,16 +61,24 @@ def load(opener: Any, path: Any, name: str, said: dict[str, Any]) -> tuple[Any, 
         target, made = _open(opener, dump, name, said)
         try:
             return target, _merge_dump(target, dump, verified=True)
-        except BaseException:
-            if made and len(target._live.worker.rows_in_use()) == 1 == len(target._live.handles):
+        except BaseException as error:
+            alone = len(target._live.worker.rows_in_use()) == 1 == len(target._live.handles)
+            if made and alone:
                 target.unlink()
             target.close()
+            if made and alone and isinstance(error, ShmMapError):
+                raise _removed(error, dump, name) from error.__cause__ or error
             raise
 
 
 def _open(opener: Any, dump: DumpReader, name: str, said: dict[str, Any]) -> tuple[Any, bool]:
-    """Attach to a map, or create it with a dump's parameters; tell whether it was created."""
+    """Attach to a map, or create it with a dump's parameters; tell whether it was created.
+
+    A new map takes the dump's hash seed over. Of as many shards each then gets the entries that it
+    had, so what fitted fits; another seed may put more into a full shard than it can hold.
+    """
     options = dump.options()
+    seed = options.pop("hash_seed", None)  # none in a dump of an early version
     if any(said.get(field) is not None for field in ("size", "capacity")):
         # the dump's would contradict, and its shards not fit
         for field in ("size", "capacity", "shards"):
@@ -81,7 +89,7 @@ def _open(opener: Any, dump: DumpReader, name: str, said: dict[str, Any]) -> tup
         except MapNotFound:
             pass
         try:
-            return opener.create(name, **{**options, **said}), True
+            return opener.create(name, **{**options, **said}, _seed=seed), True
         except MapExists:  # another process was faster
             pass
 
@@ -119,6 +127,21 @@ def _write_all(target: Any, what: str, entries: Iterable[RawEntry]) -> MergeRepo
         report = MergeReport(written, older, expired, time.monotonic() - started)
         raise _stopped(error, what, report) from error
     return MergeReport(written, older, expired, time.monotonic() - started)
+
+
+def _removed(error: ShmMapError, dump: DumpReader, name: str) -> Exception:
+    """Say that a map which could not be loaded is gone, in an error of the same class."""
+    if isinstance(error, MapFull):
+        why = (
+            f"no room for all of its {dump.totals.records:,} entries. The new map was removed "
+            "again: give a larger size= (or capacity=), or leave out size=, capacity=, shards=, "
+            "value_size= and on_full= to make it as the dumped map was"
+        )
+    else:
+        why = f"{error.__cause__ or error}. The new map was removed again"
+    made: Any = type(error)(f"loading {dump.path} into a new map {name!r}: {why}")
+    made.report = error.report
+    return made  # type: ignore[no-any-return]
 
 
 def _stopped(error: Exception, what: str, report: MergeReport) -> Exception:

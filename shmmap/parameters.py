@@ -80,6 +80,7 @@ class Parameters(NamedTuple):
     mode: int | None = None
     ephemeral: bool | None = None
     sweep_ns: int | None = None
+    hash_seed: int | None = None  # said by `load` only: entries fall on shards as dumped
 
     @classmethod
     def read(cls, said: dict[str, Any]) -> Parameters:
@@ -108,7 +109,9 @@ class Parameters(NamedTuple):
             raise ValueError(f"mode=0o{mode:o} must let the owner read and write, nobody execute")
         if given.get("size") is not None and given.get("capacity") is not None:
             raise ValueError("give size= or capacity=, not both: each decides the other")
-        size = given.get("size")
+        size, seed = given.get("size"), given.get("hash_seed")
+        if seed is not None and (type(seed) is not int or not 0 <= seed < 1 << 64):
+            raise ValueError("hash_seed must be an int of 64 bits")
         return cls(
             size=None if size is None else geometry.parse_size(size),
             capacity=given.get("capacity"),
@@ -123,6 +126,7 @@ class Parameters(NamedTuple):
             ephemeral=given.get("ephemeral"),
             sweep_ns=(_seconds(given["sweep_interval"], "sweep_interval")
                       if "sweep_interval" in given else None),
+            hash_seed=seed,
         )
 
     def plan(self) -> geometry.Geometry:
@@ -193,6 +197,7 @@ class Parameters(NamedTuple):
             mode=get("MODE"),
             ephemeral=bool(get("EPHEMERAL")),
             sweep_ns=get("SWEEP_NS"),
+            hash_seed=get("HASH_SEED"),
         )
 
     def compare(self, name: str, actual: Parameters) -> None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from typing import NamedTuple, TextIO
 
 from . import _codecs_cy, _keys_cy
@@ -40,6 +42,7 @@ from .layout import PAGE
 OVERHEAD = 14  # bytes of index and chain a slot, to compare slot sizes by
 FEWEST_SHARDS = 4
 LARGEST_SHARD = 64 << 20  # bytes; a repair of it takes about 30 ms
+AMPLE = 2  # times the slots of the entries: what takes more is mostly headroom, in too many shards
 NEAR_BEST = 1.02  # of slot sizes within 2 % of the least memory, the largest: fewest slots an entry
 FORMATS = """\
 FILE is one of
@@ -97,48 +100,68 @@ class Plan(NamedTuple):
     """A layout for a sample: what to say to ShmMap, and what it then takes.
 
     `size` is what to give as size=; `allocated` counts the pages in use, `slots_used` an entry.
+    `default_shards`: what ShmMap would choose for that size, -1: it would refuse it.
     """
 
     geometry: Geometry
     size: int
     value_size: int
     key_size: int
-    shards_said: bool
+    default_shards: int
     slots_used: float
     allocated: int
     amplification: float
+
+    @property
+    def shards_said(self) -> bool:
+        """Tell whether shards= has to be said."""
+        return self.default_shards != self.geometry.shards
 
 
 def read_sample(path: str) -> Sample:
     """Read entries from a file: see FORMATS. Raises ValueError, DumpCorrupted, OSError."""
     sample = Sample()
-    with open(path, "rb") as file:
-        start = file.read(4096)
-    if start.startswith(MAGIC):
-        with DumpReader(path) as dump:
-            for entry in dump.records():
-                sample.add(len(entry.key), entry.value_type, len(entry.value))
-        return sample
-    with open(path, encoding="utf-8", newline="") as text:
-        pairs = _json_lines(text) if start.lstrip()[:1] == b"[" else _csv_rows(text)
-        for line, key, value in pairs:
-            try:
-                _, raw_key = _keys_cy.pack(key)
-                value_type, raw_value = _codecs_cy.pack(value)
-            except TypeError as error:
-                raise ValueError(f"{path}, line {line}: {error}") from None
-            sample.add(len(raw_key), value_type, len(raw_value))
+    with open(path, "rb") as file:  # once: what a pipe has given is gone
+        if file.peek(len(MAGIC)).startswith(MAGIC):
+            with DumpReader(path) as dump:
+                for entry in dump.records():
+                    sample.add(len(entry.key), entry.value_type, len(entry.value))
+            return sample
+        text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+        try:
+            _read_text(text, path, sample)
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path} is neither a dump nor text in UTF-8 ({error.reason})"
+            ) from None
     return sample
 
 
-def _json_lines(text: TextIO) -> Iterator[tuple[int, object, object]]:
-    for line, content in enumerate(text, 1):
+def _read_text(text: TextIO, path: str, sample: Sample) -> None:
+    """Read JSON lines or CSV, as the first line that is not empty tells."""
+    seen = []
+    for content in text:
+        seen.append(content)
+        if content.strip():
+            break
+    read = _json_lines if "".join(seen).lstrip()[:1] == "[" else _csv_rows
+    for line, key, value in read(chain(seen, text), path):
+        try:
+            _, raw_key = _keys_cy.pack(key)
+            value_type, raw_value = _codecs_cy.pack(value)
+        except TypeError as error:
+            raise ValueError(f"{path}, line {line}: {error}") from None
+        sample.add(len(raw_key), value_type, len(raw_value))
+
+
+def _json_lines(lines: Iterable[str], path: str) -> Iterator[tuple[int, object, object]]:
+    for line, content in enumerate(lines, 1):
         if content.strip():
             try:
                 key, value = json.loads(content)
             except (TypeError, ValueError, RecursionError) as error:
                 raise ValueError(
-                    f"{text.name}, line {line} is not [key, value] in JSON: {error}"
+                    f"{path}, line {line} is not [key, value] in JSON: {error}"
                 ) from None
             yield line, _tuples(key), value
 
@@ -147,15 +170,18 @@ def _tuples(key: object) -> object:
     return tuple(map(_tuples, key)) if isinstance(key, list) else key
 
 
-def _csv_rows(text: TextIO) -> Iterator[tuple[int, object, object]]:
-    rows = csv.reader(text)
-    for row in rows:
-        if row:
-            if len(row) != 2:
+def _csv_rows(lines: Iterable[str], path: str) -> Iterator[tuple[int, object, object]]:
+    rows = csv.reader(lines)
+    try:
+        for row in rows:
+            if len(row) not in (0, 2):
                 raise ValueError(
-                    f"{text.name}, line {rows.line_num} has {len(row)} columns, not key and value"
+                    f"{path}, line {rows.line_num} has {len(row)} columns, not key and value"
                 )
-            yield rows.line_num, row[0], row[1]
+            if row:
+                yield rows.line_num, row[0], row[1]
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {rows.line_num} is not CSV: {error}") from None
 
 
 def parse_lengths(text: str) -> list[tuple[int, float]]:
@@ -227,13 +253,20 @@ def plan(
     sample: Sample, slot_size: int, entries: int, evicts: bool, ttl: bool, shards: int = 0
 ) -> Plan:
     """Lay out a map with slots of that size that holds so many entries like the sample's; over
-    so many shards (0: as many as ShmMap would choose)."""
+    so many shards (0: as many as ShmMap would choose, or fewer: see AMPLE).
+
+    Every shard needs room for the longest entries that may meet there, so where few long ones are
+    most of the bytes, twice the shards are twice the memory: no number of shards would be what
+    ShmMap chooses for that size.
+    """
     needs, factor = sample.needs(slot_size), entries / sample.entries
     key_size = min(round(sample.key_bytes / sample.entries), slot_size - 16)
     if abs(key_size - KEY_SIZE) <= 4 and slot_size >= 32:
         key_size = KEY_SIZE  # the default says it well enough
     value_size = slot_size - 16 - key_size
     said, shards = shards, shards or 1
+    fewer = 0  # the last number of shards that would do
+    ample = AMPLE * factor * sum(need * n for need, n in needs.items()) + max(needs)
     while True:
         slots = max(2, slots_bound(needs, factor, shards))
         slots = max(slots, 1 - (-(sample.largest + 8) // (slot_size - 8)))  # fits into a shard
@@ -242,6 +275,9 @@ def plan(
         )
         by_default = -1
         if slots <= SLOT_LIMIT:
+            if fewer and not said and shards * slots > ample:
+                return plan(sample, slot_size, entries, evicts, ttl, fewer)
+            fewer = shards
             with suppress(ValueError):
                 by_default = plan_size(size, None, value_size, key_size, evicts).shards
             if said or by_default <= shards:
@@ -255,7 +291,7 @@ def plan(
     live = (sample.key_bytes + sample.value_bytes) * factor
     used = sum(need * n for need, n in needs.items()) / sample.entries
     return Plan(
-        shape, size, value_size, key_size, by_default != shards, used, allocated, allocated / live
+        shape, size, value_size, key_size, by_default, used, allocated, allocated / live
     )
 
 
@@ -340,7 +376,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         if not sample.key_bytes + sample.value_bytes:
             raise ValueError("the entries have no bytes at all")
         print(report(sample, options.entries or sample.entries, options.evict, options.ttl))
-    except (ValueError, csv.Error) as error:
+    except ValueError as error:
         parser.error(str(error))
     return 0
 
@@ -360,7 +396,10 @@ def report(sample: Sample, entries: int, evicts: bool, ttl: bool) -> str:
     best = best_slot(sample)
     chosen = plan(sample, best, entries, evicts, ttl)
     for slot in candidates(sample):
-        one = chosen if slot == best else plan(sample, slot, entries, evicts, ttl)
+        try:
+            one = chosen if slot == best else plan(sample, slot, entries, evicts, ttl)
+        except ValueError:  # no shard can number so many short slots
+            continue
         lines.append(
             f"{slot:6,} {one.slots_used:15.2f} {one.geometry.shards:7,} "
             f"{one.geometry.shards * one.geometry.slots:13,} {one.allocated:16,} "
@@ -372,6 +411,12 @@ def report(sample: Sample, entries: int, evicts: bool, ttl: bool) -> str:
     if evicts:
         more.append('on_full="evict"')
     lines += ["", "    " + _call(chosen, more)]
+    if chosen.default_shards > chosen.geometry.shards:
+        lines += [
+            "", f"Say shards=: {chosen.default_shards:,}, as ShmMap would choose for that size, "
+            "would each need room for the longest entries, most of it empty. Fewer processes can "
+            "write at once.",
+        ]
     fewer = with_fewer_shards(
         chosen, lambda shards: plan(sample, best, entries, evicts, ttl, shards)
     )

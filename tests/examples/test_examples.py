@@ -326,6 +326,12 @@ def test_index_refuses_bad_arguments(wrong: tuple[str, str]) -> None:
     assert wrong[0] in done.stderr and "Traceback" not in done.stderr
 
 
+def test_no_time_to_tick(name: str) -> None:
+    done = run(TERMINALS, "--name", name, "--seconds", "-1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "I counted 0; the map has 0 in all\n"
+
+
 def test_two_terminals_see_each_other(name: str) -> None:
     """The first ticks; the second begins meanwhile; both see the other, and no tick is lost."""
     command = [sys.executable, "-u", TERMINALS, "--name", name, "--seconds", "5"]

@@ -49,6 +49,19 @@ for line in sys.stdin:
 """
 
 
+def test_nowhere_to_print(make, tmp_path):
+    """`>&-`: Python then has no sys.stdout at all."""
+    m = make()
+    command = f"{sys.executable} -m shmmap"
+    for arguments in ("ls", f"info {m.name}", f"dump {m.name} d", "size --entries 5"):
+        done = subprocess.run(
+            f"{command} {arguments} >&-", shell=True, cwd=tmp_path, capture_output=True,
+            timeout=LIMIT_S,
+        )
+        assert (done.returncode, done.stderr) == (0, b""), arguments
+    assert (tmp_path / "d").stat().st_size
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a command of `python -m shmmap` outside the checkout."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import stat
 import struct
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -241,6 +244,55 @@ def test_it_replaces_regular_files_only(make, tmp_path):
     with pytest.raises(FileNotFoundError):
         m.dump(tmp_path / "missing" / "d")
     assert sorted(os.listdir(tmp_path)) == ["directory", "fifo", "link", "real"]
+
+
+def test_it_replaces_no_file_behind_a_descriptor(make, tmp_path):
+    """The file that a shell redirected the output to would lose its name."""
+    m = make()
+    (tmp_path / "log").write_text("begun\n")
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    with open(tmp_path / "log", "a") as file:
+        number = file.fileno()
+        for path in (f"/dev/fd/{number}", f"/proc/self/fd/{number}", f"/proc/{os.getpid()}/fd/1",
+                     f"/proc/thread-self/fd/{number}", "/dev/stdout", tmp_path / "link",
+                     f"/dev/fd/../fd/{number}", b"/dev/stdout"):
+            with pytest.raises(OSError, match="only of a regular file") as caught:
+                m.dump(path)
+            assert caught.value.filename == os.fsdecode(path)
+        done = subprocess.run(
+            [sys.executable, "-m", "shmmap", "dump", m.name, "/dev/stdout"], stdout=file,
+            stderr=subprocess.PIPE, timeout=60,
+        )
+        assert done.returncode == 1 and b"only of a regular file: '/dev/stdout'" in done.stderr
+    assert (tmp_path / "log").read_text() == "begun\n"
+    directory = os.open(tmp_path, os.O_RDONLY)
+    m.dump(f"/dev/fd/{directory}/d")  # a directory's: the file is a new one
+    m.dump(f"/proc/self/root{tmp_path}/e")
+    os.close(directory)
+    assert sorted(os.listdir(tmp_path)) == ["d", "e", "link", "log"]
+
+
+def test_errors_name_the_file_that_was_asked_for(make, tmp_path):
+    m = make()
+    m["a"] = bytes(100_000)
+    for path, kind in ((tmp_path / "missing" / "d", FileNotFoundError),
+                       (Path("/proc/version/d"), NotADirectoryError),
+                       (Path("/sys/kernel/d"), OSError)):
+        with pytest.raises(kind) as caught:
+            m.dump(path)
+        assert caught.value.filename == str(path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            m.dump(tmp_path / "d")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.filename == str(tmp_path / "d") and os.listdir(tmp_path) == []
+    for call in (m.merge, lambda path: shmmap.ShmMap.load(path, m.name)):
+        with pytest.raises(OSError, match="a dump is a regular file") as caught:
+            call(tmp_path)
+        assert caught.value.filename == str(tmp_path)
 
 
 def test_killed_at_each_step(make, start, tmp_path):

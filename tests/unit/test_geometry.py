@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import shmmap
 from shmmap import geometry
 from shmmap.layout import shard_areas
 from shmmap.parameters import Parameters
@@ -33,6 +34,19 @@ def test_sizes(said, meant):
 def test_what_is_no_size(said):
     with pytest.raises(ValueError, match="size="):
         geometry.parse_size(said)
+
+
+@pytest.mark.parametrize("said", [
+    2**62 + 1, 10**30, 10**5000, "9" * 30, "9" * 5000 + "GB",
+    "1" + "0" * 400 + ".5TB", "9999999TiB",
+], ids=range(7))  # fmt: skip
+def test_a_size_that_no_map_has(said):
+    with pytest.raises(ValueError, match=r"size= is more than any map has: give at most 4,611"):
+        geometry.parse_size(said)
+
+
+def test_digits_are_not_counted():
+    assert geometry.parse_size("0" * 40 + "64MB") == geometry.parse_size("64." + "0" * 40 + "MB")
 
 
 @pytest.mark.parametrize("said", [1.5, True, None, b"64MB"])
@@ -148,6 +162,15 @@ def test_counts_are_ints(wrong):
 def test_a_capacity_is_positive(capacity):
     with pytest.raises(ValueError, match="capacity="):
         geometry.plan_capacity(capacity, None, None, 16, 0)
+
+
+def test_a_capacity_that_no_map_has():
+    most = geometry.SHARD_LIMIT * geometry.SLOT_LIMIT
+    for capacity in (most + 1, 10**12, 10**30, 10**400, 10**5000):
+        with pytest.raises(ValueError, match=f"capacity= is more .* give at most {most:,}"):
+            shmmap.ShmMap("never", capacity=capacity)
+    with pytest.raises(ValueError, match="slots a shard"):
+        geometry.plan_capacity(most, None, None, 16, 0)
 
 
 @given(

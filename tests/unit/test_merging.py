@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import merging
+from shmmap import dumps, merging
 
-from .dump_files import BYTES, STR
+from .dump_files import BYTES, STR, load, rewritten
 
 # -- the last write wins ----------------------------------------------------------------------
 
@@ -199,15 +199,111 @@ def test_load_of_what_does_not_fit_leaves_no_map(make, other, tmp_path):
     m = make(capacity=2000)
     m.set_many((i, b"dumped") for i in range(2000))
     m.dump(tmp_path / "d")
-    with pytest.raises(shmmap.MapFull):
+    with pytest.raises(shmmap.MapFull) as caught:
         shmmap.ShmMap.load(tmp_path / "d", other.name, capacity=100)
+    assert str(caught.value).startswith(
+        f"loading {tmp_path / 'd'} into a new map '{other.name}': no room for all of its 2,000 "
+        "entries. The new map was removed again: give a larger size="
+    )
+    assert "stay" not in str(caught.value) and caught.value.report.written >= 100
     with pytest.raises(shmmap.MapNotFound):
         shmmap.ShmMap.attach(other.name)
     n = other(size=None, capacity=100)
     n["mine"] = 1
-    with pytest.raises(shmmap.MapFull):
+    with pytest.raises(shmmap.MapFull, match=r"entries were written and stay"):
         shmmap.ShmMap.load(tmp_path / "d", other.name)
     assert n["mine"] == 1  # it was there before: it stays
+
+
+def test_a_map_that_others_opened_meanwhile_is_not_removed(make, other, tmp_path, monkeypatch):
+    m = make(capacity=2000)
+    m.set_many((i, b"dumped") for i in range(2000))
+    m.dump(tmp_path / "d")
+    merge_dump, opened = merging._merge_dump, []
+
+    def join_first(*arguments: Any, **more: Any) -> Any:
+        opened.append(other(size=None))
+        return merge_dump(*arguments, **more)
+
+    monkeypatch.setattr(merging, "_merge_dump", join_first)
+    with pytest.raises(shmmap.MapFull, match=r"entries were written and stay"):
+        shmmap.ShmMap.load(tmp_path / "d", other.name, capacity=100)
+    assert len(opened[0]) >= 100
+
+
+def test_other_failures_of_a_load_say_that_the_map_is_gone(make, other, tmp_path):
+    m = make(size="2MB", shards=1)
+    m["large"] = bytes(500_000)
+    m.dump(tmp_path / "d")
+    with pytest.raises(shmmap.EntryTooLarge, match=r"500,005; shards=1.*was removed again$"):
+        shmmap.ShmMap.load(tmp_path / "d", other.name, size="1MB", shards=4)
+    rewritten(tmp_path / "d", [(STR, b"a", BYTES, b"", 0, 2), (STR, b"\xff", BYTES, b"", 0, 2)])
+    with pytest.raises(shmmap.DumpCorrupted, match=r"new map.*not an entry.*was removed again$"):
+        shmmap.ShmMap.load(tmp_path / "d", other.name)
+    with pytest.raises(shmmap.MapNotFound):
+        shmmap.ShmMap.attach(other.name)
+
+
+def full(m: Any) -> int:
+    """Fill a map until its first MapFull, or eviction; give how many entries it has."""
+    for i in range(100_000):
+        try:
+            m[f"key:{i}"] = bytes(i * 37 % 200)
+        except shmmap.MapFull:
+            break
+        if i % 50 == 0 and m.attachment.evicts and m.stats().evicted:
+            break
+    return len(m)
+
+
+@pytest.mark.parametrize("on_full", ["raise", "evict"])
+def test_a_full_map_fits_into_one_of_its_parameters(make, other, tmp_path, on_full):
+    """With its seed every entry falls on the shard that it had, and has room there."""
+    m = make(size="2MB", shards=16, on_full=on_full)
+    count = full(m)
+    m.dump(tmp_path / "d")
+    for _ in range(6):
+        n = shmmap.ShmMap.load(tmp_path / "d", other.name)
+        try:
+            assert len(n) == count and n.stats().evicted == 0 and n.check() == []
+            assert n.attachment.seed == m.attachment.seed
+            assert dict(n) == dict(m)
+        finally:
+            n.unlink()
+            n.close()
+
+
+def test_a_shard_of_a_full_map_has_what_it_had(make, other, tmp_path):
+    """Every shard is full, but for the slot in reserve."""
+    m = make(size="1MB", shards=4)
+    for i in range(20_000):
+        try:
+            m.set(i, i, ttl=None)
+        except shmmap.MapFull:
+            continue
+    assert m.stats().free_slots == 4
+    m.dump(tmp_path / "d")
+    n = load(other, tmp_path / "d", ttl=None)
+    for number in range(4):
+        assert sorted(n._scan(number, False)) == sorted(m._scan(number, False))
+    larger = shmmap.ShmMap.load(tmp_path / "d", f"{other.name}-larger", size="2MB")
+    assert len(larger) == len(m)
+    larger.unlink()
+    larger.close()
+
+
+def test_a_dump_without_a_seed_is_loaded(make, other, tmp_path):
+    """Early versions wrote none."""
+    m = make()
+    m["a"] = 1
+    m.dump(tmp_path / "d")
+    with dumps.DumpReader(tmp_path / "d") as dump:
+        head, entries = dump.head, list(dump.records())
+    assert head.parameters.pop("hash_seed") == m.attachment.seed
+    with open(tmp_path / "d", "wb") as file:
+        dumps.write(file, head, entries)
+    n = load(other, tmp_path / "d")
+    assert dict(n) == {"a": 1} and n.attachment.seed != m.attachment.seed
 
 
 def test_a_map_that_evicts_takes_all(make, other, tmp_path):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -129,6 +132,33 @@ def test_a_giant_fits_into_a_shard():
         assert chosen.geometry.max_entry_bytes >= sample.largest
 
 
+@pytest.mark.parametrize(("count", "lengths"), [
+    (1, "5000000"), (1000, "5000000x1,100x999"), (20, "1000000"), (100, "300000x5,100x95"),
+])  # fmt: skip
+def test_a_few_long_entries_recommend_few_shards(count, lengths, name):
+    """Every shard has to hold the longest: with the shards of the default these four would be
+    gigabytes. A map of what is recommended takes them, and takes each anew."""
+    sample = sizing.made_sample(count, 16, sizing.parse_lengths(lengths))
+    report = sizing.report(sample, count, False, False)
+    assert "Say shards=: " in report
+    (options, *_) = map(options_of, re.findall(r"^    (shmmap.ShmMap.*)$", report, re.M))
+    data = sample.key_bytes + sample.value_bytes
+    assert geometry.parse_size(options["size"]) < 3 * data + sample.largest
+    values = [length - 16 for length, times in sample.lengths.items() for _ in range(times)]
+    with shmmap.ShmMap.create(name, ephemeral=True, **options) as m:
+        for filling in (b"a", b"b"):
+            for i, length in enumerate(values):
+                m[f"key:{i:012}"] = filling * min(length, sample.largest - 16)
+        assert len(m) == count and m.stats().amplification < 3
+
+
+def test_a_gigabyte_in_one_entry():
+    sample = sizing.made_sample(1, 16, [(1_000_000_000, 1)])
+    chosen = sizing.plan(sample, sizing.best_slot(sample), 1, False, False)
+    assert chosen.geometry.shards == 1 and chosen.amplification < 2.1
+    assert "<- recommended" in sizing.report(sample, 1, False, False)  # no row of 136-byte slots
+
+
 def test_too_much():
     sample = sizing.made_sample(10, 16, [(4_000_000_000, 1)])
     with pytest.raises(ValueError, match="more than any map holds"):
@@ -168,10 +198,55 @@ def test_csv(tmp_path):
     assert of(sample)[:3] == (3, 1 + 3 + 2, 4 + len('two\nlines "quoted"'))
 
 
+@pytest.mark.parametrize("text", [
+    '["a", 1]\n["b", "text"]\n', "a,1\nb,text\n", '\n\n \n["a", "1"]\n["b", "text"]',
+    "\n\na,1\nb,text",
+], ids=["JSON", "CSV", "late JSON", "late CSV"])  # fmt: skip
+def test_a_pipe_is_read_once_and_a_byte_order_mark_is_nothing(text, tmp_path):
+    wanted = None
+    for mark in ("", "\ufeff"):
+        (tmp_path / "file").write_text(mark + text, encoding="utf-8")
+        found = of(sizing.read_sample(str(tmp_path / "file")))
+        wanted = wanted or found
+        read, write = os.pipe()
+        with open(write, "w", encoding="utf-8") as file:
+            file.write(mark + text)
+        try:
+            assert of(sizing.read_sample(f"/dev/fd/{read}")) == found == wanted
+        finally:
+            os.close(read)
+    assert wanted is not None and wanted[:2] == (2, 2)
+
+
+def test_a_long_sample_through_a_pipe(tmp_path):
+    lines = "".join(f'["key:{i:06}", {i}]\n' for i in range(20_000)).encode()
+    command = [sys.executable, "-m", "shmmap", "size", "--sample", "/dev/stdin"]
+    done = subprocess.run(command, input=lines, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"20,000 entries read: keys of 10 bytes")
+
+
+def test_a_sample_that_is_no_text(make, tmp_path, capsys):
+    (tmp_path / "x").write_bytes(b"\xff\xfea\0")
+    with pytest.raises(SystemExit):
+        cli.main(["size", "--sample", str(tmp_path / "x")])
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert f"{tmp_path / 'x'} is neither a dump nor text in UTF-8" in said
+    read, write = os.pipe()
+    make().dump(tmp_path / "d")
+    os.write(write, (tmp_path / "d").read_bytes())
+    os.close(write)
+    assert cli.main(["size", "--sample", f"/dev/fd/{read}"]) == 1
+    assert "a dump is a regular file" in capsys.readouterr().err
+    os.close(read)
+
+
 @pytest.mark.parametrize(("text", "what"), [
     ("[1, 2, 3]\n", r"line 1 is not \[key, value\]"), ('["a", 1]\n{"b": 2}', "line 2 is not"),
     ("[1", "line 1 is not"), ("[{}, 1]", "line 1: .*unhashable"), ("[NaN, 1]", "line 1: NaN"),
-    ("a,b\nc\n", "line 2 has 1 columns"), ("a,b,c", "line 1 has 3 columns"),
+    ("a,b\nc\n", "line 2 has 1 columns"), ("\n\na,b\nc\n", "line 4 has 1 columns"),
+    ('\n["a", 1]\n\n[', r"x, line 4 is not \[key"),
+    ("a,b,c", "line 1 has 3 columns"),
     ("[" * 100_000, "line 1 is not"), ("", "holds no entries"), ("\n\n", "holds no entries"),
     (",", "no bytes at all"),
 ])  # fmt: skip

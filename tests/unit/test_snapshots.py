@@ -250,6 +250,10 @@ def test_prefixes(make):
         for wrong in (1, ("a",), 2.5):
             with pytest.raises(TypeError, match="prefix"):
                 source.items(prefix=wrong)
+        for long in ("a" * 70_000, b"a" * 70_000, "é" * 40_000):  # no key can be so long
+            assert list(source.items(prefix=long)) == list(source.keys(long)) == []
+            assert len(source.values(long)) == 0
+    assert m.scan(prefix="a" * 70_000) == m.scan(prefix="nothing")
 
 
 def test_prefix_of_long_keys(make):
