@@ -20,7 +20,7 @@ from typing import Any
 from ._keys_cy import pack
 from ._reads_cy import MISSING
 from ._writes_cy import DEFAULT
-from .errors import LockTimeout, ShmMapError
+from .errors import LockTimeout, MapFull, ShmMapError
 from .locks import Hold, describe_holder, flight_key, let_go, try_hold
 from .turns import deadline_of, pauses, wait_for
 
@@ -134,12 +134,17 @@ async def get_or_set_async(
     try:
         for pause in pauses():
             value, fresh = look_up(m, key, stale)
-            if fresh or (
-                try_hold(m, name, identity, None, mine) is None and value is not MISSING
-            ):
+            if fresh:
                 return value
+            try:
+                try_hold(m, name, identity, None, mine)
+            except MapFull:  # of the lock table: computed twice is better than an error
+                if value is MISSING:
+                    break
             if mine:
                 break
+            if value is not MISSING:
+                return value  # past its time, and another one is at it
             await asyncio.sleep(pause)
         value, fresh = look_up(m, key, stale)
         if not fresh:

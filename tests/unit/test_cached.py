@@ -315,6 +315,33 @@ def test_stale_results_do_not_wait(make):
         clock.frozen_ns = -1
 
 
+def test_more_keys_at_once_than_the_lock_table_holds(make):
+    m = make()
+    f, calls = slow(m, 0.1)
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*(f(n) for n in range(600)))
+
+    assert asyncio.run(main()) == [n * 2 for n in range(600)]
+    assert sorted(calls) == list(range(600))
+    assert m.attachment.locks.count() == 0 and len(m) == 600
+
+
+def test_a_stale_result_is_given_if_the_lock_table_is_full(make):
+    m = make()
+    f, calls = slow(m, 0.1, ttl=10, stale=5)
+    m.set(f.key_for(0), "old", ttl=4)  # past its time
+
+    async def main() -> Any:
+        others = [asyncio.ensure_future(f(n)) for n in range(1, 300)]
+        await asyncio.sleep(0)
+        result = await f(0)
+        await asyncio.gather(*others)
+        return result
+
+    assert asyncio.run(main()) == "old" and 0 not in calls
+
+
 def test_loops_in_several_threads(make):
     m = make()
     f, calls = slow(m, 0.1)
