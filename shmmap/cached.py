@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -13,8 +14,10 @@ from . import flights
 from ._keys_cy import pack
 from ._reads_cy import MISSING
 from ._writes_cy import DEFAULT
-from .errors import Reentered
+from .errors import LockTimeout, Reentered
+from .locks import describe_holder, flight_key
 from .map import ShmMap
+from .turns import deadline_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,6 +48,7 @@ def cached(
     ttl: float | None = DEFAULT,
     key: Callable[..., Any] | None = None,
     stale: float = 0,
+    timeout: float | None = None,
 ) -> Callable[[Callable[P, R]], Cached[P, R]]:
     """Keep a function's results in a map: of all workers that need one, one computes it.
 
@@ -59,9 +63,15 @@ def cached(
             name and of the arguments, which must be str, bytes, int, float, bool, None or tuples
             of these. As for a dict, 1, 1.0 and True are one argument.
         stale: see ShmMap.get_or_set.
+        timeout: seconds that a call waits for what another one is computing; None: for ever.
 
     Raises:
         TypeError: (at a call) an argument cannot be part of a key: give key=.
+        LockTimeout: (at a call) another one was still computing it after `timeout`.
+
+    A function may call others that are cached, and itself with other arguments. But where two
+    computings need each other's results, or several in a ring, they wait for each other, each in
+    its own thread, task or process; nothing but `timeout` ends that.
 
     The wrapper has `key_for(...)` and `invalidate(...)`, both called as the function is, and
     `__wrapped__`. What a call may raise beside what the function does: see ShmMap.get_or_set.
@@ -78,8 +88,10 @@ def cached(
     if not isinstance(m, ShmMap) and not callable(m):
         raise TypeError(f"cached: give a ShmMap or a function that opens one, not {m!r}")
 
+    deadline_of(timeout)  # to refuse what is none
+
     def decorate(function: Callable[P, R]) -> Cached[P, R]:
-        store = _Store(function, m, ttl, key, stale)
+        store = _Store(function, m, ttl, key, stale, timeout)
         wrapper: Any
         if inspect.iscoroutinefunction(function):
             @functools.wraps(function)
@@ -108,12 +120,14 @@ class _Store:
     """What one decorated function needs."""
 
     def __init__(
-        self, function: Callable[..., Any], m: Any, ttl: Any, key: Any, stale: float
+        self, function: Callable[..., Any], m: Any, ttl: Any, key: Any, stale: float,
+        timeout: float | None,
     ) -> None:
         self._function = function
         self._key = key
         self._ttl = ttl
         self._stale = stale
+        self._timeout = timeout
         self._open = None if isinstance(m, ShmMap) else m
         self._map: Any = m if isinstance(m, ShmMap) else None
         self._loops: weakref.WeakKeyDictionary[Any, dict[Any, _Flight]] = (
@@ -151,13 +165,15 @@ class _Store:
         """Give the result, computing it if need be."""
         return flights.get_or_set(
             self.map(), self.key_for(*args, **kwargs),
-            functools.partial(self._function, *args, **kwargs), self._ttl, self._stale, None,
+            functools.partial(self._function, *args, **kwargs), self._ttl, self._stale,
+            self._timeout,
         )
 
     async def fetch_async(self, args: Any, kwargs: Any) -> Any:
         """Give the result; of the tasks of this loop that miss it, one goes for it."""
         m, key = self.map(), self.key_for(*args, **kwargs)
         identity = pack(key)
+        deadline = deadline_of(self._timeout)
         loop = asyncio.get_running_loop()
         here = self._loops.setdefault(loop, {})
         while True:
@@ -170,11 +186,16 @@ class _Store:
             if flight.leader is asyncio.current_task():
                 raise Reentered(f"cached: {key!r} is computed by this very task: it would wait "
                                 "for itself")
-            await asyncio.wait((flight.landed,))  # which, if we are cancelled, is not
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                what = f"the computing of {key!r}"
+                raise LockTimeout(describe_holder(m, what, flight_key(key), self._timeout))
+            await asyncio.wait((flight.landed,), timeout=left)  # if we are cancelled, it is not
         flight = here[identity] = _Flight(loop)
         try:
             return await flights.get_or_set_async(
-                m, key, functools.partial(self._function, *args, **kwargs), self._ttl, self._stale
+                m, key, functools.partial(self._function, *args, **kwargs), self._ttl, self._stale,
+                self._timeout, deadline,
             )
         finally:
             del here[identity]

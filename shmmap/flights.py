@@ -22,7 +22,7 @@ from ._reads_cy import MISSING
 from ._writes_cy import DEFAULT
 from .errors import LockTimeout, MapFull, ShmMapError
 from .locks import Hold, describe_holder, flight_key, let_go, try_hold
-from .turns import deadline_of, pauses, wait_for
+from .turns import deadline_of, left_until, pauses, wait_for
 
 
 def life_of(m: Any, ttl: Any, stale: float) -> Any:
@@ -120,12 +120,14 @@ def get_or_set(
 
 
 async def get_or_set_async(
-    m: Any, key: Any, factory: Callable[[], Awaitable[Any]], ttl: Any, stale: float
+    m: Any, key: Any, factory: Callable[[], Awaitable[Any]], ttl: Any, stale: float,
+    timeout: float | None = None, deadline: float | None = None,
 ) -> Any:
     """Do the same in a coroutine: waiting lets the event loop go on.
 
     Tasks share their thread, so that a thread holds a lock says nothing about this task: the
-    caller has to see to it that no two tasks of a loop come here for one key.
+    caller has to see to it that no two tasks of a loop come here for one key. They wait for
+    each other until the same `deadline`, which `timeout` seconds gave.
     """
     life = life_of(m, ttl, stale)
     name = flight_key(key)
@@ -145,7 +147,11 @@ async def get_or_set_async(
                 break
             if value is not MISSING:
                 return value  # past its time, and another one is at it
-            await asyncio.sleep(pause)
+            left = left_until(deadline)
+            if left <= 0:
+                what = f"the computing of {key!r}"
+                raise LockTimeout(describe_holder(m, what, name, timeout))
+            await asyncio.sleep(min(pause, left))
         value, fresh = look_up(m, key, stale)
         if not fresh:
             value = await factory()

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -157,6 +158,39 @@ def test_a_function_that_calls_itself(make):
 
     with pytest.raises(shmmap.Reentered):
         endless(1)
+
+
+@pytest.mark.parametrize(("timeout", "error"), [(-1, ValueError), ("1", TypeError)])
+def test_what_is_no_timeout_is_refused(make, timeout, error):
+    with pytest.raises(error, match="timeout"):
+        shmmap.cached(make(), timeout=timeout)
+
+
+def test_computings_that_need_each_other_end_by_their_timeout(make):
+    m = make()
+    both = threading.Barrier(2)
+    errors: list[shmmap.LockTimeout] = []
+
+    @shmmap.cached(m, timeout=0.3)
+    def needs_the_other(n: int) -> int:
+        both.wait(10)
+        return needs_the_other(1 - n)
+
+    def ask(n: int) -> None:
+        with suppress(threading.BrokenBarrierError):
+            try:
+                needs_the_other(n)
+            except shmmap.LockTimeout as error:
+                errors.append(error)
+                both.abort()  # for who now gets the other's lock and computes once more
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors and "not free within 0.3 s" in str(errors[0]) and str(os.getpid()) in str(errors)
+    assert m.attachment.locks.count() == 0
 
 
 # -- coroutines -------------------------------------------------------------------------------
@@ -313,6 +347,49 @@ def test_stale_results_do_not_wait(make):
         assert len(calls) == 2
     finally:
         clock.frozen_ns = -1
+
+
+def test_a_coroutine_waits_for_another_process_no_longer_than_its_timeout(make, start):
+    m = make()
+    f, calls = slow(m, 0.0, timeout=0.2)
+
+    def work(child: Any) -> Any:
+        def factory() -> str:
+            child.tell("computing")
+            child.hear()
+            return "computed"
+
+        return m.get_or_set(f.key_for(7), factory)
+
+    child = start(work)
+    assert child.hear() == "computing"
+    begin = time.monotonic()
+    with pytest.raises(shmmap.LockTimeout, match=f"0.2 s; held by process {child.pid}"):
+        asyncio.run(f(7))
+    assert 0.2 <= time.monotonic() - begin < 5 and not calls
+    child.tell("end")
+    assert child.result() == asyncio.run(f(7)) == "computed"
+    child.reap()
+
+
+def test_coroutines_that_need_each_other_end_by_their_timeout(make):
+    m = make()
+
+    @shmmap.cached(m, timeout=0.2)
+    async def needs_the_other(n: int) -> Any:
+        await asyncio.sleep(0.01)
+        return await needs_the_other(1 - n)
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(
+            needs_the_other(0), needs_the_other(1), return_exceptions=True
+        )
+
+    errors = asyncio.run(main())
+    assert any(isinstance(error, shmmap.LockTimeout) for error in errors)
+    assert any("the computing of" in str(error) and str(os.getpid()) in str(error)
+               for error in errors)
+    assert m.attachment.locks.count() == 0
 
 
 def test_more_keys_at_once_than_the_lock_table_holds(make):
