@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import os
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from . import flights
@@ -68,6 +71,8 @@ def cached(
     Raises:
         TypeError: (at a call) an argument cannot be part of a key: give key=.
         LockTimeout: (at a call) another one was still computing it after `timeout`.
+        Reentered: (at a call) computing the value asks for that very value. Of coroutines, tasks
+            that are started while a value is computed count as part of that.
 
     A function may call others that are cached, and itself with other arguments. But where two
     computings need each other's results, or several in a ring, they wait for each other, each in
@@ -109,11 +114,30 @@ def cached(
 
 
 class _Flight:
-    """The computing of a key in one event loop: who does it, and what its followers wait for."""
+    """The computing of a key in one event loop, and what those wait for who need it too."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.leader = asyncio.current_task()
-        self.landed = loop.create_future()
+    def __init__(self, place: tuple[str, Any]) -> None:
+        self.place = place  # map and key
+        self.landed = asyncio.get_running_loop().create_future()
+        self.pid = os.getpid()
+
+
+# The computings that this code is a part of. A context variable, since tasks inherit it: most
+# computings wait for the tasks that they start.
+_within: ContextVar[tuple[_Flight, ...]] = ContextVar("shmmap_within", default=())
+
+
+def _refuse_own(m: Any, key: Any, place: tuple[str, Any]) -> None:
+    """Refuse to wait for a computing that this code is a part of, unless that is over, or goes on
+    in the process that forked this one."""
+    for flight in _within.get():
+        if flight.place == place and not flight.landed.done() and flight.pid == os.getpid():
+            raise Reentered(
+                f"map {m.name!r}, cached: the computing of {key!r} asks for {key!r}, in its own "
+                "task or in one that it started: it would wait for itself. Call the function "
+                "without its cache there (__wrapped__); a task that the computing does not wait "
+                "for may be started in a context of its own (contextvars.Context().run(...))"
+            )
 
 
 class _Store:
@@ -174,24 +198,24 @@ class _Store:
         m, key = self.map(), self.key_for(*args, **kwargs)
         identity = pack(key)
         deadline = deadline_of(self._timeout)
-        loop = asyncio.get_running_loop()
-        here = self._loops.setdefault(loop, {})
+        place = m.name, identity
+        here = self._loops.setdefault(asyncio.get_running_loop(), {})
         while True:
             value, fresh = flights.look_up(m, key, self._stale)
             flight = here.get(identity)
             if fresh or (value is not MISSING and flight is not None):
                 return value
+            if value is MISSING:
+                _refuse_own(m, key, place)
             if flight is None:
                 break
-            if flight.leader is asyncio.current_task():
-                raise Reentered(f"cached: {key!r} is computed by this very task: it would wait "
-                                "for itself")
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 what = f"the computing of {key!r}"
                 raise LockTimeout(describe_holder(m, what, flight_key(key), self._timeout))
             await asyncio.wait((flight.landed,), timeout=left)  # if we are cancelled, it is not
-        flight = here[identity] = _Flight(loop)
+        flight = here[identity] = _Flight(place)
+        before = _within.set((*_within.get(), flight))
         try:
             return await flights.get_or_set_async(
                 m, key, functools.partial(self._function, *args, **kwargs), self._ttl, self._stale,
@@ -200,3 +224,5 @@ class _Store:
         finally:
             del here[identity]
             flight.landed.set_result(None)
+            with suppress(ValueError):  # this is the end of a coroutine that was just dropped
+                _within.reset(before)

@@ -281,6 +281,76 @@ def test_a_task_that_waits_for_itself_is_told(make):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("way", ["gather", "wait_for", "create_task", "to_thread", "other"])
+def test_a_task_within_the_computing_that_waits_for_it_is_told(make, way):
+    m = make()
+
+    @shmmap.cached(m, key=lambda n: n)
+    async def other(n: int) -> Any:
+        return await endless(n)
+
+    @shmmap.cached(m, key=lambda n: n)
+    async def endless(n: int) -> Any:
+        if way == "gather":
+            return await asyncio.gather(endless(n))
+        if way == "wait_for":
+            return await asyncio.wait_for(endless(n), 100)
+        if way == "create_task":
+            return await asyncio.create_task(endless(n))
+        if way == "to_thread":
+            return await asyncio.to_thread(asyncio.run, endless(n))
+        return await other(n)
+
+    async def main() -> None:
+        with pytest.raises(shmmap.Reentered, match="__wrapped__"):
+            await asyncio.wait_for(endless(1), 20)
+
+    asyncio.run(main())
+    assert m.attachment.locks.count() == 0
+
+
+def test_tasks_within_a_computing_may_need_other_keys(make):
+    m = make()
+
+    @shmmap.cached(m)
+    async def fib(n: int) -> int:
+        return n if n < 2 else sum(await asyncio.gather(fib(n - 1), fib(n - 2)))
+
+    assert asyncio.run(fib(30)) == 832040
+
+
+def test_a_task_that_outlives_the_computing_may_ask_for_its_key(make):
+    m = make()
+    later: list[asyncio.Task[int]] = []
+    calls: list[int] = []
+
+    @shmmap.cached(m)
+    async def f(n: int) -> int:
+        async def ask_again() -> int:
+            await over.wait()
+            return await f(n)
+
+        calls.append(n)
+        if not later:
+            later.append(asyncio.create_task(ask_again()))
+        await asyncio.sleep(0.05)
+        return n
+
+    async def main() -> None:
+        assert await f(1) == 1
+        f.invalidate(1)
+        computing = asyncio.ensure_future(f(1))  # another one, which it may wait for
+        await asyncio.sleep(0)
+        over.set()
+        assert await later[0] == await computing == 1
+        f.invalidate(1)
+        assert await asyncio.gather(f(1), f(1)) == [1, 1]
+
+    over = asyncio.Event()
+    asyncio.run(main())
+    assert calls == [1, 1, 1]
+
+
 def test_a_plain_call_in_the_computing_thread_is_told(make):
     """It would wait for a task that cannot go on while it waits."""
     m = make()
