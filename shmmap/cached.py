@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from . import flights
 from ._keys_cy import pack
 from ._reads_cy import MISSING
 from ._writes_cy import DEFAULT
-from .errors import LockTimeout, Reentered
+from .errors import LockTimeout, MapClosed, MapUnlinked, Reentered, ShmMapError
 from .locks import describe_holder, flight_key
 from .map import ShmMap
 from .turns import deadline_of
@@ -60,7 +61,8 @@ def cached(
 
     Args:
         m: the map, or a function that opens it, called at the first use: for modules that are
-            imported before their workers are forked.
+            imported before their workers are forked. It is called again when that map was closed
+            or unlinked; a map that is given itself raises MapClosed or MapUnlinked from then on.
         ttl: seconds that a result is kept; the map's default if not given, None: for ever.
         key: gives the key from the arguments. By default it is made of the function's module and
             name and of the arguments, which must be str, bytes, int, float, bool, None or tuples
@@ -140,6 +142,35 @@ def _refuse_own(m: Any, key: Any, place: tuple[str, Any]) -> None:
             )
 
 
+class _Call:
+    """One call of the function, run at most once: its result may outlive the map it is for."""
+
+    __slots__ = ("_args", "_function", "_kwargs", "_results", "is_running")
+
+    def __init__(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        self._function = function
+        self._args = args
+        self._kwargs = kwargs
+        self._results: tuple[Any, ...] = ()
+        self.is_running = False  # also if it raised
+
+    def run(self) -> Any:
+        """Give the result."""
+        if not self._results:
+            self.is_running = True
+            self._results = (self._function(*self._args, **self._kwargs),)
+            self.is_running = False
+        return self._results[0]
+
+    async def run_async(self) -> Any:
+        """Give the result of a coroutine function."""
+        if not self._results:
+            self.is_running = True
+            self._results = (await self._function(*self._args, **self._kwargs),)
+            self.is_running = False
+        return self._results[0]
+
+
 class _Store:
     """What one decorated function needs."""
 
@@ -152,17 +183,51 @@ class _Store:
         self._ttl = ttl
         self._stale = stale
         self._timeout = timeout
-        self._open = None if isinstance(m, ShmMap) else m
+        self._open: Any = None if isinstance(m, ShmMap) else m
         self._map: Any = m if isinstance(m, ShmMap) else None
+        self._opening: dict[int, threading.RLock] = {}
         self._loops: weakref.WeakKeyDictionary[Any, dict[Any, _Flight]] = (
             weakref.WeakKeyDictionary()
         )
 
     def map(self) -> Any:
         """Give the map, opening it if need be."""
-        if self._open is not None and (self._map is None or self._map.closed):
-            self._map = self._open()
-        return self._map
+        m = self._map
+        if self._open is not None and (m is None or m.closed):
+            return self._opened(m)
+        return m
+
+    def _opened(self, old: Any) -> Any:
+        """Open the map in place of `old`; of the threads that want to, one does."""
+        # by process: another thread of the parent may hold the parent's at a fork
+        with self._opening.setdefault(os.getpid(), threading.RLock()):
+            if self._map is old:
+                new = self._open()
+                if new is old and not new.closed:  # the opener keeps it: until it is closed?
+                    new.close()
+                    new = self._open()
+                if new.closed:
+                    raise MapClosed(
+                        f"map {new.name!r}: the function that opens it for cached() gave a handle "
+                        "that is closed, perhaps because the map was unlinked. Have that "
+                        "function keep no handle, but open the map each time: it is called again "
+                        "only when it is needed"
+                    )
+                self._map = new
+                if old is not None:
+                    with suppress(ShmMapError):
+                        old.close()
+            return self._map
+
+    def _may_try_again(self, m: Any, call: _Call | None) -> bool:
+        """Tell whether an error came of a map that can be opened anew, not of the function."""
+        if self._open is None or (call is not None and call.is_running):
+            return False
+        try:
+            with m._inside():
+                return False
+        except (MapUnlinked, MapClosed):
+            return True
 
     def key_for(self, *args: Any, **kwargs: Any) -> Any:
         """Make the key for these arguments."""
@@ -183,21 +248,44 @@ class _Store:
 
     def invalidate(self, *args: Any, **kwargs: Any) -> bool:
         """Forget the result for these arguments."""
-        return self.map().delete(self.key_for(*args, **kwargs))  # type: ignore[no-any-return]
+        m, key = self.map(), self.key_for(*args, **kwargs)
+        try:
+            return m.delete(key)  # type: ignore[no-any-return]
+        except (MapUnlinked, MapClosed):
+            if not self._may_try_again(m, None):
+                raise
+        return self._opened(m).delete(key)  # type: ignore[no-any-return]
 
     def fetch(self, args: Any, kwargs: Any) -> Any:
         """Give the result, computing it if need be."""
+        m, key = self.map(), self.key_for(*args, **kwargs)
+        call = _Call(self._function, args, kwargs)
+        try:
+            return flights.get_or_set(
+                m, key, call.run, self._ttl, self._stale, self._timeout
+            )
+        except (MapUnlinked, MapClosed):
+            if not self._may_try_again(m, call):
+                raise
         return flights.get_or_set(
-            self.map(), self.key_for(*args, **kwargs),
-            functools.partial(self._function, *args, **kwargs), self._ttl, self._stale,
-            self._timeout,
+            self._opened(m), key, call.run, self._ttl, self._stale, self._timeout
         )
 
     async def fetch_async(self, args: Any, kwargs: Any) -> Any:
-        """Give the result; of the tasks of this loop that miss it, one goes for it."""
+        """Do the same for a coroutine function."""
         m, key = self.map(), self.key_for(*args, **kwargs)
-        identity = pack(key)
+        call = _Call(self._function, args, kwargs)
         deadline = deadline_of(self._timeout)
+        try:
+            return await self._share(m, key, call, deadline)
+        except (MapUnlinked, MapClosed):
+            if not self._may_try_again(m, call):
+                raise
+        return await self._share(self._opened(m), key, call, deadline)
+
+    async def _share(self, m: Any, key: Any, call: _Call, deadline: float | None) -> Any:
+        """Give the result; of the tasks of this loop that miss it, one goes for it."""
+        identity = pack(key)
         place = m.name, identity
         here = self._loops.setdefault(asyncio.get_running_loop(), {})
         while True:
@@ -218,8 +306,7 @@ class _Store:
         before = _within.set((*_within.get(), flight))
         try:
             return await flights.get_or_set_async(
-                m, key, functools.partial(self._function, *args, **kwargs), self._ttl, self._stale,
-                self._timeout, deadline,
+                m, key, call.run_async, self._ttl, self._stale, self._timeout, deadline
             )
         finally:
             del here[identity]
