@@ -66,12 +66,17 @@ def cached(
         ttl: seconds that a result is kept; the map's default if not given, None: for ever.
         key: gives the key from the arguments. By default it is made of the function's module and
             name and of the arguments, which must be str, bytes, int, float, bool, None or tuples
-            of these. As for a dict, 1, 1.0 and True are one argument.
+            of these. As for a dict, 1, 1.0 and True are one argument. Functions whose module and
+            name are the same share their results: give key=, with a name of your own in the key,
+            for functions that another function makes with other variables each time, for methods
+            of several objects, and for scripts that share a map (all are module `__main__`).
+            Lambdas, partials and objects with `__call__` have no name, and need it.
         stale: see ShmMap.get_or_set.
         timeout: seconds that a call waits for what another one is computing; None: for ever.
 
     Raises:
-        TypeError: (at a call) an argument cannot be part of a key: give key=.
+        TypeError: what is decorated is a generator function, or needs key=; or there is no map:
+            `@cached` without one. (At a call) an argument cannot be part of a key: give key=.
         LockTimeout: (at a call) another one was still computing it after `timeout`.
         Reentered: (at a call) computing the value asks for that very value. Of coroutines, tasks
             that are started while a value is computed count as part of that.
@@ -92,15 +97,21 @@ def cached(
     computing
     (9, 9, True)
     """
-    if not isinstance(m, ShmMap) and not callable(m):
-        raise TypeError(f"cached: give a ShmMap or a function that opens one, not {m!r}")
-
+    _check_opener(m)
     deadline_of(timeout)  # to refuse what is none
 
-    def decorate(function: Callable[P, R]) -> Cached[P, R]:
+    # more than one argument, so that a call of what a mere `@cached` made is told as such
+    def decorate(function: Any = None, *others: Any, **named: Any) -> Any:
+        if others or named or not callable(function):
+            raise TypeError(
+                f"cached: there is no function to decorate: {function!r} was given. If it was "
+                "decorated with @cached alone, write @cached(m) with the map; @classmethod goes "
+                "above @cached(...)"
+            )
+        is_coroutine = _check_function(function, key)
         store = _Store(function, m, ttl, key, stale, timeout)
         wrapper: Any
-        if inspect.iscoroutinefunction(function):
+        if is_coroutine:
             @functools.wraps(function)
             async def wrapper(*args: Any, **kwargs: Any) -> Any:
                 return await store.fetch_async(args, kwargs)
@@ -110,9 +121,51 @@ def cached(
                 return store.fetch(args, kwargs)
         wrapper.key_for = store.key_for
         wrapper.invalidate = store.invalidate
-        return wrapper  # type: ignore[no-any-return]
+        return wrapper
 
     return decorate
+
+
+def _check_opener(m: Any) -> None:
+    """Refuse what is neither a map nor opens one, such as the function of a mere `@cached`."""
+    if isinstance(m, ShmMap):
+        return
+    is_opener = callable(m) and not inspect.iscoroutinefunction(m)
+    if is_opener:
+        try:
+            inspect.signature(m).bind()
+        except TypeError:  # it needs arguments
+            is_opener = False
+        except ValueError:  # it is written in C, and does not say
+            pass
+    if not is_opener:
+        raise TypeError(
+            "cached: give a ShmMap, or a function that opens one and can be called without "
+            f"arguments, not {m!r}. To decorate a function write @cached(m), not @cached"
+        )
+
+
+def _check_function(function: Any, key: Any) -> bool:
+    """Refuse what cannot be cached; tell whether it is to be awaited."""
+    inner = function
+    while isinstance(inner, (functools.partial, staticmethod)):
+        inner = inner.func if isinstance(inner, functools.partial) else inner.__func__
+    codes = (inner, getattr(type(inner), "__call__", None))  # noqa: B004  # what calling it runs
+    if any(inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code) for code in codes):
+        raise TypeError(
+            f"cached: {function!r} is a generator function: what it yields cannot be stored. "
+            "Have a function make a list of it, and decorate that"
+        )
+    name = getattr(function, "__qualname__", None)
+    if key is None and (
+        isinstance(function, functools.partial) or not isinstance(name, str) or "<lambda>" in name
+    ):
+        raise TypeError(
+            f"cached: {function!r} has no name of its own to make keys of, and would share its "
+            "results with others: give cached(..., key=lambda ...: (\"a name\", ...)), which makes "
+            "the key from the arguments, or decorate a function made by def"
+        )
+    return any(inspect.iscoroutinefunction(code) for code in codes)
 
 
 class _Flight:
@@ -202,10 +255,10 @@ class _Store:
         # by process: another thread of the parent may hold the parent's at a fork
         with self._opening.setdefault(os.getpid(), threading.RLock()):
             if self._map is old:
-                new = self._open()
+                new = self._open_anew()
                 if new is old and not new.closed:  # the opener keeps it: until it is closed?
                     new.close()
-                    new = self._open()
+                    new = self._open_anew()
                 if new.closed:
                     raise MapClosed(
                         f"map {new.name!r}: the function that opens it for cached() gave a handle "
@@ -218,6 +271,16 @@ class _Store:
                     with suppress(ShmMapError):
                         old.close()
             return self._map
+
+    def _open_anew(self) -> ShmMap:
+        """Call the opener. Caller holds the lock of opening."""
+        m = self._open()
+        if not isinstance(m, ShmMap):
+            raise TypeError(
+                f"cached: {self._open!r} is to open the map and gave {m!r}, no ShmMap. If it is "
+                "what you wanted to decorate, write @cached(m), not @cached"
+            )
+        return m
 
     def _may_try_again(self, m: Any, call: _Call | None) -> bool:
         """Tell whether an error came of a map that can be opened anew, not of the function."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import threading
 import time
@@ -122,6 +123,99 @@ def test_the_map_can_be_opened_at_the_first_use(make, name):
     f(1)
     assert len(opened) == 2 and len(calls) == 2
     opened[1].close()
+
+
+class Double:
+    """An object that is called."""
+
+    def __call__(self, n: int) -> int:
+        return 2 * n
+
+
+class DoubleLater:
+    """An object that is called and awaited."""
+
+    async def __call__(self, n: int) -> int:
+        return 2 * n
+
+
+NAMELESS = [
+    lambda n: 2 * n, functools.partial(lambda factor, n: factor * n, 2), Double(),
+    functools.partial(max, 6), functools.partial(DoubleLater(), 3),
+]
+
+
+@pytest.mark.parametrize("function", NAMELESS)
+def test_what_has_no_name_needs_a_key_function(make, function):
+    m = make()
+    with pytest.raises(TypeError, match="key="):
+        shmmap.cached(m)(function)
+    f: Any = shmmap.cached(m, key=lambda *n: ("double", n))(function)
+    arguments = () if "Later" in repr(function) else (3,)
+    for _ in range(2):
+        result = f(*arguments)
+        assert (asyncio.run(result) if asyncio.iscoroutine(result) else result) == 6
+    assert f.key_for(*arguments) in m and f.invalidate(*arguments)
+
+
+def test_objects_and_static_methods_that_are_awaited(make):
+    class Page:
+        @shmmap.cached(make(), key=lambda n: n)
+        @staticmethod
+        async def draw(n: int) -> int:
+            return n
+
+    double: Any = shmmap.cached(make(), key=lambda n: ("double", n))(DoubleLater())
+    assert asyncio.iscoroutinefunction(double)
+    assert [asyncio.run(double(3)) for _ in range(2)] == [6, 6]
+    assert [asyncio.run(Page.draw(3)) for _ in range(2)] == [3, 3]
+
+
+def generator() -> Any:
+    yield 1
+
+
+async def async_generator() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [
+    generator, async_generator, functools.partial(generator), functools.partial(async_generator),
+])
+def test_generators_are_refused(make, function):
+    with pytest.raises(TypeError, match="list"):
+        shmmap.cached(make(), key=lambda: "k")(function)
+
+
+async def no_opener() -> Any:
+    return None
+
+
+def test_a_decorator_without_a_map_is_told():
+    with pytest.raises(TypeError, match=r"write @cached\(m\)"):
+        shmmap.cached(lambda n: n)
+    with pytest.raises(TypeError, match=r"write @cached\(m\)"):
+        shmmap.cached(no_opener)  # type: ignore[arg-type]
+    bare: Any = shmmap.cached(lambda n=1, **others: n)
+    for call in (bare, lambda: bare(3), lambda: bare(generator, 1), lambda: bare(n=1)):
+        with pytest.raises(TypeError, match=r"write @cached\(m\)"):
+            call()
+    wrapper = bare(test_a_decorator_without_a_map_is_told)  # looks like a decoration
+    with pytest.raises(TypeError, match=r"gave 1, no ShmMap.*write @cached\(m\)"):
+        wrapper()
+
+
+def test_a_class_method_is_told_where_to_go(make):
+    with pytest.raises(TypeError, match="@classmethod goes"):
+        shmmap.cached(make())(classmethod(Double))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("opener", [functools.partial(dict), dict, lambda *names: None])
+def test_an_opener_must_open_a_map(opener):
+    f, calls = plain(opener)
+    with pytest.raises(TypeError, match="no ShmMap"):
+        f(1)
+    assert not calls
 
 
 class Opener:
