@@ -5,9 +5,10 @@
     3  look again: it may have been computed since 1
     4  compute, with no shard locked; store; free the lock
 
-A dead computer's lock is taken over, so the next waiter computes. With `stale`, an entry lives
-that much longer than its ttl; whoever finds it past its time tries 2 once, and if another one is
-at it returns what it found.
+A dead computer's lock is taken over, so the next waiter computes. Where no more locks can be
+held, who would have to wait computes for itself: better twice than not at all. With `stale`, an
+entry lives that much longer than its ttl; whoever finds it past its time tries 2 once, and if
+another one is at it returns what it found.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from ._keys_cy import pack
 from ._reads_cy import MISSING
 from ._writes_cy import DEFAULT
 from .errors import LockTimeout, MapFull, ShmMapError
-from .locks import Hold, describe_holder, flight_key, let_go, try_hold
+from .locks import Hold, describe_holder, let_go, try_hold
+from .locktable import FLIGHT, name_of
 from .turns import deadline_of, left_until, pauses, wait_for
 
 
@@ -42,7 +43,7 @@ def life_of(m: Any, ttl: Any, stale: float) -> Any:
         )
     if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
         raise TypeError(f"ttl must be seconds (int or float) or None, not {type(ttl).__name__}")
-    return ttl + stale
+    return max(0, ttl) + stale
 
 
 def look_up(m: Any, key: Any, stale: float) -> tuple[Any, bool]:
@@ -65,7 +66,7 @@ def land(m: Any, mine: list[Hold]) -> None:
         except BaseException:  # a signal handler's: finish all the same
             _free(m, hold)
             raise
-        turn = m.attachment.locks.turns.get(hold.identity)
+        turn = m.attachment.locks.turns.get(hold.name)
         if turn is not None:
             turn.ring()
 
@@ -90,11 +91,11 @@ def get_or_set(
     value, fresh = look_up(m, key, stale)
     if fresh:
         return value
-    name = flight_key(key)
-    identity = pack(name)
+    name = name_of(FLIGHT, key)
     mine: list[Hold] = []
     try:
-        if try_hold(m, name, identity, None, mine, True) is None:
+        if take_off(m, name, mine, f"this thread is computing {key!r} already, and would wait for "
+                    "itself: its factory asks for its own key") is None:
             if value is not MISSING:
                 return value  # past its time, and another one is at it
 
@@ -102,21 +103,36 @@ def get_or_set(
                 found = m.get(key, MISSING)
                 if found is not MISSING:
                     return (found,)
-                return try_hold(m, name, identity, None, mine)
+                return take_off(m, name, mine)
 
-            found = wait_for(m.attachment.locks.turns, identity, look, deadline)
+            found = wait_for(m.attachment.locks.turns, name, look, deadline)
             if found is None:
                 what = f"the computing of {key!r}"
-                raise LockTimeout(describe_holder(m, what, name, timeout))
-            if not isinstance(found, Hold):
+                raise LockTimeout(describe_holder(m, what, name, timeout, ""))
+            if isinstance(found, tuple):
                 return found[0]
+        elif not mine and value is not MISSING:
+            return value  # past its time, and none can have a lock
         value, fresh = look_up(m, key, stale)
         if not fresh:
             value = factory()
             m.set(key, value, life)
         return value
     finally:
-        land(m, mine)
+        try:
+            land(m, mine)
+        except BaseException:  # a signal handler's, perhaps before `land` had begun
+            land(m, mine)
+            raise
+
+
+def take_off(m: Any, name: bytes, mine: list[Hold], refusal: str = "") -> bool | None:
+    """Try once to become the one who computes; None: another one is. True with nothing in `mine`:
+    nobody can tell, since no more locks can be held."""
+    try:
+        return True if try_hold(m, name, None, mine, refusal) else None
+    except MapFull:
+        return True
 
 
 async def get_or_set_async(
@@ -130,27 +146,22 @@ async def get_or_set_async(
     each other until the same `deadline`, which `timeout` seconds gave.
     """
     life = life_of(m, ttl, stale)
-    name = flight_key(key)
-    identity = pack(name)
+    name = name_of(FLIGHT, key)
     mine: list[Hold] = []
     try:
         for pause in pauses():
             value, fresh = look_up(m, key, stale)
             if fresh:
                 return value
-            try:
-                try_hold(m, name, identity, None, mine)
-            except MapFull:  # of the lock table: computed twice is better than an error
-                if value is MISSING:
-                    break
-            if mine:
+            computes = take_off(m, name, mine)
+            if value is not MISSING and not mine:
+                return value  # past its time, and another one is at it, or none can have a lock
+            if computes:
                 break
-            if value is not MISSING:
-                return value  # past its time, and another one is at it
             left = left_until(deadline)
             if left <= 0:
                 what = f"the computing of {key!r}"
-                raise LockTimeout(describe_holder(m, what, name, timeout))
+                raise LockTimeout(describe_holder(m, what, name, timeout, ""))
             await asyncio.sleep(min(pause, left))
         value, fresh = look_up(m, key, stale)
         if not fresh:

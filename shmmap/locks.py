@@ -12,89 +12,97 @@ from contextlib import suppress
 from typing import Any
 
 from . import explain
-from ._keys_cy import pack
 from .errors import LockLost, LockTimeout, MapClosed, MapUnlinked, Reentered, ShmMapError
-from .locktable import LockTable, Record
+from .locktable import LOCK, LockTable, Record, Unread, name_of
+from .owed import free_later
 from .turns import deadline_of, wait_for
 
 _UNSAID: Any = type("Unsaid", (), {"__repr__": lambda self: "<the lock's timeout>"})()
-_MARKS = (None, b"")
 
 
-def lock_key(key: Any) -> Any:
-    """Give the lock shard's key for a lock: the same, save where a flight could have it."""
-    if type(key) is tuple and len(key) == 2 and key[0] in _MARKS:
-        return b"", key
-    return key
+class _Mark(threading.local):
+    """What tells a thread from all others, also from one that got its ident after its end."""
+
+    def __init__(self) -> None:
+        self.it = object()
 
 
-def flight_key(key: Any) -> Any:
-    """Give the lock shard's key for the computing of a value: never that of a lock."""
-    return None, key
+_MARK = _Mark()
 
 
 class Hold:
     """One holding of a lock by this process, from its taking to its release."""
 
-    __slots__ = ("fence", "handle", "identity", "key", "pid", "raw", "sequence", "thread")
+    __slots__ = ("fence", "handle", "lapses_ns", "name", "pid", "raw", "sequence", "thread")
 
-    def __init__(self, key: Any, identity: Any, record: Record, handle: int) -> None:
-        self.key = key
-        self.identity = identity  # the key's bytes: equal keys have equal ones
+    def __init__(self, name: bytes, record: Record, handle: int) -> None:
+        self.name = name
         self.sequence = record.sequence
         self.raw = record.pack()
-        self.thread = threading.get_ident()
+        self.thread = _MARK.it
         self.handle = handle
         self.pid = os.getpid()
         self.fence = 0
+        self.lapses_ns = 0  # when its lease is over for sure; 0: it has none, or who knows
 
 
 def try_hold(
-    m: Any, key: Any, identity: Any, lease: float | None, mine: list[Hold], is_first: bool = False
+    m: Any, name: bytes, lease: float | None, mine: list[Hold], refusal: str = ""
 ) -> Hold | None:
-    """Try once to take the lock of a key of the lock shard; None: it is held.
+    """Try once to take the lock of a name of the lock shard; None: it is held.
 
     The holding is noted before anybody can see it, so that nobody here takes it for abandoned;
     also in `mine`, for a caller in which a signal handler raises before it knows what it has.
-    `is_first`: refuse what could only wait for itself.
+    With `refusal`, refuse in these words what could only wait for itself.
 
     Raises:
         Reentered: this very thread holds it.
+        MapFull: no more locks can be held.
     """
     with m._inside() as attached:
         table: LockTable = m._lock_table()
-        holds = attached.locks.holds
-        if is_first:
-            _refuse_reentry(m, table, list(holds.values()), key, identity)
-        record = table.new_record()
-        hold = Hold(key, identity, record, id(m))
+        part = attached.locks
+        if refusal:
+            former = part.by_thread.get((name, _MARK.it))
+            if former and table.version_of(name, former.raw):
+                raise Reentered(f"map {m.name!r}: {refusal}")
+            if former:  # its lease is over
+                part.forget(former)
+        hold = Hold(name, table.new_record(), id(m))
         try:
             mine.append(hold)
-            holds[hold.sequence] = hold
-            hold.fence = table.take_lock(key, hold.raw, lease)
+            part.holds[hold.sequence] = hold
+            hold.fence = table.take_lock(name, hold.raw, lease)
+            if lease:  # from a time after that from which the shard counts it
+                hold.lapses_ns = part.clock.now_ns() + int(lease * 1e9)
+            part.know(hold)
+        except Unread:
+            _give_up(attached, hold)
         except LockTimeout:  # of the lock shard: its holder is stopped just now
             return None
         except BaseException:
             with suppress(ShmMapError):
-                table.give_back(key, hold.raw)
+                _give_back(attached, table, hold)
             raise
         finally:
             if not hold.fence:
-                holds.pop(hold.sequence, None)
+                part.forget(hold)
                 mine.clear()
     return hold if hold.fence else None
 
 
-def _refuse_reentry(
-    m: Any, table: LockTable, holds: list[Hold], key: Any, identity: Any
-) -> None:
-    me = threading.get_ident()
-    for hold in holds:
-        if hold.identity == identity and hold.thread == me and table.version_of(key, hold.raw):
-            raise Reentered(
-                f"map {m.name!r}: this thread holds lock {key!r} already, and would wait for "
-                "itself. Leave it first, or pass on that it is held"
-            )
+def _give_back(attached: Any, table: LockTable, hold: Hold) -> bool:
+    """Free what is held, at the latest as soon as the lock shard lets us; tell whether it was."""
+    try:
+        return table.give_back(hold.name, hold.raw)
+    except LockTimeout:
+        _give_up(attached, hold)
+        return True  # and nobody had it meanwhile
+
+
+def _give_up(attached: Any, hold: Hold) -> None:
+    attached.locks.forget(hold)
+    free_later(attached)
 
 
 def let_go(m: Any, hold: Hold) -> bool:
@@ -103,36 +111,44 @@ def let_go(m: Any, hold: Hold) -> bool:
         return True
     with m._inside() as attached:
         try:
-            table: LockTable = m._lock_table()
-            return table.give_back(hold.key, hold.raw)
+            return _give_back(attached, m._lock_table(), hold)
         finally:
-            attached.locks.holds.pop(hold.sequence, None)
+            attached.locks.forget(hold)
 
 
-def let_all_go(part: Any, table: LockTable, handle: int) -> None:
-    """Free what a handle that is being closed still holds."""
+def let_all_go(attached: Any, handle: int, table: LockTable | None) -> None:
+    """Free what a handle that is being closed still holds; without a table to do it with, since
+    the handle was not closed but collected, a thread frees it."""
+    part = attached.locks
     for hold in list(part.holds.values()):
         if hold.handle == handle and hold.pid == os.getpid():
-            with suppress(ShmMapError):
-                table.give_back(hold.key, hold.raw)
-            part.holds.pop(hold.sequence, None)
+            if table is None:
+                _give_up(attached, hold)
+            else:
+                with suppress(ShmMapError):
+                    _give_back(attached, table, hold)
+            part.forget(hold)
 
 
-def describe_holder(m: Any, what: str, key: Any, timeout: float | None) -> str:
+def describe_holder(m: Any, what: str, name: bytes, timeout: float | None, advice: str) -> str:
     """Say who holds a lock that was not to be had, since when, and what to do."""
     with m._inside() as attached:
-        raw, _ = m._lock_table().get_versioned(key)
+        raw, _ = m._lock_table().get_versioned(name)
         record = Record.unpack(raw)
         start = f"map {m.name!r}, {what}: not free within {timeout or 0:g} s"
         pid, is_ours = attached.worker.pid_of(record.token) if record else (0, False)
         if record is None or not pid:
+            shard = attached.locks.shards[0]
+            if shard.lock.owner():  # nobody has it, and nobody can take it
+                waited_ns = int((timeout or 0) * 1e9)
+                return f"{start}: {explain.describe_wait(attached.locks, shard, waited_ns)}"
             return f"{start}; it was just freed: try again, or give it more time (timeout=)"
         held = max(0, attached.clock.now_ns() - record.since_ns) / 1e9
     who = explain.state_of(pid) if is_ours else "as its own pid namespace counts"
     return (
         f"{start}; held by process {pid} ({who}) for {held:.3g} s. It goes to the next one when "
-        "that process leaves it or ends. If it is stopped, continue it (kill -CONT) or end it; "
-        "if holders may take too long, give the lock a lease="
+        "that process leaves it or ends. If it is stopped, continue it (kill -CONT) or end it"
+        f"{advice}"
     )
 
 
@@ -143,7 +159,8 @@ def check_lease(lease: float | None) -> float | None:
     if isinstance(lease, bool) or not isinstance(lease, (int, float)):
         raise TypeError(f"lease must be seconds or None, not {type(lease).__name__}")
     if not 0 < lease < 3e9:
-        raise ValueError(f"lease={lease} must be more than 0 seconds; None: it does not run out")
+        raise ValueError(f"lease={lease} must be more than 0 seconds, and less than 3e9 (95 "
+                         "years); None: it does not run out")
     return lease
 
 
@@ -155,7 +172,8 @@ class Lock:
     may be stopped: one that goes on after its lease has no lock any more, and is told by
     LockLost. What it writes meanwhile can be refused by who keeps the largest `token` seen.
 
-    Threads may share a Lock; each takes it for itself. Not reentrant. Waiting is polling, so
+    Threads may share a Lock; each takes it for itself, and one thread may leave what another
+    took. Not reentrant. Waiting is polling, so
     there is no order among waiters; a forked child does not hold what its parent does.
 
     Attributes:
@@ -172,9 +190,8 @@ class Lock:
         self.timeout = timeout
         self.lease = check_lease(lease)
         self._map = m
-        self._key = lock_key(key)
-        self._identity = pack(self._key)
-        self._holds: dict[int, Hold] = {}  # by thread
+        self._name = name_of(LOCK, key)
+        self._holds: dict[object, Hold] = {}  # by thread
 
     def acquire(self, timeout: float | None = _UNSAID) -> int:
         """Take the lock, waiting for it, and give its token.
@@ -198,15 +215,21 @@ class Lock:
     def _acquire(self, timeout: float | None, mine: list[Hold]) -> None:
         m = self._map
         deadline = deadline_of(timeout)
-        hold = try_hold(m, self._key, self._identity, self.lease, mine, True)
+        hold = try_hold(
+            m, self._name, self.lease, mine, f"this thread holds lock {self.key!r} already, and "
+            "would wait for itself. Leave it first, or pass on that it is held",
+        )
         if hold is None and timeout != 0:
             hold = wait_for(
-                m.attachment.locks.turns, self._identity,
-                lambda: try_hold(m, self._key, self._identity, self.lease, mine), deadline,
+                m.attachment.locks.turns, self._name,
+                lambda: try_hold(m, self._name, self.lease, mine), deadline,
             )
         if hold is None:
-            raise LockTimeout(describe_holder(m, f"lock {self.key!r}", self._key, timeout))
-        self._holds[threading.get_ident()] = hold
+            raise LockTimeout(describe_holder(
+                m, f"lock {self.key!r}", self._name, timeout,
+                "; if holders may take too long, give the lock a lease=",
+            ))
+        self._holds[_MARK.it] = hold
 
     def _undo(self, mine: list[Hold]) -> None:
         for hold in mine:
@@ -215,10 +238,15 @@ class Lock:
             self._forget(hold)
 
     def release(self) -> None:
-        """Free the lock. In a forked child, which holds nothing, do nothing.
+        """Free the lock: this thread's, or, if it has taken none through this object, that of
+        the only thread that has. In a forked child, which holds nothing, do nothing.
+
+        Does not wait for a process that is stopped within the lock shard: others get the lock
+        as soon as that one goes on or ends.
 
         Raises:
             LockLost: it was not held any more, or never.
+            MapUnlinked: nor is there a map any more.
         """
         hold = self._mine()
         if hold is None:
@@ -253,29 +281,34 @@ class Lock:
         if hold is None or hold.pid != os.getpid():
             raise LockLost(f"map {self._map.name!r}, lock {self.key!r}: not held")
         with self._map._inside():
-            if not self._map._lock_table().renew(hold.key, hold.raw, lease):
+            hold.lapses_ns = 0
+            if not self._map._lock_table().renew(hold.name, hold.raw, lease):
                 raise self._lost("its lease had passed")
+            if lease:
+                hold.lapses_ns = self._map.attachment.clock.now_ns() + int(lease * 1e9)
 
     @property
     def held(self) -> bool:
-        """Whether this thread holds the lock now: looked up, so a lost lease shows."""
+        """Whether this thread holds the lock now, or, if it has not taken it, the only thread
+        that has, through this object: looked up, so a lost lease shows."""
         hold = self._mine()
         if hold is None or hold.pid != os.getpid():
             return False
         version = 0
         with suppress(MapClosed, MapUnlinked), self._map._inside():
-            version = self._map._lock_table().version_of(hold.key, hold.raw)
+            version = self._map._lock_table().version_of(hold.name, hold.raw)
         return version != 0
 
     @property
     def token(self) -> int:
-        """The fencing token: rises with every taking of any lock of the map; 0: not taken."""
+        """The fencing token: rises with every taking of any lock of the map; 0: not taken, or
+        by the parent of this process."""
         hold = self._mine()
-        return hold.fence if hold else 0
+        return hold.fence if hold and hold.pid == os.getpid() else 0
 
     def _mine(self) -> Hold | None:
         """Give this thread's holding; else the only one, which another thread began."""
-        hold = self._holds.get(threading.get_ident())
+        hold = self._holds.get(_MARK.it)
         if hold is None and len(self._holds) == 1:
             with suppress(IndexError):
                 hold = list(self._holds.values())[0]  # noqa: RUF015  # it may go meanwhile
@@ -303,7 +336,7 @@ class Lock:
             if kind is None:  # else what is under way says more
                 raise
         except BaseException:  # a signal handler's, before `release` could see to that
-            hold = self._holds.get(threading.get_ident())
+            hold = self._holds.get(_MARK.it)
             self._undo([hold] if hold else [])
             raise
 

@@ -1,8 +1,8 @@
 """The lock shard: who holds which named lock, as entries of one small extra shard.
 
-An entry's key is the lock's, its value a record of the holding, its version the fencing token,
-its deadline the lease. It is a shard like any other, so its own takeover, repair and expiry are
-those of the map; but no operation of the map on keys ever sees it.
+An entry's key is the lock's name (see `name_of`), its value a record of the holding, its version
+the fencing token, its deadline the lease. It is a shard like any other, so its own takeover,
+repair and expiry are those of the map; but no operation of the map on keys ever sees it.
 
 **Invariants**
  N1  a lock is held by the record of its live entry, and by nobody else
@@ -20,19 +20,35 @@ from __future__ import annotations
 import itertools
 import struct
 import sys
+import threading
 import weakref
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from . import explain, geometry
+from ._keys_cy import pack
 from ._repair_cy import Repairer
 from ._scans_cy import Scans
 from ._shard_cy import FULL
-from .errors import MapFull
+from .errors import LockTimeout, MapFull
 from .layout import constants
 from .turns import Turn
 
 K = constants()
 _RECORD = struct.Struct("<QQQ")
+LOCK, FLIGHT = b"L", b"F"  # what a name is of: a lock of the user's, the computing of a value
+
+
+def name_of(kind: bytes, key: Any) -> bytes:
+    """Give the name under which a key is locked: 17 bytes, so that each lock takes one slot
+    however long its key is, and no lock meets the computing of a value. Equal keys have equal
+    names; others have others, since nobody can make two keys with one digest of 128 bits."""
+    key_type, data = pack(key)
+    return kind + blake2b(bytes((key_type,)) + data, digest_size=16).digest()
+
+
+class Unread(LockTimeout):
+    """A lock was taken, and then its version could not be read."""
 
 
 class Record(NamedTuple):
@@ -59,7 +75,8 @@ class LockShard:
     """The lock shard in one process: what a handle on it takes for its attachment.
 
     Its operations are counted in memory of its own: polling for locks must not look like hits
-    and misses of the map. `holds` are the holdings of this process, by sequence.
+    and misses of the map. `holds` are the holdings of this process, by sequence: what is not
+    among them is abandoned.
     """
 
     label = "the lock shard"
@@ -90,8 +107,29 @@ class LockShard:
         self.inside: list[set[int]] = [set()]
         self.held: dict[tuple[int, int], tuple[Any, int]] = {}
         self.holds: dict[int, Any] = {}
+        self.by_thread: dict[tuple[bytes, object], Any] = {}  
+        self.pruned = 0  # how many holds the last pruning left
+        self.owed = 0  # releases that failed so far: see `owed`
+        self.settling = threading.Lock()
         self.sequences = itertools.count(1)
         self.turns: weakref.WeakValueDictionary[Any, Turn] = weakref.WeakValueDictionary()
+
+    def know(self, hold: Any) -> None:
+        """Have the holding that was just taken found by its name and thread."""
+        self.by_thread[hold.name, hold.thread] = hold
+        if len(self.holds) > 2 * self.pruned + 100:  # leases may lapse with nobody to release
+            now_ns = self.clock.now_ns()
+            for old in list(self.holds.values()):
+                if old.lapses_ns and old.lapses_ns <= now_ns:
+                    self.forget(old)
+            self.pruned = len(self.holds)
+
+    def forget(self, hold: Any) -> None:
+        """Hold it no longer: what the table says of it is abandoned from now on."""
+        self.holds.pop(hold.sequence, None)
+        whose = hold.name, hold.thread
+        if self.by_thread.get(whose) is hold:
+            self.by_thread.pop(whose, None)
 
     def row_offset(self, row: int) -> int:
         """Give where a handle counts its operations."""
@@ -129,9 +167,8 @@ class LockShard:
         if status == FULL:
             return MapFull(
                 f"map {self.name!r} has no room for one more named lock: {self.count():,} are "
-                f"held, in {geometry.LOCK_SLOTS} slots (a key of more than 24 bytes takes "
-                "several). Hold fewer at a time (get_or_set and @cached hold one for each key "
-                "that is being computed), use shorter keys, or keep the locks in several maps"
+                f"held of {geometry.LOCK_SLOTS - 1}. Hold fewer at a time (get_or_set and @cached "
+                "hold one for each key that is being computed), or keep the locks in several maps"
             )
         return explain.error_for(self, status, shard, data_bytes)
 
@@ -157,6 +194,7 @@ class LockTable(Scans):
 
         Raises:
             MapFull: the table is full of the locks of the living.
+            Unread: it was taken, and cannot be told; it has to be freed.
         """
         try:
             return self.try_take(key, raw, lease)
@@ -172,7 +210,10 @@ class LockTable(Scans):
             taken = self.add(key, raw, lease)
         else:
             taken = self.is_abandoned(found) and self.cas(key, raw, version, lease)
-        return self.version_of(key, raw) if taken else 0
+        try:
+            return self.version_of(key, raw) if taken else 0
+        except LockTimeout as error:
+            raise Unread(str(error)) from error
 
     def version_of(self, key: Any, raw: bytes) -> int:
         """Give the version of `key` while this very record holds it, else 0."""

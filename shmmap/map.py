@@ -213,20 +213,20 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         Args:
             factory: computes the value; no shard is locked meanwhile. What it raises reaches
                 this caller only, and the next one tries. If the worker that computes dies, the
-                next one computes at once. It may call get_or_set for other keys.
+                next one computes at once. It may ask for other keys, but not in a ring: factories
+                that need each other's values wait for each other.
             ttl: seconds that the value is good for; the map's default if not given.
-            stale: seconds that it may be served after that, while one worker computes it anew and
-                the others do not wait. It is stored for ttl + stale: `get` sees it until then.
+            stale: seconds (needs a ttl) that it may be served after that, while one worker computes
+                it anew and the others do not wait. `get` sees it for ttl + stale.
             timeout: seconds to wait for another worker's value; None: for ever.
 
         Raises:
             LockTimeout: names who is computing it.
             Reentered: `factory` asks for its own key.
-            ValueError: `stale` without a ttl.
             MapFull, EntryTooLarge: (to who computed) it cannot be stored.
 
-        Reads without a lock if it is there. A value that is gone again at once (ttl=0, or evicted)
-        is computed by one waiter after the other.
+        Reads without a lock if it is there. What is gone again at once (ttl=0, or evicted) waiters
+        compute one after the other; where no more locks can be held, all compute.
 
         >>> with ShmMap("doctest", size="1MB", ephemeral=True) as m:
         ...     m.get_or_set("page", lambda: "drawn", ttl=60), m["page"]
@@ -309,10 +309,8 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
     # -- care -------------------------------------------------------------------------
 
     def sweep(self) -> SweepReport:
-        """Remove expired and idle entries of all shards now, and the rows of dead workers.
-
-        Locks one shard at a time, each for a bounded number of removals.
-        """
+        """Remove expired and idle entries of all shards now, and the rows of dead workers. Locks
+        one shard at a time, each for a bounded number of removals."""
         with self._inside() as found:
             return found.sweeper.sweep(self)  # type: ignore[no-any-return]
 
@@ -410,7 +408,7 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         if self.near is not None:
             self.near.clear()
         if self._table is not None:
-            let_all_go(found.locks, self._table, id(self))
+            let_all_go(found, id(self), self._table)
         if self._finalizer is not None:
             self._finalizer.detach()
         found.handles.pop(id(self), None)
@@ -434,8 +432,9 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
 
 
 def _forget(found: Any, key: int) -> None:
-    """Release an attachment whose last handle was dropped without close()."""
+    """Let go what a handle that was dropped without close() held; the last one's attachment."""
     found.handles.pop(key, None)
+    let_all_go(found, key, None)
     if attachments.is_opening():  # collected while this thread opens or closes a map
         return  # whoever closes or opens it next takes it down or goes on with it
     if not found.handles and found.worker.fork_page.word:

@@ -52,7 +52,8 @@ def deadline_of(timeout: float | None) -> float | None:
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
         raise TypeError(f"timeout must be seconds or None, not {type(timeout).__name__}")
     if not 0 <= timeout < 3e9:
-        raise ValueError(f"timeout={timeout} must be 0 seconds or more; None: wait for ever")
+        raise ValueError(f"timeout={timeout} must be 0 seconds or more, and less than 3e9 (95 "
+                         "years); None: wait for ever")
     return time.monotonic() + timeout
 
 

@@ -27,7 +27,7 @@ FLOORS = {
     4: "_keys_cy _codecs_cy",
     5: "_near_cy _handle_cy _reads_cy _writes_cy _raw_cy _scans_cy _snapshots_cy parameters "
        "control explain sweeper attachment salvage stats views snapshots dumps merging locktable "
-       "locks flights map",
+       "owed locks flights map",
     6: "__init__ __main__ cached cli doctor fsck inspection sizing torture",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
@@ -54,8 +54,9 @@ SIDEWAYS = {
     "merging": {"_scans_cy", "dumps"},
     "control": {"parameters"},
     "locktable": {"_scans_cy", "explain"},
-    "locks": {"explain", "locktable"},
-    "flights": {"_reads_cy", "_writes_cy", "locks"},
+    "owed": {"locktable"},
+    "locks": {"explain", "locktable", "owed"},
+    "flights": {"_reads_cy", "_writes_cy", "locks", "locktable"},
     "attachment": {"control", "explain", "locktable", "parameters", "sweeper"},
     "map": {"_near_cy", "_snapshots_cy", "_writes_cy", "attachment", "control", "dumps", "flights",
             "locks", "locktable", "merging", "parameters", "salvage", "snapshots", "stats",

@@ -60,7 +60,7 @@ class LockWorld(World):
         self.scenario = scenario
         for number, handle in self.handles.items():
             part = handle.attachment
-            part.liveness = part.worker
+            part.liveness, part.is_dead = part.worker, part.worker.is_dead
             part.holds, part.sequences = {}, itertools.count(1)
             self.handles[number] = SimulatedTable()
             self.handles[number]._bind(part, LOCK_TIMEOUT_NS)

@@ -284,6 +284,7 @@ def test_atexit_callbacks_before_and_after_ours(filled, script):
 def test_maps_in_reference_cycles_and_globals_at_exit(filled, script):
     """Finalizers that use a map while the interpreter goes down get an error, not a crash."""
     process = script(
+        "import gc; gc.set_threshold(1 << 30)  # all of them end at exit, none before\n"
         "class Last:\n"
         "    def __init__(self): self.m, self.me = m, self\n"
         "    def __del__(self):\n"

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 import shmmap
+from shmmap.locktable import LOCK, name_of
 from shmmap.torture.plan import SIDES
 
 SECONDS = float(os.environ.get("SHMMAP_TORTURE_SECONDS", "8"))
@@ -115,7 +116,7 @@ def count_too_little(m: Any, _: int) -> None:
 def steal(m: Any, _: int) -> None:
     """Free the named locks of whoever holds them, as no process does with another's."""
     for lock in range(2):
-        m._lock_table().delete(f"guarded-{lock}")
+        m._lock_table().delete(name_of(LOCK, f"guarded-{lock}"))
     m.set("guarded-0", 0)
 
 

@@ -685,7 +685,7 @@ def test_a_stale_result_is_given_if_the_lock_table_is_full(make):
     m.set(f.key_for(0), "old", ttl=4)  # past its time
 
     async def main() -> Any:
-        others = [asyncio.ensure_future(f(n)) for n in range(1, 300)]
+        others = [asyncio.ensure_future(f(n)) for n in range(1, 600)]
         await asyncio.sleep(0)
         result = await f(0)
         await asyncio.gather(*others)

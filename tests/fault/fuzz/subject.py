@@ -19,7 +19,7 @@ from truth import Truth
 from unit.damage import Damage, K
 
 import shmmap
-from shmmap import control, layout, segment
+from shmmap import control, layout, locktable, segment
 
 START_NS = 10**15  # the frozen clock at the first write
 QUICK_S, PATIENT_S = 0.01, 0.5  # lock_timeout of the two handles
@@ -171,12 +171,17 @@ class Subject:
         self._then = [array.copy() for array in self._now]
         self._semaphores_then = [bytes(semaphore) for semaphore in self._semaphores]
         self.truth = Truth(self.shards, [*self.right, *self.late])
-        self.lock_truth = Truth([self.locks], [key for key in LOCKS if key != FREE])
+        names = [locktable.name_of(locktable.LOCK, key) for key in LOCKS if key != FREE]
+        self.lock_truth = Truth([self.locks], names)
         self._epoch_ns = self.clock.frozen_ns
+        self._holds = dict(self.attachment.locks.holds)
 
     def restore(self) -> None:
         """Undo every damage and every operation."""
         self.clock.frozen_ns = self._epoch_ns
+        part = self.attachment.locks
+        part.holds = dict(self._holds)
+        part.by_thread = {(hold.name, hold.thread): hold for hold in self._holds.values()}
         for now, then in zip(self._now, self._then, strict=True):
             np.copyto(now, then)
         for semaphore, octets in zip(self._semaphores, self._semaphores_then, strict=True):

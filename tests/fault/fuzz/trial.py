@@ -28,6 +28,7 @@ from unit.damage import K
 from watch import WATCH
 
 import shmmap
+from shmmap.locktable import LOCK, name_of
 
 MISS: Any = type("Miss", (), {"__repr__": lambda self: "<a miss>"})()
 
@@ -167,9 +168,10 @@ class Trial:
         self.sure.clear()
         self.may_be_gone = True
 
-    def tried_lock(self, key: str, taken: bool) -> str:
+    def tried_lock(self, key: Any, taken: bool) -> str:
         """Judge whether a named lock was to be had."""
-        whole = not self.locks_damaged or (self.repaired and key not in self.lost_locks)
+        lost = name_of(LOCK, key) in self.lost_locks
+        whole = not self.locks_damaged or (self.repaired and not lost)
         if whole and not self.files_damaged and not self.changed[-1].size:
             if taken and key in (OURS, THEIRS):
                 raise Wrong(f"lock {key!r} was taken from a living holder")
