@@ -5,16 +5,24 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import os
+import threading
+import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from . import flights
 from ._keys_cy import pack
 from ._reads_cy import MISSING
 from ._writes_cy import DEFAULT
-from .errors import Reentered
+from .errors import LockTimeout, MapClosed, MapUnlinked, Reentered, ShmMapError
+from .locks import describe_holder
+from .locktable import FLIGHT, name_of
 from .map import ShmMap
+from .turns import deadline_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,6 +53,7 @@ def cached(
     ttl: float | None = DEFAULT,
     key: Callable[..., Any] | None = None,
     stale: float = 0,
+    timeout: float | None = None,
 ) -> Callable[[Callable[P, R]], Cached[P, R]]:
     """Keep a function's results in a map: of all workers that need one, one computes it.
 
@@ -53,15 +62,29 @@ def cached(
 
     Args:
         m: the map, or a function that opens it, called at the first use: for modules that are
-            imported before their workers are forked.
+            imported before their workers are forked. It is called again when that map was closed
+            or unlinked; a map that is given itself raises MapClosed or MapUnlinked from then on.
         ttl: seconds that a result is kept; the map's default if not given, None: for ever.
         key: gives the key from the arguments. By default it is made of the function's module and
             name and of the arguments, which must be str, bytes, int, float, bool, None or tuples
-            of these. As for a dict, 1, 1.0 and True are one argument.
+            of these. As for a dict, 1, 1.0 and True are one argument. Functions whose module and
+            name are the same share their results: give key=, with a name of your own in the key,
+            for functions that another function makes with other variables each time, for methods
+            of several objects, and for scripts that share a map (all are module `__main__`).
+            Lambdas, partials and objects with `__call__` have no name, and need it.
         stale: see ShmMap.get_or_set.
+        timeout: seconds that a call waits for what another one is computing; None: for ever.
 
     Raises:
-        TypeError: (at a call) an argument cannot be part of a key: give key=.
+        TypeError: what is decorated is a generator function, or needs key=; or there is no map:
+            `@cached` without one. (At a call) an argument cannot be part of a key: give key=.
+        LockTimeout: (at a call) another one was still computing it after `timeout`.
+        Reentered: (at a call) computing the value asks for that very value. Of coroutines, tasks
+            that are started while a value is computed count as part of that.
+
+    A function may call others that are cached, and itself with other arguments. But where two
+    computings need each other's results, or several in a ring, they wait for each other, each in
+    its own thread, task or process; nothing but `timeout` ends that.
 
     The wrapper has `key_for(...)` and `invalidate(...)`, both called as the function is, and
     `__wrapped__`. What a call may raise beside what the function does: see ShmMap.get_or_set.
@@ -75,13 +98,21 @@ def cached(
     computing
     (9, 9, True)
     """
-    if not isinstance(m, ShmMap) and not callable(m):
-        raise TypeError(f"cached: give a ShmMap or a function that opens one, not {m!r}")
+    _check_opener(m)
+    deadline_of(timeout)  # to refuse what is none
 
-    def decorate(function: Callable[P, R]) -> Cached[P, R]:
-        store = _Store(function, m, ttl, key, stale)
+    # more than one argument, so that a call of what a mere `@cached` made is told as such
+    def decorate(function: Any = None, *others: Any, **named: Any) -> Any:
+        if others or named or not callable(function):
+            raise TypeError(
+                f"cached: there is no function to decorate: {function!r} was given. If it was "
+                "decorated with @cached alone, write @cached(m) with the map; @classmethod goes "
+                "above @cached(...)"
+            )
+        is_coroutine = _check_function(function, key)
+        store = _Store(function, m, ttl, key, stale, timeout)
         wrapper: Any
-        if inspect.iscoroutinefunction(function):
+        if is_coroutine:
             @functools.wraps(function)
             async def wrapper(*args: Any, **kwargs: Any) -> Any:
                 return await store.fetch_async(args, kwargs)
@@ -91,40 +122,176 @@ def cached(
                 return store.fetch(args, kwargs)
         wrapper.key_for = store.key_for
         wrapper.invalidate = store.invalidate
-        return wrapper  # type: ignore[no-any-return]
+        return wrapper
 
     return decorate
 
 
-class _Flight:
-    """The computing of a key in one event loop: who does it, and what its followers wait for."""
+def _check_opener(m: Any) -> None:
+    """Refuse what is neither a map nor opens one, such as the function of a mere `@cached`."""
+    if isinstance(m, ShmMap):
+        return
+    is_opener = callable(m) and not inspect.iscoroutinefunction(m)
+    if is_opener:
+        try:
+            inspect.signature(m).bind()
+        except TypeError:  # it needs arguments
+            is_opener = False
+        except ValueError:  # it is written in C, and does not say
+            pass
+    if not is_opener:
+        raise TypeError(
+            "cached: give a ShmMap, or a function that opens one and can be called without "
+            f"arguments, not {m!r}. To decorate a function write @cached(m), not @cached"
+        )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.leader = asyncio.current_task()
-        self.landed = loop.create_future()
+
+def _check_function(function: Any, key: Any) -> bool:
+    """Refuse what cannot be cached; tell whether it is to be awaited."""
+    inner = function
+    while isinstance(inner, (functools.partial, staticmethod)):
+        inner = inner.func if isinstance(inner, functools.partial) else inner.__func__
+    codes = (inner, getattr(type(inner), "__call__", None))  # noqa: B004  # what calling it runs
+    if any(inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code) for code in codes):
+        raise TypeError(
+            f"cached: {function!r} is a generator function: what it yields cannot be stored. "
+            "Have a function make a list of it, and decorate that"
+        )
+    name = getattr(function, "__qualname__", None)
+    if key is None and (
+        isinstance(function, functools.partial) or not isinstance(name, str) or "<lambda>" in name
+    ):
+        raise TypeError(
+            f"cached: {function!r} has no name of its own to make keys of, and would share its "
+            "results with others: give cached(..., key=lambda ...: (\"a name\", ...)), which makes "
+            "the key from the arguments, or decorate a function made by def"
+        )
+    return any(inspect.iscoroutinefunction(code) for code in codes)
+
+
+class _Flight:
+    """The computing of a key in one event loop, and what those wait for who need it too."""
+
+    def __init__(self, place: tuple[str, Any]) -> None:
+        self.place = place  # map and key
+        self.landed = asyncio.get_running_loop().create_future()
+        self.pid = os.getpid()
+
+
+# The computings that this code is a part of. A context variable, since tasks inherit it: most
+# computings wait for the tasks that they start.
+_within: ContextVar[tuple[_Flight, ...]] = ContextVar("shmmap_within", default=())
+
+
+def _refuse_own(m: Any, key: Any, place: tuple[str, Any]) -> None:
+    """Refuse to wait for a computing that this code is a part of, unless that is over, or goes on
+    in the process that forked this one."""
+    for flight in _within.get():
+        if flight.place == place and not flight.landed.done() and flight.pid == os.getpid():
+            raise Reentered(
+                f"map {m.name!r}, cached: the computing of {key!r} asks for {key!r}, in its own "
+                "task or in one that it started: it would wait for itself. Call the function "
+                "without its cache there (__wrapped__); a task that the computing does not wait "
+                "for may be started in a context of its own (contextvars.Context().run(...))"
+            )
+
+
+class _Call:
+    """One call of the function, run at most once: its result may outlive the map it is for."""
+
+    __slots__ = ("_args", "_function", "_kwargs", "_results", "is_running")
+
+    def __init__(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        self._function = function
+        self._args = args
+        self._kwargs = kwargs
+        self._results: tuple[Any, ...] = ()
+        self.is_running = False  # also if it raised
+
+    def run(self) -> Any:
+        """Give the result."""
+        if not self._results:
+            self.is_running = True
+            self._results = (self._function(*self._args, **self._kwargs),)
+            self.is_running = False
+        return self._results[0]
+
+    async def run_async(self) -> Any:
+        """Give the result of a coroutine function."""
+        if not self._results:
+            self.is_running = True
+            self._results = (await self._function(*self._args, **self._kwargs),)
+            self.is_running = False
+        return self._results[0]
 
 
 class _Store:
     """What one decorated function needs."""
 
     def __init__(
-        self, function: Callable[..., Any], m: Any, ttl: Any, key: Any, stale: float
+        self, function: Callable[..., Any], m: Any, ttl: Any, key: Any, stale: float,
+        timeout: float | None,
     ) -> None:
         self._function = function
         self._key = key
         self._ttl = ttl
         self._stale = stale
-        self._open = None if isinstance(m, ShmMap) else m
+        self._timeout = timeout
+        self._open: Any = None if isinstance(m, ShmMap) else m
         self._map: Any = m if isinstance(m, ShmMap) else None
+        self._opening: dict[int, threading.RLock] = {}
         self._loops: weakref.WeakKeyDictionary[Any, dict[Any, _Flight]] = (
             weakref.WeakKeyDictionary()
         )
 
     def map(self) -> Any:
         """Give the map, opening it if need be."""
-        if self._open is not None and (self._map is None or self._map.closed):
-            self._map = self._open()
-        return self._map
+        m = self._map
+        if self._open is not None and (m is None or m.closed):
+            return self._opened(m)
+        return m
+
+    def _opened(self, old: Any) -> Any:
+        """Open the map in place of `old`; of the threads that want to, one does."""
+        # by process: another thread of the parent may hold the parent's at a fork
+        with self._opening.setdefault(os.getpid(), threading.RLock()):
+            if self._map is old:
+                new = self._open_anew()
+                if new is old and not new.closed:  # the opener keeps it: until it is closed?
+                    new.close()
+                    new = self._open_anew()
+                if new.closed:
+                    raise MapClosed(
+                        f"map {new.name!r}: the function that opens it for cached() gave a handle "
+                        "that is closed, perhaps because the map was unlinked. Have that "
+                        "function keep no handle, but open the map each time: it is called again "
+                        "only when it is needed"
+                    )
+                self._map = new
+                if old is not None:
+                    with suppress(ShmMapError):
+                        old.close()
+            return self._map
+
+    def _open_anew(self) -> ShmMap:
+        """Call the opener. Caller holds the lock of opening."""
+        m = self._open()
+        if not isinstance(m, ShmMap):
+            raise TypeError(
+                f"cached: {self._open!r} is to open the map and gave {m!r}, no ShmMap. If it is "
+                "what you wanted to decorate, write @cached(m), not @cached"
+            )
+        return m
+
+    def _may_try_again(self, m: Any, call: _Call | None) -> bool:
+        """Tell whether an error came of a map that can be opened anew, not of the function."""
+        if self._open is None or (call is not None and call.is_running):
+            return False
+        try:
+            with m._inside():
+                return False
+        except (MapUnlinked, MapClosed):
+            return True
 
     def key_for(self, *args: Any, **kwargs: Any) -> Any:
         """Make the key for these arguments."""
@@ -145,37 +312,68 @@ class _Store:
 
     def invalidate(self, *args: Any, **kwargs: Any) -> bool:
         """Forget the result for these arguments."""
-        return self.map().delete(self.key_for(*args, **kwargs))  # type: ignore[no-any-return]
+        m, key = self.map(), self.key_for(*args, **kwargs)
+        try:
+            return m.delete(key)  # type: ignore[no-any-return]
+        except (MapUnlinked, MapClosed):
+            if not self._may_try_again(m, None):
+                raise
+        return self._opened(m).delete(key)  # type: ignore[no-any-return]
 
     def fetch(self, args: Any, kwargs: Any) -> Any:
         """Give the result, computing it if need be."""
+        m, key = self.map(), self.key_for(*args, **kwargs)
+        call = _Call(self._function, args, kwargs)
+        try:
+            return flights.get_or_set(
+                m, key, call.run, self._ttl, self._stale, self._timeout
+            )
+        except (MapUnlinked, MapClosed):
+            if not self._may_try_again(m, call):
+                raise
         return flights.get_or_set(
-            self.map(), self.key_for(*args, **kwargs),
-            functools.partial(self._function, *args, **kwargs), self._ttl, self._stale, None,
+            self._opened(m), key, call.run, self._ttl, self._stale, self._timeout
         )
 
     async def fetch_async(self, args: Any, kwargs: Any) -> Any:
-        """Give the result; of the tasks of this loop that miss it, one goes for it."""
+        """Do the same for a coroutine function."""
         m, key = self.map(), self.key_for(*args, **kwargs)
+        call = _Call(self._function, args, kwargs)
+        deadline = deadline_of(self._timeout)
+        try:
+            return await self._share(m, key, call, deadline)
+        except (MapUnlinked, MapClosed):
+            if not self._may_try_again(m, call):
+                raise
+        return await self._share(self._opened(m), key, call, deadline)
+
+    async def _share(self, m: Any, key: Any, call: _Call, deadline: float | None) -> Any:
+        """Give the result; of the tasks of this loop that miss it, one goes for it."""
         identity = pack(key)
-        loop = asyncio.get_running_loop()
-        here = self._loops.setdefault(loop, {})
+        place = m.name, identity
+        here = self._loops.setdefault(asyncio.get_running_loop(), {})
         while True:
             value, fresh = flights.look_up(m, key, self._stale)
             flight = here.get(identity)
             if fresh or (value is not MISSING and flight is not None):
                 return value
+            if value is MISSING:
+                _refuse_own(m, key, place)
             if flight is None:
                 break
-            if flight.leader is asyncio.current_task():
-                raise Reentered(f"cached: {key!r} is computed by this very task: it would wait "
-                                "for itself")
-            await asyncio.wait((flight.landed,))  # which, if we are cancelled, is not
-        flight = here[identity] = _Flight(loop)
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                what = f"the computing of {key!r}"
+                raise LockTimeout(describe_holder(m, what, name_of(FLIGHT, key), self._timeout, ""))
+            await asyncio.wait((flight.landed,), timeout=left)  # if we are cancelled, it is not
+        flight = here[identity] = _Flight(place)
+        before = _within.set((*_within.get(), flight))
         try:
             return await flights.get_or_set_async(
-                m, key, functools.partial(self._function, *args, **kwargs), self._ttl, self._stale
+                m, key, call.run_async, self._ttl, self._stale, self._timeout, deadline
             )
         finally:
             del here[identity]
             flight.landed.set_result(None)
+            with suppress(ValueError):  # this is the end of a coroutine that was just dropped
+                _within.reset(before)

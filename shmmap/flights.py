@@ -23,7 +23,7 @@ from ._writes_cy import DEFAULT
 from .errors import LockTimeout, MapFull, ShmMapError
 from .locks import Hold, describe_holder, let_go, try_hold
 from .locktable import FLIGHT, name_of
-from .turns import deadline_of, pauses, wait_for
+from .turns import deadline_of, left_until, pauses, wait_for
 
 
 def life_of(m: Any, ttl: Any, stale: float) -> Any:
@@ -136,12 +136,14 @@ def take_off(m: Any, name: bytes, mine: list[Hold], refusal: str = "") -> bool |
 
 
 async def get_or_set_async(
-    m: Any, key: Any, factory: Callable[[], Awaitable[Any]], ttl: Any, stale: float
+    m: Any, key: Any, factory: Callable[[], Awaitable[Any]], ttl: Any, stale: float,
+    timeout: float | None = None, deadline: float | None = None,
 ) -> Any:
     """Do the same in a coroutine: waiting lets the event loop go on.
 
     Tasks share their thread, so that a thread holds a lock says nothing about this task: the
-    caller has to see to it that no two tasks of a loop come here for one key.
+    caller has to see to it that no two tasks of a loop come here for one key. They wait for
+    each other until the same `deadline`, which `timeout` seconds gave.
     """
     life = life_of(m, ttl, stale)
     name = name_of(FLIGHT, key)
@@ -156,7 +158,11 @@ async def get_or_set_async(
                 return value  # past its time, and another one is at it, or none can have a lock
             if computes:
                 break
-            await asyncio.sleep(pause)
+            left = left_until(deadline)
+            if left <= 0:
+                what = f"the computing of {key!r}"
+                raise LockTimeout(describe_holder(m, what, name, timeout, ""))
+            await asyncio.sleep(min(pause, left))
         value, fresh = look_up(m, key, stale)
         if not fresh:
             value = await factory()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -123,6 +125,210 @@ def test_the_map_can_be_opened_at_the_first_use(make, name):
     opened[1].close()
 
 
+class Double:
+    """An object that is called."""
+
+    def __call__(self, n: int) -> int:
+        return 2 * n
+
+
+class DoubleLater:
+    """An object that is called and awaited."""
+
+    async def __call__(self, n: int) -> int:
+        return 2 * n
+
+
+NAMELESS = [
+    lambda n: 2 * n, functools.partial(lambda factor, n: factor * n, 2), Double(),
+    functools.partial(max, 6), functools.partial(DoubleLater(), 3),
+]
+
+
+@pytest.mark.parametrize("function", NAMELESS)
+def test_what_has_no_name_needs_a_key_function(make, function):
+    m = make()
+    with pytest.raises(TypeError, match="key="):
+        shmmap.cached(m)(function)
+    f: Any = shmmap.cached(m, key=lambda *n: ("double", n))(function)
+    arguments = () if "Later" in repr(function) else (3,)
+    for _ in range(2):
+        result = f(*arguments)
+        assert (asyncio.run(result) if asyncio.iscoroutine(result) else result) == 6
+    assert f.key_for(*arguments) in m and f.invalidate(*arguments)
+
+
+def test_objects_and_static_methods_that_are_awaited(make):
+    class Page:
+        @shmmap.cached(make(), key=lambda n: n)
+        @staticmethod
+        async def draw(n: int) -> int:
+            return n
+
+    double: Any = shmmap.cached(make(), key=lambda n: ("double", n))(DoubleLater())
+    assert asyncio.iscoroutinefunction(double)
+    assert [asyncio.run(double(3)) for _ in range(2)] == [6, 6]
+    assert [asyncio.run(Page.draw(3)) for _ in range(2)] == [3, 3]
+
+
+def generator() -> Any:
+    yield 1
+
+
+async def async_generator() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [
+    generator, async_generator, functools.partial(generator), functools.partial(async_generator),
+])
+def test_generators_are_refused(make, function):
+    with pytest.raises(TypeError, match="list"):
+        shmmap.cached(make(), key=lambda: "k")(function)
+
+
+async def no_opener() -> Any:
+    return None
+
+
+def test_a_decorator_without_a_map_is_told():
+    with pytest.raises(TypeError, match=r"write @cached\(m\)"):
+        shmmap.cached(lambda n: n)
+    with pytest.raises(TypeError, match=r"write @cached\(m\)"):
+        shmmap.cached(no_opener)  # type: ignore[arg-type]
+    bare: Any = shmmap.cached(lambda n=1, **others: n)
+    for call in (bare, lambda: bare(3), lambda: bare(generator, 1), lambda: bare(n=1)):
+        with pytest.raises(TypeError, match=r"write @cached\(m\)"):
+            call()
+    wrapper = bare(test_a_decorator_without_a_map_is_told)  # looks like a decoration
+    with pytest.raises(TypeError, match=r"gave 1, no ShmMap.*write @cached\(m\)"):
+        wrapper()
+
+
+def test_a_class_method_is_told_where_to_go(make):
+    with pytest.raises(TypeError, match="@classmethod goes"):
+        shmmap.cached(make())(classmethod(Double))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("opener", [functools.partial(dict), dict, lambda *names: None])
+def test_an_opener_must_open_a_map(opener):
+    f, calls = plain(opener)
+    with pytest.raises(TypeError, match="no ShmMap"):
+        f(1)
+    assert not calls
+
+
+class Opener:
+    """Opens a map anew each time; `keep`: only if there is none that is open."""
+
+    def __init__(self, name: str, keep: bool = False) -> None:
+        self.name = name
+        self.keep = keep
+        self.opened: list[Any] = []
+
+    def __call__(self) -> Any:
+        if not (self.keep and self.opened and not self.opened[-1].closed):
+            time.sleep(0.01)  # so that threads which open at once would be seen
+            self.opened.append(shmmap.ShmMap(self.name, size="1MB", sweep_interval=None))
+        return self.opened[-1]
+
+
+@pytest.fixture(params=[False, True])
+def opener(name, request):
+    found = Opener(name, request.param)
+    yield found
+    for handle in found.opened:
+        handle.close()
+
+
+def test_a_map_that_was_unlinked_is_opened_anew(opener, name):
+    f, calls = plain(opener)
+    f(1)
+    shmmap.ShmMap.attach(name).unlink()
+    f(1), f(1)
+    assert len(calls) == 2 and len(opener.opened) == 2 and opener.opened[0].closed
+    shmmap.ShmMap.attach(name).unlink()
+    assert f.invalidate(1) is False and len(opener.opened) == 3
+    f(1)
+    assert f.invalidate(1) is True and len(calls) == 3
+
+
+def test_a_map_that_is_unlinked_while_a_result_is_computed(opener, name):
+    calls: list[int] = []
+
+    @shmmap.cached(opener)
+    def f(n: int) -> int:
+        calls.append(n)
+        shmmap.ShmMap.attach(name).unlink()
+        return n
+
+    @shmmap.cached(opener)
+    async def g(n: int) -> int:
+        calls.append(n)
+        shmmap.ShmMap.attach(name).unlink()
+        return n
+
+    assert f(1) == f(1) == 1 and calls == [1]
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*(g(2) for _ in range(3)))
+
+    assert asyncio.run(main()) == [2, 2, 2] and calls == [1, 2]
+    assert len(opener.opened) <= 4
+
+
+def test_of_many_threads_one_opens_the_map_anew(opener, name):
+    f, calls = plain(opener)
+    for round in range(3):
+        start = threading.Barrier(8)
+        results: list[Any] = []
+
+        def ask(start: threading.Barrier = start, results: list[Any] = results) -> None:
+            start.wait(10)
+            results.append(f(1))
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == ["(1,) []"] * 8
+        assert len(opener.opened) == len(calls) == round + 1
+        shmmap.ShmMap.attach(name).unlink()
+
+
+def test_a_map_that_is_given_itself_is_not_opened_anew(make):
+    m = make()
+    f, _ = plain(m)
+    m.unlink()
+    for call in (f, f.invalidate):
+        with pytest.raises(shmmap.MapUnlinked):
+            call(1)
+
+
+def test_an_unlinked_map_of_the_functions_own_is_its_error(opener, make):
+    calls: list[int] = []
+
+    @shmmap.cached(opener)
+    def f(n: int) -> None:
+        calls.append(n)
+        raise shmmap.MapUnlinked("its own")
+
+    with pytest.raises(shmmap.MapUnlinked, match="its own"):
+        f(1)
+    assert calls == [1] and len(opener.opened) == 1
+
+
+def test_an_opener_that_keeps_a_dead_handle_is_told(make):
+    m = make()
+    f, calls = plain(lambda: m)
+    f(1)
+    m.unlink()
+    with pytest.raises(shmmap.MapClosed, match="open the map each time"):
+        f(1)
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("thing", [None, "demo", 5])
 def test_what_is_no_map_is_refused(thing):
     with pytest.raises(TypeError, match="ShmMap"):
@@ -157,6 +363,39 @@ def test_a_function_that_calls_itself(make):
 
     with pytest.raises(shmmap.Reentered):
         endless(1)
+
+
+@pytest.mark.parametrize(("timeout", "error"), [(-1, ValueError), ("1", TypeError)])
+def test_what_is_no_timeout_is_refused(make, timeout, error):
+    with pytest.raises(error, match="timeout"):
+        shmmap.cached(make(), timeout=timeout)
+
+
+def test_computings_that_need_each_other_end_by_their_timeout(make):
+    m = make()
+    both = threading.Barrier(2)
+    errors: list[shmmap.LockTimeout] = []
+
+    @shmmap.cached(m, timeout=0.3)
+    def needs_the_other(n: int) -> int:
+        both.wait(10)
+        return needs_the_other(1 - n)
+
+    def ask(n: int) -> None:
+        with suppress(threading.BrokenBarrierError):
+            try:
+                needs_the_other(n)
+            except shmmap.LockTimeout as error:
+                errors.append(error)
+                both.abort()  # for who now gets the other's lock and computes once more
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors and "not free within 0.3 s" in str(errors[0]) and str(os.getpid()) in str(errors)
+    assert m.attachment.locks.count() == 0
 
 
 # -- coroutines -------------------------------------------------------------------------------
@@ -247,6 +486,76 @@ def test_a_task_that_waits_for_itself_is_told(make):
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("way", ["gather", "wait_for", "create_task", "to_thread", "other"])
+def test_a_task_within_the_computing_that_waits_for_it_is_told(make, way):
+    m = make()
+
+    @shmmap.cached(m, key=lambda n: n)
+    async def other(n: int) -> Any:
+        return await endless(n)
+
+    @shmmap.cached(m, key=lambda n: n)
+    async def endless(n: int) -> Any:
+        if way == "gather":
+            return await asyncio.gather(endless(n))
+        if way == "wait_for":
+            return await asyncio.wait_for(endless(n), 100)
+        if way == "create_task":
+            return await asyncio.create_task(endless(n))
+        if way == "to_thread":
+            return await asyncio.to_thread(asyncio.run, endless(n))
+        return await other(n)
+
+    async def main() -> None:
+        with pytest.raises(shmmap.Reentered, match="__wrapped__"):
+            await asyncio.wait_for(endless(1), 20)
+
+    asyncio.run(main())
+    assert m.attachment.locks.count() == 0
+
+
+def test_tasks_within_a_computing_may_need_other_keys(make):
+    m = make()
+
+    @shmmap.cached(m)
+    async def fib(n: int) -> int:
+        return n if n < 2 else sum(await asyncio.gather(fib(n - 1), fib(n - 2)))
+
+    assert asyncio.run(fib(30)) == 832040
+
+
+def test_a_task_that_outlives_the_computing_may_ask_for_its_key(make):
+    m = make()
+    later: list[asyncio.Task[int]] = []
+    calls: list[int] = []
+
+    @shmmap.cached(m)
+    async def f(n: int) -> int:
+        async def ask_again() -> int:
+            await over.wait()
+            return await f(n)
+
+        calls.append(n)
+        if not later:
+            later.append(asyncio.create_task(ask_again()))
+        await asyncio.sleep(0.05)
+        return n
+
+    async def main() -> None:
+        assert await f(1) == 1
+        f.invalidate(1)
+        computing = asyncio.ensure_future(f(1))  # another one, which it may wait for
+        await asyncio.sleep(0)
+        over.set()
+        assert await later[0] == await computing == 1
+        f.invalidate(1)
+        assert await asyncio.gather(f(1), f(1)) == [1, 1]
+
+    over = asyncio.Event()
+    asyncio.run(main())
+    assert calls == [1, 1, 1]
+
+
 def test_a_plain_call_in_the_computing_thread_is_told(make):
     """It would wait for a task that cannot go on while it waits."""
     m = make()
@@ -313,6 +622,76 @@ def test_stale_results_do_not_wait(make):
         assert len(calls) == 2
     finally:
         clock.frozen_ns = -1
+
+
+def test_a_coroutine_waits_for_another_process_no_longer_than_its_timeout(make, start):
+    m = make()
+    f, calls = slow(m, 0.0, timeout=0.2)
+
+    def work(child: Any) -> Any:
+        def factory() -> str:
+            child.tell("computing")
+            child.hear()
+            return "computed"
+
+        return m.get_or_set(f.key_for(7), factory)
+
+    child = start(work)
+    assert child.hear() == "computing"
+    begin = time.monotonic()
+    with pytest.raises(shmmap.LockTimeout, match=f"0.2 s; held by process {child.pid}"):
+        asyncio.run(f(7))
+    assert 0.2 <= time.monotonic() - begin < 5 and not calls
+    child.tell("end")
+    assert child.result() == asyncio.run(f(7)) == "computed"
+    child.reap()
+
+
+def test_coroutines_that_need_each_other_end_by_their_timeout(make):
+    m = make()
+
+    @shmmap.cached(m, timeout=0.2)
+    async def needs_the_other(n: int) -> Any:
+        await asyncio.sleep(0.01)
+        return await needs_the_other(1 - n)
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(
+            needs_the_other(0), needs_the_other(1), return_exceptions=True
+        )
+
+    errors = asyncio.run(main())
+    assert any(isinstance(error, shmmap.LockTimeout) for error in errors)
+    assert any("the computing of" in str(error) and str(os.getpid()) in str(error)
+               for error in errors)
+    assert m.attachment.locks.count() == 0
+
+
+def test_more_keys_at_once_than_the_lock_table_holds(make):
+    m = make()
+    f, calls = slow(m, 0.1)
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*(f(n) for n in range(600)))
+
+    assert asyncio.run(main()) == [n * 2 for n in range(600)]
+    assert sorted(calls) == list(range(600))
+    assert m.attachment.locks.count() == 0 and len(m) == 600
+
+
+def test_a_stale_result_is_given_if_the_lock_table_is_full(make):
+    m = make()
+    f, calls = slow(m, 0.1, ttl=10, stale=5)
+    m.set(f.key_for(0), "old", ttl=4)  # past its time
+
+    async def main() -> Any:
+        others = [asyncio.ensure_future(f(n)) for n in range(1, 600)]
+        await asyncio.sleep(0)
+        result = await f(0)
+        await asyncio.gather(*others)
+        return result
+
+    assert asyncio.run(main()) == "old" and 0 not in calls
 
 
 def test_loops_in_several_threads(make):
