@@ -24,11 +24,11 @@ LOCK_MUTANTS = (
                "(self.set(key, raw, lease), True)[1]"),
     ), "one keeps what another wants", "every 1"),
     Mutant("nobody is dead", (
-        change(LockTable, "is_abandoned", "return part.liveness.is_dead(record.token)",
+        change(LockTable, "is_abandoned", "return part.is_dead(record.token)",
                "return False"),
     ), "two want one named lock", "deaths 0"),
     Mutant("everybody is dead", (
-        change(LockTable, "is_abandoned", "return part.liveness.is_dead(record.token)",
+        change(LockTable, "is_abandoned", "return part.is_dead(record.token)",
                "return True"),
     ), "two want one named lock", "every 1"),
     Mutant("a lease is extended without its version", (

@@ -260,8 +260,8 @@ def test_it_replaces_no_file_behind_a_descriptor(make, tmp_path):
                 m.dump(path)
             assert caught.value.filename == os.fsdecode(path)
         done = subprocess.run(
-            [sys.executable, "-m", "shmmap", "dump", m.name, "/dev/stdout"], stdout=file,
-            stderr=subprocess.PIPE, timeout=60,
+            [sys.executable, "-m", "shmmap", "dump", m.name, "/dev/stdout"], cwd=tmp_path,
+            stdout=file, stderr=subprocess.PIPE, timeout=60,
         )
         assert done.returncode == 1 and b"only of a regular file: '/dev/stdout'" in done.stderr
     assert (tmp_path / "log").read_text() == "begun\n"

@@ -221,7 +221,8 @@ def test_a_pipe_is_read_once_and_a_byte_order_mark_is_nothing(text, tmp_path):
 def test_a_long_sample_through_a_pipe(tmp_path):
     lines = "".join(f'["key:{i:06}", {i}]\n' for i in range(20_000)).encode()
     command = [sys.executable, "-m", "shmmap", "size", "--sample", "/dev/stdin"]
-    done = subprocess.run(command, input=lines, capture_output=True, timeout=60)
+    done = subprocess.run(command, input=lines, cwd=tmp_path, capture_output=True,
+                          timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(b"20,000 entries read: keys of 10 bytes")
 
