@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -111,6 +112,8 @@ def _work(pipe: Any, job: Job, index: int, core: int | None) -> None:
     if core is not None:
         os.sched_setaffinity(0, {core})
     work = job.begin(index)
+    gc.collect()
+    gc.freeze()  # plans of many objects: a collection before each start would come too late
     try:
         pipe.send(engine_file())
         while True:
