@@ -18,9 +18,7 @@ from . import flights
 from ._keys_cy import pack
 from ._reads_cy import MISSING
 from ._writes_cy import DEFAULT
-from .errors import LockTimeout, MapClosed, MapUnlinked, Reentered, ShmMapError
-from .locks import describe_holder
-from .locktable import FLIGHT, name_of
+from .errors import MapClosed, MapUnlinked, Reentered, ShmMapError
 from .map import ShmMap
 from .turns import deadline_of
 
@@ -363,8 +361,7 @@ class _Store:
                 break
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
-                what = f"the computing of {key!r}"
-                raise LockTimeout(describe_holder(m, what, name_of(FLIGHT, key), self._timeout, ""))
+                raise flights.too_late(m, key, self._timeout)
             await asyncio.wait((flight.landed,), timeout=left)  # if we are cancelled, it is not
         flight = here[identity] = _Flight(place)
         before = _within.set((*_within.get(), flight))

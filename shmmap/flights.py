@@ -107,8 +107,7 @@ def get_or_set(
 
             found = wait_for(m.attachment.locks.turns, name, look, deadline)
             if found is None:
-                what = f"the computing of {key!r}"
-                raise LockTimeout(describe_holder(m, what, name, timeout, ""))
+                raise too_late(m, key, timeout)
             if isinstance(found, tuple):
                 return found[0]
         elif not mine and value is not MISSING:
@@ -124,6 +123,12 @@ def get_or_set(
         except BaseException:  # a signal handler's, perhaps before `land` had begun
             land(m, mine)
             raise
+
+
+def too_late(m: Any, key: Any, timeout: float | None) -> LockTimeout:
+    """Make the error of who waited for too long: it says who computes."""
+    name = name_of(FLIGHT, key)
+    return LockTimeout(describe_holder(m, f"the computing of {key!r}", name, timeout, ""))
 
 
 def take_off(m: Any, name: bytes, mine: list[Hold], refusal: str = "") -> bool | None:
@@ -160,8 +165,7 @@ async def get_or_set_async(
                 break
             left = left_until(deadline)
             if left <= 0:
-                what = f"the computing of {key!r}"
-                raise LockTimeout(describe_holder(m, what, name, timeout, ""))
+                raise too_late(m, key, timeout)
             await asyncio.sleep(min(pause, left))
         value, fresh = look_up(m, key, stale)
         if not fresh:

@@ -107,7 +107,7 @@ class LockShard:
         self.inside: list[set[int]] = [set()]
         self.held: dict[tuple[int, int], tuple[Any, int]] = {}
         self.holds: dict[int, Any] = {}
-        self.by_thread: dict[tuple[bytes, object], Any] = {}  
+        self.by_thread: dict[tuple[bytes, object], Any] = {}
         self.pruned = 0  # how many holds the last pruning left
         self.owed = 0  # releases that failed so far: see `owed`
         self.settling = threading.Lock()
