@@ -1,8 +1,11 @@
-"""The one clock that all processes share: CLOCK_BOOTTIME, in integer nanoseconds.
+"""The clocks: for what all processes share, and for how long this one waits.
 
-It runs on through suspend, does not follow changes of the wall clock, and is
-the same in every process (a container with a time namespace of its own sees
-another one: see ARCHITECTURE.md).
+`Clock` is CLOCK_BOOTTIME, in integer nanoseconds. It runs on through suspend, does not follow
+changes of the wall clock, and is the same in every process (a container with a time namespace of
+its own sees another one: see ARCHITECTURE.md).
+
+`monotonic` is CLOCK_MONOTONIC. Nothing in the package measures by `time.monotonic()` or one of
+its kin: tests of users stop those (freezegun, time-machine), and a timeout would never end.
 """
 
 from __future__ import annotations
@@ -32,3 +35,13 @@ class Clock:
     def now_ns(self) -> int:
         """Give nanoseconds since boot, to Python callers."""
         return self.now()
+
+
+def monotonic_ns() -> int:
+    """Give nanoseconds of the clock that timeouts are measured by."""
+    return clock_ns(1)
+
+
+def monotonic() -> float:
+    """Give seconds of the clock that timeouts are measured by."""
+    return clock_ns(1) / 1e9

@@ -327,7 +327,7 @@ def sem_wait(s: Any, ns: int) -> None:
     posix_ipc's timed wait follows the wall clock, which may jump; so poll, in
     steps that grow to a millisecond.
     """
-    deadline = time.monotonic_ns() + ns
+    deadline = clock_ns(1) + ns
     step = 20e-6
     sound = s and _is_sound(s)
     while True:
@@ -337,7 +337,7 @@ def sem_wait(s: Any, ns: int) -> None:
                 return
             except posix_ipc.BusyError:
                 pass
-        left = deadline - time.monotonic_ns()
+        left = deadline - clock_ns(1)
         if left <= 0:
             return
         time.sleep(min(step, left / 1e9))

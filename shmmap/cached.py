@@ -7,7 +7,6 @@ import functools
 import inspect
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +14,7 @@ from contextvars import ContextVar
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from . import flights
+from ._clock_cy import monotonic
 from ._keys_cy import pack
 from ._reads_cy import MISSING
 from ._writes_cy import DEFAULT
@@ -359,7 +359,7 @@ class _Store:
                 _refuse_own(m, key, place)
             if flight is None:
                 break
-            left = None if deadline is None else deadline - time.monotonic()
+            left = None if deadline is None else deadline - monotonic()
             if left is not None and left <= 0:
                 raise flights.too_late(m, key, self._timeout)
             await asyncio.wait((flight.landed,), timeout=left)  # if we are cancelled, it is not

@@ -30,6 +30,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import xxhash
 
+from ._clock_cy import monotonic
 from .control import boot_id
 from .errors import ConfigMismatch, DumpCorrupted
 from .layout import constants
@@ -118,7 +119,7 @@ def raw_entries(source: Any) -> Iterator[RawEntry]:
 
 def dump(source: Any, path: str | os.PathLike[str]) -> DumpReport:
     """Write a map's entries to a file: see `ShmMap.dump`."""
-    started = time.monotonic()
+    started = monotonic()
     live = source._live
     before, wall, after = live.clock.now_ns(), wall_ns(), live.clock.now_ns()
     head = Head(
@@ -130,7 +131,7 @@ def dump(source: Any, path: str | os.PathLike[str]) -> DumpReport:
     )
     with _new_file(path, live.parameters.mode) as file:
         totals = write(file, head, raw_entries(source))
-    return DumpReport(totals.records, totals.bytes, totals.pickled, time.monotonic() - started)
+    return DumpReport(totals.records, totals.bytes, totals.pickled, monotonic() - started)
 
 
 def write(file: BinaryIO, head: Head, entries: Iterable[RawEntry]) -> Totals:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import attachment, creation, geometry, segment, workers
+from ._clock_cy import Clock
 from .control import ENGINES, boot_id, checksum
 from .layout import LAYOUT_VERSION, SHARD, constants, record_bytes
 from .parameters import Parameters
@@ -107,7 +107,7 @@ def shards_of(seen: SeenMap) -> Iterator[SeenShard]:
     assert control is not None
     shape = shape_of(control)
     generation = control[f"GEN{control['GEN_CURRENT'] & 1}_NUMBER"]
-    now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    now_ns = Clock().now_ns()
     for number in range(shape.shards):
         label = segment.shard_name(seen.name, control["NONCE"], generation, number)
         header, entries = None, 0

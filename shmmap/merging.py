@@ -14,10 +14,10 @@ that could win over an older copy.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from ._clock_cy import monotonic
 from ._scans_cy import Scans
 from .dumps import DumpReader, RawEntry, raw_entries
 from .errors import DumpCorrupted, MapCorrupted, MapExists, MapFull, MapNotFound, ShmMapError
@@ -112,7 +112,7 @@ def _merge_dump(target: Any, dump: DumpReader, verified: bool = False) -> MergeR
 
 def _write_all(target: Any, what: str, entries: Iterable[RawEntry]) -> MergeReport:
     """Write what is newer, until it is done or fails."""
-    started = time.monotonic()
+    started = monotonic()
     clock = target._live.clock
     written = older = expired = 0
     try:
@@ -124,9 +124,9 @@ def _write_all(target: Any, what: str, entries: Iterable[RawEntry]) -> MergeRepo
             else:
                 older += 1
     except (ShmMapError, TypeError) as error:
-        report = MergeReport(written, older, expired, time.monotonic() - started)
+        report = MergeReport(written, older, expired, monotonic() - started)
         raise _stopped(error, what, report) from error
-    return MergeReport(written, older, expired, time.monotonic() - started)
+    return MergeReport(written, older, expired, monotonic() - started)
 
 
 def _removed(error: ShmMapError, dump: DumpReader, name: str) -> Exception:

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import mmap
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from time import monotonic_ns, sleep
 from types import FrameType
 from typing import Any
 
 from . import _snapshots_cy
-from ._clock_cy import Clock
+from ._clock_cy import Clock, monotonic_ns
 from ._copy_cy import DAMAGED, WHOLE, ShardCopy, copy_bytes_needed
 from ._repair_cy import Repairer
 from ._snapshots_cy import Snapshots
@@ -263,7 +263,7 @@ def _turn(attached: Any, until_ns: int, timeout_s: float) -> Iterator[None]:
                         f"a snapshot for {timeout_s:g} s; if it is stopped, continue or end it. "
                         "Else try again, or raise lock_timeout="
                     )
-                sleep(pause_s)
+                time.sleep(pause_s)
                 pause_s = min(2 * pause_s, 0.02)
             yield
         finally:

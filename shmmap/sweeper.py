@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from . import creation
+from ._clock_cy import monotonic
 from .errors import LockTimeout, ShmMapError
 from .layout import constants
 
@@ -75,9 +76,9 @@ class Sweeper:
             thread = self._thread
         if thread in (0, threading.get_ident()):
             return True
-        deadline = time.monotonic() + STOP_PATIENCE_S
+        deadline = monotonic() + STOP_PATIENCE_S
         while self._alive.locked():
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 return False
             time.sleep(0.0005)
         return True
@@ -150,7 +151,7 @@ class Sweeper:
         """Sweep every shard now, through `handle`."""
         attachment = self._attachment
         control = attachment.control
-        started = time.monotonic()
+        started = monotonic()
         counts = {"EXPIRED": -self._sum("EXPIRED"), "IDLED": -self._sum("IDLED")}
         longest = 0.0
         busy = 0
@@ -178,7 +179,7 @@ class Sweeper:
         if control["LEASE"] == attachment.worker.fork_page.word:  # not taken over meanwhile
             control["LEASE"] = 0
         return SweepReport(
-            counts["EXPIRED"], counts["IDLED"], dead, busy, longest, time.monotonic() - started,
+            counts["EXPIRED"], counts["IDLED"], dead, busy, longest, monotonic() - started,
             dead_locks,
         )
 
@@ -192,9 +193,9 @@ class Sweeper:
                 continue
             first = 1
             while first:
-                began = time.monotonic()
+                began = monotonic()
                 first = handle._sweep_part(number, first, idle_before, limit)
-                longest = max(longest, time.monotonic() - began)
+                longest = max(longest, monotonic() - began)
         return longest
 
     def _sum(self, field: str) -> int:

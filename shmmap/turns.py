@@ -12,10 +12,11 @@ taken for ever.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
 from typing import Any
+
+from ._clock_cy import monotonic
 
 FIRST_PAUSE_S = 50e-6
 LONGEST_PAUSE_S = 2e-3
@@ -54,12 +55,12 @@ def deadline_of(timeout: float | None) -> float | None:
     if not 0 <= timeout < 3e9:
         raise ValueError(f"timeout={timeout} must be 0 seconds or more, and less than 3e9 (95 "
                          "years); None: wait for ever")
-    return time.monotonic() + timeout
+    return monotonic() + timeout
 
 
 def left_until(deadline: float | None) -> float:
     """Give the seconds left, at most TURN_S; 0 or less: it is over."""
-    return TURN_S if deadline is None else min(TURN_S, deadline - time.monotonic())
+    return TURN_S if deadline is None else min(TURN_S, deadline - monotonic())
 
 
 def wait_for(
