@@ -21,7 +21,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 LINES_AT_MOST = 450
 FLOORS = {
     0: "errors layout _layout _words _cython _engine _clock_cy _guard_cy _hash_cy",
-    1: "segment creation workers geometry turns _lock_cy",
+    1: "tasks mutex segment creation workers geometry turns _lock_cy",
     2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
     3: "_look_cy _room_cy _shard_cy _repair_cy _copy_cy",
     4: "_keys_cy _codecs_cy",
@@ -36,7 +36,9 @@ SIDEWAYS = {
     "_clock_cy": {"_cython", "_words"},
     "_guard_cy": {"_cython"},
     "_hash_cy": {"_cython", "_words", "_layout", "layout"},
-    "creation": {"segment"},
+    "mutex": {"tasks"},
+    "turns": {"tasks"},
+    "creation": {"segment", "mutex"},
     "workers": {"segment", "creation"},
     "_room_cy": {"_look_cy"},
     "_shard_cy": {"_look_cy", "_room_cy"},

@@ -1,0 +1,76 @@
+"""Who is running: a thread, or a greenlet of one; and how it waits.
+
+Under gevent and eventlet, which may patch `time` and `threading` long after this package was
+imported and maps were opened, many greenlets share one thread, and take turns wherever one of
+them sleeps. So nothing is fixed at import: who runs, and how to sleep, is asked each time.
+
+Where `time.sleep` is Python's own, a wait holds up every greenlet of its thread (SQLAlchemy's
+asyncio, gevent without its patches). What one of them holds no other of them could wait for: they
+count as one, so that such a wait is refused instead of lasting for ever.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+import time
+import weakref
+from types import BuiltinFunctionType
+from typing import Any
+
+_libc = ctypes.CDLL(None)
+
+
+class _Marks(threading.local):
+    """What tells a thread from all others, also from one that got its ident after its end."""
+
+    def __init__(self) -> None:
+        self.mine = object()
+
+
+_marks = _Marks()
+
+
+def is_cooperative() -> bool:
+    """Tell whether a sleep lets the other greenlets of this thread go on."""
+    return not isinstance(time.sleep, BuiltinFunctionType)
+
+
+def _current_greenlet() -> Any:
+    """Give the running greenlet; None: the program has none."""
+    getcurrent = getattr(sys.modules.get("greenlet"), "getcurrent", None)
+    return None if getcurrent is None else getcurrent()
+
+
+def current_task() -> object:
+    """Identify what is running: equal only to itself, hashable, keeps no greenlet alive.
+
+    The main greenlet of a thread is that thread, patched or not.
+    """
+    if is_cooperative():
+        current = _current_greenlet()
+        if current is not None and current.parent is not None:
+            task = weakref.ref(current)
+            hash(task)  # now: when the greenlet is gone it no longer can be
+            return task
+    return _marks.mine
+
+
+def _runs_the_others(current: Any) -> bool:
+    """Tell whether a greenlet is the hub of its thread, which cannot switch to itself."""
+    gevent, eventlet = sys.modules.get("gevent._hub_local"), sys.modules.get("eventlet.hubs")
+    if gevent is not None and gevent.get_hub_if_exists() is current:
+        return True
+    hub = getattr(getattr(eventlet, "_threadlocal", None), "hub", None)
+    return getattr(hub, "greenlet", None) is current
+
+
+def sleep(seconds: float) -> None:
+    """Sleep, and let the other greenlets of this thread go on where they can."""
+    if is_cooperative():
+        current = _current_greenlet()
+        if current is not None and _runs_the_others(current):  # in a finalizer, say
+            _libc.usleep(int(seconds * 1e6))
+            return
+    time.sleep(seconds)
