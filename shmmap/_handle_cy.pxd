@@ -23,7 +23,8 @@ cdef class Handle:
     cdef readonly Py_ssize_t inflight
     cdef public object attachment
     cdef object gate
-    cdef object marks
+    cdef dict marks
+    cdef object at_last
     cdef Clock clock
     cdef readonly str name
     cdef readonly NearStore near
@@ -32,12 +33,15 @@ cdef class Handle:
     cdef int enter(self) except -1
     cdef u64 token(self) noexcept
     cdef void leave(self) noexcept
+    cdef void end_of_all(self) noexcept
+    cdef void tally(self) noexcept
     cdef void count(self, u64 counter) noexcept
     cdef Shard shard_of(self, u64 hash)
-    cdef int refuse_reentry(self, Shard shard, u64 me) except -1
-    cdef int hold(self, Shard shard, u64 me) except -1
-    cdef void let_go(self, Shard shard, u64 me) noexcept
-    cdef void drop(self, Shard shard, u64 me) noexcept
+    cdef int refuse_reentry(self, Shard shard) except -1
+    cdef int hold(self, Shard shard) except -1
+    cdef int try_hold(self, Shard shard, i64 timeout_ns) except -1
+    cdef void let_go(self, Shard shard) noexcept
+    cdef void drop(self, Shard shard) noexcept
     cdef void mend(self, Shard shard) noexcept
     cdef object raise_for(self, int status, Shard shard, u64 data_bytes)
     cdef int find_locked(self, Shard shard, key_t key, probe_t found) except -5

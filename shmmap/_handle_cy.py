@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 try:
@@ -19,7 +20,16 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from shmmap._near_cy import NearStore
     from shmmap._repair_cy import Repairer
-    from shmmap._words import add_one, i64, load, memory, store, thread_number, u64
+    from shmmap._words import (
+        add_one,
+        i64,
+        load,
+        memory,
+        store,
+        thread_number,
+        u64,
+        was_left_behind,
+    )
     from shmmap.layout import (  # type: ignore[attr-defined]
         C_STATE,
         R_HITS,
@@ -67,19 +77,25 @@ class Handle:
         self.lock_timeout_ns = lock_timeout_ns
         self.row = attachment.worker.row_offset(attachment.worker.row)
         self.gate = []
-        self.marks = []
+        self.marks = {}
         self.inflight = 0
         self.sweeping = False
         self.near = None
+        self.at_last = None
         self.closed = False
 
     def _after_fork(self):
-        """Start anew in a child: the parent's threads are not here."""
+        """Start anew in a child: the parent's other threads are not here; what this thread is in
+        the middle of goes on."""
         self.row = self.attachment.worker.row_offset(self.attachment.worker.row)
-        self.gate = []
-        self.marks = []
-        self.inflight = 0
+        if cython.compiled:
+            self.inflight = own_operations(self)
+        else:
+            self.gate = _frames_of_this_thread(self.gate)
+        me = threading.get_ident()
+        self.marks = {mark: thread for mark, thread in list(self.marks.items()) if thread == me}
         self.sweeping = False
+        self.at_last = None
         if self.near is not None:  # what the parent holds may be half-way through a thread
             self.near = self.near.emptied()
 
@@ -87,22 +103,71 @@ class Handle:
         """Keep up to `size` entries in this process (0: none); see `_near_cy`."""
         self.near = NearStore(size, copies, bound_ns) if size else None
 
-    def _tally(self) -> None:
-        """Count the answers that were given without touching shared memory."""
-        if self.near is not None:
-            answered: u64 = self.near.answered
+    def tally(self):
+        """Count the answers that were given without touching shared memory. Allocates nothing: a
+        collection of garbage in the middle of a read could close the handle."""
+        answered: u64
+        offset: u64
+        if self.near is not None and not self.closed:
+            answered = self.near.answered
             self.near.answered = 0
-            for counter in (R_HITS, R_NEAR_HITS):
-                offset: u64 = self.row + counter
-                store(self.control, offset, load(self.control, offset) + answered)
+            offset = self.row + R_HITS
+            store(self.control, offset, load(self.control, offset) + answered)
+            offset = self.row + R_NEAR_HITS
+            store(self.control, offset, load(self.control, offset) + answered)
 
-    def _seal(self):
-        """Refuse new operations; give how many are in flight."""
+    def _tally(self) -> None:
+        """Do that for Python callers."""
+        try:
+            self.tally()
+        except ValueError:  # pure: another thread closed us meanwhile
+            if not self.closed:
+                raise
+
+    # -- closing ------------------------------------------------------------------------
+
+    def _seal(self) -> bool:
+        """Refuse new operations; tell whether it was this call that did it."""
+        if self.closed:
+            return False
+        self.tally()
         self.closed = True
-        marked = sum(mark.locked() for mark in list(self.marks))
+        return True
+
+    def _under_way(self) -> tuple:
+        """Count the operations that have not ended: (those of other threads, this thread's)."""
+        me = threading.get_ident()
+        own: Any = 0
+        others: Any = 0
+        for mark, thread in list(self.marks.items()):
+            if mark.locked():
+                if thread == me:
+                    own += 1
+                else:
+                    others += 1
         if cython.compiled:
-            return self.inflight + marked
-        return _operations_of(self) + marked
+            mine = own_operations(self)
+            return others + self.inflight - mine, own + mine
+        mine = len(_frames_of_this_thread(self.gate))
+        return others + _operations_of(self) - mine, own + mine
+
+    def _when_last_ends(self, finish: Any) -> None:
+        """Have `finish()` called by the last operation that ends, at once if none is under way."""
+        self.at_last = finish
+        self.end_of_all()
+
+    def end_of_all(self):
+        """Call what waits for the last operation, if that has ended."""
+        finish: Any = self.at_last
+        if finish is None or self._under_way() != (0, 0):
+            return
+        self.at_last = None
+        try:
+            finish()
+        except BaseException:  # the operation that ends is not to blame, nor what it gives
+            _report(finish)
+
+    # -- the way in and out ---------------------------------------------------------------
 
     def ready(self):
         """Refuse a closed handle and a map that was unlinked or cut off; in a forked child,
@@ -134,6 +199,7 @@ class Handle:
                 f"map {self.name!r}: this handle is closed; open the map again"
             ) from None
         if cython.compiled:
+            begin_operation(self)
             self.inflight += 1
         else:
             operation: Any = sys._getframe(1)
@@ -146,32 +212,36 @@ class Handle:
     def _begin(self, mark: Any) -> None:
         """Begin an operation written in Python; it is under way until its mark, a lock, is
         released, which no signal handler can prevent. `_end` only tidies up."""
-        self.marks.append(mark)
+        self.marks[mark] = threading.get_ident()
         self.enter()
         self.leave()
-        if mark not in self.marks:  # begun anew in a forked child
-            self.marks.append(mark)
 
     def _end(self, mark: Any) -> None:
         """Forget the mark of an operation that `_begin` began, or was to begin. Idempotent."""
-        if mark in self.marks:
-            self.marks.remove(mark)
+        self.marks.pop(mark, None)
+        if self.closed and self.at_last is not None:
+            self.end_of_all()
 
     def token(self):
-        """Give this thread's lock token."""
+        """Give this thread's lock token, as it is now: a fork changes it."""
         return load(self.fork_page, 0) | thread_number()
 
     def leave(self):
         """End an operation."""
         if cython.compiled:
             self.inflight -= 1
+            end_operation(self)
         else:
             thread = threading.get_ident()
-            for at, held in list(self.attachment.held.items()):
-                if at[0] == thread and not _holders(sys._getframe(2), *held):
+            for at, shard in list(self.attachment.held.items()):
+                if at[0] == thread and not _holders(sys._getframe(2), shard):
                     # no operation further up has it: a handler raised at `drop`'s first line
-                    self.let_go(*held)
-            self.gate.remove(sys._getframe(1))
+                    self.let_go(shard)
+            operation: Any = sys._getframe(1)
+            if operation in self.gate:  # not where a child began anew
+                self.gate.remove(operation)
+        if self.closed and self.at_last is not None:
+            self.end_of_all()
 
     def count(self, counter):
         """Add one to a counter of this worker's row."""
@@ -182,24 +252,24 @@ class Handle:
         number: u64 = (hash >> self.shift) & self.mask
         return self.shards[number]
 
-    def refuse_reentry(self, shard, me):
+    def refuse_reentry(self, shard):
         """Raise if this very thread is inside that shard already."""
         if cython.compiled:
+            me: u64 = self.token()
             if load(shard.mem, S_OWNER) != me or not shard.lock.holds(me):
                 return 0
-        elif me not in self.attachment.inside[shard.number] or not _is_inside(shard, me):
+        elif (threading.get_ident(), shard.number) not in self.attachment.held or (
+            not _is_inside(shard)
+        ):
             return 0
         raise Reentered(
             f"map {self.name!r}, shard {shard.number}: called from a signal handler or a "
             "finalizer while its own thread was changing this shard. Defer such calls"
         )
 
-    def hold(self, shard, me):
+    def hold(self, shard):
         """Take a shard's lock, and repair the shard if a change was broken off."""
-        status: i64
-        if not cython.compiled:
-            self.note(shard, me)
-        status = shard.lock.acquire(me, self.lock_timeout_ns)
+        status: i64 = self.try_hold(shard, self.lock_timeout_ns)
         if status:
             if status == 3:
                 raise LockTimeout(self.attachment.describe_wait(shard, self.lock_timeout_ns))
@@ -211,36 +281,54 @@ class Handle:
             self.mend(shard)
         return 0
 
-    def note(self, shard: Any, me: Any) -> None:
+    def try_hold(self, shard, timeout_ns):
+        """Take a shard's lock within a time: see `ShardLock.acquire`. In the child of a fork that
+        a signal handler made as we waited, begin again as the child."""
+        if not cython.compiled:
+            self.note(shard)
+        status: i64 = shard.lock.acquire(self.token(), timeout_ns)
+        while status == 5:
+            self.attachment.reenter()
+            status = shard.lock.acquire(self.token(), timeout_ns)
+        return status
+
+    def note(self, shard: Any) -> None:
         """Note that this thread is about to hold a shard, as far as anyone can tell (pure
         engine)."""
-        self.attachment.inside[shard.number].add(me)
-        self.attachment.held[threading.get_ident(), shard.number] = (shard, me)
+        self.attachment.held[threading.get_ident(), shard.number] = shard
 
-    def drop(self, shard, me):
+    def drop(self, shard):
         """Free a shard's lock if it is held."""
         if cython.compiled:
-            if shard.lock.held_by(me):
+            if shard.lock.held_by(self.token()):
                 shard.lock.release()
             return
         try:
-            self.let_go(shard, me)
+            self.let_go(shard)
         except BaseException:  # a signal handler raised in it: finish all the same
-            self.let_go(shard, me)
+            self.let_go(shard)
             raise
+        if was_left_behind(shard.mem):
+            raise Reentered(
+                f"map {self.name!r}, shard {shard.number}: a signal handler or a finalizer has "
+                "forked this process in the middle of an operation. The parent goes on with it; "
+                "here, in the child, it was broken off, and changed nothing"
+            )
 
-    def let_go(self, shard, me):
+    def let_go(self, shard):
         """Free a shard's lock if it is held, and forget that we are inside. Idempotent.
 
         A change that an exception broke off (a signal handler raised it) is repaired first:
         later it could take effect long after the operation has raised.
         """
-        if shard.lock.held_by(me):
+        if not cython.compiled and was_left_behind(shard.mem):
+            self.attachment.held.pop((threading.get_ident(), shard.number), None)
+            return
+        if shard.lock.held_by(self.token()):
             if not cython.compiled and load(shard.mem, S_DIRTY):
                 self.mend(shard)
             shard.lock.release()
         if not cython.compiled:
-            self.attachment.inside[shard.number].discard(me)
             self.attachment.held.pop((threading.get_ident(), shard.number), None)
 
     def mend(self, shard):
@@ -292,15 +380,35 @@ def _operations_of(handle):
     return count
 
 
-def _is_inside(shard, me):
+def _frames_of_this_thread(gate: Any) -> list:
+    """Pick those frames of a gate that this thread runs (pure engine)."""
+    mine: list = []
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if frame in gate:
+            mine.append(frame)
+        frame = frame.f_back
+    return mine
+
+
+def _report(what: Any) -> None:
+    """Tell of an exception that nobody can be told of otherwise, as of those in finalizers."""
+    kind, error, trace = sys.exc_info()
+    sys.unraisablehook(SimpleNamespace(  # type: ignore[arg-type]
+        exc_type=kind, exc_value=error, exc_traceback=trace,
+        err_msg="shmmap: what a close had left to the last operation failed", object=what,
+    ))
+
+
+def _is_inside(shard):
     """Tell whether an operation further up this thread's stack holds the shard (pure engine).
 
     If none does, a signal handler raised so awkwardly that its `drop` did not run to the end.
     """
-    return _holders(sys._getframe(1), shard, me) > 1  # the one that asks is the first
+    return _holders(sys._getframe(1), shard) > 1  # the one that asks is the first
 
 
-def _holders(frame: Any, shard, me):
+def _holders(frame: Any, shard):
     """Count the operations from a frame upwards that hold a shard, or are about to."""
     operations = 0
     while frame is not None:
@@ -308,6 +416,6 @@ def _holders(frame: Any, shard, me):
         if name in HOLDERS and (
             name in HOLDERS_OF_ALL or frame.f_locals.get("shard") is shard
         ):
-            operations += frame.f_locals.get("me") == me
+            operations += 1
         frame = frame.f_back
     return operations

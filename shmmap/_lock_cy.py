@@ -55,18 +55,23 @@ WAITED = 1  # taken after waiting
 TAKEN_OVER = 2  # taken from a dead owner
 TIMED_OUT = 3
 REENTERED = 4  # this very thread holds it already
+FORKED = 5  # not taken: a signal handler has forked, and this is the child, which is not `me`
 
 
 class ShardLock:
     """The lock words of one shard and its semaphore.
 
     `liveness.is_dead(token) -> bool` judges owners; `name` is the semaphore's
-    (None: none, waiters then poll).
+    (None: none, waiters then poll); `fork_page` has this process's token (None: it never forks).
     """
 
-    def __init__(self, mem, name, liveness):
+    def __init__(self, mem, name, liveness, fork_page=None):
         self.owner_buffer = mem
         self.mem = memory(mem)
+        self.page_buffer = fork_page
+        self.forks = fork_page is not None
+        if self.forks:
+            self.fork_page = memory(fork_page)
         self.liveness = liveness
         self.name = name.encode() if name else b""
         self.semaphore = sem_open(self.name) if name else 0
@@ -84,9 +89,16 @@ class ShardLock:
     def acquire(self, me, timeout_ns):
         """Take the lock, waiting for `timeout_ns` at most; see the module for the results."""
         status: int = self.try_for(me, timeout_ns)
-        if status != 3:
+        if status != 3 and status != 5:
             self.holder = me
         return status
+
+    def is_other(self, me):
+        """Tell whether this process is no longer the one that `me` names: it is the child of a
+        fork in a signal handler that ran while we waited."""
+        return self.forks and (
+            load(self.fork_page, 0) >> TOKEN_INCARNATION_SHIFT != me >> TOKEN_INCARNATION_SHIFT
+        )
 
     def try_quickly(self, me, until_ns):
         """Take the lock without sleeping, without signals and without judging its owner, so that
@@ -132,12 +144,14 @@ class ShardLock:
             if self.wait_slice(me, slice_ns if slice_ns < left or left < 0 else left):
                 return 1
             owner = load(self.mem, S_OWNER)
-            if owner == seen and owner != 0:
-                if self.is_dead(owner, me):
-                    if compare_exchange(self.mem, S_OWNER, owner, me):
+            if owner == seen and owner != 0 and not self.is_other(me):
+                if self.is_dead(owner, me):  # runs Python code, and so perhaps a handler
+                    if not self.is_other(me) and compare_exchange(self.mem, S_OWNER, owner, me):
                         return 2
                 elif slice_ns < 8000000:
                     slice_ns *= 2
+            if self.is_other(me):
+                return 5
             left = timeout_ns - (clock_ns(1) - start)
             if left <= 0:
                 return 3
@@ -154,7 +168,7 @@ class ShardLock:
         publish(self.mem, S_WAITERS, 1)
         if cython.compiled:
             PyErr_CheckSignals()
-        return compare_exchange(self.mem, S_OWNER, 0, me)
+        return not self.is_other(me) and compare_exchange(self.mem, S_OWNER, 0, me)
 
     def release(self):
         """Free the lock and wake one waiter, if any."""

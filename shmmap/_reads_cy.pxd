@@ -21,12 +21,13 @@ cdef class Reads(Handle):
     cdef object decoded_value(self, u64 kind, object raw)
     cdef object fetch_guarded(self, Shard shard, key_t key, probe_t found, bint wants_value)
     cdef object fetch(self, key_t key, probe_t found, int wants_value)
-    cdef object fetch_locked(self, Shard shard, key_t key, probe_t found, bint wants_value, u64 me)
+    cdef object fetch_locked(self, Shard shard, key_t key, probe_t found, bint wants_value)
     @cython.final
     cdef object read(self, object key, object default, i64 consistency)
     cdef NearEntry near_read(self, object key, i64 consistency)
     cdef object near_value(self, object key, object default, i64 consistency)
     cdef bint is_current(self, NearStore near, NearEntry held, i64 now_ns) except -1
+    cdef int prune(self, NearStore near) except -1
     cdef int count_near(self, NearStore near) except -1
     cdef NearEntry near_fetch(self, NearStore near, object key, i64 consistency)
     cdef object value_in(self, NearEntry entry)

@@ -1,5 +1,4 @@
-"""Reading keys: without a lock, as long as that can be validated.
-"""
+"""Reading keys: without a lock, as long as that can be validated."""
 
 from __future__ import annotations
 
@@ -161,22 +160,20 @@ class Reads(Handle):
         """Read with the lock, while `close` waits for us."""
         self.enter()
         try:
-            return self.fetch_locked(shard, key, found, wants_value, self.token())
+            return self.fetch_locked(shard, key, found, wants_value)
         finally:
             self.leave()
 
-    def fetch_locked(self, shard, key, found, wants_value, me):
+    def fetch_locked(self, shard, key, found, wants_value):
         """Read a key under the lock; while it cannot be had, try without it after each slice."""
         left: i64 = self.lock_timeout_ns
         slice_ns: i64 = 1000000
         status: i64
         raw: Any
-        self.refuse_reentry(shard, me)
+        self.refuse_reentry(shard)
         while True:
             try:
-                if not cython.compiled:
-                    self.note(shard, me)
-                status = shard.lock.acquire(me, slice_ns)
+                status = self.try_hold(shard, slice_ns)
                 if status != 3:
                     if status == 2:
                         self.count(R_TAKEOVERS)
@@ -191,7 +188,7 @@ class Reads(Handle):
                         self.raise_for(-4, shard, 0)
                     return raw
             finally:
-                self.drop(shard, me)
+                self.drop(shard)
             raw = self.try_fetch(shard, key, found, wants_value)
             if raw is not None:
                 return raw
@@ -247,13 +244,24 @@ class Reads(Handle):
             held = near.find(key)
             if held is not None and self.is_current(near, held, now_ns):
                 return held
-            if load(self.control, C_SWEEP_EPOCH) != near.epoch:
-                near.epoch = load(self.control, C_SWEEP_EPOCH)
-                near.prune(self.clock.now())
+            pruned: cython.bint = load(self.control, C_SWEEP_EPOCH) != near.epoch
         finally:
             if not cython.compiled:
                 self.leave()
+        if pruned:
+            self.prune(near)
         return self.near_fetch(near, key, consistency)
+
+    def prune(self, near):
+        """Drop what a sweep has ended from the near cache. Whatever it held may have finalizers,
+        and they may close this handle."""
+        self.enter()
+        try:
+            near.epoch = load(self.control, C_SWEEP_EPOCH)
+            near.prune(self.clock.now())
+        finally:
+            self.leave()
+        return 0
 
     def near_value(self, key, default, consistency):
         """Give the value of a key, or `default`, through the near cache."""
@@ -282,7 +290,7 @@ class Reads(Handle):
         add_one(self.control, self.row + R_HITS)
         add_one(self.control, self.row + R_NEAR_HITS)
         if near.answered:
-            self._tally()
+            self.tally()
 
     def near_fetch(self, near, key, consistency):
         """Read a key that the near cache does not answer, and keep what is read."""

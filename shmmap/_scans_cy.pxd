@@ -6,11 +6,11 @@ from shmmap._words cimport *
 
 cdef class Scans(RawWrites):
     cdef bint find_any(self, Shard shard, probe_t found) noexcept
-    cdef u64 whole_index(self, Shard shard, u64 me) except? 1
-    cdef object scan_shard(self, u64 number, bint wants_values, object prefix, u64 me)
+    cdef u64 whole_index(self, Shard shard) except? 1
+    cdef object scan_shard(self, u64 number, bint wants_values, object prefix)
     cdef int scan_one(self, Shard shard, u64 position, probe_t found, key_t start,
                       bint wants_values, list listed) except -5
-    cdef int scan_locked(self, Shard shard, u64 position, probe_t found, u64 me,
+    cdef int scan_locked(self, Shard shard, u64 position, probe_t found,
                          key_t start, bint wants_values, list listed) except -5
     cdef object decoded(self, list listed, bint wants_values)
 
@@ -20,4 +20,4 @@ cdef u64 slot_hash(Shard shard, probe_t found) noexcept
 cdef void erase_slot(Shard shard, probe_t found) noexcept
 cdef u64 shard_rebuilds(Shard shard) noexcept
 cdef i64 live_entries(Shard shard, u64 now_ns) noexcept
-cdef int clear_shard(Scans core, Shard shard, u64 me) except -1
+cdef int clear_shard(Scans core, Shard shard) except -1

@@ -73,9 +73,8 @@ class Scans(RawWrites):
         shard: Shard
         self.enter()
         try:
-            me: u64 = self.token()
             for shard in self.shards:
-                clear_shard(self, shard, me)
+                clear_shard(self, shard)
         finally:
             self.leave()
             if self.near is not None:
@@ -97,15 +96,14 @@ class Scans(RawWrites):
         self.enter()
         turn: u64
         try:
-            me: u64 = self.token()
-            first: u64 = me >> 22
+            first: u64 = self.token() >> 22
             for turn in range(self.mask + 1):
                 shard = self.shards[(first + turn) & self.mask]
                 if not has_entries(shard):
                     continue
-                self.refuse_reentry(shard, me)
+                self.refuse_reentry(shard)
                 try:
-                    self.hold(shard, me)
+                    self.hold(shard)
                     if self.find_any(shard, found):
                         raw_key = self.raw_key(shard, found)
                         raw = self.raw_value(shard, found)
@@ -117,7 +115,7 @@ class Scans(RawWrites):
                             raw = self.value_of(raw, found)  # refuses
                         erase_slot(shard, found)
                 finally:
-                    self.drop(shard, me)
+                    self.drop(shard)
                 if raw_key is not None:
                     self.count(R_DELETES)
                     key: Any = self.key_of(raw_key, found)
@@ -162,15 +160,14 @@ class Scans(RawWrites):
         """
         self.enter()
         try:
-            me: u64 = self.token()
-            listed: Any = self.scan_shard(number, wants_values, prefix, me)
+            listed: Any = self.scan_shard(number, wants_values, prefix)
             if self.near is not None:
                 self.near.reseal()
             return listed
         finally:
             self.leave()
 
-    def scan_shard(self, number, wants_values, prefix, me):
+    def scan_shard(self, number, wants_values, prefix):
         """List a shard without the lock; an index rebuilt meanwhile is listed again."""
         if cython.compiled:
             a_probe: Probe
@@ -189,7 +186,7 @@ class Scans(RawWrites):
         shard: Shard = self.shards[number]
         listed: list = []
         position: u64 = 0
-        rebuilds: u64 = self.whole_index(shard, me)
+        rebuilds: u64 = self.whole_index(shard)
         tries: u64 = 0
         status: i64
         while True:
@@ -202,8 +199,7 @@ class Scans(RawWrites):
                 tries += 1
                 self.count(R_RETRIES)
             elif status < 0:
-                status = self.scan_locked(shard, position, found, me, start,
-                                          wants_values, listed)
+                status = self.scan_locked(shard, position, found, start, wants_values, listed)
                 if status == 1:
                     position = found.position + 1
                     tries = 0
@@ -212,21 +208,21 @@ class Scans(RawWrites):
                     return self.decoded(listed, wants_values)
                 listed = []
                 position = 0
-                rebuilds = self.whole_index(shard, me)
+                rebuilds = self.whole_index(shard)
 
-    def whole_index(self, shard, me):
+    def whole_index(self, shard):
         """Load REBUILDS, which is even while the index is whole; where it is being rebuilt, or
         its rebuilder died, wait for the lock first: a listing of half an index would not show
         what it lacks."""
         rebuilds: u64 = shard_rebuilds(shard)
         while rebuilds & 1:
-            self.refuse_reentry(shard, me)
+            self.refuse_reentry(shard)
             try:
-                self.hold(shard, me)
+                self.hold(shard)
                 if shard_rebuilds(shard) & 1:  # nobody is at it, since we hold the lock: damage
                     self.mend(shard)
             finally:
-                self.drop(shard, me)
+                self.drop(shard)
             rebuilds = shard_rebuilds(shard)
         return rebuilds
 
@@ -248,19 +244,19 @@ class Scans(RawWrites):
             listed.append(raw_value)
         return 1
 
-    def scan_locked(self, shard, position, found, me, start, wants_values, listed):
+    def scan_locked(self, shard, position, found, start, wants_values, listed):
         """The same under the lock, after what another process changes kept getting in between."""
-        self.refuse_reentry(shard, me)
+        self.refuse_reentry(shard)
         status: i64
         try:
-            self.hold(shard, me)
+            self.hold(shard)
             self.count(R_LOCKED_READS)
             status = self.scan_one(shard, position, found, start, wants_values, listed)
             if status < 0:  # damage: rebuild the index, and the listing starts again
                 self.mend(shard)
                 status = 0
         finally:
-            self.drop(shard, me)
+            self.drop(shard)
         return status
 
     def decoded(self, listed, wants_values):
@@ -294,12 +290,11 @@ class Scans(RawWrites):
         following: u64 = 0
         self.enter()
         try:
-            me: u64 = self.token()
             tracker: u64 = load(shard.mem, S_TRACKING)  # judged before anything is held
             gone: cython.bint = tracker != 0 and self.attachment.worker.is_dead(tracker)
-            self.refuse_reentry(shard, me)
+            self.refuse_reentry(shard)
             try:
-                self.hold(shard, me)
+                self.hold(shard)
                 if gone and load(shard.mem, S_TRACKING) == tracker:
                     store(shard.mem, S_TRACKING, 0)
                 if before:
@@ -307,7 +302,7 @@ class Scans(RawWrites):
                 elif shard.expiry.due(self.clock.now()):
                     following = shard.sweep_expired(from_slot, self.clock.now(), most)
             finally:
-                self.drop(shard, me)
+                self.drop(shard)
         finally:
             self.leave()
         return following
@@ -318,13 +313,12 @@ class Scans(RawWrites):
         self.enter()
         try:
             self.attachment.restore_deadlines(number)
-            me: u64 = self.token()
-            self.refuse_reentry(shard, me)
+            self.refuse_reentry(shard)
             try:
-                self.hold(shard, me)
+                self.hold(shard)
                 self.mend(shard)
             finally:
-                self.drop(shard, me)
+                self.drop(shard)
         finally:
             self.leave()
 
@@ -335,17 +329,16 @@ class Scans(RawWrites):
         version: u64
         self.enter()
         try:
-            me: u64 = self.token()
-            self.refuse_reentry(shard, me)
+            self.refuse_reentry(shard)
             try:
-                self.hold(shard, me)
+                self.hold(shard)
                 store(shard.mem, S_DIRTY, 1)
                 for slot, version in entries:
                     if shard.slots.version(slot) == version:
                         shard.slots.set_version(slot, 0)
                 self.mend(shard)
             finally:
-                self.drop(shard, me)
+                self.drop(shard)
         finally:
             self.leave()
 
@@ -355,13 +348,12 @@ class Scans(RawWrites):
         room: Any = bytearray(length)
         self.enter()
         try:
-            me: u64 = self.token()
-            self.refuse_reentry(shard, me)
+            self.refuse_reentry(shard)
             try:
-                self.hold(shard, me)
+                self.hold(shard)
                 copy_out(shard.mem, 0, room_of(room), 0, length)
             finally:
-                self.drop(shard, me)
+                self.drop(shard)
         finally:
             self.leave()
         return room
@@ -406,11 +398,11 @@ def live_entries(shard, now_ns):
     return entries - due if entries > due else 0
 
 
-def clear_shard(core, shard, me):
+def clear_shard(core, shard):
     """Clear one shard under its lock."""
-    core.refuse_reentry(shard, me)
+    core.refuse_reentry(shard)
     try:
-        core.hold(shard, me)
+        core.hold(shard)
         shard.clear()
     finally:
-        core.drop(shard, me)
+        core.drop(shard)

@@ -5,8 +5,8 @@ from shmmap._layout cimport *
 from shmmap._words cimport *
 
 cdef class Snapshots(Scans):
-    cdef void drop_all(self, u64 me) noexcept
+    cdef void drop_all(self) noexcept
 
-cdef int track_shard(Snapshots core, Shard shard, ShardCopy copy, u64 me) except -1
-cdef i64 copy_changed_shard(Snapshots core, Shard shard, ShardCopy copy, u64 me,
+cdef int track_shard(Snapshots core, Shard shard, ShardCopy copy) except -1
+cdef i64 copy_changed_shard(Snapshots core, Shard shard, ShardCopy copy,
                             u64 limit) except -2

@@ -41,9 +41,8 @@ class Snapshots(Scans):
         copy: ShardCopy
         self.enter()
         try:
-            me: u64 = self.token()
             for copy in copies:
-                track_shard(self, self.shards[copy.number], copy, me)
+                track_shard(self, self.shards[copy.number], copy)
         finally:
             self.leave()
 
@@ -65,9 +64,8 @@ class Snapshots(Scans):
         changed: i64
         self.enter()
         try:
-            me: u64 = self.token()
             for copy in copies:
-                changed = copy_changed_shard(self, self.shards[copy.number], copy, me, most)
+                changed = copy_changed_shard(self, self.shards[copy.number], copy, most)
                 if changed < 0:
                     return -1
                 total += changed
@@ -92,13 +90,13 @@ class Snapshots(Scans):
         try:
             me: u64 = self.token()
             for shard in self.shards:
-                self.refuse_reentry(shard, me)
+                self.refuse_reentry(shard)
             began = clock_ns(1)
             until = began + patience_ns
             try:
                 for shard in self.shards:
                     if not cython.compiled:
-                        self.note(shard, me)
+                        self.note(shard)
                     if not shard.lock.try_quickly(me, until) or load(shard.mem, S_DIRTY):
                         failed = shard.number
                         break
@@ -112,7 +110,7 @@ class Snapshots(Scans):
                         copy.copy_changed(1 << 62)
                         copy.stop()
             finally:
-                self.drop_all(me)
+                self.drop_all()
             if failed >= 0:
                 return failed, 0, 0
             if self.near is not None:  # a snapshot may show more than what is held
@@ -121,19 +119,19 @@ class Snapshots(Scans):
         finally:
             self.leave()
 
-    def drop_all(self, me):
+    def drop_all(self):
         """Free the lock of every shard that is held."""
         shard: Shard
         if cython.compiled:
             for shard in self.shards:
-                self.drop(shard, me)
+                self.drop(shard)
             return
         try:
             for shard in self.shards:
-                self.drop(shard, me)
+                self.drop(shard)
         except BaseException:  # a signal handler raised in it: finish all the same
             for shard in self.shards:
-                self.drop(shard, me)
+                self.drop(shard)
             raise
 
     def _forget_tracking(self, copies: Any) -> None:
@@ -141,9 +139,8 @@ class Snapshots(Scans):
         copy: ShardCopy
         self.enter()
         try:
-            me: u64 = self.token()
             for copy in copies:
-                copy.forget_tracking(me)
+                copy.forget_tracking(self.token())
         finally:
             self.leave()
 
@@ -186,24 +183,24 @@ def settle_copy(copy: Any) -> int:
     return copied.settle()
 
 
-def track_shard(core, shard, copy, me):
+def track_shard(core, shard, copy):
     """Have a shard's changes marked, under its lock."""
-    core.refuse_reentry(shard, me)
+    core.refuse_reentry(shard)
     try:
-        core.hold(shard, me)
-        copy.start(me)
+        core.hold(shard)
+        copy.start(core.token())
     finally:
-        core.drop(shard, me)
+        core.drop(shard)
 
 
-def copy_changed_shard(core, shard, copy, me, limit):
+def copy_changed_shard(core, shard, copy, limit):
     """Copy what changed in a shard, under its lock; -1: it is not tracked for us."""
     changed: i64 = -1
-    core.refuse_reentry(shard, me)
+    core.refuse_reentry(shard)
     try:
-        core.hold(shard, me)
-        if copy.is_tracked(me):
+        core.hold(shard)
+        if copy.is_tracked(core.token()):
             changed = copy.copy_changed(limit)
     finally:
-        core.drop(shard, me)
+        core.drop(shard)
     return changed

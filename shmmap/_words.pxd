@@ -40,6 +40,7 @@ cdef extern from *:
     #include <fcntl.h>
     #include <semaphore.h>
     #include <stdint.h>
+    #include <stdlib.h>
     #include <string.h>
     #include <time.h>
     #if defined(__SSE2__)
@@ -167,12 +168,46 @@ cdef extern from *:
         return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
     }
 
-    /* A small number for this thread, 1 .. 2^22 - 1, kept for its life. Caller holds the GIL. */
+    /* A thread: its number, 1 .. 2^22 - 1, kept for its life, and the operations that it is in,
+       the innermost first. One copy a module: only _handle_cy may use it (a test asserts it).
+       Caller holds the GIL. */
+    struct shm_operation { void *handle; struct shm_operation *outer; };
+    struct shm_thread { uint64_t number; struct shm_operation *inner; };
     static uint64_t shm_next_thread = 0;
-    static __thread uint64_t shm_this_thread = 0;
+    static struct shm_operation *shm_spare_operations = NULL;
+    static __thread struct shm_thread shm_this_thread
+        __attribute__((tls_model("initial-exec"))) = { 0, NULL };
     static inline uint64_t shm_thread_number(void) {
-        if (!shm_this_thread) shm_this_thread = shm_next_thread++ % 0x3ffffe + 1;
-        return shm_this_thread;
+        struct shm_thread *me = &shm_this_thread;
+        if (!me->number) me->number = shm_next_thread++ % 0x3ffffe + 1;
+        return me->number;
+    }
+    static inline int shm_begin_operation(PyObject *handle) {
+        struct shm_thread *me = &shm_this_thread;
+        struct shm_operation *o = shm_spare_operations;
+        if (o != NULL) shm_spare_operations = o->outer;
+        else if ((o = (struct shm_operation *)malloc(sizeof *o)) == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        o->handle = handle;
+        o->outer = me->inner;
+        me->inner = o;
+        return 0;
+    }
+    static inline void shm_end_operation(PyObject *handle) {
+        struct shm_operation **at = &shm_this_thread.inner, *o;
+        while ((o = *at) != NULL && o->handle != (void *)handle) at = &o->outer;
+        if (o == NULL) return;
+        *at = o->outer;
+        o->outer = shm_spare_operations;
+        shm_spare_operations = o;
+    }
+    static inline int64_t shm_own_operations(PyObject *handle) {
+        struct shm_operation *o = shm_this_thread.inner;
+        int64_t found = 0;
+        for (; o != NULL; o = o->outer) found += o->handle == (void *)handle;
+        return found;
     }
 
     /* A str's UTF-8, kept by the str; NULL, without an error, if it has lone surrogates. */
@@ -259,3 +294,6 @@ cdef extern from *:
     void sem_wake "shm_sem_wake"(u64 s) noexcept nogil
     void sem_wait "shm_sem_wait"(u64 s, i64 ns) noexcept nogil
     u64 thread_number "shm_thread_number"() noexcept
+    int begin_operation "shm_begin_operation"(object handle) except -1
+    void end_operation "shm_end_operation"(object handle) noexcept
+    i64 own_operations "shm_own_operations"(object handle) noexcept

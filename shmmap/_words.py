@@ -65,7 +65,7 @@ class ThreadGuard:
 class Memory:
     """A writable buffer seen as words of 64, 32, 16 and 8 bits."""
 
-    __slots__ = ("guard", "halves", "octets", "quarters", "words")
+    __slots__ = ("guard", "halves", "left_behind", "octets", "quarters", "words")
 
     def __init__(self, buffer: Any, guard: Any = None) -> None:
         self.octets = memoryview(buffer).cast("B")
@@ -73,6 +73,13 @@ class Memory:
         self.halves = self.octets.cast("I")
         self.quarters = self.octets.cast("H")
         self.guard = guard or ThreadGuard()
+        self.left_behind = False
+
+    def leave_behind(self) -> None:
+        """Have whoever goes on with this memory fail, in a child that was forked in the middle of
+        a change; others get a new one."""
+        self.left_behind = True
+        self.release()
 
     def release(self) -> None:
         """Let the buffer go: any later access raises ValueError instead of crashing."""
@@ -83,6 +90,11 @@ class Memory:
 def memory(owner: Any) -> Memory:
     """Give the memory of a writable buffer (or of a Memory: itself)."""
     return owner if isinstance(owner, Memory) else Memory(owner)
+
+
+def was_left_behind(m: Any) -> bool:
+    """Tell whether a fork has left this memory behind: see `Memory.leave_behind`."""
+    return getattr(m, "left_behind", False)
 
 
 def load(m: Any, offset: int) -> int:

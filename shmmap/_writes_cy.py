@@ -99,15 +99,14 @@ class Writes(Reads):
         status: i64
         self.enter()
         try:
-            me: u64 = self.token()
             self.prepare_deadlines(shard, deadline)
-            self.refuse_reentry(shard, me)
+            self.refuse_reentry(shard)
             try:
-                self.hold(shard, me)
+                self.hold(shard)
                 status = self.write_locked(shard, packed, encoded,
                                            mode, deadline, version, found)
             finally:
-                self.drop(shard, me)
+                self.drop(shard)
             if self.near is not None:
                 self.near.drop(key)
             if status < 0:
@@ -200,10 +199,9 @@ class Writes(Reads):
         status: i64
         self.enter()
         try:
-            me: u64 = self.token()
-            self.refuse_reentry(shard, me)
+            self.refuse_reentry(shard)
             try:
-                self.hold(shard, me)
+                self.hold(shard)
                 status = self.find_locked(shard, packed, found)
                 if status == 1:
                     if not shard.is_expired(found):
@@ -215,7 +213,7 @@ class Writes(Reads):
                     if status == 1:
                         shard.erase(packed.hash, found)
             finally:
-                self.drop(shard, me)
+                self.drop(shard)
             if self.near is not None:
                 self.near.drop(key)
             if raw is None:
@@ -297,11 +295,10 @@ class Writes(Reads):
         word: u64
         self.enter()
         try:
-            me: u64 = self.token()
             self.prepare_deadlines(shard, deadline)
-            self.refuse_reentry(shard, me)
+            self.refuse_reentry(shard)
             try:
-                self.hold(shard, me)
+                self.hold(shard)
                 status = self.find_locked(shard, packed, found)
                 if self.is_live(shard, status, found):
                     if (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK != VALUE_INT:
@@ -332,7 +329,7 @@ class Writes(Reads):
                     )
                     value = fresh
             finally:
-                self.drop(shard, me)
+                self.drop(shard)
             if self.near is not None:
                 self.near.drop(key)
             if status == -6:
@@ -363,11 +360,10 @@ class Writes(Reads):
         live: cython.bint
         self.enter()
         try:
-            me: u64 = self.token()
             self.prepare_deadlines(shard, deadline)
-            self.refuse_reentry(shard, me)
+            self.refuse_reentry(shard)
             try:
-                self.hold(shard, me)
+                self.hold(shard)
                 status = self.find_locked(shard, packed, found)
                 live = self.is_live(shard, status, found)
                 if live and deadline < 0:
@@ -375,7 +371,7 @@ class Writes(Reads):
                 elif live:
                     shard.set_deadline(deadline, found)
             finally:
-                self.drop(shard, me)
+                self.drop(shard)
             if self.near is not None:
                 self.near.drop(key)
             if live:

@@ -60,9 +60,8 @@ class Attachment:
         self.ttl_ns = self.parameters.ttl_ns
         self.clock = Clock()
         self.handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-        self.inside: list[set[int]] = [set() for _ in range(self.geometry.shards)]
         # pure engine: by thread and shard, what it may hold
-        self.held: dict[tuple[int, int], tuple[Any, int]] = {}
+        self.held: dict[tuple[int, int], Any] = {}
         self.snapshots = threading.RLock()  # held by the thread that takes one
         self.mappings: list[segment.Mapping] = []
         self.lock_mappings: list[segment.Mapping] = []  # one
@@ -152,7 +151,6 @@ class Attachment:
             if self.worker.fork_page.word == 0:
                 for guard in self.guards:
                     guard.after_fork()
-                self.inside = [set() for _ in range(self.geometry.shards)]
                 self.held = {}
                 self.locks.after_fork()
                 self.snapshots = threading.RLock()
@@ -387,7 +385,7 @@ def leave_at_exit() -> None:
 def wait_for(handle: Any, patience_s: float) -> bool:
     """Wait until no operation of a sealed handle is in flight."""
     deadline = time.monotonic() + patience_s
-    while handle._seal():
+    while handle._under_way()[0]:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.0005)

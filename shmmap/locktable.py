@@ -104,8 +104,7 @@ class LockShard:
 
     def after_fork(self) -> None:
         """Forget what threads of the parent hold, and wait for."""
-        self.inside: list[set[int]] = [set()]
-        self.held: dict[tuple[int, int], tuple[Any, int]] = {}
+        self.held: dict[tuple[int, int], Any] = {}
         self.holds: dict[int, Any] = {}
         self.by_thread: dict[tuple[bytes, object], Any] = {}
         self.pruned = 0  # how many holds the last pruning left

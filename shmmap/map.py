@@ -402,7 +402,8 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         found = self._live
         if not found.worker.fork_page.word:  # a child that never used it: the parent's threads
             self._after_fork()  # that were inside are not here
-        self._tally()
+        if not self._seal():
+            return
         if not attachments.wait_for(self, self._lock_timeout + 1.0):
             return  # a thread is stuck inside: keep the memory mapped for it, until exit
         if self.near is not None:

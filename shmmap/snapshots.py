@@ -121,8 +121,7 @@ class _Still:
         self.worker = self
         self.shards = copies
         self.repairers = [Repairer(copy) for copy in copies]
-        self.inside: list[set[int]] = [set() for _ in copies]
-        self.held: dict[tuple[int, int], tuple[Any, int]] = {}
+        self.held: dict[tuple[int, int], Any] = {}
         self.control_memory = bytearray(2 * _ROW)
         state = K["STATE_READY"].to_bytes(8, sys.byteorder)
         self.control_memory[K["C_STATE"] : K["C_STATE"] + 8] = state

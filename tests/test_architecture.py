@@ -133,6 +133,14 @@ def test_there_is_one_guard():
         assert not re.search(r"_guard_cy\s+cimport|cimport\s.*_guard_cy", file.read_text()), file
 
 
+def test_one_module_knows_the_threads():
+    """The C of `_words.pxd` keeps what it knows of a thread once for each module that uses it: of
+    two modules each would number the threads, and two threads could have one lock token."""
+    for file in PACKAGE.glob("_*_cy.py"):
+        uses = re.search(r"\b(thread_number|(begin|end|own)_operations?)\(", file.read_text())
+        assert not uses or file.name == "_handle_cy.py", file
+
+
 def test_sideways_uses_have_no_circle():
     def reach(module: str, seen: tuple[str, ...]) -> None:
         assert module not in seen, " -> ".join((*seen, module))
@@ -245,9 +253,8 @@ def test_the_list_of_lock_holders_is_complete():
     holders = set()
     for name in _engine.MODULES:
         for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text())):
-            if isinstance(node, ast.FunctionDef) and node.name != "hold":
+            if isinstance(node, ast.FunctionDef) and node.name not in ("hold", "try_hold"):
                 calls = {ast.unparse(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)}
-                if calls & {"self.hold", "core.hold", "shard.lock.acquire",
-                            "shard.lock.try_quickly"}:
+                if calls & {"self.hold", "core.hold", "self.try_hold", "shard.lock.try_quickly"}:
                     holders.add(node.name)
     assert holders == _handle_cy.HOLDERS

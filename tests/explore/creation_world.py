@@ -248,8 +248,8 @@ class CreationWorld:
         """Hold a shard's lock for a moment; nobody else alive may."""
         handle = self.handles[number]
         handle.enter()
-        shard, me = handle.shards[0], handle.token()
-        handle.hold(shard, me)
+        shard = handle.shards[0]
+        handle.hold(shard)
         others = [other for other in self.inside if self.system.lives(other)]
         if others:
             self.problems.append(f"process {number} has the lock, and so has {others[0]}")
@@ -257,7 +257,7 @@ class CreationWorld:
         self.machine.step(CALL, "inside")  # here another one starts to wait,
         self.machine.step(CALL, "still inside")  # and here its patience ends
         self.inside.discard(number)
-        handle.drop(shard, me)
+        handle.drop(shard)
         handle.leave()
 
     def do_stray_close(self, number: int) -> None:

@@ -88,7 +88,7 @@ STATE = "self.mem.octets[{0}.base + {0}.count * {0}.size + {1}]"  # a spare byte
 MEND = "if load(shard.mem, S_DIRTY):"
 MISS = "sequence & 1 == 0 and load_behind(self.mem, S_SEQUENCE) == sequence"
 FLAG_AGAIN = "if we give up now.\n    publish(self.mem, S_WAITERS, 1)\n"
-LAST_TRY = "    return compare_exchange(self.mem, S_OWNER, 0, me)"
+LAST_TRY = "    return not self.is_other(me) and compare_exchange(self.mem, S_OWNER, 0, me)"
 BEFORE_WAIT = """    if compare_exchange(self.mem, S_OWNER, 0, me):
         return True
     with cython"""
@@ -274,7 +274,8 @@ MUTANTS = (
                LAST_TRY, LAST_TRY.replace("return ", "return not self.slept and ")),
     ), "three counters", "random"),
     Mutant("two take over from the dead", (
-        change(ShardLock, "try_for", "if compare_exchange(self.mem, S_OWNER, owner, me):",
+        change(ShardLock, "try_for",
+               "if not self.is_other(me) and compare_exchange(self.mem, S_OWNER, owner, me):",
                "if (store(self.mem, S_OWNER, me), True)[1]:"),
     ), "three counters", "dies OWNER every 2"),
     Mutant("released without waking", (
@@ -354,7 +355,7 @@ MUTANTS = (
                     break
                 all_copies[shard.number].copy_changed(1 << 62)
                 all_copies[shard.number].stop()
-                self.drop(shard, me)
+                self.drop(shard)
 """, "not copy.is_tracked(me)", "False", """                for copy in all_copies:
                     copy.copy_changed(1 << 62)
                     copy.stop()

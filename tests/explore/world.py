@@ -82,7 +82,6 @@ class SimulatedAttachment(Attachment):
         self.evicts = bool(world.shape.evicts)
         self.ttl_ns = 0
         self.clock = SimulatedClock(world.machine)
-        self.inside = [set() for _ in world.segments]
         self.held = {}
         self.snapshots = threading.RLock()
         self.worker = SimulatedWorker(world.control_words, world.kernel)
@@ -220,8 +219,6 @@ class World:
         self.open: dict[int, Call] = {}
         self.events = itertools.count(self._events)
         for handle in self.handles.values():
-            for inside in handle.attachment.inside:
-                inside.clear()
             handle.attachment.held.clear()
             handle._after_fork()
             handle.near = None
