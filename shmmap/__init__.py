@@ -1,6 +1,10 @@
 """shmmap: a dict that every process on the machine shares."""
 
-from ._engine import choose_engine
+from . import _once
+
+_once.restore(__name__, __file__)  # of an earlier import, dropped since
+
+from ._engine import choose_engine  # noqa: E402
 
 choose_engine()
 
@@ -23,6 +27,7 @@ from .errors import (  # noqa: E402
     ShardBusy,
     SharedMemoryFull,
     ShmMapError,
+    SystemCallError,
     WorkersFull,
 )
 from .locks import Lock  # noqa: E402
@@ -33,6 +38,7 @@ from .stats import Stats  # noqa: E402
 from .sweeper import SweepReport  # noqa: E402
 
 __version__ = "0.1.0"
+_once.remember(__name__)
 
 __all__ = [
     "ENGINE",
@@ -58,6 +64,7 @@ __all__ = [
     "Snapshot",
     "Stats",
     "SweepReport",
+    "SystemCallError",
     "WorkersFull",
     "__version__",
     "cached",

@@ -1,37 +1,42 @@
 """A map as one process sees it: mappings, shards, the worker's row; shared by all handles.
 
-Opening goes through the creation lock, so what is found half-made was left by
-the dead. There is one attachment a process and map (by nonce), however many
-handles.
+There is one attachment a process and map (by nonce), however many handles; see `opening`.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
-import sys
 import threading
-import time
 import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import _shard_cy, creation, explain, geometry, segment
 from ._clock_cy import Clock
 from ._lock_cy import ShardLock
 from ._repair_cy import Repairer
-from .control import ENGINE, REMOVE, Control, create_objects, open_control, remove_objects
-from .errors import ConfigMismatch, MapCorrupted, MapExists, MapNotFound, MapUnlinked, ShmMapError
+from .control import ENGINE, REMOVE, Control, part_files, remove_files
+from .errors import (
+    LockTimeout,
+    MapClosed,
+    MapCorrupted,
+    MapNotFound,
+    MapUnlinked,
+    SystemCallError,
+)
 from .layout import constants
 from .locktable import LockShard
+from .mutex import Mark, Mutex
 from .parameters import Parameters
+from .process import effective_uid
 from .sweeper import Sweeper
-from .workers import KernelGuard, Worker
+from .workers import Judge, KernelGuard, Worker
 
 K = constants()
 # the numbers of these segments among the pure engine's guards
 _CONTROL_GUARD, _LOCKS_GUARD = 0x7FFFF, 0x7FFFE
-_attachments: dict[tuple[str, int], Attachment] = {}
+_JOIN_PATIENCE_S = 60.0
 
 
 def _memory(mapping: segment.Mapping, guard: KernelGuard) -> Any:
@@ -44,12 +49,19 @@ def _memory(mapping: segment.Mapping, guard: KernelGuard) -> Any:
 
 
 class Attachment:
-    """See the module. `handles` counts; the last one to go takes the attachment along."""
+    """See the module. It maps a map's objects; `reenter` makes the process a worker, and calls
+    `on_join` in each that it does.
 
-    def __init__(self, name: str, control: Control, owner_uid: int | None) -> None:
+    `handles` are those of this process; once the last one is gone, `leave` takes it down.
+    """
+
+    def __init__(
+        self, name: str, control: Control, owner_uid: int | None, on_join: Callable[[], None]
+    ) -> None:
         self.name = name
         self.control = control
         self.owner_uid = owner_uid
+        self._on_join = on_join
         self.nonce = control["NONCE"]
         self.parameters = Parameters.load(control.words)
         self.geometry = control.geometry()
@@ -59,6 +71,9 @@ class Attachment:
         self.evicts = self.geometry.evicts
         self.ttl_ns = self.parameters.ttl_ns
         self.clock = Clock()
+        self.is_down = False
+        self._pid = os.getpid()  # of the process that is a worker by this
+        self.mutex = Mutex()  # of the tasks of this process, around its row and the others'
         self.handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         # pure engine: by thread and shard, what it may hold
         self.held: dict[tuple[int, int], Any] = {}
@@ -66,29 +81,29 @@ class Attachment:
         self.mappings: list[segment.Mapping] = []
         self.lock_mappings: list[segment.Mapping] = []  # one
         self.locks: Any = None
+        self.sweeper: Any = None
         self.memories: list[Any] = []
         self.worker = Worker(
             f"map {name!r}", segment.liveness_name(name, self.nonce), control.words,
-            control["ROWS"], self.parameters.mode, owner_uid,
+            control["ROWS"], self.parameters.mode, owner_uid, control.identity[1],
+            shares_file=bool(self.parameters.ephemeral),
         )
-        self.guards = [KernelGuard(self.worker.descriptor, _CONTROL_GUARD)]
+        self.guards = [KernelGuard(self.worker, _CONTROL_GUARD)]
         self.control_memory = _memory(control.mapping, self.guards[0])
         self.fork_memory = self.worker.fork_page.buffer
         self.shards: list[Any] = []
+        self.repairers: list[Any] = []
         try:
             for number in range(self.geometry.shards):
                 self.shards.append(self._attach_map_shard(number))
+            self.repairers += [Repairer(shard) for shard in self.shards]
             self.locks = self._attach_locks()
-            self.repairers = [Repairer(shard) for shard in self.shards]
-            self.worker.join(self.clock.now_ns())
-            self.worker.publish()
             for _, mapping in self._segments():
                 mapping.tell(self.worker.fork_page.flag_address)
             self._refuse_cut()  # before that nobody was told
         except BaseException:
-            self._unmap()
+            self.unmap()
             raise
-        self.sweeper = Sweeper(self)
 
     def _attach_map_shard(self, number: int) -> Any:
         """Map one of the shards that hold the map's entries."""
@@ -106,7 +121,7 @@ class Attachment:
         self, label: str, shape: geometry.Geometry, number: int, in_header: int,
         mappings: list[segment.Mapping],
     ) -> Any:
-        """Map one shard's segment, verify its header, open its semaphore."""
+        """Map one shard's segment, verify its header, and see that its semaphore is ours."""
         try:
             mapping = segment.attach(label, shape.areas.end, self.parameters.mode, self.owner_uid)
         except MapNotFound:
@@ -129,12 +144,18 @@ class Attachment:
         path = segment.SHM_DIRECTORY + segment.semaphore_file(label)
         if os.path.exists(path):
             segment.verify_owner(os.stat(path), path, self.parameters.mode, self.owner_uid)
-        is_locks = mappings is self.lock_mappings
-        guard = KernelGuard(self.worker.descriptor, _LOCKS_GUARD if is_locks else number)
+        return self._shard_over(mapping, label, shape, number)
+
+    def _shard_over(
+        self, mapping: segment.Mapping, label: str, shape: geometry.Geometry, number: int
+    ) -> Any:
+        """Make a shard of a mapped segment, and open its semaphore."""
+        is_locks = mapping in self.lock_mappings
+        guard = KernelGuard(self.worker, _LOCKS_GUARD if is_locks else number)
         self.guards.append(guard)
         memory = _memory(mapping, guard)
         self.memories.append(memory)
-        lock = ShardLock(memory, label, self.worker)
+        lock = ShardLock(memory, label, self.worker, self.fork_memory)
         return _shard_cy.Shard(
             memory, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
             shape.shards.bit_length() - 1, self.seed, lock, self.clock,
@@ -142,28 +163,53 @@ class Attachment:
 
     # -- life in this process --------------------------------------------------------
 
-    def reenter(self) -> None:
-        """Go on in a forked child with a row of its own; refuse a map that was unlinked or that
-        another process has cut off."""
-        self._refuse_lost()  # before waiting: who has the mutex may be waiting for this thread
-        with self._joining():
-            self._refuse_lost()
-            if self.worker.fork_page.word == 0:
-                for guard in self.guards:
-                    guard.after_fork()
-                self.held = {}
-                self.locks.after_fork()
-                self.snapshots = threading.RLock()
-                self.worker.join(self.clock.now_ns())
-                self.sweeper = Sweeper(self)
-                for handle in list(self.handles.values()):
-                    handle._after_fork()
-                leave_at_exit()
-                self.worker.publish()  # last: from here on other threads do not come here
-                self._refuse_cut()  # `publish` may have overwritten what a fault had told
+    @contextlib.contextmanager
+    def alone(self, timeout_s: float | None) -> Iterator[bool]:
+        """Keep the other tasks of this process out; give whether that could be had in time."""
+        mark = Mark()
+        try:
+            yield self.mutex.acquire(mark, timeout_s)
+        finally:
+            mark.clear()
 
-    def _refuse_lost(self) -> None:
-        """Refuse a map that was unlinked, or cut off."""
+    def reenter(self) -> None:
+        """Become a worker, unless this process is one; refuse a map that was unlinked or that
+        another process has cut off. A task may come here in the middle of its own coming here."""
+        while True:
+            self.refuse_lost()  # before waiting: who has the mutex may be waiting for this thread
+            if self.worker.fork_page.word:
+                return
+            with self._joining():
+                self.refuse_lost()
+                if self.worker.fork_page.word == 0:
+                    self._begin_in_this_process()
+
+    def _begin_in_this_process(self) -> None:
+        """Claim a row, and leave behind what threads of a parent held."""
+        forked = self._pid != os.getpid()
+        if forked:
+            for guard in self.guards:
+                guard.after_fork()
+            self._leave_memory_behind()
+            self.held = {}
+            self.locks.after_fork()
+            self.snapshots = threading.RLock()
+            self.sweeper = None
+        self._pid = os.getpid()
+        self._on_join()
+        self.worker.join(self.clock.now_ns())
+        for handle in list(self.handles.values()):
+            if forked and not handle.closed:
+                handle._after_fork()
+        if self.sweeper is None:
+            self.sweeper = Sweeper(self)
+        self.worker.publish()  # last: from here on other threads do not come here
+        self._refuse_cut()  # `publish` may have overwritten what a fault had told
+
+    def refuse_lost(self) -> None:
+        """Refuse a map that was unlinked, or cut off, or that this process has left."""
+        if self.is_down:
+            raise MapClosed(f"map {self.name!r}: this process has left it; open it again")
         # first: where the control segment itself is cut off, this is what finds it out
         unlinked = self.control["STATE"] != K["STATE_READY"]
         if unlinked and not self.control.mapping.is_cut:
@@ -171,6 +217,29 @@ class Attachment:
                 f"map {self.name!r} was unlinked; open it again by name to get its successor"
             )
         self._refuse_cut()
+
+    def notice_removal(self) -> None:
+        """Find out that the map's files were removed by somebody else, tell all who have it open,
+        and refuse it: whoever opens the name would get another map, and neither would know.
+
+        That its name is not there, or leads elsewhere, is not enough: this process may see another
+        /dev/shm than the one that it opened the map in (chroot, a mount namespace).
+        """
+        if segment.identity_at(segment.control_name(self.name)) == self.control.identity:
+            return
+        file = self.worker.file
+        label = segment.liveness_name(self.name, self.nonce)
+        if file is None or (
+            segment.identity_at(label) != file.identity and file.links()
+        ):
+            return
+        if self.control["STATE"] == K["STATE_READY"]:
+            self.control["STATE"] = K["STATE_RETIRED"]
+        raise MapUnlinked(
+            f"map {self.name!r}: its files were removed from {segment.SHM_DIRECTORY}, not by "
+            "shmmap. A cleaner, or systemd's RemoveIPC=yes at the end of its user's last session? "
+            "Open it again by name: others may have a new one already"
+        )
 
     def _segments(self) -> list[tuple[str, segment.Mapping]]:
         """List what is mapped, by name."""
@@ -193,11 +262,52 @@ class Attachment:
                 "map (m.unlink(), or python -m shmmap unlink) and create it again"
             )
 
-    def _joining(self) -> Any:
+    @contextlib.contextmanager
+    def _joining(self) -> Iterator[None]:
         """Hold what joining needs: where the last to leave unlinks, nobody may leave meanwhile."""
         if self.parameters.ephemeral and self.worker.fork_page.word == 0:
-            return creation.creation_lock(self.name)
-        return creation.process_state().mutex
+            with creation.creation_lock(self.name):
+                yield
+            return
+        with self.alone(_JOIN_PATIENCE_S) as had:
+            if not had:
+                raise LockTimeout(
+                    f"map {self.name!r}: another thread of this process has been joining it for "
+                    f"{_JOIN_PATIENCE_S:.0f} s. Try again"
+                )
+            yield
+
+    # -- a child that was forked in the middle of a change (pure engine) ----------------
+
+    def note_fork(self) -> None:
+        """In a forked child: whatever shard this thread was inside, its memory is for the operation
+        that was interrupted, and no longer shared."""
+        thread = threading.get_ident()
+        hosts = ((self, self.shards), (self.locks, self.locks.shards if self.locks else ()))
+        for host, shards in hosts:
+            if host is not None and any(at[0] == thread for at in host.held):
+                for shard in shards:
+                    shard.buffer.leave_behind()
+
+    def _leave_memory_behind(self) -> None:
+        """Have new operations use new shards where a fork has left the old ones behind."""
+        if ENGINE == "compiled":
+            return
+        if any(shard.buffer.left_behind for shard in self.shards):
+            self.shards[:] = [
+                self._shard_over(
+                    mapping, segment.shard_name(self.name, self.nonce, self.generation, number),
+                    self.geometry, number,
+                ) for number, mapping in enumerate(self.mappings)
+            ]
+            self.repairers[:] = [Repairer(shard) for shard in self.shards]
+        if self.locks.shards[0].buffer.left_behind:
+            label = segment.locks_name(self.name, self.nonce)
+            shard = self._shard_over(self.lock_mappings[0], label, self.locks.geometry, 0)
+            self.locks.shards[:] = [shard]
+            self.locks.repairers[:] = [Repairer(shard)]
+
+    # -- what the engine asks for -------------------------------------------------------
 
     def start_sweeper(self) -> None:
         """Start this process's sweeper thread, unless the map is swept by hand."""
@@ -208,15 +318,9 @@ class Attachment:
         areas = self.geometry.areas
         label = segment.shard_name(self.name, self.nonce, self.generation, number)
         try:
-            segment.reserve(label, areas.deadlines, areas.end)
-        except FileNotFoundError:
+            segment.reserve(label, self.mappings[number], areas.deadlines, areas.end)
+        except MapNotFound:
             raise MapUnlinked(f"map {self.name!r} was unlinked") from None
-        except PermissionError as error:
-            raise ConfigMismatch(
-                f"map {self.name!r}: {label} may not be opened any more, as its first ttl needs: "
-                "this process has changed its user since it opened the map. Write an entry with a "
-                "ttl before that, or open the map after it"
-            ) from error
         words = memoryview(self.mappings[number].buffer).cast("B").cast("Q")
         words[K["S_HAS_DEADLINES"] >> 3] = 1
         words.release()
@@ -228,35 +332,90 @@ class Attachment:
         if segment.allocated_bytes(label) > self.geometry.areas.deadlines:
             self.reserve_deadlines(number)
 
-    def _unmap(self) -> None:
-        self.worker.leave()
-        for shard in self.shards:
-            shard.lock.close()
-        if self.locks is not None:
-            self.locks.shards[0].lock.close()
-        for memory in self.memories:
-            if hasattr(memory, "release"):
-                memory.release()
-        if hasattr(self.control_memory, "release"):
-            self.control_memory.release()
-        for mapping in (*self.mappings, *self.lock_mappings):
-            mapping.close()
-        self.control.close()
+    # -- the end ------------------------------------------------------------------------
 
-    def leave(self) -> None:
-        """Let go, as the last handle closes. The creation lock is held for an ephemeral map."""
-        stopped = self.sweeper.stop()
-        _attachments.pop((self.name, self.nonce), None)
-        last = (
-            bool(self.parameters.ephemeral and self.worker.fork_page.word)
-            and self.control["STATE"] == K["STATE_READY"]
-            and not [row for row, _ in self.worker.rows_in_use() if row != self.worker.row]
-        )
-        if last:
-            self.control["STATE"] = K["STATE_RETIRED"]
-            remove_objects(self.name)
+    def unmap(self) -> None:
+        """Give everything back to the system that this process has of the map. Each step even if
+        another fails; nothing may touch the map any more."""
+        self.is_down = True
+        shards = [*self.shards, *(self.locks.shards if self.locks is not None else ())]
+        steps = [self.worker.leave, *(shard.lock.close for shard in shards)]
+        steps += [m.release for m in (*self.memories, self.control_memory) if hasattr(m, "release")]
+        steps += [mapping.close for mapping in (*self.mappings, *self.lock_mappings)]
+        with contextlib.ExitStack() as stack:
+            for step in reversed((*steps, self.control.close)):
+                stack.callback(step)
+        self.sweeper = None  # ways back here, which would keep all of it until a collection
+        if self.locks is not None:
+            self.locks.detach()
+
+    def leave(self, may_remove: bool) -> None:
+        """Let go, as the last handle closes. The creation lock is held for an ephemeral map, which
+        the last process to leave removes."""
+        stopped = self.sweeper is None or self.sweeper.stop()
+        if may_remove and self.parameters.ephemeral and self.control["STATE"] == K["STATE_READY"]:
+            if self._is_last():
+                self._remove()
+            elif os.geteuid() == 0:
+                self._hand_over()
         if stopped:  # else its thread is stuck inside: leave it its memory
-            self._unmap()
+            self.unmap()
+
+    def _is_last(self) -> bool:
+        """Give the row back, and tell whether nobody has this ephemeral map any more."""
+        self.worker.leave()
+        try:
+            judge = self._judge()
+        except MapCorrupted:  # its files are gone
+            return True
+        try:
+            return judge.is_abandoned()
+        finally:
+            judge.file.close()
+
+    def _judge(self) -> Judge:
+        """Make a judge of the others, once our own descriptor of the liveness file is closed."""
+        judge = Judge(
+            f"map {self.name!r}", segment.liveness_name(self.name, self.nonce),
+            self.control.words, self.control["ROWS"], self.parameters.mode, self.owner_uid,
+            self.control.identity[1],
+        )
+        judge.open_file()
+        return judge
+
+    def _files(self) -> list[str]:
+        return part_files(self.name, self.nonce, self.generation, self.geometry.shards)
+
+    def _remove(self) -> None:
+        """Retire the map and remove its files. Where they are another user's, who alone may remove
+        them, at least give their memory back."""
+        self.control["STATE"] = K["STATE_RETIRED"]
+        self.remove_files()
+        if segment.identity_at(segment.control_name(self.name)) == self.control.identity:
+            for mapping in (*self.mappings, *self.lock_mappings):
+                mapping.give_up_pages()
+
+    def remove_files(self) -> None:
+        """Remove this map's files, never a successor's. The creation lock is held."""
+        remove_files(self._files())
+        with contextlib.suppress(OSError):
+            segment.unlink_if(segment.control_name(self.name), self.control.identity)
+
+    def _hand_over(self) -> None:
+        """As root, give the files to the user of those who stay, if all of root's have gone and
+        they are of one user: the last of them could not remove what is root's from a sticky
+        directory."""
+        with contextlib.suppress(OSError, MapCorrupted, SystemCallError):
+            judge = self._judge()
+            try:
+                users = {effective_uid(pid) for _, pid in judge.rows_in_use()}
+            finally:
+                judge.file.close()
+            owner = os.stat(segment.SHM_DIRECTORY + segment.control_name(self.name)).st_uid
+            if len(users) == 1 and owner == 0 and not users & {0, None}:
+                user = users.pop()
+                for file in (*self._files(), segment.control_name(self.name)):
+                    os.chown(segment.SHM_DIRECTORY + file, user, -1)  # type: ignore[arg-type]
 
     def describe_wait(self, shard: Any, waited_ns: int) -> str:
         """Say who holds a shard's lock: see `explain`."""
@@ -265,128 +424,3 @@ class Attachment:
     def error_for(self, status: int, shard: Any, data_bytes: int) -> Exception:
         """Give the exception for a status of a shard: see `explain`."""
         return explain.error_for(self, status, shard, data_bytes)
-
-
-def join_map(
-    handle: Any, lock_timeout_ns: int, name: str, wanted: Parameters, may_create: bool,
-    may_attach: bool, nonce: int | None, owner_uid: int | None,
-) -> Attachment:
-    """Bind a handle to this process's attachment to a map, creating the map if need be and
-    allowed. Under the creation lock, so that no thread takes the attachment down meanwhile."""
-    with creation.creation_lock(name):
-        attached = {nonce for known, nonce in _attachments if known == name}
-        control = open_control(name, wanted.mode, owner_uid, attached)
-        if control is None:
-            if nonce is not None or not may_create or owner_uid not in (None, os.geteuid()):
-                raise MapNotFound(
-                    f"no map {name!r}"
-                    + (f" of uid {owner_uid}" if owner_uid is not None else "")
-                    + (" (the one that was pickled is gone)" if nonce is not None else "")
-                    + ": create it first, or check the spelling (python -m shmmap ls)"
-                )
-            control = create_objects(name, wanted)
-        elif not may_attach:
-            control.close()
-            raise MapExists(f"map {name!r} exists: attach to it, or unlink it first")
-        try:
-            if nonce is not None and control["NONCE"] != nonce:
-                raise MapNotFound(f"map {name!r} was unlinked and made anew since it was pickled")
-            wanted.compare(name, Parameters.load(control.words))
-            found = _attachments.get((name, control["NONCE"]))
-        except BaseException:
-            control.close()
-            raise
-        if found is not None:
-            control.close()
-            found.reenter()
-        else:
-            try:
-                found = Attachment(name, control, owner_uid)
-            except BaseException:
-                with contextlib.suppress(ValueError):  # it may have been closed on the way
-                    control.close()
-                raise
-            _attachments[(name, found.nonce)] = found
-            leave_at_exit()
-        handle._bind(found, lock_timeout_ns)
-        found.handles[id(handle)] = handle
-        return found
-
-
-def retire(attachment: Attachment) -> None:
-    """Mark a map as unlinked and remove its objects."""
-    with creation.creation_lock(attachment.name):
-        if attachment.control["STATE"] == K["STATE_READY"] or _is_remnant(attachment):
-            segment.refuse_to_unlink(attachment.name)
-            attachment.control["STATE"] = K["STATE_RETIRED"]
-            remove_objects(attachment.name)
-
-
-def _is_remnant(attachment: Attachment) -> bool:
-    """Tell whether a control segment that was cut off is still what its name stands for."""
-    if not attachment.control.mapping.is_cut:
-        return False
-    try:
-        found = open_control(
-            attachment.name, attachment.parameters.mode, attachment.owner_uid, {attachment.nonce}
-        )
-    except MapCorrupted:
-        return True
-    if found is None:
-        return True
-    same = found["NONCE"] == attachment.nonce
-    found.close()
-    return same
-
-
-def release(attachment: Attachment) -> None:
-    """Take the attachment down once no handle is left."""
-    with creation.creation_lock(attachment.name):
-        known = _attachments.get((attachment.name, attachment.nonce))
-        if not attachment.handles and known is attachment:  # else another thread took it down
-            attachment.leave()
-
-
-def is_opening() -> bool:
-    """Tell whether this thread is inside a creation lock."""
-    state = creation.process_state()
-    return bool(state.held) and bool(state.mutex._is_owned())  # type: ignore[attr-defined]
-
-
-def leave_all() -> None:
-    """Close every handle of this process, at its exit."""
-    for attachment in list(_attachments.values()):
-        if attachment.worker.fork_page.word:  # a child that never used it has nothing to give back
-            for handle in list(attachment.handles.values()):
-                with contextlib.suppress(ShmMapError, OSError):
-                    handle.close()
-            with contextlib.suppress(ShmMapError, OSError):
-                release(attachment)  # if its handles were dropped while a map was being opened
-
-
-_registered_pid = 0
-
-
-def leave_at_exit() -> None:
-    """Have `leave_all` called at exit; multiprocessing's children run no atexit."""
-    global _registered_pid
-    if _registered_pid != os.getpid():
-        if not _registered_pid:
-            atexit.register(leave_all)
-        _registered_pid = os.getpid()
-        if "multiprocessing.process" in sys.modules:
-            import multiprocessing.process
-            from multiprocessing import util
-
-            if multiprocessing.process.parent_process() is not None:
-                util.Finalize(None, leave_all, exitpriority=1)
-
-
-def wait_for(handle: Any, patience_s: float) -> bool:
-    """Wait until no operation of a sealed handle is in flight."""
-    deadline = time.monotonic() + patience_s
-    while handle._under_way()[0]:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.0005)
-    return True

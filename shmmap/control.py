@@ -1,8 +1,8 @@
-"""A map's objects in shared memory: making them, finding them, refusing what is not ours.
+"""A map's control segment: finding it, refusing what is not ours, removing a map's objects.
 
-The control segment is the only object with a fixed name; MAGIC is stored once
-its words are there, READY once every part is. Whoever calls anything here
-holds the creation lock, so what is not READY was left by the dead.
+It is the only object with a fixed name, and gets that once every part of the map is there (see
+`making`). Whoever calls anything here holds the creation lock, so what is not READY, or has no
+parts, was left by the dead.
 """
 
 from __future__ import annotations
@@ -10,29 +10,21 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 from collections.abc import Container
 
 import xxhash
 
 from . import _shard_cy, geometry, segment
-from .errors import ConfigMismatch, MapCorrupted, MapNotFound, ShmMapError
+from .errors import ConfigMismatch, MapCorrupted, MapNotFound
 from .layout import LAYOUT_VERSION, WORD, constants
-from .parameters import Parameters
-from .workers import Worker
+from .process import boot_id
+from .workers import Judge
 
 K = constants()
 ENGINE = "compiled" if _shard_cy.COMPILED else "pure"
 ENGINES = {K["ENGINE_COMPILED"]: "compiled", K["ENGINE_PURE"]: "pure"}
-_ENGINE_NUMBER = K["ENGINE_COMPILED"] if ENGINE == "compiled" else K["ENGINE_PURE"]
+ENGINE_NUMBER = K["ENGINE_COMPILED"] if ENGINE == "compiled" else K["ENGINE_PURE"]
 REMOVE = "if nothing uses it, remove it with: python -m shmmap unlink {}"
-
-
-def boot_id() -> tuple[int, int]:
-    """Identify this boot of the kernel, as two words."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        digits = file.read().strip().replace("-", "")
-    return int(digits[:16], 16), int(digits[16:], 16)
 
 
 def checksum(words: memoryview) -> int:
@@ -43,8 +35,9 @@ def checksum(words: memoryview) -> int:
 class Control:
     """A mapped control segment, its words readable by name."""
 
-    def __init__(self, mapping: segment.Mapping) -> None:
+    def __init__(self, mapping: segment.Mapping, identity: segment.Identity) -> None:
         self.mapping = mapping
+        self.identity = identity
         self.words = memoryview(mapping.buffer).cast("B").cast("Q")
 
     def __getitem__(self, field: str) -> int:
@@ -66,41 +59,87 @@ class Control:
             self[f"{current}_BUCKETS"], self["ON_FULL"] & 1,
         )
 
-    def workers_live(self, name: str) -> bool:
-        """Tell whether any worker of this map lives."""
+    def is_used(self, name: str) -> bool:
+        """Tell whether any process has this map open. Only where this one has not."""
+        label = segment.liveness_name(name, self["NONCE"])
+        judge = Judge(f"map {name!r}", label, self.words, self["ROWS"], inode=self.identity[1])
         try:
-            liveness = segment.liveness_name(name, self["NONCE"])
-            worker = Worker(name, liveness, self.words, self["ROWS"])
-        except (OSError, MapCorrupted):
+            judge.open_file()
+        except MapCorrupted:  # it has lost that file: nobody can join it any more
             return False
         try:
-            return bool(worker.rows_in_use())
+            return not judge.is_abandoned()
         finally:
-            os.close(worker.descriptor)
+            judge.file.close()
+
+    def object_files(self, name: str) -> list[str]:
+        """List the files in /dev/shm of the parts of this map, as far as its words can be
+        believed."""
+        shape = self.geometry()
+        if not 1 <= shape.shards <= geometry.SHARD_LIMIT:
+            return []
+        current = f"GEN{self['GEN_CURRENT'] & 1}"
+        return part_files(name, self["NONCE"], self[f"{current}_NUMBER"], shape.shards)
 
 
-def parts(name: str) -> list[str]:
-    """List the objects of the map `name` (of any nonce) but its control segment."""
-    pattern = re.compile(rf"(sem\.)?shmmap\.{re.escape(name)}\.[0-9a-f]{{16}}\..+")
-    return [entry for entry in os.listdir(segment.SHM_DIRECTORY) if pattern.fullmatch(entry)]
+def part_files(name: str, nonce: int, generation: int, shards: int) -> list[str]:
+    """List the files of a map's parts, of all but its control segment."""
+    labels = [segment.shard_name(name, nonce, generation, number) for number in range(shards)]
+    labels.append(segment.locks_name(name, nonce))
+    semaphores = [segment.semaphore_file(label) for label in labels]
+    return [*semaphores, *labels, segment.liveness_name(name, nonce)]
+
+
+def remove_files(files: list[str]) -> None:
+    """Remove files from /dev/shm, each even if another one cannot be."""
+    for file in files:
+        with contextlib.suppress(OSError):  # a stranger's, or no file at all: in nobody's way
+            segment.unlink(file)
 
 
 def remove_objects(name: str) -> None:
-    """Remove every object of a map, its control segment last. The creation lock is held."""
-    for entry in parts(name):
-        with contextlib.suppress(OSError):  # a stranger's, or no file at all: in nobody's way
-            if entry.startswith("sem."):
-                segment.unlink_semaphore("/" + entry[4:])
-            else:
-                segment.unlink("/" + entry)
+    """Remove every object that has a map's name, whatever it is, the control segment last. The
+    creation lock is held. Lists /dev/shm."""
+    pattern = re.compile(
+        rf"(sem\.)?shmmap\.{re.escape(name)}\.([0-9a-f]{{16}}\..+|new[0-9a-f]*)"
+    )
+    found = os.listdir(segment.SHM_DIRECTORY)
+    remove_files(["/" + entry for entry in found if pattern.fullmatch(entry)])
     segment.unlink(segment.control_name(name))
+
+
+class Remains:
+    """What the dead, an earlier boot or an unlink left under a map's name: not what has the name
+    by the time that it is removed."""
+
+    def __init__(self, name: str, identity: segment.Identity, control: Control | None) -> None:
+        self._name = name
+        self._identity = identity
+        self._control = control
+        self._files = control.object_files(name) if control is not None else []
+
+    def remove(self) -> None:
+        """Mark it as unlinked, since a forked child may have it mapped that has not used it since,
+        and so has no row; then remove it."""
+        if self._control is not None:
+            self._control["STATE"] = K["STATE_RETIRED"]
+        remove_files(self._files)
+        with contextlib.suppress(OSError):
+            segment.unlink_if(segment.control_name(self._name), self._identity)
+        self.close()
+
+    def close(self) -> None:
+        """Leave it where it is."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
 
 
 def open_control(
     name: str, mode: int | None, owner_uid: int | None, attached: Container[int] = ()
-) -> Control | None:
-    """Open and verify the control segment of a live map; None: there is none, or only what a
-    dead creator, an earlier boot or an unlink left. The creation lock is held.
+) -> Control | Remains | None:
+    """Open and verify the control segment of a live map; None: there is none. The creation lock is
+    held.
 
     `attached`: the nonces of that name that this process is attached to.
     """
@@ -110,12 +149,13 @@ def open_control(
     except MapNotFound:
         return None
     try:
+        identity = segment.identity_of(descriptor)
         size = os.fstat(descriptor).st_size
         if size < K["C_BYTES_TOTAL"] or size % WORD:
             if size == 0:
-                return None
+                return Remains(name, identity, None)
             raise MapCorrupted(f"{label} has {size} bytes, no map has: {REMOVE.format(name)}")
-        control = Control(segment.Mapping(descriptor, size))
+        control = Control(segment.Mapping(descriptor, size), identity)
     finally:
         os.close(descriptor)
     try:
@@ -123,10 +163,17 @@ def open_control(
     except BaseException:
         control.close()
         raise
-    if not live:
-        control.close()
-        return None
-    return control
+    if live:
+        return control
+    if control["MAGIC"] == K["CONTROL_MAGIC"] and size == geometry.control_bytes():
+        return Remains(name, identity, control)
+    control.close()
+    return Remains(name, identity, None)
+
+
+def _is_of_another_boot(control: Control) -> bool:
+    here, there = boot_id(), (control["BOOT_HIGH"], control["BOOT_LOW"])
+    return here != there and (0, 0) not in (here, there)
 
 
 def _verify(control: Control, name: str, label: str, attached: Container[int]) -> bool:
@@ -143,7 +190,7 @@ def _verify(control: Control, name: str, label: str, attached: Container[int]) -
             f"{label} has layout {control['LAYOUT']}, this version of shmmap reads "
             f"{LAYOUT_VERSION}: use one version in all processes, or unlink the map"
         )
-    if (control["BOOT_HIGH"], control["BOOT_LOW"]) != boot_id():
+    if _is_of_another_boot(control):
         return False
     if control["STATE"] != K["STATE_READY"]:
         if control["STATE"] not in (K["STATE_MAKING"], K["STATE_RETIRED"]):
@@ -163,7 +210,7 @@ def _verify(control: Control, name: str, label: str, attached: Container[int]) -
         or shape.areas.end != control[f"GEN{control['GEN_CURRENT']}_BYTES"]
     ):
         raise MapCorrupted(f"{label} contradicts itself (sizes): {REMOVE.format(name)}")
-    if control["ENGINE"] != _ENGINE_NUMBER:
+    if control["ENGINE"] != ENGINE_NUMBER:
         theirs = ENGINES.get(control["ENGINE"], "unknown")
         raise ConfigMismatch(
             f"map {name!r} was made by the {theirs} engine, this process runs the {ENGINE} one; "
@@ -173,82 +220,5 @@ def _verify(control: Control, name: str, label: str, attached: Container[int]) -
     if control["CHECK"] != checksum(control.words):
         raise MapCorrupted(f"{label} was damaged (its checksum is wrong): {REMOVE.format(name)}")
     if control["EPHEMERAL"] and control["NONCE"] not in attached:
-        return control.workers_live(name)  # never where we are attached: it opens the liveness file
+        return control.is_used(name)  # never where we are attached: it opens the liveness file
     return True
-
-
-def create_objects(name: str, wanted: Parameters) -> Control:
-    """Make a map's objects, control segment first, READY last. The creation lock is held."""
-    shape = wanted.plan()
-    mode = 0o600 if wanted.mode is None else wanted.mode
-    segment.check_room(f"map {name!r}", shape.total_bytes)
-    _retire_leftover(name, wanted.mode)
-    remove_objects(name)
-    size = geometry.control_bytes()
-    control = Control(segment.create(segment.control_name(name), size, size, mode))
-    try:
-        nonce = secrets.randbits(64) or 1
-        seed = secrets.randbits(64) if wanted.hash_seed is None else wanted.hash_seed
-        high, low = boot_id()
-        for field, value in (
-            ("NONCE", nonce), ("LAYOUT", LAYOUT_VERSION), ("ENGINE", _ENGINE_NUMBER),
-            ("BOOT_HIGH", high), ("BOOT_LOW", low), ("BYTES", size),
-            ("ROWS", geometry.WORKER_ROWS), ("HASH_SEED", seed),
-            ("GEN0_SHARDS", shape.shards), ("GEN0_SLOTS", shape.slots),
-            ("GEN0_SLOT_SIZE", shape.slot_size), ("GEN0_BUCKETS", shape.buckets),
-            ("GEN0_BYTES", shape.areas.end),
-        ):
-            control[field] = value
-        wanted.store(control.words)
-        control["CHECK"] = checksum(control.words)
-        control["MAGIC"] = K["CONTROL_MAGIC"]
-        segment.create(segment.liveness_name(name, nonce), 8, 8, mode).close()
-        for number in range(shape.shards):
-            _create_shard(segment.shard_name(name, nonce, 0, number), shape, nonce, number, mode)
-        _create_shard(segment.locks_name(name, nonce), geometry.lock_geometry(), nonce,
-                      geometry.LOCK_NUMBER, mode)
-        control["STATE"] = K["STATE_READY"]
-        return control
-    except FileExistsError as error:  # the nonce was read off the first name
-        control.close()
-        remove_objects(name)
-        raise ConfigMismatch(
-            f"map {name!r}: {error}, though its name is random: another user of this machine "
-            "watches /dev/shm and takes our names. Find them (ls -l /dev/shm), then try again"
-        ) from error
-    except BaseException:
-        control.close()
-        remove_objects(name)
-        raise
-
-
-def _retire_leftover(name: str, mode: int | None) -> None:
-    """Mark what is replaced as unlinked: a forked child may have it mapped that has not used it
-    since, and so has no row."""
-    with contextlib.suppress(ShmMapError, OSError):
-        descriptor = segment.open_checked(segment.control_name(name), mode, None)
-        try:
-            if os.fstat(descriptor).st_size == geometry.control_bytes():
-                old = Control(segment.Mapping(descriptor, geometry.control_bytes()))
-                if old["MAGIC"] == K["CONTROL_MAGIC"]:
-                    old["STATE"] = K["STATE_RETIRED"]
-                old.close()
-        finally:
-            os.close(descriptor)
-
-
-def _create_shard(label: str, shape: geometry.Geometry, nonce: int, number: int, mode: int) -> None:
-    leases = number == geometry.LOCK_NUMBER  # its deadlines are reserved at once: one page
-    reserved = shape.areas.end if leases else shape.areas.deadlines
-    mapping = segment.create(label, shape.areas.end, reserved, mode)
-    words = memoryview(mapping.buffer).cast("B").cast("Q")
-    for field, value in (
-        ("MAGIC", K["SHARD_MAGIC"]), ("NONCE", nonce), ("NUMBER", number),
-        ("SLOTS", shape.slots), ("SLOT_SIZE", shape.slot_size), ("BUCKETS", shape.buckets),
-        ("EVICTS", shape.evicts), ("FRESH", 1), ("FREE_SLOTS", shape.slots),
-        ("HAS_DEADLINES", int(leases)),
-    ):
-        words[K[f"S_{field}"] >> 3] = value
-    words.release()
-    mapping.close()
-    segment.create_semaphore(label, mode)

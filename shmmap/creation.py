@@ -1,94 +1,124 @@
-"""Who may make, replace or unlink a name: one process of a user at a time.
+"""Who may make, replace or unlink a name: one task of one process of a user at a time.
 
-A file per user, never unlinked, carries a kernel byte-range lock per map name;
-the kernel frees it if its holder dies. Whoever holds it sees no half-made map
-but those of the dead, and may replace them.
+A file per user, never unlinked, carries a kernel byte-range lock per map name; the kernel frees it
+if its holder dies. In a process each name has a mutex of its own, so that whoever waits for one
+name keeps nobody from another. A signal handler, or a finalizer, may open the very map that its own
+task is making: it goes in, and what it interrupted finds that out (see `making`, `opening`).
+
+Anyone may take the file's name first, or remove the file. Of a few names the first counts that is
+ours or free; and the lock counts only if its file is still that one once it is had.
 """
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
-import struct
-import threading
-import time
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import posix_ipc
 import xxhash
 
 from . import segment
-from .errors import ConfigMismatch, LockTimeout
+from ._clock_cy import monotonic
+from .errors import ConfigMismatch, LockTimeout, Reentered
+from .mutex import Mark, Mutex
+from .record_lock import LockFile
+from .tasks import sleep
 
 CREATION_TIMEOUT_S = 60.0
-_FLOCK = struct.Struct("hhqqi4x")  # type, whence, start, length, pid
+_NAMES = 8  # of creators' files: more than a neighbour will squat by mistake
+_SQUATTED = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV)
+
+_files: dict[int, LockFile] = {}  # by user: a process may change its user
+_mutexes: dict[str, Mutex] = {}  # by map
 
 
-class ProcessState:
-    """What belongs to this process and must be made anew in a forked child."""
+class Forked(Reentered):
+    """This is the child of a fork in the middle of a creation, and has to begin again."""
 
-    def __init__(self) -> None:
+
+class Turn:
+    """The right to make, replace or unlink a map, of the process that took it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.pid = os.getpid()
-        self.mutex = threading.RLock()
-        self.descriptors: dict[int, int] = {}  # by user: a process may change its user
-        self.held: list[int] = []  # the bytes of the names that the mutex's holder works on
+
+    def is_ours(self) -> bool:
+        """Tell whether this is that process, not a child that was forked meanwhile."""
+        return os.getpid() == self.pid
+
+    def check(self) -> None:
+        """Have a child that was forked meanwhile begin again."""
+        if not self.is_ours():
+            raise Forked(
+                f"map {self.name!r}: a signal handler or a finalizer has forked this process while "
+                "it was opening or unlinking the map. Do it again here, in the child"
+            )
 
 
-_states = {os.getpid(): ProcessState()}
+def creators_name(uid: int, which: int) -> str:
+    """Name a file under which a user's creations queue."""
+    return f"/shmmap.{uid}.creators" + (f"-{which}" if which else "")
 
 
-def process_state() -> ProcessState:
-    """Give this process's state. A lock that a parent's thread held at the fork is left behind."""
-    pid = os.getpid()
-    state = _states.get(pid)
-    if state is None:  # setdefault: the first threads of a child may come here at once
-        fresh = ProcessState()
-        for old in list(_states.values()):
-            fresh.descriptors.update(old.descriptors)  # inherited
-        state = _states.setdefault(pid, fresh)
-    return state
+def _open_creators(uid: int) -> int:
+    """Open the first creators' file that is ours, or make it, and give its descriptor."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    for which in range(_NAMES):
+        name = creators_name(uid, which)
+        try:
+            descriptor = os.open(segment.SHM_DIRECTORY + name, flags, 0o600)
+        except OSError as error:
+            if error.errno in _SQUATTED and os.path.lexists(segment.SHM_DIRECTORY + name):
+                continue
+            raise segment.refused(f"opening {name}, under which creations queue", error) from error
+        if _is_ours(os.fstat(descriptor), uid):
+            return descriptor
+        os.close(descriptor)
+    raise ConfigMismatch(
+        f"{creators_name(uid, 0)} and the {_NAMES - 1} names after it, under which this user's "
+        "creations queue, all belong to others: another user of this machine keeps you from making "
+        f"maps. Find out who (ls -l {segment.SHM_DIRECTORY})"
+    )
 
 
-def _creators_descriptor(state: ProcessState) -> int:
+def _is_ours(status: os.stat_result, uid: int) -> bool:
+    return (
+        status.st_uid == uid and stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+        and not stat.S_IMODE(status.st_mode) & ~0o600
+    )
+
+
+def _is_current(file: LockFile, uid: int) -> bool:
+    """Tell whether a creators' file is the one that a new process would take."""
+    for which in range(_NAMES):
+        try:
+            status = os.lstat(segment.SHM_DIRECTORY + creators_name(uid, which))
+        except FileNotFoundError:
+            return False
+        if _is_ours(status, uid):
+            return (status.st_dev, status.st_ino) == file.identity
+    return False
+
+
+def creators_file() -> LockFile:
+    """Give this user's creators' file; a replaced one is left open: others may hold locks by it."""
     uid = os.geteuid()
-    if uid not in state.descriptors:
-        name = f"/shmmap.{uid}.creators"
-        try:
-            made = posix_ipc.SharedMemory(name, posix_ipc.O_CREAT, mode=0o600)
-        except (posix_ipc.Error, OSError, ValueError) as error:
-            raise ConfigMismatch(
-                f"{name}, under which this user's creations queue, is not ours ({error}): another "
-                "user made it first. Have it removed from /dev/shm"
-            ) from error
-        try:
-            segment.verify_owner(os.fstat(made.fd), name, 0o600, uid)
-        except BaseException:
-            made.close_fd()
-            raise
-        state.descriptors[uid] = made.fd  # never closed: closing any drops every lock
-    return state.descriptors[uid]
+    file = _files.get(uid)
+    if file is None or not _is_current(file, uid):
+        descriptor = _open_creators(uid)
+        found = LockFile(descriptor, lambda: _open_creators(uid))
+        if file is not None and found.identity == file.identity and file.stands():
+            return file  # removed and restored while we looked
+        _files[uid] = file = found
+    return file
 
 
-def lock_holder(descriptor: int, byte: int) -> int | None:
-    """Give the pid that holds a lock on a byte (0: of another pid namespace); None: free."""
-    ask = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
-    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, ask))
-    return None if kind == fcntl.F_UNLCK else pid
-
-
-def try_lock_byte(descriptor: int, byte: int) -> bool:
-    """Lock one byte of a file if no other process has; the lock lasts until death or unlock."""
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
-        return True
-    except (BlockingIOError, PermissionError):
-        return False
-
-
-def unlock_byte(descriptor: int, byte: int) -> None:
-    """Free one byte of a file."""
-    fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, byte)
+def opened_file(uid: int) -> LockFile | None:
+    """Give the creators' file of a user if this process has it open."""
+    return _files.get(uid)
 
 
 def name_byte(name: str) -> int:
@@ -97,39 +127,64 @@ def name_byte(name: str) -> int:
 
 
 @contextmanager
-def creation_lock(name: str, timeout_s: float = CREATION_TIMEOUT_S) -> Iterator[None]:
+def name_mutex(name: str, timeout_s: float | None) -> Iterator[bool]:
+    """Keep the other tasks of this process from opening, leaving and unlinking a map; give
+    whether this task had it already.
+
+    Raises:
+        LockTimeout: another task has had it for `timeout_s` seconds.
+    """
+    mutex = _mutexes.setdefault(name, Mutex())
+    mark = Mark()
+    try:
+        nested = mutex.owned()
+        if not mutex.acquire(mark, timeout_s):
+            raise LockTimeout(
+                f"map {name!r}: another thread of this process has been opening or unlinking it "
+                f"for {timeout_s:g} s. Try again"
+            )
+        yield nested
+    finally:
+        mark.clear()  # one call into C, before which no handler comes
+
+
+@contextmanager
+def creation_lock(name: str, timeout_s: float = CREATION_TIMEOUT_S) -> Iterator[Turn]:
     """Hold the right to make, replace or unlink the map `name`.
 
     Raises:
         LockTimeout: another process has held it for `timeout_s` seconds.
     """
-    state = process_state()
+    deadline = monotonic() + timeout_s
     byte = name_byte(name)
-    outermost = not state.mutex._is_owned()  # type: ignore[attr-defined]
-    with state.mutex:
-        if outermost:  # what is noted there a raising signal handler has left behind
-            state.held.clear()
-        descriptor = _creators_descriptor(state)
-        nested = byte in state.held  # record locks do not nest
+    with name_mutex(name, timeout_s) as nested:
+        turn = Turn(name)
+        file = None
         try:
-            _wait_for_byte(name, descriptor, byte, timeout_s)
-            state.held.append(byte)
-            yield
+            file = _wait_for_byte(turn, byte, deadline, timeout_s)
+            yield turn
         finally:
-            if not nested:  # first, and one call into C: no handler can raise before it is done
-                fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, byte)
-                state.held = [other for other in state.held if other != byte]
+            if file is not None and not nested and turn.is_ours():  # record locks do not nest
+                file.unlock(byte)
 
 
-def _wait_for_byte(name: str, descriptor: int, byte: int, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
+def _wait_for_byte(turn: Turn, byte: int, deadline: float, timeout_s: float) -> LockFile:
+    """Lock a name's byte of the creators' file; give the file."""
     pause = 0.0005
-    while not try_lock_byte(descriptor, byte):
-        if time.monotonic() > deadline:
-            who = lock_holder(descriptor, byte) or "of another pid namespace"
+    while True:
+        file = creators_file()
+        if file.try_lock(byte):
+            turn.check()
+            if _is_current(file, os.geteuid()):
+                return file
+            file.unlock(byte)  # it was removed or replaced meanwhile
+            continue
+        if monotonic() > deadline:
+            who = file.holder(byte) or "of another pid namespace"
             raise LockTimeout(
-                f"map {name!r}: process {who} has been creating or unlinking it for "
+                f"map {turn.name!r}: process {who} has been creating or unlinking it for "
                 f"{timeout_s:.0f} s. It may be stopped: kill -CONT it, or end it"
             )
-        time.sleep(pause)
+        sleep(pause)
+        turn.check()
         pause = min(pause * 2, 0.05)

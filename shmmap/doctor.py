@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from . import _engine, _hash_cy, control, creation, geometry, parameters, segment
+from . import _engine, _hash_cy, control, geometry, parameters, record_lock, segment
 from .inspection import SeenMap
 
 PACKAGE = Path(__file__).resolve().parent
@@ -339,11 +339,11 @@ def check_record_locks() -> list[Line]:
             if holder.stdout.readline() != b"held\n":
                 return [Line("FAIL", "record locks", "a process could not lock a byte of a file "
                              f"in {segment.SHM_DIRECTORY}", "mount a tmpfs there")]
-            excluded = not creation.try_lock_byte(descriptor, 7)
-            seen = creation.lock_holder(descriptor, 7)
+            excluded = not record_lock.try_lock_byte(descriptor, 7)
+            seen = record_lock.lock_holder(descriptor, 7)
             holder.kill()
             holder.wait(PATIENCE_S)
-            freed = creation.try_lock_byte(descriptor, 7)
+            freed = record_lock.try_lock_byte(descriptor, 7)
         finally:
             holder.kill()
             holder.communicate()

@@ -31,10 +31,10 @@ from typing import Any, BinaryIO, NamedTuple
 import xxhash
 
 from ._clock_cy import monotonic
-from .control import boot_id
 from .errors import ConfigMismatch, DumpCorrupted
 from .layout import constants
 from .parameters import Parameters
+from .process import boot_id
 
 K = constants()
 MAGIC = b"SHMMDUMP"

@@ -67,6 +67,15 @@ class SharedMemoryFull(ShmMapError, MemoryError):
     """/dev/shm has no room for what was asked. The message says how much was and how much is."""
 
 
+class SystemCallError(ShmMapError, OSError):
+    """The kernel refused what a map needs: no free descriptor, no memory, a limit, a read-only
+    file system. `errno` says which; the message says what was being done, and what helps. Nothing
+    was changed."""
+
+    def __str__(self) -> str:
+        return str(self.args[1]) if len(self.args) > 1 else super().__str__()
+
+
 class Reentered(ShmMapError, RuntimeError):
     """A signal handler or finalizer called the map while its thread was changing that shard; or
     a thread asked for a named lock that it holds, or for a value that it is computing."""

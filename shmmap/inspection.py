@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import attachment, creation, geometry, segment, workers
+from . import creation, geometry, opening, process, record_lock, segment, workers
 from ._clock_cy import Clock
-from .control import ENGINES, boot_id, checksum
+from .control import ENGINES, checksum
 from .layout import LAYOUT_VERSION, SHARD, constants, record_bytes
 from .parameters import Parameters
 
@@ -147,15 +147,15 @@ def creating_pid(name: str, owner: int) -> int | None:
     Asks for the lock that `creation.creation_lock` takes, without taking it.
     """
     byte = creation.name_byte(name)
-    own = creation.process_state().descriptors.get(owner, -1)
-    if own >= 0:  # closing another descriptor would drop its locks
-        return creation.lock_holder(own, byte)
+    own = creation.opened_file(owner)
+    if own is not None:  # closing another descriptor would drop its locks
+        return own.holder(byte)
     try:
         descriptor = _open(f"/shmmap.{owner}.creators")
     except OSError:
         return None
     try:
-        return creation.lock_holder(descriptor, byte)
+        return record_lock.lock_holder(descriptor, byte)
     finally:
         os.close(descriptor)
 
@@ -268,7 +268,7 @@ def _judge(control: Record | None, problem: str) -> _Judgement:
     if control["LAYOUT"] != LAYOUT_VERSION:
         problem = f"layout {control['LAYOUT']}, not {LAYOUT_VERSION}: made by another version"
         return "foreign", problem, False
-    if (control["BOOT_HIGH"], control["BOOT_LOW"]) != boot_id():
+    if (control["BOOT_HIGH"], control["BOOT_LOW"]) != process.boot_id():
         return "old boot", "made before this machine's last boot", True
     if control["STATE"] == K["STATE_RETIRED"]:
         return "retired", "its unlinker died before the end", True
@@ -307,11 +307,11 @@ def _rows(control: Record) -> Iterator[Record]:
 
 def _live_workers(name: str, control: Record) -> tuple[SeenWorker, ...]:
     """List the rows whose process lives: it holds its byte lock, or /proc shows it."""
-    ours = workers.pid_namespace()
-    joined = attachment._attachments.get((name, control["NONCE"]))
+    ours = process.pid_namespace()
+    joined = opening.attached(name, control["NONCE"])
     descriptor = -1
     if joined is not None:  # closing another descriptor would drop this process's own lock
-        descriptor = joined.worker.descriptor
+        descriptor = joined.worker.file.number()
     else:
         with suppress(OSError):
             descriptor = _open(segment.liveness_name(name, control["NONCE"]))
@@ -320,7 +320,7 @@ def _live_workers(name: str, control: Record) -> tuple[SeenWorker, ...]:
             SeenWorker(number, row["PID"], ours == row["PID_NAMESPACE"] != 0)
             for number, row in enumerate(_rows(control))
             if row["STATE"] and (
-                (descriptor >= 0 and creation.lock_holder(descriptor, number) is not None)
+                (descriptor >= 0 and _holder(descriptor, number) is not None)
                 or (ours == row["PID_NAMESPACE"] != 0 and _runs(row["PID"], row["START_TICKS"]))
             )
         )
@@ -329,8 +329,12 @@ def _live_workers(name: str, control: Record) -> tuple[SeenWorker, ...]:
             os.close(descriptor)
 
 
+def _holder(descriptor: int, row: int) -> int | None:
+    return record_lock.lock_holder(descriptor, workers.row_byte(row))
+
+
 def _runs(pid: int, ticks: int) -> bool:
     try:
-        return 0 < pid <= _LARGEST_PID and workers.start_ticks(pid) == ticks
+        return 0 < pid <= _LARGEST_PID and process.start_ticks(pid) == ticks
     except PermissionError:  # /proc hides it, so it exists
         return True

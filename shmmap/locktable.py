@@ -130,6 +130,10 @@ class LockShard:
         if self.by_thread.get(whose) is hold:
             self.by_thread.pop(whose, None)
 
+    def detach(self) -> None:
+        """Forget the attachment that this is a part of, which knows this."""
+        self._attachment = None
+
     def row_offset(self, row: int) -> int:
         """Give where a handle counts its operations."""
         return K["C_BYTES_TOTAL"]

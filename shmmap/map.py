@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from . import attachment as attachments
-from . import dumps, flights, merging, salvage, snapshots
+from . import dumps, flights, last_words, merging, opening, salvage, snapshots
 from . import stats as statistics
 from ._near_cy import read_consistency, read_size
 from ._snapshots_cy import Snapshots
 from ._writes_cy import DEFAULT
 from .control import ENGINE
 from .dumps import DumpReport
-from .errors import MapClosed, MapCorrupted, MapUnlinked
+from .errors import MapClosed, MapCorrupted, MapUnlinked, ShmMapError
 from .geometry import SHARD_LIMIT
 from .layout import constants
 from .locks import Lock, let_all_go
@@ -86,7 +84,7 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
     """
 
     __hash__ = None  # type: ignore[assignment]
-    _finalizer: Any = None  # stays so where a signal handler raised while the map was opened
+    _last_words: Any = None  # stays so where a signal handler raised while the map was opened
     _table: LockTable | None = None
 
     if TYPE_CHECKING:  # what the annotations of compiled classes cannot say
@@ -141,12 +139,11 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         self._lock_timeout = float(lock_timeout)
         self._owner_uid = owner_uid
         self._reading = (near, near_copy, consistency, max_staleness)
-        found = attachments.join_map(
+        found = opening.join_map(
             self, int(lock_timeout * 1e9), name, wanted, *_may, _nonce, owner_uid
         )
         self._use_near(near, near_copy, bound)
-        self._finalizer = weakref.finalize(self, _forget, found, id(self))
-        self._finalizer.atexit = False
+        self._last_words = last_words.keep(found, id(self))
 
     @classmethod
     def create(
@@ -312,12 +309,14 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         """Remove expired and idle entries of all shards now, and the rows of dead workers. Locks
         one shard at a time, each for a bounded number of removals."""
         with self._inside() as found:
+            found.notice_removal()
             return found.sweeper.sweep(self)  # type: ignore[no-any-return]
 
     def sweep_if_due(self) -> SweepReport | None:
         """Sweep if an interval has passed and no other process is sweeping: for a scheduler
         of your own. Gives None if there was nothing to do."""
         with self._inside() as found:
+            found.notice_removal()
             return found.sweeper.sweep_if_due(self)  # type: ignore[no-any-return]
 
     def stats(self) -> Stats:
@@ -334,6 +333,7 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         locks is one of them.
         """
         with self._inside() as attached:
+            attached.notice_removal()
             return [
                 f"{salvage.label(attached, number)}: {problem}"
                 for number in range(attached.geometry.shards + 1)
@@ -395,8 +395,13 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
     # -- the end ------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Let this handle go; entries stay, its named locks are free. Waits for operations in
-        other threads. Idempotent."""
+        """Let this handle go; entries stay, its named locks are free. Idempotent.
+
+        Waits for operations in other threads, `lock_timeout` and a second at most, never for one
+        of its own thread (of which a signal handler or a finalizer may close the map). What is
+        still under way then goes on, and the last of it ends what is left to do here; new
+        operations raise MapClosed.
+        """
         if self.closed:
             return
         found = self._live
@@ -404,42 +409,36 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
             self._after_fork()  # that were inside are not here
         if not self._seal():
             return
-        if not attachments.wait_for(self, self._lock_timeout + 1.0):
-            return  # a thread is stuck inside: keep the memory mapped for it, until exit
         if self.near is not None:
             self.near.clear()
-        if self._table is not None:
+        with suppress(ShmMapError):
             let_all_go(found, id(self), self._table)
-        if self._finalizer is not None:
-            self._finalizer.detach()
-        found.handles.pop(id(self), None)
-        attachments.release(found)
+        opening.wait_for(self, self._lock_timeout + 1.0)
+        self._when_last_ends(self._leave)
+
+    def _leave(self) -> None:
+        """Do what is left of closing, once nothing is under way."""
+        if last_words.forget(self._last_words) is not None:
+            found = self.attachment
+            found.handles.pop(id(self), None)
+            opening.finish_leaving()
+            opening.release(found)
 
     def unlink(self) -> None:
         """Remove the map from the machine: every handle of every process gets MapUnlinked."""
         try:
             with suppress(MapUnlinked), self._inside() as attached:
-                attachments.retire(attached)
+                opening.retire(attached)
                 if self.near is not None:  # nor do bounded reads answer any more
                     self.near.clear()
         except MapCorrupted:  # cut off: what is left of it can be removed all the same
-            attachments.retire(self._live)
+            opening.retire(self._live)
 
     def __enter__(self) -> ShmMap:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def _forget(found: Any, key: int) -> None:
-    """Let go what a handle that was dropped without close() held; the last one's attachment."""
-    found.handles.pop(key, None)
-    let_all_go(found, key, None)
-    if attachments.is_opening():  # collected while this thread opens or closes a map
-        return  # whoever closes or opens it next takes it down or goes on with it
-    if not found.handles and found.worker.fork_page.word:
-        attachments.release(found)
 
 
 def _reattach(

@@ -1,31 +1,69 @@
-"""One POSIX shared-memory segment: create, attach, verify, reserve, unlink.
+"""One POSIX shared-memory segment: create, publish, attach, verify, reserve, unlink.
 
-posix_ipc makes, opens and unlinks the objects. The mapping is made through
-libc: an `mmap.mmap` would keep a file descriptor for each of the shards.
+Objects are files in /dev/shm, as shm_open has them; they are opened by their paths, since posix_ipc
+gives some errors without their number, and cannot say every name that a stranger may give a file.
+It makes the semaphores. The mapping is made through libc: an `mmap.mmap` would keep a file
+descriptor for each of the shards.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import stat
 
 import posix_ipc
 
 from . import _guard_cy
-from .errors import ConfigMismatch, MapCorrupted, MapNotFound, SharedMemoryFull
+from .errors import (
+    ConfigMismatch,
+    MapCorrupted,
+    MapNotFound,
+    SharedMemoryFull,
+    ShmMapError,
+    SystemCallError,
+)
 from .layout import PAGE
 
 SHM_DIRECTORY = "/dev/shm"
+Identity = tuple[int, int]  # device and inode: what a file is, whatever its name is now
 _PROT_READ_WRITE = 3
 _MAP_SHARED = 1
+_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, since Linux 5.14
+_REMOVE = 9  # MADV_REMOVE
+_NOREPLACE = 1  # RENAME_NOREPLACE
+_AT_FDCWD = -100
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (
     ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
 )
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_WHAT_HELPS = {
+    errno.EMFILE: "this process has no free file descriptor: close some, or raise ulimit -n",
+    errno.ENFILE: "the machine has no free file descriptor (fs.file-max)",
+    errno.ENOMEM: "no memory or address space for it: see ulimit -v, the memory limit of the "
+                  "container, and vm.max_map_count",
+    errno.EROFS: f"{SHM_DIRECTORY} is read-only here: mount a writable tmpfs there",
+    errno.EFBIG: "it is larger than this process may make files (RLIMIT_FSIZE, ulimit -f)",
+    errno.ENOLCK: "the kernel has no room for one more record lock",
+    errno.EPERM: "the system does not permit it (a seccomp filter, or a security module?)",
+}
+
+
+def refused(doing: str, error: OSError) -> ShmMapError:
+    """Make the error of a system call that failed: what was being done, why, and what helps."""
+    number = error.errno or 0
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return SharedMemoryFull(f"{doing}: {SHM_DIRECTORY} has no room ({os.strerror(number)})")
+    helps = _WHAT_HELPS.get(number, "")
+    if number == errno.ENOENT and not os.path.isdir(SHM_DIRECTORY):
+        helps = f"there is no {SHM_DIRECTORY} here: shmmap needs a tmpfs mounted there"
+    why = os.strerror(number) if number else str(error)
+    return SystemCallError(number, f"{doing}: {why}" + (f". {helps}" if helps else ""))
 
 
 def control_name(name: str) -> str:
@@ -36,6 +74,11 @@ def control_name(name: str) -> str:
 def shard_name(name: str, nonce: int, generation: int, number: int) -> str:
     """Name a shard's segment, and its semaphore."""
     return f"/shmmap.{name}.{nonce:016x}.{generation}.{number}"
+
+
+def temporary_name(name: str, which: str) -> str:
+    """Name a control segment that is being made, the `which`-th of its map's name."""
+    return f"/shmmap.{name}.new{which}"
 
 
 def locks_name(name: str, nonce: int) -> str:
@@ -55,7 +98,8 @@ class Mapping:
         address = _libc.mmap(None, size, _PROT_READ_WRITE, _MAP_SHARED, descriptor, 0)
         if address in (None, ctypes.c_void_p(-1).value):
             number = ctypes.get_errno()
-            raise OSError(number, f"mmap of {size:,} bytes: {os.strerror(number)}")
+            raise refused(f"mapping {size:,} bytes of {SHM_DIRECTORY}",
+                          OSError(number, os.strerror(number)))
         self.size = size
         self._address = address
         self._region = _guard_cy.watch(address, size)
@@ -70,10 +114,22 @@ class Mapping:
         """Have a word set to CUT when that is found. It must outlive the mapping."""
         _guard_cy.tell(self._region, flag_address)
 
+    def populate(self, start: int, end: int) -> int:
+        """Back the bytes from `start` to `end` by real pages, without opening the file, which
+        this process may no longer be allowed; give 0 or the kernel's errno."""
+        if _libc.madvise(self._address + start, end - start, _POPULATE_WRITE) == 0:
+            return 0
+        return ctypes.get_errno()
+
+    def give_up_pages(self) -> None:
+        """Give all pages back to the system, for everybody: what is read then is zeros."""
+        _libc.madvise(self._address, self.size, _REMOVE)
+
     def close(self) -> None:
         """Unmap. Nothing may touch the buffer any more."""
         if self._address:
             _guard_cy.unwatch(self._region)
+            self._region = 0
             _libc.munmap(self._address, self.size)
             self._address = 0
 
@@ -96,8 +152,42 @@ def _wrong_size(name: str, actual: int, size: int) -> MapCorrupted:
 
 def free_bytes() -> int:
     """Count the bytes that /dev/shm still has."""
-    found = os.statvfs(SHM_DIRECTORY)
+    try:
+        found = os.statvfs(SHM_DIRECTORY)
+    except OSError as error:
+        raise refused(f"asking how much room {SHM_DIRECTORY} has", error) from error
     return found.f_bavail * found.f_frsize
+
+
+def make(name: str, mode: int) -> int:
+    """Make an empty object of a new name, and give its descriptor.
+
+    Raises:
+        FileExistsError: there is one of that name.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(SHM_DIRECTORY + name, flags, mode)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise refused(f"making {name} in {SHM_DIRECTORY}", error) from error
+
+
+def fill(descriptor: int, name: str, size: int, reserve: int, mode: int) -> None:
+    """Give a new object `size` zero bytes, its first `reserve` bytes backed by real pages.
+
+    Raises:
+        SharedMemoryFull: there is no room.
+    """
+    try:
+        os.fchmod(descriptor, mode)  # whatever the umask took away
+        os.ftruncate(descriptor, size)
+        os.posix_fallocate(descriptor, 0, reserve)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _no_room(f"segment {name}", reserve) from error
+        raise refused(f"making segment {name} of {size:,} bytes", error) from error
 
 
 def create(name: str, size: int, reserve: int, mode: int) -> Mapping:
@@ -107,23 +197,32 @@ def create(name: str, size: int, reserve: int, mode: int) -> Mapping:
         SharedMemoryFull: there is no room; nothing is left behind.
         FileExistsError: there is one of that name.
     """
+    descriptor = make(name, mode)
     try:
-        made = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=mode)
-    except posix_ipc.ExistentialError as error:
-        raise FileExistsError(f"shared memory {name} exists") from error
-    try:
-        os.fchmod(made.fd, mode)  # whatever the umask took away
-        os.ftruncate(made.fd, size)
-        os.posix_fallocate(made.fd, 0, reserve)
-        return Mapping(made.fd, size)
-    except OSError as error:
-        unlink(name)
-        raise _no_room(f"segment {name}", reserve) from error
+        fill(descriptor, name, size, reserve, mode)
+        return Mapping(descriptor, size)
     except BaseException:
         unlink(name)
         raise
     finally:
-        made.close_fd()
+        os.close(descriptor)
+
+
+def publish(name: str, final: str) -> bool:
+    """Rename an object, in one step, to a name that nothing has; False: something has it, or
+    somebody has removed the object."""
+    source, target = (os.fsencode(SHM_DIRECTORY + one) for one in (name, final))
+    if _libc.renameat2(_AT_FDCWD, source, _AT_FDCWD, target, _NOREPLACE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EEXIST, errno.ENOENT):
+        return False
+    if number not in (errno.ENOSYS, errno.EINVAL):
+        raise refused(f"giving {name} its name {final}", OSError(number, os.strerror(number)))
+    if os.path.lexists(SHM_DIRECTORY + final):  # no such call here; the creation lock is held
+        return False
+    os.rename(SHM_DIRECTORY + name, SHM_DIRECTORY + final)
+    return True
 
 
 def check_room(what: str, size: int) -> None:
@@ -138,27 +237,50 @@ def open_checked(name: str, mode: int | None, owner_uid: int | None) -> int:
     Raises:
         MapNotFound: there is none.
         ConfigMismatch: its owner is another user, or its mode is wider than asked.
+        SystemCallError: the kernel refused, for a reason of this process or machine.
     """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not stop us
     try:
-        found = posix_ipc.SharedMemory(name)
-    except posix_ipc.ExistentialError as error:
+        descriptor = os.open(SHM_DIRECTORY + name, flags)
+    except FileNotFoundError as error:
+        if not os.path.isdir(SHM_DIRECTORY):
+            raise refused(f"opening {name}", error) from error
         raise MapNotFound(f"no shared memory {name}") from error
-    except (posix_ipc.PermissionsError, PermissionError) as error:
+    except PermissionError as error:
+        if error.errno == errno.EPERM:
+            raise refused(f"opening {name}", error) from error
         raise ConfigMismatch(
             f"shared memory {name} belongs to another user and may not be opened: use another "
             "name, or have its owner open it with a wider mode="
         ) from error
-    except (OSError, ValueError) as error:  # ValueError: a directory
-        raise ConfigMismatch(
-            f"{name} is not shared memory of ours ({error}): remove it, or use another name"
-        ) from error
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV):
+            raise ConfigMismatch(
+                f"{name} is not a shared-memory object but a link, a directory or the like: use "
+                "another name, or look at what it is (ls -l) and who made it"
+            ) from error
+        raise refused(f"opening {name} in {SHM_DIRECTORY}", error) from error
     try:
-        verify_owner(os.fstat(found.fd), name, mode, owner_uid)
+        verify_owner(os.fstat(descriptor), name, mode, owner_uid)
     except BaseException:
-        found.close_fd()
+        os.close(descriptor)
         raise
-    descriptor: int = found.fd
     return descriptor
+
+
+def identity_of(descriptor: int) -> Identity:
+    """Tell what an open file is."""
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def identity_at(name: str) -> Identity | None:
+    """Tell what an object's name leads to; None: nothing that can be seen."""
+    try:
+        status = os.lstat(SHM_DIRECTORY + name)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def verify_owner(
@@ -204,23 +326,46 @@ def attach(name: str, size: int, mode: int | None, owner_uid: int | None) -> Map
         os.close(descriptor)
 
 
-def reserve(name: str, start: int, end: int) -> None:
+def reserve(name: str, mapping: Mapping, start: int, end: int) -> None:
     """Back the bytes from `start` to `end`, the last of a segment, by real pages.
 
     Raises:
         SharedMemoryFull: there is no room.
         MapCorrupted: it is shorter; reserving would stretch it again, and hide what was lost.
     """
-    found = os.open(SHM_DIRECTORY + name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        actual = os.fstat(found).st_size
-        if actual < end:
-            raise _wrong_size(name, actual, end)
-        os.posix_fallocate(found, start, end - start)
+        actual = os.stat(SHM_DIRECTORY + name).st_size
+    except FileNotFoundError:
+        raise MapNotFound(f"no shared memory {name}") from None
+    except OSError:
+        actual = end  # it cannot be looked at; the mapping can be used all the same
+    if actual < end:
+        raise _wrong_size(name, actual, end)
+    number = mapping.populate(start, end)
+    if number in (errno.EINVAL, errno.ENOSYS):  # a kernel before 5.14
+        number = _reserve_by_name(name, start, end)
+    if number in (errno.EFAULT, errno.ENOSPC, errno.EDQUOT):
+        raise _no_room(f"the deadlines of {name}", end - start)
+    if number:
+        raise refused(f"reserving the deadlines of {name}", OSError(number, os.strerror(number)))
+
+
+def _reserve_by_name(name: str, start: int, end: int) -> int:
+    try:
+        found = os.open(SHM_DIRECTORY + name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.posix_fallocate(found, start, end - start)
+        finally:
+            os.close(found)
+    except PermissionError as error:
+        raise ConfigMismatch(
+            f"{name} may not be opened any more, as its first ttl needs on a kernel before 5.14: "
+            "this process has changed its user since it opened the map. Make the map with a "
+            "default ttl=, or open it after that"
+        ) from error
     except OSError as error:
-        raise _no_room(f"the deadlines of {name}", end - start) from error
-    finally:
-        os.close(found)
+        return error.errno or errno.EIO
+    return 0
 
 
 def allocated_bytes(name: str) -> int:
@@ -253,6 +398,11 @@ def unlink(name: str) -> bool:
         return False
 
 
+def unlink_if(name: str, identity: Identity) -> bool:
+    """Remove an object's name if it leads to that very object, not to a successor."""
+    return identity_at(name) == identity and unlink(name)
+
+
 def refuse_to_unlink(name: str) -> None:
     """Raise PermissionError where a map's objects are another user's, before any is touched."""
     with contextlib.suppress(FileNotFoundError):
@@ -268,11 +418,28 @@ def unlink_semaphore(name: str) -> bool:
     return unlink(semaphore_file(name))
 
 
+def _numbered(error: BaseException) -> OSError:
+    """Give an error of posix_ipc its number, which that leaves out of some."""
+    said = str(error)
+    number = getattr(error, "errno", None) or (
+        errno.EMFILE if "maximum number of files" in said else
+        errno.ENFILE if "total number of open files" in said else
+        errno.ENOMEM if isinstance(error, MemoryError) else
+        errno.EACCES if isinstance(error, posix_ipc.PermissionsError) else errno.EIO
+    )
+    return OSError(number, os.strerror(number))
+
+
 def create_semaphore(name: str, mode: int) -> None:
     """Make a semaphore without tokens."""
     try:
         made = posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=mode, initial_value=0)
     except posix_ipc.ExistentialError as error:
         raise FileExistsError(f"semaphore {name} exists") from error
+    except (posix_ipc.Error, OSError, MemoryError) as error:
+        raise refused(f"making semaphore {name}", _numbered(error)) from error
     made.close()
-    os.chmod(SHM_DIRECTORY + semaphore_file(name), mode)
+    try:
+        os.chmod(SHM_DIRECTORY + semaphore_file(name), mode)
+    except OSError as error:
+        raise refused(f"making semaphore {name}", error) from error

@@ -13,7 +13,6 @@ import time
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from . import creation
 from ._clock_cy import monotonic
 from .errors import LockTimeout, ShmMapError
 from .layout import constants
@@ -119,11 +118,8 @@ class Sweeper:
         fresh = abs(now_ns - control["LEASE_BEAT_NS"]) < 3 * interval
         if fresh and holder not in (0, mine) and not worker.is_dead(holder):
             return False
-        mutex = creation.process_state().mutex
-        if not mutex.acquire(blocking=False):  # whoever has it may be waiting for this thread
-            return False
-        try:
-            if not creation.try_lock_byte(worker.descriptor, _LEASE_BYTE):
+        with self._attachment.alone(0) as had:  # whoever has it may be waiting for this thread
+            if not had or not worker.try_lease():
                 return False
             try:
                 if control["LEASE"] != holder:
@@ -132,9 +128,7 @@ class Sweeper:
                 control["LEASE"] = mine
                 return True
             finally:
-                creation.unlock_byte(worker.descriptor, _LEASE_BYTE)
-        finally:
-            mutex.release()
+                worker.end_lease()
 
     def sweep_if_due(self, handle: Any) -> SweepReport | None:
         """Sweep if an interval has passed since the last sweep and no other worker is at it."""
@@ -166,12 +160,9 @@ class Sweeper:
             dead_locks = handle._lock_table().sweep()
         except LockTimeout:
             busy += 1
-        mutex = creation.process_state().mutex
-        if mutex.acquire(blocking=False):
-            try:
+        with attachment.alone(0) as had:
+            if had:
                 dead = attachment.worker.clear_dead_rows()
-            finally:
-                mutex.release()
         for field in counts:
             counts[field] += self._sum(field)
         control["SWEPT_NS"] = attachment.clock.now_ns()
@@ -207,5 +198,3 @@ class Sweeper:
             words.release()
         return total
 
-
-_LEASE_BYTE = (1 << 30) + 1  # of the liveness file: guards the choice of the sweeper

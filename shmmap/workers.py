@@ -23,50 +23,42 @@ import ctypes
 import mmap
 import os
 import threading
-import time
 from typing import Any
 
-from . import creation, segment
+from . import segment
+from ._clock_cy import monotonic
 from ._guard_cy import CUT
 from ._words import CAS_PATIENCE_S
 from .errors import MapCorrupted, MapNotFound, WorkersFull
 from .layout import constants
+from .process import (
+    exists,
+    has_mapped,
+    is_past_its_program,
+    is_visible,
+    pid_namespace,
+    start_ticks,
+)
+from .record_lock import FIRST_BYTE, LockFile, LostFile
+from .tasks import sleep
 
 K = constants()
 _WIPE_ON_FORK = 18  # MADV_WIPEONFORK
 _FOLD_PATIENCE_S = 0.2  # a process stopped in there costs others its counters, not more
-_TOTALS_BYTE = 1 << 30  # guards the totals of the control segment
-_SNAPSHOT_BYTE = (1 << 30) + 16  # held by whoever takes a snapshot
-_CAS_BYTES = 1 << 31  # the pure engine's compare_exchange: a range for each segment
+# bytes of the liveness file, after a row's own
+_TOTALS_BYTE = FIRST_BYTE + (1 << 16)  # guards the totals of the control segment
+_LEASE_BYTE = _TOTALS_BYTE + 1  # guards the choice of the sweeper
+_SNAPSHOT_BYTE = _TOTALS_BYTE + 2  # held by whoever takes a snapshot
+_CAS_BYTES = FIRST_BYTE + (1 << 32)  # the pure engine's compare_exchange: a range each segment
 COUNTERS = (
     "HITS", "MISSES", "WRITES", "DELETES", "WAITS", "TAKEOVERS", "RETRIES", "LOCKED_READS",
     "NEAR_HITS",
 )
 
 
-def start_ticks(pid: int) -> int | None:
-    """Give a live process's start time in clock ticks; None: dead, a zombie, or never was.
-
-    Read from /proc rather than as psutil's create_time(): that is derived from the wall
-    clock, so it moves when the clock is set, and a live owner would look dead.
-    """
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
-
-
-def pid_namespace() -> int:
-    """Identify the pid namespace of this process; 0: /proc is not there, or of another one, so
-    that pids cannot be looked up in it."""
-    try:
-        with open("/proc/self/status", "rb") as file:
-            pids = next(line for line in file if line.startswith(b"NSpid:")).split()[1:]
-        return os.stat("/proc/self/ns/pid").st_ino if len(pids) == 1 else 0
-    except (OSError, StopIteration):
-        return 0
+def row_byte(row: int) -> int:
+    """Give the byte of the liveness file that the process of a row holds locked."""
+    return FIRST_BYTE + row
 
 
 class ForkPage:
@@ -116,8 +108,8 @@ class KernelGuard:
     handler may raise between any two steps here, and `release` must still know what to free.
     """
 
-    def __init__(self, descriptor: int, segment_number: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, worker: Any, segment_number: int) -> None:
+        self._worker = worker
         self._byte = _CAS_BYTES + (segment_number << 12)
         self._lock: Any = threading.RLock()
 
@@ -127,47 +119,77 @@ class KernelGuard:
 
     def acquire(self, offset: int, patience_s: float = CAS_PATIENCE_S) -> bool:
         """Try to enter for `patience_s` seconds at most. Call `release` whatever comes of it."""
-        deadline = time.monotonic() + patience_s
+        deadline = monotonic() + patience_s
         if not self._lock.acquire(timeout=patience_s):
             return False
         byte = self._byte + (offset >> 3)
-        while not creation.try_lock_byte(self._descriptor, byte):
-            if time.monotonic() >= deadline:
+        while not self._worker.file.try_lock(byte):
+            if monotonic() >= deadline:
                 return False
-            time.sleep(20e-6)
+            sleep(20e-6)
         return True
 
     def release(self, offset: int) -> None:
         """Leave, as far as this thread is inside. Idempotent."""
         if self._lock._is_owned():
-            creation.unlock_byte(self._descriptor, self._byte + (offset >> 3))
+            self._worker.file.unlock(self._byte + (offset >> 3))
             self._lock._release_save()
 
 
-class Worker:
-    """This process as a worker of one map: its row, its token, and the judge of others.
+class Judge:
+    """Who of a map's workers lives: its table of rows, and the file whose bytes they lock.
 
-    `control` is the control segment's memory as 64-bit words.
+    `control` is the control segment's memory as 64-bit words, `inode` that file's.
     """
+
+    file: Any = None  # the liveness file, once it is open
 
     def __init__(
         self, label: str, file_name: str, control: Any, rows: int, mode: int | None = None,
-        owner_uid: int | None = None,
+        owner_uid: int | None = None, inode: int = 0,
     ) -> None:
         self.label = label
+        self._file_name = file_name
         self._control = control
         self._rows = rows
-        try:
-            self.descriptor = segment.open_checked(file_name, mode, owner_uid)
-        except MapNotFound:
-            raise MapCorrupted(
-                f"{label} has lost its liveness file {file_name}: if nothing uses the map, remove "
-                "it with python -m shmmap unlink"
-            ) from None
+        self._mode = mode
+        self._owner_uid = owner_uid
+        self._inode = inode
         self._namespace = pid_namespace()
-        self.fork_page = ForkPage()
         self.row = -1
         self.incarnation = 0
+
+    def _open(self) -> int:
+        try:
+            return segment.open_checked(self._file_name, self._mode, self._owner_uid)
+        except MapNotFound:
+            raise MapCorrupted(
+                f"{self.label} has lost its liveness file {self._file_name}: if nothing uses the "
+                "map, remove it with python -m shmmap unlink"
+            ) from None
+
+    def open_file(self) -> None:
+        """Open the liveness file, unless it is open. One descriptor a process: to close another
+        one would drop the locks."""
+        if self.file is None:
+            found = LockFile(self._open(), self._open, self._lock_again)
+            if self.file is None:
+                self.file = found
+            else:  # a signal handler was quicker
+                self.file._spare.append(found.descriptor)
+
+    @property
+    def descriptor(self) -> int:
+        """The number of the liveness file's descriptor; -1: it is not open."""
+        return -1 if self.file is None else int(self.file.descriptor)
+
+    def _lock_again(self) -> None:
+        """Lock what is ours after others closed the file's descriptor, and so dropped its locks."""
+
+    def is_abandoned(self) -> bool:
+        """Tell whether no process has an ephemeral map open: none has the file, by its own or an
+        inherited descriptor, and none is in the table. Ours must be closed."""
+        return self.file.try_flock(exclusive=True) and not self.rows_in_use()
 
     def row_offset(self, row: int) -> int:
         """Give the offset of a row in the control segment."""
@@ -179,56 +201,14 @@ class Worker:
     def _set(self, row: int, field: str, value: int) -> None:
         self._control[(self.row_offset(row) + K[f"R_{field}"]) >> 3] = value
 
-    def join(self, now_ns: int) -> None:
-        """Claim a row for this process. The caller holds the process's mutex.
-
-        Raises:
-            WorkersFull: every row belongs to a live process.
-        """
-        self._namespace = pid_namespace()  # a forked child may be in another than its parent
-        for row in range(self._rows):
-            if not creation.try_lock_byte(self.descriptor, row):
-                continue
-            if self._process_lives(row):  # closing all its descriptors cost it its lock
-                creation.unlock_byte(self.descriptor, row)
-                continue
-            self._fold(row)
-            self.row = row
-            self.incarnation = (self._get(row, "INCARNATION") + 1) & K["INCARNATION_MASK"] or 1
-            self._set(row, "INCARNATION", self.incarnation)
-            self._set(row, "PID", os.getpid())
-            self._set(row, "PID_NAMESPACE", self._namespace)
-            self._set(row, "START_TICKS", start_ticks(os.getpid()) or 0)
-            self._set(row, "JOINED_NS", now_ns)
-            self._set(row, "STATE", 1)
-            return
-        raise WorkersFull(
-            f"{self.label}: all {self._rows} worker rows belong to live processes: use fewer "
-            "processes, or close() the map in those that are done with it"
-        )
-
-    def publish(self) -> None:
-        """Let this process's threads use the row."""
-        self.fork_page.word = (
-            self.row << K["TOKEN_ROW_SHIFT"] | self.incarnation << K["TOKEN_INCARNATION_SHIFT"]
-        )
-
-    def leave(self) -> None:
-        """Give the row back. The caller holds the process's mutex."""
-        if self.fork_page.word:
-            self._fold(self.row)
-            self.fork_page.clear()
-            creation.unlock_byte(self.descriptor, self.row)
-        os.close(self.descriptor)
-
     def _fold(self, row: int) -> None:
         """Add a row's counters to the totals and free it. Its byte lock is held."""
         if self._get(row, "STATE"):
-            deadline = time.monotonic() + _FOLD_PATIENCE_S
-            while not (held := creation.try_lock_byte(self.descriptor, _TOTALS_BYTE)):
-                if time.monotonic() > deadline:
+            deadline = monotonic() + _FOLD_PATIENCE_S
+            while not (held := self.file.try_lock(_TOTALS_BYTE)):
+                if monotonic() > deadline:
                     break
-                time.sleep(0.0002)
+                sleep(0.0002)
             try:
                 for field in COUNTERS:
                     if held:
@@ -238,37 +218,64 @@ class Worker:
                     self._set(row, field, 0)
             finally:
                 if held:
-                    creation.unlock_byte(self.descriptor, _TOTALS_BYTE)
+                    self.file.unlock(_TOTALS_BYTE)
             self._set(row, "STATE", 0)
 
     def clear_dead_rows(self) -> int:
-        """Free the rows of the dead; give how many. The caller holds the process's mutex."""
+        """Free the rows of the dead; give how many. The caller keeps this process's other tasks
+        out of the table."""
         freed = 0
         for row in range(self._rows):
             if row == self.row or not self._get(row, "STATE"):
                 continue
-            if creation.try_lock_byte(self.descriptor, row):
+            if self.file.try_lock(row_byte(row)):
                 if not self._process_lives(row):
                     self._fold(row)
                     freed += 1
-                creation.unlock_byte(self.descriptor, row)
+                self.file.unlock(row_byte(row))
         return freed
 
     def _shares_pids(self, row: int) -> bool:
         """Tell whether the pid in a row means that process here too."""
         return self._namespace == self._get(row, "PID_NAMESPACE") != 0
 
+    def _holds_its_byte(self, row: int) -> bool:
+        """Tell whether the process of a row holds its byte."""
+        try:
+            holder = self.file.holder(row_byte(row))
+        except LostFile:
+            return not self._shares_pids(row)  # who can tell; where pids mean something, they do
+        if holder is None:
+            return False
+        if not holder or not self._shares_pids(row):
+            return True
+        return holder == self._get(row, "PID")
+
     def _process_lives(self, row: int) -> bool:
-        """Tell whether the process of a row that nobody locks is alive all the same."""
+        """Tell whether the process of a row that nobody locks is alive all the same: somebody
+        closed its descriptors. It must be the process that claimed the row, and run the program
+        that did: exec keeps pid and start time, but no mapping."""
         if not self._get(row, "STATE") or not self._shares_pids(row):
             return False
         pid = self._get(row, "PID")
-        if pid == os.getpid():
+        if pid == os.getpid() or not exists(pid):
             return False
         try:
-            return start_ticks(pid) == self._get(row, "START_TICKS")
-        except PermissionError:  # /proc hides it, so it exists
+            ticks = start_ticks(pid)
+        except OSError:  # no descriptor to look with, or no right to: there is a process
             return True
+        if ticks is None:
+            return exists(pid) and not is_visible(pid)
+        if ticks != self._get(row, "START_TICKS"):
+            return False
+        return has_mapped(pid, self._inode) is not False
+
+    def _lives(self, row: int) -> bool:
+        """Tell whether the process of a row may still run its program. One that was killed keeps
+        its locks until the kernel has freed its memory, or written its core dump."""
+        if self._shares_pids(row) and is_past_its_program(self._get(row, "PID")):
+            return False
+        return self._holds_its_byte(row) or self._process_lives(row)
 
     def is_dead(self, token: int) -> bool:
         """Judge the owner that a token names. A stopped process is alive."""
@@ -277,23 +284,10 @@ class Worker:
         if row == self.row and incarnation == self.incarnation:
             return False
         if row >= self._rows or self._get(row, "INCARNATION") != incarnation:
-            return not self.fork_page.is_cut  # where the table reads as zeros, who can tell
-        if creation.lock_holder(self.descriptor, row) is not None:
-            return False
-        return not self._process_lives(row)
+            return not self.is_cut  # where the table reads as zeros, who can tell
+        return not self._lives(row)
 
-    def try_snapshot(self) -> bool:
-        """Become the process that takes a snapshot, unless another one is at it; its death ends
-        that. The caller holds a lock that keeps the other threads of this process out."""
-        return creation.try_lock_byte(self.descriptor, _SNAPSHOT_BYTE)
-
-    def end_snapshot(self) -> None:
-        """Let others take a snapshot. Only after `try_snapshot` was true."""
-        creation.unlock_byte(self.descriptor, _SNAPSHOT_BYTE)
-
-    def snapshot_pid(self) -> int | None:
-        """Give the pid of another process that takes a snapshot (0: of another pid namespace)."""
-        return creation.lock_holder(self.descriptor, _SNAPSHOT_BYTE)
+    is_cut = False
 
     def pid_of(self, token: int) -> tuple[int, bool]:
         """Give the pid in a token's row, and whether that is one of this pid namespace; 0: the
@@ -309,11 +303,7 @@ class Worker:
         return [
             (row, self._get(row, "PID"))
             for row in range(self._rows)
-            if self._get(row, "STATE") and (
-                row == self.row
-                or creation.lock_holder(self.descriptor, row) is not None
-                or self._process_lives(row)
-            )
+            if self._get(row, "STATE") and (row == self.row or self._lives(row))
         ]
 
     def totals(self) -> dict[str, int]:
@@ -326,3 +316,119 @@ class Worker:
         }
 
 
+class Worker(Judge):
+    """This process as a worker of one map: its row, its token, and the judge of others."""
+
+    def __init__(self, *arguments: Any, shares_file: bool = False) -> None:
+        super().__init__(*arguments)
+        self._shares_file = shares_file
+        self.fork_page = ForkPage()
+        self._claims: dict[int, tuple[int, int, int, int, int]] = {}  # by pid
+
+    @property
+    def is_cut(self) -> bool:  # type: ignore[override]
+        """Whether a segment was found cut off."""
+        return bool(self.fork_page.is_cut)
+
+    def _lock_again(self) -> None:
+        if self.fork_page.word:
+            self.file.try_lock(row_byte(self.row))
+        self._share()
+
+    def _share(self) -> None:
+        """Tell by the open file itself that somebody has the map: forked children inherit that
+        before they have a row of their own."""
+        if self._shares_file:
+            self.file.try_flock(exclusive=False)
+
+    def join(self, now_ns: int) -> None:
+        """Claim a row for this process. The caller keeps its other tasks out; a signal handler or
+        finalizer of this one may join in the middle: what was chosen first is what all write, so
+        each step may be taken twice.
+
+        Raises:
+            WorkersFull: every row belongs to a live process.
+        """
+        self.open_file()
+        self._share()
+        pid = os.getpid()
+        claim = self._claims.get(pid)
+        if claim is None:
+            mine = self._choose(pid, now_ns)
+            claim = self._claims.setdefault(pid, mine)
+            if claim[0] != mine[0]:
+                self.file.unlock(row_byte(mine[0]))
+        row, incarnation, namespace, ticks, joined_ns = claim
+        self._fold(row)
+        self.row, self.incarnation = row, incarnation
+        self._set(row, "INCARNATION", incarnation)
+        self._set(row, "PID", pid)
+        self._set(row, "PID_NAMESPACE", namespace)
+        self._set(row, "START_TICKS", ticks)
+        self._set(row, "JOINED_NS", joined_ns)
+        self._set(row, "STATE", 1)
+
+    def _choose(self, pid: int, now_ns: int) -> tuple[int, int, int, int, int]:
+        """Lock a row that nobody living has; give what to write into it, its incarnation first."""
+        self._namespace = pid_namespace()  # a forked child may be in another than its parent
+        for row in range(self._rows):
+            if not self.file.try_lock(row_byte(row)):
+                continue
+            if self._process_lives(row):  # closing all its descriptors cost it its lock
+                self.file.unlock(row_byte(row))
+                continue
+            incarnation = (self._get(row, "INCARNATION") + 1) & K["INCARNATION_MASK"] or 1
+            try:
+                ticks = start_ticks(pid) or 0
+            except OSError:  # it cannot be looked at: no free descriptor
+                ticks = 0
+            return row, incarnation, self._namespace if ticks else 0, ticks, now_ns
+        raise WorkersFull(
+            f"{self.label}: all {self._rows} worker rows belong to live processes: use fewer "
+            "processes, or close() the map in those that are done with it"
+        )
+
+    def publish(self) -> None:
+        """Let this process's threads use the row; not those of a child that was forked since."""
+        claim = self._claims.get(os.getpid())
+        if claim is None:
+            return
+        self.fork_page.word = (
+            claim[0] << K["TOKEN_ROW_SHIFT"] | claim[1] << K["TOKEN_INCARNATION_SHIFT"]
+        )
+        if os.getpid() not in self._claims:
+            self.fork_page.clear()
+
+    def leave(self) -> None:
+        """Give the row back. The caller keeps this process's other tasks out."""
+        self._claims.clear()
+        if self.file is None:
+            return
+        if self.fork_page.word:
+            self._fold(self.row)
+            self.fork_page.clear()
+            self.file.unlock(row_byte(self.row))
+        self.row = -1
+        self.file.close()
+        self.file = None
+
+    def try_lease(self) -> bool:
+        """Be the only process that decides who sweeps; see `end_lease`."""
+        return self.file.try_lock(_LEASE_BYTE)  # type: ignore[no-any-return]
+
+    def end_lease(self) -> None:
+        """Let others decide. Only after `try_lease` was true."""
+        self.file.unlock(_LEASE_BYTE)
+
+    def try_snapshot(self) -> bool:
+        """Become the process that takes a snapshot, unless another one is at it; its death ends
+        that. The caller holds a lock that keeps the other threads of this process out."""
+        return self.file.try_lock(_SNAPSHOT_BYTE)  # type: ignore[no-any-return]
+
+    def end_snapshot(self) -> None:
+        """Let others take a snapshot. Only after `try_snapshot` was true."""
+        self.file.unlock(_SNAPSHOT_BYTE)
+
+    def snapshot_pid(self) -> int | None:
+        """Give the pid of another process that takes a snapshot (0: of another pid namespace)."""
+        return self.file.holder(_SNAPSHOT_BYTE)  # type: ignore[no-any-return]

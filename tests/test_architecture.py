@@ -20,14 +20,14 @@ PACKAGE = Path(shmmap.__file__).parent
 PROJECT = Path(__file__).resolve().parents[1]
 LINES_AT_MOST = 450
 FLOORS = {
-    0: "errors layout _layout _words _cython _engine _clock_cy _guard_cy _hash_cy",
-    1: "tasks mutex segment creation workers geometry turns _lock_cy",
+    0: "errors layout _layout _words _cython _engine _once _clock_cy _guard_cy _hash_cy process",
+    1: "tasks mutex segment record_lock creation workers geometry turns _lock_cy",
     2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
     3: "_look_cy _room_cy _shard_cy _repair_cy _copy_cy",
     4: "_keys_cy _codecs_cy",
     5: "_near_cy _handle_cy _reads_cy _writes_cy _raw_cy _scans_cy _snapshots_cy parameters "
-       "control explain sweeper attachment salvage stats views snapshots dumps merging locktable "
-       "owed locks flights map",
+       "control making explain sweeper attachment opening salvage stats views snapshots dumps "
+       "merging locktable owed locks last_words flights map",
     6: "__init__ __main__ cached cli doctor fsck inspection sizing torture",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
@@ -38,8 +38,9 @@ SIDEWAYS = {
     "_hash_cy": {"_cython", "_words", "_layout", "layout"},
     "mutex": {"tasks"},
     "turns": {"tasks"},
-    "creation": {"segment", "mutex"},
-    "workers": {"segment", "creation"},
+    "record_lock": {"segment"},
+    "creation": {"segment", "mutex", "record_lock", "tasks"},
+    "workers": {"segment", "record_lock", "tasks"},
     "_room_cy": {"_look_cy"},
     "_shard_cy": {"_look_cy", "_room_cy"},
     "_repair_cy": {"_look_cy", "_shard_cy"},
@@ -55,13 +56,16 @@ SIDEWAYS = {
     "dumps": {"control", "parameters"},
     "merging": {"_scans_cy", "dumps"},
     "control": {"parameters"},
+    "making": {"control", "parameters"},
+    "opening": {"attachment", "control", "making", "parameters"},
     "locktable": {"_scans_cy", "explain"},
     "owed": {"locktable"},
     "locks": {"explain", "locktable", "owed"},
+    "last_words": {"locks", "opening"},
     "flights": {"_reads_cy", "_writes_cy", "locks", "locktable"},
     "attachment": {"control", "explain", "locktable", "parameters", "sweeper"},
-    "map": {"_near_cy", "_snapshots_cy", "_writes_cy", "attachment", "control", "dumps", "flights",
-            "locks", "locktable", "merging", "parameters", "salvage", "snapshots", "stats",
+    "map": {"_near_cy", "_snapshots_cy", "_writes_cy", "control", "dumps", "flights", "last_words",
+            "locks", "locktable", "merging", "opening", "parameters", "salvage", "snapshots", "stats",
             "sweeper", "views"},
     "__init__": {"cached"},
     "__main__": {"cli"},

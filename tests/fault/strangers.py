@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil  # noqa: F401 - likewise
 
-from shmmap import attachment, creation
+from shmmap import creation, opening
 
 from ..stress.children import Child
 
@@ -32,7 +32,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 def forget_creations() -> None:
     """Let go of the creators file that this process inherited: it is another user's, or in
     another /dev/shm."""
-    creation._states[os.getpid()] = creation.ProcessState()
+    creation._files.clear()
 
 
 def enter_own_mounts() -> bool:
@@ -61,7 +61,7 @@ def become(uid: int, groups: Iterable[int] = ()) -> None:
     os.umask(0)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user forgets it
     forget_creations()
-    attachment._attachments.clear()
+    opening._attachments.clear()
 
 
 def stranger(uid: int, work: Callable[[Child], Any], groups: Iterable[int] = ()) -> Child:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import attachment, creation
+from shmmap import creation, opening
 
 from ..protocol.shard0 import PURE
 from ..stress.children import Child
@@ -160,7 +160,7 @@ def test_broken_off_at_any_moment(name, start, monkeypatch, kind, seed):
 
     def work(child: Child) -> Any:
         tried, bad = try_moments(child, name, kind, seed)
-        attachment.leave_all()
+        opening.leave_all()
         return tried, bad
 
     child = start(work)

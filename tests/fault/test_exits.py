@@ -267,10 +267,10 @@ def test_atexit_callbacks_before_and_after_ours(filled, script):
         "    again = shmmap.ShmMap(sys.argv[1]); again['again'] = 1; say('again')\n"
         "atexit.register(late)\n"
         "atexit._run_exitfuncs() if 'now' in sys.argv else None\n"
-        "atexit.unregister(shmmap.attachment.leave_all)\n"
+        "atexit.unregister(shmmap.opening.leave_all)\n"
         "atexit.unregister(late)\n"
         "atexit.register(early)\n"
-        "atexit.register(shmmap.attachment.leave_all)\n"
+        "atexit.register(shmmap.opening.leave_all)\n"
         "atexit.register(late)\n"
     )
     code, said, errors = process.end()

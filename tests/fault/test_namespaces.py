@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import attachment, creation, inspection, workers
+from shmmap import creation, inspection, opening, process
 
 from ..protocol.shard0 import GOT_IT, lock_of, token
 from ..stress.children import Child
@@ -74,7 +74,7 @@ def enter_pid_namespace(child: Child, proc: str) -> None:
 
 def open_anew(name: str) -> Any:
     """In a child: open the map as an unrelated process would."""
-    attachment._attachments.clear()
+    opening._attachments.clear()
     return shmmap.ShmMap(name, lock_timeout=LOCK_TIMEOUT_S)
 
 
@@ -90,7 +90,7 @@ def hold(child: Child, m: Any) -> None:
 def pretend(m: Any, row: int, pid: int) -> None:
     """Have a row tell the pid and the start time of a process that lives here."""
     m.attachment.worker._set(row, "PID", pid)
-    m.attachment.worker._set(row, "START_TICKS", workers.start_ticks(pid) or 0)
+    m.attachment.worker._set(row, "START_TICKS", process.start_ticks(pid) or 0)
 
 
 def assert_not_robbed(m: Any) -> None:
@@ -294,7 +294,7 @@ def test_who_uses_a_map_is_seen_from_either_side(shared, start, proc):
         m = open_anew(shared.name)
         child.tell(m.attachment.worker.row)
         child.hear()
-        attachment._attachments.clear()  # look as one who has not joined
+        opening._attachments.clear()  # look as one who has not joined
         return [tuple(w) for w in inspection.find_maps(shared.name)[0].workers or ()]
 
     child = start(work)
@@ -360,7 +360,7 @@ def test_a_proc_that_hides_other_users(private, name, hidepid):
     def judge(child: Child, holder: Child) -> Any:
         mount_proc(f"hidepid={hidepid}".encode())
         become(VICTIM)
-        there = outcome(lambda: workers.start_ticks(holder.pid))
+        there = outcome(lambda: process.start_ticks(holder.pid))
         assert there[0] == "PermissionError" or there == ("", "None"), "not hidden"
         m = shmmap.ShmMap(name, lock_timeout=LOCK_TIMEOUT_S, mode=0o666, owner_uid=0)
         assert outcome(lambda: m.set("b", 1))[0] == "LockTimeout" and m.stats().takeovers == 0

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import attachment, creation
+from shmmap import creation, opening
 
 from ..stress.children import Child
 
@@ -169,9 +169,9 @@ def test_a_storm_over_openings(name, start, seed):
         child.hear()
         use()
         replace()
-        assert creation.process_state().held == []
-        attachment.leave_all()
-        return attachment._attachments
+        assert not any(mutex.locked() for mutex in creation._mutexes.values())
+        opening.leave_all()
+        return opening._attachments
 
     child = start(work)
     raised, strange = child.hear()

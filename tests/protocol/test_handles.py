@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import attachment, creation, segment
+from shmmap import opening, record_lock, segment, workers
 
 
 def forget_everything() -> None:
     """In a child: open everything anew, as an unrelated process would."""
-    attachment._attachments.clear()
+    opening._attachments.clear()
 
 
 def liveness_descriptors(m: Any) -> int:
@@ -52,7 +52,7 @@ def _row_is_locked(m: Any, row: int) -> bool:
     """Ask the kernel, from another process, whether a row's byte is locked."""
     path = segment.SHM_DIRECTORY + segment.liveness_name(m.name, m.attachment.nonce)
     descriptor = os.open(path, os.O_RDWR)
-    return creation.lock_holder(descriptor, row) is not None
+    return record_lock.lock_holder(descriptor, workers.row_byte(row)) is not None
 
 
 def test_close_is_idempotent_and_final(make):

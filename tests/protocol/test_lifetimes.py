@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import attachment, control, segment
+from shmmap import control, opening, segment, workers
 from shmmap.layout import constants
 
 K = constants()
@@ -24,7 +24,7 @@ def objects(name: str) -> list[str]:
 
 def forget_everything() -> None:
     """In a child: open everything anew, as an unrelated process would."""
-    attachment._attachments.clear()
+    opening._attachments.clear()
 
 
 # -- unlink ----------------------------------------------------------------------------
@@ -169,6 +169,9 @@ def die_in_creation(name: str, step: str) -> None:
         os.ftruncate = die  # type: ignore[assignment]
     if step == "before its pages":
         os.posix_fallocate = die  # type: ignore[assignment]
+    if step == "after the publication":
+        publish = segment.publish
+        segment.publish = lambda *names: publish(*names) and die()
     if step == "before a semaphore":
         segment.create_semaphore = die
     shmmap.ShmMap.create(name, "1MB", shards=4)
@@ -178,7 +181,7 @@ def die_in_creation(name: str, step: str) -> None:
     "before segment 1", "before its size", "before its pages", "after segment 1",
     "after NONCE", "after LAYOUT", "after BOOT_LOW", "after GEN0_BYTES", "before MAGIC",
     "after MAGIC", "after segment 2", "after segment 3", "before a semaphore",
-    "after segment 5", "after segment 7", "before STATE",
+    "after segment 5", "after segment 6", "before STATE", "after STATE",
 ])
 def test_a_half_made_map_is_replaced(name, start, step):
     child = start(lambda child: die_in_creation(name, step))
@@ -197,8 +200,8 @@ def test_a_half_made_map_is_replaced(name, start, step):
             os.unlink(f"/dev/shm/{left}")
 
 
-def test_death_after_ready_leaves_a_map(name, start):
-    child = start(lambda child: die_in_creation(name, "after STATE"))
+def test_death_after_the_publication_leaves_a_map(name, start):
+    child = start(lambda child: die_in_creation(name, "after the publication"))
     assert os.WIFSIGNALED(child.reap())
     with shmmap.ShmMap.attach(name) as m:
         m["a"] = 1
@@ -280,7 +283,8 @@ def test_a_full_worker_table(make, name, start):
     def take_all_rows(child: Any) -> None:
         path = segment.SHM_DIRECTORY + segment.liveness_name(name, m.attachment.nonce)
         descriptor = os.open(path, os.O_RDWR)
-        fcntl.lockf(descriptor, fcntl.LOCK_EX, m.attachment.control["ROWS"] - 1, 1)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX, m.attachment.control["ROWS"] - 1,
+                    workers.row_byte(1))
         child.tell("taken")
         child.hear()
 

@@ -186,9 +186,9 @@ def test_a_missing_semaphore_is_survived(make, name, start):
     segment.unlink_semaphore(segment.shard_name(name, m.attachment.nonce, 0, 0))
 
     def attach_and_count(child: Any) -> int:
-        from shmmap import attachment
+        from shmmap import opening
 
-        attachment._attachments.clear()  # open everything anew, as an unrelated process would
+        opening._attachments.clear()  # open everything anew, as an unrelated process would
         other = shmmap.ShmMap.attach(name)
         for _ in range(200):
             other.incr("n")

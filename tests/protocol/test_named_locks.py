@@ -269,7 +269,7 @@ def test_a_process_that_ends_holds_no_lock(make, start):
 
     def work(child: Any) -> None:
         m.lock("a").acquire()
-        shmmap.attachment.leave_all()
+        shmmap.opening.leave_all()
 
     child = start(work)
     child.result()

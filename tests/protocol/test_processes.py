@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import attachment
+from shmmap import opening
 
 WAYS = ("fork", "spawn", "forkserver")
 
@@ -25,7 +25,7 @@ def raw_fork() -> int:
 
 def forget_everything() -> None:
     """In a child: open everything anew, as an unrelated process would."""
-    attachment._attachments.clear()
+    opening._attachments.clear()
 
 
 # -- multiprocessing: these run in children, by name ------------------------------------

@@ -88,13 +88,18 @@ def test_handles_collected_while_a_map_is_opened(name, threshold):
         gc.set_threshold(*old)
 
 
-def test_an_ephemeral_map_that_was_replaced_is_unlinked_for_its_heirs(name, start):
-    """A forked child without a row keeps no map alive, and must not write into its ruins."""
+@pytest.mark.parametrize("closes", [False, True])
+def test_an_ephemeral_map_lives_as_long_as_its_heirs_have_it_open(name, start, closes):
+    """A forked child that has not used it yet keeps it, by the descriptor that it inherited. One
+    that has closed every descriptor keeps nothing, and must not write into the ruins."""
     parameters = {"size": "256KB", "shards": 1, "ephemeral": True, "sweep_interval": None}
     go, told = os.pipe(), os.pipe()
 
     def heir(m: Any) -> None:
         signal.alarm(30)
+        if closes:
+            os.close(m.attachment.worker.descriptor)
+        os.write(told[1], b"here")
         os.read(go[0], 1)
         try:
             m["lost"] = 1
@@ -115,10 +120,11 @@ def test_an_ephemeral_map_that_was_replaced_is_unlinked_for_its_heirs(name, star
     child.hear()
     child.kill()
     child.reap()
-    with shmmap.ShmMap(name, **parameters) as successor:
-        assert "a" not in successor
+    assert os.read(told[0], 20) == b"here"
+    with shmmap.ShmMap(name, **parameters) as m:
+        assert ("a" in m) == (not closes)
         os.write(go[1], b"x")
-        assert os.read(told[0], 20) == b"unlinked"
-        assert len(successor) == 0
+        assert os.read(told[0], 20) == (b"unlinked" if closes else b"written")
+        assert len(m) == (0 if closes else 2)
     for end in (*go, *told):
         os.close(end)

@@ -437,8 +437,9 @@ class TestInspection:
         row = m.attachment.worker.row
         assert [w.pid for w in inspection.find_maps(name)[0].workers or ()] == [os.getpid()]
         script = (
-            "import os, sys; from shmmap import creation\n"
-            "print(creation.lock_holder(os.open(sys.argv[1], os.O_RDWR), int(sys.argv[2])))"
+            "import os, sys; from shmmap import record_lock, workers\n"
+            "print(record_lock.lock_holder(\n"
+            "    os.open(sys.argv[1], os.O_RDWR), workers.row_byte(int(sys.argv[2]))))"
         )
         live = segment.SHM_DIRECTORY + segment.liveness_name(name, m.attachment.nonce)
         command = [sys.executable, "-c", script, live, str(row)]

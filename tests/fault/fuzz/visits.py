@@ -20,7 +20,7 @@ from operations import OPERATIONS
 from trial import Problem, Trial, Wrong
 
 import shmmap
-from shmmap import attachment, cli, fsck
+from shmmap import cli, fsck, opening
 
 _PR_SET_PDEATHSIG = 1
 _kept: list[Any] = []  # what a visitor forgot stays in memory: nobody closes it
@@ -60,8 +60,8 @@ def _visit_and_exit(t: Trial, name: str, pipe: int) -> None:
 
 def _forget_attachments() -> None:
     fsck.LOCK_TIMEOUT_S = 0.5
-    _kept.append(dict(attachment._attachments))
-    attachment._attachments.clear()
+    _kept.append(dict(opening._attachments))
+    opening._attachments.clear()
 
 
 def _operate(t: Trial, count: int) -> None:

@@ -1,0 +1,222 @@
+"""Making a map: everything under names that nobody knows, then the control segment gets its own.
+
+ 1  a control segment `shmmap.NAME.new`, under an flock that lasts as long as its maker does; its
+    words: NONCE and geometry, which say how the parts are called, then MAGIC
+ 2  the parts, under names with the nonce
+ 3  READY; rename the control segment to `shmmap.NAME`, unless something has that name: the
+    publication
+
+**Crash**: before 3 a dead maker leaves a control segment that nobody locks, which says what else it
+left; the next maker of that name removes it all. After 3 the map is whole.
+**Re-entry**: a signal handler or finalizer of the maker's own task may make the very same map
+between any two steps. It finds `new` locked, takes another name, and is done first; 3 fails then,
+what was made is removed, and its own map is taken. The child of a fork in here begins again.
+**Locks**: the creation lock of the name; also where two hold it after all (somebody removed the
+creators' file), no maker removes what another one makes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+
+from . import geometry, segment
+from .control import ENGINE_NUMBER, Control, Remains, checksum, remove_files
+from .creation import Turn
+from .errors import ConfigMismatch, ShmMapError
+from .layout import LAYOUT_VERSION, constants
+from .parameters import Parameters
+from .process import boot_id
+
+K = constants()
+_TRIES = 8  # of nonces whose names are taken
+_TEMPORARIES = ("", "1", "2", "3")
+
+
+def make_map(
+    name: str, wanted: Parameters, turn: Turn, remains: Remains | None
+) -> Control | None:
+    """Make a map; None: another one has the name meanwhile, or had one of ours: begin again. The
+    creation lock is held, and no live map had the name; `remains`: what had it.
+
+    Raises:
+        SharedMemoryFull, SystemCallError: nothing is left behind.
+        ConfigMismatch: another user takes our names as we make them.
+    """
+    shape = wanted.plan()
+    if remains is not None:
+        remains.remove()
+    segment.check_room(f"map {name!r}", shape.total_bytes)
+    for _ in range(_TRIES):
+        with _temporary(name, turn) as (label, descriptor):
+            made = [label]
+            try:
+                control = _fill(name, wanted, shape, label, descriptor, made, turn)
+                turn.check()
+                if segment.publish(label, segment.control_name(name)):
+                    return control
+                control.close()
+                _undo(made, turn)
+                return None
+            except FileExistsError:  # of a nonce that was read off the first name, or a child's
+                _undo(made, turn)
+            except BaseException:
+                _undo(made, turn)
+                raise
+    raise ConfigMismatch(
+        f"map {name!r}: names of its parts exist, though they are random: another user of this "
+        "machine watches /dev/shm and takes our names. Find them (ls -l /dev/shm), then try again"
+    )
+
+
+def _undo(made: list[str], turn: Turn) -> None:
+    """Remove what was made, the last first; not in a child: there it is the parent's."""
+    if turn.is_ours():
+        remove_files(made[::-1])
+
+
+@contextlib.contextmanager
+def _temporary(name: str, turn: Turn) -> Iterator[tuple[str, int]]:
+    """Make an empty control segment under a name of its own, locked by its descriptor."""
+    for which in (*_TEMPORARIES, secrets.token_hex(8)):
+        label = segment.temporary_name(name, which)
+        try:
+            descriptor = segment.make(label, 0o600)
+        except FileExistsError:
+            if not _remove_dead(name, label):
+                continue  # its maker lives, or it is a stranger's
+            try:
+                descriptor = segment.make(label, 0o600)
+            except FileExistsError:
+                continue
+        # one that makes this map before the next line takes it for a dead one's, and removes it
+        if _lock(descriptor) and segment.identity_at(label) == segment.identity_of(descriptor):
+            break
+        os.close(descriptor)
+    else:
+        raise ConfigMismatch(f"map {name!r}: {label} exists, though its name is random")
+    try:
+        yield label, descriptor
+    except OSError as error:
+        if isinstance(error, (ShmMapError, FileExistsError)):
+            raise
+        _undo([label], turn)
+        raise segment.refused(f"making map {name!r}", error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a control segment that is being made, for as long as a descriptor of it is open."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+
+
+def _remove_dead(name: str, label: str) -> bool:
+    """Remove what a dead maker left under a name of its own; tell whether that is free now."""
+    try:
+        descriptor = segment.open_checked(label, 0o666, None)
+    except ShmMapError:
+        return False
+    try:
+        if not _lock(descriptor):
+            return False
+        size = geometry.control_bytes()
+        if os.fstat(descriptor).st_size == size:
+            left = Control(segment.Mapping(descriptor, size), segment.identity_of(descriptor))
+            if left["NONCE"]:
+                remove_files(left.object_files(name))
+            left.close()
+        return segment.unlink_if(label, segment.identity_of(descriptor))
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _fill(
+    name: str, wanted: Parameters, shape: geometry.Geometry, label: str, descriptor: int,
+    made: list[str], turn: Turn,
+) -> Control:
+    """Make the control segment and all parts; note each in `made` before it is made."""
+    size = geometry.control_bytes()
+    mode = 0o600 if wanted.mode is None else wanted.mode
+    segment.fill(descriptor, label, size, size, mode)
+    control = Control(segment.Mapping(descriptor, size), segment.identity_of(descriptor))
+    try:
+        nonce = secrets.randbits(64) or 1
+        _write_words(control, wanted, shape, nonce)
+        leases = bool(wanted.ttl_ns)  # else reserved with the first deadline
+        parts = [(segment.shard_name(name, nonce, 0, n), n, shape, leases)
+                 for n in range(shape.shards)]
+        parts.append((segment.locks_name(name, nonce), geometry.LOCK_NUMBER,
+                      geometry.lock_geometry(), True))
+        turn.check()
+        made.append(segment.liveness_name(name, nonce))
+        segment.create(made[-1], 8, 8, mode).close()
+        for part, number, its_shape, reserves in parts:
+            turn.check()
+            _make_shard(part, its_shape, nonce, number, mode, reserves, made)
+        control["STATE"] = K["STATE_READY"]
+        return control
+    except BaseException:
+        control.close()
+        raise
+
+
+def _write_words(
+    control: Control, wanted: Parameters, shape: geometry.Geometry, nonce: int
+) -> None:
+    seed = secrets.randbits(64) if wanted.hash_seed is None else wanted.hash_seed
+    high, low = boot_id()
+    for field, value in (
+        ("GEN0_SHARDS", shape.shards), ("GEN0_SLOTS", shape.slots),
+        ("GEN0_SLOT_SIZE", shape.slot_size), ("GEN0_BUCKETS", shape.buckets),
+        ("GEN0_BYTES", shape.areas.end), ("NONCE", nonce), ("LAYOUT", LAYOUT_VERSION),
+        ("ENGINE", ENGINE_NUMBER), ("BOOT_HIGH", high), ("BOOT_LOW", low),
+        ("BYTES", geometry.control_bytes()), ("ROWS", geometry.WORKER_ROWS), ("HASH_SEED", seed),
+    ):
+        control[field] = value
+    wanted.store(control.words)
+    control["CHECK"] = checksum(control.words)
+    control["MAGIC"] = K["CONTROL_MAGIC"]
+
+
+def _make_shard(
+    label: str, shape: geometry.Geometry, nonce: int, number: int, mode: int, leases: bool,
+    made: list[str],
+) -> None:
+    """Make one shard's segment and semaphore; `leases`: reserve the pages of its deadlines."""
+    reserved = shape.areas.end if leases else shape.areas.deadlines
+    made.append(label)
+    mapping = segment.create(label, shape.areas.end, reserved, mode)
+    try:
+        words = memoryview(mapping.buffer).cast("B").cast("Q")
+        for field, value in (
+            ("MAGIC", K["SHARD_MAGIC"]), ("NONCE", nonce), ("NUMBER", number),
+            ("SLOTS", shape.slots), ("SLOT_SIZE", shape.slot_size), ("BUCKETS", shape.buckets),
+            ("EVICTS", shape.evicts), ("FRESH", 1), ("FREE_SLOTS", shape.slots),
+            ("HAS_DEADLINES", int(leases)),
+        ):
+            words[K[f"S_{field}"] >> 3] = value
+        words.release()
+    finally:
+        mapping.close()
+    made.append(segment.semaphore_file(label))
+    segment.create_semaphore(label, mode)
+
+
+def remove_map(name: str, files: list[str], identity: segment.Identity) -> None:
+    """Remove a map's parts, then its control segment's name, if that still leads to it."""
+    remove_files(files)
+    with contextlib.suppress(OSError):
+        segment.unlink_if(segment.control_name(name), identity)
+
+

@@ -1,0 +1,263 @@
+"""Opening, leaving and unlinking maps in one process: which attachments it has.
+
+Every way in may be interrupted by a signal handler or a finalizer that goes the same way. So what
+is done is found out again after each step that others could have taken meanwhile; an attachment is
+registered before the process joins by it, so that there are never two of one map, whose closing
+would drop each other's record locks; and a handle is noted before it is bound, so that nobody takes
+its attachment down.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+from typing import Any
+
+from . import creation, segment
+from ._clock_cy import monotonic
+from .attachment import Attachment
+from .control import ENGINE, Control, open_control
+from .errors import (
+    ConfigMismatch,
+    LockTimeout,
+    MapExists,
+    MapNotFound,
+    ShmMapError,
+    SystemCallError,
+)
+from .layout import constants
+from .making import make_map, remove_map
+from .parameters import Parameters
+from .tasks import sleep
+
+K = constants()
+_attachments: dict[tuple[str, int], Attachment] = {}
+_unfinished: list[Attachment] = []  # that a finalizer could not take down just then
+
+
+def join_map(
+    handle: Any, lock_timeout_ns: int, name: str, wanted: Parameters, may_create: bool,
+    may_attach: bool, nonce: int | None, owner_uid: int | None,
+) -> Attachment:
+    """Bind a handle to this process's attachment to a map, creating the map if need be and
+    allowed."""
+    finish_leaving()
+    while True:
+        try:
+            with creation.creation_lock(name) as turn:
+                found = _join(handle, lock_timeout_ns, name, wanted, may_create, may_attach, nonce,
+                              owner_uid, turn)
+        except creation.Forked:
+            continue
+        if found is not None:
+            return found
+
+
+def _join(
+    handle: Any, lock_timeout_ns: int, name: str, wanted: Parameters, may_create: bool,
+    may_attach: bool, nonce: int | None, owner_uid: int | None, turn: creation.Turn,
+) -> Attachment | None:
+    """Do it once; None: begin again. The creation lock is held."""
+    found, made = _known(name), False
+    if found is None:
+        files: list[str] = []
+        attached = {nonce for known, nonce in list(_attachments) if known == name}
+        seen = open_control(name, wanted.mode, owner_uid, attached)
+        if not isinstance(seen, Control):
+            if nonce is not None or not may_create or owner_uid not in (None, os.geteuid()):
+                if seen is not None:
+                    seen.close()
+                raise _not_found(name, nonce, owner_uid)
+            seen, made = make_map(name, wanted, turn, seen), True
+            if seen is None:
+                return None
+        control = seen
+        try:
+            if not made:
+                _check(name, wanted, Parameters.load(control.words), control["NONCE"], may_attach,
+                       nonce)
+            files = control.object_files(name)
+            mine = Attachment(name, control, owner_uid, leave_at_exit)
+        except BaseException:
+            if made and turn.is_ours():
+                remove_map(name, files, control.identity)
+            with contextlib.suppress(ValueError):  # it may have been closed on the way
+                control.close()
+            raise
+        found = _attachments.setdefault((name, mine.nonce), mine)
+        if found is not mine:
+            mine.unmap()
+    else:
+        _check(name, wanted, found.parameters, found.nonce, may_attach, nonce)
+    found.handles[id(handle)] = handle
+    try:
+        if found.is_down or _attachments.get((name, found.nonce)) is not found:
+            found.handles.pop(id(handle), None)
+            return None
+        found.reenter()
+        turn.check()
+        handle._bind(found, lock_timeout_ns)
+    except BaseException as error:
+        found.handles.pop(id(handle), None)
+        if turn.is_ours() and not found.handles:
+            if made and not isinstance(error, creation.Forked):
+                found.control["STATE"] = K["STATE_RETIRED"]
+                found.remove_files()
+            _take_down(found)
+        raise
+    return found
+
+
+def _known(name: str) -> Attachment | None:
+    """Give this process's attachment to the map that has the name now. Opens no file."""
+    for (known, _), found in list(_attachments.items()):
+        if known == name and not found.is_down and (
+            found.control["STATE"] == K["STATE_READY"]
+            and segment.identity_at(segment.control_name(name)) == found.control.identity
+        ):
+            return found
+    return None
+
+
+def attached(name: str, nonce: int) -> Attachment | None:
+    """Give this process's attachment to a map, if it has one by which it is a worker."""
+    found = _attachments.get((name, nonce))
+    return found if found is not None and found.worker.file is not None else None
+
+
+def _not_found(name: str, nonce: int | None, owner_uid: int | None) -> MapNotFound:
+    return MapNotFound(
+        f"no map {name!r}"
+        + (f" of uid {owner_uid}" if owner_uid is not None else "")
+        + (" (the one that was pickled is gone)" if nonce is not None else "")
+        + ": create it first, or check the spelling (python -m shmmap ls)"
+    )
+
+
+def _check(
+    name: str, wanted: Parameters, actual: Parameters, its_nonce: int, may_attach: bool,
+    nonce: int | None,
+) -> None:
+    """Refuse a map that is there, but not the one that is wanted."""
+    if not may_attach:
+        raise MapExists(f"map {name!r} exists: attach to it, or unlink it first")
+    if nonce is not None and its_nonce != nonce:
+        raise MapNotFound(f"map {name!r} was unlinked and made anew since it was pickled")
+    wanted.compare(name, actual)
+
+
+# -- leaving ------------------------------------------------------------------------------
+
+
+def release(attachment: Attachment, patience_s: float = creation.CREATION_TIMEOUT_S) -> bool:
+    """Take an attachment down once no handle is left; tell whether that is done.
+
+    Only an ephemeral map's needs the creation lock: what is left of another one keeps nobody.
+    """
+    lock: Any = (
+        creation.creation_lock if attachment.parameters.ephemeral else creation.name_mutex
+    )
+    while True:
+        try:
+            with lock(attachment.name, patience_s):
+                if not attachment.handles:
+                    _take_down(attachment)
+            return True
+        except LockTimeout:
+            return False
+        except creation.Forked:
+            continue
+        except (SystemCallError, ConfigMismatch):  # nobody can tell who is the last, nor remove it
+            with creation.name_mutex(attachment.name, None):
+                if not attachment.handles:
+                    _take_down(attachment, may_remove=False)
+            return True
+
+
+def _take_down(attachment: Attachment, may_remove: bool = True) -> None:
+    """Let go of a map. The name's mutex is held; an ephemeral map's creation lock, too."""
+    key = attachment.name, attachment.nonce
+    if not attachment.is_down and _attachments.get(key) is attachment:
+        _attachments.pop(key, None)
+        attachment.leave(may_remove)
+
+
+def release_soon(attachment: Attachment) -> None:
+    """Take an attachment down without waiting for anybody: a finalizer asks. What cannot be done
+    now is done when a map is opened or closed, or at exit."""
+    if not release(attachment, 0):
+        _unfinished.append(attachment)
+
+
+def finish_leaving() -> None:
+    """Do what `release_soon` could not."""
+    for _ in range(len(_unfinished)):
+        with contextlib.suppress(IndexError):
+            release_soon(_unfinished.pop())
+
+
+def retire(attachment: Attachment) -> None:
+    """Mark a map as unlinked and remove its objects, never a successor's."""
+    with creation.creation_lock(attachment.name) as turn:
+        if attachment.control["STATE"] == K["STATE_READY"] or attachment.control.mapping.is_cut:
+            if segment.identity_at(segment.control_name(attachment.name)) == (
+                attachment.control.identity
+            ):
+                segment.refuse_to_unlink(attachment.name)
+            turn.check()
+            attachment.control["STATE"] = K["STATE_RETIRED"]
+            attachment.remove_files()
+
+
+def wait_for(handle: Any, patience_s: float) -> None:
+    """Wait until no operation of a sealed handle is under way in another thread."""
+    deadline = monotonic() + patience_s
+    while handle._under_way()[0] and monotonic() <= deadline:
+        sleep(0.0005)
+
+
+# -- the end of the process -----------------------------------------------------------------
+
+
+def leave_all() -> None:
+    """Close every handle of this process, at its exit."""
+    for attachment in list(_attachments.values()):
+        # a child that never used a map has nothing to give back but what its file tells of it
+        if attachment.worker.fork_page.word or attachment.parameters.ephemeral:
+            for handle in list(attachment.handles.values()):
+                with contextlib.suppress(ShmMapError, OSError):
+                    handle.close()
+            with contextlib.suppress(ShmMapError, OSError):
+                release(attachment)  # if its handles were dropped while a map was being opened
+    finish_leaving()
+
+
+_registered_pid = 0
+
+
+def leave_at_exit() -> None:
+    """Have `leave_all` called at exit; multiprocessing's children run no atexit."""
+    global _registered_pid
+    if _registered_pid != os.getpid():
+        if not _registered_pid:
+            atexit.register(leave_all)
+        _registered_pid = os.getpid()
+        if "multiprocessing.process" in sys.modules:
+            import multiprocessing.process
+            from multiprocessing import util
+
+            if multiprocessing.process.parent_process() is not None:
+                util.Finalize(None, leave_all, exitpriority=1)
+
+
+def _after_fork() -> None:
+    """In a forked child: have the operation that was forked in the middle of a change fail."""
+    for attachment in list(_attachments.values()):
+        if not attachment.is_down:
+            attachment.note_fork()
+
+
+if ENGINE == "pure":  # the compiled one runs nobody's code there
+    os.register_at_fork(after_in_child=_after_fork)

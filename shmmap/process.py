@@ -1,0 +1,122 @@
+"""Processes as the kernel shows them: by pid and start time, their ends, and what they have mapped.
+
+Everything is asked of /proc. Where it cannot be asked (no free descriptor, no right to look), the
+functions say so by an OSError or None, and whoever judges by them takes a process for alive.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Of the flags in /proc/PID/stat: a thread that has one of these runs no instruction of its program
+# any more. It ends (PF_EXITING), writes a core dump (PF_DUMPCORE), or has (PF_POSTCOREDUMP).
+_PAST_THE_PROGRAM = 0x4 | 0x200 | 0x8
+
+
+def _stat(path: str) -> list[bytes]:
+    """Read the fields of a stat file from the state on, which follows the name."""
+    with open(path, "rb") as file:
+        return file.read().rpartition(b")")[2].split()
+
+
+def exists(pid: int) -> bool:
+    """Tell whether there is a process of that pid, be it a zombie. Needs no descriptor."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def is_visible(pid: int) -> bool:
+    """Tell whether /proc shows a process: it may be mounted with hidepid."""
+    return os.path.exists(f"/proc/{pid}")
+
+
+def start_ticks(pid: int) -> int | None:
+    """Give a live process's start time in clock ticks; None: dead, a zombie, or never was.
+
+    Read from /proc rather than as psutil's create_time(): that is derived from the wall
+    clock, so it moves when the clock is set, and a live owner would look dead.
+    """
+    try:
+        fields = _stat(f"/proc/{pid}/stat")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    if fields[0] in (b"Z", b"X") and is_past_its_program(pid):  # else other threads go on
+        return None
+    return int(fields[19])
+
+
+def is_past_its_program(pid: int) -> bool:
+    """Tell whether it is certain that no thread of a process runs an instruction of its program
+    any more, though the kernel has not freed its memory, or its record locks, yet.
+
+    A thread that is not listed can only have been made by one that is; so if every listed one is
+    past its program and the list is still the same after that, there is none.
+    """
+    folder = f"/proc/{pid}/task"
+    try:
+        tasks = os.listdir(folder)
+        for task in tasks:
+            try:
+                if not int(_stat(f"{folder}/{task}/stat")[6]) & _PAST_THE_PROGRAM:
+                    return False
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it is gone
+        return bool(tasks) and set(os.listdir(folder)) <= set(tasks)
+    except OSError:  # gone, or hidden: who can tell
+        return False
+
+
+def has_mapped(pid: int, inode: int) -> bool | None:
+    """Tell whether a process has a file of /dev/shm mapped; None: it may not be looked at.
+
+    A program that was replaced by another one (exec) has lost its mappings; one that has only
+    closed its descriptors still has them.
+    """
+    wanted = str(inode).encode()
+    try:
+        with open(f"/proc/{pid}/maps", "rb") as file:
+            return any(
+                line.split(None, 5)[4] == wanted and b"/shmmap." in line for line in file
+            )
+    except OSError:
+        return None
+
+
+def effective_uid(pid: int) -> int | None:
+    """Give the user that a process acts as; None: it is gone, or cannot be looked at.
+
+    Not the owner of /proc/PID: that is root's where a process has changed its user.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            line = next(line for line in file if line.startswith(b"Uid:"))
+        return int(line.split()[2])
+    except (OSError, StopIteration):
+        return None
+
+
+def pid_namespace() -> int:
+    """Identify the pid namespace of this process; 0: /proc is not there, or of another one, so
+    that pids cannot be looked up in it."""
+    try:
+        with open("/proc/self/status", "rb") as file:
+            pids = next(line for line in file if line.startswith(b"NSpid:")).split()[1:]
+        return os.stat("/proc/self/ns/pid").st_ino if len(pids) == 1 else 0
+    except (OSError, StopIteration):
+        return 0
+
+
+def boot_id() -> tuple[int, int]:
+    """Identify this boot of the kernel, as two words; zeros: it cannot be told (/proc/sys is not
+    there, as under systemd's ProcSubset=pid)."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            digits = file.read().strip().replace(b"-", b"")
+        return int(digits[:16], 16), int(digits[16:], 16)
+    except (FileNotFoundError, PermissionError, ValueError):
+        return 0, 0

@@ -1,0 +1,140 @@
+"""Record locks of the kernel on the bytes of a file, which end with the process that has them.
+
+They have three traps. They never conflict within one process. Closing any descriptor of the file
+drops all that the process has on it. And a descriptor is a number: a daemonizer that closes every
+descriptor of its process leaves ours to the next file that is opened, of somebody else. So before
+each use the number is compared with the file that it stood for (device and inode); if it stands for
+another one now, or for none, that one is left alone and the file is opened again.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+
+from . import segment
+from .errors import SystemCallError
+
+# Where the locked bytes of our files begin: far from where other programs lock theirs (SQLite from
+# 2**30 on), should a number ever stand for one of their files after all.
+FIRST_BYTE = 1 << 60
+_FLOCK = struct.Struct("hhqqi4x")  # type, whence, start, length, pid
+
+
+def lock_holder(descriptor: int, byte: int) -> int | None:
+    """Give the pid that holds a lock on a byte (0: of another pid namespace); None: free."""
+    ask = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, ask))
+    return None if kind == fcntl.F_UNLCK else pid
+
+
+def try_lock_byte(descriptor: int, byte: int) -> bool:
+    """Lock one byte of a file if no other process has; the lock lasts until death or unlock."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+        return True
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise segment.refused("locking a byte of a file in /dev/shm", error) from error
+
+
+class LostFile(SystemCallError):
+    """A file that is locked by its bytes was closed by others, and cannot be opened again."""
+
+
+class LockFile:
+    """A file whose bytes are locked. `open_again()` opens it by its name and gives a descriptor;
+    `on_open(self)` is called after that: the locks that there were are gone."""
+
+    def __init__(
+        self, descriptor: int, open_again: Callable[[], int],
+        on_open: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.descriptor = descriptor
+        status = os.fstat(descriptor)
+        self.identity = status.st_dev, status.st_ino
+        self._open_again = open_again
+        self._on_open = on_open
+        self._spare: list[int] = []  # to close one of them would drop the locks
+
+    def stands(self) -> bool:
+        """Tell whether the descriptor is still that of the file."""
+        try:
+            status = os.fstat(self.descriptor)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self.identity
+
+    def links(self) -> int:
+        """Count the names that the file has."""
+        return os.fstat(self.number()).st_nlink
+
+    def number(self) -> int:
+        """Give the descriptor, after opening the file again if that was closed by others.
+
+        Raises:
+            LostFile: it is not there any more, or cannot be opened.
+        """
+        if self.stands():
+            return self.descriptor
+        try:
+            found = self._open_again()
+        except Exception as error:
+            raise LostFile(
+                getattr(error, "errno", None) or 0,
+                f"the descriptor of a lock file was closed by others in this process, and the "
+                f"file cannot be opened again: {error}",
+            ) from error
+        status = os.fstat(found)
+        if (status.st_dev, status.st_ino) != self.identity:
+            os.close(found)
+            raise LostFile(
+                0, "the descriptor of a lock file was closed by others in this process, and the "
+                "file has been replaced since"
+            )
+        if self.stands():  # another thread was quicker
+            self._spare.append(found)
+        else:
+            self.descriptor = found
+            self._on_open()
+        return self.descriptor
+
+    def holder(self, byte: int) -> int | None:
+        """Give the pid that holds a lock on a byte (0: of another pid namespace); None: free."""
+        return lock_holder(self.number(), byte)
+
+    def try_lock(self, byte: int) -> bool:
+        """Lock one byte if no other process has; the lock lasts until death or unlock."""
+        return try_lock_byte(self.number(), byte)
+
+    def unlock(self, byte: int) -> None:
+        """Free one byte. Where the descriptor is not the file's any more, the lock is gone."""
+        if self.stands():
+            fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, byte)
+
+    def try_flock(self, exclusive: bool) -> bool:
+        """Lock the whole file, for all processes that inherit the descriptor; tell whether it
+        could be had. No record lock stands against it."""
+        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+        try:
+            fcntl.flock(self.number(), kind | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            return False
+
+    def close(self) -> None:
+        """Close it, and with it all locks; leave alone what is another file's."""
+        if self.stands():
+            os.close(self.descriptor)
+        for number in self._spare:
+            with suppress(OSError):
+                status = os.fstat(number)
+                if (status.st_dev, status.st_ino) == self.identity:
+                    os.close(number)
+        self._spare.clear()
+        self.descriptor = -1
