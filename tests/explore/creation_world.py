@@ -13,7 +13,18 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from shmmap import _lock_cy, attachment, control, creation, geometry, segment, workers
+from shmmap import (
+    _lock_cy,
+    attachment,
+    control,
+    creation,
+    geometry,
+    making,
+    opening,
+    record_lock,
+    segment,
+    workers,
+)
 from shmmap._scans_cy import Scans
 from shmmap.errors import MapUnlinked
 from shmmap.layout import constants
@@ -95,8 +106,8 @@ class CreationWorld:
         self.system = System(self.machine, len(scenario.programs))
         self.system.namespaces = dict.fromkeys(scenario.apart, 2)
         self.wanted = Parameters.read({**SHAPE, "ephemeral": scenario.ephemeral})
-        self.may_end = any(  # a child that does not use the map yet does not keep it
-            operation[0] in ("unlink", "fork") for program in scenario.programs
+        self.may_end = any(  # a child that has closed its descriptors keeps no map
+            operation[0] in ("unlink", "fork_closed") for program in scenario.programs
             for operation in program)
 
     @contextmanager
@@ -105,19 +116,28 @@ class CreationWorld:
         system, machine = self.system, self.machine
         with pytest.MonkeyPatch.context() as patch:
             for module, names in (
-                (creation, "os posix_ipc fcntl time"), (segment, "os posix_ipc"),
-                (control, "os secrets"), (workers, "os time"), (attachment, "os"),
+                (creation, "os sleep monotonic"), (record_lock, "os fcntl"),
+                (segment, "os posix_ipc publish"), (control, "os"), (making, "os fcntl secrets"),
+                (workers, "os sleep monotonic"), (attachment, "os"),
+                (opening, "os sleep monotonic"),
             ):
                 for name in names.split():
-                    patch.setattr(module, name, system)
+                    is_module = name in ("os", "posix_ipc", "fcntl", "secrets")
+                    patch.setattr(module, name, system if is_module else getattr(system, name))
             patch.setattr(segment, "Mapping",
                           lambda descriptor, size: SimulatedMapping(system, descriptor, size))
             patch.setattr(control, "boot_id", lambda: (1, 2))
+            patch.setattr(making, "boot_id", lambda: (1, 2))
+            patch.setattr(attachment, "effective_uid", lambda pid: 0)
             patch.setattr(geometry, "WORKER_ROWS", ROWS)
             patch.setattr(workers, "start_ticks", system.start_ticks)
+            patch.setattr(workers, "exists", lambda pid: True)
+            patch.setattr(workers, "is_visible", lambda pid: True)
+            patch.setattr(workers, "has_mapped", lambda pid, inode: True)
+            patch.setattr(workers, "is_past_its_program", lambda pid: False)
             patch.setattr(workers, "pid_namespace", system.pid_namespace)
             patch.setattr(workers, "ForkPage", SimulatedForkPage)
-            patch.setattr(attachment, "leave_at_exit", lambda: None)
+            patch.setattr(opening, "leave_at_exit", lambda: None)
             patch.setattr(attachment, "Sweeper", lambda _: SimpleNamespace(stop=lambda: True))
             patch.setattr(attachment, "Clock", lambda: SimulatedClock(machine))
             patch.setattr(_lock_cy, "sem_open", system.open_semaphore)
@@ -130,7 +150,7 @@ class CreationWorld:
             for owner, name, kind, arguments in (
                 (control.Control, "__getitem__", READ, 1),
                 (control.Control, "__setitem__", WRITE, 1),
-                (workers.Worker, "_get", READ, 2), (workers.Worker, "_set", WRITE, 2),
+                (workers.Judge, "_get", READ, 2), (workers.Judge, "_set", WRITE, 2),
             ):
                 patch.setattr(owner, name, self.stepping(getattr(owner, name), kind, arguments))
             self.patch = patch
@@ -155,16 +175,13 @@ class CreationWorld:
         self.machine.now_ns = 1_000
         system.reset()
         system.pids = dict.fromkeys(self.scenario.alike, FIRST_PID)
-        self.patch.setattr(attachment, "_attachments", PerProcess(system))
-        states = PerProcess(system)
-        self.patch.setattr(creation, "_states", states)
+        self.patch.setattr(opening, "_attachments", PerProcess(system))
+        self.patch.setattr(creation, "_files", PerProcess(system))
+        self.patch.setattr(creation, "_mutexes", PerProcess(system))
         self.handles: dict[int, Any] = {}
         self.inside: set[int] = set()
         self.tokens: dict[tuple[int, int], int] = {}  # nonce and token: whose it was
         self.problems: list[str] = []
-        for number in (*range(len(self.scenario.programs)), CHECKER):
-            system.acting = number
-            states[system.getpid()] = creation.ProcessState()
         for number, operation in self.scenario.before:
             system.acting = number
             self.perform(number, operation)
@@ -196,7 +213,7 @@ class CreationWorld:
     def do_open(self, number: int) -> None:
         """Open the map, creating it if need be."""
         handle = Scans()
-        attachment.join_map(handle, LOCK_TIMEOUT_NS, NAME, self.wanted, True, True, None, None)
+        opening.join_map(handle, LOCK_TIMEOUT_NS, NAME, self.wanted, True, True, None, None)
         self.handles[number] = handle
         self.note_token(number)
 
@@ -211,21 +228,21 @@ class CreationWorld:
     def do_open_again(self, number: int) -> None:
         """Open the map a second time in one process: another handle on the same attachment."""
         handle = Scans()
-        attachment.join_map(handle, LOCK_TIMEOUT_NS, NAME, self.wanted, True, True, None, None)
+        opening.join_map(handle, LOCK_TIMEOUT_NS, NAME, self.wanted, True, True, None, None)
 
     def do_close(self, number: int) -> None:
         """Close the handle; the last process to leave an ephemeral map unlinks it."""
         handle = self.handles.pop(number)
         handle._seal()
         handle.attachment.handles.pop(id(handle), None)
-        attachment.release(handle.attachment)
+        opening.release(handle.attachment)
 
     def do_unlink(self, number: int) -> None:
         """Unlink the map."""
         handle = self.handles[number]
         handle.enter()
         try:
-            attachment.retire(handle.attachment)
+            opening.retire(handle.attachment)
         finally:
             handle.leave()
 
@@ -243,6 +260,11 @@ class CreationWorld:
         self.system.drop_locks(self.system.file(found.worker.descriptor))
         self.system.pids[number] = 200 + number
         found.worker.fork_page.clear()
+
+    def do_fork_closed(self, number: int) -> None:
+        """The same, of a child that has closed every descriptor, as daemons do."""
+        self.do_fork(number)
+        self.system.close(self.handles[number].attachment.worker.descriptor)
 
     def do_lock(self, number: int) -> None:
         """Hold a shard's lock for a moment; nobody else alive may."""
@@ -273,6 +295,7 @@ class CreationWorld:
     def do_after(self, number: int, other: int) -> None:
         """Wait for the end of another process."""
         while self.system.lives(other):
+            self.machine.step(PAUSE, "after")  # let others go on, whatever the priorities
             self.machine.wait(Semaphore(), 1_000_000)
 
     # -- at the end of a run --------------------------------------------------------------

@@ -25,7 +25,10 @@ CREATIONS = (
     Processes("an ephemeral map, two come and go", ((OPEN, CLOSE), (OPEN, SET, CLOSE)),
               ephemeral=True, bound=1),
     Processes("an ephemeral map, replaced under a forked child", (
-        (("fork",), ("after", 1), SET), (("after", 2), OPEN, SET), (),
+        (("fork_closed",), ("after", 1), SET), (("after", 2), OPEN, SET), (),
+    ), ((2, OPEN), (0, OPEN)), ephemeral=True, bound=1, deaths=0),
+    Processes("an ephemeral map, kept by a forked child", (
+        (("fork",), ("after", 1), SET), (("after", 2), OPEN, SET, CLOSE), (),
     ), ((2, OPEN), (0, OPEN)), ephemeral=True, bound=1, deaths=0),
     Processes("an ephemeral map, opened twice by one process", (
         (("open_again",), LOCK), (LOCK,),

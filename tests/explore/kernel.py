@@ -1,8 +1,8 @@
 """What the simulated processes ask the kernel: record locks, who lives, who I am.
 
-Stands in for the modules `creation` and `os` where the engine asks about liveness. Record locks are
-as the kernel has them: they belong to a process, never conflict with its own, are dropped at its
-death and when it closes any descriptor of the file.
+Stands in for the module `os` and the liveness file where the engine asks who lives. Record locks
+are as the kernel has them: they belong to a process, never conflict with its own, are dropped at
+its death and when it closes any descriptor of the file.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ class Kernel:
     def pid_namespace(self) -> int:
         return 1
 
-    # -- as `creation`
-    def try_lock_byte(self, descriptor: int, byte: int) -> bool:
+    # -- as a lock file
+    def try_lock(self, byte: int) -> bool:
         self.machine.step(LIVENESS, "lock")
         if self._holder(byte) not in (None, self.getpid()):
             return False
         self.locks[byte] = self.getpid()
         return True
 
-    def unlock_byte(self, descriptor: int, byte: int) -> None:
+    def unlock(self, byte: int) -> None:
         self.machine.step(LIVENESS, "lock")
         if self.locks.get(byte) == self.getpid():
             del self.locks[byte]
 
-    def lock_holder(self, descriptor: int, byte: int) -> int | None:
+    def holder(self, byte: int) -> int | None:
         """Give who would stand against a lock: never the process that asks."""
         self.machine.step(LIVENESS, "lock")
         holder = self._holder(byte)

@@ -28,11 +28,17 @@ CHECKER = 9  # the process that looks when all is over
 _LOCK = struct.Struct("hhqqi4x")  # type, whence, start, length, pid
 
 
+_inodes = itertools.count(1)
+
+
 class File:
     """A file in /dev/shm, with or without a name; its locks: byte to process number."""
 
     def __init__(self, mode: int) -> None:
         self.mode = mode
+        self.inode = next(_inodes)
+        self.named = True
+        self.open_locks: dict[tuple[int, int], bool] = {}  # flock: by whose descriptor, exclusive?
         self.data = bytearray()
         self.locks: dict[int, int] = {}
         self.semaphore = Semaphore()
@@ -72,7 +78,7 @@ class System:
         self.machine = machine
         self.processes = processes
         self.acting = CHECKER  # who acts while the machine does not run
-        self.path = SimpleNamespace(exists=self.exists)
+        self.path = SimpleNamespace(exists=self.exists, lexists=self.exists, isdir=lambda _: True)
         self.pids: dict[int, int] = {}
         self.namespaces: dict[int, int] = {}
         self.reset()
@@ -133,6 +139,9 @@ class System:
     def sleep(self, seconds: float) -> None:
         self.machine.wait(Semaphore(), int(seconds * 1e9))
 
+    def token_hex(self, count: int) -> str:
+        return f"{next(self.numbers):0{2 * count}x}"
+
     def randbits(self, bits: int) -> int:
         return next(self.numbers)
 
@@ -149,6 +158,14 @@ class System:
             raise OSError(errno.EBADF, f"descriptor {descriptor} is not open")
         return self.opened[self.number(), descriptor]
 
+    def open(self, path: str, flags: int, mode: int = 0o600) -> int:
+        """Open a file; give its descriptor."""
+        name = path.removeprefix(SHM)
+        try:
+            return self._enter(self._open(name, flags, mode))
+        except posix_ipc.ExistentialError:
+            raise (FileExistsError if flags & os.O_EXCL else FileNotFoundError)(path) from None
+
     def _open(self, name: str, flags: int, mode: int) -> File:
         self.machine.step(LIVENESS, f"open {name}")
         exclusive = flags & os.O_EXCL
@@ -159,10 +176,6 @@ class System:
                 raise posix_ipc.ExistentialError(name)
             self.files[name] = File(mode)
         return self.files[name]
-
-    def SharedMemory(self, name: str, flags: int = 0, mode: int = 0o600) -> Any:
-        descriptor = self._enter(self._open(name[1:], flags, mode))
-        return SimpleNamespace(fd=descriptor, close_fd=lambda: self.close(descriptor))
 
     def Semaphore(
         self, name: str, flags: int = 0, mode: int = 0o600, initial_value: int = 0
@@ -178,13 +191,34 @@ class System:
 
     def unlink(self, path: str) -> None:
         self.machine.step(LIVENESS, f"unlink {path}")
-        if self.files.pop(path.removeprefix(SHM), None) is None:
+        file = self.files.pop(path.removeprefix(SHM), None)
+        if file is None:
             raise FileNotFoundError(path)
+        file.named = False
+
+    def publish(self, name: str, final: str) -> bool:
+        """Rename a file to a name that is free, in one step: see `segment.publish`."""
+        self.machine.step(LIVENESS, f"rename {name} to {final}")
+        if final[1:] in self.files or name[1:] not in self.files:
+            return False
+        self.files[final[1:]] = self.files.pop(name[1:])
+        return True
+
+    def flock(self, descriptor: int, what: int) -> None:
+        """Lock a whole file by its open descriptor, which a forked child inherits."""
+        self.machine.step(LIVENESS, "flock")
+        file, mine = self.file(descriptor), (self.number(), descriptor)
+        exclusive = bool(what & fcntl.LOCK_EX)
+        for other, kind in file.open_locks.items():
+            if other != mine and self.lives(other[0]) and (exclusive or kind):
+                raise BlockingIOError(errno.EAGAIN, "locked")
+        file.open_locks[mine] = exclusive
 
     def close(self, descriptor: int) -> None:
         """Close it: every lock of this process on that file goes."""
         self.machine.step(LIVENESS, "close")
         self.drop_locks(self.file(descriptor))
+        self.file(descriptor).open_locks.pop((self.number(), descriptor), None)
         del self.opened[self.number(), descriptor]
 
     def drop_locks(self, file: File) -> None:
@@ -208,7 +242,8 @@ class System:
 
     def _status(self, file: File) -> Any:
         mode = stat.S_IFREG | file.mode
-        return SimpleNamespace(st_uid=0, st_mode=mode, st_size=len(file.data), st_nlink=1)
+        return SimpleNamespace(st_uid=0, st_mode=mode, st_size=len(file.data), st_dev=1,
+                               st_ino=file.inode, st_nlink=int(file.named))
 
     def _at(self, path: str) -> File | None:
         self.machine.step(LIVENESS, f"status of {path}")
@@ -251,7 +286,7 @@ class System:
             if file.locks.get(byte) == self.number():
                 del file.locks[byte]
         elif self._holder(file, byte) is not None:
-            raise BlockingIOError
+            raise BlockingIOError(errno.EAGAIN, "locked")
         else:
             file.locks[byte] = self.number()
 

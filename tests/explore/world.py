@@ -64,7 +64,10 @@ class SimulatedWorker(Worker):
         self.label = "simulated map"
         self._control = control
         self._rows = ROWS
-        self.descriptor = 3
+        self.file = kernel
+        self._inode = 0
+        self._claims = {}
+        self._shares_file = False
         self._namespace = kernel.pid_namespace()
         self.fork_page = SimpleNamespace(word=0, is_cut=False)
         self.row = -1
@@ -168,9 +171,11 @@ class World:
         """Let the engine find the machine's kernel, semaphores and clock."""
         machine = self.machine
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(workers, "creation", self.kernel)
             patch.setattr(workers, "os", self.kernel)
             patch.setattr(workers, "start_ticks", self.kernel.start_ticks)
+            patch.setattr(workers, "exists", self.kernel.lives)
+            patch.setattr(workers, "has_mapped", lambda pid, inode: True)
+            patch.setattr(workers, "is_past_its_program", lambda pid: False)
             patch.setattr(workers, "pid_namespace", self.kernel.pid_namespace)
             patch.setattr(_handle_cy, "thread_number", lambda: self._number() + 1)
             patch.setattr(_handle_cy, "threading", SimpleNamespace(get_ident=getcurrent))
