@@ -333,8 +333,10 @@ class Handle:
 
     def mend(self, shard):
         """Repair a held shard."""
-        repairer: Repairer = self.repairers[shard.number]
-        repairer.run()
+        if cython.compiled:  # no test of the type: nothing in here can raise
+            cython.cast(Repairer, PyList_GET_ITEM(self.repairers, shard.number)).run()
+        else:
+            self.repairers[shard.number].run()
 
     def raise_for(self, status, shard, data_bytes):
         """Raise the error for a status."""

@@ -105,6 +105,12 @@ cdef extern from *:
         return memcmp(m + o, s + at, n) == 0;
     }
     static inline shm_src shm_view(const char *m, uint64_t o, uint64_t n) { (void)n; return m + o; }
+    /* The longest key has 65,535 bytes. Caller keeps the GIL from here to the last use. */
+    static inline char *shm_room_for_key(uint64_t n) {
+        static char room[65536];
+        (void)n;
+        return room;
+    }
     static inline void shm_zero(char *m, uint64_t o, uint64_t n) { memset(m + o, 0, n); }
 
     /* Which of a bucket's eight words carry this tag: a bit each. */
@@ -279,6 +285,7 @@ cdef extern from *:
     bint equal "shm_equal"(mem_t m, u64 offset, src_t source, u64 at, u64 length) noexcept nogil
     src_t view "shm_view"(mem_t m, u64 offset, u64 length) noexcept nogil
     char* room_of "PyByteArray_AS_STRING"(object buffer) noexcept
+    char* room_for_key "shm_room_for_key"(u64 length) noexcept
     void zero "shm_zero"(mem_t m, u64 offset, u64 length) noexcept nogil
     unsigned int match_tag "shm_match"(mem_t m, u64 offset, u64 tag) noexcept nogil
     u64 first_due "shm_first_due"(mem_t m, u64 offset, u64 count, u64 now_ns) noexcept nogil

@@ -228,8 +228,8 @@ def test_every_module_says_what_it_is(module):
 # Names that only the compiled engine has, from a .pxd; used behind `if cython.compiled`.
 COMPILED_ONLY = {
     "PyBytes_AS_STRING", "PyBytes_FromStringAndSize", "PyBytes_GET_SIZE", "PyErr_CheckSignals",
-    "bytes_of_word", "call_hash_function", "fits_word", "have_hash_function", "held_in",
-    "region_is_cut", "set_hash_function", "tell_region", "unwatch_region", "utf8_of",
+    "PyList_GET_ITEM", "bytes_of_word", "call_hash_function", "call_own_function", "fits_word",
+    "held_in", "region_is_cut", "set_hash_function", "tell_region", "unwatch_region", "utf8_of",
     "watch_region",
 }  # fmt: skip
 
