@@ -66,6 +66,13 @@ cdef extern from *:
     static inline PyObject *shm_copy_bytes(const char *m, uint64_t o, uint64_t n) {
         return PyBytes_FromStringAndSize(m + o, (Py_ssize_t)n);
     }
+    static inline PyObject *shm_new_room(uint64_t n) {
+        return PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n);
+    }
+    static inline PyObject *shm_exactly(PyObject *room, uint64_t at, uint64_t n) {
+        if (at == 0 && n == (uint64_t)PyBytes_GET_SIZE(room)) { Py_INCREF(room); return room; }
+        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(room) + at, (Py_ssize_t)n);
+    }
     static inline uint64_t shm_load32(const char *m, uint64_t o) {
         return __atomic_load_n((const uint32_t *)(m + o), __ATOMIC_RELAXED);
     }
@@ -270,6 +277,9 @@ cdef extern from *:
     u64 load_behind "shm_load_behind"(mem_t m, u64 offset) noexcept nogil
     void add_one "shm_add_one"(mem_t m, u64 offset) noexcept nogil
     object copy_bytes "shm_copy_bytes"(mem_t m, u64 offset, u64 length)
+    object new_room "shm_new_room"(u64 length)
+    char* target_of "PyBytes_AS_STRING"(object room) noexcept
+    object exactly "shm_exactly"(object room, u64 start, u64 length)
     u64 load32 "shm_load32"(mem_t m, u64 offset) noexcept nogil
     void store32 "shm_store32"(mem_t m, u64 offset, u64 value) noexcept nogil
     u64 load16 "shm_load16"(mem_t m, u64 offset) noexcept nogil

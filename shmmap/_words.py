@@ -233,6 +233,21 @@ def room_for_key(length: int) -> Any:
     return bytearray(length)
 
 
+def new_room(length: int) -> Any:
+    """Make room for `length` bytes, of which `exactly` gives some."""
+    return bytearray(length)
+
+
+def target_of(room: Any) -> Any:
+    """Give where a room is filled."""
+    return room
+
+
+def exactly(room: Any, start: int, length: int) -> bytes:
+    """Give `length` bytes of a room that was filled, from `start` on. Fill it no more then."""
+    return bytes(room[start : start + length])
+
+
 def room_of(buffer: Any) -> Any:
     """Give a private bytearray as a target (and a source) for the other functions."""
     return buffer
