@@ -172,6 +172,6 @@ NAMED = {operation.name: operation for operation in OPERATIONS}
 # Faults are known in these, and wait for their mending: take each out of here then. Named locks
 # stay held, a map that could not be made or opened leaves objects, mappings and descriptors.
 OPEN = (
-    "attach", "close a handle", "close the last handle", "create", "dump", "load", "lock", "lock, extended", "merge",
-    "open again", "unlink", "get_or_set", "get_or_set, stale", "@cached",
+    "attach", "close a handle", "close the last handle", "create", "dump", "load", "lock",
+    "lock, extended", "merge", "open again", "unlink", "get_or_set", "get_or_set, stale", "@cached",
 )
