@@ -93,7 +93,6 @@ class ShardCopy(Shard):
         self.max_bytes = source.max_bytes
         self.clock = clock
         self.evicts = False
-        self.scratch = None
         self.lock = ShardLock(shared, None, liveness)
         cells: u64 = S_BYTES_TOTAL + (4 * (count + 1) + 7) // 8 * 8
         deadlines: u64 = cells + count * size
@@ -116,10 +115,7 @@ class ShardCopy(Shard):
 
     def used(self):
         """Count the slots that were ever used; all, where that number is damaged."""
-        fresh: u64 = load(self.source.mem, S_FRESH)
-        if self.whole or fresh == 0 or fresh > self.source.slots.count:
-            return self.source.slots.count
-        return fresh - 1
+        return self.source.slots.count if self.whole else self.source.slots.used()
 
     def copy_all(self):
         """Copy what there is. No lock; gives how many slots."""

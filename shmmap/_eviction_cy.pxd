@@ -28,5 +28,5 @@ cdef class Eviction:
     cdef void removed(self, u64 slot) noexcept
     cdef u64 next_victim(self, u64 tries) noexcept
     cdef void evicted(self, u64 slot, u64 hash) noexcept
-    cdef void reset(self) noexcept
+    cdef void reset(self, u64 used) noexcept
     cdef void bump(self, u64 counter) noexcept

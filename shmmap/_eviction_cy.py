@@ -53,6 +53,7 @@ if not cython.compiled:
         LOW_HALF,
         ON_PROBATION,
         S_ENTRIES,
+        S_EVICTED,
         S_GONE_EARLY,
         S_GONE_LATE,
         S_HAND,
@@ -286,15 +287,17 @@ class Eviction:
             lane |= GHOST_LATE
         store(self.mem, at, ((load(self.mem, at) << 16) & WHOLE_WORD) | lane)
 
-    def reset(self):
-        """Forget everything: all entries are under the clock, none was hit."""
+    def reset(self, used):
+        """Forget everything: all entries are under the clock, none was hit. Slots behind `used`
+        never had one."""
         store(self.mem, S_HAND, 0)
         store(self.mem, S_RING_START, 0)
         store(self.mem, S_RING_COUNT, 0)
         store(self.mem, S_RING_TARGET, 0)
-        zero(self.mem, self.ghosts, 8 * self.ghost_count)
-        zero(self.mem, self.state, self.count + 1)
-        zero(self.mem, self.flag_base, self.count // 4 + 1)
+        if used == self.count or load(self.mem, S_EVICTED):  # else there are no ghosts
+            zero(self.mem, self.ghosts, 8 * self.ghost_count)
+        zero(self.mem, self.state, used + 1)
+        zero(self.mem, self.flag_base, used // 4 + 1)
         self.count_anew()
 
     def problems(self) -> list:

@@ -11,6 +11,7 @@ cdef class Expiry:
     cdef void hasten(self, u64 deadline_ns) noexcept
     cdef void set(self, u64 slot, u64 deadline_ns) noexcept
     cdef void forget(self, u64 slot) noexcept
+    cdef void forget_all(self, u64 used) noexcept
     cdef bint due(self, u64 now_ns) noexcept
     cdef u64 find_due(self, u64 first, u64 now_ns) noexcept
     cdef u64 count_due(self, u64 now_ns) noexcept

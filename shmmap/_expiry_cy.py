@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
-    from shmmap._words import first_due, least_set, load, memory, store, u64
+    from shmmap._words import first_due, least_set, load, memory, store, u64, zero
     from shmmap.layout import (  # type: ignore[attr-defined]
         S_EARLIEST_NS,
         S_HAS_DEADLINES,
@@ -62,6 +62,11 @@ class Expiry:
     def forget(self, slot):
         """Clear a slot's deadline. Caller holds the shard lock."""
         store(self.mem, self.base + (slot - 1) * 8, 0)
+
+    def forget_all(self, used):
+        """Clear the deadlines of slots 1 to `used`, the last that ever was. Caller holds the
+        shard lock."""
+        zero(self.mem, self.base, 8 * used)
 
     def due(self, now_ns):
         """Tell whether any deadline may have passed: one load."""

@@ -1,3 +1,4 @@
+from cpython.list cimport PyList_GET_ITEM
 from shmmap._clock_cy cimport Clock
 from shmmap._near_cy cimport NearStore
 from shmmap._repair_cy cimport Repairer

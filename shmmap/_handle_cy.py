@@ -333,8 +333,10 @@ class Handle:
 
     def mend(self, shard):
         """Repair a held shard."""
-        repairer: Repairer = self.repairers[shard.number]
-        repairer.run()
+        if cython.compiled:  # no test of the type: nothing in here can raise
+            cython.cast(Repairer, PyList_GET_ITEM(self.repairers, shard.number)).run()
+        else:
+            self.repairers[shard.number].run()
 
     def raise_for(self, status, shard, data_bytes):
         """Raise the error for a status."""
@@ -358,8 +360,8 @@ class Handle:
 # The functions that take a shard's lock; a test compares the list with the sources.
 HOLDERS = frozenset((
     "_copy_shard", "_cut", "_end_entries", "_repair_shard", "_sweep_part", "clear_shard", "commit",
-    "copy_changed_shard", "fetch_locked", "incr", "popitem", "scan_locked", "take", "touch",
-    "track_shard", "whole_index",
+    "copy_changed_shard", "copy_next", "fetch_locked", "heal", "incr", "offer", "take",
+    "take_copied", "take_offered", "take_version", "touch", "track_shard", "whole_index",
 ))
 HOLDERS_OF_ALL = frozenset(("_cut",))  # of them, those that hold every shard at once
 

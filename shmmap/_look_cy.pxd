@@ -25,9 +25,10 @@ cdef class ShardReader:
     cdef readonly u64 seed
     cdef readonly u64 max_bytes
     cdef readonly bint evicts
-    cdef object scratch
     cdef int look(self, u64 hash, u64 key_type, src_t key, u64 key_length, probe_t out) noexcept
     cdef bint confirm(self, probe_t found) noexcept
     cdef bint is_expired(self, probe_t found) noexcept
     cdef int scan(self, u64 position, probe_t out) noexcept
+    cdef u64 count_live(self, i64 now_ns) noexcept
+    cdef u64 count_heads(self, i64 now_ns) noexcept
     cdef u64 slot_hash(self, u64 slot, u64 meta) noexcept

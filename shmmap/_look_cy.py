@@ -23,13 +23,14 @@ if not cython.compiled:
     from shmmap._slots_cy import Slots
     from shmmap._words import (
         equal,
+        i64,
         load,
         load_behind,
         lowest_bit,
         match_tag,
         memory,
         prefetch,
-        room_of,
+        room_for_key,
         u64,
         view,
     )
@@ -47,6 +48,9 @@ if not cython.compiled:
         META_KEY_TYPE_SHIFT,
         META_LENGTH_SHIFT,
         META_VALUE_TYPE_SHIFT,
+        S_DIRTY,
+        S_ENTRIES,
+        S_REBUILDS,
         S_SEQUENCE,
         SLOT_MASK,
         TAG_SHIFT,
@@ -93,7 +97,6 @@ class ShardReader:
         self.eviction = Eviction(buffer, areas, slots if evicts else 0, shard_bits)
         # one slot stays in reserve, so that an overwrite never fails for want of one
         self.max_bytes = (slots - 1) * (slot_size - 8) - 8 if slots > 1 else 0
-        self.scratch = None
 
     def look(self, hash, key_type, key, key_length, out):
         """Look a key up: FOUND (fills `out`; confirm it), MISS (confirmed), AGAIN or CORRUPT."""
@@ -191,6 +194,42 @@ class ShardReader:
             return 1
         return 0
 
+    def count_live(self, now_ns):
+        """Count the entries whose deadline has not passed.
+
+        The header's number is behind while a change is under way, and stays so if its writer is
+        stopped. Then what the index leads to counts, or, while that is rebuilt, the live heads:
+        all but the one change, which may count or not.
+        """
+        entries: u64 = load(self.mem, S_ENTRIES)
+        due: u64
+        if load(self.mem, S_DIRTY):
+            return self.count_heads(now_ns)
+        due = self.expiry.count_due(now_ns)
+        if entries > self.slots.count:  # damaged: len() must stay a length all the same
+            entries = self.slots.count
+        return entries - due if entries > due else 0
+
+    def count_heads(self, now_ns):
+        """Count the entries that are there, without a look at the header's number."""
+        found: u64 = 0
+        at: u64
+        slot: u64
+        deadline: i64
+        rebuilt: bool = load(self.mem, S_REBUILDS) & 1 != 0
+        for at in range(self.slots.count if rebuilt else self.index.buckets * BUCKET_WORDS):
+            slot = at + 1 if rebuilt else self.index.word(at) & SLOT_MASK
+            if slot == 0 or slot > self.slots.count:
+                continue
+            if rebuilt and self.slots.version(slot) == 0:
+                continue
+            deadline = 0
+            if self.slots.meta(slot) >> META_KEY_TYPE_SHIFT & HAS_DEADLINE and self.expiry.ready():
+                deadline = self.expiry.deadline(slot)
+            if deadline == 0 or deadline > now_ns:
+                found += 1
+        return found
+
     def slot_hash(self, slot, meta):
         """Hash the key of a live entry."""
         length: u64 = meta & KEY_LENGTH_MASK
@@ -200,10 +239,13 @@ class ShardReader:
                 view(self.mem, self.slots.at(slot) + E_BYTES_TOTAL, length),
                 length, kind, self.seed,
             )
-        if self.scratch is None:
-            self.scratch = bytearray(KEY_LENGTH_MASK + 1)
-        self.slots.read(slot, 0, room_of(self.scratch), length)
-        return hash_key(room_of(self.scratch), length, kind, self.seed)
+        room = room_for_key(length)
+        self.slots.read(slot, 0, room, length)
+        return hash_key(room, length, kind, self.seed)
+
+    def entries(self) -> int:
+        """Count the live entries, for Python callers; see `count_live`."""
+        return self.count_live(self.clock.now())
 
     def has_deadlines(self) -> bool:
         """Tell whether the deadlines' pages are reserved, to Python callers."""

@@ -58,5 +58,5 @@ cdef class NearStore:
     cdef int evict(self, NearEntry fresh) except -1
     cdef int prune(self, i64 now_ns) except -1
 
-cdef bint is_plain(object key, int depth) noexcept
+cdef bint is_plain(object key, int depth) except -1
 cdef object plain_form(object key)

@@ -11,8 +11,8 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap._hash_cy import hash_key
+    from shmmap._takes_cy import Takes
     from shmmap._words import Key, Value, key_t, value_t
-    from shmmap._writes_cy import Writes
     from shmmap.layout import (  # type: ignore[attr-defined]
         KEY_LENGTH_MASK,
         VALUE_LENGTH_MAX,
@@ -26,7 +26,7 @@ from shmmap.errors import DumpCorrupted, MapCorrupted
 COMPILED = cython.compiled
 
 
-class RawWrites(Writes):
+class RawWrites(Takes):
     """The writing of encoded entries."""
 
     def _write_raw(

@@ -1,5 +1,4 @@
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from shmmap._codecs_cy cimport decode as decode_value
 from shmmap._handle_cy cimport Handle
 from shmmap._keys_cy cimport decode as decode_key, encode as encode_key
@@ -31,6 +30,3 @@ cdef class Reads(Handle):
     cdef int count_near(self, NearStore near) except -1
     cdef NearEntry near_fetch(self, NearStore near, object key, i64 consistency)
     cdef object value_in(self, NearEntry entry)
-
-cdef object new_room(u64 length)
-cdef char* target_of(object room) except? NULL

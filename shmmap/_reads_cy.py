@@ -29,10 +29,13 @@ if not cython.compiled:
         Probe,
         add_one,
         copy_bytes,
+        exactly,
         i64,
         key_t,
         load,
+        new_room,
         probe_t,
+        target_of,
         u64,
     )
     from shmmap.layout import (  # type: ignore[attr-defined]
@@ -170,6 +173,9 @@ class Reads(Handle):
         slice_ns: i64 = 1000000
         status: i64
         raw: Any
+        room: Any = b""
+        capacity: u64 = 0
+        length: u64
         self.refuse_reentry(shard)
         while True:
             try:
@@ -183,12 +189,19 @@ class Reads(Handle):
                     status = self.find_locked(shard, key, found)
                     if not self.is_live(shard, status, found):
                         return MISSING
-                    raw = self.raw_value(shard, found) if wants_value else b""
-                    if raw is None:
+                    length = found.meta >> META_LENGTH_SHIFT if wants_value else 0
+                    if length and length <= capacity and not shard.slots.read(
+                        found.slot, value_position(found.meta), target_of(room), length
+                    ):
                         self.raise_for(-4, shard, 0)
-                    return raw
             finally:
                 self.drop(shard)
+            if status != 3:
+                if length <= capacity:
+                    return exactly(room, 0, length)
+                capacity = length if capacity == 0 else 2 * length
+                room = new_room(capacity)  # not under the lock: and once more
+                continue
             raw = self.try_fetch(shard, key, found, wants_value)
             if raw is not None:
                 return raw
@@ -434,17 +447,3 @@ class Reads(Handle):
         if found.deadline == 0:
             return None
         return max(0.0, (found.deadline - self.clock.now()) / 1e9)
-
-
-def new_room(length):
-    """Make a bytes object to be filled (pure: a bytearray)."""
-    if cython.compiled:
-        return PyBytes_FromStringAndSize(cython.NULL, length)
-    return bytearray(length)
-
-
-def target_of(room):
-    """Give where `new_room` is filled."""
-    if cython.compiled:
-        return PyBytes_AS_STRING(room)
-    return room

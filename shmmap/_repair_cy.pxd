@@ -7,6 +7,7 @@ cdef class Repairer:
     cdef Shard shard
     cdef mem_t mem
     cdef object marks_buffer
+    cdef u64 marks_bytes
     cdef mem_t marks
     cdef bint claim_chain(self, u64 head, u64 n) noexcept
     cdef void disown_chain(self, u64 head, u64 n) noexcept

@@ -29,7 +29,6 @@ if not cython.compiled:
         load8,
         lowest_bit,
         memory,
-        room_of,
         store,
         store8,
         u64,
@@ -77,7 +76,8 @@ class Repairer:
     def __init__(self, shard):
         self.shard = shard
         self.mem = memory(shard.buffer)
-        self.marks_buffer = bytearray((shard.slots.count // 8 + 1) * 8)
+        self.marks_bytes = (shard.slots.count // 8 + 1) * 8
+        self.marks_buffer = bytearray(self.marks_bytes)  # here: a repair must not need memory
         self.marks = memory(self.marks_buffer)
         self.entries = 0
         self.live_bytes = 0
@@ -146,9 +146,6 @@ class Repairer:
         mask: u64
         position: i64
         other: u64
-        if self.shard.scratch is None:
-            self.shard.scratch = bytearray(KEY_LENGTH_MASK + 1)
-        read: bool = False
         for step in range(self.shard.index.buckets):
             mask = self.shard.index.match(bucket, hash & LOW_HALF)
             while mask:
@@ -157,12 +154,9 @@ class Repairer:
                 other = self.shard.index.word(position) & SLOT_MASK
                 if other == 0 or other > self.shard.slots.count:
                     continue
-                if not read:
-                    self.shard.slots.read(slot, 0, room_of(self.shard.scratch), length)
-                    read = True
                 if (
                     (self.shard.slots.meta(other) ^ meta) & KEY_META_MASK == 0
-                    and self.shard.slots.same(other, room_of(self.shard.scratch), length)
+                    and self.shard.slots.alike(other, slot, length)
                 ):
                     return position
             if not self.shard.index.passed(bucket):
@@ -228,14 +222,14 @@ class Repairer:
         store(self.mem, S_SEQUENCE, sequence)
         store(self.mem, S_REBUILDS, rebuilds)
         fence()
-        zero(self.marks, 0, len(self.marks_buffer))
+        zero(self.marks, 0, self.marks_bytes)
         self.entries = 0
         self.live_bytes = 0
         self.shard.index.clear()
         if load(self.mem, S_STAMP) >= VERSION_SUSPECT:
             store(self.mem, S_STAMP, 0)
         if self.shard.evicts:
-            self.shard.eviction.reset()
+            self.shard.eviction.reset(self.shard.slots.count)
         for slot in range(1, self.shard.slots.count + 1):
             version: u64 = load(self.mem, self.shard.slots.at(slot))
             if version == 0:
@@ -284,7 +278,7 @@ class Repairer:
         ready: bool = self.shard.expiry.ready()
         while last and load8(self.marks, last) == 0 and not ready:
             last -= 1
-        self.shard.slots.reset(last + 1)
+        self.shard.slots.reset(last + 1, self.shard.slots.count)
         for slot in range(last, 0, -1):
             if load8(self.marks, slot) == 0:
                 self.shard.slots.give_one(slot)
@@ -309,7 +303,7 @@ class Repairer:
         live: u64 = 0
         claimed: u64 = 0
         slot: u64
-        zero(self.marks, 0, len(self.marks_buffer))
+        zero(self.marks, 0, self.marks_bytes)
         for slot in range(1, slots.count + 1):
             version: u64 = slots.version(slot)
             meta: u64 = slots.meta(slot)

@@ -7,6 +7,7 @@ cdef class ShardRoom(ShardReader):
     cdef void release_slots(self, u64 slot, u64 meta) noexcept
     cdef void remove(self, u64 hash, probe_t found) noexcept
     cdef bint remove_slot(self, u64 slot, u64 hash) noexcept
+    cdef i64 index_word_of(self, u64 slot, u64 hash) noexcept
     cdef bint has_room(self, u64 need, u64 had) noexcept
     cdef bint make_room(self, u64 need, u64 had, u64 keep, u64 now_ns, bint evict) noexcept
     cdef bint evict_one(self, u64 keep) noexcept

@@ -19,6 +19,7 @@ if not cython.compiled:
     from shmmap._words import (
         Probe,
         fence,
+        i64,
         load,
         lowest_bit,
         probe_t,
@@ -91,23 +92,31 @@ class ShardRoom(ShardReader):
             found: probe_t = cython.address(a_probe)
         else:
             found = Probe()
-        step: u64
-        mask: u64
-        bucket: u64 = self.index.home(hash, self.shard_bits)
+        found.position = self.index_word_of(slot, hash)
+        if found.position < 0:
+            return False
         found.slot = slot
         found.meta = self.slots.meta(slot)
+        self.remove(hash, found)
+        return True
+
+    def index_word_of(self, slot, hash):
+        """Find the index word that names a slot whose key has this hash; -1: none does."""
+        step: u64
+        mask: u64
+        position: i64
+        bucket: u64 = self.index.home(hash, self.shard_bits)
         for step in range(self.index.buckets):
             mask = self.index.match(bucket, hash & LOW_HALF)
             while mask:
-                found.position = bucket * BUCKET_WORDS + lowest_bit(mask)
+                position = bucket * BUCKET_WORDS + lowest_bit(mask)
                 mask &= mask - 1
-                if self.index.word(found.position) & SLOT_MASK == slot:
-                    self.remove(hash, found)
-                    return True
+                if self.index.word(position) & SLOT_MASK == slot:
+                    return position
             if not self.index.passed(bucket):
                 break
             bucket = self.index.after(bucket)
-        return False
+        return -1
 
     def has_room(self, need, had):
         """Tell whether `need` slots can be taken where `had` come back, one staying in reserve."""

@@ -1,3 +1,4 @@
+from shmmap._look_cy cimport data_bytes, value_position
 from shmmap._keys_cy cimport encode as encode_key
 from shmmap._shard_cy cimport Shard
 from shmmap._raw_cy cimport RawWrites
@@ -5,7 +6,9 @@ from shmmap._layout cimport *
 from shmmap._words cimport *
 
 cdef class Scans(RawWrites):
-    cdef bint find_any(self, Shard shard, probe_t found) noexcept
+    cdef int heal(self, Shard shard) except -1
+    cdef int copy_next(self, Shard shard, u64 position, probe_t found, key_t start,
+                       bint wants_values, object room, u64 capacity) except -5
     cdef u64 whole_index(self, Shard shard) except? 1
     cdef object scan_shard(self, u64 number, bint wants_values, object prefix)
     cdef int scan_one(self, Shard shard, u64 position, probe_t found, key_t start,
@@ -15,9 +18,5 @@ cdef class Scans(RawWrites):
     cdef object decoded(self, list listed, bint wants_values)
 
 cdef bint starts_with(Shard shard, probe_t found, key_t start) noexcept
-cdef bint has_entries(Shard shard) noexcept
-cdef u64 slot_hash(Shard shard, probe_t found) noexcept
-cdef void erase_slot(Shard shard, probe_t found) noexcept
 cdef u64 shard_rebuilds(Shard shard) noexcept
-cdef i64 live_entries(Shard shard, u64 now_ns) noexcept
 cdef int clear_shard(Scans core, Shard shard) except -1

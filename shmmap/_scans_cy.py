@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 try:
@@ -11,38 +12,37 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap._keys_cy import encode as encode_key
+    from shmmap._look_cy import data_bytes, value_position
     from shmmap._raw_cy import RawWrites
     from shmmap._shard_cy import Shard
     from shmmap._words import (
         Key,
         Probe,
         copy_out,
+        exactly,
         i64,
         key_t,
         load,
+        new_room,
+        pause,
         probe_t,
         room_of,
         store,
+        target_of,
         u64,
     )
     from shmmap.layout import (  # type: ignore[attr-defined]
-        BUCKET_WORDS,
         KEY_LENGTH_MASK,
         KEY_TYPE_MASK,
-        LOW_HALF,
         META_KEY_TYPE_SHIFT,
-        META_VALUE_TYPE_SHIFT,
-        R_DELETES,
+        META_LENGTH_SHIFT,
         R_LOCKED_READS,
         R_RETRIES,
+        R_TAKEOVERS,
         S_DIRTY,
-        S_ENTRIES,
-        S_POP_HAND,
+        S_OWNER,
         S_REBUILDS,
         S_TRACKING,
-        TAG_SHIFT,
-        TYPE_MASK,
-        VALUE_PICKLE,
     )
 
 from shmmap.errors import EntryTooLarge
@@ -61,12 +61,41 @@ class Scans(RawWrites):
         try:
             now_ns: i64 = self.clock.now()
             for shard in self.shards:
-                total += live_entries(shard, now_ns)
+                if load(shard.mem, S_DIRTY):
+                    self.heal(shard)
+                total += shard.count_live(now_ns)
             if self.near is not None:
                 self.near.reseal()
             return total
         finally:
             self.leave()
+
+    def heal(self, shard):
+        """Repair a shard whose writer has died in mid-change: counts are read without the lock.
+
+        A writer that lives, stopped or not, is left alone, and soon: see `count_live`. Nor is
+        anything done in a signal handler or finalizer of an operation on this very shard.
+        """
+        status: i64
+        spin: u64
+        for spin in range(100):  # most changes take a microsecond
+            if load(shard.mem, S_DIRTY) == 0:
+                return 0
+            pause()
+        owner: u64 = load(shard.mem, S_OWNER)
+        if owner and not shard.lock.is_dead(owner, self.token()):
+            return 0
+        if not cython.compiled and (threading.get_ident(), shard.number) in self.attachment.held:
+            return 0
+        try:
+            status = self.try_hold(shard, 50000000)  # who has it now repairs it
+            if status == 2:
+                self.count(R_TAKEOVERS)
+            if status != 3 and load(shard.mem, S_DIRTY):
+                self.mend(shard)
+        finally:
+            self.drop(shard)
+        return 0
 
     def clear(self) -> None:
         """Remove every entry, shard by shard: not one step for the whole map."""
@@ -79,78 +108,6 @@ class Scans(RawWrites):
             self.leave()
             if self.near is not None:
                 self.near.clear()
-
-    def popitem(self) -> Any:
-        """Remove some entry and give it as (key, value), in one step. KeyError: the map is empty.
-
-        Which one is arbitrary. Locks one shard at a time.
-        """
-        if cython.compiled:
-            a_probe: Probe
-            found: probe_t = cython.address(a_probe)
-        else:
-            found = Probe()
-        raw: Any = None
-        raw_key: Any = None
-        shard: Shard
-        self.enter()
-        turn: u64
-        try:
-            first: u64 = self.token() >> 22
-            for turn in range(self.mask + 1):
-                shard = self.shards[(first + turn) & self.mask]
-                if not has_entries(shard):
-                    continue
-                self.refuse_reentry(shard)
-                try:
-                    self.hold(shard)
-                    if self.find_any(shard, found):
-                        raw_key = self.raw_key(shard, found)
-                        raw = self.raw_value(shard, found)
-                        if raw_key is None or raw is None:
-                            self.raise_for(-4, shard, 0)
-                        if self.safe and (
-                            (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK == VALUE_PICKLE
-                        ):
-                            raw = self.value_of(raw, found)  # refuses
-                        erase_slot(shard, found)
-                finally:
-                    self.drop(shard)
-                if raw_key is not None:
-                    self.count(R_DELETES)
-                    key: Any = self.key_of(raw_key, found)
-                    if self.near is not None:
-                        self.near.drop(key)
-                    return key, self.value_of(raw, found)
-        finally:
-            self.leave()
-        if self.near is not None:
-            self.near.clear()
-        raise KeyError(f"popitem: map {self.name!r} is empty")
-
-    def find_any(self, shard, found):
-        """Find some live entry under the lock, going round from where the last one was."""
-        words: u64 = shard.index.buckets * BUCKET_WORDS
-        start: u64 = load(shard.mem, S_POP_HAND)
-        lap: u64
-        status: i64
-        position: u64 = start if start < words else 0
-        for lap in range(2):
-            while True:
-                status = shard.scan(position, found)
-                if status != 1:
-                    break
-                if not shard.is_expired(found):
-                    if found.word >> TAG_SHIFT != slot_hash(shard, found) & LOW_HALF:
-                        status = -4  # to take it out by this hash would harm others
-                        break
-                    store(shard.mem, S_POP_HAND, found.position)
-                    return True
-                position = found.position + 1
-            if status < 0:
-                self.mend(shard)
-            position = 0
-        return False
 
     def _scan(self, number: Any, wants_values: Any, prefix: Any = None) -> Any:
         """List the live entries of a shard, as keys or as (key, value) pairs; with `prefix`, a str
@@ -246,13 +203,45 @@ class Scans(RawWrites):
 
     def scan_locked(self, shard, position, found, start, wants_values, listed):
         """The same under the lock, after what another process changes kept getting in between."""
+        room: Any = None
+        capacity: u64 = 0
+        status: i64
+        at: u64
+        while True:
+            status = self.copy_next(shard, position, found, start, wants_values, room, capacity)
+            if status != -2:
+                break
+            capacity = 2 * data_bytes(found.meta) + 64
+            room = new_room(capacity)  # not under the lock
+        if status == 2:
+            at = value_position(found.meta)
+            listed.append(found.meta)
+            listed.append(exactly(room, 0, found.meta & KEY_LENGTH_MASK))
+            listed.append(exactly(room, at, found.meta >> META_LENGTH_SHIFT)
+                          if wants_values else b"")
+            status = 1
+        return status
+
+    def copy_next(self, shard, position, found, start, wants_values, room, capacity):
+        """Copy the next entry into the room: 2; 1: it is not to be listed, 0: there is none, or
+        the listing has to start again, -2: the room is too small."""
         self.refuse_reentry(shard)
         status: i64
+        need: u64
         try:
             self.hold(shard)
             self.count(R_LOCKED_READS)
-            status = self.scan_one(shard, position, found, start, wants_values, listed)
-            if status < 0:  # damage: rebuild the index, and the listing starts again
+            status = shard.scan(position, found)
+            if status == 1 and not (start.type and not starts_with(shard, found, start)) and (
+                not shard.is_expired(found)
+            ):
+                need = data_bytes(found.meta) if wants_values else found.meta & KEY_LENGTH_MASK
+                status = 2
+                if need > capacity:
+                    status = -2
+                elif need and not shard.slots.read(found.slot, 0, target_of(room), need):
+                    status = -1
+            if status == -1 or status == -4:  # damage: rebuild the index
                 self.mend(shard)
                 status = 0
         finally:
@@ -368,34 +357,9 @@ def starts_with(shard, found, start):
     )
 
 
-def has_entries(shard):
-    """Tell whether a shard may hold entries, expired ones included; under a change the count
-    may be behind."""
-    return load(shard.mem, S_ENTRIES) != 0 or load(shard.mem, S_DIRTY) != 0
-
-
-def erase_slot(shard, found):
-    """Erase a found entry whose hash is not at hand."""
-    shard.erase(slot_hash(shard, found), found)
-
-
-def slot_hash(shard, found):
-    """Hash the key of a found entry."""
-    return shard.slot_hash(found.slot, found.meta)
-
-
 def shard_rebuilds(shard):
     """Load how often the index was rebuilt."""
     return load(shard.mem, S_REBUILDS)
-
-
-def live_entries(shard, now_ns):
-    """Count a shard's entries whose deadline has not passed."""
-    entries: u64 = load(shard.mem, S_ENTRIES)
-    due: u64 = shard.expiry.count_due(now_ns)
-    if entries > shard.slots.count:  # damaged: len() must stay a length all the same
-        entries = shard.slots.count
-    return entries - due if entries > due else 0
 
 
 def clear_shard(core, shard):

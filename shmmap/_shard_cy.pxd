@@ -16,4 +16,6 @@ cdef class Shard(ShardRoom):
     cdef void set_deadline(self, u64 deadline_ns, probe_t found) noexcept
     cdef u64 sweep_expired(self, u64 first, u64 now_ns, u64 limit) noexcept
     cdef u64 sweep_idle(self, u64 first, u64 before_ns, u64 limit) noexcept
+    cdef u64 end_all(self, u64 first, u64 last, bint singly) noexcept
+    cdef bint forget_word(self, u64 slot) noexcept
     cdef void clear(self) noexcept

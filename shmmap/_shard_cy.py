@@ -236,23 +236,53 @@ class Shard(ShardRoom):
         store(self.mem, S_DIRTY, 0)
         return last + 1 if last < self.slots.count else 0
 
-    def clear(self):
-        """Remove every entry: a whole operation. A death in it leaves some of them."""
+    def end_all(self, first, last, singly):
+        """End the live entries at slots `first` to `last`, and empty the index: `singly`, where
+        they are but few; give how many there were."""
         slot: u64
+        ended: u64 = 0
+        for slot in range(first, last + 1):
+            if self.slots.version(slot):
+                ended += 1
+                self.slots.set_version(slot, 0)
+                fence()
+                singly = singly and self.forget_word(slot)
+        fence()
+        if not singly:
+            self.index.clear()
+        return ended
+
+    def forget_word(self, slot):
+        """Take a slot whose entry has just ended out of the index; False: it is not there."""
+        hash: u64 = self.slot_hash(slot, self.slots.meta(slot))
+        position: i64 = self.index_word_of(slot, hash)
+        if position < 0:
+            return False
+        self.index.put(position, 0, 0)
+        self.index.unmark(self.index.home(hash, self.shard_bits), position)
+        return True
+
+    def clear(self):
+        """Remove every entry: a whole operation. A death in it leaves some of them.
+
+        Costs what was used, not what there is: slots from FRESH on are not touched, nor, where
+        few slots were used, the pages of the index that no entry was in.
+        """
         sequence: u64 = load(self.mem, S_SEQUENCE)
+        used: u64 = self.slots.used()
+        ended: u64
         store(self.mem, S_DIRTY, 1)
         store(self.mem, S_SEQUENCE, sequence + 1)
-        for slot in range(1, self.slots.count + 1):
-            if self.slots.version(slot):
-                self.slots.set_version(slot, 0)
-        fence()
-        self.index.clear()
+        ended = self.end_all(1, used, used << 6 < self.slots.count)
+        if ended != load(self.mem, S_ENTRIES):  # damage: look everywhere
+            self.end_all(used + 1, self.slots.count, False)
+            used = self.slots.count
         store(self.mem, S_SEQUENCE, sequence + 2)
-        for slot in range(1, self.slots.count + 1 if self.expiry.ready() else 1):
-            self.expiry.forget(slot)
+        if self.expiry.ready():
+            self.expiry.forget_all(used)
         if self.evicts:
-            self.eviction.reset()
-        self.slots.reset(1)
+            self.eviction.reset(used)
+        self.slots.reset(1, used)
         store(self.mem, S_EARLIEST_NS, 0)
         store(self.mem, S_ENTRIES, 0)
         store(self.mem, S_LIVE_BYTES, 0)

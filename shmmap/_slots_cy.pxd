@@ -19,11 +19,13 @@ cdef class Slots:
     cdef u64 give_back(self, u64 head, u64 n) noexcept
     cdef bint in_use(self, u64 slot) noexcept
     cdef void tie(self, u64 slot, u64 following) noexcept
-    cdef void reset(self, u64 fresh) noexcept
+    cdef u64 used(self) noexcept
+    cdef void reset(self, u64 fresh, u64 last) noexcept
     cdef void give_one(self, u64 slot) noexcept
     cdef u64 next_of(self, u64 slot) noexcept
     cdef bint write(self, u64 head, u64 position, src_t source, u64 length) noexcept
     cdef bint read(self, u64 head, u64 position, char* target, u64 length) noexcept
     cdef bint same(self, u64 head, src_t source, u64 length) noexcept
+    cdef bint alike(self, u64 head, u64 other, u64 length) noexcept
     cdef u64 value_offset(self, u64 head, u64 position) noexcept
     cdef list free_list(self)

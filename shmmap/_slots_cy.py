@@ -37,6 +37,7 @@ if not cython.compiled:
         store,
         store32,
         u64,
+        view,
         zero,
     )
     from shmmap.layout import (  # type: ignore[attr-defined]
@@ -172,12 +173,18 @@ class Slots:
         store(self.mem, S_FREE_SLOTS, load(self.mem, S_FREE_SLOTS) + had)
         return had
 
-    def reset(self, fresh):
-        """Forget the free list; slots from `fresh` on count as never used.
+    def used(self):
+        """Count the slots that were ever used; all, where that number is damaged."""
+        fresh: u64 = load(self.mem, S_FRESH)
+        return fresh - 1 if 1 <= fresh <= self.count else self.count
+
+    def reset(self, fresh, last):
+        """Forget the free list; slots from `fresh` on count as never used, those behind `last`
+        never were.
 
         Caller holds the shard lock.
         """
-        zero(self.mem, self.next_base + 4 * fresh, 4 * (self.count + 1 - fresh))
+        zero(self.mem, self.next_base + 4 * fresh, 4 * (last + 1 - fresh))
         store(self.mem, S_FREE_HEAD, 0)
         store(self.mem, S_FRESH, fresh)
         store(self.mem, S_FREE_SLOTS, self.count + 1 - fresh)
@@ -259,6 +266,25 @@ class Slots:
                 return False
             room = self.size - 8
             start = self.at(slot) + 8
+
+    def alike(self, head, other, length):
+        """Compare the first `length` bytes of two chains, where they lie."""
+        start: u64 = E_BYTES_TOTAL
+        done: u64 = 0
+        part: u64
+        while True:
+            part = self.size - start if self.size - start < length - done else length - done
+            if not equal(self.mem, self.at(head) + start,
+                         view(self.mem, self.at(other) + start, part), 0, part):
+                return False
+            done += part
+            if done == length:
+                return True
+            head = self.next_of(head)
+            other = self.next_of(other)
+            if head == 0 or other == 0:
+                return False
+            start = 8
 
     def value_offset(self, head, position):
         """Give the offset of byte `position` of a chain; 0: the chain is short."""

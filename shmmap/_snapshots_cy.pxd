@@ -1,3 +1,4 @@
+from cpython.list cimport PyList_GET_ITEM
 from shmmap._copy_cy cimport ShardCopy
 from shmmap._scans_cy cimport Scans
 from shmmap._shard_cy cimport Shard

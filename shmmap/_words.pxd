@@ -66,6 +66,13 @@ cdef extern from *:
     static inline PyObject *shm_copy_bytes(const char *m, uint64_t o, uint64_t n) {
         return PyBytes_FromStringAndSize(m + o, (Py_ssize_t)n);
     }
+    static inline PyObject *shm_new_room(uint64_t n) {
+        return PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n);
+    }
+    static inline PyObject *shm_exactly(PyObject *room, uint64_t at, uint64_t n) {
+        if (at == 0 && n == (uint64_t)PyBytes_GET_SIZE(room)) { Py_INCREF(room); return room; }
+        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(room) + at, (Py_ssize_t)n);
+    }
     static inline uint64_t shm_load32(const char *m, uint64_t o) {
         return __atomic_load_n((const uint32_t *)(m + o), __ATOMIC_RELAXED);
     }
@@ -105,6 +112,12 @@ cdef extern from *:
         return memcmp(m + o, s + at, n) == 0;
     }
     static inline shm_src shm_view(const char *m, uint64_t o, uint64_t n) { (void)n; return m + o; }
+    /* The longest key has 65,535 bytes. Caller keeps the GIL from here to the last use. */
+    static inline char *shm_room_for_key(uint64_t n) {
+        static char room[65536];
+        (void)n;
+        return room;
+    }
     static inline void shm_zero(char *m, uint64_t o, uint64_t n) { memset(m + o, 0, n); }
 
     /* Which of a bucket's eight words carry this tag: a bit each. */
@@ -264,6 +277,9 @@ cdef extern from *:
     u64 load_behind "shm_load_behind"(mem_t m, u64 offset) noexcept nogil
     void add_one "shm_add_one"(mem_t m, u64 offset) noexcept nogil
     object copy_bytes "shm_copy_bytes"(mem_t m, u64 offset, u64 length)
+    object new_room "shm_new_room"(u64 length)
+    char* target_of "PyBytes_AS_STRING"(object room) noexcept
+    object exactly "shm_exactly"(object room, u64 start, u64 length)
     u64 load32 "shm_load32"(mem_t m, u64 offset) noexcept nogil
     void store32 "shm_store32"(mem_t m, u64 offset, u64 value) noexcept nogil
     u64 load16 "shm_load16"(mem_t m, u64 offset) noexcept nogil
@@ -279,6 +295,7 @@ cdef extern from *:
     bint equal "shm_equal"(mem_t m, u64 offset, src_t source, u64 at, u64 length) noexcept nogil
     src_t view "shm_view"(mem_t m, u64 offset, u64 length) noexcept nogil
     char* room_of "PyByteArray_AS_STRING"(object buffer) noexcept
+    char* room_for_key "shm_room_for_key"(u64 length) noexcept
     void zero "shm_zero"(mem_t m, u64 offset, u64 length) noexcept nogil
     unsigned int match_tag "shm_match"(mem_t m, u64 offset, u64 tag) noexcept nogil
     u64 first_due "shm_first_due"(mem_t m, u64 offset, u64 count, u64 now_ns) noexcept nogil

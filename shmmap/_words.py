@@ -224,6 +224,30 @@ def view(m: Any, offset: int, length: int) -> Any:
     return bytes(m.octets[offset : offset + length])
 
 
+def room_for_key(length: int) -> Any:
+    """Give room for a key's bytes, until the next call (pure: for as long as it is wanted).
+
+    The compiled engine has one such place, made with the module: under a shard's lock nothing may
+    need memory. The GIL is kept from here to the last use.
+    """
+    return bytearray(length)
+
+
+def new_room(length: int) -> Any:
+    """Make room for `length` bytes, of which `exactly` gives some."""
+    return bytearray(length)
+
+
+def target_of(room: Any) -> Any:
+    """Give where a room is filled."""
+    return room
+
+
+def exactly(room: Any, start: int, length: int) -> bytes:
+    """Give `length` bytes of a room that was filled, from `start` on. Fill it no more then."""
+    return bytes(room[start : start + length])
+
+
 def room_of(buffer: Any) -> Any:
     """Give a private bytearray as a target (and a source) for the other functions."""
     return buffer

@@ -15,7 +15,6 @@ cdef class Writes(Reads):
                        u64 version)
     cdef int write_locked(self, Shard shard, key_t key, value_t value, int mode, i64 deadline,
                           u64 version, probe_t found) except -5
-    cdef object take(self, object key, object default, bint returns)
 
 cdef object _as_word(object value, str what)
 cdef i64 _signed(u64 word) noexcept

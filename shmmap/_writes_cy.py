@@ -28,11 +28,9 @@ if not cython.compiled:
     )
     from shmmap.layout import (  # type: ignore[attr-defined]
         META_VALUE_TYPE_SHIFT,
-        R_DELETES,
         R_WRITES,
         TYPE_MASK,
         VALUE_INT,
-        VALUE_PICKLE,
     )
 
 from shmmap._reads_cy import MISSING
@@ -183,74 +181,6 @@ class Writes(Reads):
         items: Any = mapping.items() if hasattr(mapping, "items") else mapping
         for key, value in items:
             self.write(key, value, 0 if evict else 8, ttl, 0)
-
-    def take(self, key: Any, default: Any, returns: Any) -> Any:
-        """Remove `key` in one step; give its value (or b"" unless `returns`), or default."""
-        if cython.compiled:
-            a_probe: Probe
-            a_key: Key
-            found: probe_t = cython.address(a_probe)
-            packed: key_t = cython.address(a_key)
-        else:
-            found, packed = Probe(), Key()
-        kept: Any = encode_key(key, self.seed, packed)
-        shard = self.shard_of(packed.hash)
-        raw: Any = MISSING
-        status: i64
-        self.enter()
-        try:
-            self.refuse_reentry(shard)
-            try:
-                self.hold(shard)
-                status = self.find_locked(shard, packed, found)
-                if status == 1:
-                    if not shard.is_expired(found):
-                        raw = self.raw_value(shard, found) if returns else b""
-                        if raw is None or (self.safe and returns and (
-                            (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK == VALUE_PICKLE
-                        )):
-                            status = -4
-                    if status == 1:
-                        shard.erase(packed.hash, found)
-            finally:
-                self.drop(shard)
-            if self.near is not None:
-                self.near.drop(key)
-            if raw is None:
-                self.raise_for(-4, shard, 0)
-            if raw is MISSING:
-                return default
-            if status == 1:
-                self.count(R_DELETES)
-            return self.value_of(raw, found) if returns else raw
-        finally:
-            self.leave()
-
-    def delete(self, key: Any) -> bool:
-        """Remove `key`; tell whether it had a live entry. Locks one shard."""
-        return self.take(key, MISSING, False) is not MISSING
-
-    def __delitem__(self, key: Any) -> None:
-        """Remove `key`. Raises KeyError if there is no live entry."""
-        if self.take(key, MISSING, False) is MISSING:
-            raise KeyError(key)
-
-    def delete_many(self, keys: Any) -> int:
-        """Remove every key given; count those that had a live entry."""
-        gone: u64 = 0
-        for key in keys:
-            if self.take(key, MISSING, False) is not MISSING:
-                gone += 1
-        return gone
-
-    def pop(self, key: Any, default: Any = MISSING) -> Any:
-        """Remove `key` and give its value, in one step; default, or KeyError, if there is none."""
-        value: Any = self.take(key, MISSING, True)
-        if value is not MISSING:
-            return value
-        if default is MISSING:
-            raise KeyError(key)
-        return default
 
     def setdefault(
         self, key: Any, default: Any = None, ttl: Any = DEFAULT, *, evict: Any = True

@@ -126,7 +126,10 @@ def shards_of(seen: SeenMap) -> Iterator[SeenShard]:
                 header = None
             if header:
                 due = _count_due(descriptor, header, shape, now_ns)
-                entries = max(0, min(header["ENTRIES"], shape.slots) - due)
+                held = header["ENTRIES"]
+                if header["DIRTY"]:  # behind, if its writer died or is stopped in mid-change
+                    held = _count_heads(descriptor, header, shape)
+                entries = max(0, min(held, shape.slots) - due)
         finally:
             os.close(descriptor)
         yield SeenShard(number, entries, header)
@@ -185,6 +188,21 @@ def _count_due(descriptor: int, header: Record, shape: geometry.Geometry, now_ns
         start += len(data)
         left -= len(data)
     return due
+
+
+def _count_heads(descriptor: int, header: Record, shape: geometry.Geometry) -> int:
+    """Count the entries that a shard's index leads to; while that is rebuilt, the live slots."""
+    areas = shape.areas
+    start, words, step, mask = areas.index, shape.buckets * 8, 1, K["SLOT_MASK"]
+    if header["REBUILDS"] & 1:
+        start, words, step, mask = areas.slots, shape.slots * shape.slot_size >> 3, \
+            shape.slot_size >> 3, K["WHOLE_WORD"]
+    found, chunk = 0, max(1, _CHUNK // (8 * step)) * step
+    for first in range(0, words, chunk):
+        data = os.pread(descriptor, 8 * min(chunk, words - first), start + 8 * first)
+        part = np.frombuffer(data[: len(data) & ~7], np.uint64)[::step]
+        found += int(np.count_nonzero(part & np.uint64(mask)))
+    return found
 
 
 def _look_at(name: str, objects: list[str]) -> SeenMap | None:

@@ -106,10 +106,19 @@ class _Quiet:
         return False
 
 
-class _Still:
-    """What the handle on a snapshot's copies needs of an attachment."""
+class _Row:
+    """The worker's row of a handle on a snapshot: in private memory. An object of its own: a cycle
+    would keep the copies until the garbage collector comes by."""
 
     row = 0
+
+    def row_offset(self, row: int) -> int:
+        """Give where reads are counted."""
+        return _ROW
+
+
+class _Still:
+    """What the handle on a snapshot's copies needs of an attachment."""
 
     def __init__(self, attached: Any, copies: list[Any], clock: Clock) -> None:
         self.name = attached.name
@@ -118,7 +127,7 @@ class _Still:
         self.evicts = False
         self.ttl_ns = 0
         self.clock = clock
-        self.worker = self
+        self.worker = _Row()
         self.shards = copies
         self.repairers = [Repairer(copy) for copy in copies]
         self.held: dict[tuple[int, int], Any] = {}
@@ -128,10 +137,6 @@ class _Still:
         self.fork_memory = bytearray(b"".join(  # a token, and "go on"
             word.to_bytes(8, sys.byteorder) for word in (1 << K["TOKEN_INCARNATION_SHIFT"], 1)
         ))
-
-    def row_offset(self, row: int) -> int:
-        """Give where reads are counted."""
-        return _ROW
 
     def error_for(self, status: int, shard: Any, data_bytes: int) -> Exception:
         """Give the exception for a status of a shard."""

@@ -31,7 +31,7 @@ class Stats(NamedTuple):
         repairs: shards repaired.
         sweeps: whole sweeps so far.
         workers: pids of the live processes that use the map.
-        shard_entries: entries of each shard.
+        shard_entries: live entries of each shard.
     """
 
     entries: int
@@ -70,18 +70,18 @@ def allocated(name: str, nonce: int, generation: int, shape: Geometry) -> int:
 
 
 def gather(attachment: Any, entries: int) -> Stats:
-    """Gather an attachment's figures."""
+    """Gather an attachment's figures. Counting the `entries` before has repaired what the dead
+    left."""
     control = attachment.control
     shape: Geometry = attachment.geometry
     fields = ("ENTRIES", "FREE_SLOTS", "LIVE_BYTES", "EVICTED", "EXPIRED", "IDLED", "REPAIRS")
     sums = dict.fromkeys(fields, 0)
-    shard_entries = []
     for mapping in attachment.mappings:
         words = memoryview(mapping.buffer).cast("B").cast("Q")
         for field in fields:
             sums[field] += words[K[f"S_{field}"] >> 3]
-        shard_entries.append(words[K["S_ENTRIES"] >> 3])
         words.release()
+    shard_entries = [shard.entries() for shard in attachment.shards]
     taken = allocated(attachment.name, attachment.nonce, attachment.generation, shape)
     totals = attachment.worker.totals()
     return Stats(

@@ -25,9 +25,9 @@ FLOORS = {
     2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
     3: "_look_cy _room_cy _shard_cy _repair_cy _copy_cy",
     4: "_keys_cy _codecs_cy",
-    5: "_near_cy _handle_cy _reads_cy _writes_cy _raw_cy _scans_cy _snapshots_cy parameters "
-       "control making explain sweeper attachment opening salvage stats views snapshots dumps "
-       "merging locktable owed locks last_words flights map",
+    5: "_near_cy _handle_cy _reads_cy _writes_cy _takes_cy _raw_cy _scans_cy _snapshots_cy "
+       "parameters control making explain sweeper attachment opening salvage stats views snapshots "
+       "dumps merging locktable owed locks last_words flights map",
     6: "__init__ __main__ cached cli doctor fsck inspection sizing torture",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
@@ -49,8 +49,9 @@ SIDEWAYS = {
     "_handle_cy": {"_near_cy"},
     "_reads_cy": {"_near_cy", "_handle_cy"},
     "_writes_cy": {"_near_cy", "_reads_cy"},
-    "_raw_cy": {"_near_cy", "_writes_cy"},
-    "_scans_cy": {"_raw_cy"},
+    "_takes_cy": {"_reads_cy", "_writes_cy"},
+    "_raw_cy": {"_near_cy", "_takes_cy"},
+    "_scans_cy": {"_raw_cy", "_reads_cy"},
     "_snapshots_cy": {"_scans_cy"},
     "snapshots": {"_snapshots_cy", "explain", "views"},
     "dumps": {"control", "parameters"},
@@ -228,7 +229,8 @@ def test_every_module_says_what_it_is(module):
 # Names that only the compiled engine has, from a .pxd; used behind `if cython.compiled`.
 COMPILED_ONLY = {
     "PyBytes_AS_STRING", "PyBytes_FromStringAndSize", "PyBytes_GET_SIZE", "PyErr_CheckSignals",
-    "bytes_of_word", "call_hash_function", "fits_word", "have_hash_function", "held_in",
+    "PyList_GET_ITEM", "begin_operation", "bytes_of_word", "call_hash_function",
+    "call_own_function", "end_operation", "fits_word", "held_in", "own_operations",
     "region_is_cut", "set_hash_function", "tell_region", "unwatch_region", "utf8_of",
     "watch_region",
 }  # fmt: skip

@@ -21,6 +21,7 @@ from shmmap._room_cy import ShardRoom
 from shmmap._shard_cy import Shard
 from shmmap._slots_cy import Slots
 from shmmap._snapshots_cy import Snapshots
+from shmmap._takes_cy import Takes
 from shmmap._writes_cy import Writes
 
 from .scenarios import BOUNDED, LEASE, LONG, PASS, SHORT, SNAP, Operation, Scenario
@@ -156,6 +157,13 @@ MUTANTS = (
                "    self.release_slots(found.slot, found.meta)\n"
                "    self.flip(hash, 0, found, -1)\n"),
     ), "sweep against get", "every 2"),
+    Mutant("pop takes another version than it gives", (
+        change(Takes, "take_version", "found.version != version", "False"),
+    ), "pop against set, long", "every 2"),
+    Mutant("popitem takes what was changed since", (
+        change(Takes, "take_offered", "shard.confirm(found) and not shard.is_expired(found)",
+               "True"),
+    ), "popitem against set", "every 2"),
     Mutant("dirty is not set", (
         drop(Shard, "put", "    store(self.mem, S_DIRTY, 1)\n"),
     ), death_in(A), "deaths"),

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from greenlet import getcurrent
 
-from shmmap import _handle_cy, _lock_cy, _reads_cy, _snapshots_cy, snapshots, workers
+from shmmap import _handle_cy, _lock_cy, _reads_cy, _snapshots_cy, _takes_cy, snapshots, workers
 from shmmap._clock_cy import Clock
 from shmmap._lock_cy import ShardLock
 from shmmap._repair_cy import Repairer
@@ -192,6 +192,8 @@ class World:
             # more turns of these loops would do what the first ones do, and cost schedules
             patch.setattr(_lock_cy, "range", lambda spins: range(0), raising=False)
             patch.setattr(_reads_cy, "range", lambda tries: range(2), raising=False)
+            patch.setattr(_takes_cy, "range", lambda tries: range(min(tries, 2)), raising=False)
+            patch.setattr(_takes_cy, "clock_ns", lambda number: machine.now_ns)
             yield
 
     def _copy_all(self, handle: Any, attached: Any, timeout_s: float, whole: bool) -> Any:

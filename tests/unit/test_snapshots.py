@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import weakref
 
 import pytest
 
@@ -293,3 +294,18 @@ def test_closed_handles_refuse(make):
     for operation in (m.snapshot, lambda: list(m.keys("a")), m.scan):
         with pytest.raises(shmmap.MapClosed):
             operation()
+
+
+def test_a_snapshots_memory_goes_with_its_last_reference(make):
+    """Not when the garbage collector comes by: servers turn it off."""
+    m = make()
+    m["a"] = 1
+    gc.disable()
+    try:
+        snapshot = m.snapshot()
+        memory = weakref.ref(snapshot._view.attachment)
+        assert dict(snapshot) == {"a": 1}
+        del snapshot
+        assert memory() is None
+    finally:
+        gc.enable()
