@@ -1,0 +1,1 @@
+"""Machines that fail what the library asks of the system, one call after the other."""
