@@ -13,6 +13,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +37,10 @@ Sites = list[tuple[Site, tuple[str, ...]]]
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Say which options there are."""
     parser.add_argument("--all", action="store_true", help="everything: some minutes an engine")
-    parser.add_argument("--table", action="store_true", help="everything, both engines; the docs")
+    parser.add_argument(
+        "--table", nargs="*", type=Path, metavar="JSON",
+        help="write the docs' table from these outcomes; without any run everything, both engines",
+    )
     parser.add_argument("--scenario", choices=sorted(BY_NAME), action="append")
     parser.add_argument("--call", help="only calls of this name, say openat")
     parser.add_argument("--thing", help="only calls about this, say 'shard'")
@@ -54,8 +58,8 @@ def run(options: argparse.Namespace) -> int:
     if refusal():
         print(f"not run: {refusal()}")
         return 3
-    if options.table:
-        return make_table()
+    if options.table is not None:
+        return make_table(options.table)
     if not enter_own_shm("256m"):  # else what others make and remove there is seen too
         print("in the machine's own /dev/shm: no mounts of one's own are permitted")
     begun = time.monotonic()
@@ -73,14 +77,14 @@ def run(options: argparse.Namespace) -> int:
                 bad += tell(done, records, options.verbose)
     finally:
         runner.close()
+        if options.json:
+            options.json.write_text(json.dumps(records, indent=1))
     fired = sum(1 for record in records if record["fired"])
     print(
         f"{shmmap.ENGINE} engine: {len(options.scenario or ALL)} scenarios, {len(seen_sites):,} "
         f"system calls in them, {fired:,} failures injected, {bad:,} with faults, "
         f"{time.monotonic() - begun:.0f} s"
     )
-    if options.json:
-        options.json.write_text(json.dumps(records, indent=1))
     return 1 if bad else 0
 
 
@@ -140,18 +144,20 @@ def tell(run: Run, records: list[dict[str, Any]], verbose: bool) -> int:
     return int(bool(found))
 
 
-def make_table() -> int:
-    """Run everything with each engine, and write the docs' page."""
-    records: list[dict[str, Any]] = []
-    for engine in ("compiled", "pure"):
-        path = TOP / f".failing-calls-{engine}.json"
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.failing", "calls", "--all", "--json", path], cwd=TOP,
-            env={**os.environ, "SHMMAP_ENGINE": engine}, stdout=subprocess.PIPE, text=True,
-        )
-        print(done.stdout.splitlines()[-1] if done.stdout else f"{engine}: not run", flush=True)
-        if path.exists():
-            records += json.loads(path.read_text())
-            path.unlink()
+def make_table(files: list[Path]) -> int:
+    """Write the docs' table, from a run of everything with each engine if from nothing else."""
+    with tempfile.TemporaryDirectory() as directory:
+        files = files or [run_all(engine, Path(directory)) for engine in ("compiled", "pure")]
+        records = [record for file in files for record in json.loads(file.read_text())]
     write_table(records)
     return int(any(record["faults"] for record in records))
+
+
+def run_all(engine: str, directory: Path) -> Path:
+    """Run everything with an engine, in a process of its own; give the file of its outcomes."""
+    file = directory / f"{engine}.json"
+    subprocess.run(
+        [sys.executable, "-m", "tests.failing", "calls", "--all", "--json", file], cwd=TOP,
+        env={**os.environ, "SHMMAP_ENGINE": engine}, check=False,
+    )
+    return file

@@ -19,7 +19,7 @@ import re
 from contextlib import suppress
 from typing import NamedTuple
 
-from .injector import Call
+from .injector import NUMBERS, Call
 
 _LOCK_COMMANDS = {5: "F_GETLK", 6: "F_SETLK", 7: "F_SETLKW"}
 _COMMANDS = {1: "F_GETFD", 2: "F_SETFD", 3: "F_GETFL", 1030: "F_DUPFD_CLOEXEC", **_LOCK_COMMANDS}
@@ -237,6 +237,15 @@ def see(call: Call) -> Seen | None:
     if name in ("read", "pread64") and thing.startswith("/proc"):
         errnos = ("ESRCH", *errnos)
     return Seen(name, thing, errnos) if errnos else None
+
+
+def raw_names(name: str) -> tuple[str, ...]:
+    """List the system calls that a site of this name can be."""
+    name = name.split()[0]
+    found = {name, *(raw for raw, shown in _SAME.items() if shown == name)}
+    if name == "fstat":
+        found |= {"newfstatat", "statx"}
+    return tuple(sorted(found & set(NUMBERS)))
 
 
 def number_of(name: str) -> int:

@@ -14,8 +14,8 @@ from multiprocessing import Pipe
 from typing import Any, NamedTuple
 
 from .companion import Beside, Companion, Hung
-from .injector import MARK, answer, receive
-from .kinds import MODULE, Seen, Site, number_of, see
+from .injector import MARK, NUMBERS, answer, receive
+from .kinds import MODULE, Seen, Site, number_of, raw_names, see
 from .scenario import Scenario
 from .subject import BEGIN, Report, Start, start
 
@@ -118,7 +118,8 @@ class Runner:
         try:
             self._ask(scenario.prepare, name)
             given = objects_of(name)
-            return self._watched(Start(scenario, name, directory), watch, given)
+            calls = raw_names(injection.site.call) if injection else tuple(NUMBERS)
+            return self._watched(Start(scenario, name, directory, calls), watch, given)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
             for entry in objects_of(name):
@@ -220,8 +221,8 @@ def _serve(listener: int, watch: Watch) -> None:
     if call is None:
         return
     error = 0
-    if call.name == "fcntl" and call.arguments[1] == MARK:
-        watch.on, watch.pid = call.arguments[2] == BEGIN, call.pid
+    if call.name == "creat" and call.arguments[0] == MARK:
+        watch.on, watch.pid = call.arguments[1] == BEGIN, call.pid
     elif watch.on and watch.is_about(call.pid):
         try:
             seen = see(call)

@@ -40,11 +40,12 @@ class Report(NamedTuple):
 
 
 class Start(NamedTuple):
-    """What a subject needs: its scenario and where it works."""
+    """What a subject needs: its scenario, where it works, which calls are handed over."""
 
     scenario: type[Scenario]
     map_name: str
     directory: str
+    calls: tuple[str, ...]
 
 
 def start(
@@ -78,7 +79,7 @@ def _run(what: Start, pipe: Connection, channel: socket.socket) -> None:
     if scenario.forks and (child := os.fork()):
         _, status = os.waitpid(child, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
-    listener = watch_me()
+    listener = watch_me(what.calls)
     socket.send_fds(channel, [b"x"], [listener])
     os.close(listener)
     channel.close()
