@@ -24,7 +24,7 @@ import shmmap
 from ...fault.strangers import enter_own_shm
 from .injector import refusal
 from .judge import faults, outcome_of
-from .kinds import FOR_EVER, ONCE_ONLY, Site
+from .kinds import Site, may_last
 from .runs import Injection, Run, Runner
 from .scenario import Scenario
 from .scenarios import ALL, BY_NAME
@@ -47,7 +47,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--errno", help="only this errno, say EMFILE")
     parser.add_argument("--at", type=int, help="only the AT-th of a call and thing")
     parser.add_argument("--lasting", action="store_true", help="only failures that stay")
-    parser.add_argument("--seed", type=int, default=1, help="of the short part")
+    parser.add_argument("--seconds", type=float, help="of --all as much as goes, in any order")
+    parser.add_argument("--seed", type=int, default=1, help="of the short part, and of that order")
     parser.add_argument("--patch", default="", help=argparse.SUPPRESS)  # a fault to be found
     parser.add_argument("--json", type=Path, help="write every outcome there")
     parser.add_argument("-v", "--verbose", action="store_true", help="show every outcome")
@@ -66,15 +67,20 @@ def run(options: argparse.Namespace) -> int:
     runner = Runner(options.patch)
     records: list[dict[str, Any]] = []
     seen_sites: set[tuple[str, Site]] = set()
+    work: list[tuple[type[Scenario], Injection]] = []
     bad = 0
     try:
         for scenario in [BY_NAME[name] for name in options.scenario or BY_NAME]:
             clean = runner.run(scenario)
             bad += tell(clean, records, options.verbose)
             seen_sites.update((scenario.name, site) for site, _ in clean.sites)
-            for injection in chosen(scenario, list(clean.sites), options):
-                done = runner.run(scenario, injection)
-                bad += tell(done, records, options.verbose)
+            work += [(scenario, one) for one in chosen(scenario, list(clean.sites), options)]
+        if options.seconds:
+            random.Random(options.seed).shuffle(work)
+        for scenario, injection in work:
+            if options.seconds and time.monotonic() - begun > options.seconds:
+                break
+            bad += tell(runner.run(scenario, injection), records, options.verbose)
     finally:
         runner.close()
         if options.json:
@@ -107,7 +113,7 @@ def chosen(
                 continue
             if not options.lasting:
                 yield Injection(site, error)
-            if error in FOR_EVER - ONCE_ONLY:
+            if may_last(site, error):
                 yield Injection(site, error, True)
 
 
@@ -120,7 +126,7 @@ def short(scenario: type[Scenario], sites: Sites, seed: int) -> Iterator[Injecti
     for _, of_call in sorted(by_call.items()):
         site, errnos = choice.choice(of_call)
         error = errnos[0] if choice.random() < 0.6 else choice.choice(errnos)
-        yield Injection(site, error, error in FOR_EVER - ONCE_ONLY and choice.random() < 0.3)
+        yield Injection(site, error, may_last(site, error) and choice.random() < 0.3)
 
 
 def tell(run: Run, records: list[dict[str, Any]], verbose: bool) -> int:

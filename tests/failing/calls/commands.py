@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 import shmmap
 from shmmap import cli
 
-from .companion import OPTIONS, Beside
+from .companion import OPTIONS, Beside, killed_in
 from .scenario import Scenario
+
+NOBODY = 65534
 
 
 class Command(Scenario):
@@ -26,7 +28,11 @@ class Command(Scenario):
 
     def arguments(self) -> list[str]:
         """Give the command with the map's name in it."""
-        return [part.replace("NAME", self.map_name) for part in self.command]
+        words = (("NAME", self.map_name), ("DIRECTORY", self.directory))
+        found = list(self.command)
+        for word, value in words:
+            found = [part.replace(word, value) for part in found]
+        return found
 
     def operation(self) -> Any:
         out, err = io.StringIO(), io.StringIO()
@@ -76,6 +82,30 @@ class Doctor(Command):
     wanted = "."
 
 
+class DumpCommand(Command):
+    """dump."""
+
+    name = "dump, the command"
+    command = ("dump", "NAME", "DIRECTORY/map.dump")
+    wanted = r"^2\d entries"
+
+    def after_failure(self) -> str:
+        left = set(os.listdir(self.directory)) - {"map.dump"}
+        return f"in the dump's directory there are {left}" if left else ""
+
+
+class LoadCommand(Command):
+    """load, into a map that others use."""
+
+    name = "load, the command"
+    command = ("load", "DIRECTORY/map.dump", "NAME")
+    wanted = "entries written to NAME"
+
+    def before(self) -> None:
+        with shmmap.ShmMap.attach(self.map_name) as m:
+            m.dump(os.path.join(self.directory, "map.dump"))
+
+
 class UnlinkCommand(Command):
     """unlink, as a command."""
 
@@ -92,3 +122,19 @@ class UnlinkCommand(Command):
         self.operation()
         left = [entry for entry in os.listdir("/dev/shm") if self.map_name in entry]
         return f"unlinked, and left {left}" if left else ""
+
+
+class UnlinkOthers(UnlinkCommand):
+    """unlink, by root, of what another user made."""
+
+    name = "unlink of another user's, the command"
+
+    @classmethod
+    def prepare(cls, beside: Beside) -> None:
+        def make(m: Any) -> None:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
+            shmmap.ShmMap.create(beside.name, **OPTIONS)
+        killed_in(None, make)

@@ -22,9 +22,15 @@ OPTIONS: dict[str, Any] = {
     "size": "300KB", "shards": 1, "sweep_interval": None, "lock_timeout": 2.0,
 }
 _PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 
 
-def die_with(m: Any, work: Callable[[Any], object]) -> None:
+def die_with_parent() -> None:
+    """Have this process killed when its parent ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def killed_in(m: Any, work: Callable[[Any], object]) -> None:
     """Have a child of this process do something with the map, and be killed in it."""
     pid = os.fork()
     if not pid:
@@ -97,7 +103,7 @@ class Companion:
             return
         try:
             self._pipe.close()
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            die_with_parent()
             if os.getppid() == parent:
                 _serve(theirs)
         finally:

@@ -95,10 +95,8 @@ _SAME = {
     "faccessat2": "access", "newfstatat": "stat", "statx": "stat", "lstat": "stat",
     "fork": "clone", "vfork": "clone",
 }
-# These would be answered by trying again for ever, or say nothing when they come again and again.
-ONCE_ONLY = {"EINTR", "ETIMEDOUT", "EEXIST", "EDEADLK", "ESRCH"}
-# A condition of the whole system: true of every such call from then on.
-FOR_EVER = {"EMFILE", "ENFILE", "ENOMEM", "ENOSPC", "ENOLCK", "EROFS", "EACCES", "ENOENT", "ENOSYS"}
+# Conditions of the whole system: true of every such call from then on.
+LASTING = {"EMFILE", "ENFILE", "ENOMEM", "ENOSPC", "ENOLCK", "EROFS", "EACCES", "ENOENT", "ENOSYS"}
 
 
 class Site(NamedTuple):
@@ -237,6 +235,12 @@ def see(call: Call) -> Seen | None:
     if name in ("read", "pread64") and thing.startswith("/proc"):
         errnos = ("ESRCH", *errnos)
     return Seen(name, thing, errnos) if errnos else None
+
+
+def may_last(site: Site, error: str) -> bool:
+    """Tell whether all such calls may fail so from then on. A record lock's EACCES says that
+    somebody else has it: whoever waits for that waits."""
+    return error in LASTING and not (error == "EACCES" and site.call.startswith("fcntl"))
 
 
 def raw_names(name: str) -> tuple[str, ...]:

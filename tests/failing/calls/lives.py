@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import shmmap
 from shmmap import attachment
 
-from .companion import OPTIONS, Beside, die_with
+from .companion import OPTIONS, Beside, killed_in
 from .scenario import Scenario
 
 
@@ -62,7 +62,7 @@ class CreateOverLeftover(Create):
         def begin(m: Any) -> None:
             made = shmmap.ShmMap.create(beside.name, **OPTIONS)
             made.attachment.control["STATE"] = attachment.K["STATE_MAKING"]
-        die_with(None, begin)
+        killed_in(None, begin)
 
 
 class OpenAbandoned(Create):
@@ -74,7 +74,7 @@ class OpenAbandoned(Create):
 
     @classmethod
     def prepare(cls, beside: Beside) -> None:
-        die_with(
+        killed_in(
             None, lambda m: shmmap.ShmMap.create(beside.name, **OPTIONS, ephemeral=True))
 
     def operation(self) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import shmmap
 
 from ...protocol.shard0 import lock_of, set_word, token
-from .companion import die_with
+from .companion import die_with_parent, killed_in
 from .scenario import Scenario
 
 
@@ -55,7 +55,7 @@ class Sweep(Scenario):
 
     def before(self) -> None:
         super().before()
-        die_with(self.map, lambda m: m.lock("gone").acquire())
+        killed_in(self.map, lambda m: m.lock("gone").acquire())
         self.map.set("brief", 1, ttl=5)
         clock = self.map.attachment.clock
         clock.frozen_ns = clock.now_ns() + 10 * 10**9
@@ -76,7 +76,7 @@ class Takeover(Use):
 
     def before(self) -> None:
         super().before()
-        die_with(self.map, hold_the_shard)
+        killed_in(self.map, hold_the_shard)
 
 
 class TakeoverRead(Takeover):
@@ -95,13 +95,14 @@ class Wait(Use):
     """A write that waits for another process to leave the shard."""
 
     name = "write, waiting"
-    holds_s = 0.05
+    holds_s = 0.4
 
     def before(self) -> None:
         super().before()
         told, tell = os.pipe()
         self.pid = os.fork()
         if not self.pid:
+            die_with_parent()
             lock = lock_of(self.map)
             lock.lock(token(self.map), 10**9)
             os.write(tell, b"x")
@@ -270,7 +271,7 @@ class NamedLockTakeover(NamedLock):
 
     def before(self) -> None:
         super().before()
-        die_with(self.map, lambda m: m.lock("mine").acquire())
+        killed_in(self.map, lambda m: m.lock("mine").acquire())
 
 
 class SingleFlight(Scenario):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import shutil
@@ -21,7 +20,6 @@ from .subject import BEGIN, Report, Start, start
 
 LIMIT_S = 20.0  # for one run; waits for locks have 2 s
 SHM = "/dev/shm"
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 class Injection(NamedTuple):
@@ -92,7 +90,6 @@ class Runner:
         self._patch = patch
         self._companion: Companion | None = None
         self._number = 0
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what subjects leave is reaped here
 
     def close(self) -> None:
         """End the companion."""

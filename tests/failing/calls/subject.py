@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
-import signal
 import socket
 import sys
 import traceback
@@ -15,11 +13,11 @@ from typing import NamedTuple
 from shmmap import MapUnlinked, ShmMapError
 
 from .commands import Command
+from .companion import die_with_parent
 from .injector import mark, watch_me
 from .scenario import Scenario
 
 BEGIN, END = 1, 2
-_PR_SET_PDEATHSIG = 1
 
 
 class Report(NamedTuple):
@@ -58,7 +56,7 @@ def start(
         return pid
     code = 1
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent()
         os.dup2(errors, 2)
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         if os.getppid() == parent:
