@@ -74,6 +74,7 @@ def _admits(run: Run) -> bool:
     """Tell whether a command that could not see everything says so."""
     return run.injection is not None and issubclass(run.scenario, Command) and (
         os.strerror(number_of(run.injection.error)) in run.report.wrong
+        or "not readable" in run.report.wrong
     )
 
 

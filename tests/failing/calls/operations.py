@@ -69,6 +69,32 @@ class Sweep(Scenario):
         return "" if swept else "not swept"
 
 
+class SweepThread(Scenario):
+    """The sweeper's thread, which finds a dead worker: what fails there must not end it."""
+
+    name = "sweep, by its thread"
+    options: ClassVar = {"sweep_interval": 0.1}
+
+    def before(self) -> None:
+        super().before()
+        killed_in(self.map, lambda m: m.get("mine"))
+
+    def operation(self) -> Any:
+        self.map.set("brief", 1, ttl=0.01)
+        time.sleep(0.6)  # some sweeps, in which calls fail
+
+    def again(self) -> str:
+        """See that it sweeps on."""
+        before = self.map.stats().expired
+        self.map.set("another", 1, ttl=0.01)
+        until = time.monotonic() + 5.0
+        while self.map.stats().expired == before:
+            if time.monotonic() > until:
+                return "nothing is swept any more"
+            time.sleep(0.02)
+        return ""
+
+
 class Takeover(Use):
     """A write where the holder of the shard's lock is dead: it is judged, the shard repaired."""
 
