@@ -23,7 +23,7 @@ RUN = (
 )
 pytestmark = [
     pytest.mark.skipif(bool(refusal()), reason=refusal() or "it is permitted"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
 ]
 Records = list[dict[str, Any]]
 
@@ -33,7 +33,7 @@ def run(path: Path, *options: str) -> tuple[str, Records]:
     file = path / "outcomes.json"
     done = subprocess.run(
         [sys.executable, "-c", RUN, TOP, "calls", *options, "--json", file], cwd=path,
-        capture_output=True, text=True, timeout=280, check=False,
+        capture_output=True, text=True, timeout=580, check=False,
     )
     assert done.returncode in (0, 1) and file.exists(), done.stdout + done.stderr
     records: Records = json.loads(file.read_text())
