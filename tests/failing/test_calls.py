@@ -78,17 +78,18 @@ class Mutant(NamedTuple):
 MUTANTS = {
     "an error where the living are counted means that nobody lives": Mutant("""
 from shmmap.control import Control
-real = Control.workers_live
-def workers_live(*arguments, **named):
+from shmmap.errors import ShmMapError
+real = Control.is_used
+def is_used(*arguments, **named):
     try:
         return real(*arguments, **named)
-    except (OSError, MemoryError):
+    except (OSError, MemoryError, ShmMapError):
         return False
-Control.workers_live = workers_live
-""", "open, ephemeral, others use it", "mmap", "page", "ENOMEM", "3: for the other process"),
+Control.is_used = is_used
+""", "open, ephemeral, others use it", "openat", "liveness file", "EMFILE", "3: for the other"),
     "what could not be made stays": Mutant("""
-from shmmap import control
-control.remove_objects = lambda *arguments, **named: None
+from shmmap import making
+making._undo = lambda *arguments, **named: None
 """, "create", "ftruncate", "lock shard", "EIO", "4: left"),
     "a write fails since no thread can be started": Mutant("""
 import _thread
@@ -101,7 +102,9 @@ real = segment.open_checked
 def open_checked(*arguments, **named):
     try:
         return real(*arguments, **named)
-    except OSError:
+    except errors.MapNotFound:
+        raise
+    except (OSError, errors.ShmMapError):
         raise errors.ConfigMismatch("another user made it: have it removed") from None
 segment.open_checked = open_checked
 """, "attach", "openat", "control segment", "EMFILE", "does not name the cause"),

@@ -7,7 +7,7 @@ import os
 from typing import Any, ClassVar
 
 import shmmap
-from shmmap import attachment
+from shmmap import attachment, opening
 
 from .companion import OPTIONS, Beside, killed_in
 from .scenario import Scenario
@@ -217,7 +217,7 @@ class Exit(Close):
     name = "exit"
 
     def operation(self) -> Any:
-        return attachment.leave_all()
+        return opening.leave_all()
 
 
 class Unlink(Create):
