@@ -32,7 +32,7 @@ _LIES = (  # what an error must not say, but of these errnos
     (r"(?i)another user|someone else", {"EACCES", "EPERM", "EEXIST", "ELOOP"}),
     (r"(?i)(?<!or )(?<!only )have it removed|\bremove (it|them)\b(?!.*doctor)", {"ELOOP"}),
     (r"(?i)shmmap unlink|unlink the map", {"ENOENT"}),
-    (r"(?i)/dev/shm has no room", {"ENOSPC"}),
+    (r"(?i)/dev/shm has no room", {"ENOSPC", "EDQUOT"}),
     (r"(?i)truncated|was damaged|not ours|not a map", {"ELOOP"}),
     (r"(?i)has lost its|was unlinked", {"ENOENT"}),
     (r"(?i)belong to live processes", set()),

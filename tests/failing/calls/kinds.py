@@ -6,9 +6,9 @@ same site is found again in the next run.
 
 Left out, since the kernel cannot refuse them as they are made here, or since refusing them says
 nothing about this library: close and munmap of what is whole, the unlocking of just what was
-locked, wakes of futexes, kill of a child, the allocator's madvise, isatty's ioctl, the C library's
-removal of the name that it makes a semaphore under. The files of Python's own modules cannot be
-opened where no file can, but are not let fail alone.
+locked, wakes of futexes, ESRCH of a process that lives, kill of a child, the allocator's madvise,
+isatty's ioctl, the C library's removal of the name that it makes a semaphore under. The files of
+Python's own modules cannot be opened where no file can, but are not let fail alone.
 """
 
 from __future__ import annotations
@@ -232,8 +232,6 @@ def see(call: Call) -> Seen | None:
     errnos = ERRNOS.get(name, ())
     if name == "mmap" and thing in _IN_SHM:
         errnos += ("EPERM", "ENODEV", "EACCES", "ENFILE")
-    if name in ("read", "pread64") and thing.startswith("/proc"):
-        errnos = ("ESRCH", *errnos)
     return Seen(name, thing, errnos) if errnos else None
 
 
