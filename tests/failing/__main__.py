@@ -1,6 +1,7 @@
-"""The machines that make what the library asks for fail: `python -m tests.failing NAME ...`.
+"""Fail what the library asks of the system: `python -m tests.failing MACHINE [options]`.
 
-Each is a package in this directory with a `__main__`.
+Each machine is a package in this directory with a `__main__`. It ends with what was run and the
+number of faults; the exit code is 1 if there were any.
 """
 
 from __future__ import annotations
