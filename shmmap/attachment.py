@@ -142,8 +142,14 @@ class Attachment:
                 )
         words.release()
         path = segment.SHM_DIRECTORY + segment.semaphore_file(label)
-        if os.path.exists(path):
-            segment.verify_owner(os.stat(path), path, self.parameters.mode, self.owner_uid)
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            pass  # who waits looks again by itself
+        except OSError as error:
+            raise segment.refused(f"looking at semaphore {label}", error) from error
+        else:
+            segment.verify_owner(status, path, self.parameters.mode, self.owner_uid)
         return self._shard_over(mapping, label, shape, number)
 
     def _shard_over(
@@ -225,13 +231,14 @@ class Attachment:
         That its name is not there, or leads elsewhere, is not enough: this process may see another
         /dev/shm than the one that it opened the map in (chroot, a mount namespace).
         """
-        if segment.identity_at(segment.control_name(self.name)) == self.control.identity:
-            return
         file = self.worker.file
         label = segment.liveness_name(self.name, self.nonce)
-        if file is None or (
-            segment.identity_at(label) != file.identity and file.links()
-        ):
+        try:
+            if self.has_its_name() or file is None or (
+                segment.identity_at(label) != file.identity and file.links()
+            ):
+                return
+        except SystemCallError:  # it cannot be looked at now
             return
         if self.control["STATE"] == K["STATE_READY"]:
             self.control["STATE"] = K["STATE_RETIRED"]
@@ -353,13 +360,19 @@ class Attachment:
         """Let go, as the last handle closes. The creation lock is held for an ephemeral map, which
         the last process to leave removes."""
         stopped = self.sweeper is None or self.sweeper.stop()
-        if may_remove and self.parameters.ephemeral and self.control["STATE"] == K["STATE_READY"]:
-            if self._is_last():
-                self._remove()
-            elif os.geteuid() == 0:
-                self._hand_over()
-        if stopped:  # else its thread is stuck inside: leave it its memory
-            self.unmap()
+        try:
+            if may_remove and self.parameters.ephemeral and (
+                self.control["STATE"] == K["STATE_READY"]
+            ):
+                if self._is_last():
+                    self._remove()
+                elif os.geteuid() == 0:
+                    self._hand_over()
+        except SystemCallError:
+            pass  # nobody can tell who is the last: it stays, and `ls` tells of it
+        finally:
+            if stopped:  # else its thread is stuck inside: leave it its memory
+                self.unmap()
 
     def _is_last(self) -> bool:
         """Give the row back, and tell whether nobody has this ephemeral map any more."""
@@ -390,16 +403,28 @@ class Attachment:
         """Retire the map and remove its files. Where they are another user's, who alone may remove
         them, at least give their memory back."""
         self.control["STATE"] = K["STATE_RETIRED"]
-        self.remove_files()
-        if segment.identity_at(segment.control_name(self.name)) == self.control.identity:
-            for mapping in (*self.mappings, *self.lock_mappings):
-                mapping.give_up_pages()
+        for last in (False, True):
+            try:
+                self.remove_files()
+                return
+            except SystemCallError:
+                if last:
+                    for mapping in (*self.mappings, *self.lock_mappings):
+                        mapping.give_up_pages()
+
+    def has_its_name(self) -> bool:
+        """Tell whether the map's name leads to it, and not to a successor."""
+        return segment.identity_at(segment.control_name(self.name)) == self.control.identity
 
     def remove_files(self) -> None:
-        """Remove this map's files, never a successor's. The creation lock is held."""
+        """Remove this map's files, never a successor's, the one that leads to the others last. The
+        creation lock is held.
+
+        Raises:
+            SystemCallError: one of them is still there; what leads to it is, too.
+        """
         remove_files(self._files())
-        with contextlib.suppress(OSError):
-            segment.unlink_if(segment.control_name(self.name), self.control.identity)
+        segment.unlink_if(segment.control_name(self.name), self.control.identity)
 
     def _hand_over(self) -> None:
         """As root, give the files to the user of those who stay, if all of root's have gone and

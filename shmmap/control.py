@@ -91,10 +91,19 @@ def part_files(name: str, nonce: int, generation: int, shards: int) -> list[str]
 
 
 def remove_files(files: list[str]) -> None:
-    """Remove files from /dev/shm, each even if another one cannot be."""
+    """Remove files from /dev/shm, each even if another one cannot be; then raise why.
+
+    Raises:
+        SystemCallError: of the first that is still there.
+    """
+    errors = []
     for file in files:
-        with contextlib.suppress(OSError):  # a stranger's, or no file at all: in nobody's way
+        try:
             segment.unlink(file)
+        except OSError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def remove_objects(name: str) -> None:
@@ -104,7 +113,10 @@ def remove_objects(name: str) -> None:
         rf"(sem\.)?shmmap\.{re.escape(name)}\.([0-9a-f]{{16}}\..+|new[0-9a-f]*)"
     )
     found = os.listdir(segment.SHM_DIRECTORY)
-    remove_files(["/" + entry for entry in found if pattern.fullmatch(entry)])
+    for entry in found:
+        if pattern.fullmatch(entry):
+            with contextlib.suppress(OSError):  # a stranger's, or no file: in nobody's way
+                segment.unlink("/" + entry)
     segment.unlink(segment.control_name(name))
 
 
@@ -120,13 +132,18 @@ class Remains:
 
     def remove(self) -> None:
         """Mark it as unlinked, since a forked child may have it mapped that has not used it since,
-        and so has no row; then remove it."""
-        if self._control is not None:
-            self._control["STATE"] = K["STATE_RETIRED"]
-        remove_files(self._files)
-        with contextlib.suppress(OSError):
+        and so has no row; then remove it.
+
+        Raises:
+            SystemCallError: a part is still there, and so is what leads to it.
+        """
+        try:
+            if self._control is not None:
+                self._control["STATE"] = K["STATE_RETIRED"]
+            remove_files(self._files)
             segment.unlink_if(segment.control_name(self._name), self._identity)
-        self.close()
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Leave it where it is."""
@@ -149,8 +166,11 @@ def open_control(
     except MapNotFound:
         return None
     try:
-        identity = segment.identity_of(descriptor)
-        size = os.fstat(descriptor).st_size
+        try:
+            identity = segment.identity_of(descriptor)
+            size = os.fstat(descriptor).st_size
+        except OSError as error:
+            raise segment.refused(f"looking at {label}", error) from error
         if size < K["C_BYTES_TOTAL"] or size % WORD:
             if size == 0:
                 return Remains(name, identity, None)

@@ -74,8 +74,12 @@ def _open_creators(uid: int) -> int:
             if error.errno in _SQUATTED and os.path.lexists(segment.SHM_DIRECTORY + name):
                 continue
             raise segment.refused(f"opening {name}, under which creations queue", error) from error
-        if _is_ours(os.fstat(descriptor), uid):
-            return descriptor
+        try:
+            if _is_ours(os.fstat(descriptor), uid):
+                return descriptor
+        except OSError as error:
+            os.close(descriptor)
+            raise segment.refused(f"looking at {name}", error) from error
         os.close(descriptor)
     raise ConfigMismatch(
         f"{creators_name(uid, 0)} and the {_NAMES - 1} names after it, under which this user's "
@@ -98,6 +102,8 @@ def _is_current(file: LockFile, uid: int) -> bool:
             status = os.lstat(segment.SHM_DIRECTORY + creators_name(uid, which))
         except FileNotFoundError:
             return False
+        except OSError as error:
+            raise segment.refused(f"looking at {creators_name(uid, which)}", error) from error
         if _is_ours(status, uid):
             return (status.st_dev, status.st_ino) == file.identity
     return False

@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from . import geometry, segment
 from .control import ENGINE_NUMBER, Control, Remains, checksum, remove_files
 from .creation import Turn
-from .errors import ConfigMismatch, ShmMapError
+from .errors import ConfigMismatch, ShmMapError, SystemCallError
 from .layout import LAYOUT_VERSION, constants
 from .parameters import Parameters
 from .process import boot_id
@@ -55,10 +55,12 @@ def make_map(
             made = [label]
             try:
                 control = _fill(name, wanted, shape, label, descriptor, made, turn)
-                turn.check()
-                if segment.publish(label, segment.control_name(name)):
-                    return control
-                control.close()
+                with contextlib.ExitStack() as unless_published:
+                    unless_published.callback(control.close)
+                    turn.check()
+                    if segment.publish(label, segment.control_name(name)):
+                        unless_published.pop_all()
+                        return control
                 _undo(made, turn)
                 return None
             except FileExistsError:  # of a nonce that was read off the first name, or a child's
@@ -75,7 +77,8 @@ def make_map(
 def _undo(made: list[str], turn: Turn) -> None:
     """Remove what was made, the last first; not in a child: there it is the parent's."""
     if turn.is_ours():
-        remove_files(made[::-1])
+        with contextlib.suppress(SystemCallError):  # what the making failed of says more
+            remove_files(made[::-1])
 
 
 @contextlib.contextmanager
@@ -93,8 +96,15 @@ def _temporary(name: str, turn: Turn) -> Iterator[tuple[str, int]]:
             except FileExistsError:
                 continue
         # one that makes this map before the next line takes it for a dead one's, and removes it
-        if _lock(descriptor) and segment.identity_at(label) == segment.identity_of(descriptor):
-            break
+        try:
+            if _lock(descriptor) and segment.identity_at(label) == segment.identity_of(descriptor):
+                break
+        except BaseException as error:
+            os.close(descriptor)
+            _undo([label], turn)
+            if isinstance(error, OSError) and not isinstance(error, ShmMapError):
+                raise segment.refused(f"making map {name!r}", error) from error
+            raise
         os.close(descriptor)
     else:
         raise ConfigMismatch(f"map {name!r}: {label} exists, though its name is random")
@@ -129,12 +139,15 @@ def _remove_dead(name: str, label: str) -> bool:
         if not _lock(descriptor):
             return False
         size = geometry.control_bytes()
+        identity = segment.identity_of(descriptor)
         if os.fstat(descriptor).st_size == size:
-            left = Control(segment.Mapping(descriptor, size), segment.identity_of(descriptor))
-            if left["NONCE"]:
-                remove_files(left.object_files(name))
-            left.close()
-        return segment.unlink_if(label, segment.identity_of(descriptor))
+            left = Control(segment.Mapping(descriptor, size), identity)
+            try:
+                if left["NONCE"]:
+                    remove_files(left.object_files(name))
+            finally:
+                left.close()
+        return segment.unlink_if(label, identity)
     except OSError:
         return False
     finally:
@@ -149,7 +162,8 @@ def _fill(
     size = geometry.control_bytes()
     mode = 0o600 if wanted.mode is None else wanted.mode
     segment.fill(descriptor, label, size, size, mode)
-    control = Control(segment.Mapping(descriptor, size), segment.identity_of(descriptor))
+    identity = segment.identity_of(descriptor)
+    control = Control(segment.Mapping(descriptor, size), identity)
     try:
         nonce = secrets.randbits(64) or 1
         _write_words(control, wanted, shape, nonce)
@@ -215,8 +229,8 @@ def _make_shard(
 
 def remove_map(name: str, files: list[str], identity: segment.Identity) -> None:
     """Remove a map's parts, then its control segment's name, if that still leads to it."""
-    remove_files(files)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(SystemCallError):  # what the opening failed of says more
+        remove_files(files)
         segment.unlink_if(segment.control_name(name), identity)
 
 

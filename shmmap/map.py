@@ -427,11 +427,11 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
     def unlink(self) -> None:
         """Remove the map from the machine: every handle of every process gets MapUnlinked."""
         try:
-            with suppress(MapUnlinked), self._inside() as attached:
+            with self._inside() as attached:
                 opening.retire(attached)
                 if self.near is not None:  # nor do bounded reads answer any more
                     self.near.clear()
-        except MapCorrupted:  # cut off: what is left of it can be removed all the same
+        except (MapUnlinked, MapCorrupted):  # what is left of it can be removed all the same
             opening.retire(self._live)
 
     def __enter__(self) -> ShmMap:

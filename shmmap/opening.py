@@ -104,7 +104,8 @@ def _join(
         if turn.is_ours() and not found.handles:
             if made and not isinstance(error, creation.Forked):
                 found.control["STATE"] = K["STATE_RETIRED"]
-                found.remove_files()
+                with contextlib.suppress(SystemCallError):
+                    found.remove_files()
             _take_down(found)
         raise
     return found
@@ -115,7 +116,7 @@ def _known(name: str) -> Attachment | None:
     for (known, _), found in list(_attachments.items()):
         if known == name and not found.is_down and (
             found.control["STATE"] == K["STATE_READY"]
-            and segment.identity_at(segment.control_name(name)) == found.control.identity
+            and found.has_its_name()
         ):
             return found
     return None
@@ -201,12 +202,12 @@ def finish_leaving() -> None:
 def retire(attachment: Attachment) -> None:
     """Mark a map as unlinked and remove its objects, never a successor's."""
     with creation.creation_lock(attachment.name) as turn:
-        if attachment.control["STATE"] == K["STATE_READY"] or attachment.control.mapping.is_cut:
-            if segment.identity_at(segment.control_name(attachment.name)) == (
-                attachment.control.identity
-            ):
-                segment.refuse_to_unlink(attachment.name)
+        if attachment.has_its_name():
+            segment.refuse_to_unlink(attachment.name)
             turn.check()
+            attachment.control["STATE"] = K["STATE_RETIRED"]
+            attachment.remove_files()
+        elif attachment.control["STATE"] == K["STATE_READY"]:  # somebody has removed the name
             attachment.control["STATE"] = K["STATE_RETIRED"]
             attachment.remove_files()
 

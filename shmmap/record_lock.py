@@ -28,7 +28,10 @@ _FLOCK = struct.Struct("hhqqi4x")  # type, whence, start, length, pid
 def lock_holder(descriptor: int, byte: int) -> int | None:
     """Give the pid that holds a lock on a byte (0: of another pid namespace); None: free."""
     ask = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
-    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, ask))
+    try:
+        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, ask))
+    except OSError as error:
+        raise segment.refused("asking who has locked a byte of a file", error) from error
     return None if kind == fcntl.F_UNLCK else pid
 
 
@@ -56,8 +59,11 @@ class LockFile:
         on_open: Callable[[], None] = lambda: None,
     ) -> None:
         self.descriptor = descriptor
-        status = os.fstat(descriptor)
-        self.identity = status.st_dev, status.st_ino
+        try:
+            self.identity = segment.identity_of(descriptor)
+        except OSError as error:
+            os.close(descriptor)
+            raise segment.refused("looking at a lock file", error) from error
         self._open_again = open_again
         self._on_open = on_open
         self._spare: list[int] = []  # to close one of them would drop the locks
@@ -66,8 +72,10 @@ class LockFile:
         """Tell whether the descriptor is still that of the file."""
         try:
             status = os.fstat(self.descriptor)
-        except OSError:
-            return False
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                return False
+            raise segment.refused("looking at an open lock file", error) from error
         return (status.st_dev, status.st_ino) == self.identity
 
     def links(self) -> int:
@@ -90,8 +98,12 @@ class LockFile:
                 f"the descriptor of a lock file was closed by others in this process, and the "
                 f"file cannot be opened again: {error}",
             ) from error
-        status = os.fstat(found)
-        if (status.st_dev, status.st_ino) != self.identity:
+        try:
+            same = segment.identity_of(found) == self.identity
+        except OSError as error:
+            os.close(found)
+            raise segment.refused("looking at a lock file", error) from error
+        if not same:
             os.close(found)
             raise LostFile(
                 0, "the descriptor of a lock file was closed by others in this process, and the "
@@ -126,6 +138,10 @@ class LockFile:
             return True
         except BlockingIOError:
             return False
+        except OSError as error:
+            if isinstance(error, SystemCallError):
+                raise
+            raise segment.refused("locking a file in /dev/shm", error) from error
 
     def close(self) -> None:
         """Close it, and with it all locks; leave alone what is another file's."""

@@ -262,8 +262,10 @@ def open_checked(name: str, mode: int | None, owner_uid: int | None) -> int:
         raise refused(f"opening {name} in {SHM_DIRECTORY}", error) from error
     try:
         verify_owner(os.fstat(descriptor), name, mode, owner_uid)
-    except BaseException:
+    except BaseException as error:
         os.close(descriptor)
+        if type(error) is OSError:
+            raise refused(f"looking at {name}", error) from error
         raise
     return descriptor
 
@@ -275,11 +277,13 @@ def identity_of(descriptor: int) -> Identity:
 
 
 def identity_at(name: str) -> Identity | None:
-    """Tell what an object's name leads to; None: nothing that can be seen."""
+    """Tell what an object's name leads to; None: nothing. An error is no answer, and is raised."""
     try:
         status = os.lstat(SHM_DIRECTORY + name)
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise refused(f"looking at {name}", error) from error
     return status.st_dev, status.st_ino
 
 
@@ -396,6 +400,8 @@ def unlink(name: str) -> bool:
         return True
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise refused(f"removing {name}", error) from error
 
 
 def unlink_if(name: str, identity: Identity) -> bool:

@@ -20,6 +20,7 @@ process's mutex.
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import threading
@@ -69,12 +70,18 @@ class ForkPage:
     """
 
     def __init__(self) -> None:
-        self.buffer = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        try:
+            self.buffer = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        except OSError as error:
+            raise segment.refused("mapping a page of memory", error) from error
         self._words = memoryview(self.buffer).cast("Q")
         self.flag_address = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer, 8))
         try:
             self.buffer.madvise(_WIPE_ON_FORK)
-        except OSError:  # a kernel without it: at least forks made by Python are noticed
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise segment.refused("making a page that a fork wipes", error) from error
+            # a kernel without it: at least forks made by Python are noticed
             os.register_at_fork(after_in_child=self.clear)
 
     def clear(self) -> None:
@@ -189,7 +196,7 @@ class Judge:
     def is_abandoned(self) -> bool:
         """Tell whether no process has an ephemeral map open: none has the file, by its own or an
         inherited descriptor, and none is in the table. Ours must be closed."""
-        return self.file.try_flock(exclusive=True) and not self.rows_in_use()
+        return bool(self.file.try_flock(exclusive=True)) and not self.rows_in_use()
 
     def row_offset(self, row: int) -> int:
         """Give the offset of a row in the control segment."""
@@ -249,7 +256,7 @@ class Judge:
             return False
         if not holder or not self._shares_pids(row):
             return True
-        return holder == self._get(row, "PID")
+        return bool(holder == self._get(row, "PID"))
 
     def _process_lives(self, row: int) -> bool:
         """Tell whether the process of a row that nobody locks is alive all the same: somebody

@@ -9,6 +9,7 @@ from shmmap.workers import Judge, Worker
 
 from .mutants import Mutant, change, drop
 
+CHECKED_TURN = "            turn.check()\n"
 RETIRED = '        attachment.control["STATE"] = K["STATE_RETIRED"]\n'
 READY = '        control["STATE"] = K["STATE_READY"]\n'
 PUBLISH = "        segment.publish(label, segment.control_name(name))\n"
@@ -43,12 +44,12 @@ CREATION_MUTANTS = (
         change(Remains, "remove", 'self._control["STATE"] = K["STATE_RETIRED"]', "pass"),
     ), "an ephemeral map, replaced under a forked child", "every 1"),
     Mutant("an heir's descriptor counts for nothing", (
-        drop(Judge, "is_abandoned", "self.file.try_flock(exclusive=True) and "),
+        drop(Judge, "is_abandoned", "bool(self.file.try_flock(exclusive=True)) and "),
     ), "an ephemeral map, kept by a forked child", "every 1"),
     Mutant("retired after its parts are gone", (
-        change(opening, "retire", "    " + RETIRED, "",
-               "            attachment.remove_files()\n",
-               "            attachment.remove_files()\n    " + RETIRED),
+        change(opening, "retire", CHECKED_TURN + "    " + RETIRED, "",
+               "            attachment.remove_files()\n    elif",
+               "            attachment.remove_files()\n    " + RETIRED + "    elif"),
     ), "one unlinks, another uses it", "deaths 0"),
     Mutant("the last leaves without the creation lock", (
         change(opening, "release", "if attachment.parameters.ephemeral", "if False"),
