@@ -55,8 +55,9 @@ def check_shm() -> list[Line]:
     total, free = found.f_blocks * found.f_frsize, segment.free_bytes()
     kind = file_system(path)
     text = f"{human(free)} free of {human(total)}, {kind or 'file system unknown'}"
-    if kind not in ("tmpfs", "ramfs"):
-        return [Line("WARN", path, text, f"not memory: mount -t tmpfs -o mode=1777 tmpfs {path}")]
+    if kind not in ("tmpfs", "ramfs", ""):  # "": there is no /proc to ask
+        return [Line("WARN", path, text, "not memory. While no process uses a map (a mount hides "
+                     f"what is there): mount -t tmpfs -o mode=1777 tmpfs {path}")]
     need = geometry.parse_size(parameters.DEFAULT_SIZE)
     if free < need:
         return [Line("WARN", path, f"{text}: less than the {human(need)} of a map of default size",
