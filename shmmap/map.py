@@ -354,10 +354,9 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         """Write every entry to a file, from which `load` or `merge` brings them back.
 
         The file takes its place by a rename, whole and synced to the disk, with the map's
-        permission bits; where anything fails it is removed. A link that another user put into a
-        folder like /tmp is refused. Deadlines go on while it lies there. All entries are of one
-        instant, and copied as they are: nothing is unpickled. O(bytes), in time and in memory: see
-        `snapshot`. Raises OSError, MapCorrupted, LockTimeout.
+        permission bits, or not at all; a link that another user put into a folder like /tmp is
+        refused. Deadlines go on while it lies there. All entries are of one instant, copied as
+        they are. O(bytes) of time and memory: `snapshot`. OSError, MapCorrupted, LockTimeout.
         """
         return dumps.dump(self, path)
 
