@@ -69,8 +69,8 @@ def _fail(text: str, code: int = FAILED) -> int:
 
 
 def _advice(seen: SeenMap) -> str:
-    return ("Save what its workers still can read, then remove it: "
-            f"{findings.unlink_command([seen.name])}")
+    return ("Save what its workers still can read, then remove it (this asks where they live): "
+            f"{findings.unlink_command([seen.name], yes=False)}")
 
 
 def _obstacle(seen: SeenMap) -> tuple[int, str] | None:
