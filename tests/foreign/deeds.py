@@ -21,13 +21,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from shmmap import geometry, workers
+
 libc = ctypes.CDLL(None, use_errno=True)
 _F_OFD_SETLK = 37
 _F_SETLEASE = 1024
 _FALLOC_PUNCH = 3  # and keep the size
 _PTRACE_SEIZE = 0x4206
 _FLOCK = struct.Struct("hhqqi4x")
-_ROWS = 512  # bytes of a liveness file that stand for workers
 
 
 def checked(result: int) -> int:
@@ -82,7 +83,8 @@ def record_locks(path: Path, kind: int, command: int) -> int:
     """Lock whatever can be locked: the bytes of workers, and all the rest."""
     descriptor = opened(path, os.O_RDWR if kind == fcntl.F_WRLCK else os.O_RDONLY)
     got = 0
-    for start, length in ((_ROWS, 0), *((byte, 1) for byte in range(_ROWS))):
+    rows = [workers.row_byte(row) for row in range(geometry.WORKER_ROWS)]
+    for start, length in ((0, min(rows)), *((byte, 1) for byte in rows), (max(rows) + 1, 0)):
         try:
             fcntl.fcntl(descriptor, command, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
             got += 1

@@ -19,7 +19,6 @@ import pytest
 import shmmap
 from shmmap import (
     _engine,
-    attachment,
     cli,
     control,
     creation,
@@ -421,7 +420,7 @@ class TestInspection:
         m = make()
         poke(clean, "STATE", K["STATE_RETIRED"])
         monkeypatch.setattr(
-            inspection, "creating_pid", lambda *_: attachment.remove_objects(m.name)
+            inspection, "creating_pid", lambda *_: control.remove_objects(m.name)
         )
         assert inspection.find_maps(clean) == []
 
