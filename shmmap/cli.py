@@ -9,16 +9,30 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-from . import __version__, control, creation, doctor, fsck, inspection, merging, segment, sizing
+from . import (
+    __version__,
+    control,
+    creation,
+    doctor,
+    findings,
+    fsck,
+    inspection,
+    merging,
+    segment,
+    sizing,
+)
 from .errors import ShmMapError
 from .inspection import SeenMap, SeenWorker
 from .layout import LAYOUT_VERSION, constants
 from .map import ShmMap
-from .parameters import check_name
+from .parameters import check_mode, check_name
+from .printable import never_fail_to_print, printable, printable_lines
 from .torture import command as torture
 
 K = constants()
@@ -26,6 +40,7 @@ K = constants()
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; give the exit code."""
+    never_fail_to_print()
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(options)
@@ -35,9 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `... | head` has seen enough; Python would complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except (ShmMapError, OSError) as error:
-        print(f"shmmap: {error}", file=sys.stderr)
-        return 1
+        return _say(str(error))
+    except MemoryError:
+        return _say("this process got no more memory (ulimit -v, or a limit of its container)")
+
+
+def _say(problem: str) -> int:
+    """Tell what stood against a command, on stderr; give its exit code."""
+    print(f"shmmap: {printable_lines(problem)}", file=sys.stderr)
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     torture.add_command(command)
     command = commands.add_parser("doctor", help="check engine, compiler, kernel, leftovers")
-    command.set_defaults(run=lambda options: doctor.run(inspection.find_maps()))
+    command.set_defaults(run=lambda options: doctor.run(inspection.find_maps))
     return parser
 
 
@@ -114,9 +138,9 @@ def _ls(options: argparse.Namespace) -> int:
     for one in seen:
         if one.problem:
             print(f"{one.name}: {one.problem}")
-    left = [one.name for one in seen if one.leftover]
+    left = [one.name for one in seen if one.leftover and os.geteuid() in (0, one.owner)]
     if left:
-        print(f"remove the leftovers with: {doctor.unlink_command(left)}")
+        print(f"remove the leftovers with: {findings.unlink_command(left)}")
     return 0
 
 
@@ -126,11 +150,11 @@ def _row(one: SeenMap) -> tuple[str, ...]:
     if one.state in ("ready", "abandoned") and one.control:
         engine = control.ENGINES[one.control["ENGINE"]]
         entries = f"{sum(shard.entries for shard in inspection.shards_of(one)):,}"
-        size = doctor.human(inspection.shape_of(one.control).total_bytes)
+        size = findings.human(inspection.shape_of(one.control).total_bytes)
     count = "-" if one.workers is None else str(len(one.workers))
     return (
-        one.name, state, engine, entries, size, doctor.human(one.allocated), count,
-        doctor.user_name(one.owner),
+        one.name, state, engine, entries, size, findings.human(one.allocated), count,
+        findings.user_name(one.owner),
     )
 
 
@@ -140,12 +164,10 @@ def _row(one: SeenMap) -> tuple[str, ...]:
 def _info(options: argparse.Namespace) -> int:
     seen = inspection.find_maps(options.name)
     if not seen:
-        print(f"shmmap: no map {options.name!r}", file=sys.stderr)
-        return 1
+        return _say(f"no map {options.name!r}")
     one = seen[0]
     if one.state != "ready":
-        print(f"shmmap: map {one.name!r} is {one.state}: {one.problem}", file=sys.stderr)
-        return 1
+        return _say(f"map {one.name!r} is {one.state}: {one.problem}")
     for title, lines in (
         (f"map {one.name}", _about(one)), ("parameters", _parameters(one)),
         ("layout", _layout(one)), ("operations by all workers", _operations(one)),
@@ -163,7 +185,7 @@ _Lines = list[tuple[str, object]]
 def _about(one: SeenMap) -> _Lines:
     assert one.control is not None
     return [
-        ("owner", doctor.user_name(one.owner)),
+        ("owner", findings.user_name(one.owner)),
         ("engine", control.ENGINES[one.control["ENGINE"]]),
         ("nonce", f"{one.control['NONCE']:016x}"),
         ("objects", f"{len(one.objects):,} in {segment.SHM_DIRECTORY}"),
@@ -234,6 +256,8 @@ def _balance(one: SeenMap) -> _Lines:
 
 
 def _workers(one: SeenMap) -> _Lines:
+    if one.workers is None:
+        return [("not known", "its liveness file cannot be read by this user, or now")]
     if not one.workers:
         return [("none", "")]
     return [(f"row {worker.row}", _describe(worker)) for worker in one.workers]
@@ -246,28 +270,46 @@ def _describe(worker: SeenWorker) -> str:
 
     try:
         process = psutil.Process(worker.pid)
-        return f"pid {worker.pid}  {process.name()}  {process.status()}"
+        return f"pid {worker.pid}  {printable(process.name())}  {process.status()}"
+    except psutil.NoSuchProcess:
+        return f"pid {worker.pid}  (ended meanwhile, or hidden)"
     except (psutil.Error, ValueError, OverflowError):
         return f"pid {worker.pid}  (not visible)"
+    except OSError as error:
+        return f"pid {worker.pid}  (not visible: {error.strerror})"
 
 
 # -- dump and load ---------------------------------------------------------------------
 
 
 def _dump(options: argparse.Namespace) -> int:
-    with ShmMap.attach(options.name) as m:
+    with ShmMap.attach(options.name, **_trusted(options.name)) as m:
         report = m.dump(options.file)
     print(f"{report.entries:,} entries in {report.bytes:,} bytes ({report.seconds:.2f} s)")
     return 0
 
 
+def _trusted(name: str) -> dict[str, Any]:
+    """Give what has to be said to attach to a map that its owner shares, or that root looks into.
+    Nothing is unpickled here, so nobody has to be trusted for more than the bytes."""
+    seen = _first(name)
+    if seen is None or seen.state != "ready" or not seen.control:
+        return {}
+    try:
+        mode = check_mode(seen.control["MODE"])
+    except ValueError:
+        return {}
+    if os.geteuid() not in (0, seen.owner):
+        return {"mode": mode}
+    return {"mode": mode, "owner_uid": seen.owner}
+
+
 def _load(options: argparse.Namespace) -> int:
-    said = {} if options.size is None else {"size": options.size}
+    said = {**_trusted(options.name), **({"size": options.size} if options.size else {})}
     try:
         m, report = merging.load(ShmMap, options.file, options.name, said)
     except (TypeError, ValueError) as error:  # pickles for a safe map; no size
-        print(f"shmmap: {error}", file=sys.stderr)
-        return 1
+        return _say(str(error))
     m.close()
     print(
         f"{report.written:,} entries written to {options.name}; {report.older:,} were older, "
@@ -284,13 +326,16 @@ def _unlink(options: argparse.Namespace) -> int:
     for name in options.names:
         try:
             problem = _unlink_one(name, options.yes)
-        except PermissionError:
-            problem = f"map {name!r} belongs to another user: run this as that user, or as root"
-        except OSError as error:
+        except PermissionError as error:
+            problem = (
+                f"map {name!r} belongs to another user: run this as that user, or as root"
+                if not error.errno or os.geteuid() != 0 else f"map {name!r}: {error}"
+            )
+        except (ShmMapError, OSError) as error:  # of one name; the others have their turn
             problem = f"map {name!r}: {error}"
         if problem:
             failures += 1
-            print(f"shmmap: {problem}", file=sys.stderr)
+            _say(problem)
     return 1 if failures else 0
 
 
@@ -315,7 +360,12 @@ def _unlink_one(name: str, yes: bool) -> str:
             return f"map {name!r} was opened or made anew meanwhile: run the command again"
         _retire(now)
         control.remove_objects(name)
-    print(f"removed {name}: {len(now.objects)} objects, {doctor.human(now.allocated)}")
+        left = [one for one in now.objects if os.path.lexists(f"{segment.SHM_DIRECTORY}/{one}")]
+    gone = len(now.objects) - len(left)
+    print(f"removed {name}: {gone} objects, {findings.human(now.allocated)}")
+    if left:
+        return (f"map {name!r}: {len(left)} objects stay, the first: {left[0]}: it is another "
+                "user's, or no file")
     return ""
 
 
@@ -374,8 +424,8 @@ def _as_owner(owner: int) -> Iterator[None]:
     if os.geteuid() != 0 or owner in (0, -1):
         yield
         return
-    os.seteuid(owner)
     try:
+        os.seteuid(owner)
         yield
     finally:
-        os.seteuid(0)
+        os.seteuid(0)  # also where a handler raised right after the change

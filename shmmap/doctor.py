@@ -11,92 +11,63 @@ import importlib.util
 import json
 import os
 import platform
-import pwd
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from . import _engine, _hash_cy, control, geometry, parameters, record_lock, segment
+from . import _engine, _hash_cy, control, segment
+from .allowances import (
+    check_creators,
+    check_limits,
+    check_logind,
+    check_namespaces,
+    check_proc,
+)
+from .findings import Line, human, python, unlink_command
 from .inspection import SeenMap
+from .machine import PATIENCE_S, check_record_locks, check_shm, check_wipe_on_fork
+from .printable import printable_lines
 
 PACKAGE = Path(__file__).resolve().parent
-PATIENCE_S = 30.0
+SHOWN = 20  # maps of one line
 _TEST_RUN = re.compile(r"t(\d+)-\d+")  # how the tests name their maps: t<pid>-<number>
 
 
-class Line(NamedTuple):
-    """One finding: OK, WARN or FAIL, about what, and what to do."""
-
-    status: str
-    about: str
-    text: str
-    todo: str = ""
-
-
-def run(maps: Sequence[SeenMap]) -> int:
+def run(find_maps: Callable[[], Sequence[SeenMap]]) -> int:
     """Print every check's lines; give 1 if any failed."""
     failed = False
-    for line in _findings(maps):
-        print(f"{line.status:<5} {line.about:<13} {line.text}")
+    for line in _findings(find_maps):
+        print(printable_lines(f"{line.status:<5} {line.about:<13} {line.text}"))
         for part in line.todo.splitlines():
-            print(f"{'':<20}-> {part}")
+            print(printable_lines(f"{'':<20}-> {part}"))
         failed = failed or line.status == "FAIL"
     return int(failed)
 
 
-def _findings(maps: Sequence[SeenMap]) -> Iterator[Line]:
+def _findings(find_maps: Callable[[], Sequence[SeenMap]]) -> Iterator[Line]:
     """Run every check; one that breaks is a finding too, and does not stop the others."""
     for about, check in (
         ("versions", check_versions), ("engine", check_engine), ("package", check_copies),
         ("compiler", check_compiler), ("hash", check_hash), (segment.SHM_DIRECTORY, check_shm),
         ("record locks", check_record_locks), ("wipe on fork", check_wipe_on_fork),
-        ("leftovers", lambda: check_leftovers(maps)),
+        ("proc", check_proc), ("limits", check_limits), ("namespaces", check_namespaces),
+        ("creators", check_creators), ("logout", check_logind),
+        ("leftovers", lambda: check_leftovers(find_maps())),
     ):
         try:
             yield from check()
+        except OSError as error:
+            yield Line("FAIL", about, f"could not be looked at: {error}")
+        except subprocess.TimeoutExpired as error:
+            yield Line("FAIL", about, f"no answer within {error.timeout:g} s of: {error.cmd}")
         except Exception as error:
             yield Line("FAIL", about, f"the check itself failed: {type(error).__name__}: {error}")
-
-
-def human(count: int) -> str:
-    """Write a number of bytes in decimal units, as size= reads them.
-
-    >>> human(999), human(64_000_000)
-    ('999 B', '64.0 MB')
-    """
-    if count < 1000:
-        return f"{count} B"
-    size = float(count)
-    for unit in ("kB", "MB", "GB"):
-        size /= 1000
-        if size < 999.95:
-            return f"{size:.1f} {unit}"
-    return f"{size / 1000:.1f} TB"
-
-
-def user_name(uid: int) -> str:
-    """Name a user; the number where it has no name."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def unlink_command(names: Iterable[str]) -> str:
-    """Give the command that removes these maps without asking."""
-    return f"{_python()} -m shmmap unlink --yes -- {' '.join(names)}"
-
-
-def _python() -> str:
-    return shlex.quote(sys.executable or "python3")
 
 
 # -- this installation --------------------------------------------------------------------
@@ -244,18 +215,21 @@ def reinstall_command() -> str:
     """
     source, caveat = install_source()
     command = (
-        f"SHMMAP_BUILD=compiled {_python()} -m pip install --force-reinstall --no-deps "
+        f"SHMMAP_BUILD=compiled {python()} -m pip install --force-reinstall --no-deps "
         f"--no-cache-dir --no-binary shmmap {source}"
     )
     if importlib.util.find_spec("pip") is None:
-        command = f"{_python()} -m ensurepip && {command}"
+        command = f"{python()} -m ensurepip && {command}"
     return command + (f"\n{caveat}" if caveat else "")
 
 
 def check_compiler() -> list[Line]:
     """Whether C that uses Python's headers compiles: tried."""
     chosen = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
-    words = shlex.split(str(chosen))
+    try:
+        words = shlex.split(str(chosen)) or ["cc"]
+    except ValueError as error:
+        return [Line("WARN", "compiler", f"CC={chosen!r} cannot be read: {error}", "unset CC")]
     package = f"python{sys.version_info[0]}.{sys.version_info[1]}-dev"
     install = f"on Debian or Ubuntu: apt-get install gcc libc6-dev {package}"
     if not shutil.which(words[0]):
@@ -283,118 +257,34 @@ def check_hash() -> list[Line]:
                  "hashed through Python, a little slower", "install xxhash as a wheel")]
 
 
-# -- this machine -------------------------------------------------------------------------
-
-
-def file_system(path: str) -> str:
-    """Name the type of file system that a path is on; "": unknown."""
-    real = os.path.realpath(path)
-    best, kind = "", ""
-    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            _, mount, its_kind, *_ = line.split(" ")
-            mount = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), mount)
-            inside = real == mount or real.startswith(mount.rstrip("/") + "/")
-            if inside and len(mount) >= len(best):
-                best, kind = mount, its_kind
-    return kind
-
-
-def check_shm() -> list[Line]:
-    """Whether /dev/shm is memory, and has room for a map of the default size."""
-    path = segment.SHM_DIRECTORY
-    if not os.access(path, os.W_OK | os.X_OK):
-        return [Line("FAIL", path, "is not there, or may not be written",
-                     f"mount -t tmpfs -o mode=1777 tmpfs {path}")]
-    found = os.statvfs(path)
-    total, free = found.f_blocks * found.f_frsize, segment.free_bytes()
-    kind = file_system(path)
-    text = f"{human(free)} free of {human(total)}, {kind or 'file system unknown'}"
-    if kind not in ("tmpfs", "ramfs"):
-        return [Line("WARN", path, text, f"not memory: mount -t tmpfs -o mode=1777 tmpfs {path}")]
-    need = geometry.parse_size(parameters.DEFAULT_SIZE)
-    if free < need:
-        return [Line("WARN", path, f"{text}: less than the {human(need)} of a map of default size",
-                     "give a smaller size= or capacity=; remove leftovers (below); or enlarge it: "
-                     f"docker run --shm-size=1g ..., or mount -o remount,size=1G {path}")]
-    return [Line("OK", path, text)]
-
-
-_HOLD_A_LOCK = (
-    "import fcntl,sys;fcntl.lockf(int(sys.argv[1]),fcntl.LOCK_EX,1,7);"
-    "print('held',flush=True);sys.stdin.read()"
-)
-
-
-def check_record_locks() -> list[Line]:
-    """Whether another process's lock is seen, and is gone once that process is killed: tried."""
-    with tempfile.TemporaryFile(dir=segment.SHM_DIRECTORY) as file:
-        descriptor = file.fileno()
-        holder = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _HOLD_A_LOCK, str(descriptor)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[descriptor],
-        )
-        try:
-            assert holder.stdout is not None
-            if holder.stdout.readline() != b"held\n":
-                return [Line("FAIL", "record locks", "a process could not lock a byte of a file "
-                             f"in {segment.SHM_DIRECTORY}", "mount a tmpfs there")]
-            excluded = not record_lock.try_lock_byte(descriptor, 7)
-            seen = record_lock.lock_holder(descriptor, 7)
-            holder.kill()
-            holder.wait(PATIENCE_S)
-            freed = record_lock.try_lock_byte(descriptor, 7)
-        finally:
-            holder.kill()
-            holder.communicate()
-    if excluded and seen == holder.pid and freed:
-        return [Line("OK", "record locks", "another process is kept out, named, and forgotten when "
-                     "killed")]
-    return [Line(
-        "FAIL", "record locks",
-        f"kept out: {excluded}, named: {seen == holder.pid}, freed by its death: {freed}",
-        "shmmap cannot tell the living from the dead here; a sandbox that emulates the kernel "
-        "(gVisor and the like) may be why",
-    )]
-
-
-_FORK_AND_LOOK = (
-    "import mmap,os\n"
-    "page=mmap.mmap(-1,mmap.PAGESIZE,mmap.MAP_PRIVATE|mmap.MAP_ANONYMOUS)\n"
-    "page[0]=1\n"
-    "page.madvise(18)\n"
-    "child=os.fork()\n"
-    "if not child: os._exit(page[0])\n"
-    "print(os.waitstatus_to_exitcode(os.waitpid(child,0)[1]),page[0])\n"
-)
-
-
-def check_wipe_on_fork() -> list[Line]:
-    """Whether MADV_WIPEONFORK wipes a page in a forked child: tried, in a process of its own."""
-    made = subprocess.run([sys.executable, "-I", "-S", "-c", _FORK_AND_LOOK], capture_output=True,
-                          timeout=PATIENCE_S, check=False)
-    if made.stdout.split() == [b"0", b"1"]:
-        return [Line("OK", "wipe on fork", "a forked child is noticed, whoever forked it")]
-    return [Line("WARN", "wipe on fork", "MADV_WIPEONFORK does not work (Linux 4.14 has it): only "
-                 "forks made by Python are noticed", "do not fork from C code while maps are open")]
+# -- maps -----------------------------------------------------------------------------------
 
 
 def check_leftovers(maps: Sequence[SeenMap]) -> list[Line]:
     """What the dead left in /dev/shm, test runs included."""
-    dead = [one for one in maps if one.leftover]
-    tests = [one for one in maps if one not in dead and _is_of_a_dead_test_run(one)]
+    mine = [one for one in maps if os.geteuid() in (0, one.owner)]
+    dead = [one for one in mine if one.leftover]
+    tests = [one for one in mine if one not in dead and _is_of_a_dead_test_run(one)]
     lines = []
     for found, whose in ((dead, "of dead or half-made maps"), (tests, "of test runs that died")):
         if found:
+            more = f", and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
             lines.append(Line(
                 "WARN", "leftovers", f"{human(sum(one.allocated for one in found))} {whose}: "
-                + ", ".join(f"{one.name} ({one.state})" for one in found),
+                + ", ".join(f"{one.name} ({one.state})" for one in found[:SHOWN]) + more,
                 unlink_command(one.name for one in found),
             ))
-    lines += [
-        Line("WARN", "leftovers", f"{one.name}: {one.problem}", unlink_command([one.name]))
-        for one in maps if one.state == "garbage"
-    ]
+    others = [one for one in maps if one.leftover and one not in mine]
+    if others:
+        lines.append(Line(
+            "WARN", "leftovers", f"{len(others):,} of other users, the first: {others[0].name} "
+            f"({others[0].state})", "their users, and root, can look at them and remove them",
+        ))
+    lines += [  # asks, since nobody can know whether it is in use
+        Line("WARN", "leftovers", f"{one.name}: {one.problem}",
+             unlink_command([one.name], yes=False))
+        for one in mine if one.state == "garbage"
+    ][:SHOWN]
     return lines or [Line("OK", "leftovers", f"none; {len(maps)} map(s) in use or kept")]
 
 

@@ -18,14 +18,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
-import secrets
 import stat
 import struct
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, NamedTuple
 
 import xxhash
@@ -33,7 +30,9 @@ import xxhash
 from ._clock_cy import monotonic
 from .errors import ConfigMismatch, DumpCorrupted
 from .layout import constants
-from .parameters import Parameters
+from .newfile import new_file
+from .parameters import Parameters, check_name
+from .printable import printable
 from .process import boot_id
 
 K = constants()
@@ -48,8 +47,14 @@ RECORD = struct.Struct("<BBHIQq")  # key type, value type, lengths, version, dea
 TRAILER = struct.Struct("<4sIQQQQQ")  # tag, blocks, and Totals; then SUM
 _BLOCK_TAG, _END_TAG = b"BLCK", b"DONE"
 _ORDER = 1 if sys.byteorder == "little" else 2  # of int values, which are as in memory
-_NO_MAP = ("name", "ephemeral")  # of a map's parameters, what a copy of it does not take over
+# of a map's parameters, what a copy of it does not take over: how long it lives, and who may use it
+_NOT_TAKEN_OVER = ("ephemeral", "mode")
+_LEAST_SWEEP_NS = 1_000_000_000  # a dump asks for no more frequent sweeps than this
 FAR = 1 << 62  # later than any clock of ours
+
+
+# of a parameter's value in a head; of all others int
+_TYPES: dict[str, Any] = {"codec": str, "on_full": str, "ephemeral": bool}
 
 
 class RawEntry(NamedTuple):
@@ -126,10 +131,10 @@ def dump(source: Any, path: str | os.PathLike[str]) -> DumpReport:
         source.name, this_boot(), wall, (before + after) // 2,
         {
             field: value for field, value in live.parameters._asdict().items()
-            if value is not None and field not in _NO_MAP
+            if value is not None and field != "ephemeral"
         },
     )
-    with _new_file(path, live.parameters.mode) as file:
+    with new_file(path, live.parameters.mode) as file:
         totals = write(file, head, raw_entries(source))
     return DumpReport(totals.records, totals.bytes, totals.pickled, monotonic() - started)
 
@@ -193,54 +198,6 @@ def _digest(start: bytes, payload: bytes) -> int:
     return digest.intdigest()
 
 
-@contextmanager
-def _new_file(path: str | os.PathLike[str], mode: int) -> Iterator[BinaryIO]:
-    """Give a file that takes the place of `path` once it is written, whole and on disk; it is
-    removed where anything fails."""
-    target = os.path.realpath(os.fsdecode(path))
-    if _is_descriptor(path) or (os.path.exists(target) and not os.path.isfile(target)):
-        raise OSError(
-            errno.EINVAL, "a dump is put in place by renaming, so only of a regular file",
-            os.fsdecode(path),
-        )
-    directory = os.path.dirname(target)
-    temporary = os.path.join(directory, f".shmmap-dump.{secrets.token_hex(8)}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        with open(os.open(temporary, flags, 0o600), "wb") as file:
-            yield file
-            file.flush()
-            os.fchmod(file.fileno(), mode)  # whatever the umask took away
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException as error:
-        with suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError) and error.filename in (None, temporary) and error.errno:
-            raise OSError(error.errno, error.strerror, target) from None
-        raise
-    with suppress(PermissionError):  # one may write into a directory that one may not read
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _is_descriptor(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a path goes through a file descriptor, as /dev/stdout does. The file behind it
-    is not to be replaced: who opened it goes on with the old one, and that has no name then."""
-    link = os.fsdecode(path)
-    for _ in range(40):  # as many links as the kernel follows
-        directory = os.path.realpath(os.path.dirname(link))
-        if re.fullmatch(r"/proc/\d+(/task/\d+)?/fd", directory):
-            return True
-        if not os.path.islink(link):
-            return False
-        link = os.path.join(directory, os.readlink(link))
-    return False
-
-
 # -- reading ------------------------------------------------------------------------------
 
 
@@ -261,8 +218,8 @@ class DumpReader:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        self._file = open(self.path, "rb", opener=_open_regular)  # noqa: SIM115
+        self.path = printable(path, most=4096)  # as errors show it
+        self._file = open(path, "rb", opener=_open_regular)  # noqa: SIM115
         try:
             self._size = os.fstat(self._file.fileno()).st_size
             self.head, self._first = self._read_head()
@@ -315,8 +272,9 @@ class DumpReader:
         self._begin_chain = SUM.pack(total)
         try:
             head = Head(**json.loads(text))
+            check_name(head.name)
             whole = (
-                isinstance(head.name, str) and isinstance(head.boot_id, str)
+                isinstance(head.boot_id, str)
                 and type(head.wall_ns) is int and type(head.boottime_ns) is int
                 and -FAR < head.wall_ns < FAR and -FAR < head.boottime_ns < FAR
                 and isinstance(head.parameters, dict)
@@ -406,18 +364,31 @@ class DumpReader:
             yield entry._replace(version=min(max(version, 0), FAR), deadline_ns=deadline_ns)
 
     def options(self) -> dict[str, Any]:
-        """Give the parameters of the map that was dumped, as ShmMap takes them, and `hash_seed`."""
+        """Give the parameters of the map that was dumped, as ShmMap takes them, and `hash_seed`.
+
+        Who may use a map that is made from a dump is for the caller to say, so `mode` is no part
+        of it: a file from elsewhere could open the map to every user.
+        """
         options: dict[str, Any] = {}
         try:
             for field in Parameters._fields:
                 value = self.head.parameters.get(field)
+                if value is None:
+                    continue
+                if type(value) is not _TYPES.get(field, int):
+                    raise TypeError(f"{field} cannot be of type {type(value).__name__}")
+                if field in _NOT_TAKEN_OVER:
+                    if field == "mode" and value & ~0o666:  # what an early version allowed is fine
+                        raise ValueError("mode")
+                    continue
+                if field == "sweep_ns" and value:
+                    value = max(value, _LEAST_SWEEP_NS)
                 if field.endswith("_ns"):
-                    if type(value) is int:
-                        name = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
-                        options[name] = value / 1e9 if value else None
-                elif value is not None and field not in _NO_MAP:
-                    options[field] = value
-            Parameters.read(options)
+                    field = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
+                    value = value / 1e9 if value else None
+                options[field] = value
+            Parameters.read(options).plan()
         except (TypeError, ValueError, OverflowError) as error:
-            raise self._wrong(f"its head has parameters that no map has ({error})") from None
+            why = printable(str(error))
+            raise self._wrong(f"its head has parameters that no map has ({why})") from None
         return options

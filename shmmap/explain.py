@@ -6,6 +6,7 @@ from typing import Any
 
 from . import _shard_cy
 from .errors import EntryTooLarge, MapCorrupted, MapFull
+from .printable import printable
 
 
 def place(attachment: Any, shard: Any) -> str:
@@ -15,14 +16,18 @@ def place(attachment: Any, shard: Any) -> str:
 
 
 def state_of(pid: int) -> str:
-    """Say what a process is and does."""
+    """Say what a process is and does. Its name is its own choice: see `printable`."""
     import psutil
 
     try:
         process = psutil.Process(pid)
-        return f"{process.name()}, {process.status()}"
-    except psutil.Error:
+        return f"{printable(process.name())}, {process.status()}"
+    except psutil.AccessDenied:
+        return "not visible"
+    except (psutil.Error, ValueError, OverflowError):
         return "ending"
+    except OSError as error:  # no descriptor left, no /proc: what is known is said all the same
+        return f"not visible: {error.strerror}"
 
 
 def describe_wait(attachment: Any, shard: Any, waited_ns: int) -> str:
@@ -43,7 +48,7 @@ def describe_wait(attachment: Any, shard: Any, waited_ns: int) -> str:
     state = state_of(pid)
     advice = (
         f"it is stopped: kill -CONT {pid} lets it finish, kill -KILL {pid} lets the next "
-        "writer take over" if "stopped" in state else
+        "writer take over" if state.rpartition(", ")[2] == "stopped" else
         "if it makes no progress, end it: the next writer takes over. If it is only slow, "
         "raise lock_timeout= or use more shards="
     )

@@ -16,11 +16,13 @@ import stat
 import sys
 from collections.abc import Iterator
 
-from . import control, doctor, geometry, inspection, salvage, segment
+from . import control, findings, geometry, inspection, salvage, segment
 from .errors import LockTimeout, MapCorrupted, ShmMapError
 from .inspection import Record, SeenMap
 from .layout import constants
 from .map import ShmMap
+from .parameters import check_mode
+from .printable import printable_lines
 
 K = constants()
 # what the exit code is the sum of; as those of fsck(8)
@@ -62,29 +64,31 @@ def run(name: str, repairs: bool, yes: bool) -> int:
 
 
 def _fail(text: str, code: int = FAILED) -> int:
-    print(f"shmmap: {text}", file=sys.stderr)
+    print(f"shmmap: {printable_lines(text)}", file=sys.stderr)
     return code
 
 
 def _advice(seen: SeenMap) -> str:
-    return ("Save what its workers still can read, then remove it: "
-            f"{doctor.unlink_command([seen.name])}")
+    return ("Save what its workers still can read, then remove it (this asks where they live): "
+            f"{findings.unlink_command([seen.name], yes=False)}")
 
 
 def _obstacle(seen: SeenMap) -> tuple[int, str] | None:
     """Say why a map cannot even be attached to; None: it can, as far as this can be seen."""
     if seen.leftover:
-        remove = doctor.unlink_command([seen.name])
+        remove = findings.unlink_command([seen.name])
         return LEFT, f"is {seen.state}: {seen.problem}; nothing can use it. Remove it: {remove}"
     if seen.state == "garbage":
         return LEFT, f"has a damaged control segment: {seen.problem}. {_advice(seen)}"
     if seen.state != "ready" or seen.control is None:
         return FAILED, f"is {seen.state}: {seen.problem}"
     if os.geteuid() not in (0, seen.owner):
-        owner = doctor.user_name(seen.owner)
+        owner = findings.user_name(seen.owner)
         return FAILED, f"belongs to {owner}: run this as {owner}, or as root"
     mode = seen.control["MODE"]
-    if mode & ~0o666 or mode & 0o600 != 0o600:
+    try:
+        check_mode(mode)
+    except ValueError:
         return LEFT, f"has a damaged control segment: no map has mode {mode:o}. {_advice(seen)}"
     theirs = control.ENGINES[seen.control["ENGINE"]]
     if theirs != control.ENGINE:
@@ -125,7 +129,7 @@ def _file_problems(seen: SeenMap, label: str, mode: int, size: int | None) -> It
     if not stat.S_ISREG(found.st_mode):
         yield f"{label}: is not a shared-memory object"
     if found.st_uid != seen.owner:
-        yield f"{label}: belongs to {doctor.user_name(found.st_uid)}, the map does not"
+        yield f"{label}: belongs to {findings.user_name(found.st_uid)}, the map does not"
     if stat.S_IMODE(found.st_mode) & ~mode:
         yield f"{label}: has mode {stat.S_IMODE(found.st_mode):o}, the map has {mode:o}"
     if found.st_size != size if size is not None else not found.st_size:
@@ -174,7 +178,7 @@ def _check_shard(m: ShmMap, number: int) -> int:
         return code
     print(f"{_label(m, number)}: {len(problems):,} problem(s)")
     for problem in problems[:SHOWN]:
-        print(f"  {problem}")
+        print(f"  {printable_lines(problem)}")
     if len(problems) > SHOWN:
         print(f"  ... and {len(problems) - SHOWN:,} more")
     return code | LEFT
@@ -211,7 +215,8 @@ def _repair_shard(m: ShmMap, number: int) -> int:
         salvage.repair_shard(m, attached, number)
     left = _problems(m, number)
     if left:
-        print(f"{_label(m, number)}: still has {len(left):,} problem(s), the first: {left[0]}")
+        first = printable_lines(left[0])
+        print(f"{_label(m, number)}: still has {len(left):,} problem(s), the first: {first}")
         return LEFT
     print(f"{_label(m, number)}: repaired, {_header(m, number)['ENTRIES']:,} entries kept")
     return REPAIRED

@@ -8,6 +8,7 @@ give SIGBUS. No number read is used as a count or an offset before it is checked
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import stat
@@ -25,10 +26,12 @@ from .parameters import Parameters
 
 K = constants()
 _OBJECT = re.compile(
-    r"(?:sem\.)?shmmap\.([A-Za-z0-9_-]{1,100})(?:\.[0-9a-f]{16}\.(?:live|locks|\d+\.\d+))?"
+    r"(?:sem\.)?shmmap\.([A-Za-z0-9_-]{1,100})"
+    r"(?:\.[0-9a-f]{16}\.(?:live|locks|[0-9]+\.[0-9]+)|(\.new[A-Za-z0-9._-]{0,100}))?"
 )
 _CHUNK = 1 << 20
 _LARGEST_PID = 1 << 22
+UNKNOWN = -1  # instead of a pid: it cannot be found out whether there is such a process
 
 
 class Record:
@@ -79,12 +82,24 @@ class SeenMap(NamedTuple):
 def find_maps(only: str | None = None) -> list[SeenMap]:
     """Find every map that has a file in /dev/shm, or only the one named."""
     found: dict[str, list[str]] = {}
-    for entry in os.listdir(segment.SHM_DIRECTORY):
+    for entry in _entries():
         match = _OBJECT.fullmatch(entry)
         if match and only in (None, match[1]):
             found.setdefault(match[1], []).append(entry)
     looked_at = (_look_at(name, sorted(found[name])) for name in sorted(found))
     return [seen for seen in looked_at if seen]
+
+
+def _entries() -> list[str]:
+    """List /dev/shm; say what is wrong with it where that cannot be done."""
+    path = segment.SHM_DIRECTORY
+    try:
+        return os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        text = "is not there, so there are no maps: mount -t tmpfs -o mode=1777 tmpfs " + path
+        raise OSError(error.errno, f"{path} {text}") from None
+    except PermissionError as error:
+        raise OSError(error.errno, f"{path} may not be listed by this user") from None
 
 
 def shape_of(control: Record) -> geometry.Geometry:
@@ -145,18 +160,35 @@ def counters_of(control: Record) -> dict[str, int]:
 
 
 def creating_pid(name: str, owner: int) -> int | None:
-    """Give the pid that is creating or unlinking a map of that name now; None: nobody is.
+    """Give the pid that is creating or unlinking a map of that name now; None: nobody is, UNKNOWN:
+    that cannot be found out, as of another user's maps.
 
     Asks for the lock that `creation.creation_lock` takes, without taking it.
     """
     byte = creation.name_byte(name)
+    answer: int | None = None
+    for which in range(creation._NAMES):  # others may have taken the first ones
+        label = creation.creators_name(owner, which)
+        try:
+            if os.lstat(segment.SHM_DIRECTORY + label).st_uid == owner:
+                pid = _lock_holder(owner, label, byte)
+                if pid is not None and pid != UNKNOWN:
+                    return pid
+                answer = answer if pid is None else pid
+        except FileNotFoundError:
+            continue
+        except OSError:  # EACCES; or EMFILE, ENOLCK: who cannot ask does not know
+            answer = UNKNOWN
+    return answer
+
+
+def _lock_holder(owner: int, label: str, byte: int) -> int | None:
+    """Give the pid that holds a byte of a creators' file."""
     own = creation.opened_file(owner)
-    if own is not None:  # closing another descriptor would drop its locks
-        return own.holder(byte)
-    try:
-        descriptor = _open(f"/shmmap.{owner}.creators")
-    except OSError:
-        return None
+    status = os.lstat(segment.SHM_DIRECTORY + label)
+    if own is not None and own.identity == (status.st_dev, status.st_ino):
+        return own.holder(byte)  # closing another descriptor would drop its locks
+    descriptor = _open(label)
     try:
         return record_lock.lock_holder(descriptor, byte)
     finally:
@@ -214,14 +246,18 @@ def _look_at(name: str, objects: list[str]) -> SeenMap | None:
             allocated += status.st_blocks * 512
             if owner < 0 or entry == f"shmmap.{name}":
                 owner = status.st_uid
-    control, (state, problem, leftover) = _settle(name, owner)
+    making = [entry for entry in objects if _is_of_a_making(entry)]
+    control, (state, problem, leftover) = _settle(name, owner, making)
     seen_workers: tuple[SeenWorker, ...] | None = None
     if state in ("half-made", "parts"):
         seen_workers = ()
     elif control and state not in _OPAQUE:
         seen_workers = _live_workers(name, control)
-    if state == "ready" and control and control["EPHEMERAL"] and not seen_workers:
-        state, problem, leftover = _ABANDONED if creating_pid(name, owner) is None else _BUSY
+    deserted = state == "ready" and control and control["EPHEMERAL"] and seen_workers == ()
+    if control and deserted:
+        judged = _unless_busy(_ABANDONED, creating_pid(name, owner))
+        if judged[0] == "busy" or not _is_held(name, control):
+            state, problem, leftover = judged
     if leftover and not any(os.path.lexists(f"{segment.SHM_DIRECTORY}/{e}") for e in objects):
         return None
     return SeenMap(
@@ -229,22 +265,45 @@ def _look_at(name: str, objects: list[str]) -> SeenMap | None:
     )
 
 
+def _is_of_a_making(entry: str) -> bool:
+    """Tell whether a file has a name that only parts of an unfinished map have."""
+    match = _OBJECT.fullmatch(entry)
+    return bool(match and match[2])
+
+
 _Judgement = tuple[str, str, bool]  # state, problem, whether it is a leftover
 _BUSY = ("busy", "another process is creating or unlinking it now", False)
 _ABANDONED = ("abandoned", "ephemeral, and its last worker died without closing it", True)
 
 
-def _settle(name: str, owner: int) -> tuple[Record | None, _Judgement]:
+def _unless_busy(judgement: _Judgement, pid: int | None) -> _Judgement:
+    """Judge a leftover again, given the pid of the process that is at it."""
+    if pid is None:
+        return judgement
+    if pid == UNKNOWN:
+        state, problem, _ = judgement
+        return state, f"{problem}; or is being made: only its user, and root, can tell", False
+    return _BUSY
+
+
+def _settle(
+    name: str, owner: int, making: list[str]
+) -> tuple[Record | None, _Judgement]:
     """Read and judge a control segment. What looks half-made may be in the making: it is a
     leftover only if nobody is at it, and a second reading after that still says so."""
     last: _Judgement | None = None
     while True:
         control, problem = _read_control(name)
         found = _judge(control, problem)
+        if found[0] == "parts" and making:
+            found = "half-made", "its maker died while making it", True
+            if any(_is_flocked(f"/{entry}") for entry in making):
+                return control, _BUSY
         if found == last or not found[2]:
             return control, found
-        if creating_pid(name, owner) is not None:
-            return control, _BUSY
+        pid = creating_pid(name, owner)
+        if pid is not None:
+            return control, _unless_busy(found, pid)
         last = found
 
 
@@ -286,7 +345,7 @@ def _judge(control: Record | None, problem: str) -> _Judgement:
     if control["LAYOUT"] != LAYOUT_VERSION:
         problem = f"layout {control['LAYOUT']}, not {LAYOUT_VERSION}: made by another version"
         return "foreign", problem, False
-    if (control["BOOT_HIGH"], control["BOOT_LOW"]) != process.boot_id():
+    if not _is_of_this_boot(control["BOOT_HIGH"], control["BOOT_LOW"]):
         return "old boot", "made before this machine's last boot", True
     if control["STATE"] == K["STATE_RETIRED"]:
         return "retired", "its unlinker died before the end", True
@@ -295,6 +354,15 @@ def _judge(control: Record | None, problem: str) -> _Judgement:
     if control["STATE"] != K["STATE_READY"] or not _is_sound(control):
         return "garbage", "its control segment contradicts itself", False
     return "ready", "", False
+
+
+def _is_of_this_boot(high: int, low: int) -> bool:
+    """Tell whether a map was made since the last boot, as far as the kernel names its boots."""
+    try:
+        boot = process.boot_id()
+    except OSError:
+        return True
+    return (high, low) == boot or (0, 0) in (boot, (high, low))
 
 
 def _is_sound(control: Record) -> bool:
@@ -323,27 +391,25 @@ def _rows(control: Record) -> Iterator[Record]:
         yield Record(bytes(octets[start : start + size]), "R")
 
 
-def _live_workers(name: str, control: Record) -> tuple[SeenWorker, ...]:
-    """List the rows whose process lives: it holds its byte lock, or /proc shows it."""
-    ours = process.pid_namespace()
+def _live_workers(name: str, control: Record) -> tuple[SeenWorker, ...] | None:
+    """List the rows whose process lives: it holds its byte lock, or /proc shows it.
+
+    None where that cannot be found out: the liveness file may not be opened, or there is none and a
+    row is of another pid namespace.
+    """
     joined = opening.attached(name, control["NONCE"])
-    descriptor = -1
     if joined is not None:  # closing another descriptor would drop this process's own lock
-        descriptor = joined.worker.file.number()
-    else:
-        with suppress(OSError):
-            descriptor = _open(segment.liveness_name(name, control["NONCE"]))
+        return _judge_rows(control, joined.worker.file.number())
+    descriptor = -1
     try:
-        return tuple(
-            SeenWorker(number, row["PID"], ours == row["PID_NAMESPACE"] != 0)
-            for number, row in enumerate(_rows(control))
-            if row["STATE"] and (
-                (descriptor >= 0 and _holder(descriptor, number) is not None)
-                or (ours == row["PID_NAMESPACE"] != 0 and _runs(row["PID"], row["START_TICKS"]))
-            )
-        )
+        descriptor = _open(segment.liveness_name(name, control["NONCE"]))
+        return _judge_rows(control, descriptor)
+    except FileNotFoundError:
+        return _judge_rows(control, -1)
+    except OSError:  # EACCES, EMFILE, ENOLCK
+        return None
     finally:
-        if descriptor >= 0 and joined is None:
+        if descriptor >= 0:
             os.close(descriptor)
 
 
@@ -351,8 +417,47 @@ def _holder(descriptor: int, row: int) -> int | None:
     return record_lock.lock_holder(descriptor, workers.row_byte(row))
 
 
+def _judge_rows(control: Record, descriptor: int) -> tuple[SeenWorker, ...] | None:
+    """List the rows of the living; descriptor -1: there is no liveness file."""
+    ours = process.pid_namespace()
+    found = []
+    for number, row in enumerate(_rows(control)):
+        if row["STATE"]:
+            shared = ours == row["PID_NAMESPACE"] != 0
+            if descriptor < 0 and not shared:
+                return None
+            if (descriptor >= 0 and _holder(descriptor, number) is not None) or (
+                shared and _runs(row["PID"], row["START_TICKS"])
+            ):
+                found.append(SeenWorker(number, row["PID"], shared))
+    return tuple(found)
+
+
 def _runs(pid: int, ticks: int) -> bool:
     try:
         return 0 < pid <= _LARGEST_PID and process.start_ticks(pid) == ticks
-    except PermissionError:  # /proc hides it, so it exists
+    except (OSError, ValueError, IndexError):  # hidden, or not to be read: it may live
         return True
+
+
+def _is_held(name: str, control: Record) -> bool:
+    """Tell whether a process without a row has an ephemeral map open, as a forked child that has
+    not used it yet: it holds a lock on the whole liveness file. Where that cannot be asked: yes."""
+    if opening.attached(name, control["NONCE"]) is not None:
+        return True
+    return _is_flocked(segment.liveness_name(name, control["NONCE"]))
+
+
+def _is_flocked(label: str) -> bool:
+    """Tell whether a process has a whole file locked, or whether that cannot be asked."""
+    try:
+        descriptor = _open(label)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except OSError:  # EWOULDBLOCK
+        return True
+    finally:
+        os.close(descriptor)

@@ -56,7 +56,7 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         ephemeral: True: the last live process to close the map unlinks it.
         max_idle: seconds after which a sweep removes entries that were not written; None: never.
         sweep_interval: seconds between sweeps (30); None: only by m.sweep().
-        mode: permission bits of every object (0o600).
+        mode: permission bits of every object (0o600); group and others: read and write, or none.
         lock_timeout: seconds to wait for a shard's lock (5.0); this handle's only.
         owner_uid: attach only to a map of this user (default: my own).
         near: how many entries this handle keeps decoded in this process (0: none). A read that
@@ -354,9 +354,9 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         """Write every entry to a file, from which `load` or `merge` brings them back.
 
         The file takes its place by a rename, whole and synced to the disk, with the map's
-        permission bits; it is removed where anything fails. Deadlines go on while it lies there.
-        All entries are of one instant, and copied as they are: nothing is unpickled. O(bytes), in
-        time and in memory: see `snapshot`. Raises OSError, MapCorrupted, LockTimeout.
+        permission bits, or not at all; a link that another user put into a folder like /tmp is
+        refused. Deadlines go on while it lies there. All entries are of one instant, copied as
+        they are. O(bytes) of time and memory: `snapshot`. OSError, MapCorrupted, LockTimeout.
         """
         return dumps.dump(self, path)
 
@@ -368,10 +368,10 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         """Merge a dump into the map `name`, and give that map.
 
         If there is none it is created, with the dumped map's hash seed and its parameters (but
-        `ephemeral`) unless given here, so that what it held fits; where that fails it is unlinked
-        again. All of the file is compared with its checksums before anything is written. Pickles
-        are not loaded, but who reads these entries does: load only what you trust, or into a map
-        with codec="safe". Arguments, errors and evictions as for the class and `merge`.
+        `ephemeral` and `mode`) unless given here, so that what it held fits; where that fails it
+        is unlinked again. All of the file is compared with its checksums before anything is
+        written. Pickles are not loaded, but who reads these entries does: load only what you trust,
+        or into a map with codec="safe". Arguments, errors and evictions as for class and `merge`.
         """
         said: dict[str, Any] = {**parameters}
         if size is not None:

@@ -20,7 +20,15 @@ from typing import Any, NamedTuple
 from ._clock_cy import monotonic
 from ._scans_cy import Scans
 from .dumps import DumpReader, RawEntry, raw_entries
-from .errors import DumpCorrupted, MapCorrupted, MapExists, MapFull, MapNotFound, ShmMapError
+from .errors import (
+    DumpCorrupted,
+    MapCorrupted,
+    MapExists,
+    MapFull,
+    MapNotFound,
+    SharedMemoryFull,
+    ShmMapError,
+)
 
 
 class MergeReport(NamedTuple):
@@ -92,6 +100,11 @@ def _open(opener: Any, dump: DumpReader, name: str, said: dict[str, Any]) -> tup
             return opener.create(name, **{**options, **said}, _seed=seed), True
         except MapExists:  # another process was faster
             pass
+        except SharedMemoryFull as error:
+            raise SharedMemoryFull(
+                f"loading {dump.path} into a new map {name!r}: {error}. The dump asks for that: "
+                f"say size=; its {dump.totals.records:,} entries are in {dump.totals.bytes:,} bytes"
+            ) from None
 
 
 def _merge_dump(target: Any, dump: DumpReader, verified: bool = False) -> MergeReport:

@@ -43,6 +43,35 @@ def _seconds(value: object, what: str) -> int:
     return max(1, int(value * 1e9))
 
 
+def check_mode(mode: object) -> int:
+    """Refuse permission bits that no map can have: each class of users gets both bits or none.
+
+    A reader writes, too (its row, the shard's lock when a writer is in the way, a ttl's pages), so
+    with "r" alone nobody can open a map; but whoever may read its liveness file can lock its bytes,
+    and so make the dead look alive and keep workers out.
+    """
+    if isinstance(mode, bool) or not isinstance(mode, int):
+        raise TypeError(f"mode must be permission bits like 0o600, not {type(mode).__name__}")
+    if mode & ~0o666 or mode & 0o600 != 0o600:
+        shown = f"0o{mode:o}" if abs(mode) < 1 << 32 else "that number"
+        raise ValueError(
+            f"mode={shown} must let the owner read and write, and nobody execute: 0o600 (only the "
+            "owner), 0o660 (its group too), 0o666 (everybody)"
+        )
+    half = [who for who, bits in (("group", mode >> 3), ("others", mode)) if bits & 7 not in (0, 6)]
+    if half:
+        both, none = mode, mode
+        for who, shift in (("group", 3), ("others", 0)):
+            if who in half:
+                both, none = both | 6 << shift, none & ~(7 << shift)
+        raise ValueError(
+            f"mode=0o{mode:o} gives {' and '.join(half)} half of read and write, with which nobody "
+            "can use a map: a reader must write, too (its row in the worker table, locks). Say "
+            f"mode=0o{both:o} to let them use it, mode=0o{none:o} to keep them out"
+        )
+    return mode
+
+
 class MapOptions(TypedDict, total=False):
     """The keyword arguments of ShmMap, for `create` and `attach`."""
 
@@ -103,10 +132,8 @@ class Parameters(NamedTuple):
             geometry.check_capacity(given["capacity"])
         geometry.check_shards(given.get("shards"))
         mode = given.get("mode")
-        if mode is not None and (isinstance(mode, bool) or not isinstance(mode, int)):
-            raise TypeError(f"mode must be permission bits like 0o600, not {type(mode).__name__}")
-        if mode is not None and (mode & ~0o666 or mode & 0o600 != 0o600):
-            raise ValueError(f"mode=0o{mode:o} must let the owner read and write, nobody execute")
+        if mode is not None:
+            mode = check_mode(mode)
         if given.get("size") is not None and given.get("capacity") is not None:
             raise ValueError("give size= or capacity=, not both: each decides the other")
         size, seed = given.get("size"), given.get("hash_seed")

@@ -38,6 +38,7 @@ from .geometry import (
     slots_needed,
 )
 from .layout import PAGE
+from .printable import printable
 
 OVERHEAD = 14  # bytes of index and chain a slot, to compare slot sizes by
 FEWEST_SHARDS = 4
@@ -377,7 +378,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
             raise ValueError("the entries have no bytes at all")
         print(report(sample, options.entries or sample.entries, options.evict, options.ttl))
     except ValueError as error:
-        parser.error(str(error))
+        parser.error(printable(str(error), most=1000))
     return 0
 
 

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from ..control import ENGINE
+from ..printable import printable_lines
 from .actor import Maps
 from .chaos import Chaos
 from .ledger import ATTACHES, FORKS, KILLS, KILLS_INSIDE, OPERATIONS, RAISED, WRITES
@@ -140,5 +141,5 @@ class Report:
             ("machine_delay_longest_ms", "1 ms sleep late by, longest"),
         )]
         lines += [f"{kind:<28}{f[kind]:>14,}" for kind in _KINDS]
-        lines += f["problems"]
+        lines += map(printable_lines, f["problems"])  # file names of others, for one
         return "\n".join(lines)

@@ -95,13 +95,13 @@ def test_every_mismatch_is_listed(make, name):
          max_idle=60)
     wanted = {
         "size": "2MB", "shards": 4, "ttl": None, "codec": "auto", "on_full": "raise",
-        "value_size": 100, "key_size": 16, "max_idle": 30, "ephemeral": True, "mode": 0o640,
+        "value_size": 100, "key_size": 16, "max_idle": 30, "ephemeral": True, "mode": 0o660,
         "sweep_interval": 7,
     }
     with pytest.raises(shmmap.ConfigMismatch) as caught:
         shmmap.ShmMap(name, **wanted)
     text = str(caught.value)
-    for part in (*wanted, repr(name), "asked 2000000", "has 1000000", "asked 4", "0o640", "5 s",
+    for part in (*wanted, repr(name), "asked 2000000", "has 1000000", "asked 4", "0o660", "5 s",
                  "unlink it first"):
         assert part in text, f"{part!r} is missing in: {text}"
     for parameter, value in wanted.items():

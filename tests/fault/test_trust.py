@@ -50,7 +50,7 @@ def read_all(m: Any) -> Any:
     return m.get("a"), dict(m.items()), list(m.values()), m.pop("a", None)
 
 
-@pytest.mark.parametrize("mode", [0o600, 0o644, 0o660, 0o666])
+@pytest.mark.parametrize("mode", [0o600, 0o606, 0o660, 0o666])
 @pytest.mark.parametrize("who", [VICTIM, 0], ids=["user", "root"])
 def test_a_hostile_pickle_in_a_sound_map(private, name, mode, who):
     """Refused before a byte is trusted: the payload runs for its maker only. Root gives more

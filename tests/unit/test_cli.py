@@ -19,11 +19,10 @@ import pytest
 import shmmap
 from shmmap import (
     _engine,
-    attachment,
     cli,
     control,
     creation,
-    doctor,
+    findings,
     geometry,
     inspection,
     layout,
@@ -153,8 +152,8 @@ class TestLs:
         assert made.returncode == 0, made.stderr
         row = row_of(made.stdout, name)
         assert row[1:4] == ["ready", shmmap.ENGINE, "123"]
-        assert row[4:6] == doctor.human(m.stats().size_bytes).split()
-        assert row[-2:] == ["1", doctor.user_name(os.getuid())]
+        assert row[4:6] == findings.human(m.stats().size_bytes).split()
+        assert row[-2:] == ["1", findings.user_name(os.getuid())]
         assert m.stats().workers == (os.getpid(),)  # it claimed no row
 
     def test_counts_what_len_counts(self, run, make, name):
@@ -421,7 +420,7 @@ class TestInspection:
         m = make()
         poke(clean, "STATE", K["STATE_RETIRED"])
         monkeypatch.setattr(
-            inspection, "creating_pid", lambda *_: attachment.remove_objects(m.name)
+            inspection, "creating_pid", lambda *_: control.remove_objects(m.name)
         )
         assert inspection.find_maps(clean) == []
 
@@ -430,6 +429,7 @@ class TestInspection:
         make(ephemeral=True)
         monkeypatch.setattr(inspection, "_live_workers", lambda *_: ())  # none has joined yet
         monkeypatch.setattr(inspection, "creating_pid", lambda *_: creator)
+        monkeypatch.setattr(inspection, "_is_held", lambda *_: False)  # though this process has it
         assert [seen.state for seen in inspection.find_maps(name)] == [state]
 
     def test_looking_at_ones_own_map_keeps_its_liveness_lock(self, make, name, tmp_path):

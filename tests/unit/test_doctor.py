@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import shmmap
-from shmmap import cli, doctor, inspection, segment
+from shmmap import cli, doctor, inspection, machine, segment
 
 LIMIT_S = 60.0
 
@@ -107,7 +107,7 @@ def test_a_source_tree_beside_an_installed_copy_is_told(monkeypatch, tmp_path):
 
 def test_a_check_that_breaks_is_a_failure(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "check_hash", lambda: 1 / 0)
-    assert doctor.run([]) == 1
+    assert doctor.run(list) == 1
     assert re.search(r"^FAIL  hash .*ZeroDivisionError", capsys.readouterr().out, re.M)
 
 
@@ -118,7 +118,7 @@ def test_little_room_is_told(monkeypatch):
 
 
 def test_locks_that_do_not_exclude_are_a_failure(monkeypatch):
-    monkeypatch.setattr(doctor.creation, "try_lock_byte", lambda *_: True)
+    monkeypatch.setattr(machine.record_lock, "try_lock_byte", lambda *_: True)
     assert doctor.check_record_locks()[0].status == "FAIL"
 
 def install(directory: Path, direct_url: object) -> None:

@@ -55,7 +55,7 @@ def test_every_kind_of_entry_comes_back(make, other, tmp_path):
 
 def test_parameters_come_with_it(make, other, tmp_path):
     m = make(capacity=500, shards=4, ttl=7.5, on_full="evict", value_size=300, key_size=20,
-             codec="safe", max_idle=30, mode=0o640, ephemeral=False)
+             codec="safe", max_idle=30, ephemeral=False)
     m["a"] = 1
     m.dump(tmp_path / "d")
     n = load(other, tmp_path / "d")
@@ -204,14 +204,14 @@ def test_a_real_deadline_comes_back(make, other, tmp_path):
 def test_permissions_are_the_maps(make, tmp_path):
     before = os.umask(0o077)
     try:
-        m = make(mode=0o640)
+        m = make(mode=0o660)
         m.dump(tmp_path / "d")
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o660
     (tmp_path / "d").chmod(0o666)
     m.dump(tmp_path / "d")  # the new file's, not those of what it replaces
-    assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o660
 
 
 def test_a_failure_leaves_what_was_there(make, tmp_path, monkeypatch):
@@ -312,11 +312,11 @@ def test_killed_at_each_step(make, start, tmp_path):
             owner: Any = dumps if function == "write" else os
             real, calls = getattr(owner, function), []
 
-            def dies(*arguments: Any) -> Any:
+            def dies(*arguments: Any, **named: Any) -> Any:
                 calls.append(1)
                 if len(calls) == turn:
                     os.kill(os.getpid(), signal.SIGKILL)
-                return real(*arguments)
+                return real(*arguments, **named)
 
             setattr(owner, function, dies)
             m.dump(target)

@@ -216,7 +216,7 @@ def test_a_damaged_control_segment(m, check, field, value):
     control[field] = value
     code, text = check("--repair", "--yes")
     control[field] = kept
-    assert code == fsck.LEFT and "control segment" in text and "unlink --yes" in text
+    assert code == fsck.LEFT and "control segment" in text and "unlink -- " in text
 
 
 @pytest.mark.parametrize(("ending", "act", "says"), [
@@ -237,7 +237,7 @@ def test_damaged_objects(name, check, start, ending, act, says):
         act(path)
         code, text = check("--repair", "--yes")
         assert code == fsck.LEFT and says in text and path.name in text
-        assert "unlink --yes" in text
+        assert "unlink -- " in text
     finally:
         assert cli.main(["unlink", "--yes", name]) == 0
 

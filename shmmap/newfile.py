@@ -1,0 +1,217 @@
+"""Files that take a name's place, whole or not at all, and where no other user leads them.
+
+The folder that a path names is found component by component, each opened in the one before, and
+everything after that happens in the folder that was found: what is renamed meanwhile leads
+nowhere else. In a folder where everybody may make names and only remove his own (sticky, as /tmp),
+a symbolic link is followed only if its owner is the caller or the folder's owner. That is the rule
+of fs.protected_symlinks, which is off on some machines, and never sees a rename.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
+
+from .errors import ShmMapError
+from .printable import printable
+
+_LINKS_AT_MOST = 40  # as many as the kernel follows
+_PROC_MAGIC = 0x9FA0
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_STICKY = stat.S_ISVTX | stat.S_IWOTH
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextmanager
+def new_file(path: str | os.PathLike[str], mode: int) -> Iterator[BinaryIO]:
+    """Give a file that takes the place of `path` once it is written, whole and on disk; it is
+    removed where anything fails, and what was there stays.
+
+    Raises:
+        OSError: with the path that was asked for, and why.
+    """
+    asked = os.fsdecode(path)
+    folder = -1
+    try:
+        folder, name = _find(asked)
+        with _in_folder(folder, name, mode) as file:
+            yield file
+    except OSError as error:
+        if error.filename == asked or not error.errno or _is_about_something_else(error):
+            raise
+        # `from None`: where it failed is an inner matter, and a name that nobody knows
+        raise OSError(error.errno, error.strerror, asked) from None
+    finally:
+        if folder >= 0:
+            os.close(folder)
+
+
+def _is_about_something_else(error: OSError) -> bool:
+    """Tell whether an error that came while the file was written is about the map, or another
+    file: what is done to this one is done by names relative to its folder."""
+    name = error.filename
+    return isinstance(error, ShmMapError) or (
+        isinstance(name, (str, bytes)) and os.path.isabs(os.fsdecode(name))
+    )
+
+
+@contextmanager
+def _in_folder(folder: int, name: str, mode: int) -> Iterator[BinaryIO]:
+    """Give the file that takes the place of `name` in an open folder."""
+    temporary = f".shmmap-dump.{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o600, dir_fd=folder)
+    made = os.fstat(descriptor)
+    try:
+        with open(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fchmod(file.fileno(), mode)  # whatever the umask took away
+            os.fsync(file.fileno())
+        if not _is_still(made, temporary, folder):
+            raise OSError(
+                errno.EPERM, "another process removed or replaced the file while it was written: "
+                "write it into a folder where only you may rename files"
+            )
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(OSError):  # what took its name is not ours to remove
+            if _is_still(made, temporary, folder):
+                os.unlink(temporary, dir_fd=folder)
+        raise
+    _sync(folder)
+
+
+def _is_still(made: os.stat_result, name: str, folder: int) -> bool:
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino)
+
+
+def _sync(folder: int) -> None:
+    """Have the new name on disk, as far as this folder and its file system let it be done."""
+    try:
+        readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    except PermissionError:  # one may write into a folder that one may not read
+        return
+    try:
+        os.fsync(readable)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF):
+            return  # a file system that syncs no folders
+        text = f"{error.strerror}, when its name was synced: the new file is in place, but may " \
+               "not be on disk"
+        raise OSError(error.errno, text) from None
+    finally:
+        os.close(readable)
+
+
+# -- finding the folder -------------------------------------------------------------------
+
+
+def _find(asked: str) -> tuple[int, str]:
+    """Give the folder (opened, to be closed) and the name in it of a file that may be replaced, or
+    made; follow links as far as they may be followed."""
+    if not asked:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), asked)
+    left = _parts(asked)
+    folder = os.open("/" if asked.startswith("/") else ".", _FOLDER)
+    links = 0
+    try:
+        while left:
+            name = left.pop(0)
+            following = _step(folder, name, not left, asked)
+            if following is None:
+                return folder, name
+            descriptor, target = following
+            if target:
+                links += 1
+                if links > _LINKS_AT_MOST:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), asked)
+                left = _parts(target) + left
+                if not target.startswith("/"):
+                    continue
+                descriptor = os.open("/", _FOLDER)
+            os.close(folder)
+            folder = descriptor
+        raise _not_regular(asked, errno.EISDIR)
+    except BaseException:
+        os.close(folder)
+        raise
+
+
+def _parts(path: str) -> list[str]:
+    """Split a path; "." at the end where it says that it is a folder's."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return [*parts, "."] if path.endswith(("/", "/.")) or not parts else parts
+
+
+def _step(folder: int, name: str, last: bool, asked: str) -> tuple[int, str] | None:
+    """Go one component on: a folder, or ("" for none) what a link says; None: the file itself."""
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        if last:
+            return None
+        raise
+    if stat.S_ISLNK(found.st_mode):
+        if _is_of_proc(folder):  # what such a link says is not what it leads to
+            if last:
+                raise _not_regular(asked, errno.EINVAL)
+            return os.open(name, _FOLDER, dir_fd=folder), ""
+        return -1, _read_link(folder, name, asked)
+    if not last or name in (".", ".."):
+        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder), ""
+    if stat.S_ISREG(found.st_mode):
+        _refuse_anothers(folder, found, asked)
+        return None
+    raise _not_regular(asked, errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.EINVAL)
+
+
+def _refuse_anothers(folder: int, found: os.stat_result, asked: str) -> None:
+    """Say beforehand that a file cannot be replaced, as the kernel would say after the writing."""
+    where = os.fstat(folder)
+    if where.st_mode & stat.S_ISVTX and os.geteuid() not in (0, found.st_uid, where.st_uid):
+        raise PermissionError(
+            errno.EPERM, f"the file that is there belongs to uid {found.st_uid}, in a folder where "
+            "only a file's owner may replace it: name another file", asked,
+        )
+
+
+def _read_link(folder: int, name: str, asked: str) -> str:
+    """Read a link that may be followed: the very one whose owner was looked at."""
+    link = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        found, where = os.fstat(link), os.fstat(folder)
+        if (
+            where.st_mode & _STICKY == _STICKY
+            and found.st_uid not in (os.geteuid(), where.st_uid)
+        ):
+            raise PermissionError(
+                errno.EACCES, f"{printable(name)} is a symbolic link that uid {found.st_uid} put "
+                "into a folder where everybody may, so it is not followed: remove it, or name "
+                "another file", asked,
+            )
+        return os.readlink("", dir_fd=link)
+    finally:
+        os.close(link)
+
+
+def _is_of_proc(folder: int) -> bool:
+    """Tell whether a folder is in /proc, whose links the kernel follows in ways of its own."""
+    buffer = (ctypes.c_long * 64)()
+    return _libc.fstatfs(folder, buffer) == 0 and buffer[0] == _PROC_MAGIC
+
+
+def _not_regular(asked: str, number: int) -> OSError:
+    return OSError(
+        number, "a dump is put in place by renaming, so only of a regular file", asked
+    )
