@@ -1,8 +1,7 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from shmmap._codecs_cy cimport decode as decode_value
-from shmmap._handle_cy cimport Handle
-from shmmap._keys_cy cimport decode as decode_key, encode as encode_key
+from shmmap._decoding_cy cimport Decoding
+from shmmap._keys_cy cimport encode as encode_key
 from shmmap._look_cy cimport value_position
 from shmmap._near_cy cimport AS_OPENED, LINEARIZABLE, SESSION, NearEntry, NearStore
 from shmmap._near_cy cimport is_plain, plain_form
@@ -11,14 +10,11 @@ from shmmap._slots_cy cimport Slots
 from shmmap._layout cimport *
 from shmmap._words cimport *
 
-cdef class Reads(Handle):
+cdef class Reads(Decoding):
     cdef object raw_bytes(self, Shard shard, probe_t found, u64 position, u64 length)
     cdef object raw_value(self, Shard shard, probe_t found)
     cdef object raw_key(self, Shard shard, probe_t found)
-    cdef object value_of(self, object raw, probe_t found)
-    cdef object key_of(self, object raw, probe_t found)
     cdef object try_fetch(self, Shard shard, key_t key, probe_t found, bint wants_value)
-    cdef object decoded_value(self, u64 kind, object raw)
     cdef object fetch_guarded(self, Shard shard, key_t key, probe_t found, bint wants_value)
     cdef object fetch(self, key_t key, probe_t found, int wants_value)
     cdef object fetch_locked(self, Shard shard, key_t key, probe_t found, bint wants_value)
@@ -30,7 +26,7 @@ cdef class Reads(Handle):
     cdef int prune(self, NearStore near) except -1
     cdef int count_near(self, NearStore near) except -1
     cdef NearEntry near_fetch(self, NearStore near, object key, i64 consistency)
-    cdef object value_in(self, NearEntry entry)
+    cdef object value_in(self, NearEntry entry, object key)
 
 cdef object new_room(u64 length)
 cdef char* target_of(object room) except? NULL

@@ -45,8 +45,6 @@ if not cython.compiled:
         VALUE_PICKLE,
     )
 
-from shmmap.errors import EntryTooLarge
-
 COMPILED = cython.compiled
 
 
@@ -112,7 +110,7 @@ class Scans(RawWrites):
                         if self.safe and (
                             (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK == VALUE_PICKLE
                         ):
-                            raw = self.value_of(raw, found)  # refuses
+                            raw = self.value_of(raw, found, self.key_of(raw_key, found))  # refuses
                         erase_slot(shard, found)
                 finally:
                     self.drop(shard)
@@ -121,7 +119,7 @@ class Scans(RawWrites):
                     key: Any = self.key_of(raw_key, found)
                     if self.near is not None:
                         self.near.drop(key)
-                    return key, self.value_of(raw, found)
+                    return key, self.value_of(raw, found, key)
         finally:
             self.leave()
         if self.near is not None:
@@ -163,12 +161,27 @@ class Scans(RawWrites):
             listed: Any = self.scan_shard(number, wants_values, prefix)
             if self.near is not None:
                 self.near.reseal()
-            return listed
         finally:
             self.leave()
+        return self.decoded(listed, wants_values)
+
+    def _scan_raw(self, number: Any) -> Any:
+        """List the live entries of a shard as (key, value type, value bytes): see `_decode`."""
+        self.enter()
+        try:
+            listed: Any = self.scan_shard(number, True, None)
+            if self.near is not None:
+                self.near.reseal()
+        finally:
+            self.leave()
+        return [
+            (key, (listed[3 * at] >> META_VALUE_TYPE_SHIFT) & TYPE_MASK, listed[3 * at + 2])
+            for at, key in enumerate(self.decoded(listed, False))
+        ]
 
     def scan_shard(self, number, wants_values, prefix):
-        """List a shard without the lock; an index rebuilt meanwhile is listed again."""
+        """List a shard without the lock, as meta word, key, value, and so on; an index rebuilt
+        meanwhile is listed again."""
         if cython.compiled:
             a_probe: Probe
             a_key: Key
@@ -179,10 +192,7 @@ class Scans(RawWrites):
         start.type = 0  # every key
         kept: Any = None
         if prefix is not None:
-            try:
-                kept = encode_key(prefix, self.seed, start)
-            except EntryTooLarge:  # longer than any key: none starts so
-                return []
+            kept = encode_key(prefix, self.seed, start)  # one too long for a key starts none
         shard: Shard = self.shards[number]
         listed: list = []
         position: u64 = 0
@@ -205,7 +215,7 @@ class Scans(RawWrites):
                     tries = 0
             if status == 0:
                 if shard_rebuilds(shard) == rebuilds:
-                    return self.decoded(listed, wants_values)
+                    return listed
                 listed = []
                 position = 0
                 rebuilds = self.whole_index(shard)
@@ -272,7 +282,7 @@ class Scans(RawWrites):
             found.meta = listed[at]
             key: Any = self.key_of(listed[at + 1], found)
             if wants_values:
-                items.append((key, self.value_of(listed[at + 2], found)))
+                items.append((key, self.value_of(listed[at + 2], found, key)))
             else:
                 items.append(key)
         return items
