@@ -20,14 +20,14 @@ PACKAGE = Path(shmmap.__file__).parent
 PROJECT = Path(__file__).resolve().parents[1]
 LINES_AT_MOST = 450
 FLOORS = {
-    0: "errors layout _layout _words _cython _engine _once _clock_cy _guard_cy _hash_cy process",
+    0: "errors checks layout _layout _words _cython _engine _once _clock_cy _guard_cy _hash_cy process",
     1: "tasks mutex segment record_lock creation workers geometry turns _lock_cy",
     2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
     3: "_look_cy _room_cy _shard_cy _repair_cy _copy_cy",
     4: "_keys_cy _codecs_cy",
-    5: "_near_cy _handle_cy _reads_cy _writes_cy _raw_cy _scans_cy _snapshots_cy parameters "
-       "control making explain sweeper attachment opening salvage stats views snapshots dumps "
-       "merging locktable owed locks last_words flights map",
+    5: "_near_cy _handle_cy _decoding_cy _reads_cy _writes_cy _raw_cy _scans_cy _snapshots_cy "
+       "parameters control making explain sweeper attachment opening salvage stats copying views "
+       "snapshots dumps merging locktable owed locks last_words flights subclasses map",
     6: "__init__ __main__ cached cli doctor fsck inspection sizing torture",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
@@ -47,12 +47,15 @@ SIDEWAYS = {
     "_copy_cy": {"_look_cy", "_repair_cy", "_shard_cy"},
     "_codecs_cy": {"_keys_cy"},
     "_handle_cy": {"_near_cy"},
-    "_reads_cy": {"_near_cy", "_handle_cy"},
+    "_decoding_cy": {"_handle_cy"},
+    "_reads_cy": {"_near_cy", "_decoding_cy"},
     "_writes_cy": {"_near_cy", "_reads_cy"},
     "_raw_cy": {"_near_cy", "_writes_cy"},
     "_scans_cy": {"_raw_cy"},
     "_snapshots_cy": {"_scans_cy"},
     "snapshots": {"_snapshots_cy", "explain", "views"},
+    "subclasses": {"_snapshots_cy"},
+    "views": {"_reads_cy", "_writes_cy", "copying"},
     "dumps": {"control", "parameters"},
     "merging": {"_scans_cy", "dumps"},
     "control": {"parameters"},
@@ -66,7 +69,7 @@ SIDEWAYS = {
     "attachment": {"control", "explain", "locktable", "parameters", "sweeper"},
     "map": {"_near_cy", "_snapshots_cy", "_writes_cy", "control", "dumps", "flights", "last_words",
             "locks", "locktable", "merging", "opening", "parameters", "salvage", "snapshots",
-            "stats", "sweeper", "views"},
+            "stats", "subclasses", "sweeper", "views"},
     "__init__": {"cached"},
     "__main__": {"cli"},
     "cli": {"__init__", "doctor", "fsck", "inspection", "sizing", "torture"},
@@ -230,7 +233,7 @@ COMPILED_ONLY = {
     "PyBytes_AS_STRING", "PyBytes_FromStringAndSize", "PyBytes_GET_SIZE", "PyErr_CheckSignals",
     "bytes_of_word", "call_hash_function", "fits_word", "have_hash_function", "held_in",
     "region_is_cut", "set_hash_function", "tell_region", "unwatch_region", "utf8_of",
-    "watch_region",
+    "watch_region", "word_of",
 }  # fmt: skip
 
 
