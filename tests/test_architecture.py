@@ -20,7 +20,8 @@ PACKAGE = Path(shmmap.__file__).parent
 PROJECT = Path(__file__).resolve().parents[1]
 LINES_AT_MOST = 450
 FLOORS = {
-    0: "errors checks layout _layout _words _cython _engine _once _clock_cy _guard_cy _hash_cy process",
+    0: "errors checks layout _layout _words _cython _engine _once _clock_cy _guard_cy _hash_cy "
+       "process",
     1: "tasks mutex segment record_lock creation workers geometry turns _lock_cy",
     2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
     3: "_look_cy _room_cy _shard_cy _repair_cy _copy_cy",
