@@ -15,8 +15,8 @@ from setuptools.command.build_ext import build_ext
 MODULES = (
     "_clock_cy", "_guard_cy", "_hash_cy", "_lock_cy", "_index_cy", "_slots_cy", "_expiry_cy",
     "_eviction_cy", "_look_cy", "_room_cy", "_shard_cy", "_repair_cy", "_copy_cy", "_keys_cy",
-    "_codecs_cy", "_near_cy", "_handle_cy", "_reads_cy", "_writes_cy", "_takes_cy", "_raw_cy",
-    "_scans_cy", "_snapshots_cy",
+    "_codecs_cy", "_near_cy", "_handle_cy", "_decoding_cy", "_reads_cy", "_writes_cy", "_takes_cy",
+    "_raw_cy", "_scans_cy", "_snapshots_cy",
 )
 WANTED = os.environ.get("SHMMAP_BUILD", "")
 if WANTED not in ("", "compiled", "pure"):

@@ -5,3 +5,13 @@ from shmmap._words cimport *
 
 cdef object encode(object value, bint safe, value_t out)
 cdef object decode(u64 value_type, bytes data, bint safe)
+
+cdef extern from *:
+    """
+    static inline int64_t shm_word_of(PyObject *b) {
+        int64_t v;
+        memcpy(&v, PyBytes_AS_STRING(b), 8);
+        return v;
+    }
+    """
+    i64 word_of "shm_word_of"(object b) noexcept

@@ -1,19 +1,23 @@
 """Values as bytes: the common types natively, everything else by pickle.
 
-    bytes, str (UTF-8), int, float, bool, None, numpy arrays (not of objects
-    or records): native
+    bytes, str (UTF-8), int, float, bool, None, numpy arrays of numpy's own plain
+    types: native
     others: pickle protocol 5 behind an 8-byte checksum, which is verified
     before anything is unpickled; `codec="safe"` neither writes nor reads them
 
 Types are exact: a subclass of str or int is pickled, and comes back as itself.
+What is stored natively can be verified without numpy, by `verify`.
 """
 
 from __future__ import annotations
 
+import math
 import pickle
 import re
 import struct
 import sys
+from contextlib import suppress
+from types import GetSetDescriptorType
 
 import xxhash
 
@@ -36,10 +40,16 @@ if not cython.compiled:
         VALUE_TRUE,
     )
 
+from shmmap.checks import shown
 from shmmap.errors import EntryTooLarge, MapCorrupted
 
 COMPILED = cython.compiled
-_DTYPE = re.compile(r"[<>=|][?a-zA-Z][0-9]{0,9}(\[[0-9A-Za-z]+\])?")  # as dtype.str has them
+# what dtype.str says of the types that numpy makes anew from it, and of no others
+_DTYPE = re.compile(
+    rb"[|<>=]b1|[|<>=](?:[iu][1248]|f(?:2|4|8|12|16)|c(?:8|16|24|32)|S[1-9]\d{0,8}|U[1-9]\d{0,8}"
+    rb"|V[1-9]\d{0,8}|[mM]8(?:\[\d{0,10}(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?)"
+)
+_BUILT_IN = 24  # numpy's own types have lower numbers than what other packages register
 _ARRAY_HEAD = struct.Struct("<BBBx")  # dimensions, length of the dtype, 1: Fortran order
 
 
@@ -92,23 +102,47 @@ def pack(value: object, safe: object = False) -> tuple:
         return VALUE_NONE, b""
     if kind is bool:
         return (VALUE_TRUE if value else VALUE_FALSE), b""
-    numpy = sys.modules.get("numpy")  # no numpy loaded: no arrays about
-    if numpy is not None and kind is numpy.ndarray and not value.dtype.hasobject and (  # type: ignore[attr-defined]
-        value.dtype.fields is None and value.dtype.subdtype is None  # type: ignore[attr-defined]
-    ):
-        return VALUE_ARRAY, _pack_array(value)
+    what: str = kind.__name__
+    if what == "ndarray" and _is_of_numpy(kind):
+        dtype = _plain_dtype(value.dtype)  # type: ignore[attr-defined]
+        if dtype:
+            return VALUE_ARRAY, _pack_array(value, dtype)
+        what = f"an array of {value.dtype}"  # type: ignore[attr-defined]
     if safe:
         raise TypeError(
             f'codec="safe" stores bytes, str, int, float, bool, None and numpy arrays of plain '
-            f"numbers; {kind.__name__} would have to be pickled: encode it yourself (json, "
+            f"numbers; {what} would have to be pickled: encode it yourself (json, "
             f'struct), or create the map with codec="auto" if every process with access is trusted'
         )
     data = pickle.dumps(value, 5)
     return VALUE_PICKLE, struct.pack("<Q", xxhash.xxh3_64_intdigest(data)) + data
 
 
-def _pack_array(value: object) -> bytes:
-    dtype = value.dtype.str.encode()  # type: ignore[attr-defined]
+def _is_of_numpy(kind: object) -> bool:
+    """Tell numpy's class from others of its name. `sys.modules` does not say: while another thread
+    imports numpy, or where a test put something in its place, numpy has no `ndarray` there."""
+    return kind.__module__ == "numpy" and (
+        type(kind.__dict__.get("dtype")) is GetSetDescriptorType  # written in C
+    )
+
+
+def _plain_dtype(dtype: object) -> bytes:
+    """Give the name from which numpy makes an equal dtype again; empty: there is none.
+
+    Others print a name too, which then is an error (float8) or another type (bfloat16, V2).
+    """
+    name: bytes = dtype.str.encode()  # type: ignore[attr-defined]
+    if (
+        dtype.num >= _BUILT_IN or dtype.metadata is not None  # type: ignore[attr-defined]
+        or dtype.names is not None or dtype.subdtype is not None  # type: ignore[attr-defined]
+        or (dtype.kind == "V" and dtype.type.__name__ != "void")  # type: ignore[attr-defined]
+        or _DTYPE.fullmatch(name) is None
+    ):
+        return b""
+    return name
+
+
+def _pack_array(value: object, dtype: bytes) -> bytes:
     fortran = value.flags.f_contiguous and not value.flags.c_contiguous  # type: ignore[attr-defined]
     shape = value.shape  # type: ignore[attr-defined]
     head = _ARRAY_HEAD.pack(len(shape), len(dtype), fortran)
@@ -116,23 +150,35 @@ def _pack_array(value: object) -> bytes:
     return head + value.tobytes("A")  # type: ignore[attr-defined,no-any-return]
 
 
-def _unpack_array(data: bytes) -> object:
-    import numpy
-
+def _read_head(data: bytes) -> tuple:
+    """Give (dtype, shape, order, offset of the items) of an array; numpy is not needed."""
     try:
         dimensions, dtype_length, fortran = _ARRAY_HEAD.unpack_from(data)
         shape = struct.unpack_from(f"<{dimensions}q", data, 4)
-        at = 4 + 8 * dimensions
-        name = data[at : at + dtype_length].decode("ascii")
-        if not _DTYPE.fullmatch(name):  # numpy evaluates some others
-            raise ValueError(f"{name!r} is not a type of plain items")
-        dtype = numpy.dtype(name)
-        if dtype.hasobject:
-            raise ValueError("an array of objects")
-        order = "F" if fortran else "C"
-        flat = numpy.frombuffer(bytearray(data[at + dtype_length :]), dtype)
-        return flat.reshape(shape, order=order)  # type: ignore[call-overload]
-    except (ValueError, TypeError, struct.error, UnicodeDecodeError) as error:
+    except struct.error as error:
+        raise MapCorrupted(f"an array value is cut off: {error}") from None
+    at = 4 + 8 * dimensions + dtype_length
+    name = data[at - dtype_length : at]
+    if not _DTYPE.fullmatch(name):  # numpy evaluates some others
+        raise MapCorrupted(f"an array value cannot be read: {name!r} is not a type of plain items")
+    dtype = name.decode()
+    number = re.match(r"[0-9]*", dtype[2:])
+    item_bytes = int(number[0]) * (4 if dtype[1] == "U" else 1)  # type: ignore[index]
+    if min(shape, default=0) < 0 or math.prod(shape) * item_bytes != len(data) - at:
+        raise MapCorrupted(
+            f"an array value cannot be read: {len(data) - at} bytes for items {dtype} of {shape}"
+        )
+    return dtype, shape, ("F" if fortran else "C"), at
+
+
+def _unpack_array(data: bytes) -> object:
+    dtype, shape, order, at = _read_head(data)
+    import numpy
+
+    try:
+        flat = numpy.frombuffer(bytearray(memoryview(data)[at:]), dtype)
+        return flat.reshape(shape, order=order)
+    except (ValueError, TypeError) as error:
         raise MapCorrupted(f"an array value cannot be read: {error}") from None
 
 
@@ -146,6 +192,8 @@ def decode(value_type, data, safe):
         except UnicodeDecodeError as error:
             raise MapCorrupted(f"a str value is not UTF-8: {error}") from None
     if value_type == VALUE_INT and len(data) == 8:
+        if cython.compiled:
+            return word_of(data)
         return struct.unpack("=q", data)[0]
     if value_type == VALUE_NONE:
         return None
@@ -175,14 +223,17 @@ def _unpickle(data: bytes, safe: object) -> object:
 
 
 def _verify_pickle(data: bytes) -> None:
-    if len(data) < 8 or xxhash.xxh3_64_intdigest(data[8:]) != struct.unpack_from("<Q", data)[0]:
+    total = struct.unpack_from("<Q", data)[0] if len(data) >= 8 else None
+    if total is None or xxhash.xxh3_64_intdigest(memoryview(data)[8:]) != total:
         raise MapCorrupted("a pickled value does not match its checksum; it was not loaded")
 
 
 def verify(value_type: object, data: bytes) -> None:
-    """Raise MapCorrupted for bytes that no value gives. Loads no pickle."""
+    """Raise MapCorrupted for bytes that no value gives. Loads no pickle, and no numpy."""
     if value_type == VALUE_PICKLE:
         _verify_pickle(data)
+    elif value_type == VALUE_ARRAY:
+        _read_head(data)
     else:
         decode(value_type, data, True)
 
@@ -190,3 +241,29 @@ def verify(value_type: object, data: bytes) -> None:
 def unpack(value_type: object, data: bytes, safe: object = False) -> object:
     """Decode a value, for Python callers: the inverse of `pack`."""
     return decode(value_type, data, safe)
+
+
+def unreadable(error: object, name: object, key: object) -> object:
+    """Give the error to raise for one that the decoding of a value raised: the same one with a
+    note that names map and key. Of a value's own code KeyError and StopIteration would pass for a
+    missing entry, or for the end of a loop, and become the cause of a RuntimeError.
+    """
+    where = f"map {name!r}, key {shown(key)}"
+    if isinstance(error, MapCorrupted):
+        made: BaseException = MapCorrupted(f"{where}: {error}")
+        made.__suppress_context__ = True
+        return made
+    note = f"{where}: its value cannot be read here; to remove the entry, delete its key"
+    if isinstance(error, (KeyError, StopIteration, StopAsyncIteration)):
+        made = RuntimeError(f"{note} ({type(error).__name__} in the value's own code)")
+        made.__cause__ = error
+        return made
+    notes = getattr(error, "__notes__", None)  # Python 3.11 and newer show them
+    if not isinstance(notes, list):
+        notes = []
+    if note not in notes:
+        with suppress(Exception):  # somebody's class may refuse attributes
+            error.__notes__ = [*notes, note]  # type: ignore[attr-defined]
+        if sys.version_info < (3, 11) and error.__cause__ is None:  # type: ignore[attr-defined]
+            error.__cause__ = RuntimeError(note)  # type: ignore[attr-defined]
+    return error

@@ -13,8 +13,8 @@ from typing import Any
 MODULES = (
     "_clock_cy", "_guard_cy", "_hash_cy", "_lock_cy", "_index_cy", "_slots_cy", "_expiry_cy",
     "_eviction_cy", "_look_cy", "_room_cy", "_shard_cy", "_repair_cy", "_copy_cy", "_keys_cy",
-    "_codecs_cy", "_near_cy", "_handle_cy", "_reads_cy", "_writes_cy", "_takes_cy", "_raw_cy",
-    "_scans_cy", "_snapshots_cy",
+    "_codecs_cy", "_near_cy", "_handle_cy", "_decoding_cy", "_reads_cy", "_writes_cy", "_takes_cy",
+    "_raw_cy", "_scans_cy", "_snapshots_cy",
 )
 VARIABLE = "SHMMAP_ENGINE"
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))  # not pathlib, which takes long to import

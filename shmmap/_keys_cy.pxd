@@ -5,6 +5,7 @@ from shmmap._words cimport *
 
 cdef object encode(object key, u64 seed, key_t out)
 cdef object decode(u64 key_type, bytes data)
+cdef int refuse_long(u64 length) except -1
 
 cdef extern from *:
     """

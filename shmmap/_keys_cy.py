@@ -36,6 +36,7 @@ if not cython.compiled:
 from shmmap.errors import EntryTooLarge, MapCorrupted
 
 COMPILED = cython.compiled
+BEYOND = 1 << 40  # added to the length of a key that is too long to be stored
 NESTED_AT_MOST = 100  # tuples in a key: compiled code has no recursion limit but its stack
 _KINDS = "str, bytes, int, float, bool, None, or a tuple of these"
 
@@ -68,43 +69,70 @@ def encode(key, seed, out):
     elif type(kept) is bytes:
         out.data = PyBytes_AS_STRING(kept)
         out.length = PyBytes_GET_SIZE(kept)
-    if out.length > KEY_LENGTH_MASK:
-        raise EntryTooLarge(
-            f"the key has {out.length:,} encoded bytes, the limit is {KEY_LENGTH_MASK:,}: "
-            "use a digest of it as the key and keep the long form in the value"
-        )
     out.hash = hash_key(out.data, out.length, out.type, seed)
+    if out.length > KEY_LENGTH_MASK:  # no entry has it, so to look for it is a miss, and no
+        out.length += BEYOND  # shard has so much room: see `refuse_long`
     return kept
 
 
+def refuse_long(length):
+    """Raise EntryTooLarge for a key that `encode` found to be too long to be stored."""
+    if length > KEY_LENGTH_MASK:
+        raise EntryTooLarge(
+            f"the key has {length - BEYOND:,} encoded bytes, the limit is {KEY_LENGTH_MASK:,}: "
+            "use a digest of it as the key and keep the long form in the value"
+        )
+    return 0
+
+
 def pack(key: object) -> tuple:
-    """Encode any key as (type, bytes). Raises TypeError for what cannot be a key."""
-    if isinstance(key, str) and type(key).__hash__ is str.__hash__:
-        return KEY_STR, str.encode(key, "utf-8", "surrogatepass")
-    if isinstance(key, bytes) and type(key).__hash__ is bytes.__hash__:
-        return KEY_BYTES, bytes(key)
-    if isinstance(key, int) and type(key).__hash__ in (int.__hash__, bool.__hash__):
-        return KEY_INT, _int_bytes(int(key))
-    if isinstance(key, float) and type(key).__hash__ is float.__hash__:
-        return _pack_float(float(key))
+    """Encode any key as (type, bytes). Raises TypeError for what cannot be a key.
+
+    Subclasses count as the built-in class that they are compared and hashed as. Their other
+    methods are not asked, since a dict does not ask them either.
+    """
+    if _compares_as(key, str):
+        return KEY_STR, str.encode(key, "utf-8", "surrogatepass")  # type: ignore[arg-type]
+    if _compares_as(key, bytes):
+        return KEY_BYTES, bytes.__getitem__(key, slice(None))  # type: ignore[arg-type]
+    if _compares_as(key, int):
+        return KEY_INT, _int_bytes(int.__int__(key))  # type: ignore[arg-type]
+    if _compares_as(key, float):
+        return _pack_float(float.__float__(key))  # type: ignore[arg-type]
     if key is None:
         return KEY_NONE, b""
-    if isinstance(key, tuple) and type(key).__hash__ is tuple.__hash__:
+    if _compares_as(key, tuple):
         return KEY_TUPLE, _pack_tuple(key, 1)
-    if type(key).__module__ == "numpy" and hasattr(key, "item") and getattr(key, "ndim", 1) == 0:
-        plain = key.item()
+    if type(key).__module__ == "numpy" and getattr(key, "ndim", 1) == 0 and (
+        key.dtype.kind in "biufSU"  # type: ignore[attr-defined]
+    ):
+        plain = key.item()  # type: ignore[attr-defined]
         if type(plain) is not type(key) and plain == key and hash(plain) == hash(key):
             return pack(plain)
     hash(key)  # an unhashable key gets the error that a dict would raise
-    raise TypeError(f"a key must be {_KINDS}; {type(key).__name__} is not")
+    own = any(isinstance(key, kind) for kind in (str, bytes, int, float, tuple))
+    raise TypeError(
+        f"a key must be {_KINDS}; {type(key).__name__} is not"
+        + (", having its own __eq__ or __hash__" if own else "")
+    )
+
+
+def _compares_as(key: object, kind: object) -> bool:
+    """Tell whether a key is of a built-in class, or of a subclass that dicts take for that."""
+    mine = type(key)
+    return mine is kind or (
+        issubclass(mine, kind)  # type: ignore[arg-type]
+        and mine.__hash__ in (kind.__hash__, bool.__hash__)
+        and mine.__eq__ in (kind.__eq__, bool.__eq__)
+    )
 
 
 def _pack_tuple(key: object, depth: int) -> bytes:
     if depth > NESTED_AT_MOST:
         raise TypeError(f"a key's tuples may be nested {NESTED_AT_MOST} deep, not deeper")
     parts = []
-    for item in key:  # type: ignore[attr-defined]
-        if isinstance(item, tuple) and type(item).__hash__ is tuple.__hash__:
+    for item in tuple.__iter__(key):  # type: ignore[arg-type]
+        if _compares_as(item, tuple):
             kind, data = KEY_TUPLE, _pack_tuple(item, depth + 1)
         else:
             kind, data = pack(item)

@@ -46,6 +46,7 @@ if not cython.compiled:
     from shmmap._words import i64, load
 
 from shmmap._keys_cy import NESTED_AT_MOST, pack, unpack
+from shmmap.checks import seconds, whole
 
 COMPILED = cython.compiled
 
@@ -223,14 +224,14 @@ def plain_form(key):
     return unpack(kind, data)
 
 
-def read_size(near: object, near_copy: object) -> None:
-    """Check `near=` and `near_copy=`."""
-    if isinstance(near, bool) or not isinstance(near, int):
-        raise TypeError(f"near must be a number of entries (int), not {type(near).__name__}")
+def read_size(near: object, near_copy: object) -> int:
+    """Check `near=` and `near_copy=`; give the first as a plain int."""
+    near = whole(near, "near", "a number of entries (int)")
     if not 0 <= near < LARGEST:
         raise ValueError(f"near={near} must be from 0 (no near cache) to {LARGEST - 1:,} entries")
     if not isinstance(near_copy, bool):
         raise TypeError(f"near_copy must be a bool, not {type(near_copy).__name__}")
+    return near
 
 
 def read_consistency(
@@ -268,9 +269,7 @@ def read_consistency(
         raise ValueError(
             'consistency="bounded" needs max_staleness=, the seconds that an answer may be old'
         )
-    if isinstance(max_staleness, bool) or not isinstance(max_staleness, (int, float)):
-        kind = type(max_staleness).__name__
-        raise TypeError(f"max_staleness must be seconds (int or float), not {kind}")
+    max_staleness = seconds(max_staleness, "max_staleness")
     if not 0 <= max_staleness < 3e9:
         raise ValueError(f"max_staleness={max_staleness} must be 0 seconds or more")
     return int(max_staleness * 1e9)

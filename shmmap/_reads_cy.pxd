@@ -1,7 +1,6 @@
 cimport cython
-from shmmap._codecs_cy cimport decode as decode_value
-from shmmap._handle_cy cimport Handle
-from shmmap._keys_cy cimport decode as decode_key, encode as encode_key
+from shmmap._decoding_cy cimport Decoding
+from shmmap._keys_cy cimport encode as encode_key
 from shmmap._look_cy cimport value_position
 from shmmap._near_cy cimport AS_OPENED, LINEARIZABLE, SESSION, NearEntry, NearStore
 from shmmap._near_cy cimport is_plain, plain_form
@@ -10,14 +9,11 @@ from shmmap._slots_cy cimport Slots
 from shmmap._layout cimport *
 from shmmap._words cimport *
 
-cdef class Reads(Handle):
+cdef class Reads(Decoding):
     cdef object raw_bytes(self, Shard shard, probe_t found, u64 position, u64 length)
     cdef object raw_value(self, Shard shard, probe_t found)
     cdef object raw_key(self, Shard shard, probe_t found)
-    cdef object value_of(self, object raw, probe_t found)
-    cdef object key_of(self, object raw, probe_t found)
     cdef object try_fetch(self, Shard shard, key_t key, probe_t found, bint wants_value)
-    cdef object decoded_value(self, u64 kind, object raw)
     cdef object fetch_guarded(self, Shard shard, key_t key, probe_t found, bint wants_value)
     cdef object fetch(self, key_t key, probe_t found, int wants_value)
     cdef object fetch_locked(self, Shard shard, key_t key, probe_t found, bint wants_value)
@@ -29,4 +25,4 @@ cdef class Reads(Handle):
     cdef int prune(self, NearStore near) except -1
     cdef int count_near(self, NearStore near) except -1
     cdef NearEntry near_fetch(self, NearStore near, object key, i64 consistency)
-    cdef object value_in(self, NearEntry entry)
+    cdef object value_in(self, NearEntry entry, object key)

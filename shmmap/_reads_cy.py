@@ -9,9 +9,7 @@ try:
 except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
-    from shmmap._codecs_cy import decode as decode_value
-    from shmmap._handle_cy import Handle
-    from shmmap._keys_cy import decode as decode_key
+    from shmmap._decoding_cy import Decoding
     from shmmap._keys_cy import encode as encode_key
     from shmmap._look_cy import value_position
     from shmmap._near_cy import (
@@ -42,8 +40,6 @@ if not cython.compiled:
         C_SWEEP_EPOCH,
         E_BYTES_TOTAL,
         KEY_LENGTH_MASK,
-        KEY_TYPE_MASK,
-        META_KEY_TYPE_SHIFT,
         META_LENGTH_SHIFT,
         META_VALUE_TYPE_SHIFT,
         R_HITS,
@@ -55,12 +51,11 @@ if not cython.compiled:
         S_DIRTY,
         TYPE_MASK,
         VALUE_ARRAY,
-        VALUE_BYTES,
         VALUE_PICKLE,
     )
 
 from shmmap._near_cy import read_consistency
-from shmmap.errors import MapCorrupted, ShardBusy
+from shmmap.errors import ShardBusy
 
 COMPILED = cython.compiled
 
@@ -68,7 +63,7 @@ COMPILED = cython.compiled
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<no entry>"})()
 
 
-class Reads(Handle):
+class Reads(Decoding):
     """The reading operations of a map."""
 
     def raw_bytes(self, shard, found, position, length):
@@ -93,22 +88,6 @@ class Reads(Handle):
     def raw_key(self, shard, found):
         """Copy a found key's bytes out; None: its chain was cut meanwhile."""
         return self.raw_bytes(shard, found, 0, found.meta & KEY_LENGTH_MASK)
-
-    def value_of(self, raw, found):
-        """Decode a value that was confirmed."""
-        kind: u64 = (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK
-        return raw if kind == VALUE_BYTES else self.decoded_value(kind, raw)
-
-    def decoded_value(self, kind, raw):
-        """Decode a value; name the map in the error."""
-        try:
-            return decode_value(kind, raw, self.safe)
-        except MapCorrupted as error:
-            raise MapCorrupted(f"map {self.name!r}: {error}") from None
-
-    def key_of(self, raw, found):
-        """Decode a key that was confirmed."""
-        return decode_key((found.meta >> META_KEY_TYPE_SHIFT) & KEY_TYPE_MASK, raw)
 
     def try_fetch(self, shard, key, found, wants_value):
         """Read once without the lock: the raw value, MISSING, or None: start again."""
@@ -224,7 +203,7 @@ class Reads(Handle):
             found, packed = Probe(), Key()
         kept: Any = encode_key(key, self.seed, packed)
         raw: Any = self.fetch(packed, found, True)
-        return default if raw is MISSING else self.value_of(raw, found)
+        return default if raw is MISSING else self.value_of(raw, found, key)
 
     # -- through the near cache: see _near_cy ------------------------------------------
 
@@ -279,7 +258,7 @@ class Reads(Handle):
     def near_value(self, key, default, consistency):
         """Give the value of a key, or `default`, through the near cache."""
         entry: NearEntry = self.near_read(key, consistency)
-        return default if entry is None else self.value_in(entry)
+        return default if entry is None else self.value_in(entry, key)
 
     def is_current(self, near, held, now_ns):
         """Compare an entry with shared memory: tell whether it is what the key has now."""
@@ -341,16 +320,16 @@ class Reads(Handle):
             fresh.raw = raw
         else:
             try:
-                fresh.value = self.value_of(raw, found)
+                fresh.value = self.value_of(raw, found, key)
             except BaseException:
                 near.drop(key)  # that there is something newer was seen all the same
                 raise
         near.finish(key, fresh)
         return fresh
 
-    def value_in(self, entry):
+    def value_in(self, entry, key):
         """Give the value of an entry: itself, or a new object made from its bytes."""
-        return entry.value if entry.raw is None else self.decoded_value(entry.kind, entry.raw)
+        return entry.value if entry.raw is None else self.decoded_value(entry.kind, entry.raw, key)
 
     # -- operations --------------------------------------------------------------------
 
@@ -376,6 +355,8 @@ class Reads(Handle):
     def __getitem__(self, key: Any) -> Any:
         """Give the value of `key`. Raises KeyError if there is no live entry."""
         value: Any = self.read(key, MISSING, AS_OPENED)
+        if self.copying is not None:
+            value = self.copying.answer(self, key, value, MISSING)
         if value is MISSING:
             raise KeyError(key)
         return value
@@ -403,7 +384,7 @@ class Reads(Handle):
         entry: NearEntry
         if self.near is not None:
             entry = self.near_read(key, AS_OPENED)
-            return (default, 0) if entry is None else (self.value_in(entry), entry.version)
+            return (default, 0) if entry is None else (self.value_in(entry, key), entry.version)
         if cython.compiled:
             a_probe: Probe
             a_key: Key
@@ -415,7 +396,7 @@ class Reads(Handle):
         raw: Any = self.fetch(packed, found, True)
         if raw is MISSING:
             return default, 0
-        return self.value_of(raw, found), found.version
+        return self.value_of(raw, found, key), found.version
 
     def get_many(self, keys: Any) -> Any:
         """Give {key: value} of those keys that have live entries; each read is one step."""

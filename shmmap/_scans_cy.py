@@ -36,6 +36,7 @@ if not cython.compiled:
         KEY_TYPE_MASK,
         META_KEY_TYPE_SHIFT,
         META_LENGTH_SHIFT,
+        META_VALUE_TYPE_SHIFT,
         R_LOCKED_READS,
         R_RETRIES,
         R_TAKEOVERS,
@@ -43,9 +44,8 @@ if not cython.compiled:
         S_OWNER,
         S_REBUILDS,
         S_TRACKING,
+        TYPE_MASK,
     )
-
-from shmmap.errors import EntryTooLarge
 
 COMPILED = cython.compiled
 
@@ -120,12 +120,27 @@ class Scans(RawWrites):
             listed: Any = self.scan_shard(number, wants_values, prefix)
             if self.near is not None:
                 self.near.reseal()
-            return listed
         finally:
             self.leave()
+        return self.decoded(listed, wants_values)
+
+    def _scan_raw(self, number: Any) -> Any:
+        """List the live entries of a shard as (key, value type, value bytes): see `_decode`."""
+        self.enter()
+        try:
+            listed: Any = self.scan_shard(number, True, None)
+            if self.near is not None:
+                self.near.reseal()
+        finally:
+            self.leave()
+        return [
+            (key, (listed[3 * at] >> META_VALUE_TYPE_SHIFT) & TYPE_MASK, listed[3 * at + 2])
+            for at, key in enumerate(self.decoded(listed, False))
+        ]
 
     def scan_shard(self, number, wants_values, prefix):
-        """List a shard without the lock; an index rebuilt meanwhile is listed again."""
+        """List a shard without the lock, as meta word, key, value, and so on; an index rebuilt
+        meanwhile is listed again."""
         if cython.compiled:
             a_probe: Probe
             a_key: Key
@@ -136,10 +151,7 @@ class Scans(RawWrites):
         start.type = 0  # every key
         kept: Any = None
         if prefix is not None:
-            try:
-                kept = encode_key(prefix, self.seed, start)
-            except EntryTooLarge:  # longer than any key: none starts so
-                return []
+            kept = encode_key(prefix, self.seed, start)  # one too long for a key starts none
         shard: Shard = self.shards[number]
         listed: list = []
         position: u64 = 0
@@ -162,7 +174,7 @@ class Scans(RawWrites):
                     tries = 0
             if status == 0:
                 if shard_rebuilds(shard) == rebuilds:
-                    return self.decoded(listed, wants_values)
+                    return listed
                 listed = []
                 position = 0
                 rebuilds = self.whole_index(shard)
@@ -261,7 +273,7 @@ class Scans(RawWrites):
             found.meta = listed[at]
             key: Any = self.key_of(listed[at + 1], found)
             if wants_values:
-                items.append((key, self.value_of(listed[at + 2], found)))
+                items.append((key, self.value_of(listed[at + 2], found, key)))
             else:
                 items.append(key)
         return items

@@ -56,6 +56,7 @@ if not cython.compiled:
         S_LIVE_BYTES,
         S_SEQUENCE,
         S_STAMP,
+        VALUE_INT,
         VERSION_SUSPECT,
     )
 
@@ -102,11 +103,15 @@ class Shard(ShardRoom):
             | (value_type << META_VALUE_TYPE_SHIFT)
             | (value_length << META_LENGTH_SHIFT)
         )
-        need: u64 = self.slots.needed(data_bytes(meta))
+        length: u64 = key_length  # not out of `meta`: a key that is too long has more bits there
+        if value_type == VALUE_INT:
+            length = (length + 7) & ~7
+        length += value_length
+        need: u64 = self.slots.needed(length)
         had: u64 = 0
         head: u64
         room: i64 = -1
-        if data_bytes(meta) > self.max_bytes:
+        if length > self.max_bytes:
             return -3
         store(self.mem, S_DIRTY, 1)
         if self.expiry.due(now_ns):

@@ -153,9 +153,9 @@ class Takes(Writes):
                 if raw is MISSING:
                     return MISSING
                 if raw is not None:
-                    return self.value_of(raw, found)
+                    return self.value_of(raw, found, key)
                 continue
-            value = self.value_of(raw, found)  # what this raises leaves the entry where it is
+            value = self.value_of(raw, found, key)  # what this raises leaves the entry where it is
             status = self.take_version(shard, packed, found.version, found)
             if status == 1:
                 return value
@@ -314,7 +314,7 @@ class Takes(Writes):
             key = self.key_of(exactly(room, 0, found.meta & KEY_LENGTH_MASK), found)
             try:
                 item = (key, self.value_of(
-                    exactly(room, at, found.meta >> META_LENGTH_SHIFT), found
+                    exactly(room, at, found.meta >> META_LENGTH_SHIFT), found, key
                 ))
                 if status == 2 or self.take_offered(shard, found):
                     return item

@@ -1,5 +1,5 @@
 from shmmap._codecs_cy cimport encode as encode_value
-from shmmap._keys_cy cimport encode as encode_key
+from shmmap._keys_cy cimport encode as encode_key, refuse_long
 from shmmap._reads_cy cimport Reads
 from shmmap._look_cy cimport value_position
 from shmmap._near_cy cimport LINEARIZABLE

@@ -12,6 +12,7 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from shmmap._codecs_cy import encode as encode_value
     from shmmap._keys_cy import encode as encode_key
+    from shmmap._keys_cy import refuse_long
     from shmmap._look_cy import value_position
     from shmmap._near_cy import LINEARIZABLE
     from shmmap._reads_cy import Reads
@@ -34,6 +35,7 @@ if not cython.compiled:
     )
 
 from shmmap._reads_cy import MISSING
+from shmmap.checks import seconds, shown, whole
 
 COMPILED = cython.compiled
 
@@ -50,8 +52,8 @@ class Writes(Reads):
             return self.clock.now() + self.ttl_ns if self.ttl_ns else 0
         if ttl is None:
             return 0
-        if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
-            raise TypeError(f"ttl must be seconds (int or float) or None, not {type(ttl).__name__}")
+        if type(ttl) is not float and type(ttl) is not int:
+            ttl = seconds(ttl, "ttl", " or None")
         if ttl != ttl:
             raise ValueError("ttl is NaN: give seconds, or None for no expiry")
         if ttl <= 0:
@@ -108,6 +110,7 @@ class Writes(Reads):
             if self.near is not None:
                 self.near.drop(key)
             if status < 0:
+                refuse_long(packed.length)
                 self.raise_for(status, shard, packed.length + encoded.length)
             if status:
                 self.count(R_WRITES)
@@ -167,8 +170,8 @@ class Writes(Reads):
     ) -> bool:
         """Write `key` only if its version still is `version` (0: only if it has no live
         entry); tell whether it was written. See `get_versioned`."""
-        if isinstance(version, bool) or not isinstance(version, int):
-            raise TypeError(f"version must be an int, not {type(version).__name__}")
+        if type(version) is not int:
+            version = whole(version, "version")
         # no entry ever has an odd version: it stands for all that are out of range
         mode: Any = 3 if evict else 11
         return self.write(key, value, mode, ttl, version if 0 <= version < 1 << 63 else 1)
@@ -178,8 +181,7 @@ class Writes(Reads):
 
         An error stops it; the items before have been written.
         """
-        items: Any = mapping.items() if hasattr(mapping, "items") else mapping
-        for key, value in items:
+        for key, value in pairs_of(mapping):
             self.write(key, value, 0 if evict else 8, ttl, 0)
 
     def setdefault(
@@ -263,10 +265,13 @@ class Writes(Reads):
             if self.near is not None:
                 self.near.drop(key)
             if status == -6:
-                raise TypeError(f"incr: the value of {key!r} is not a 64-bit integer")
+                raise TypeError(f"incr: the value of {shown(key)} is not a 64-bit integer")
             if status == -7:
-                raise OverflowError(f"incr: {key!r} is at {value}, adding {delta} leaves 64 bits")
+                raise OverflowError(
+                    f"incr: {shown(key)} is at {value}, adding {delta} leaves 64 bits"
+                )
             if status < 0:
+                refuse_long(packed.length)
                 self.raise_for(status, shard, packed.length + 8)
             self.count(R_WRITES)
             return value
@@ -311,10 +316,19 @@ class Writes(Reads):
             self.leave()
 
 
+def pairs_of(mapping: Any) -> Any:
+    """Give the (key, value) pairs of whatever `dict` can be made of."""
+    if hasattr(mapping, "items"):
+        return mapping.items()
+    if hasattr(mapping, "keys"):
+        return ((key, mapping[key]) for key in mapping.keys())  # noqa: SIM118
+    return mapping
+
+
 def _as_word(value, what):
     """Check a 64-bit signed integer."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"incr: {what} must be an int, not {type(value).__name__}")
+    if type(value) is not int:
+        value = whole(value, f"incr: {what}")
     if not -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
         raise OverflowError(f"incr: {what}={value} is not a signed 64-bit integer")
     return value

@@ -18,6 +18,7 @@ from ._clock_cy import monotonic
 from ._keys_cy import pack
 from ._reads_cy import MISSING
 from ._writes_cy import DEFAULT
+from .checks import shown
 from .errors import MapClosed, MapUnlinked, Reentered, ShmMapError
 from .map import ShmMap
 from .turns import deadline_of
@@ -187,10 +188,11 @@ def _refuse_own(m: Any, key: Any, place: tuple[str, Any]) -> None:
     for flight in _within.get():
         if flight.place == place and not flight.landed.done() and flight.pid == os.getpid():
             raise Reentered(
-                f"map {m.name!r}, cached: the computing of {key!r} asks for {key!r}, in its own "
-                "task or in one that it started: it would wait for itself. Call the function "
-                "without its cache there (__wrapped__); a task that the computing does not wait "
-                "for may be started in a context of its own (contextvars.Context().run(...))"
+                f"map {m.name!r}, cached: the computing of {shown(key)} asks for that very key, in "
+                "its own task or in one that it started: it would wait for itself. Call the "
+                "function without its cache there (__wrapped__); a task that the computing does "
+                "not wait for may be started in a context of its own "
+                "(contextvars.Context().run(...))"
             )
 
 

@@ -6,7 +6,11 @@ from typing import Any
 
 from . import _shard_cy
 from .errors import EntryTooLarge, MapCorrupted, MapFull
+from .geometry import slots_needed
+from .layout import constants
 from .printable import printable
+
+K = constants()
 
 
 def place(attachment: Any, shard: Any) -> str:
@@ -55,6 +59,30 @@ def describe_wait(attachment: Any, shard: Any, waited_ns: int) -> str:
     return f"{where}; held by process {pid} ({state}) for at least that long; {advice}"
 
 
+def _longer_than_planned(attachment: Any, shard: Any) -> str:
+    """Say so if the entries of a full shard take more slots each than the map was laid out for."""
+    said = getattr(attachment, "parameters", None)
+    if said is None or {said.capacity, said.key_size, said.value_size} == {None}:
+        return ""  # no lengths were planned with
+    whole = getattr(shard.buffer, "octets", shard.buffer)  # of a Memory, in the pure engine
+    words = memoryview(whole).cast("B")[: K["S_BYTES_TOTAL"]].cast("Q")
+    entries, used, free = (words[K[f"S_{name}"] >> 3] for name in
+                           ("ENTRIES", "LIVE_BYTES", "FREE_SLOTS"))
+    shape = attachment.geometry
+    key_size, value_size = said.lengths()
+    planned = slots_needed(key_size + value_size, shape.slot_size)
+    taken = (shape.slots - free) / entries if entries > 0 and free <= shape.slots else 0.0
+    if taken <= planned:
+        return ""
+    return (
+        f"Its {entries:,} entries have {used / entries:,.0f} bytes of key and value and take "
+        f"{taken:.1f} slots of {shape.slot_size} bytes each, on average; it was laid out for "
+        f"key_size={key_size} and value_size={value_size}, which take {planned}: a map made anew "
+        "with a key_size= and value_size= that are as long as its keys and values are holds the "
+        f"{f'capacity={said.capacity:,}' if said.capacity else 'number'} that it is meant to. "
+    )
+
+
 def error_for(attachment: Any, status: int, shard: Any, data_bytes: int) -> Exception:
     """Give the exception for a status of the shard."""
     where = place(attachment, shard)
@@ -67,8 +95,8 @@ def error_for(attachment: Any, status: int, shard: Any, data_bytes: int) -> Exce
             'on_full="evict"'
         )
         return MapFull(
-            f"{where} has no room for {data_bytes:,} bytes more; nothing was changed. Remove "
-            f"entries or give them a ttl; {advice}"
+            f"{where} has no room for {data_bytes:,} bytes more; nothing was changed. "
+            f"{_longer_than_planned(attachment, shard)}Remove entries or give them a ttl; {advice}"
         )
     if status == _shard_cy.TOO_LARGE:
         return EntryTooLarge(

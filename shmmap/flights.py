@@ -20,6 +20,7 @@ from typing import Any
 
 from ._reads_cy import MISSING
 from ._writes_cy import DEFAULT
+from .checks import seconds, shown
 from .errors import LockTimeout, MapFull, ShmMapError
 from .locks import Hold, describe_holder, let_go, try_hold
 from .locktable import FLIGHT, name_of
@@ -28,8 +29,7 @@ from .turns import deadline_of, left_until, pauses, wait_for
 
 def life_of(m: Any, ttl: Any, stale: float) -> Any:
     """Give the ttl to store with: what was asked, and `stale` on top."""
-    if isinstance(stale, bool) or not isinstance(stale, (int, float)):
-        raise TypeError(f"stale must be seconds, not {type(stale).__name__}")
+    stale = seconds(stale, "stale")
     if not 0 <= stale < 3e9:
         raise ValueError(f"stale={stale} must be 0 seconds or more")
     if not stale:
@@ -41,9 +41,7 @@ def life_of(m: Any, ttl: Any, stale: float) -> Any:
             f"stale={stale} needs a ttl: an entry that does not expire is never past its time. "
             "Give ttl=, or leave stale= out"
         )
-    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)):
-        raise TypeError(f"ttl must be seconds (int or float) or None, not {type(ttl).__name__}")
-    return max(0, ttl) + stale
+    return max(0, seconds(ttl, "ttl", " or None")) + stale
 
 
 def look_up(m: Any, key: Any, stale: float) -> tuple[Any, bool]:
@@ -94,8 +92,8 @@ def get_or_set(
     name = name_of(FLIGHT, key)
     mine: list[Hold] = []
     try:
-        if take_off(m, name, mine, f"this thread is computing {key!r} already, and would wait for "
-                    "itself: its factory asks for its own key") is None:
+        if take_off(m, name, mine, f"this thread is computing {shown(key)} already, and would wait "
+                    "for itself: its factory asks for its own key") is None:
             if value is not MISSING:
                 return value  # past its time, and another one is at it
 
@@ -128,7 +126,7 @@ def get_or_set(
 def too_late(m: Any, key: Any, timeout: float | None) -> LockTimeout:
     """Make the error of who waited for too long: it says who computes."""
     name = name_of(FLIGHT, key)
-    return LockTimeout(describe_holder(m, f"the computing of {key!r}", name, timeout, ""))
+    return LockTimeout(describe_holder(m, f"the computing of {shown(key)}", name, timeout, ""))
 
 
 def take_off(m: Any, name: bytes, mine: list[Hold], refusal: str = "") -> bool | None:

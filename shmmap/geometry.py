@@ -6,10 +6,12 @@ import math
 import re
 from typing import NamedTuple
 
+from .checks import whole
 from .layout import CONTROL, PAGE, ROW, Areas, record_bytes, shard_areas
 
 WORKER_ROWS = 512
 KEY_SIZE = 16  # bytes of key that a slot makes room for, unless told otherwise
+VALUE_SIZE = 100  # bytes of value, likewise
 DEFAULT_SLOT = 136  # header 16, key 16, value 100; also near the optimum for mixed sizes
 SLOT_LIMIT = (1 << 24) - 1  # an index word has 24 bits for a slot
 SHARD_LIMIT = 1 << 12
@@ -90,8 +92,8 @@ def parse_size(size: int | str) -> int:
                 "KiB MiB GiB TiB)"
             )
         size = int(min(float(match[1]) * unit, 2 * SIZE_LIMIT))  # however many digits it has
-    elif isinstance(size, bool) or not isinstance(size, int):
-        raise TypeError(f'size must be an int or a str like "64MB", not {type(size).__name__}')
+    else:
+        size = whole(size, "size", 'an int or a str like "64MB"')
     if size <= 0:
         raise ValueError(f"size={size} must be positive")
     if size > SIZE_LIMIT:
@@ -164,10 +166,9 @@ def _power_below(value: float) -> int:
     return 1 << max(0, int(value).bit_length() - 1)
 
 
-def check_capacity(capacity: int) -> None:
-    """Refuse what cannot be a number of entries."""
-    if isinstance(capacity, bool) or not isinstance(capacity, int):
-        raise TypeError(f"capacity must be an int, not {type(capacity).__name__}")
+def check_capacity(capacity: int) -> int:
+    """Refuse what cannot be a number of entries; give it as a plain int."""
+    capacity = whole(capacity, "capacity")
     if capacity < 1:
         raise ValueError(f"capacity={capacity} must be at least 1")
     if capacity > SHARD_LIMIT * SLOT_LIMIT:
@@ -175,16 +176,17 @@ def check_capacity(capacity: int) -> None:
             "capacity= is more entries than any map has slots: give at most "
             f"{SHARD_LIMIT * SLOT_LIMIT:,}"
         )
+    return capacity
 
 
-def check_shards(shards: int | None) -> None:
-    """Refuse what cannot be a number of shards."""
+def check_shards(shards: int | None) -> int | None:
+    """Refuse what cannot be a number of shards; give it as a plain int."""
     if shards is None:
-        return
-    if isinstance(shards, bool) or not isinstance(shards, int):
-        raise TypeError(f"shards must be an int, not {type(shards).__name__}")
+        return None
+    shards = whole(shards, "shards")
     if shards < 1 or shards > SHARD_LIMIT or shards & (shards - 1):
         raise ValueError(f"shards={shards} must be a power of two from 1 to {SHARD_LIMIT}")
+    return shards
 
 
 def _too_large(slots: float, slot_size: int) -> bool:
@@ -201,7 +203,7 @@ def plan_capacity(
     check_capacity(capacity)
     check_shards(shards)
     slot = slot_bytes(value_size, key_size)
-    each = slots_needed(key_size + (100 if value_size is None else value_size), slot)
+    each = slots_needed(key_size + (VALUE_SIZE if value_size is None else value_size), slot)
     if shards is None:
         shards = min(64, _power_below(capacity / 256))
         while _too_large(capacity * each / shards, slot) and shards < SHARD_LIMIT:

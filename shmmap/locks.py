@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from . import explain
+from .checks import seconds, shown
 from .errors import LockLost, LockTimeout, MapClosed, MapUnlinked, Reentered, ShmMapError
 from .locktable import LOCK, LockTable, Record, Unread, name_of
 from .owed import free_later
@@ -156,8 +157,7 @@ def check_lease(lease: float | None) -> float | None:
     """Refuse what cannot be a lease."""
     if lease is None:
         return None
-    if isinstance(lease, bool) or not isinstance(lease, (int, float)):
-        raise TypeError(f"lease must be seconds or None, not {type(lease).__name__}")
+    lease = seconds(lease, "lease", " or None")
     if not 0 < lease < 3e9:
         raise ValueError(f"lease={lease} must be more than 0 seconds, and less than 3e9 (95 "
                          "years); None: it does not run out")
@@ -216,8 +216,9 @@ class Lock:
         m = self._map
         deadline = deadline_of(timeout)
         hold = try_hold(
-            m, self._name, self.lease, mine, f"this thread holds lock {self.key!r} already, and "
-            "would wait for itself. Leave it first, or pass on that it is held",
+            m, self._name, self.lease, mine,
+            f"this thread holds lock {shown(self.key)} already, and would wait for itself. Leave "
+            "it first, or pass on that it is held",
         )
         if hold is None and timeout != 0:
             hold = wait_for(
@@ -226,7 +227,7 @@ class Lock:
             )
         if hold is None:
             raise LockTimeout(describe_holder(
-                m, f"lock {self.key!r}", self._name, timeout,
+                m, f"lock {shown(self.key)}", self._name, timeout,
                 "; if holders may take too long, give the lock a lease=",
             ))
         self._holds[_MARK.it] = hold
@@ -250,8 +251,8 @@ class Lock:
         """
         hold = self._mine()
         if hold is None:
-            raise LockLost(f"map {self._map.name!r}, lock {self.key!r}: nothing to release: this "
-                           "thread has not taken it")
+            raise LockLost(f"map {self._map.name!r}, lock {shown(self.key)}: nothing to release: "
+                           "this thread has not taken it")
         try:
             if not let_go(self._map, hold):
                 raise self._lost("its lease had passed" if self.lease else "it was taken away")
@@ -279,7 +280,7 @@ class Lock:
         lease = self.lease if lease is _UNSAID else check_lease(lease)
         hold = self._mine()
         if hold is None or hold.pid != os.getpid():
-            raise LockLost(f"map {self._map.name!r}, lock {self.key!r}: not held")
+            raise LockLost(f"map {self._map.name!r}, lock {shown(self.key)}: not held")
         with self._map._inside():
             hold.lapses_ns = 0
             if not self._map._lock_table().renew(hold.name, hold.raw, lease):
@@ -316,8 +317,9 @@ class Lock:
 
     def _lost(self, why: str) -> LockLost:
         return LockLost(
-            f"map {self._map.name!r}, lock {self.key!r} was lost: {why}. Another process may have "
-            "held it since: check what was done meanwhile, give a longer lease=, or extend() it"
+            f"map {self._map.name!r}, lock {shown(self.key)} was lost: {why}. Another process may "
+            "have held it since: check what was done meanwhile, and give a longer lease= or "
+            "extend() it"
         )
 
     def __enter__(self) -> Lock:
@@ -344,4 +346,4 @@ class Lock:
         raise TypeError("a Lock does not pickle: pickle the map, and make it there: m.lock(key)")
 
     def __repr__(self) -> str:
-        return f"<Lock {self.key!r} of map {self._map.name!r}>"
+        return f"<Lock {shown(self.key)} of map {self._map.name!r}>"

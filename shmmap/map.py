@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from . import dumps, flights, last_words, merging, opening, salvage, snapshots
+from . import dumps, flights, last_words, merging, opening, salvage, snapshots, subclasses
 from . import stats as statistics
 from ._near_cy import read_consistency, read_size
-from ._snapshots_cy import Snapshots
+from ._snapshots_cy import COMPILED, Snapshots
 from ._writes_cy import DEFAULT
+from .checks import seconds, whole
 from .control import ENGINE
 from .dumps import DumpReport
 from .errors import MapClosed, MapCorrupted, MapUnlinked, ShmMapError
-from .geometry import SHARD_LIMIT
 from .layout import constants
 from .locks import Lock, let_all_go
 from .locktable import LockTable
@@ -25,7 +25,7 @@ from .parameters import UNSAID, MapOptions, Parameters, check_name
 from .snapshots import Snapshot
 from .stats import Stats
 from .sweeper import SweepReport
-from .views import Listings, Prefix, check_prefix
+from .views import MapListings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -34,7 +34,7 @@ K = constants()
 LOCK_TIMEOUT_S = 5.0
 
 
-class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
+class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
     """A dict that every process on the machine shares: open it by name, use it as a dict.
 
     The first to open a name creates the map; all others attach to it. Parameters that are
@@ -120,13 +120,12 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         _nonce: int | None = None, _seed: int | None = None,
     ) -> None:
         check_name(name)
-        if isinstance(lock_timeout, bool) or not isinstance(lock_timeout, (int, float)):
-            raise TypeError(f"lock_timeout must be seconds, not {type(lock_timeout).__name__}")
+        lock_timeout = seconds(lock_timeout, "lock_timeout")
         if not 0 <= lock_timeout < 3e9:
             raise ValueError(f"lock_timeout={lock_timeout} must be 0 seconds or more")
-        if isinstance(owner_uid, bool) or not isinstance(owner_uid, (int, type(None))):
-            raise TypeError(f"owner_uid must be a user id (int), not {type(owner_uid).__name__}")
-        read_size(near, near_copy)
+        if owner_uid is not None:
+            owner_uid = whole(owner_uid, "owner_uid", "a user id (int)")
+        near = read_size(near, near_copy)
         bound: Any = read_consistency(consistency, max_staleness, -1, near)
         wanted = Parameters.read(
             {
@@ -158,10 +157,25 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         return cls(name, _may=(False, True), **parameters)
 
     def __reduce__(self) -> Any:
-        """Pickle the name and the creation, never a successor's; entries stay where they are."""
-        return _reattach, (
-            self.name, self._live.nonce, self._lock_timeout, self._owner_uid, self._reading
-        )
+        """Pickle the name and the creation, never a successor's; entries stay where they are. A
+        subclass comes back as itself, without a call of its `__init__`, with its attributes."""
+        said = (self.name, self._live.nonce, self._lock_timeout, self._owner_uid, self._reading)
+        kind = () if type(self) is ShmMap else (type(self),)
+        state = subclasses.without_private(self, self.__getstate__())
+        return (_reattach, said + kind, state) if state else (_reattach, said + kind)
+
+    def __getstate__(self) -> Any:
+        return subclasses.state_of(self)
+
+    def __setstate__(self, state: Any) -> None:
+        subclasses.set_state(self, state)
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        subclasses.check_names(cls, ShmMap)
+
+    if not COMPILED:
+        __setattr__ = subclasses.set_attribute
 
     @property
     def _live(self) -> Any:
@@ -246,35 +260,6 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
 
     # -- as a mapping ---------------------------------------------------------------
 
-    def _keys(self, prefix: Prefix = None) -> Iterator[Any]:
-        for number in range(self._live.geometry.shards):
-            yield from self._scan(number, False, prefix)
-
-    def _entries(self, prefix: Prefix = None) -> Iterator[tuple[Any, Any]]:
-        for number in range(self._live.geometry.shards):
-            yield from self._scan(number, True, prefix)
-
-    def scan(self, cursor: int = 0, prefix: Prefix = None) -> tuple[int, list[tuple[Any, Any]]]:
-        """List a part of the map: (the next cursor, [(key, value), ...]).
-
-        Start with cursor 0 and go on with what comes back, until that is 0: the end. About a
-        shard a call, so a list may be long, or empty before the end. The cursor is a place among
-        the hashes and all the state there is: it may be kept, and used in another process.
-        An entry that is there from the first call to the last is listed exactly once (more than
-        once only if calls are repeated); one that comes or goes meanwhile may be listed or not.
-        Takes no lock. `prefix`: as for `items`.
-
-        Raises: TypeError, ValueError for what is no cursor.
-        """
-        if isinstance(cursor, bool) or not isinstance(cursor, int):
-            raise TypeError(f"cursor must be an int, not {type(cursor).__name__}")
-        if not 0 <= cursor < SHARD_LIMIT:
-            raise ValueError(f"cursor={cursor} is none that scan gave: start again with 0")
-        shards = self._live.geometry.shards
-        number = cursor * shards // SHARD_LIMIT
-        listed = self._scan(number, True, check_prefix(prefix))
-        return (number + 1) * SHARD_LIMIT // shards % SHARD_LIMIT, listed
-
     def snapshot(self) -> Snapshot:
         """Copy all entries as they are at one instant: see Snapshot, a read-only mapping.
 
@@ -292,11 +277,6 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         """
         with self._inside() as attached:
             return snapshots.take(self, attached, self._lock_timeout)
-
-    def __ior__(self, other: Any) -> ShmMap:  # type: ignore[override]
-        """Write every item of the other; each write is one step."""
-        self.set_many(other)
-        return self
 
     def __repr__(self) -> str:
         if self.closed:
@@ -442,8 +422,11 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
 
 
 def _reattach(
-    name: str, nonce: int, lock_timeout: float, owner_uid: int | None, reading: Any
+    name: str, nonce: int, lock_timeout: float, owner_uid: int | None, reading: Any,
+    kind: type[ShmMap] | None = None,
 ) -> ShmMap:
+    made = ShmMap.__new__(kind or ShmMap)
     said = zip(("near", "near_copy", "consistency", "max_staleness"), reading, strict=True)
-    return ShmMap(name, lock_timeout=lock_timeout, owner_uid=owner_uid, _may=(False, True),
-                  _nonce=nonce, **dict(said))
+    ShmMap.__init__(made, name, lock_timeout=lock_timeout, owner_uid=owner_uid, _nonce=nonce,
+                    _may=(False, True), **dict(said))
+    return made

@@ -6,6 +6,7 @@ import re
 from typing import Any, NamedTuple, TypedDict
 
 from . import geometry
+from .checks import seconds, whole
 from .errors import ConfigMismatch
 from .layout import constants
 
@@ -33,9 +34,7 @@ def _seconds(value: object, what: str) -> int:
     """Read a positive number of seconds as nanoseconds; None: 0."""
     if value is None:
         return 0
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        kind = type(value).__name__
-        raise TypeError(f"{what} must be seconds (int or float) or None, not {kind}")
+    value = seconds(value, what, " or None")
     if not 0 < value < 3e9:
         raise ValueError(
             f"{what}={value} must be more than 0 seconds and less than 95 years; None: never"
@@ -117,10 +116,10 @@ class Parameters(NamedTuple):
         given = {name: value for name, value in said.items() if value is not UNSAID}
         for name in ("value_size", "key_size"):
             value = given.get(name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-                raise TypeError(f"{name} must be bytes (int), not {type(value).__name__}")
-            if value is not None and not 0 <= value < 1 << 32:
-                raise ValueError(f"{name}={value} must be from 0 to 4 GiB")
+            if value is not None:
+                value = given[name] = whole(value, name, "bytes (int)")
+                if not 0 <= value < 1 << 32:
+                    raise ValueError(f"{name}={value} must be from 0 to 4 GiB")
         for name, choices in (("codec", _CODECS), ("on_full", _ON_FULL)):
             value = given.get(name)
             if value is not None and value not in choices:
@@ -129,8 +128,8 @@ class Parameters(NamedTuple):
         if ephemeral is not None and not isinstance(ephemeral, bool):
             raise TypeError(f"ephemeral must be a bool, not {type(ephemeral).__name__}")
         if given.get("capacity") is not None:
-            geometry.check_capacity(given["capacity"])
-        geometry.check_shards(given.get("shards"))
+            given["capacity"] = geometry.check_capacity(given["capacity"])
+        given["shards"] = geometry.check_shards(given.get("shards"))
         mode = given.get("mode")
         if mode is not None:
             mode = check_mode(mode)
@@ -154,6 +153,13 @@ class Parameters(NamedTuple):
             sweep_ns=(_seconds(given["sweep_interval"], "sweep_interval")
                       if "sweep_interval" in given else None),
             hash_seed=seed,
+        )
+
+    def lengths(self) -> tuple[int, int]:
+        """Give the bytes of key and value that a typical entry has."""
+        return (
+            geometry.KEY_SIZE if self.key_size is None else self.key_size,
+            geometry.VALUE_SIZE if self.value_size is None else self.value_size,
         )
 
     def plan(self) -> geometry.Geometry:

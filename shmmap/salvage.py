@@ -8,7 +8,6 @@ Both work on a copy of a shard, so that nobody waits while bytes are decoded.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,13 +52,16 @@ def _read(copied: bytearray, shape: Geometry, slot: int, meta: int) -> None:
 def _chain_bytes(copied: bytearray, shape: Geometry, slot: int, length: int) -> bytes:
     """Read `length` bytes, or as many as there are, of the chain that starts at a slot."""
     areas, size = shape.areas, shape.slot_size
-    found, skip = b"", 16
-    while len(found) < length and 1 <= slot <= shape.slots:
+    whole = memoryview(copied)
+    following = whole[areas.next : areas.next + 4 * (shape.slots + 1)].cast("I")
+    # joined once: what was found is not copied again with each slot
+    parts, missing, skip = [], length, 16
+    while missing > 0 and 1 <= slot <= shape.slots:
         start = areas.slots + (slot - 1) * size
-        found += copied[start + skip : start + size]
-        following = copied[areas.next + 4 * slot : areas.next + 4 * slot + 4]
-        slot, skip = int.from_bytes(following, sys.byteorder) & K["NEXT_MASK"], 8
-    return found
+        parts.append(whole[start + skip : start + size])
+        missing -= size - skip
+        slot, skip = following[slot] & K["NEXT_MASK"], 8
+    return b"".join(parts)
 
 
 def label(attached: Any, number: int) -> str:

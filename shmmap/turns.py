@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from ._clock_cy import monotonic
+from .checks import seconds
 
 FIRST_PAUSE_S = 50e-6
 LONGEST_PAUSE_S = 2e-3
@@ -50,8 +51,7 @@ def deadline_of(timeout: float | None) -> float | None:
     """Turn a timeout in seconds into a time of the monotonic clock; None: never."""
     if timeout is None:
         return None
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout must be seconds or None, not {type(timeout).__name__}")
+    timeout = seconds(timeout, "timeout", " or None")
     if not 0 <= timeout < 3e9:
         raise ValueError(f"timeout={timeout} must be 0 seconds or more, and less than 3e9 (95 "
                          "years); None: wait for ever")

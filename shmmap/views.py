@@ -6,8 +6,18 @@ by the keys' bytes, before a value is copied or anything decoded.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from ._reads_cy import MISSING
+from ._writes_cy import pairs_of
+from .checks import whole
+from .copying import Copying, Place, place_of
+from .geometry import SHARD_LIMIT
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Prefix = str | bytes | None
 
@@ -43,7 +53,13 @@ class _Picked:
 class ShmKeysView(_Picked, KeysView[Any]):
     """The keys of a map."""
 
+    def __init__(self, mapping: Any, prefix: Prefix = None, place: Place | None = None) -> None:
+        super().__init__(mapping, prefix)
+        self._place = place
+
     def __iter__(self) -> Iterator[Any]:
+        if self._place is not None and self._place == place_of(sys._getframe(1)):
+            return self._mapping._keys_to_copy(self._place)  # type: ignore[no-any-return]
         return self._mapping._keys(self._prefix)  # type: ignore[no-any-return]
 
     def __contains__(self, key: object) -> bool:
@@ -60,8 +76,13 @@ class ShmItemsView(_Picked, ItemsView[Any, Any]):
         return self._mapping._entries(self._prefix)  # type: ignore[no-any-return]
 
     def __contains__(self, item: object) -> bool:
-        key: Any = item[0]  # type: ignore[index]
-        return self._picks(key) and super().__contains__(item)  # type: ignore[operator]
+        if not isinstance(item, tuple) or len(item) != 2:  # as a dict's view takes it
+            return False
+        key, wanted = item
+        if not self._picks(key):
+            return False
+        value = self._mapping.get(key, MISSING)
+        return value is not MISSING and bool(value is wanted or value == wanted)
 
     def __repr__(self) -> str:
         return f"<items of {self._mapping!r}>"
@@ -110,10 +131,68 @@ class Listings:
         """Give a plain dict of these items and the other's."""
         if not hasattr(other, "keys"):
             return NotImplemented
-        return {**dict(self.items()), **dict(other.items())}
+        return {**dict(self.items()), **dict(pairs_of(other))}
 
     def __ror__(self, other: Any) -> dict[Any, Any]:
         """Give a plain dict of the other's items and these."""
         if not hasattr(other, "keys"):
             return NotImplemented
-        return {**dict(other.items()), **dict(self.items())}
+        return {**dict(pairs_of(other)), **dict(self.items())}
+
+
+class MapListings(Listings):
+    """The listings of a map that goes on changing, and what takes other mappings in."""
+
+    if TYPE_CHECKING:
+        _live: Any
+        _scan: Any
+        set_many: Any
+
+    def _keys(self, prefix: Prefix = None) -> Iterator[Any]:
+        for number in range(self._live.geometry.shards):
+            yield from self._scan(number, False, prefix)
+
+    def _entries(self, prefix: Prefix = None) -> Iterator[tuple[Any, Any]]:
+        for number in range(self._live.geometry.shards):
+            yield from self._scan(number, True, prefix)
+
+    def keys(self, prefix: Prefix = None) -> ShmKeysView:
+        """View the keys; with `prefix`, those of its type that start so: see `items`."""
+        place = place_of(sys._getframe(1)) if prefix is None else None
+        return ShmKeysView(self, prefix, place)
+
+    def _keys_to_copy(self, place: Place) -> Iterator[Any]:
+        """List the keys for C code that looks each of them up: see `copying`."""
+        copying: Copying = self.__dict__.setdefault("_copies", Copying())
+        return copying.list_keys(self, place)
+
+    def scan(self, cursor: int = 0, prefix: Prefix = None) -> tuple[int, list[tuple[Any, Any]]]:
+        """List a part of the map: (the next cursor, [(key, value), ...]).
+
+        Start with cursor 0 and go on with what comes back, until that is 0: the end. About a
+        shard a call, so a list may be long, or empty before the end. The cursor is a place among
+        the hashes and all the state there is: it may be kept, and used in another process.
+        An entry that is there from the first call to the last is listed exactly once (more than
+        once only if calls are repeated); one that comes or goes meanwhile may be listed or not.
+        Takes no lock. `prefix`: as for `items`.
+
+        Raises: TypeError, ValueError for what is no cursor.
+        """
+        cursor = whole(cursor, "cursor")
+        if not 0 <= cursor < SHARD_LIMIT:
+            raise ValueError(f"cursor={cursor} is none that scan gave: start again with 0")
+        shards: int = self._live.geometry.shards
+        number = cursor * shards // SHARD_LIMIT
+        listed = self._scan(number, True, check_prefix(prefix))
+        return (number + 1) * SHARD_LIMIT // shards % SHARD_LIMIT, listed
+
+    def update(self, other: Any = (), /, **named: Any) -> None:
+        """Write every item of a mapping or of (key, value) pairs, and the named ones; each write
+        is one step. An error stops it; the items before have been written."""
+        self.set_many(other)
+        self.set_many(named)
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override]
+        """Write every item of the other; each write is one step."""
+        self.set_many(other)
+        return self

@@ -20,15 +20,16 @@ PACKAGE = Path(shmmap.__file__).parent
 PROJECT = Path(__file__).resolve().parents[1]
 LINES_AT_MOST = 450
 FLOORS = {
-    0: "errors printable layout _layout _words _cython _engine _once _clock_cy _guard_cy _hash_cy "
-       "process",
+    0: "errors checks printable layout _layout _words _cython _engine _once _clock_cy _guard_cy "
+       "_hash_cy process",
     1: "tasks mutex segment record_lock creation workers geometry newfile turns _lock_cy",
     2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
     3: "_look_cy _room_cy _shard_cy _repair_cy _copy_cy",
     4: "_keys_cy _codecs_cy",
-    5: "_near_cy _handle_cy _reads_cy _writes_cy _takes_cy _raw_cy _scans_cy _snapshots_cy "
-       "parameters control making explain sweeper attachment opening salvage stats views snapshots "
-       "dumps merging locktable owed locks last_words flights map",
+    5: "_near_cy _handle_cy _decoding_cy _reads_cy _writes_cy _takes_cy _raw_cy _scans_cy "
+       "_snapshots_cy parameters control making explain sweeper attachment opening salvage stats "
+       "copying views snapshots dumps merging locktable owed locks last_words flights subclasses "
+       "map",
     6: "__init__ __main__ allowances cached cli doctor findings fsck inspection machine sizing "
        "torture",
 }
@@ -49,13 +50,16 @@ SIDEWAYS = {
     "_copy_cy": {"_look_cy", "_repair_cy", "_shard_cy"},
     "_codecs_cy": {"_keys_cy"},
     "_handle_cy": {"_near_cy"},
-    "_reads_cy": {"_near_cy", "_handle_cy"},
+    "_decoding_cy": {"_handle_cy"},
+    "_reads_cy": {"_near_cy", "_decoding_cy"},
     "_writes_cy": {"_near_cy", "_reads_cy"},
     "_takes_cy": {"_reads_cy", "_writes_cy"},
     "_raw_cy": {"_near_cy", "_takes_cy"},
     "_scans_cy": {"_raw_cy", "_reads_cy"},
     "_snapshots_cy": {"_scans_cy"},
     "snapshots": {"_snapshots_cy", "explain", "views"},
+    "subclasses": {"_snapshots_cy"},
+    "views": {"_reads_cy", "_writes_cy", "copying"},
     "dumps": {"control", "parameters"},
     "merging": {"_scans_cy", "dumps"},
     "control": {"parameters"},
@@ -69,7 +73,7 @@ SIDEWAYS = {
     "attachment": {"control", "explain", "locktable", "parameters", "sweeper"},
     "map": {"_near_cy", "_snapshots_cy", "_writes_cy", "control", "dumps", "flights", "last_words",
             "locks", "locktable", "merging", "opening", "parameters", "salvage", "snapshots",
-            "stats", "sweeper", "views"},
+            "stats", "subclasses", "sweeper", "views"},
     "__init__": {"cached"},
     "__main__": {"cli"},
     "allowances": {"findings", "machine"},
@@ -236,7 +240,7 @@ COMPILED_ONLY = {
     "PyList_GET_ITEM", "begin_operation", "bytes_of_word", "call_hash_function",
     "call_own_function", "end_operation", "fits_word", "held_in", "own_operations",
     "region_is_cut", "set_hash_function", "tell_region", "unwatch_region", "utf8_of",
-    "watch_region",
+    "watch_region", "word_of",
 }  # fmt: skip
 
 

@@ -49,5 +49,5 @@ class SimulatedHandle(Snapshots):
         )
         if entry is None:
             return (default, 0), late
-        return (self.value_in(entry), entry.version), late
+        return (self.value_in(entry, key), entry.version), late
 

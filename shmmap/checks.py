@@ -1,0 +1,54 @@
+"""What callers give: numbers in any of Python's forms, and keys to be named in errors."""
+
+from __future__ import annotations
+
+import operator
+from numbers import Real
+
+SHOWN = 200  # characters of a key that an error shows
+FAR_S = 3e9  # seconds, 95 years: no time is later
+
+
+def whole(value: object, what: str, kind: str = "an int") -> int:
+    """Give an int for whatever is one exactly, numpy's integers among them. A bool is none."""
+    if not _is_no_number(value):
+        try:
+            return int(operator.index(value))  # type: ignore[arg-type]
+        except TypeError:
+            pass
+    raise TypeError(f"{what} must be {kind}, not {type(value).__name__}")
+
+
+def _is_no_number(value: object) -> bool:
+    """Tell a bool, and numpy's spans of time, which count as integers there."""
+    return isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "m"
+
+
+def seconds(value: object, what: str, or_none: str = "") -> int | float:
+    """Give a plain number of seconds for any real number: numpy's, a Fraction. A bool is none,
+    nor is a timedelta or a Decimal."""
+    kind = type(value)
+    if kind is float or kind is int:
+        return value  # type: ignore[return-value]
+    if not _is_no_number(value):
+        try:
+            return int(operator.index(value))  # type: ignore[arg-type]
+        except TypeError:
+            pass
+        if isinstance(value, Real):
+            return float(value)
+    hint = ": give its .total_seconds()" if hasattr(value, "total_seconds") else ""
+    raise TypeError(f"{what} must be seconds (int or float){or_none}, not {kind.__name__}{hint}")
+
+
+def shown(key: object) -> str:
+    """Write a key for an error, whatever its length; an int may have too many digits to print."""
+    try:
+        text = repr(key)
+    except ValueError:
+        text = hex(key) if isinstance(key, int) else f"a {type(key).__name__}"
+    except Exception:  # somebody's own __repr__
+        text = f"a {type(key).__name__}"
+    if len(text) > SHOWN:
+        text = f"{text[: SHOWN // 2]}...{text[-20:]} ({len(text):,} characters)"
+    return text

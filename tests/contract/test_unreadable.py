@@ -1,0 +1,156 @@
+"""Values that cannot be decoded where they are read: whoever meets one learns of which key, and
+nobody takes its own errors for a missing entry."""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+import pytest
+
+import shmmap
+
+
+class Odd(Exception):
+    """Can be pickled, and not unpickled."""
+
+    def __init__(self, one: Any, other: Any) -> None:
+        super().__init__(one)
+
+
+class Raises:
+    """Raises an error of some class while it is unpickled."""
+
+    def __init__(self, kind: type[BaseException]) -> None:
+        self.kind = kind
+
+    def __reduce__(self) -> Any:
+        return throw, (self.kind,)
+
+
+def throw(kind: type[BaseException]) -> None:
+    raise kind("from within")
+
+
+class Sealed(Exception):
+    """Takes no attributes."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(name)
+
+
+def all_that_is_said(error: BaseException) -> str:
+    return f"{error} {getattr(error, '__notes__', '')} {error.__cause__}"
+
+
+READS = {
+    "[]": lambda m: m["odd"], "get": lambda m: m.get("odd"),
+    "get_many": lambda m: m.get_many(["k1", "odd"]),
+    "get_versioned": lambda m: m.get_versioned("odd"), "items": lambda m: list(m.items()),
+    "values": lambda m: list(m.values()), "prefix": lambda m: list(m.items(prefix="od")),
+    "scan": lambda m: [m.scan(cursor) for cursor in range(0, 4096, 64)],
+    "dict": lambda m: dict(m), "==": lambda m: m == {}, "|": lambda m: m | {},
+    "in items": lambda m: ("odd", 1) in m.items(),
+    "in values": lambda m: object() in m.values(),
+    "setdefault": lambda m: m.setdefault("odd", 1),
+    "get_or_set": lambda m: m.get_or_set("odd", int),
+    "cached": lambda m: shmmap.cached(m, key=lambda: "odd")(int)(),
+    "snapshot []": lambda m: m.snapshot()["odd"], "snapshot get": lambda m: m.snapshot().get("odd"),
+    "snapshot items": lambda m: list(m.snapshot().items()),
+    "snapshot dict": lambda m: dict(m.snapshot()),
+}  # fmt: skip
+NEAR = [
+    {}, {"near": 10}, {"near": 10, "near_copy": True}, {"near": 10, "consistency": "session"},
+    {"near": 10, "consistency": "bounded", "max_staleness": 9},
+]  # fmt: skip
+
+
+@pytest.fixture(params=NEAR, ids=str)
+def m(request: Any, make: Any) -> Any:
+    opened = make(**request.param)
+    opened.set_many({f"k{i}": i for i in range(50)})
+    return opened
+
+
+@pytest.mark.parametrize("read", [*READS.values()], ids=[*READS])
+def test_the_error_is_the_values_own_and_names_map_and_key(m, read):
+    m["odd"] = Odd(1, 2)
+    for _ in range(2):
+        with pytest.raises(TypeError, match="missing 1 required") as caught:
+            read(m)
+        said = all_that_is_said(caught.value)
+        assert f"map {m.name!r}, key 'odd'" in said and "delete" in said
+        assert any(entry.name == "decoded_value" or "unpickle" in entry.name
+                   for entry in caught.traceback) or shmmap.ENGINE == "compiled"
+    assert len(list(m)) == len(m) == 51 and "odd" in m, "keys alone can be listed"
+    assert m.delete("odd") and len(dict(m)) == 50
+    assert m.check() == []
+
+
+@pytest.mark.parametrize("kind", [KeyError, StopIteration, StopAsyncIteration])
+@pytest.mark.parametrize("read", [*READS.values()], ids=[*READS])
+def test_an_error_that_would_pass_for_a_miss_becomes_another(m, read, kind):
+    m["odd"] = Raises(kind)
+    with pytest.raises(RuntimeError, match=rf"key 'odd'.*{kind.__name__}") as caught:
+        read(m)
+    assert type(caught.value.__cause__) is kind
+    assert "odd" in m
+
+
+@pytest.mark.parametrize("kind", [Sealed, shmmap.MapNotFound, MemoryError, RecursionError])
+def test_whatever_else_it_raises_stays_of_its_class(m, kind):
+    m["odd"] = Raises(kind)
+    with pytest.raises(kind):
+        m["odd"]
+
+
+def test_an_error_that_is_one_object_is_not_noted_again_and_again(m):
+    THE_SAME.__notes__ = []
+    m["odd"] = RaisesTheSame()
+    for _ in range(3):
+        with pytest.raises(OSError, match="always"):
+            m["odd"]
+    assert len(THE_SAME.__notes__) == 1
+
+
+THE_SAME: Any = OSError("always this one")
+
+
+class RaisesTheSame:
+    def __reduce__(self) -> Any:
+        return throw_the_same, ()
+
+
+def throw_the_same() -> None:
+    raise THE_SAME
+
+
+def test_a_value_whose_class_is_gone(m):
+    gone = types.ModuleType("gone")
+    exec("class User: pass", gone.__dict__)
+    sys.modules["gone"] = gone
+    try:
+        m["odd"] = gone.User()
+    finally:
+        del sys.modules["gone"]
+    computed = []
+    for read in (m.get, lambda key: m.get_or_set(key, lambda: computed.append(1))):
+        with pytest.raises(ModuleNotFoundError) as caught:
+            read("odd")
+        assert "key 'odd'" in all_that_is_said(caught.value)
+    assert not computed
+    m["odd"] = "written again"
+    assert m.get_or_set("odd", lambda: computed.append(1)) == "written again"
+
+
+def test_a_key_with_no_printable_form_is_named_shortly(m):
+    for key in (1 << 20_000, "k" * 5000):
+        m[key] = Odd(1, 2)
+        with pytest.raises(TypeError) as caught:
+            m[key]
+        assert len(all_that_is_said(caught.value)) < 800
+        del m[key]
+    with pytest.raises(TypeError, match=r"0x1000.*is not a 64-bit integer"):
+        m[1 << 20_000] = "x"
+        m.incr(1 << 20_000)
