@@ -18,7 +18,7 @@ cdef class Handle:
     cdef bint safe
     cdef bint evicts
     cdef readonly bint closed
-    cdef bint sweeping
+    cdef public bint sweeping
     cdef i64 ttl_ns
     cdef i64 lock_timeout_ns
     cdef readonly Py_ssize_t inflight
@@ -36,6 +36,7 @@ cdef class Handle:
     cdef void leave(self) noexcept
     cdef void end_of_all(self) noexcept
     cdef void tally(self) noexcept
+    cdef int have_swept(self) except -1
     cdef void count(self, u64 counter) noexcept
     cdef Shard shard_of(self, u64 hash)
     cdef int refuse_reentry(self, Shard shard) except -1

@@ -309,9 +309,9 @@ class Attachment:
 
     # -- what the engine asks for -------------------------------------------------------
 
-    def start_sweeper(self) -> None:
-        """Start this process's sweeper thread, unless the map is swept by hand."""
-        self.sweeper.start()
+    def start_sweeper(self) -> bool:
+        """See Sweeper.start."""
+        return self.sweeper.start()
 
     def reserve_deadlines(self, number: int) -> None:
         """Reserve the pages of a shard's deadlines, then say so in its header."""

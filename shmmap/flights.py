@@ -23,7 +23,7 @@ from ._writes_cy import DEFAULT
 from .errors import LockTimeout, MapFull, ShmMapError
 from .locks import Hold, describe_holder, let_go, try_hold
 from .locktable import FLIGHT, name_of
-from .turns import deadline_of, left_until, pauses, wait_for
+from .turns import deadline_of, left_until, pauses, place_of, wait_for
 
 
 def life_of(m: Any, ttl: Any, stale: float) -> Any:
@@ -66,7 +66,7 @@ def land(m: Any, mine: list[Hold]) -> None:
         except BaseException:  # a signal handler's: finish all the same
             _free(m, hold)
             raise
-        turn = m.attachment.locks.turns.get(hold.name)
+        turn = m.attachment.locks.turns.get(place_of(hold.name))
         if turn is not None:
             turn.ring()
 

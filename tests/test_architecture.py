@@ -21,7 +21,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 LINES_AT_MOST = 450
 FLOORS = {
     0: "errors layout _layout _words _cython _engine _once _clock_cy _guard_cy _hash_cy process",
-    1: "tasks mutex segment record_lock creation workers geometry turns _lock_cy",
+    1: "tasks mutex background segment record_lock creation workers geometry turns _lock_cy",
     2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
     3: "_look_cy _room_cy _shard_cy _repair_cy _copy_cy",
     4: "_keys_cy _codecs_cy",
@@ -37,6 +37,7 @@ SIDEWAYS = {
     "_guard_cy": {"_cython"},
     "_hash_cy": {"_cython", "_words", "_layout", "layout"},
     "mutex": {"tasks"},
+    "background": {"tasks"},
     "turns": {"tasks"},
     "record_lock": {"segment"},
     "creation": {"segment", "mutex", "record_lock", "tasks"},
