@@ -36,7 +36,6 @@ cdef class Handle:
     cdef void leave(self) noexcept
     cdef void end_of_all(self) noexcept
     cdef void tally(self) noexcept
-    cdef int have_swept(self) except -1
     cdef void count(self, u64 counter) noexcept
     cdef Shard shard_of(self, u64 hash)
     cdef int refuse_reentry(self, Shard shard) except -1

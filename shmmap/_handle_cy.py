@@ -243,16 +243,6 @@ class Handle:
         if self.closed and self.at_last is not None:
             self.end_of_all()
 
-    def have_swept(self):
-        """Sweep in this process, too: it met an expired entry, and whoever wrote that may be
-        gone. Inside, since Python code runs here, and other threads with it."""
-        self.enter()
-        try:
-            self.sweeping = self.attachment.start_sweeper()
-        finally:
-            self.leave()
-        return 0
-
     def count(self, counter):
         """Add one to a counter of this worker's row."""
         add_one(self.control, self.row + counter)

@@ -119,12 +119,8 @@ class Reads(Handle):
             return None
         raw: Any = b""
         if shard.is_expired(found):
-            if not shard.confirm(found):
-                return None
-            if not self.sweeping:
-                self.have_swept()
-            return MISSING
-        if wants_value:
+            raw = MISSING
+        elif wants_value:
             raw = self.raw_value(shard, found)
         return raw if shard.confirm(found) else None
 

@@ -109,6 +109,20 @@ def let_go(m: Any, hold: Hold) -> bool:
             attached.locks.forget(hold)
 
 
+def leave_open(m: Any, hold: Hold) -> bool:
+    """Have what is held stand open for a while, for all; tell whether that could be done."""
+    if hold.pid != os.getpid():
+        return False
+    with m._inside() as attached:
+        try:
+            opened: bool = attached.locks.hasty_table().leave_open(hold.name, hold.raw)
+        except LockTimeout:
+            return False
+        if opened:
+            attached.locks.forget(hold)
+        return opened
+
+
 def let_all_go(attached: Any, handle: int, table: LockTable | None) -> None:
     """Free what a handle that is being closed still holds. Where the lock shard is not to be had,
     or without a table, since the handle was not closed but collected, the rest is freed in the

@@ -36,6 +36,8 @@ from .turns import Turn
 
 K = constants()
 _RECORD = struct.Struct("<QQQ")
+OPEN = b"open"
+OPEN_S = 10.0
 HASTE_NS = 50_000_000
 HASTY_LEASE_S = 1e-3  # one that may be over before its taking can be told
 LOCK, FLIGHT = b"L", b"F"  # what a name is of: a lock of the user's, the computing of a value
@@ -51,6 +53,10 @@ def name_of(kind: bytes, key: Any) -> bytes:
 
 class Unread(LockTimeout):
     """A lock was taken, and then its version could not be read."""
+
+
+class LeftOpen(Exception):
+    """A computing's result cannot be kept: to wait for another one's would be in vain."""
 
 
 class Record(NamedTuple):
@@ -224,6 +230,8 @@ class LockTable(Scans):
     def try_take(self, key: Any, raw: bytes, lease: float | None) -> int:
         """Take the lock of `key` if it is free or abandoned: its version, 0 if it is held."""
         found, version = self.get_versioned(key)
+        if found == OPEN:
+            raise LeftOpen
         if version == 0:
             taken = self.add(key, raw, lease)
         else:
@@ -260,6 +268,12 @@ class LockTable(Scans):
         """Free the lock of `key` if this record still holds it; tell whether it did."""
         version = self.version_of(key, raw)
         return version != 0 and self.cas(key, None, version, 0)
+
+    def leave_open(self, key: Any, raw: bytes) -> bool:
+        """Have a lock that this record still holds stand open for a while, for all: LeftOpen.
+        Its entry goes with time, or as an abandoned one where the table is full."""
+        version = self.version_of(key, raw)
+        return version != 0 and self.cas(key, OPEN, version, OPEN_S)
 
     def renew(self, key: Any, raw: bytes, lease: float | None) -> bool:
         """Give a lock that this record still holds another lease; tell whether it did."""

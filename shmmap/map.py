@@ -220,8 +220,10 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         Raises:
             LockTimeout: names who is computing it.
             Reentered: `factory` asks for its own key.
-            MapFull, EntryTooLarge: (to who computed) it cannot be stored.
 
+        A value that cannot be stored (too large, no room, no pickle) is given to its caller all the
+        same, and to others computed again: one CacheWarning a handle; `stats().uncached` counts.
+        One that cannot be unpickled any more is computed anew, too.
         Reads without a lock if it is there. What is gone again at once (ttl=0, or evicted) waiters
         compute one after the other; where no more locks can be held, all compute.
 

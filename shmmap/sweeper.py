@@ -69,9 +69,10 @@ class _Findings:
 class Sweeper:
     """Sweeping for one process's attachment: on request, when due, or in the background.
 
-    A process sweeps in the background once it has set a ttl, or met an entry whose time was
-    over; where a map has `max_idle`, in every process that uses it: there idle entries stay to be
-    seen until somebody sweeps.
+    A process sweeps in the background once it has set a ttl. One that only reads need not: what
+    has expired is answered to nobody, and makes room for the next writer that needs it. But idle
+    entries are seen until somebody sweeps: where a map has `max_idle` every process does that uses
+    it, from when it opens the map, or, if it was forked, from its first use.
     """
 
     def __init__(self, attachment: Any) -> None:

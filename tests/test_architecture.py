@@ -27,7 +27,7 @@ FLOORS = {
     4: "_keys_cy _codecs_cy",
     5: "_near_cy _handle_cy _reads_cy _writes_cy _takes_cy _raw_cy _scans_cy _snapshots_cy "
        "parameters control making explain sweeper attachment opening salvage stats views snapshots "
-       "dumps merging locktable owed locks last_words flights map",
+       "dumps merging locktable owed locks last_words flights map callkeys keeping",
     6: "__init__ __main__ cached cli doctor fsck inspection sizing torture",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
@@ -64,7 +64,8 @@ SIDEWAYS = {
     "owed": {"locktable"},
     "locks": {"explain", "locktable", "owed"},
     "last_words": {"locks", "opening"},
-    "flights": {"_reads_cy", "_writes_cy", "locks", "locktable"},
+    "keeping": {"_reads_cy"},
+    "flights": {"_reads_cy", "_writes_cy", "keeping", "locks", "locktable"},
     "attachment": {"control", "explain", "locktable", "parameters", "sweeper"},
     "map": {"_near_cy", "_snapshots_cy", "_writes_cy", "control", "dumps", "flights", "last_words",
             "locks", "locktable", "merging", "opening", "parameters", "salvage", "snapshots",

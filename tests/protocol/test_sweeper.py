@@ -103,18 +103,6 @@ def test_with_sweep_interval_none_it_is_swept_by_hand(make):
     assert m.sweep().expired == 1
 
 
-def test_a_process_that_meets_an_expired_entry_sees_to_it(make, start):
-    """Whoever wrote it may be gone, and all others may only read."""
-    m = make(sweep_interval=3000)
-    child = start(lambda child: m.set("short", 1, ttl=5))
-    child.result()
-    child.reap()
-    assert m.get("short") == 1 and not m.attachment.sweeper.is_running()
-    pass_time(m, 6)
-    assert m.get("short") is None and "short" not in m
-    eventually(m.attachment.sweeper.is_running)
-
-
 # -- what fails in it ---------------------------------------------------------------------------
 
 
