@@ -185,14 +185,15 @@ class Lock:
     may be stopped: one that goes on after its lease has no lock any more, and is told by
     LockLost. What it writes meanwhile can be refused by who keeps the largest `token` seen.
 
-    Threads may share a Lock; each takes it for itself, and one thread may leave what another
-    took. Not reentrant. Waiting is polling, so
+    Threads, and greenlets of gevent and eventlet, may share a Lock; each takes it for itself, and
+    one may leave what another took. Not reentrant. Waiting is polling, so
     there is no order among waiters; a forked child does not hold what its parent does.
 
     Attributes:
         key: the lock's name, any key.
         timeout: seconds that `with` waits; None: for ever, 0: one try.
-        lease: seconds after which it is free whatever happens; None: never.
+        lease: seconds after which it is free whatever happens; None: never. Where that is less than
+            taking it takes (microseconds), it is over when `acquire` returns.
     """
 
     def __init__(
