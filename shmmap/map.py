@@ -220,10 +220,8 @@ class ShmMap(Snapshots, Listings, MutableMapping[Any, Any]):
         Raises:
             LockTimeout: names who is computing it.
             Reentered: `factory` asks for its own key.
-
-        A value that cannot be stored (too large, no room, no pickle) is given to its caller all the
-        same, and to others computed again: one CacheWarning a handle; `stats().uncached` counts.
-        One that cannot be unpickled any more is computed anew, too.
+        A value that cannot be stored is given to its caller all the same, one that cannot be
+        unpickled any more is computed anew: with a CacheWarning once; `stats().uncached` counts.
         Reads without a lock if it is there. What is gone again at once (ttl=0, or evicted) waiters
         compute one after the other; where no more locks can be held, all compute.
 

@@ -275,6 +275,8 @@ def test_a_process_that_ends_holds_no_lock(make, start):
     child = start(work)
     child.result()
     child.reap()
+    with m.lock("a", timeout=0):
+        pass
     assert entries(m) == 0
 
 
