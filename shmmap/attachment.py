@@ -311,7 +311,8 @@ class Attachment:
 
     def start_sweeper(self) -> bool:
         """See Sweeper.start."""
-        return self.sweeper.start()
+        started: bool = self.sweeper.start()
+        return started
 
     def reserve_deadlines(self, number: int) -> None:
         """Reserve the pages of a shard's deadlines, then say so in its header."""

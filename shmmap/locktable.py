@@ -155,6 +155,7 @@ class LockShard:
 
     def detach(self) -> None:
         """Forget the attachment that this is a part of, which knows this."""
+        self.freeing = self._hasty = None
         self._attachment = None
 
     def row_offset(self, row: int) -> int:

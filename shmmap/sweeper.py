@@ -7,6 +7,7 @@ sweeper must not stop cleanup). Two sweepers at once are harmless.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -77,9 +78,11 @@ class Sweeper:
 
     def __init__(self, attachment: Any) -> None:
         self._attachment = attachment
+        me = weakref.ref(self)  # no circle: what goes with its last user goes at once
         self._background = Background(
-            self._sweep_in_background, attachment.parameters.sweep_ns / 1e9,
-            ended=self._have_it_started_anew,
+            lambda: (one := me()) is not None and one._sweep_in_background(),
+            attachment.parameters.sweep_ns / 1e9,
+            ended=lambda: one._have_it_started_anew() if (one := me()) is not None else None,
         )
         if attachment.parameters.max_idle_ns:
             self.start()
