@@ -12,6 +12,7 @@ from .cached import cached  # noqa: E402
 from .control import ENGINE  # noqa: E402
 from .dumps import DumpReport  # noqa: E402
 from .errors import (  # noqa: E402
+    CacheWarning,
     ConfigMismatch,
     DumpCorrupted,
     EntryTooLarge,
@@ -42,6 +43,7 @@ _once.remember(__name__)
 
 __all__ = [
     "ENGINE",
+    "CacheWarning",
     "ConfigMismatch",
     "DumpCorrupted",
     "DumpReport",

@@ -18,7 +18,7 @@ cdef class Handle:
     cdef bint safe
     cdef bint evicts
     cdef readonly bint closed
-    cdef bint sweeping
+    cdef public bint sweeping
     cdef i64 ttl_ns
     cdef i64 lock_timeout_ns
     cdef readonly Py_ssize_t inflight

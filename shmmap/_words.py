@@ -297,9 +297,18 @@ def prefetch(m: Any, offset: int) -> None:
     """Do nothing: only the compiled engine hints at the cache."""
 
 
+_libc = ctypes.CDLL(None)
+
+
+def nap(seconds: float) -> None:
+    """Sleep in the middle of an operation: never by `time.sleep`, which gevent and eventlet have
+    switch to another greenlet. That could enter the same shard, as the same thread."""
+    _libc.usleep(int(seconds * 1e6))
+
+
 def pause() -> None:
     """Let others run for a moment while spinning."""
-    time.sleep(0)
+    nap(0)
 
 
 clock_ns = time.clock_gettime_ns
@@ -334,7 +343,7 @@ def sem_close(s: Any) -> None:
 def _constant_part() -> bytes:
     """Give the bytes of a shared semaphore that never change, as the C library makes them."""
     made = ctypes.create_string_buffer(32)
-    ctypes.CDLL(None).sem_init(made, 1, 0)
+    _libc.sem_init(made, 1, 0)
     return made.raw[8:16]
 
 
@@ -376,5 +385,5 @@ def sem_wait(s: Any, ns: int) -> None:
         left = deadline - clock_ns(1)
         if left <= 0:
             return
-        time.sleep(min(step, left / 1e9))
+        nap(min(step, left / 1e9))
         step = min(step * 2, 1e-3)

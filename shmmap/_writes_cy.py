@@ -67,8 +67,7 @@ class Writes(Reads):
             if not shard.expiry.ready():
                 self.attachment.reserve_deadlines(shard.number)
             if not self.sweeping:
-                self.sweeping = True
-                self.attachment.start_sweeper()
+                self.sweeping = self.attachment.start_sweeper()
         return 0
 
     def write(self, key, value, mode, ttl, version):

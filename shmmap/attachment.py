@@ -316,9 +316,10 @@ class Attachment:
 
     # -- what the engine asks for -------------------------------------------------------
 
-    def start_sweeper(self) -> None:
-        """Start this process's sweeper thread, unless the map is swept by hand."""
-        self.sweeper.start()
+    def start_sweeper(self) -> bool:
+        """See Sweeper.start."""
+        started: bool = self.sweeper.start()
+        return started
 
     def reserve_deadlines(self, number: int) -> None:
         """Reserve the pages of a shard's deadlines, then say so in its header."""

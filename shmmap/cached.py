@@ -6,7 +6,6 @@ import asyncio
 import functools
 import inspect
 import os
-import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,9 +17,12 @@ from ._clock_cy import monotonic
 from ._keys_cy import pack
 from ._reads_cy import MISSING
 from ._writes_cy import DEFAULT
+from .callkeys import CallKeys, shortened
 from .checks import shown
 from .errors import MapClosed, MapUnlinked, Reentered, ShmMapError
+from .keeping import Notes
 from .map import ShmMap
+from .mutex import Mark, Mutex
 from .turns import deadline_of
 
 P = ParamSpec("P")
@@ -66,10 +68,12 @@ def cached(
         ttl: seconds that a result is kept; the map's default if not given, None: for ever.
         key: gives the key from the arguments. By default it is made of the function's module and
             name and of the arguments, which must be str, bytes, int, float, bool, None or tuples
-            of these. As for a dict, 1, 1.0 and True are one argument. Functions whose module and
-            name are the same share their results: give key=, with a name of your own in the key,
-            for functions that another function makes with other variables each time, for methods
-            of several objects, and for scripts that share a map (all are module `__main__`).
+            of these. As for a dict, 1, 1.0 and True are one argument; by position, by name or by
+            default is the same. A key of more than 1,024 bytes is replaced by a digest of it.
+            Functions whose module and name are the same share their results: give key=, with a
+            name of your own in the key, for functions that another function makes with other
+            variables each time, for methods of several objects, and for scripts that share a map
+            (all are module `__main__`).
             Lambdas, partials and objects with `__call__` have no name, and need it.
         stale: see ShmMap.get_or_set.
         timeout: seconds that a call waits for what another one is computing; None: for ever.
@@ -80,6 +84,10 @@ def cached(
         LockTimeout: (at a call) another one was still computing it after `timeout`.
         Reentered: (at a call) computing the value asks for that very value. Of coroutines, tasks
             that are started while a value is computed count as part of that.
+
+    A result that cannot be stored (too large, no room, no pickle) reaches its caller all the same,
+    and one that cannot be unpickled any more is computed anew: with one CacheWarning a function;
+    `stats().uncached` counts.
 
     A function may call others that are cached, and itself with other arguments. But where two
     computings need each other's results, or several in a ring, they wait for each other, each in
@@ -175,6 +183,7 @@ class _Flight:
         self.place = place  # map and key
         self.landed = asyncio.get_running_loop().create_future()
         self.pid = os.getpid()
+        self.is_kept = True  # False: the result could not be stored
 
 
 # The computings that this code is a part of. A context variable, since tasks inherit it: most
@@ -234,12 +243,14 @@ class _Store:
     ) -> None:
         self._function = function
         self._key = key
+        self._call_keys = CallKeys(function) if key is None else None
+        self._notes = Notes()
         self._ttl = ttl
         self._stale = stale
         self._timeout = timeout
         self._open: Any = None if isinstance(m, ShmMap) else m
         self._map: Any = m if isinstance(m, ShmMap) else None
-        self._opening: dict[int, threading.RLock] = {}
+        self._opening = Mutex()
         self._loops: weakref.WeakKeyDictionary[Any, dict[Any, _Flight]] = (
             weakref.WeakKeyDictionary()
         )
@@ -253,8 +264,9 @@ class _Store:
 
     def _opened(self, old: Any) -> Any:
         """Open the map in place of `old`; of the threads that want to, one does."""
-        # by process: another thread of the parent may hold the parent's at a fork
-        with self._opening.setdefault(os.getpid(), threading.RLock()):
+        mark = Mark()
+        try:
+            self._opening.acquire(mark)
             if self._map is old:
                 new = self._open_anew()
                 if new is old and not new.closed:  # the opener keeps it: until it is closed?
@@ -272,6 +284,8 @@ class _Store:
                     with suppress(ShmMapError):
                         old.close()
             return self._map
+        finally:
+            mark.clear()
 
     def _open_anew(self) -> ShmMap:
         """Call the opener. Caller holds the lock of opening."""
@@ -295,20 +309,9 @@ class _Store:
 
     def key_for(self, *args: Any, **kwargs: Any) -> Any:
         """Make the key for these arguments."""
-        function = self._function
-        if self._key is not None:
-            return self._key(*args, **kwargs)
-        key: tuple[Any, ...] = (function.__module__, function.__qualname__, args)
-        if kwargs:
-            key += (tuple(sorted(kwargs.items())),)
-        try:
-            pack(key)
-        except TypeError as error:
-            raise TypeError(
-                f"cached: the arguments of {function.__qualname__} cannot be made into a key "
-                f"({error}): give cached(..., key=lambda ...: ...), which makes one of them"
-            ) from None
-        return key
+        if self._call_keys is None:
+            return shortened(self._key(*args, **kwargs), (b"shmmap.cached",))
+        return self._call_keys.key_for(args, kwargs)
 
     def invalidate(self, *args: Any, **kwargs: Any) -> bool:
         """Forget the result for these arguments."""
@@ -326,13 +329,13 @@ class _Store:
         call = _Call(self._function, args, kwargs)
         try:
             return flights.get_or_set(
-                m, key, call.run, self._ttl, self._stale, self._timeout
+                m, key, call.run, self._ttl, self._stale, self._timeout, self._notes
             )
         except (MapUnlinked, MapClosed):
             if not self._may_try_again(m, call):
                 raise
         return flights.get_or_set(
-            self._opened(m), key, call.run, self._ttl, self._stale, self._timeout
+            self._opened(m), key, call.run, self._ttl, self._stale, self._timeout, self._notes
         )
 
     async def fetch_async(self, args: Any, kwargs: Any) -> Any:
@@ -352,27 +355,33 @@ class _Store:
         identity = pack(key)
         place = m.name, identity
         here = self._loops.setdefault(asyncio.get_running_loop(), {})
+        is_kept = True
         while True:
-            value, fresh = flights.look_up(m, key, self._stale)
+            value, fresh = flights.look_up(m, key, self._stale, self._notes)
             flight = here.get(identity)
             if fresh or (value is not MISSING and flight is not None):
                 return value
             if value is MISSING:
                 _refuse_own(m, key, place)
-            if flight is None:
-                break
+            if flight is None or not is_kept:
+                break  # what cannot be kept each computes for itself, not one after the other
             left = None if deadline is None else deadline - monotonic()
             if left is not None and left <= 0:
                 raise flights.too_late(m, key, self._timeout)
             await asyncio.wait((flight.landed,), timeout=left)  # if we are cancelled, it is not
-        flight = here[identity] = _Flight(place)
+            is_kept = flight.is_kept
+        flight = _Flight(place)
+        here.setdefault(identity, flight)
         before = _within.set((*_within.get(), flight))
         try:
-            return await flights.get_or_set_async(
-                m, key, call.run_async, self._ttl, self._stale, self._timeout, deadline
+            value, flight.is_kept = await flights.get_or_set_async(
+                m, key, call.run_async, self._ttl, self._stale, self._timeout, deadline,
+                self._notes,
             )
+            return value
         finally:
-            del here[identity]
+            if here.get(identity) is flight:
+                del here[identity]
             flight.landed.set_result(None)
             with suppress(ValueError):  # this is the end of a coroutine that was just dropped
                 _within.reset(before)

@@ -83,3 +83,8 @@ class Reentered(ShmMapError, RuntimeError):
 
 class MapClosed(ShmMapError, ValueError):
     """This handle was closed. Open the map again by name."""
+
+
+class CacheWarning(RuntimeWarning):
+    """What `get_or_set` or `@cached` computed could not be stored, or could not be read any more.
+    Its caller has it all the same. Told once for each handle or function."""

@@ -3,7 +3,9 @@
     1  look: a value that is fresh ends it
     2  take the lock of the computing of that key, or wait: until there is a value, or the lock
     3  look again: it may have been computed since 1
-    4  compute, with no shard locked; store; free the lock
+    4  compute, with no shard locked; store; free the lock. What cannot be stored reaches its
+       caller, and the lock stands open for a while: whoever needs that key computes at once, not
+       one after the other
 
 A dead computer's lock is taken over, so the next waiter computes. Where no more locks can be
 held, who would have to wait computes for itself: better twice than not at all. With `stale`, an
@@ -22,9 +24,10 @@ from ._reads_cy import MISSING
 from ._writes_cy import DEFAULT
 from .checks import seconds, shown
 from .errors import LockTimeout, MapFull, ShmMapError
-from .locks import Hold, describe_holder, let_go, try_hold
-from .locktable import FLIGHT, name_of
-from .turns import deadline_of, left_until, pauses, wait_for
+from .keeping import Notes, keep, notes_of, read
+from .locks import Hold, describe_holder, leave_open, let_go, try_hold
+from .locktable import FLIGHT, LeftOpen, name_of
+from .turns import deadline_of, left_until, pauses, place_of, wait_for
 
 
 def life_of(m: Any, ttl: Any, stale: float) -> Any:
@@ -32,6 +35,7 @@ def life_of(m: Any, ttl: Any, stale: float) -> Any:
     stale = seconds(stale, "stale")
     if not 0 <= stale < 3e9:
         raise ValueError(f"stale={stale} must be 0 seconds or more")
+    check_ttl(ttl)
     if not stale:
         return ttl
     if ttl is DEFAULT:
@@ -44,9 +48,18 @@ def life_of(m: Any, ttl: Any, stale: float) -> Any:
     return max(0, seconds(ttl, "ttl", " or None")) + stale
 
 
-def look_up(m: Any, key: Any, stale: float) -> tuple[Any, bool]:
+def check_ttl(ttl: Any) -> None:
+    """Refuse what is no ttl, before anything is computed for it."""
+    if ttl is DEFAULT or ttl is None:
+        return
+    ttl = seconds(ttl, "ttl", " or None")
+    if ttl != ttl:
+        raise ValueError("ttl is NaN: give seconds, or None for no expiry")
+
+
+def look_up(m: Any, key: Any, stale: float, notes: Notes) -> tuple[Any, bool]:
     """Give the value of `key`, or MISSING, and whether it is fresh."""
-    value = m.get(key, MISSING)
+    value = read(m, key, notes)
     if value is MISSING or not stale:
         return value, value is not MISSING
     try:
@@ -56,39 +69,45 @@ def look_up(m: Any, key: Any, stale: float) -> tuple[Any, bool]:
     return value, left is None or left > stale
 
 
-def land(m: Any, mine: list[Hold]) -> None:
-    """Free a computing's lock, if it was taken, and wake who waits for it in this process."""
+def land(m: Any, mine: list[Hold], is_kept: bool = True) -> None:
+    """Free a computing's lock, if it was taken, and wake who waits for it in this process. Where
+    the result could not be kept, those who wait compute at once, each for itself."""
     for hold in mine:
         try:
-            _free(m, hold)
+            _free(m, hold, is_kept)
         except BaseException:  # a signal handler's: finish all the same
-            _free(m, hold)
+            _free(m, hold, is_kept)
             raise
-        turn = m.attachment.locks.turns.get(hold.name)
+        turn = m.attachment.locks.turns.get(place_of(hold.name))
         if turn is not None:
             turn.ring()
 
 
-def _free(m: Any, hold: Hold) -> None:
+def _free(m: Any, hold: Hold, is_kept: bool) -> None:
     with suppress(ShmMapError):  # what was computed is stored, or its error is under way
-        let_go(m, hold)
+        if is_kept or not leave_open(m, hold):
+            let_go(m, hold)
 
 
 def get_or_set(
-    m: Any, key: Any, factory: Callable[[], Any], ttl: Any, stale: float, timeout: float | None
+    m: Any, key: Any, factory: Callable[[], Any], ttl: Any, stale: float, timeout: float | None,
+    notes: Notes | None = None,
 ) -> Any:
     """See ShmMap.get_or_set."""
     if not callable(factory):
         raise TypeError(f"factory must be callable, not {type(factory).__name__}")
+    if notes is None:
+        notes = notes_of(m)
     if not stale:  # the fast way
-        value = m.get(key, MISSING)
+        value = read(m, key, notes)
         if value is not MISSING:
             return value
     deadline = deadline_of(timeout)
     life = life_of(m, ttl, stale)
-    value, fresh = look_up(m, key, stale)
+    value, fresh = look_up(m, key, stale, notes)
     if fresh:
         return value
+    is_kept = True
     name = name_of(FLIGHT, key)
     mine: list[Hold] = []
     try:
@@ -98,7 +117,7 @@ def get_or_set(
                 return value  # past its time, and another one is at it
 
             def look() -> Any:
-                found = m.get(key, MISSING)
+                found = read(m, key, notes)
                 if found is not MISSING:
                     return (found,)
                 return take_off(m, name, mine)
@@ -110,16 +129,16 @@ def get_or_set(
                 return found[0]
         elif not mine and value is not MISSING:
             return value  # past its time, and none can have a lock
-        value, fresh = look_up(m, key, stale)
+        value, fresh = look_up(m, key, stale, notes)
         if not fresh:
             value = factory()
-            m.set(key, value, life)
+            is_kept = keep(m, key, value, life, notes)
         return value
     finally:
         try:
-            land(m, mine)
+            land(m, mine, is_kept)
         except BaseException:  # a signal handler's, perhaps before `land` had begun
-            land(m, mine)
+            land(m, mine, is_kept)
             raise
 
 
@@ -131,44 +150,47 @@ def too_late(m: Any, key: Any, timeout: float | None) -> LockTimeout:
 
 def take_off(m: Any, name: bytes, mine: list[Hold], refusal: str = "") -> bool | None:
     """Try once to become the one who computes; None: another one is. True with nothing in `mine`:
-    nobody can tell, since no more locks can be held."""
+    nobody can tell, since no more locks can be held, or nobody needs to, since the result is one
+    that cannot be kept."""
     try:
         return True if try_hold(m, name, None, mine, refusal) else None
-    except MapFull:
+    except (MapFull, LeftOpen):
         return True
 
 
 async def get_or_set_async(
     m: Any, key: Any, factory: Callable[[], Awaitable[Any]], ttl: Any, stale: float,
-    timeout: float | None = None, deadline: float | None = None,
-) -> Any:
+    timeout: float | None, deadline: float | None, notes: Notes,
+) -> tuple[Any, bool]:
     """Do the same in a coroutine: waiting lets the event loop go on.
 
     Tasks share their thread, so that a thread holds a lock says nothing about this task: the
     caller has to see to it that no two tasks of a loop come here for one key. They wait for
-    each other until the same `deadline`, which `timeout` seconds gave.
+    each other until the same `deadline`, which `timeout` seconds gave. Gives also whether the
+    result could be kept.
     """
+    is_kept = True
     life = life_of(m, ttl, stale)
     name = name_of(FLIGHT, key)
     mine: list[Hold] = []
     try:
         for pause in pauses():
-            value, fresh = look_up(m, key, stale)
+            value, fresh = look_up(m, key, stale, notes)
             if fresh:
-                return value
+                return value, True
             computes = take_off(m, name, mine)
             if value is not MISSING and not mine:
-                return value  # past its time, and another one is at it, or none can have a lock
+                return value, True  # past its time, and another one is at it, or none can be
             if computes:
                 break
             left = left_until(deadline)
             if left <= 0:
                 raise too_late(m, key, timeout)
             await asyncio.sleep(min(pause, left))
-        value, fresh = look_up(m, key, stale)
+        value, fresh = look_up(m, key, stale, notes)
         if not fresh:
             value = await factory()
-            m.set(key, value, life)
-        return value
+            is_kept = keep(m, key, value, life, notes)
+        return value, is_kept
     finally:
-        land(m, mine)
+        land(m, mine, is_kept)

@@ -7,7 +7,6 @@ steps, made while `close` waits; between them a waiter sleeps: see `turns`.
 from __future__ import annotations
 
 import os
-import threading
 from contextlib import suppress
 from typing import Any
 
@@ -15,32 +14,23 @@ from . import explain
 from .checks import seconds, shown
 from .errors import LockLost, LockTimeout, MapClosed, MapUnlinked, Reentered, ShmMapError
 from .locktable import LOCK, LockTable, Record, Unread, name_of
-from .owed import free_later
+from .owed import free_later, see_to_it
+from .tasks import current_task
 from .turns import deadline_of, wait_for
 
 _UNSAID: Any = type("Unsaid", (), {"__repr__": lambda self: "<the lock's timeout>"})()
 
 
-class _Mark(threading.local):
-    """What tells a thread from all others, also from one that got its ident after its end."""
-
-    def __init__(self) -> None:
-        self.it = object()
-
-
-_MARK = _Mark()
-
-
 class Hold:
     """One holding of a lock by this process, from its taking to its release."""
 
-    __slots__ = ("fence", "handle", "lapses_ns", "name", "pid", "raw", "sequence", "thread")
+    __slots__ = ("fence", "handle", "lapses_ns", "name", "pid", "raw", "sequence", "task")
 
     def __init__(self, name: bytes, record: Record, handle: int) -> None:
         self.name = name
         self.sequence = record.sequence
         self.raw = record.pack()
-        self.thread = _MARK.it
+        self.task = current_task()
         self.handle = handle
         self.pid = os.getpid()
         self.fence = 0
@@ -48,23 +38,26 @@ class Hold:
 
 
 def try_hold(
-    m: Any, name: bytes, lease: float | None, mine: list[Hold], refusal: str = ""
+    m: Any, name: bytes, lease: float | None, mine: list[Hold], refusal: str = "",
+    hasty: bool = True,
 ) -> Hold | None:
     """Try once to take the lock of a name of the lock shard; None: it is held.
 
     The holding is noted before anybody can see it, so that nobody here takes it for abandoned;
     also in `mine`, for a caller in which a signal handler raises before it knows what it has.
-    With `refusal`, refuse in these words what could only wait for itself.
+    With `refusal`, refuse in these words what could only wait for itself. `hasty`: whoever asks
+    will ask again, and must not wait here for a process that is stopped within the lock shard.
 
     Raises:
-        Reentered: this very thread holds it.
+        Reentered: this very thread, or greenlet, holds it.
         MapFull: no more locks can be held.
     """
     with m._inside() as attached:
-        table: LockTable = m._lock_table()
         part = attached.locks
+        table: LockTable = part.hasty_table() if hasty else m._lock_table()
+        see_to_it(attached)
         if refusal:
-            former = part.by_thread.get((name, _MARK.it))
+            former = part.by_task.get((name, current_task()))
             if former and table.version_of(name, former.raw):
                 raise Reentered(f"map {m.name!r}: {refusal}")
             if former:  # its lease is over
@@ -112,22 +105,42 @@ def let_go(m: Any, hold: Hold) -> bool:
         return True
     with m._inside() as attached:
         try:
-            return _give_back(attached, m._lock_table(), hold)
+            return _give_back(attached, attached.locks.hasty_table(), hold)
         finally:
             attached.locks.forget(hold)
 
 
+def leave_open(m: Any, hold: Hold) -> bool:
+    """Have what is held stand open for a while, for all; tell whether that could be done."""
+    if hold.pid != os.getpid():
+        return False
+    with m._inside() as attached:
+        try:
+            opened: bool = attached.locks.hasty_table().leave_open(hold.name, hold.raw)
+        except LockTimeout:
+            return False
+        if opened:
+            attached.locks.forget(hold)
+        return opened
+
+
 def let_all_go(attached: Any, handle: int, table: LockTable | None) -> None:
-    """Free what a handle that is being closed still holds; without a table to do it with, since
-    the handle was not closed but collected, a thread frees it."""
+    """Free what a handle that is being closed still holds. Where the lock shard is not to be had,
+    or without a table, since the handle was not closed but collected, the rest is freed in the
+    background; if this was the last handle, its process is dead to the others anyway."""
     part = attached.locks
     for hold in list(part.holds.values()):
         if hold.handle == handle and hold.pid == os.getpid():
-            if table is None:
+            try:
+                if table is not None:
+                    part.hasty_table().give_back(hold.name, hold.raw)
+                else:
+                    _give_up(attached, hold)
+            except LockTimeout:
+                table = None
                 _give_up(attached, hold)
-            else:
-                with suppress(ShmMapError):
-                    _give_back(attached, table, hold)
+            except ShmMapError:
+                pass  # unlinked, or damaged: nobody can have it
             part.forget(hold)
 
 
@@ -172,14 +185,15 @@ class Lock:
     may be stopped: one that goes on after its lease has no lock any more, and is told by
     LockLost. What it writes meanwhile can be refused by who keeps the largest `token` seen.
 
-    Threads may share a Lock; each takes it for itself, and one thread may leave what another
-    took. Not reentrant. Waiting is polling, so
+    Threads, and greenlets of gevent and eventlet, may share a Lock; each takes it for itself, and
+    one may leave what another took. Not reentrant. Waiting is polling, so
     there is no order among waiters; a forked child does not hold what its parent does.
 
     Attributes:
         key: the lock's name, any key.
         timeout: seconds that `with` waits; None: for ever, 0: one try.
-        lease: seconds after which it is free whatever happens; None: never.
+        lease: seconds after which it is free whatever happens; None: never. Where that is less than
+            taking it takes (microseconds), it is over when `acquire` returns.
     """
 
     def __init__(
@@ -191,7 +205,7 @@ class Lock:
         self.lease = check_lease(lease)
         self._map = m
         self._name = name_of(LOCK, key)
-        self._holds: dict[object, Hold] = {}  # by thread
+        self._holds: dict[object, Hold] = {}  # by task
 
     def acquire(self, timeout: float | None = _UNSAID) -> int:
         """Take the lock, waiting for it, and give its token.
@@ -219,6 +233,7 @@ class Lock:
             m, self._name, self.lease, mine,
             f"this thread holds lock {shown(self.key)} already, and would wait for itself. Leave "
             "it first, or pass on that it is held",
+            hasty=timeout is not None and timeout < m._lock_timeout,
         )
         if hold is None and timeout != 0:
             hold = wait_for(
@@ -230,7 +245,7 @@ class Lock:
                 m, f"lock {shown(self.key)}", self._name, timeout,
                 "; if holders may take too long, give the lock a lease=",
             ))
-        self._holds[_MARK.it] = hold
+        self._holds[current_task()] = hold
 
     def _undo(self, mine: list[Hold]) -> None:
         for hold in mine:
@@ -309,7 +324,7 @@ class Lock:
 
     def _mine(self) -> Hold | None:
         """Give this thread's holding; else the only one, which another thread began."""
-        hold = self._holds.get(_MARK.it)
+        hold = self._holds.get(current_task())
         if hold is None and len(self._holds) == 1:
             with suppress(IndexError):
                 hold = list(self._holds.values())[0]  # noqa: RUF015  # it may go meanwhile
@@ -338,7 +353,7 @@ class Lock:
             if kind is None:  # else what is under way says more
                 raise
         except BaseException:  # a signal handler's, before `release` could see to that
-            hold = self._holds.get(_MARK.it)
+            hold = self._holds.get(current_task())
             self._undo([hold] if hold else [])
             raise
 

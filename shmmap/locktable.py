@@ -20,7 +20,6 @@ from __future__ import annotations
 import itertools
 import struct
 import sys
-import threading
 import weakref
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -30,12 +29,17 @@ from ._keys_cy import pack
 from ._repair_cy import Repairer
 from ._scans_cy import Scans
 from ._shard_cy import FULL
+from .background import Background
 from .errors import LockTimeout, MapFull
 from .layout import constants
 from .turns import Turn
 
 K = constants()
 _RECORD = struct.Struct("<QQQ")
+OPEN = b"open"
+OPEN_S = 10.0
+HASTE_NS = 50_000_000
+HASTY_LEASE_S = 1e-3  # one that may be over before its taking can be told
 LOCK, FLIGHT = b"L", b"F"  # what a name is of: a lock of the user's, the computing of a value
 
 
@@ -49,6 +53,10 @@ def name_of(kind: bytes, key: Any) -> bytes:
 
 class Unread(LockTimeout):
     """A lock was taken, and then its version could not be read."""
+
+
+class LeftOpen(Exception):
+    """A computing's result cannot be kept: to wait for another one's would be in vain."""
 
 
 class Record(NamedTuple):
@@ -106,16 +114,31 @@ class LockShard:
         """Forget what threads of the parent hold, and wait for."""
         self.held: dict[tuple[int, int], Any] = {}
         self.holds: dict[int, Any] = {}
-        self.by_thread: dict[tuple[bytes, object], Any] = {}
+        self.by_task: dict[tuple[bytes, object], Any] = {}
         self.pruned = 0  # how many holds the last pruning left
-        self.owed = 0  # releases that failed so far: see `owed`
-        self.settling = threading.Lock()
+        self.is_owing = False  # a release that failed is still to be done: see `owed`
+        self.freeing: Background | None = None
+        self._hasty: LockTable | None = None
         self.sequences = itertools.count(1)
         self.turns: weakref.WeakValueDictionary[Any, Turn] = weakref.WeakValueDictionary()
 
+    def hasty_table(self) -> LockTable:
+        """Give a way to the lock shard that waits for no process that is stopped in there."""
+        table = self._hasty
+        if table is None:
+            table = LockTable()
+            table._bind(self, HASTE_NS)
+            self._hasty = table
+        return table
+
+    def can_be_had(self) -> bool:
+        """Tell whether nobody, or somebody dead, has the lock shard's own lock."""
+        owner = self.shards[0].lock.owner()
+        return not owner or self.is_dead(owner)
+
     def know(self, hold: Any) -> None:
-        """Have the holding that was just taken found by its name and thread."""
-        self.by_thread[hold.name, hold.thread] = hold
+        """Have the holding that was just taken found by its name and task."""
+        self.by_task[hold.name, hold.task] = hold
         if len(self.holds) > 2 * self.pruned + 100:  # leases may lapse with nobody to release
             now_ns = self.clock.now_ns()
             for old in list(self.holds.values()):
@@ -126,12 +149,13 @@ class LockShard:
     def forget(self, hold: Any) -> None:
         """Hold it no longer: what the table says of it is abandoned from now on."""
         self.holds.pop(hold.sequence, None)
-        whose = hold.name, hold.thread
-        if self.by_thread.get(whose) is hold:
-            self.by_thread.pop(whose, None)
+        whose = hold.name, hold.task
+        if self.by_task.get(whose) is hold:
+            self.by_task.pop(whose, None)
 
     def detach(self) -> None:
         """Forget the attachment that this is a part of, which knows this."""
+        self.freeing = self._hasty = None
         self._attachment = None
 
     def row_offset(self, row: int) -> int:
@@ -150,8 +174,9 @@ class LockShard:
         """Go on in a forked child: see Attachment."""
         self._attachment.reenter()
 
-    def start_sweeper(self) -> None:
+    def start_sweeper(self) -> bool:
         """Start no thread for a lease: an expired one is in nobody's way."""
+        return True
 
     def reserve_deadlines(self, number: int) -> None:
         """Say that there are deadlines; their pages were reserved when the map was made."""
@@ -206,14 +231,34 @@ class LockTable(Scans):
     def try_take(self, key: Any, raw: bytes, lease: float | None) -> int:
         """Take the lock of `key` if it is free or abandoned: its version, 0 if it is held."""
         found, version = self.get_versioned(key)
+        if found == OPEN:
+            raise LeftOpen
         if version == 0:
             taken = self.add(key, raw, lease)
         else:
             taken = self.is_abandoned(found) and self.cas(key, raw, version, lease)
+        if not taken:
+            return 0
         try:
-            return self.version_of(key, raw) if taken else 0
+            version = self.version_of(key, raw)
+            if not version and lease and lease < HASTY_LEASE_S:
+                version = self.lapsed_version(raw)
+            return version
         except LockTimeout as error:
             raise Unread(str(error)) from error
+
+    def lapsed_version(self, raw: bytes) -> int:
+        """Give the version of the entry of a record whose lease was over before it could be read
+        as others are; 0: its slot has been freed since. It was taken all the same, and is said to
+        be: a lease shorter than the steps that take it would else be tried for without an end. A
+        longer one that was over so soon, since its process was stopped, is tried for again."""
+        mapping, areas = self.attachment.mapping, self.attachment.geometry.areas
+        slots = bytes(memoryview(mapping.buffer).cast("B")[areas.slots : areas.deadlines])
+        size = self.attachment.geometry.slot_size
+        at = slots.find(raw)  # no other entry ever has this token and sequence
+        first = at - at % size
+        version = int.from_bytes(slots[first : first + 8], sys.byteorder) if at >= 0 else 0
+        return 0 if version & 1 else version
 
     def version_of(self, key: Any, raw: bytes) -> int:
         """Give the version of `key` while this very record holds it, else 0."""
@@ -224,6 +269,12 @@ class LockTable(Scans):
         """Free the lock of `key` if this record still holds it; tell whether it did."""
         version = self.version_of(key, raw)
         return version != 0 and self.cas(key, None, version, 0)
+
+    def leave_open(self, key: Any, raw: bytes) -> bool:
+        """Have a lock that this record still holds stand open for a while, for all: LeftOpen.
+        Its entry goes with time, or as an abandoned one where the table is full."""
+        version = self.version_of(key, raw)
+        return version != 0 and self.cas(key, OPEN, version, OPEN_S)
 
     def renew(self, key: Any, raw: bytes, lease: float | None) -> bool:
         """Give a lock that this record still holds another lease; tell whether it did."""

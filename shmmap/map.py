@@ -234,8 +234,8 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         Raises:
             LockTimeout: names who is computing it.
             Reentered: `factory` asks for its own key.
-            MapFull, EntryTooLarge: (to who computed) it cannot be stored.
-
+        A value that cannot be stored is given to its caller all the same, one that cannot be
+        unpickled any more is computed anew: with a CacheWarning once; `stats().uncached` counts.
         Reads without a lock if it is there. What is gone again at once (ttl=0, or evicted) waiters
         compute one after the other; where no more locks can be held, all compute.
 

@@ -223,10 +223,12 @@ def wait_for(handle: Any, patience_s: float) -> None:
 
 
 def leave_all() -> None:
-    """Close every handle of this process, at its exit."""
+    """Close what must be closed at this process's exit: handles on ephemeral maps, which the last
+    one to leave removes. All others stay as they are. What was registered for exit earlier runs
+    later, logging's handlers among it, and may still write; and the end of a process gives back
+    all that it had."""
     for attachment in list(_attachments.values()):
-        # a child that never used a map has nothing to give back but what its file tells of it
-        if attachment.worker.fork_page.word or attachment.parameters.ephemeral:
+        if attachment.parameters.ephemeral:
             for handle in list(attachment.handles.values()):
                 with contextlib.suppress(ShmMapError, OSError):
                     handle.close()

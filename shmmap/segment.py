@@ -22,7 +22,6 @@ from .errors import (
     MapCorrupted,
     MapNotFound,
     SharedMemoryFull,
-    ShmMapError,
     SystemCallError,
 )
 from .layout import PAGE
@@ -54,16 +53,19 @@ _WHAT_HELPS = {
 }
 
 
-def refused(doing: str, error: OSError) -> ShmMapError:
-    """Make the error of a system call that failed: what was being done, why, and what helps."""
-    number = error.errno or 0
+def refused(doing: str, error: OSError) -> Exception:
+    """Make the error of a system call that failed: what was being done, why, and what helps. One
+    without a number is none of the kernel's: a signal handler has raised it."""
+    if error.errno is None:
+        return error
+    number = error.errno
     if number in (errno.ENOSPC, errno.EDQUOT):
         return SharedMemoryFull(f"{doing}: {SHM_DIRECTORY} has no room ({os.strerror(number)})")
     helps = _WHAT_HELPS.get(number, "")
     if number == errno.ENOENT and not os.path.isdir(SHM_DIRECTORY):
         helps = f"there is no {SHM_DIRECTORY} here: shmmap needs a tmpfs mounted there"
-    why = os.strerror(number) if number else str(error)
-    return SystemCallError(number, f"{doing}: {why}" + (f". {helps}" if helps else ""))
+    why = f"{doing}: {os.strerror(number)}"
+    return SystemCallError(number, why + (f". {helps}" if helps else ""))
 
 
 def control_name(name: str) -> str:

@@ -30,6 +30,9 @@ class Stats(NamedTuple):
         evicted, expired, idle: entries removed for room, past their deadline, unwritten.
         repairs: shards repaired.
         sweeps: whole sweeps so far.
+        sweep_failures: how often sweeping in the background failed in this process, and was put
+            off; what it was says `m.attachment.sweeper.trouble`.
+        uncached: results of get_or_set and @cached that this process could not store.
         workers: pids of the live processes that use the map.
         shard_entries: live entries of each shard.
     """
@@ -55,6 +58,8 @@ class Stats(NamedTuple):
     idle: int
     repairs: int
     sweeps: int
+    sweep_failures: int
+    uncached: int
     workers: tuple[int, ...]
     shard_entries: tuple[int, ...]
 
@@ -106,6 +111,11 @@ def gather(attachment: Any, entries: int) -> Stats:
         idle=sums["IDLED"],
         repairs=sums["REPAIRS"],
         sweeps=control["SWEEP_EPOCH"],
+        sweep_failures=trouble.times if (trouble := attachment.sweeper.trouble) else 0,
+        uncached=sum(
+            handle.__dict__["_notes"].times for handle in list(attachment.handles.values())
+            if "_notes" in handle.__dict__
+        ),
         workers=tuple(pid for _, pid in attachment.worker.rows_in_use()),
         shard_entries=tuple(shard_entries),
     )

@@ -7,19 +7,20 @@ sweeper must not stop cleanup). Two sweepers at once are harmless.
 
 from __future__ import annotations
 
-import _thread
-import threading
-import time
-from contextlib import suppress
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ._clock_cy import monotonic
-from .errors import LockTimeout, ShmMapError
+from .background import Background, Trouble
+from .errors import LockTimeout, MapClosed, MapUnlinked, ShmMapError
 from .layout import constants
+from .tasks import is_cooperative, sleep
 
 K = constants()
 LIMIT = 256  # entries removed under one hold of a lock
-STOP_PATIENCE_S = 3.0
+_GREENLET_PATIENCE_S = 0.05
 IDLE_LOOKS = 8192  # slots looked at under one hold for idle entries
 
 
@@ -45,68 +46,86 @@ class SweepReport(NamedTuple):
     dead_locks: int = 0
 
 
+class _Findings:
+    """What a sweep has found so far."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self.busy = self.dead = self.dead_locks = 0
+        self.errors: list[Exception] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Go on after what fails in the block, unless there is no map to go on with."""
+        try:
+            yield
+        except LockTimeout:
+            self.busy += 1
+        except (MapClosed, MapUnlinked):
+            raise
+        except Exception as error:
+            self.errors.append(error)
+
+
 class Sweeper:
-    """Sweeping for one process's attachment: on request, when due, or in a thread."""
+    """Sweeping for one process's attachment: on request, when due, or in the background.
+
+    A process sweeps in the background once it has set a ttl. One that only reads need not: what
+    has expired is answered to nobody, and makes room for the next writer that needs it. But idle
+    entries are seen until somebody sweeps: where a map has `max_idle` every process does that uses
+    it, from when it opens the map, or, if it was forked, from its first use.
+    """
 
     def __init__(self, attachment: Any) -> None:
         self._attachment = attachment
-        # Locks that are held until it is time, or over. Not Events: a signal handler that raises
-        # inside an Event's set() leaves its inner lock taken, and the next set() waits for ever.
-        self._running = threading.Lock()
-        self._running.acquire()
-        self._alive = threading.Lock()
-        self._mutex = threading.Lock()
-        self._thread = 0  # the sweeping thread's ident
+        me = weakref.ref(self)  # no circle: what goes with its last user goes at once
+        self._background = Background(
+            lambda: (one := me()) is not None and one._sweep_in_background(),
+            attachment.parameters.sweep_ns / 1e9,
+            ended=lambda: one._have_it_started_anew() if (one := me()) is not None else None,
+        )
+        if attachment.parameters.max_idle_ns:
+            self.start()
 
-    def start(self) -> None:
-        """Start the thread unless it runs, or the map has sweep_interval=None.
+    @property
+    def trouble(self) -> Trouble | None:
+        """What went wrong in this process's sweeping, and how often; None: nothing."""
+        return self._background.trouble
 
-        Not through threading.Thread: if the handler of a signal raises while that starts, half
-        a thread is left that can be neither started nor joined.
-        """
-        if self._attachment.parameters.sweep_ns and not self._thread:
-            _thread.start_new_thread(self._run, ())
+    def start(self) -> bool:
+        """Sweep in the background, unless the map has sweep_interval=None. Never raises; False:
+        no thread can be started now, ask again at a later write."""
+        return not self._attachment.parameters.sweep_ns or self._background.start()
+
+    def is_running(self) -> bool:
+        """Tell whether this process sweeps in the background."""
+        return self._background.is_running()
 
     def stop(self) -> bool:
-        """End the thread; tell whether it ended (soon)."""
-        with suppress(RuntimeError):  # stopped before
-            self._running.release()
-        with self._mutex:
-            thread = self._thread
-        if thread in (0, threading.get_ident()):
+        """End sweeping in the background; tell whether nothing of it touches the map any more."""
+        return self._background.stop()
+
+    def _have_it_started_anew(self) -> None:
+        for handle in list(self._attachment.handles.values()):
+            handle.sweeping = False
+
+    def _sweep_in_background(self) -> bool:
+        # dropping the last handle at the end of this ends the memory
+        handle = next(iter(list(self._attachment.handles.values())), None)
+        if handle is None:  # one is being opened, or the last one is being closed
             return True
-        deadline = monotonic() + STOP_PATIENCE_S
-        while self._alive.locked():
-            if monotonic() > deadline:
-                return False
-            time.sleep(0.0005)
-        return True
-
-    def _run(self) -> None:
-        with self._mutex:
-            if self._thread or not self._running.locked():
-                return
-            self._alive.acquire()
-            self._thread = threading.get_ident()
+        self._background.busy = True  # before the next look: see Background.stop
         try:
-            self._sweep_again_and_again()
+            if not self._background.stopping:
+                self._sweep_if_due(handle, self._background)
+        except MapUnlinked:
+            return False
+        except ShmMapError:
+            if not handle.closed:
+                raise
         finally:
-            self._alive.release()
-
-    def _sweep_again_and_again(self) -> None:
-        interval_s = self._attachment.parameters.sweep_ns / 1e9
-        while not self._running.acquire(timeout=interval_s):
-            # dropping the last handle below ends the memory
-            handle = next(iter(list(self._attachment.handles.values())), None)
-            if handle is None:
-                return
-            try:
-                self.sweep_if_due(handle)
-            except ShmMapError:
-                if handle.closed:
-                    continue
-                return  # unlinked
-            del handle
+            self._background.busy = False
+        return True
 
     def _take_lease(self, now_ns: int) -> bool:
         """Become the sweeper; False: another one is at it."""
@@ -132,6 +151,9 @@ class Sweeper:
 
     def sweep_if_due(self, handle: Any) -> SweepReport | None:
         """Sweep if an interval has passed since the last sweep and no other worker is at it."""
+        return self._sweep_if_due(handle, None)
+
+    def _sweep_if_due(self, handle: Any, background: Background | None) -> SweepReport | None:
         control = self._attachment.control
         now_ns = self._attachment.clock.now_ns()
         interval = self._attachment.parameters.sweep_ns or int(30e9)
@@ -139,40 +161,72 @@ class Sweeper:
             return None
         if not self._take_lease(now_ns):
             return None
-        return self.sweep(handle)
+        return self._sweep(handle, background)
 
     def sweep(self, handle: Any) -> SweepReport:
         """Sweep every shard now, through `handle`."""
+        return self._sweep(handle, None)
+
+    def _sweep(self, handle: Any, background: Background | None) -> SweepReport:
+        """Sweep every shard. What fails in one of them does not keep the others from it; the first
+        error is raised at the end. In the background: let others go on, and end when told to."""
         attachment = self._attachment
         control = attachment.control
         started = monotonic()
         counts = {"EXPIRED": -self._sum("EXPIRED"), "IDLED": -self._sum("IDLED")}
-        longest = 0.0
-        busy = 0
-        for number in range(attachment.geometry.shards):
-            control["LEASE_BEAT_NS"] = attachment.clock.now_ns()
-            try:
-                longest = max(longest, self._sweep_shard(handle, number))
-            except LockTimeout:
-                busy += 1
-        dead = dead_locks = 0
+        found = _Findings()
         try:
-            dead_locks = handle._lock_table().sweep()
-        except LockTimeout:
-            busy += 1
-        with attachment.alone(0) as had:
-            if had:
-                dead = attachment.worker.clear_dead_rows()
+            for number in range(attachment.geometry.shards):
+                control["LEASE_BEAT_NS"] = attachment.clock.now_ns()
+                if background is not None and is_cooperative():
+                    sleep(0)
+                if background is not None and background.stopping:
+                    break
+                with found.noted():
+                    if background is not None and not self._can_be_had(attachment.shards[number]):
+                        raise LockTimeout
+                    found.longest = max(found.longest, self._sweep_shard(handle, number))
+            else:
+                self._sweep_the_dead(handle, background, found)
+                if not found.errors:
+                    control["SWEPT_NS"] = attachment.clock.now_ns()
+                    control["SWEEP_EPOCH"] += 1
+        finally:
+            if control["LEASE"] == attachment.worker.fork_page.word:  # not taken over meanwhile
+                control["LEASE"] = 0
+        if found.errors:
+            raise found.errors[0]
         for field in counts:
             counts[field] += self._sum(field)
-        control["SWEPT_NS"] = attachment.clock.now_ns()
-        control["SWEEP_EPOCH"] += 1
-        if control["LEASE"] == attachment.worker.fork_page.word:  # not taken over meanwhile
-            control["LEASE"] = 0
         return SweepReport(
-            counts["EXPIRED"], counts["IDLED"], dead, busy, longest, monotonic() - started,
-            dead_locks,
+            counts["EXPIRED"], counts["IDLED"], found.dead, found.busy, found.longest,
+            monotonic() - started, found.dead_locks,
         )
+
+    def _sweep_the_dead(
+        self, handle: Any, background: Background | None, found: _Findings
+    ) -> None:
+        """Free the named locks and the rows of processes that have died."""
+        attachment = self._attachment
+        with found.noted():
+            if background is not None and not self._can_be_had(attachment.locks.shards[0]):
+                raise LockTimeout
+            found.dead_locks = handle._lock_table().sweep()
+        with attachment.alone(0) as had, found.noted():
+            if had:
+                found.dead = attachment.worker.clear_dead_rows()
+
+    def _can_be_had(self, shard: Any) -> bool:
+        """Tell whether a shard's lock is likely to be free, where waiting for it would hold up
+        all greenlets of the thread: give others some time to leave it first."""
+        if not is_cooperative():
+            return True
+        deadline = monotonic() + _GREENLET_PATIENCE_S
+        while (owner := shard.lock.owner()) and not self._attachment.worker.is_dead(owner):
+            if monotonic() > deadline:
+                return False
+            sleep(0.001)
+        return True
 
     def _sweep_shard(self, handle: Any, number: int) -> float:
         """Sweep one shard; give the longest step under its lock in seconds."""

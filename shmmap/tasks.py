@@ -57,6 +57,29 @@ def current_task() -> object:
     return _marks.mine
 
 
+def current_thread() -> object:
+    """Identify the thread that is running, whichever of its greenlets does."""
+    current = _current_greenlet()
+    if current is None or not is_cooperative():
+        return _marks.mine
+    while current.parent is not None:
+        current = current.parent
+    main = weakref.ref(current)
+    hash(main)
+    return main
+
+
+def can_wait_for(lock: Any) -> bool:
+    """Tell whether a wait for a lock lets those go on who are to free it: not where greenlets
+    take turns and the lock is of before that, nor in the hub."""
+    if not is_cooperative():
+        return True
+    current = _current_greenlet()
+    return type(lock).__module__ != "_thread" and not (
+        current is not None and _runs_the_others(current)
+    )
+
+
 def _runs_the_others(current: Any) -> bool:
     """Tell whether a greenlet is the hub of its thread, which cannot switch to itself."""
     gevent, eventlet = sys.modules.get("gevent._hub_local"), sys.modules.get("eventlet.hubs")

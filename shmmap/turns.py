@@ -1,4 +1,4 @@
-"""Waiting for what another process must do: one thread of a process polls, the others queue.
+"""Waiting for what another process must do: one task of a process polls, the others queue.
 
 Nothing in shared memory tells a waiter that a named lock is free: it looks again and again,
 after sleeps that grow from 50 us to 2 ms. So a dead holder is found within about a slice, and a
@@ -18,6 +18,7 @@ from typing import Any
 
 from ._clock_cy import monotonic
 from .checks import seconds
+from .tasks import can_wait_for, current_task, current_thread, is_cooperative, sleep
 
 FIRST_PAUSE_S = 50e-6
 LONGEST_PAUSE_S = 2e-3
@@ -31,12 +32,18 @@ class Turn:
         self.lock = threading.Lock()
         self.bell = threading.Lock()
         self.bell.acquire()
-        self.thread = 0
+        self.task: object = None
 
     def ring(self) -> None:
         """Have the one who polls look at once."""
         with suppress(RuntimeError):  # rung before
             self.bell.release()
+
+
+def place_of(key: Any) -> Any:
+    """Give the place where those queue who wait for a key: where greenlets take turns, those of
+    each thread for themselves, since their locks wake nobody in another one."""
+    return (key, current_thread()) if is_cooperative() else key
 
 
 def pauses() -> Iterator[float]:
@@ -68,20 +75,23 @@ def wait_for(
 ) -> Any:
     """Call `look` until it gives something but None, or until the deadline: then give None.
 
-    `turns` holds turns by key, weakly: one goes with the last thread that waits.
+    `turns` holds turns by place, weakly: one goes with the last task that waits.
     """
-    turn = turns.setdefault(key, Turn())
-    me = threading.get_ident()
+    turn = turns.setdefault(place_of(key), Turn())
+    me = current_task()
+    # a lock that was made before gevent's patches, or that is waited for in its hub, would stop
+    # every greenlet of this thread
+    alone = not can_wait_for(turn.lock)
     while True:
-        if turn.thread == me:  # a signal handler, in the very thread whose turn it is
+        if alone or turn.task is me:  # the latter: a signal handler, in the very task that polls
             return _poll(turn, look, deadline)
         left = left_until(deadline)
         if turn.lock.acquire(timeout=max(0.0, left)):
             try:
-                turn.thread = me
+                turn.task = me
                 return _poll(turn, look, deadline)
             finally:
-                turn.thread = 0
+                turn.task = None
                 turn.lock.release()
         found = look()
         if found is not None or left <= 0:
@@ -96,5 +106,8 @@ def _poll(turn: Turn, look: Callable[[], Any], deadline: float | None) -> Any:
         left = left_until(deadline)
         if left <= 0:
             return None
-        turn.bell.acquire(timeout=min(pause, left))
+        if can_wait_for(turn.bell):
+            turn.bell.acquire(timeout=min(pause, left))
+        else:
+            sleep(min(pause, left))
     return None

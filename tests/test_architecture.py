@@ -22,14 +22,15 @@ LINES_AT_MOST = 450
 FLOORS = {
     0: "errors checks printable layout _layout _words _cython _engine _once _clock_cy _guard_cy "
        "_hash_cy process",
-    1: "tasks mutex segment record_lock creation workers geometry newfile turns _lock_cy",
+    1: "tasks mutex background segment record_lock creation workers geometry newfile turns "
+       "_lock_cy",
     2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
     3: "_look_cy _room_cy _shard_cy _repair_cy _copy_cy",
     4: "_keys_cy _codecs_cy",
     5: "_near_cy _handle_cy _decoding_cy _reads_cy _writes_cy _takes_cy _raw_cy _scans_cy "
        "_snapshots_cy parameters control making explain sweeper attachment opening salvage stats "
        "copying views snapshots dumps merging locktable owed locks last_words flights subclasses "
-       "map",
+       "callkeys keeping map",
     6: "__init__ __main__ allowances cached cli doctor findings fsck inspection machine sizing "
        "torture",
 }
@@ -40,6 +41,7 @@ SIDEWAYS = {
     "_guard_cy": {"_cython"},
     "_hash_cy": {"_cython", "_words", "_layout", "layout"},
     "mutex": {"tasks"},
+    "background": {"tasks"},
     "turns": {"tasks"},
     "record_lock": {"segment"},
     "creation": {"segment", "mutex", "record_lock", "tasks"},
@@ -69,7 +71,8 @@ SIDEWAYS = {
     "owed": {"locktable"},
     "locks": {"explain", "locktable", "owed"},
     "last_words": {"locks", "opening"},
-    "flights": {"_reads_cy", "_writes_cy", "locks", "locktable"},
+    "keeping": {"_reads_cy"},
+    "flights": {"_reads_cy", "_writes_cy", "keeping", "locks", "locktable"},
     "attachment": {"control", "explain", "locktable", "parameters", "sweeper"},
     "map": {"_near_cy", "_snapshots_cy", "_writes_cy", "control", "dumps", "flights", "last_words",
             "locks", "locktable", "merging", "opening", "parameters", "salvage", "snapshots",

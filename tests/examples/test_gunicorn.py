@@ -30,6 +30,27 @@ VARIANTS = [
     pytest.param(kind, preload, id=f"{kind}{'-preload' if preload else ''}")
     for kind in ("sync", "gthread") for preload in (False, True)
 ]
+# with --preload the app, and shmmap, are imported before the worker patches
+GREEN = [
+    pytest.param(kind, preload, id=f"{kind}{'-preload' if preload else ''}")
+    for kind in ("gevent",) for preload in (False, True)
+]
+SHARING_APP = """
+import os, time
+import shmmap
+
+m = shmmap.ShmMap(os.environ["SHMMAP_EXAMPLE"] + "-pages", size="1MB", ttl=60, sweep_interval=0.1)
+
+def app(environ, start_response):
+    def draw():
+        time.sleep(0.3)
+        return str(m.incr("drawn"))
+    text = m.get_or_set("page", draw, timeout=20)
+    with m.lock("report", timeout=20):
+        time.sleep(0.01)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [text.encode()]
+"""
 
 
 def eventually(condition: Callable[[], Any], what: str, limit_s: float = START_S) -> Any:
@@ -44,7 +65,10 @@ def eventually(condition: Callable[[], Any], what: str, limit_s: float = START_S
 class Server:
     """A gunicorn with four workers on a loopback port of its own."""
 
-    def __init__(self, name: str, kind: str, preload: bool, log: Path) -> None:
+    def __init__(
+        self, name: str, kind: str, preload: bool, log: Path, app: str = "03_gunicorn_app:app",
+        folder: Path = EXAMPLES,
+    ) -> None:
         self.name = name
         self.log = log
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listener, log.open("wb") as out:
@@ -56,9 +80,9 @@ class Server:
                     *(["--threads", "4"] if kind == "gthread" else []),
                     *(["--preload"] if preload else []),
                     "--bind", f"fd://{number}", "--graceful-timeout", "5",
-                    "--worker-tmp-dir", str(log.parent), "03_gunicorn_app:app",
+                    "--worker-tmp-dir", str(log.parent), app,
                 ],
-                cwd=EXAMPLES, env={**os.environ, "SHMMAP_EXAMPLE": name}, pass_fds=[number],
+                cwd=folder, env={**os.environ, "SHMMAP_EXAMPLE": name}, pass_fds=[number],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
             )
         self.counts: Any = None
@@ -276,7 +300,7 @@ def load_more(server: Server, crowd: list[Client]) -> Any:
     return json.loads(server.get("/status").text)
 
 
-@pytest.mark.parametrize(("kind", "preload"), VARIANTS)
+@pytest.mark.parametrize(("kind", "preload"), [*VARIANTS, *GREEN])
 def test_undisturbed_the_plain_counter_is_exact_too(
     serve: Callable[[str, bool], Server], kind: str, preload: bool
 ) -> None:
@@ -288,6 +312,30 @@ def test_undisturbed_the_plain_counter_is_exact_too(
     for page in range(8):
         texts = set().union(*(c.pages.get(page, set()) for c in crowd))
         assert len(texts) == 1, f"page {page} came in {len(texts)} forms"
+
+
+@pytest.mark.parametrize(("kind", "preload"), GREEN)
+def test_greenlets_of_a_worker_wait_for_each_other(
+    name: str, tmp_path: Path, kind: str, preload: bool
+) -> None:
+    """Requests that miss one page at once: it is drawn once, and nobody gets an error."""
+    (tmp_path / "sharing.py").write_text(SHARING_APP)
+    server = Server(name, kind, preload, tmp_path / "log", "sharing:app", tmp_path)
+    try:
+        eventually(lambda: len(server.workers()) == WORKERS, "four workers")
+        answers: list[Any] = []
+        crowd = [
+            threading.Thread(target=lambda: answers.append(server.get("/"))) for _ in range(24)
+        ]
+        for one in crowd:
+            one.start()
+        for one in crowd:
+            one.join()
+        assert [(answer.status, answer.text) for answer in answers] == [(200, "1")] * 24, (
+            server.log.read_text()
+        )
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize(("kind", "preload"), VARIANTS)

@@ -112,8 +112,9 @@ class SimulatedAttachment(Attachment):
     def restore_deadlines(self, number: int) -> None:
         """Do nothing: the pages are always there."""
 
-    def start_sweeper(self) -> None:
+    def start_sweeper(self) -> bool:
         """Do nothing: scenarios sweep by themselves."""
+        return True
 
     def reserve_deadlines(self, number: int) -> None:
         """Say that the pages are there, in one store."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import gc
 import itertools
+import os
+import signal
 import sys
 import threading
 import time
@@ -91,6 +94,56 @@ def test_so_is_the_end_of_a_computing(make, start, seize):
     child.reap()
 
 
+def test_leaving_does_not_take_the_lock_timeout(make, start, seize):
+    m = make(lock_timeout=30)
+    locks = [m.lock(number) for number in range(20)]
+    for lock in locks:
+        lock.acquire()
+    pid, _ = seize(m)
+    began = time.monotonic()
+    for lock in locks[:3]:
+        lock.release()
+    between = time.monotonic()
+    m.close()  # once, not once for each lock
+    end = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    assert between - began < SOON_S and end - between < SOON_S
+    assert taken_by_another(make(), start, 19, SOON_S) == "taken"
+
+
+def test_nor_does_trying_to_take_one(make, start, seize):
+    m = make(lock_timeout=30)
+    _, let_go = seize(m)
+    for timeout in (0, 0.1):
+        began = time.monotonic()
+        with pytest.raises(shmmap.LockTimeout, match="lock shard"):
+            m.lock("a", timeout=timeout).acquire()
+        assert time.monotonic() - began < SOON_S
+    let_go()
+    with m.lock("a", timeout=0):
+        pass
+
+
+def test_what_is_left_is_freed_though_no_thread_can_be_started(make, start, seize, monkeypatch):
+    m = make(lock_timeout=0.05)
+    lock = m.lock("a")
+    lock.acquire()
+    _, let_go = seize(m)
+
+    def refuse(*_: Any) -> int:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", refuse)
+        lock.release()
+        let_go()
+        assert taken_by_another(m, start, "a", 0) == "held"
+    m.attachment.locks.freeing._start_again_ns = 0
+    with m.lock("another"):  # the next step with a named lock
+        pass
+    assert taken_by_another(m, start, "a", SOON_S) == "taken"
+
+
 def test_so_is_a_close_with_other_handles_open(make, start, seize):
     m, other = make(), make(lock_timeout=0.05)
     other.lock("a").acquire()
@@ -150,7 +203,7 @@ def test_leases_that_lapse_leave_nothing_behind(make):
     finally:
         clock.frozen_ns = -1
     assert len(m.attachment.locks.holds) < 250
-    assert len(m.attachment.locks.by_thread) <= len(m.attachment.locks.holds)
+    assert len(m.attachment.locks.by_task) <= len(m.attachment.locks.holds)
 
 
 def test_a_lease_that_was_extended_is_not_over(make):
@@ -230,8 +283,6 @@ def test_what_is_no_key_is_no_lock(make):
             m.lock(key)
         with pytest.raises(TypeError):
             m.get_or_set(key, int)
-    with pytest.raises(shmmap.EntryTooLarge):
-        m.get_or_set("k" * 70_000, int)
 
 
 def test_equal_keys_are_one_lock_and_no_lock_is_a_computing(make):

@@ -9,6 +9,7 @@ import random
 import signal
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -274,6 +275,8 @@ def test_a_process_that_ends_holds_no_lock(make, start):
     child = start(work)
     child.result()
     child.reap()
+    with m.lock("a", timeout=0):
+        pass
     assert entries(m) == 0
 
 
@@ -350,6 +353,47 @@ def test_a_lease_lasts_as_long_as_said(make, start):
     began = time.monotonic()
     with m.lock("a", timeout=30):
         assert 0.3 < time.monotonic() - began < 0.5 + SOON_S
+
+
+@pytest.mark.parametrize("lease", [1e-12, 1e-9, 1e-6, 2e-5])
+def test_a_lease_shorter_than_its_taking_is_taken_and_over(make, lease):
+    """It was held for as long as it said; to wait for more would never end."""
+    m = make()
+    tokens = []
+    for number in range(20):
+        lock = m.lock("a", lease=lease, timeout=SOON_S)
+        tokens.append(lock.acquire())
+        assert lock.token == tokens[-1]
+        time.sleep(lease)
+        assert not lock.held
+        with pytest.raises(shmmap.LockLost, match="lease"):
+            lock.release()
+        with pytest.raises(shmmap.LockLost), m.lock("b", lease=1e-9):
+            pass
+        if number % 3:
+            with m.lock("a") as other:  # the next holder's token is larger
+                tokens.append(other.token)
+    assert tokens == sorted(set(tokens)) and tokens[0] > 0
+    assert entries(m) <= 2 and m.check() == []
+
+
+def test_of_many_who_take_it_with_hardly_a_lease_each_comes_to_its_end(make):
+    m = make()
+    tokens: list[int] = []
+
+    def work() -> None:
+        for _ in range(50):
+            lock = m.lock("a", lease=1e-9)
+            tokens.append(lock.acquire())
+            with suppress(shmmap.LockLost):
+                lock.release()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(tokens)) == 200
 
 
 def test_a_lease_can_be_extended(make, start):

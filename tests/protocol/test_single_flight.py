@@ -69,12 +69,132 @@ def test_an_error_reaches_its_caller_and_the_next_one_tries(make):
     assert m.get_or_set("k", lambda: 2) == 2
 
 
-def test_what_cannot_be_stored_is_the_computers_error(make):
+def test_what_cannot_be_stored_reaches_its_caller(make):
     m = make()
-    with pytest.raises(shmmap.EntryTooLarge):
-        m.get_or_set("k", lambda: bytes(10**7))
-    assert m.attachment.locks.count() == 0
-    assert m.get_or_set("k", lambda: 1) == 1
+    big = bytes(10**7)
+    with pytest.warns(shmmap.CacheWarning, match="EntryTooLarge") as said:
+        assert m.get_or_set("k", lambda: big) is big
+    assert said[0].filename == __file__ and "k" not in m
+    assert m.get_or_set("k", lambda: big) is big  # told once
+    assert m.get_or_set("k", lambda: 1) == 1 == m["k"]
+    assert m.stats().uncached == 2
+
+
+def lock_of_sorts() -> Any:
+    """Make what does not pickle."""
+    return threading.Lock()
+
+
+@pytest.mark.parametrize(("error", "value", "parameters"), [
+    ("TypeError", threading.Lock(), {}), ("TypeError", {1, 2}, {"codec": "safe"}),
+    ("AttributeError|PicklingError", lock_of_sorts.__class__(
+        (lambda: 0).__code__, {}, "no such name"), {}),
+])
+def test_so_does_what_does_not_pickle(make, error, value, parameters):
+    m = make(**parameters)
+    with pytest.warns(shmmap.CacheWarning, match=error):
+        assert m.get_or_set("k", lambda: value) is value
+    assert "k" not in m and m.stats().uncached == 1
+
+
+def test_and_what_finds_no_room(make):
+    m = make(size="300KB", shards=1)
+    with pytest.raises(shmmap.MapFull):
+        for number in range(10**5):
+            m[number] = bytes(100)
+    with pytest.warns(shmmap.CacheWarning, match="MapFull"):
+        assert m.get_or_set("k", lambda: "x" * 200) == "x" * 200
+    m.clear()
+    assert m.get_or_set("k", lambda: "y") == "y" == m["k"]
+
+
+def test_what_is_no_ttl_is_told_before_anything_is_computed(make):
+    m = make()
+    for ttl, error in (("1", TypeError), (True, TypeError), (float("nan"), ValueError)):
+        with pytest.raises(error, match="ttl"):
+            m.get_or_set("k", lambda: 1 / 0, ttl)
+
+
+def test_a_map_that_is_gone_is_told(make):
+    m = make()
+    with pytest.raises(shmmap.MapUnlinked):
+        m.get_or_set("k", m.unlink)
+
+
+def test_a_key_longer_than_any_is_computed_each_time(make):
+    m = make()
+    with pytest.warns(shmmap.CacheWarning):
+        assert m.get_or_set("k" * 70_000, lambda: 1) == 1
+
+
+class Gone:
+    """A class that is removed after an instance was stored."""
+
+
+def test_a_value_that_cannot_be_unpickled_any_more_is_computed_anew(make, monkeypatch):
+    m = make()
+    m["k"], m["other"] = Gone(), Gone()
+    with monkeypatch.context() as patch:
+        patch.delitem(globals(), "Gone")
+        with pytest.warns(shmmap.CacheWarning, match="'k' cannot be read.*Gone"):
+            assert m.get_or_set("k", lambda: 5) == 5
+        assert m["k"] == 5
+        assert m.get_or_set("other", lambda: 6, ttl=60, stale=5) == 6  # told once
+        with pytest.raises(TypeError):
+            m.get_or_set([], lambda: 6)
+    assert m.stats().uncached == 0
+
+
+def test_what_a_signal_handler_raises_in_a_read_is_not_swallowed(make, monkeypatch):
+    m = make()
+    m["k"] = 5
+    real = m.get
+    raised: list[int] = []
+
+    def get(*given: Any) -> Any:
+        if not raised:
+            raised.append(1)
+            raise TimeoutError
+        return real(*given)
+
+    m.get = get
+    with pytest.raises(TimeoutError):
+        m.get_or_set("k", lambda: 6)
+
+
+def test_those_who_wait_for_what_cannot_be_kept_compute_side_by_side(make, start):
+    m = make()
+    big = bytes(10**7)
+    begun = threading.Barrier(5)
+    inside: list[int] = []
+
+    def factory() -> bytes:
+        inside.append(1)
+        if len(inside) > 1:  # the four who waited are in here together
+            begun.wait(20)
+        else:
+            time.sleep(0.1)
+        return big
+
+    def work() -> None:
+        assert m.get_or_set("k", factory) is big
+
+    def another(child: Any) -> bool:
+        child.hear()
+        with pytest.warns(shmmap.CacheWarning):
+            return bool(m.get_or_set("k", lambda: big) == big)
+
+    child = start(another)
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    with pytest.warns(shmmap.CacheWarning):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(inside) == 6
+    child.tell("go")
+    assert child.result() is True
+    assert not m.attachment.locks.holds
 
 
 def test_a_factory_may_ask_for_other_keys_and_not_for_its_own(make):

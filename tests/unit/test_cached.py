@@ -70,6 +70,179 @@ def test_what_is_no_key_needs_a_key_function(make, argument):
     assert len(calls) == 1 and g.key_for(argument) == "fixed"
 
 
+def shapes(m: Any) -> dict[str, Any]:
+    """Decorate functions of every shape of parameters."""
+    @shmmap.cached(m)
+    def plain(a: int, b: int) -> None: ...
+
+    @shmmap.cached(m)
+    def defaults(a: int, b: int = 2, c: Any = None) -> None: ...
+
+    @shmmap.cached(m)
+    def rest(a: int, b: int = 2, *more: int, c: int = 3, **named: int) -> None: ...
+
+    @shmmap.cached(m)
+    def places(a: int = 1, b: int = 2, /, **named: int) -> None: ...
+
+    @shmmap.cached(m)
+    def odd(a: int, b: Any = [], *, c: Any = object()) -> None: ...  # noqa: B006, B008
+
+    return {name: thing for name, thing in locals().items() if name != "m"}
+
+
+@pytest.mark.parametrize(("name", "calls"), [
+    ("plain", ["1, 2", "1, b=2", "b=2, a=1", "a=1, b=2", "True, b=2.0"]),
+    ("defaults", ["1", "a=1", "1, 2", "1, b=2", "1, 2, None", "1, c=None", "c=None, b=2, a=1"]),
+    ("defaults", ["1, 5", "1, b=5", "a=1, b=5, c=None", "1, 5, None"]),
+    ("defaults", ["1, c=7", "1, 2, 7", "c=7, a=1, b=2"]),
+    ("rest", ["1", "1, 2", "a=1, c=3", "1, 2, c=3"]),
+    ("rest", ["1, x=1, y=2", "1, y=2, x=1", "y=2, a=1, b=2, x=1, c=3"]),
+    ("rest", ["1, 2, 9", "1, 2, 9, c=3"]),
+    ("rest", ["1, 4, x=5", "x=5, b=4, a=1"]),
+    ("places", ["", "1", "1, 2"]),
+    ("places", ["1, 5, b=7", "1, 5, **{'b': 7}"]),
+    ("odd", ["1", "a=1"]),
+    ("odd", ["1, 5, c=6", "c=6, b=5, a=1"]),
+])
+def test_however_arguments_are_passed_it_is_one_call(make, name, calls):
+    function = shapes(make())[name]
+    assert len({eval(f"f.key_for({call})", {"f": function}) for call in calls}) == 1
+
+
+def test_other_arguments_are_another_call(make):
+    f = shapes(make())
+    for name, calls in {
+        "defaults": ["1", "2", "1, 5", "1, c=5", "1, 5, 6", "1, 6, 5", "'1'"],
+        "rest": ["1", "1, 2, 3", "1, 2, 2", "1, 2, c=9", "1, 2, 3, 9", "1, x=3", "1, 3", "1, d=3",
+                 "1, 2, ('x', 3)", "1, 2, 3, x=4", "1, 2, 3, 4"],
+        "places": ["", "5", "1, 5", "a=5", "b=5", "1, 5, b=7", "1, 7, b=5", "5, 7", "a=1"],
+    }.items():
+        keys = {eval(f"f.key_for({call})", {"f": f[name]}) for call in calls}
+        assert len(keys) == len(calls), name
+        assert len({repr(key) for key in keys}) == len(calls)
+
+
+def test_a_call_by_position_and_one_by_name_compute_once(make):
+    calls: list[Any] = []
+
+    @shmmap.cached(make())
+    def area(width: int, height: int = 1) -> int:
+        calls.append((width, height))
+        return width * height
+
+    assert area(2, 3) == area(2, height=3) == area(height=3, width=2) == 6
+    assert area(2) == area(2, 1) == area(width=2) == 2
+    assert calls == [(2, 3), (2, 1)]
+    assert area.invalidate(width=2, height=3) and area(2, 3) == 6 and len(calls) == 3
+
+
+def test_wrong_arguments_are_the_functions_own_error(make):
+    @shmmap.cached(make())
+    def one(a: int) -> int:
+        return a
+
+    with pytest.raises(TypeError, match=r"one\(\) missing 1 required positional argument: 'a'"):
+        one()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'b'"):
+        one(1, b=2)
+
+
+def test_what_a_decorator_makes_of_arguments_is_not_guessed(make):
+    def with_a_default_of_its_own(function: Any) -> Any:
+        @functools.wraps(function)
+        def outer(*args: Any, **kwargs: Any) -> Any:
+            kwargs.setdefault("b", 10)
+            return function(*args, **kwargs)
+
+        return outer
+
+    @shmmap.cached(make())
+    @with_a_default_of_its_own
+    def total(a: int, b: int = 2) -> int:
+        return a + b
+
+    assert (total(1), total(1, b=2), total(1)) == (11, 3, 11)
+
+
+def test_an_argument_may_be_as_long_as_it_likes(make):
+    m = make()
+    long = "word " * 50_000
+    calls: list[Any] = []
+
+    @shmmap.cached(m)
+    def f(text: str, x: bytes = b"") -> int:
+        calls.append(1)
+        return len(text) + len(x)
+
+    assert f(long, x=b"b" * 10**6) == f(long, b"b" * 10**6) == 1_250_000
+    assert f(long + "!") == f(long) + 1 and len(calls) == 3
+    assert len(m) == 3 and f.invalidate(long) and len(m) == 2
+    assert len(set(map(f.key_for, (long, long + "!", long.encode(), "word")))) == 4
+    g = shmmap.cached(m, key=lambda text: text)(len)
+    assert g(long) == g(long) == 250_000 and g("short") == 5 and m["short"] == 5
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_result_that_cannot_be_stored_reaches_its_caller(make, awaited):
+    m = make()
+    big = bytes(10**7)
+    calls: list[int] = []
+
+    def compute(n: int) -> bytes:
+        calls.append(n)
+        return big
+
+    if awaited:
+        @shmmap.cached(m)
+        async def waited(n: int) -> bytes:
+            return compute(n)
+
+        f: Any = lambda n: asyncio.run(waited(n))  # noqa: E731
+    else:
+        f = shmmap.cached(m, key=lambda n: ("compute", n))(compute)
+    with pytest.warns(shmmap.CacheWarning, match="EntryTooLarge"):
+        assert f(1) is big
+    assert f(1) is big and f(2) is big  # told once a function
+    assert calls == [1, 1, 2] and m.stats().uncached == 3
+    other = shmmap.cached(m, key=lambda n: ("another", n))(compute)
+    with pytest.warns(shmmap.CacheWarning):
+        other(1)
+
+
+def test_tasks_that_wait_for_what_cannot_be_kept_compute_side_by_side(make):
+    m = make()
+    inside, most = [0], [0]
+
+    @shmmap.cached(m)
+    async def big(n: int) -> int:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        await asyncio.sleep(0.05)
+        inside[0] -= 1
+        return len(bytes(10**7)) * 0 or threading.Lock()  # type: ignore[return-value]
+
+    async def many() -> None:
+        await asyncio.gather(*[big(1) for _ in range(6)])
+
+    with pytest.warns(shmmap.CacheWarning):
+        asyncio.run(many())
+    assert most[0] == 5
+
+
+class Gone:
+    """A class that is removed after an instance was stored."""
+
+
+def test_a_result_that_cannot_be_unpickled_any_more_is_computed_anew(make, monkeypatch):
+    m = make()
+    f, calls = plain(m)
+    m[f.key_for(1)] = Gone()
+    monkeypatch.delitem(globals(), "Gone")
+    with pytest.warns(shmmap.CacheWarning, match="cannot be read"):
+        assert f(1) == "(1,) []"
+    assert f(1) == "(1,) []" and len(calls) == 1
+
+
 def test_a_method_needs_a_key_function(make):
     class Page:
         drawn = 0

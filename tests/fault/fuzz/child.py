@@ -25,6 +25,7 @@ from trial import Problem, Trial
 from unit.damage import K
 from watch import WATCH
 
+import shmmap
 from shmmap import _look_cy, geometry, segment
 
 AGAIN = 3  # the exit code of a child whose maps were used up: start another one
@@ -118,7 +119,11 @@ def run_state(made: list[Subject], seed: int) -> tuple[Trial, bool]:
         if trial.rng.random() < 0.002:
             visits.some_visit(trial)
     trial.finish()
-    return trial, not trial.subject.attachment.sweeper._thread
+    trouble = trial.subject.attachment.sweeper.trouble
+    kind = trouble.error.partition(":")[0] if trouble else "ShmMapError"
+    if not hasattr(shmmap, kind):  # else it is a documented error
+        trial.problems.append(Problem(seed, "?", [], "sweeper", trouble.error, f"sweeper: {kind}"))
+    return trial, not trial.subject.attachment.sweeper.is_running()
 
 
 def loop(prefix: str, seeds: range, tell: Tell) -> int:

@@ -1,0 +1,102 @@
+"""What `get_or_set` and `@cached` store, and read again: as well as it can be done.
+
+That a result is kept is a wish. One that cannot be stored reaches its caller all the same, and
+one that can no longer be read (its class is gone since a deploy, say) is computed anew. That is
+told once, by a CacheWarning for each function or handle; what could not be stored is counted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Any
+
+from ._keys_cy import pack
+from ._reads_cy import MISSING
+from .errors import CacheWarning, EntryTooLarge, MapClosed, MapCorrupted, MapUnlinked, ShmMapError
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+class Notes:
+    """What could not be kept of one function, or through one handle."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self._is_told = False
+
+    def tell(self, m: Any, text: str) -> None:
+        """Warn, the first time."""
+        if not self._is_told:
+            self._is_told = True
+            warnings.warn(f"map {m.name!r}: {text}", CacheWarning, stacklevel=_level_of_user())
+
+
+def notes_of(m: Any) -> Notes:
+    """Give the notes of a handle."""
+    notes: Notes = m.__dict__.setdefault("_notes", Notes())
+    return notes
+
+
+def _level_of_user() -> int:
+    """Give the `stacklevel` of who called into this package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def read(m: Any, key: Any, notes: Notes) -> Any:
+    """Give the value of `key`, or MISSING: also where what is there cannot be unpickled."""
+    try:
+        return m.get(key, MISSING)
+    except EntryTooLarge:  # a key longer than any that is there
+        return MISSING
+    except (ShmMapError, MemoryError):
+        raise
+    except Exception as error:
+        pack(key)  # raises if it is no key at all
+        if m._live.safe or not _is_unreadable(m, key, error):
+            raise
+        notes.tell(
+            m, f"the value of {key!r} cannot be read any more ({type(error).__name__}: {error}). "
+            "It is computed anew, and written over; so is each that cannot be read, without "
+            "another warning. Was its class renamed or removed since it was stored?"
+        )
+        return MISSING
+
+
+def _is_unreadable(m: Any, key: Any, error: Exception) -> bool:
+    """Tell whether it is the value that raises: what a signal handler raises comes once."""
+    try:
+        m.get(key, MISSING)
+    except Exception as again:
+        return type(again) is type(error)
+    return False
+
+
+def keep(m: Any, key: Any, value: Any, ttl: Any, notes: Notes) -> bool:
+    """Store a result; tell whether it could be. Raises only where there is no sound map any more.
+
+    `ttl` has been checked: what is raised here comes of the value, or of the map.
+    """
+    try:
+        m.set(key, value, ttl)
+        return True
+    except (MapUnlinked, MapClosed, MapCorrupted):
+        raise
+    except Exception as error:  # it does not pickle, is too large, there is no room, ...
+        for counted in {id(one): one for one in (notes, notes_of(m))}.values():
+            counted.times += 1
+        notes.tell(
+            m, f"the result for {_short(key)} could not be stored ({type(error).__name__}: "
+            f"{error}). Its caller has it all the same, and it is computed again each time; so is "
+            "each that cannot be stored, without another warning: stats().uncached counts them"
+        )
+        return False
+
+
+def _short(key: Any) -> str:
+    text = repr(key)
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,0 +1,168 @@
+"""Greenlets of gevent and eventlet, patched before the import, after it, and after the opening.
+
+Each program runs in a process of its own, since patches last. `hold_up` says for how long the
+hub was stopped at worst: waiting must let the other greenlets go on.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+START = {
+    "gevent": """
+import gevent, sys, time
+from gevent import monkey
+def patch(): monkey.patch_all()
+spawn, pause = gevent.spawn, gevent.sleep
+def wait_all(tasks): gevent.joinall(tasks, raise_error=True)
+""",
+    "eventlet": """
+import warnings; warnings.simplefilter("ignore")
+import eventlet, sys, time
+def patch(): eventlet.monkey_patch()
+spawn, pause = eventlet.spawn, eventlet.sleep
+def wait_all(tasks):
+    for task in tasks: task.wait()
+""",
+}
+BEGIN = """
+when, name = sys.argv[1:3]
+if when == "first": patch()
+import shmmap
+if when == "imported": patch()
+options = dict(size="1MB", shards=1, sweep_interval=0.05, ttl=60, lock_timeout=2)
+m = shmmap.ShmMap(name, **options)
+m["opened"] = 1  # starts the sweeper
+if when == "opened": patch()
+clock = shmmap._clock_cy.monotonic
+worst = [0.0]
+def tick():
+    before = clock()
+    while ticking:
+        pause(0.002)
+        worst[0] = max(worst[0], clock() - before)
+        before = clock()
+ticking = [1]
+ticker = spawn(tick)
+"""
+END = """
+ticking.clear(); wait_all([ticker])
+m.unlink(); m.close()
+assert worst[0] < 1.0, f"the hub stood still for {worst[0]} s"
+print("ok")
+"""
+PROGRAMS = {
+    "one computes and the others wait": """
+calls, got = [], []
+def page():
+    calls.append(1); pause(0.1); return "page"
+def request(): got.append(m.get_or_set("page", page, timeout=20))
+wait_all([spawn(request) for _ in range(8)])
+assert got == ["page"] * 8 and len(calls) == 1, (got, calls)
+@shmmap.cached(m)
+def square(n):
+    calls.append(n); pause(0.1); return n * n
+wait_all([spawn(lambda: got.append(square(3))) for _ in range(8)])
+assert got[8:] == [9] * 8 and calls == [1, 3]
+""",
+    "a lock across greenlets": """
+inside = []
+def guarded(lock):
+    for _ in range(3):
+        with lock:
+            assert lock.held and not inside
+            inside.append(1); pause(0.01); inside.clear()
+shared = m.lock("a", timeout=20)
+wait_all([spawn(guarded, shared) for _ in range(4)]
+         + [spawn(guarded, m.lock("a", timeout=20)) for _ in range(4)])
+assert not shared.held and m.attachment.locks.count() == 0
+""",
+    "timeouts and re-entry": """
+said = []
+def holder():
+    with m.lock("a"): pause(0.5)
+def waiter():
+    pause(0.1)
+    began = clock()
+    try: m.lock("a", timeout=0.1).acquire()
+    except shmmap.LockTimeout: said.append("LockTimeout")
+    assert clock() - began < 0.35, clock() - began
+def nested():
+    with m.lock("b"):
+        try: m.lock("b").acquire()
+        except shmmap.Reentered: said.append("Reentered")
+        with m.lock("c", timeout=5): pause(0.01)
+def own():
+    try: m.get_or_set("k", lambda: m.get_or_set("k", lambda: 1))
+    except shmmap.Reentered: said.append("Reentered")
+wait_all([spawn(holder), spawn(waiter), spawn(nested), spawn(own)])
+assert sorted(said) == ["LockTimeout", "Reentered", "Reentered"], said
+""",
+    "a greenlet releases what another took, and one is killed in the block": """
+lock = m.lock("a")
+wait_all([spawn(lock.acquire)])
+assert lock.held
+lock.release()
+def block():
+    with m.lock("a"): pause(60)
+one = spawn(block)
+pause(0.05)
+assert m.attachment.locks.count() == 1
+one.kill()
+pause(0.01)
+with m.lock("a", timeout=5): pass
+""",
+    "snapshots, and opening and closing": """
+seen = []
+for number in range(200): m[number] = number
+def shot():
+    for _ in range(5): seen.append(len(m.snapshot())); pause(0)
+def open_it():
+    for _ in range(10):
+        with shmmap.ShmMap(name) as other:
+            pause(0.001); assert other["opened"] == 1
+wait_all([spawn(shot) for _ in range(2)] + [spawn(open_it) for _ in range(3)])
+assert seen == [201] * 10, seen
+""",
+    "sweeps go on": """
+background = m.attachment.sweeper._background
+until = clock() + 20
+while not m.attachment.sweeper.is_running():  # a greenlet starts with the next turn
+    assert clock() < until; pause(0.01)
+m.attachment.clock.frozen_ns = m.attachment.clock.now_ns() + 61 * 10**9
+while m.stats().expired < 1:
+    assert clock() < until, m.attachment.sweeper.trouble; pause(0.01)
+assert m.attachment.sweeper.trouble is None
+m.attachment.clock.frozen_ns = -1
+began = clock()
+other = shmmap.ShmMap(name + "-x", size="1MB", max_idle=60, sweep_interval=3000)
+pause(0.05)
+other.unlink(); other.close()
+assert clock() - began < 1.0, "closing waited for the sweeper's interval"
+""",
+    "threads beside greenlets": """
+import os
+child = os.fork()
+if child == 0:
+    m2 = shmmap.ShmMap(name)
+    with m2.lock("t", timeout=20): time.sleep(0.3)
+    os._exit(0)
+while m.attachment.locks.count() == 0: pause(0.005)
+with m.lock("t", timeout=20): pass
+assert os.waitpid(child, 0)[1] == 0
+""",
+}
+
+
+@pytest.mark.parametrize("when", ["first", "imported", "opened"])
+@pytest.mark.parametrize("kind", sorted(START))
+@pytest.mark.parametrize("program", sorted(PROGRAMS))
+def test_greenlets(name, program, kind, when):
+    code = START[kind] + BEGIN + PROGRAMS[program] + END
+    done = subprocess.run(
+        [sys.executable, "-c", code, when, name], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr[-3000:]
