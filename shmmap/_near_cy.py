@@ -108,30 +108,33 @@ class NearStore:
     def begin(self, key):
         """Put a fresh entry for a plain key into the store, to be filled by a read that starts
         now; what was held becomes its `previous`."""
+        entries: Any = self.entries  # a reference of our own: see `clear`
         fresh: NearEntry = NearEntry()
         fresh.previous = self.find(key)
         fresh.seal = self.seal
-        self.entries[key] = fresh
-        if len(self.entries) > self.size:
+        entries[key] = fresh
+        if len(entries) > self.size:
             self.evict(fresh)
         return fresh
 
     def finish(self, key, fresh):
         """Let a filled entry count, if nobody has seen more of the key since `begin`."""
+        entries: Any = self.entries  # a reference of our own: see `clear`
         held: NearEntry = fresh.previous
         if held is not None:
             held.dead = True
             fresh.previous = None
         fresh.ready = True
-        if self.entries.get(key) is not fresh:
+        if entries.get(key) is not fresh:
             self.drop(key)  # another read's: it may have seen less
         return 0
 
     def drop(self, key):
         """Take out whatever there is of a key: more of it was seen, or it was written."""
+        entries: Any = self.entries  # a reference of our own: see `clear`
         if not is_plain(key, 0):
             key = plain_form(key)
-        entry: NearEntry = self.entries.pop(key, None)
+        entry: NearEntry = entries.pop(key, None)
         if entry is not None:
             bury(entry)
         return 0
@@ -146,7 +149,8 @@ class NearStore:
         return 0
 
     def clear(self):
-        """Take out everything."""
+        """Take out everything. A collection may come here in the middle of what allocates, and
+        the old dict may go: whoever does has a reference of its own."""
         gone = self.entries
         self.entries = OrderedDict()
         for key in list(gone):
@@ -167,15 +171,16 @@ class NearStore:
     def evict(self, fresh):
         """Make room for a fresh entry: the oldest go, but one that was hit since has a second
         chance."""
-        turns: i64 = 2 * len(self.entries)
-        while turns > 0 and len(self.entries) > self.size:
+        entries: Any = self.entries  # a reference of our own: see `clear`
+        turns: i64 = 2 * len(entries)
+        while turns > 0 and len(entries) > self.size:
             turns -= 1
             try:
-                key: Any = next(iter(self.entries))
-                entry: NearEntry = self.entries[key]
+                key: Any = next(iter(entries))
+                entry: NearEntry = entries[key]
                 if entry.hit or entry is fresh:
                     entry.hit = False
-                    self.entries.move_to_end(key)
+                    entries.move_to_end(key)
                 else:
                     self.drop(key)
             except (KeyError, RuntimeError, StopIteration):  # another thread was quicker
@@ -184,8 +189,9 @@ class NearStore:
 
     def prune(self, now_ns):
         """Take out what has expired or ended: after a sweep."""
-        for key in list(self.entries):
-            entry: NearEntry = self.entries.get(key)
+        entries: Any = self.entries  # a reference of our own: see `clear`
+        for key in list(entries):
+            entry: NearEntry = entries.get(key)
             if entry is not None and entry.ready and (
                 entry.expired(now_ns) or load(entry.shard.mem, entry.at) != entry.version
             ):

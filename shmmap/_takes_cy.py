@@ -144,6 +144,7 @@ class Takes(Writes):
         status: i64
         until_ns: i64 = 0
         tries: u64 = 0
+        me: u64
         while True:
             raw = self.peek(shard, packed, found)
             if raw is MISSING:
@@ -155,7 +156,10 @@ class Takes(Writes):
                 if raw is not None:
                     return self.value_of(raw, found, key)
                 continue
+            me = self.token()
             value = self.value_of(raw, found, key)  # what this raises leaves the entry where it is
+            if self.token() != me:  # it forked, and this is the child: the parent removes it
+                return value
             status = self.take_version(shard, packed, found.version, found)
             if status == 1:
                 return value
@@ -300,6 +304,7 @@ class Takes(Writes):
         at: u64
         until_ns: i64 = 0
         tries: u64 = 0
+        me: u64
         while True:
             if room is None:
                 room = new_room(capacity)
@@ -312,11 +317,12 @@ class Takes(Writes):
                 continue
             at = value_position(found.meta)
             key = self.key_of(exactly(room, 0, found.meta & KEY_LENGTH_MASK), found)
+            me = self.token()
             try:
                 item = (key, self.value_of(
                     exactly(room, at, found.meta >> META_LENGTH_SHIFT), found, key
                 ))
-                if status == 2 or self.take_offered(shard, found):
+                if status == 2 or self.token() != me or self.take_offered(shard, found):
                     return item
             finally:
                 if self.near is not None:

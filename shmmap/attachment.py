@@ -16,7 +16,7 @@ from . import _shard_cy, creation, explain, geometry, segment
 from ._clock_cy import Clock
 from ._lock_cy import ShardLock
 from ._repair_cy import Repairer
-from .control import ENGINE, REMOVE, Control, part_files, remove_files
+from .control import ENGINE, REMOVE, Control, remove_files
 from .errors import (
     LockTimeout,
     MapClosed,
@@ -66,6 +66,7 @@ class Attachment:
         self.parameters = Parameters.load(control.words)
         self.geometry = control.geometry()
         self.generation = control[f"GEN{control['GEN_CURRENT']}_NUMBER"]
+        self.part_files = control.object_files(name)
         self.seed = control["HASH_SEED"]
         self.safe = self.parameters.codec == "safe"
         self.evicts = self.geometry.evicts
@@ -397,9 +398,6 @@ class Attachment:
         judge.open_file()
         return judge
 
-    def _files(self) -> list[str]:
-        return part_files(self.name, self.nonce, self.generation, self.geometry.shards)
-
     def _remove(self) -> None:
         """Retire the map and remove its files. Where they are another user's, who alone may remove
         them, at least give their memory back."""
@@ -424,7 +422,7 @@ class Attachment:
         Raises:
             SystemCallError: one of them is still there; what leads to it is, too.
         """
-        remove_files(self._files())
+        remove_files(self.part_files)
         segment.unlink_if(segment.control_name(self.name), self.control.identity)
 
     def _hand_over(self) -> None:
@@ -440,7 +438,7 @@ class Attachment:
             owner = os.stat(segment.SHM_DIRECTORY + segment.control_name(self.name)).st_uid
             if len(users) == 1 and owner == 0 and not users & {0, None}:
                 user = users.pop()
-                for file in (*self._files(), segment.control_name(self.name)):
+                for file in (*self.part_files, segment.control_name(self.name)):
                     os.chown(segment.SHM_DIRECTORY + file, user, -1)  # type: ignore[arg-type]
 
     def describe_wait(self, shard: Any, waited_ns: int) -> str:

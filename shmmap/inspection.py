@@ -14,7 +14,6 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +22,10 @@ from ._clock_cy import Clock
 from .control import ENGINES, checksum
 from .layout import LAYOUT_VERSION, SHARD, constants, record_bytes
 from .parameters import Parameters
+from .seen import Record as Record
+from .seen import SeenMap as SeenMap
+from .seen import SeenShard as SeenShard
+from .seen import SeenWorker as SeenWorker
 
 K = constants()
 _OBJECT = re.compile(
@@ -32,51 +35,6 @@ _OBJECT = re.compile(
 _CHUNK = 1 << 20
 _LARGEST_PID = 1 << 22
 UNKNOWN = -1  # instead of a pid: it cannot be found out whether there is such a process
-
-
-class Record:
-    """The bytes of one record, its words readable by name."""
-
-    def __init__(self, data: bytes, prefix: str) -> None:
-        self.words = memoryview(data[: len(data) & ~7]).cast("Q")
-        self._prefix = prefix
-
-    def __getitem__(self, field: str) -> int:
-        return self.words[K[f"{self._prefix}_{field}"] >> 3]
-
-
-class SeenWorker(NamedTuple):
-    """A live worker: its row, its pid (as its own namespace counts), whether that is ours."""
-
-    row: int
-    pid: int
-    namespace_is_ours: bool
-
-
-class SeenShard(NamedTuple):
-    """A shard's header; `entries` are the live ones, `header` is None if it is not readable."""
-
-    number: int
-    entries: int
-    header: Record | None
-
-
-class SeenMap(NamedTuple):
-    """A map, or what is left of one.
-
-    `workers` is None where nothing can be known about them; `leftover` means that no process
-    can ever use it again as it is; `problem` says why it cannot be read or used, "" for none.
-    """
-
-    name: str
-    objects: tuple[str, ...]
-    allocated: int
-    owner: int
-    state: str
-    problem: str
-    leftover: bool
-    control: Record | None
-    workers: tuple[SeenWorker, ...] | None
 
 
 def find_maps(only: str | None = None) -> list[SeenMap]:

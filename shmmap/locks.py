@@ -229,6 +229,8 @@ class Lock:
     def _acquire(self, timeout: float | None, mine: list[Hold]) -> None:
         m = self._map
         deadline = deadline_of(timeout)
+        if timeout is not None:
+            timeout = seconds(timeout, "timeout", " or None")
         hold = try_hold(
             m, self._name, self.lease, mine,
             f"this thread holds lock {shown(self.key)} already, and would wait for itself. Leave "

@@ -49,8 +49,7 @@ def check_mode(mode: object) -> int:
     with "r" alone nobody can open a map; but whoever may read its liveness file can lock its bytes,
     and so make the dead look alive and keep workers out.
     """
-    if isinstance(mode, bool) or not isinstance(mode, int):
-        raise TypeError(f"mode must be permission bits like 0o600, not {type(mode).__name__}")
+    mode = whole(mode, "mode", "permission bits like 0o600")
     if mode & ~0o666 or mode & 0o600 != 0o600:
         shown = f"0o{mode:o}" if abs(mode) < 1 << 32 else "that number"
         raise ValueError(

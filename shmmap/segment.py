@@ -421,11 +421,6 @@ def refuse_to_unlink(name: str) -> None:
             )
 
 
-def unlink_semaphore(name: str) -> bool:
-    """Remove a semaphore's name; tell whether it was there."""
-    return unlink(semaphore_file(name))
-
-
 def _numbered(error: BaseException) -> OSError:
     """Give an error of posix_ipc its number, which that leaves out of some."""
     said = str(error)

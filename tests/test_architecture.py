@@ -31,7 +31,7 @@ FLOORS = {
        "_snapshots_cy parameters control making explain sweeper attachment opening salvage stats "
        "copying views snapshots dumps merging locktable owed locks last_words flights subclasses "
        "callkeys keeping map",
-    6: "__init__ __main__ allowances cached cli doctor findings fsck inspection machine sizing "
+    6: "__init__ __main__ allowances cached cli doctor findings fsck inspection machine seen sizing "
        "torture",
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
@@ -83,7 +83,7 @@ SIDEWAYS = {
     "cli": {"__init__", "doctor", "findings", "fsck", "inspection", "sizing", "torture"},
     "doctor": {"__init__", "allowances", "findings", "inspection", "machine"},
     "fsck": {"__init__", "findings", "inspection"},
-    "inspection": {"__init__"},
+    "inspection": {"__init__", "seen"},
     "machine": {"findings"},
     "sizing": set(),
     "torture": {"__init__"},

@@ -12,6 +12,7 @@ import shmmap
 from shmmap import errors
 
 CLASSES = [found for _, found in inspect.getmembers(errors, inspect.isclass)]
+CLASSES = [found for found in CLASSES if not issubclass(found, Warning)]
 CLASSES.sort(key=lambda error: error is shmmap.ShmMapError)  # the base of all comes last
 PACKAGE = Path(shmmap.__file__).parent
 
@@ -29,6 +30,10 @@ def test_an_error_is_documented_and_exported(error):
 def test_an_error_is_raised_somewhere(error):
     sources = [file.read_text() for file in PACKAGE.glob("*.py") if file.name != "errors.py"]
     assert any(re.search(rf"(raise|return) {error.__name__}\(", source) for source in sources)
+
+
+def test_a_warning_is_exported_and_can_be_turned_off():
+    assert issubclass(shmmap.CacheWarning, RuntimeWarning) and "CacheWarning" in shmmap.__all__
 
 
 def test_errors_are_what_python_expects_too():
