@@ -183,7 +183,7 @@ def test_releases_do_not_pile_up_tokens(make, start):
 
 def test_a_missing_semaphore_is_survived(make, name, start):
     m = make(shards=1, lock_timeout=10)
-    segment.unlink_semaphore(segment.shard_name(name, m.attachment.nonce, 0, 0))
+    segment.unlink(segment.semaphore_file(segment.shard_name(name, m.attachment.nonce, 0, 0)))
 
     def attach_and_count(child: Any) -> int:
         from shmmap import opening

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shmmap import EntryTooLarge, MapCorrupted, _hash_cy, _keys_cy
+from shmmap import CacheWarning, EntryTooLarge, MapCorrupted, _hash_cy, _keys_cy
 from shmmap.layout import constants
 
 K = constants()
