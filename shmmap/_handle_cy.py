@@ -255,8 +255,8 @@ class Handle:
     def refuse_reentry(self, shard):
         """Raise if this very thread is inside that shard already."""
         if cython.compiled:
-            me: u64 = self.token()
-            if load(shard.mem, S_OWNER) != me or not shard.lock.holds(me):
+            owner: u64 = load(shard.mem, S_OWNER)
+            if owner == 0 or owner != self.token() or not shard.lock.holds(owner):
                 return 0
         elif (threading.get_ident(), shard.number) not in self.attachment.held or (
             not _is_inside(shard)
@@ -269,7 +269,11 @@ class Handle:
 
     def hold(self, shard):
         """Take a shard's lock, and repair the shard if a change was broken off."""
-        status: i64 = self.try_hold(shard, self.lock_timeout_ns)
+        if not cython.compiled:
+            self.note(shard)
+        status: i64 = shard.lock.acquire(self.token(), self.lock_timeout_ns)
+        if status == 5:
+            status = self.try_hold(shard, self.lock_timeout_ns)
         if status:
             if status == 3:
                 raise LockTimeout(self.attachment.describe_wait(shard, self.lock_timeout_ns))
@@ -286,9 +290,10 @@ class Handle:
         a signal handler made as we waited, begin again as the child."""
         if not cython.compiled:
             self.note(shard)
-        status: i64 = shard.lock.acquire(self.token(), timeout_ns)
+        status: i64 = 5
         while status == 5:
-            self.attachment.reenter()
+            if load(self.fork_page, 0) == 0:
+                self.attachment.reenter()
             status = shard.lock.acquire(self.token(), timeout_ns)
         return status
 
