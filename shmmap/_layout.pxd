@@ -3,7 +3,7 @@ from libc.stdint cimport uint64_t
 cdef extern from *:
     """
     #include <stdint.h>
-    #define SHM_LAYOUT_VERSION UINT64_C(0x3)
+    #define SHM_LAYOUT_VERSION UINT64_C(0x4)
     #define SHM_CACHE_LINE UINT64_C(0x40)
     #define SHM_CONTROL_MAGIC UINT64_C(0x4c525443504d4853)
     #define SHM_SHARD_MAGIC UINT64_C(0x44524853504d4853)

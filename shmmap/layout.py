@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 CACHE_LINE = 64
 WORD = 8
 PAGE = 4096

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 CONSTANTS: dict[int, dict[str, int]] = {
-    3: {
+    4: {
         "CONTROL_MAGIC": 0x4c525443504d4853, "SHARD_MAGIC": 0x44524853504d4853,
         "ENGINE_COMPILED": 0x1, "ENGINE_PURE": 0x2, "STATE_MAKING": 0x0, "STATE_READY": 0x1,
         "STATE_RETIRED": 0x2, "BUCKET_WORDS": 0x8, "BUCKET_BYTES": 0x40, "SLOT_MASK": 0xffffff,
@@ -58,7 +58,7 @@ CONSTANTS: dict[int, dict[str, int]] = {
 
 # offset -> word, of all words that are not 0
 SHARD_WORDS: dict[int, dict[int, str]] = {
-    3: {
+    4: {
         0: "0x44524853504d4853", 8: "0x0123456789abcdef", 32: "0x0000000000000017",
         40: "0x0000000000000088", 48: "0x0000000000000004", 64: "0x0000000000000006",
         200: "0x00071afd498d0004", 208: "0x0000000000000003", 216: "0x00000000000000f2",
@@ -82,7 +82,7 @@ SHARD_WORDS: dict[int, dict[int, str]] = {
     },
 }  # fmt: skip
 SHARD_WORDS_EVICTING: dict[int, dict[int, str]] = {
-    3: {
+    4: {
         0: "0x44524853504d4853", 8: "0x0123456789abcdef", 32: "0x0000000000000017",
         40: "0x0000000000000088", 48: "0x0000000000000004", 56: "0x0000000000000001",
         64: "0x0000000000000006", 200: "0x00071afd498d0004", 208: "0x0000000000000003",
