@@ -255,8 +255,8 @@ class Handle:
     def refuse_reentry(self, shard):
         """Raise if this very thread is inside that shard already."""
         if cython.compiled:
-            owner: u64 = load(shard.mem, S_OWNER)
-            if owner == 0 or owner != self.token() or not shard.lock.holds(owner):
+            me: u64 = self.token()
+            if load(shard.mem, S_OWNER) != me or not shard.lock.holds(me):
                 return 0
         elif (threading.get_ident(), shard.number) not in self.attachment.held or (
             not _is_inside(shard)
@@ -269,11 +269,7 @@ class Handle:
 
     def hold(self, shard):
         """Take a shard's lock, and repair the shard if a change was broken off."""
-        if not cython.compiled:
-            self.note(shard)
-        status: i64 = shard.lock.acquire(self.token(), self.lock_timeout_ns)
-        if status == 5:
-            status = self.try_hold(shard, self.lock_timeout_ns)
+        status: i64 = self.try_hold(shard, self.lock_timeout_ns)
         if status:
             if status == 3:
                 raise LockTimeout(self.attachment.describe_wait(shard, self.lock_timeout_ns))
@@ -290,10 +286,9 @@ class Handle:
         a signal handler made as we waited, begin again as the child."""
         if not cython.compiled:
             self.note(shard)
-        status: i64 = 5
+        status: i64 = shard.lock.acquire(self.token(), timeout_ns)
         while status == 5:
-            if load(self.fork_page, 0) == 0:
-                self.attachment.reenter()
+            self.attachment.reenter()
             status = shard.lock.acquire(self.token(), timeout_ns)
         return status
 

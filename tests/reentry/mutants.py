@@ -1,0 +1,85 @@
+"""Faults planted in the package, each with the series of trials that have to find it.
+
+A mutant is a function of Python source compiled anew with some text replaced, in the trial's
+process only. Each text must be there exactly once, so that a mutant never becomes the package
+itself unnoticed. What is compiled to C can only be mutated in the pure engine.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from typing import Any, NamedTuple
+
+from shmmap import flights, locks, map, opening, record_lock
+from shmmap._handle_cy import Handle
+from shmmap._lock_cy import ShardLock
+
+from .machines import Series
+
+
+class Mutant(NamedTuple):
+    """A fault. `sign`: a part of what a trial says of it; `points`: how many are tried."""
+
+    name: str
+    owner: Any
+    function: str
+    changes: tuple[tuple[str, str], ...]
+    series: tuple[Series, ...]
+    sign: str
+    points: int = 20
+    only_pure: bool = False
+
+    def plant(self) -> None:
+        """Put the fault in place of the function."""
+        function = inspect.unwrap(getattr(self.owner, self.function))
+        source = textwrap.dedent(inspect.getsource(function))
+        for old, new in self.changes:
+            found = source.count(old)
+            assert found == 1, f"{self.function}: {found} times, not once: {old!r}"
+            source = source.replace(old, new)
+        scope: dict[str, Any] = {}
+        exec(compile(source, inspect.getfile(function), "exec"), function.__globals__, scope)
+        setattr(self.owner, self.function, scope[self.function])
+        if self.owner is locks and hasattr(flights, self.function):
+            setattr(flights, self.function, scope[self.function])  # imported by name
+
+
+_WAITS = "a write that waits for a shard"
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "close waits for the operation that it interrupts", opening, "wait_for",
+        (("handle._under_way()[0]", "sum(handle._under_way())"),),
+        (Series("sweep", "close", "line"),), "took", 8,
+    ),
+    Mutant(
+        "close leaves nothing to the last operation", map.ShmMap, "close",
+        (("self._when_last_ends(self._leave)", "self._leave()"),),
+        (Series("sweep", "close", "del"), Series(_WAITS, "close", "moment")), "", 12,
+    ),
+    Mutant(
+        "a descriptor is taken for the file that it stood for", record_lock.LockFile, "stands",
+        (("(status.st_dev, status.st_ino) == self.identity", "True"),),
+        (Series("at rest", "daemon", "inline"),), "application's", 1,
+    ),
+    Mutant(
+        "a child frees its parent's named lock", locks, "let_go",
+        (("if hold.pid != os.getpid():", "if False:"),),
+        (Series("holding a named lock", "fork, both", "inline"),), "LockLost", 1,
+    ),
+    Mutant(
+        "a handler that raises leaves a named lock taken", locks.Lock, "__enter__",
+        (("self._undo(mine)", "pass"),),
+        (Series("taking a named lock", "raise", "line in locks.py"),), "has not left", 90,
+    ),
+    Mutant(
+        "a child waits on as its parent, and takes the lock as that", ShardLock, "is_other",
+        (("return self.forks and (", "return False and ("),),
+        (Series(_WAITS, "fork, both", "moment"),), "is held by", 6, True,
+    ),
+    Mutant(
+        "a child forgets the operation that it is in the middle of", Handle, "_after_fork",
+        (("_frames_of_this_thread(self.gate)", "[]"),),
+        (Series("get", "fork, closed", "line"),), "released memoryview", 30, True,
+    ),
+)
