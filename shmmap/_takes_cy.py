@@ -158,7 +158,7 @@ class Takes(Writes):
                 continue
             me = self.token()
             value = self.value_of(raw, found, key)  # what this raises leaves the entry where it is
-            if self.token() != me:  # it forked, and this is the child: the parent removes it
+            if self.token() != me and not self.closed:  # a forked child: the parent removes it
                 return value
             status = self.take_version(shard, packed, found.version, found)
             if status == 1:
@@ -322,7 +322,9 @@ class Takes(Writes):
                 item = (key, self.value_of(
                     exactly(room, at, found.meta >> META_LENGTH_SHIFT), found, key
                 ))
-                if status == 2 or self.token() != me or self.take_offered(shard, found):
+                if status == 2 or (self.token() != me and not self.closed) or (
+                    self.take_offered(shard, found)
+                ):
                     return item
             finally:
                 if self.near is not None:

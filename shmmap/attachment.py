@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from . import _shard_cy, creation, explain, geometry, segment
+from . import _shard_cy, creation, ephemeral, explain, geometry, segment
 from ._clock_cy import Clock
 from ._lock_cy import ShardLock
 from ._repair_cy import Repairer
@@ -29,9 +29,8 @@ from .layout import constants
 from .locktable import LockShard
 from .mutex import Mark, Mutex
 from .parameters import Parameters
-from .process import effective_uid
 from .sweeper import Sweeper
-from .workers import Judge, KernelGuard, Worker
+from .workers import KernelGuard, Worker
 
 K = constants()
 # the numbers of these segments among the pure engine's guards
@@ -72,7 +71,7 @@ class Attachment:
         self.evicts = self.geometry.evicts
         self.ttl_ns = self.parameters.ttl_ns
         self.clock = Clock()
-        self.is_down = False
+        self.is_down = self._is_left = False
         self._pid = os.getpid()  # of the process that is a worker by this
         self.mutex = Mutex()  # of the tasks of this process, around its row and the others'
         self.handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
@@ -154,9 +153,9 @@ class Attachment:
         return self._shard_over(mapping, label, shape, number)
 
     def _shard_over(
-        self, mapping: segment.Mapping, label: str, shape: geometry.Geometry, number: int
+        self, mapping: segment.Mapping, label: str | None, shape: geometry.Geometry, number: int
     ) -> Any:
-        """Make a shard of a mapped segment, and open its semaphore."""
+        """Make a shard of a mapped segment, and open its semaphore, if it is named."""
         is_locks = mapping in self.lock_mappings
         guard = KernelGuard(self.worker, _LOCKS_GUARD if is_locks else number)
         self.guards.append(guard)
@@ -303,17 +302,21 @@ class Attachment:
             return
         if any(shard.buffer.left_behind for shard in self.shards):
             self.shards[:] = [
-                self._shard_over(
-                    mapping, segment.shard_name(self.name, self.nonce, self.generation, number),
-                    self.geometry, number,
-                ) for number, mapping in enumerate(self.mappings)
+                self._successor(shard, mapping, self.geometry)
+                for shard, mapping in zip(self.shards, self.mappings, strict=True)
             ]
             self.repairers[:] = [Repairer(shard) for shard in self.shards]
         if self.locks.shards[0].buffer.left_behind:
-            label = segment.locks_name(self.name, self.nonce)
-            shard = self._shard_over(self.lock_mappings[0], label, self.locks.geometry, 0)
+            shard = self.locks.shards[0]
+            shard = self._successor(shard, self.lock_mappings[0], self.locks.geometry)
             self.locks.shards[:] = [shard]
             self.locks.repairers[:] = [Repairer(shard)]
+
+    def _successor(self, shard: Any, mapping: segment.Mapping, shape: geometry.Geometry) -> Any:
+        """Make a shard that takes the place of one that was left behind, with its semaphore."""
+        made = self._shard_over(mapping, None, shape, shard.number)
+        made.lock.semaphore, shard.lock.semaphore = shard.lock.semaphore, 0
+        return made
 
     # -- what the engine asks for -------------------------------------------------------
 
@@ -366,37 +369,21 @@ class Attachment:
             if may_remove and self.parameters.ephemeral and (
                 self.control["STATE"] == K["STATE_READY"]
             ):
-                if self._is_last():
+                if ephemeral.is_last(self):
                     self._remove()
                 elif os.geteuid() == 0:
-                    self._hand_over()
+                    ephemeral.hand_over(self)
         except SystemCallError:
             pass  # nobody can tell who is the last: it stays, and `ls` tells of it
         finally:
-            if stopped:  # else its thread is stuck inside: leave it its memory
+            self._is_left = not stopped
+            if stopped:  # else its thread is inside, or is this one: it unmaps as it ends
                 self.unmap()
 
-    def _is_last(self) -> bool:
-        """Give the row back, and tell whether nobody has this ephemeral map any more."""
-        self.worker.leave()
-        try:
-            judge = self._judge()
-        except MapCorrupted:  # its files are gone
-            return True
-        try:
-            return judge.is_abandoned()
-        finally:
-            judge.file.close()
-
-    def _judge(self) -> Judge:
-        """Make a judge of the others, once our own descriptor of the liveness file is closed."""
-        judge = Judge(
-            f"map {self.name!r}", segment.liveness_name(self.name, self.nonce),
-            self.control.words, self.control["ROWS"], self.parameters.mode, self.owner_uid,
-            self.control.identity[1],
-        )
-        judge.open_file()
-        return judge
+    def sweeping_ended(self) -> None:
+        """Do what `leave` had to leave to the sweeper's thread, which ends."""
+        if self._is_left and not self.is_down:
+            self.unmap()
 
     def _remove(self) -> None:
         """Retire the map and remove its files. Where they are another user's, who alone may remove
@@ -424,22 +411,6 @@ class Attachment:
         """
         remove_files(self.part_files)
         segment.unlink_if(segment.control_name(self.name), self.control.identity)
-
-    def _hand_over(self) -> None:
-        """As root, give the files to the user of those who stay, if all of root's have gone and
-        they are of one user: the last of them could not remove what is root's from a sticky
-        directory."""
-        with contextlib.suppress(OSError, MapCorrupted, SystemCallError):
-            judge = self._judge()
-            try:
-                users = {effective_uid(pid) for _, pid in judge.rows_in_use()}
-            finally:
-                judge.file.close()
-            owner = os.stat(segment.SHM_DIRECTORY + segment.control_name(self.name)).st_uid
-            if len(users) == 1 and owner == 0 and not users & {0, None}:
-                user = users.pop()
-                for file in (*self.part_files, segment.control_name(self.name)):
-                    os.chown(segment.SHM_DIRECTORY + file, user, -1)  # type: ignore[arg-type]
 
     def describe_wait(self, shard: Any, waited_ns: int) -> str:
         """Say who holds a shard's lock: see `explain`."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from ._clock_cy import monotonic, monotonic_ns
 from .tasks import current_task, sleep
 
-START_AGAIN_NS = 1_000_000_000
+START_AGAIN_NS = 100_000_000
 STOP_PATIENCE_S = 3.0
 SLOWEST = 8  # after failures a step comes every so many intervals, at the least often ...
 SLOWEST_S = 30.0  # ... unless that is more than this
@@ -106,6 +106,17 @@ class Background:
         return bool(self._runner)
 
     def _run(self) -> None:
+        """Run in a thread of its own; whatever ends it, it can be started again."""
+        try:
+            self._run_while_wanted()
+        except Exception as error:  # no memory, before there was anything to try again
+            self._note(error)
+        finally:
+            self._is_started = False
+            with suppress(Exception):
+                self._ended()
+
+    def _run_while_wanted(self) -> None:
         me = current_task()
         while self._wanted and self._runner.setdefault("task", me) is me:
             self._is_thread = isinstance(_thread.start_new_thread, BuiltinFunctionType)
@@ -115,7 +126,6 @@ class Background:
             finally:
                 self._is_started = False
                 self._runner.pop("task", None)
-                self._ended()
 
     def _go_on(self) -> None:
         failures = 0

@@ -204,9 +204,12 @@ def _digest(start: bytes, payload: bytes) -> int:
 def _open_regular(path: str, flags: int) -> int:
     """Open a file; refuse, by its name, what is none."""
     descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not stop us
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "a dump is a regular file", path)
+    except BaseException:
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "a dump is a regular file", path)
+        raise
     return descriptor
 
 

@@ -156,7 +156,12 @@ def _lock_holder(owner: int, label: str, byte: int) -> int | None:
 def _open(label: str) -> int:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not stop us
     descriptor = os.open(segment.SHM_DIRECTORY + label, flags)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError:
+        os.close(descriptor)
+        raise
+    if not is_file:
         os.close(descriptor)
         raise OSError(f"{label} is not a regular file")
     return descriptor

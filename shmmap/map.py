@@ -400,6 +400,8 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         """Do what is left of closing, once nothing is under way."""
         if last_words.forget(self._last_words) is not None:
             found = self.attachment
+            with suppress(ShmMapError):  # what an operation had just taken as this was closed
+                let_all_go(found, id(self), self._table)
             found.handles.pop(id(self), None)
             opening.finish_leaving()
             opening.release(found)

@@ -22,6 +22,7 @@ from .control import ENGINE, Control, open_control
 from .errors import (
     ConfigMismatch,
     LockTimeout,
+    MapCorrupted,
     MapExists,
     MapNotFound,
     ShmMapError,
@@ -80,11 +81,15 @@ def _join(
                        nonce)
             files = control.object_files(name)
             mine = Attachment(name, control, owner_uid, leave_at_exit)
-        except BaseException:
+        except BaseException as error:
             if made and turn.is_ours():
                 remove_map(name, files, control.identity)
             with contextlib.suppress(ValueError):  # it may have been closed on the way
                 control.close()
+            if isinstance(error, MapCorrupted) and not made and (
+                segment.identity_at(segment.control_name(name)) != control.identity
+            ):
+                return None  # no part is missing: a handler has unlinked the map meanwhile
             raise
         found = _attachments.setdefault((name, mine.nonce), mine)
         if found is not mine:

@@ -125,8 +125,12 @@ class LockFile:
         return try_lock_byte(self.number(), byte)
 
     def unlock(self, byte: int) -> None:
-        """Free one byte. Where the descriptor is not the file's any more, the lock is gone."""
-        if self.stands():
+        """Free one byte. Where the descriptor is not the file's any more, the lock is gone. Never
+        fails: where the kernel does not tell whose it is, nobody else has a lock so far up."""
+        with suppress(SystemCallError):
+            if not self.stands():
+                return
+        with suppress(OSError):
             fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, byte)
 
     def try_flock(self, exclusive: bool) -> bool:
@@ -144,9 +148,10 @@ class LockFile:
             raise segment.refused("locking a file in /dev/shm", error) from error
 
     def close(self) -> None:
-        """Close it, and with it all locks; leave alone what is another file's."""
-        if self.stands():
-            os.close(self.descriptor)
+        """Close it, and with it all locks; leave alone what is, or may be, another file's."""
+        with suppress(SystemCallError):
+            if self.stands():
+                os.close(self.descriptor)
         for number in self._spare:
             with suppress(OSError):
                 status = os.fstat(number)

@@ -108,6 +108,7 @@ class Sweeper:
     def _have_it_started_anew(self) -> None:
         for handle in list(self._attachment.handles.values()):
             handle.sweeping = False
+        self._attachment.sweeping_ended()
 
     def _sweep_in_background(self) -> bool:
         # dropping the last handle at the end of this ends the memory

@@ -55,7 +55,8 @@ CREATION_MUTANTS = (
         change(opening, "release", "if attachment.parameters.ephemeral", "if False"),
     ), "an ephemeral map, the last leaves as one comes", "every 2"),
     Mutant("whoever leaves is the last", (
-        change(Attachment, "leave", "if self._is_last():", "if self._is_last() or True:"),
+        change(Attachment, "leave", "if ephemeral.is_last(self):",
+               "if ephemeral.is_last(self) or True:"),
     ), "an ephemeral map, two come and go", "every 1"),
     Mutant("a descriptor of the liveness file is closed", (
         drop(control, "_verify", ' and control["NONCE"] not in attached'),

@@ -18,6 +18,7 @@ from shmmap import (
     attachment,
     control,
     creation,
+    ephemeral,
     geometry,
     making,
     opening,
@@ -118,7 +119,7 @@ class CreationWorld:
             for module, names in (
                 (creation, "os sleep monotonic"), (record_lock, "os fcntl"),
                 (segment, "os posix_ipc publish"), (control, "os"), (making, "os fcntl secrets"),
-                (workers, "os sleep monotonic"), (attachment, "os"),
+                (workers, "os sleep monotonic"), (attachment, "os"), (ephemeral, "os"),
                 (opening, "os sleep monotonic"),
             ):
                 for name in names.split():
@@ -128,7 +129,7 @@ class CreationWorld:
                           lambda descriptor, size: SimulatedMapping(system, descriptor, size))
             patch.setattr(control, "boot_id", lambda: (1, 2))
             patch.setattr(making, "boot_id", lambda: (1, 2))
-            patch.setattr(attachment, "effective_uid", lambda pid: 0)
+            patch.setattr(ephemeral, "effective_uid", lambda pid: 0)
             patch.setattr(geometry, "WORKER_ROWS", ROWS)
             patch.setattr(workers, "start_ticks", system.start_ticks)
             patch.setattr(workers, "exists", lambda pid: True)
