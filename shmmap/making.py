@@ -166,6 +166,7 @@ def _fill(
     control = Control(segment.Mapping(descriptor, size), identity)
     try:
         nonce = secrets.randbits(64) or 1
+        turn.check()  # a child's nonce must not get into its parent's map
         _write_words(control, wanted, shape, nonce)
         leases = bool(wanted.ttl_ns)  # else reserved with the first deadline
         parts = [(segment.shard_name(name, nonce, 0, n), n, shape, leases)
@@ -178,6 +179,7 @@ def _fill(
         for part, number, its_shape, reserves in parts:
             turn.check()
             _make_shard(part, its_shape, nonce, number, mode, reserves, made)
+        turn.check()
         control["STATE"] = K["STATE_READY"]
         return control
     except BaseException:
