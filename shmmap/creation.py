@@ -165,24 +165,26 @@ def creation_lock(name: str, timeout_s: float = CREATION_TIMEOUT_S) -> Iterator[
     byte = name_byte(name)
     with name_mutex(name, timeout_s) as nested:
         turn = Turn(name)
-        file = None
+        uid = os.geteuid()
         try:
-            file = _wait_for_byte(turn, byte, deadline, timeout_s)
+            _wait_for_byte(turn, byte, deadline, timeout_s)
             yield turn
         finally:
+            # first, whatever was raised where: a handler may have been as the byte was locked
+            file = _files.get(uid)
             if file is not None and not nested and turn.is_ours():  # record locks do not nest
                 file.unlock(byte)
 
 
-def _wait_for_byte(turn: Turn, byte: int, deadline: float, timeout_s: float) -> LockFile:
-    """Lock a name's byte of the creators' file; give the file."""
+def _wait_for_byte(turn: Turn, byte: int, deadline: float, timeout_s: float) -> None:
+    """Lock a name's byte of the creators' file."""
     pause = 0.0005
     while True:
         file = creators_file()
         if file.try_lock(byte):
             turn.check()
             if _is_current(file, os.geteuid()):
-                return file
+                return
             file.unlock(byte)  # it was removed or replaced meanwhile
             continue
         if monotonic() > deadline:

@@ -53,6 +53,7 @@ def make_map(
     for _ in range(_TRIES):
         with _temporary(name, turn) as (label, descriptor):
             made = [label]
+            identity = segment.identity_of(descriptor)
             try:
                 control = _fill(name, wanted, shape, label, descriptor, made, turn)
                 with contextlib.ExitStack() as unless_published:
@@ -65,7 +66,10 @@ def make_map(
                 return None
             except FileExistsError:  # of a nonce that was read off the first name, or a child's
                 _undo(made, turn)
-            except BaseException:
+            except BaseException:  # a handler may have raised as it was published
+                if turn.is_ours():
+                    with contextlib.suppress(SystemCallError):
+                        segment.unlink_if(segment.control_name(name), identity)
                 _undo(made, turn)
                 raise
     raise ConfigMismatch(

@@ -28,9 +28,9 @@ FLOORS = {
     3: "_look_cy _room_cy _shard_cy _repair_cy _copy_cy",
     4: "_keys_cy _codecs_cy",
     5: "_near_cy _handle_cy _decoding_cy _reads_cy _writes_cy _takes_cy _raw_cy _scans_cy "
-       "_snapshots_cy parameters control making explain sweeper ephemeral attachment opening salvage "
-       "stats copying views snapshots dumps merging locktable owed locks last_words flights "
-       "subclasses callkeys keeping map",
+       "_snapshots_cy parameters control making explain sweeper ephemeral attachment opening "
+       "salvage stats copying views snapshots dumps merging locktable owed locks last_words "
+       "flights subclasses callkeys keeping map",
     6: "__init__ __main__ allowances cached cli doctor findings fsck inspection machine seen "
        "sizing torture",
 }

@@ -129,9 +129,9 @@ def test_oversize_keys(make):
     m["k" * 65535] = 1
     assert m["k" * 65535] == 1
     for key in ("k" * 65536, b"k" * 65536, "ä" * 32768, ("k" * 65535,), 1 << (8 * 65536)):
-        for operation in (lambda key=key: m.set(key, 1), lambda key=key: m.get(key)):
-            with pytest.raises(shmmap.EntryTooLarge, match=r"65,535.*digest"):
-                operation()
+        with pytest.raises(shmmap.EntryTooLarge, match=r"65,535.*digest"):
+            m.set(key, 1)
+        assert m.get(key) is None and key not in m
     assert len(m) == 1 and m.check() == []
 
 

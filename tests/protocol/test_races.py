@@ -104,6 +104,9 @@ def test_an_ephemeral_map_lives_as_long_as_its_heirs_have_it_open(name, start, c
         try:
             m["lost"] = 1
             os.write(told[1], b"written")
+            os.read(go[0], 1)
+            m.close()
+            os.write(told[1], b"closed")
         except shmmap.MapUnlinked:
             os.write(told[1], b"unlinked")
         os._exit(0)
@@ -126,5 +129,8 @@ def test_an_ephemeral_map_lives_as_long_as_its_heirs_have_it_open(name, start, c
         os.write(go[1], b"x")
         assert os.read(told[0], 20) == (b"unlinked" if closes else b"written")
         assert len(m) == (0 if closes else 2)
+    if not closes:
+        os.write(go[1], b"x")
+        assert os.read(told[0], 20) == b"closed"  # the last: it removes the map
     for end in (*go, *told):
         os.close(end)
