@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import random
+import secrets
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from truth import Truth
 from unit.damage import Damage, K
 
 import shmmap
-from shmmap import control, layout, locktable, segment
+from shmmap import layout, locktable, making, segment
 
 START_NS = 10**15  # the frozen clock at the first write
 QUICK_S, PATIENT_S = 0.01, 0.5  # lock_timeout of the two handles
@@ -98,7 +99,9 @@ class Subject:
 
     def __init__(self, variant: Variant, prefix: str) -> None:
         rng = random.Random(variant.name)
-        control.secrets = SimpleNamespace(randbits=rng.getrandbits)  # the same nonce and seed
+        making.secrets = SimpleNamespace(  # the same nonce and seed
+            randbits=rng.getrandbits, token_hex=secrets.token_hex
+        )
         self.variant = variant
         self.evicts = variant.parameters.get("on_full") == "evict"
         self.name = f"{prefix}-{variant.name}"
@@ -181,7 +184,7 @@ class Subject:
         self.clock.frozen_ns = self._epoch_ns
         part = self.attachment.locks
         part.holds = dict(self._holds)
-        part.by_thread = {(hold.name, hold.thread): hold for hold in self._holds.values()}
+        part.by_task = {(hold.name, hold.task): hold for hold in self._holds.values()}
         for now, then in zip(self._now, self._then, strict=True):
             np.copyto(now, then)
         for semaphore, octets in zip(self._semaphores, self._semaphores_then, strict=True):
