@@ -38,6 +38,7 @@ class Control:
     def __init__(self, mapping: segment.Mapping, identity: segment.Identity) -> None:
         self.mapping = mapping
         self.identity = identity
+        self.made: list[str] = []  # by its maker: the files of its parts, as they are removed
         self.words = memoryview(mapping.buffer).cast("B").cast("Q")
 
     def __getitem__(self, field: str) -> int:

@@ -12,6 +12,7 @@ ours or free; and the lock counts only if its file is still that one once it is 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from . import segment
 from ._clock_cy import monotonic
 from .errors import ConfigMismatch, LockTimeout, Reentered
 from .mutex import Mark, Mutex
-from .record_lock import LockFile
+from .record_lock import LockFile, try_lock_byte
 from .tasks import sleep
 
 CREATION_TIMEOUT_S = 60.0
@@ -44,6 +45,7 @@ class Turn:
     def __init__(self, name: str) -> None:
         self.name = name
         self.pid = os.getpid()
+        self.descriptor = -1  # of the file by which it is held, before it is
 
     def is_ours(self) -> bool:
         """Tell whether this is that process, not a child that was forked meanwhile."""
@@ -165,15 +167,15 @@ def creation_lock(name: str, timeout_s: float = CREATION_TIMEOUT_S) -> Iterator[
     byte = name_byte(name)
     with name_mutex(name, timeout_s) as nested:
         turn = Turn(name)
-        uid = os.geteuid()
         try:
             _wait_for_byte(turn, byte, deadline, timeout_s)
             yield turn
         finally:
-            # first, whatever was raised where: a handler may have been as the byte was locked
-            file = _files.get(uid)
-            if file is not None and not nested and turn.is_ours():  # record locks do not nest
-                file.unlock(byte)
+            try:
+                if not nested:  # first, and one call into C, before which no handler comes
+                    fcntl.lockf(turn.descriptor, fcntl.LOCK_UN, 1, byte)
+            except (OSError, ValueError):  # nothing was locked
+                pass
 
 
 def _wait_for_byte(turn: Turn, byte: int, deadline: float, timeout_s: float) -> None:
@@ -181,7 +183,8 @@ def _wait_for_byte(turn: Turn, byte: int, deadline: float, timeout_s: float) -> 
     pause = 0.0005
     while True:
         file = creators_file()
-        if file.try_lock(byte):
+        turn.descriptor = file.number()
+        if try_lock_byte(turn.descriptor, byte):
             turn.check()
             if _is_current(file, os.geteuid()):
                 return

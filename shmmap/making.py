@@ -21,6 +21,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 
 from . import geometry, segment
@@ -34,6 +35,7 @@ from .process import boot_id
 K = constants()
 _TRIES = 8  # of nonces whose names are taken
 _TEMPORARIES = ("", "1", "2", "3")
+_RETIRED = K["STATE_RETIRED"].to_bytes(8, sys.byteorder)
 
 
 def make_map(
@@ -56,6 +58,7 @@ def make_map(
             identity = segment.identity_of(descriptor)
             try:
                 control = _fill(name, wanted, shape, label, descriptor, made, turn)
+                control.made = made[:0:-1]
                 with contextlib.ExitStack() as unless_published:
                     unless_published.callback(control.close)
                     turn.check()
@@ -68,9 +71,7 @@ def make_map(
                 _undo(made, turn)
             except BaseException:  # a handler may have raised as it was published
                 if turn.is_ours():
-                    with contextlib.suppress(SystemCallError):
-                        segment.unlink_if(segment.control_name(name), identity)
-                _undo(made, turn)
+                    remove_map(name, made[::-1], identity)
                 raise
     raise ConfigMismatch(
         f"map {name!r}: names of its parts exist, though they are random: another user of this "
@@ -234,8 +235,17 @@ def _make_shard(
 
 
 def remove_map(name: str, files: list[str], identity: segment.Identity) -> None:
-    """Remove a map's parts, then its control segment's name, if that still leads to it."""
-    with contextlib.suppress(SystemCallError):  # what the opening failed of says more
+    """Remove a map that nobody uses, as it could not be made or opened: mark it as unlinked, for
+    whoever comes if this is broken off; then its parts, and what leads to them last."""
+    with contextlib.suppress(OSError):  # what the making failed of says more
+        path = segment.SHM_DIRECTORY + segment.control_name(name)
+        if segment.identity_at(segment.control_name(name)) == identity:
+            descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.pwrite(descriptor, _RETIRED, K["C_STATE"])
+            finally:
+                os.close(descriptor)
+    with contextlib.suppress(SystemCallError):
         remove_files(files)
         segment.unlink_if(segment.control_name(name), identity)
 

@@ -63,7 +63,6 @@ def _join(
     """Do it once; None: begin again. The creation lock is held."""
     found, made = _known(name), False
     if found is None:
-        files: list[str] = []
         attached = {nonce for known, nonce in list(_attachments) if known == name}
         seen = open_control(name, wanted.mode, owner_uid, attached)
         if not isinstance(seen, Control):
@@ -79,11 +78,10 @@ def _join(
             if not made:
                 _check(name, wanted, Parameters.load(control.words), control["NONCE"], may_attach,
                        nonce)
-            files = control.object_files(name)
             mine = Attachment(name, control, owner_uid, leave_at_exit)
         except BaseException as error:
             if made and turn.is_ours():
-                remove_map(name, files, control.identity)
+                remove_map(name, control.made, control.identity)
             with contextlib.suppress(ValueError):  # it may have been closed on the way
                 control.close()
             if isinstance(error, MapCorrupted) and not made and (

@@ -17,7 +17,7 @@ CHECKED = '        control["CHECK"] = checksum(control.words)\n'
 
 CREATION_MUTANTS = (
     Mutant("the creation lock excludes nobody", (
-        change(creation, "_wait_for_byte", "if file.try_lock(byte):", "if True:"),
+        change(creation, "_wait_for_byte", "if try_lock_byte(turn.descriptor, byte):", "if True:"),
     ), "an ephemeral map, the last leaves as one comes", "every 2"),
     Mutant("published before every part is made", (
         change(making, "_fill", "        leases = ", READY + PUBLISH + "        leases = "),
@@ -26,7 +26,7 @@ CREATION_MUTANTS = (
         change(opening, "make_map", "if segment.publish(label, segment.control_name(name)):",
                "if os.files.pop(f'shmmap.{name}', 0) or segment.publish(\n"
                "                    label, segment.control_name(name)):"),
-        change(creation, "_wait_for_byte", "if file.try_lock(byte):", "if True:"),
+        change(creation, "_wait_for_byte", "if try_lock_byte(turn.descriptor, byte):", "if True:"),
     ), "two open", "every 1"),
     Mutant("the names of parts are noted after they are made", (
         change(making, "_write_words", '("NONCE", nonce), ', ""),
@@ -38,7 +38,7 @@ CREATION_MUTANTS = (
     ), "two open", "deaths 0"),
     Mutant("what a live maker makes is taken for a dead one's", (
         change(making, "_lock", "fcntl.flock(", "(lambda *_: None)("),
-        change(creation, "_wait_for_byte", "if file.try_lock(byte):", "if True:"),
+        change(creation, "_wait_for_byte", "if try_lock_byte(turn.descriptor, byte):", "if True:"),
     ), "two open", "every 1"),
     Mutant("what is replaced is not marked", (
         change(Remains, "remove", 'self._control["STATE"] = K["STATE_RETIRED"]', "pass"),

@@ -117,7 +117,7 @@ class CreationWorld:
         system, machine = self.system, self.machine
         with pytest.MonkeyPatch.context() as patch:
             for module, names in (
-                (creation, "os sleep monotonic"), (record_lock, "os fcntl"),
+                (creation, "os fcntl sleep monotonic"), (record_lock, "os fcntl"),
                 (segment, "os posix_ipc publish"), (control, "os"), (making, "os fcntl secrets"),
                 (workers, "os sleep monotonic"), (attachment, "os"), (ephemeral, "os"),
                 (opening, "os sleep monotonic"),

@@ -171,7 +171,6 @@ def test_a_storm_over_openings(name, start, seed):
         replace()
         assert not any(mutex.locked() for mutex in creation._mutexes.values())
         opening.leave_all()
-        return opening._attachments
 
     child = start(work)
     raised, strange = child.hear()
@@ -184,7 +183,8 @@ def test_a_storm_over_openings(name, start, seed):
             if number:
                 m.unlink()
     child.tell("go on")
-    assert child.result() == {}
+    assert child.result() is None
+    child.reap()
     with shmmap.ShmMap(name) as m:
         assert [row for row, _ in m.attachment.worker.rows_in_use()] == [m.attachment.worker.row]
         m.unlink()
