@@ -91,6 +91,7 @@ def _temporary(name: str, turn: Turn) -> Iterator[tuple[str, int]]:
     """Make an empty control segment under a name of its own, locked by its descriptor."""
     for which in (*_TEMPORARIES, secrets.token_hex(8)):
         label = segment.temporary_name(name, which)
+        turn.check()
         try:
             descriptor = segment.make(label, 0o600)
         except FileExistsError:
@@ -113,6 +114,7 @@ def _temporary(name: str, turn: Turn) -> Iterator[tuple[str, int]]:
         os.close(descriptor)
     else:
         raise ConfigMismatch(f"map {name!r}: {label} exists, though its name is random")
+    maker, identity = os.getpid(), segment.identity_of(descriptor)
     try:
         yield label, descriptor
     except OSError as error:
@@ -121,6 +123,9 @@ def _temporary(name: str, turn: Turn) -> Iterator[tuple[str, int]]:
         _undo([label], turn)
         raise segment.refused(f"making map {name!r}", error) from error
     finally:
+        with contextlib.suppress(OSError):
+            if os.getpid() == maker:  # where it was published this name leads to nothing
+                segment.unlink_if(label, identity)
         with contextlib.suppress(OSError):
             os.close(descriptor)
 
