@@ -75,7 +75,7 @@ def try_hold(
         except LockTimeout:  # of the lock shard: its holder is stopped just now
             return None
         except BaseException:
-            with suppress(ShmMapError):
+            with suppress(ShmMapError, ValueError):  # pure, a forked child: memory left behind
                 _give_back(attached, table, hold)
             raise
         finally:
