@@ -176,8 +176,7 @@ def _fill(
     control = Control(segment.Mapping(descriptor, size), identity)
     try:
         nonce = secrets.randbits(64) or 1
-        turn.check()  # a child's nonce must not get into its parent's map
-        _write_words(control, wanted, shape, nonce)
+        _copy(control.words, _control_words(wanted, shape, nonce), turn)
         leases = bool(wanted.ttl_ns)  # else reserved with the first deadline
         parts = [(segment.shard_name(name, nonce, 0, n), n, shape, leases)
                  for n in range(shape.shards)]
@@ -188,7 +187,7 @@ def _fill(
         segment.create(made[-1], 8, 8, mode).close()
         for part, number, its_shape, reserves in parts:
             turn.check()
-            _make_shard(part, its_shape, nonce, number, mode, reserves, made)
+            _make_shard(part, its_shape, nonce, number, mode, reserves, made, turn)
         turn.check()
         control["STATE"] = K["STATE_READY"]
         return control
@@ -197,9 +196,16 @@ def _fill(
         raise
 
 
-def _write_words(
-    control: Control, wanted: Parameters, shape: geometry.Geometry, nonce: int
-) -> None:
+def _copy(words: memoryview, draft: memoryview, turn: Turn) -> None:
+    """Fill a segment from its start, in one step: the rest of several, a child that was forked in
+    the middle of them would take after its parent has published the map."""
+    where = slice(0, len(draft))
+    turn.check()
+    words[where] = draft
+
+
+def _control_words(wanted: Parameters, shape: geometry.Geometry, nonce: int) -> memoryview:
+    draft = memoryview(bytearray(K["C_BYTES_TOTAL"])).cast("Q")
     seed = secrets.randbits(64) if wanted.hash_seed is None else wanted.hash_seed
     high, low = boot_id()
     for field, value in (
@@ -208,30 +214,33 @@ def _write_words(
         ("GEN0_BYTES", shape.areas.end), ("NONCE", nonce), ("LAYOUT", LAYOUT_VERSION),
         ("ENGINE", ENGINE_NUMBER), ("BOOT_HIGH", high), ("BOOT_LOW", low),
         ("BYTES", geometry.control_bytes()), ("ROWS", geometry.WORKER_ROWS), ("HASH_SEED", seed),
+        ("MAGIC", K["CONTROL_MAGIC"]),
     ):
-        control[field] = value
-    wanted.store(control.words)
-    control["CHECK"] = checksum(control.words)
-    control["MAGIC"] = K["CONTROL_MAGIC"]
+        draft[K[f"C_{field}"] >> 3] = value
+    wanted.store(draft)
+    draft[K["C_CHECK"] >> 3] = checksum(draft)
+    return draft
 
 
 def _make_shard(
     label: str, shape: geometry.Geometry, nonce: int, number: int, mode: int, leases: bool,
-    made: list[str],
+    made: list[str], turn: Turn,
 ) -> None:
     """Make one shard's segment and semaphore; `leases`: reserve the pages of its deadlines."""
+    draft = memoryview(bytearray(K["S_BYTES_TOTAL"])).cast("Q")
+    for field, value in (
+        ("MAGIC", K["SHARD_MAGIC"]), ("NONCE", nonce), ("NUMBER", number),
+        ("SLOTS", shape.slots), ("SLOT_SIZE", shape.slot_size), ("BUCKETS", shape.buckets),
+        ("EVICTS", shape.evicts), ("FRESH", 1), ("FREE_SLOTS", shape.slots),
+        ("HAS_DEADLINES", int(leases)),
+    ):
+        draft[K[f"S_{field}"] >> 3] = value
     reserved = shape.areas.end if leases else shape.areas.deadlines
     made.append(label)
     mapping = segment.create(label, shape.areas.end, reserved, mode)
     try:
         words = memoryview(mapping.buffer).cast("B").cast("Q")
-        for field, value in (
-            ("MAGIC", K["SHARD_MAGIC"]), ("NONCE", nonce), ("NUMBER", number),
-            ("SLOTS", shape.slots), ("SLOT_SIZE", shape.slot_size), ("BUCKETS", shape.buckets),
-            ("EVICTS", shape.evicts), ("FRESH", 1), ("FREE_SLOTS", shape.slots),
-            ("HAS_DEADLINES", int(leases)),
-        ):
-            words[K[f"S_{field}"] >> 3] = value
+        _copy(words, draft, turn)
         words.release()
     finally:
         mapping.close()

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from shmmap import flights, locks, map, opening, record_lock
 from shmmap._handle_cy import Handle
-from shmmap._lock_cy import ShardLock
 
 from .machines import Series
 
@@ -71,11 +70,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "a handler that raises leaves a named lock taken", locks.Lock, "__enter__",
         (("self._undo(mine)", "pass"),),
         (Series("taking a named lock", "raise", "line in locks.py"),), "has not left", 90,
-    ),
-    Mutant(
-        "a child waits on as its parent, and takes the lock as that", ShardLock, "is_other",
-        (("return self.forks and (", "return False and ("),),
-        (Series(_WAITS, "fork, both", "moment"),), "is held by", 6, True,
     ),
     Mutant(
         "a child forgets the operation that it is in the middle of", Handle, "_after_fork",
