@@ -6,7 +6,7 @@ from shmmap._layout cimport *
 from shmmap._words cimport *
 
 cdef class Snapshots(Scans):
-    cdef void drop_all(self) noexcept
+    cdef void drop_all(self, list shards) noexcept
 
 cdef int track_shard(Snapshots core, Shard shard, ShardCopy copy) except -1
 cdef i64 copy_changed_shard(Snapshots core, Shard shard, ShardCopy copy,

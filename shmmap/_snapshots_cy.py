@@ -19,7 +19,7 @@ if not cython.compiled:
     from shmmap._copy_cy import ShardCopy
     from shmmap._scans_cy import Scans
     from shmmap._shard_cy import Shard
-    from shmmap._words import Probe, clock_ns, i64, load, probe_t, u64
+    from shmmap._words import Probe, clock_ns, i64, load, probe_t, u64, was_left_behind
     from shmmap.layout import (  # type: ignore[attr-defined]
         KEY_TYPE_MASK,
         META_KEY_TYPE_SHIFT,
@@ -88,21 +88,23 @@ class Snapshots(Scans):
         all_copies: list = copies
         self.enter()
         try:
-            me: u64 = self.token()
-            for shard in self.shards:
+            # in a child that a handler forks, ours are replaced: see Attachment.note_fork
+            shards: list = self.shards if cython.compiled else list(self.shards)
+            for shard in shards:
                 self.refuse_reentry(shard)
             began = clock_ns(1)
             until = began + patience_ns
             try:
-                for shard in self.shards:
+                for shard in shards:
                     if not cython.compiled:
                         self.note(shard)
-                    if not shard.lock.try_quickly(me, until) or load(shard.mem, S_DIRTY):
+                    # our token is read after the note: a child that is forked before is not `me`
+                    if not shard.lock.try_quickly(self.token(), until) or load(shard.mem, S_DIRTY):
                         failed = shard.number
                         break
                 if failed < 0:
                     for copy in all_copies:
-                        if not copy.is_tracked(me):
+                        if not copy.is_tracked(self.token()):
                             failed = LOST
                 if failed < 0:
                     when = self.clock.now()
@@ -110,7 +112,7 @@ class Snapshots(Scans):
                         copy.copy_changed(1 << 62)
                         copy.stop()
             finally:
-                self.drop_all()
+                self.drop_all(shards)
             if failed >= 0:
                 return failed, 0, 0
             if self.near is not None:  # a snapshot may show more than what is held
@@ -119,19 +121,19 @@ class Snapshots(Scans):
         finally:
             self.leave()
 
-    def drop_all(self):
-        """Free the lock of every shard that is held."""
+    def drop_all(self, shards):
+        """Free the lock of each of these shards, all that there are, that is held."""
         shard: Shard
         number: u64
         if cython.compiled:  # no test of the type: nothing in here can raise
             for number in range(self.mask + 1):
-                self.drop(cython.cast(Shard, PyList_GET_ITEM(self.shards, number)))
+                self.drop(cython.cast(Shard, PyList_GET_ITEM(shards, number)))
             return
         try:
-            for shard in self.shards:
+            for shard in shards:
                 self.drop(shard)
         except BaseException:  # a signal handler raised in it: finish all the same
-            for shard in self.shards:
+            for shard in shards:
                 self.drop(shard)
             raise
 
@@ -141,6 +143,8 @@ class Snapshots(Scans):
         self.enter()
         try:
             for copy in copies:
+                if not cython.compiled and was_left_behind(copy.source.mem):
+                    continue  # in a child: they are marked for its parent
                 copy.forget_tracking(self.token())
         finally:
             self.leave()

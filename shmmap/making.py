@@ -126,8 +126,9 @@ def _temporary(name: str, turn: Turn) -> Iterator[tuple[str, int]]:
         with contextlib.suppress(OSError):
             if os.getpid() == maker:  # where it was published this name leads to nothing
                 segment.unlink_if(label, identity)
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
+        with contextlib.suppress(OSError):  # in a daemon its number may be the application's now
+            if segment.identity_of(descriptor) == identity:
+                os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool:

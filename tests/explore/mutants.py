@@ -353,8 +353,8 @@ MUTANTS = (
     Mutant("tracking ends before the cut", (
         change(Snapshots, "_cut", "began = clock_ns(1)",
                "began = clock_ns(1)\n"
-               "        for copy in all_copies:\n            copy.forget_tracking(me)",
-               "not copy.is_tracked(me)", "False"),
+               "        for copy in all_copies:\n            copy.forget_tracking(self.token())",
+               "not copy.is_tracked(self.token())", "False"),
     ), "snapshot between two sets", "every 2"),
     Mutant("each shard is held alone", (
         change(Snapshots, "_cut", """                    failed = shard.number
@@ -364,7 +364,7 @@ MUTANTS = (
                 all_copies[shard.number].copy_changed(1 << 62)
                 all_copies[shard.number].stop()
                 self.drop(shard)
-""", "not copy.is_tracked(me)", "False", """                for copy in all_copies:
+""", "not copy.is_tracked(self.token())", "False", """                for copy in all_copies:
                     copy.copy_changed(1 << 62)
                     copy.stop()
 """, ""),
