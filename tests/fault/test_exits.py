@@ -311,9 +311,11 @@ logging.warning("bye")
 """
 
 
-def test_a_logging_handler_may_write_as_it_is_closed(make, name):
+def test_a_logging_handler_may_write_as_it_is_closed(make, name, tmp_path):
     """logging registered its end when it was imported, and swallows every ValueError there."""
     m = make()
-    done = subprocess.run([sys.executable, "-c", LOGGING, name], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LOGGING, name], capture_output=True, text=True, cwd=tmp_path
+    )
     assert (done.returncode, done.stderr) == (0, "") and m["last words"] == "bye"
     assert m.sweep().dead_workers == 1

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import cli, doctor, geometry, inspection, record_lock
+from shmmap import cli, creation, doctor, geometry, inspection
 from shmmap.layout import constants
 
 from .strangers import ATTACKER, SHM, VICTIM, as_user, outcome, plant
@@ -142,13 +142,13 @@ def test_unlink_of_maps_of_several_users_takes_the_lock_of_each(private, name):
         for uid in (VICTIM, ATTACKER):
             as_user(uid, lambda uid=uid: shmmap.ShmMap(f"of{uid}", "300KB").close())
         locks = []
-        original = record_lock.try_lock_byte
+        original = creation.try_lock_byte
 
         def noting(descriptor: int, byte: int) -> bool:
             locks.append((os.geteuid(), os.fstat(descriptor).st_uid))
             return original(descriptor, byte)
 
-        record_lock.try_lock_byte = noting
+        creation.try_lock_byte = noting
         code, text = run("unlink", "--yes", f"of{VICTIM}", f"of{ATTACKER}")
         return code, text, locks
 

@@ -160,9 +160,10 @@ assert os.waitpid(child, 0)[1] == 0
 @pytest.mark.parametrize("when", ["first", "imported", "opened"])
 @pytest.mark.parametrize("kind", sorted(START))
 @pytest.mark.parametrize("program", sorted(PROGRAMS))
-def test_greenlets(name, program, kind, when):
+def test_greenlets(name, program, kind, when, tmp_path):
     code = START[kind] + BEGIN + PROGRAMS[program] + END
     done = subprocess.run(
-        [sys.executable, "-c", code, when, name], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, when, name], capture_output=True, text=True, timeout=60,
+        cwd=tmp_path,
     )
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr[-3000:]

@@ -70,7 +70,7 @@ def test_max_idle_is_seen_to_by_processes_that_only_read(make, start, name):
     assert start(read).result() == [["old", "young"]]
 
 
-def test_who_attaches_to_a_map_with_max_idle_sweeps(make, name):
+def test_who_attaches_to_a_map_with_max_idle_sweeps(make, name, tmp_path):
     m = make(max_idle=5, sweep_interval=3000)
     m["old"] = 1
     assert m.attachment.sweeper.start()
@@ -83,7 +83,8 @@ def test_who_attaches_to_a_map_with_max_idle_sweeps(make, name):
         "    time.sleep(0.002)\n"
         "sys.exit(not m.attachment.sweeper.is_running())\n"
     )
-    assert subprocess.run([sys.executable, "-c", program, name]).returncode == 0
+    done = subprocess.run([sys.executable, "-c", program, name], cwd=tmp_path)
+    assert done.returncode == 0
 
 
 def test_maps_without_ttl_and_max_idle_have_no_thread(make):
@@ -220,10 +221,12 @@ atexit.register(lambda: m.set("last", 1, ttl=600))
 """
 
 
-def test_the_first_ttl_may_be_set_at_exit(make, name):
+def test_the_first_ttl_may_be_set_at_exit(make, name, tmp_path):
     """Python 3.12 and later start no thread then."""
     m = make(sweep_interval=30)
-    done = subprocess.run([sys.executable, "-c", AT_EXIT, name], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", AT_EXIT, name], capture_output=True, text=True, cwd=tmp_path
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert m["last"] == 1
 
