@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from subject import LOCKS
 from trial import MISS, Trial, Wrong, same
 
 import shmmap
+from shmmap import keeping
 
 FULL: tuple[type[Exception], ...] = (shmmap.MapFull,)
 VALUES: list[Any] = [5, "text", b"", b"x" * 30, "y" * 90, b"z" * 400, None, True, 2.5, 1 << 70]
@@ -230,11 +232,27 @@ def setdefault(t: Trial) -> str:
     return _find_or_write(t, t.m.setdefault)
 
 
+class NotKept(Exception):
+    """A result was computed, and could not be stored."""
+
+
 @operation(*FULL)
 def get_or_set(t: Trial) -> str:
-    m = t.m
-    return _of_locks(t, lambda: _find_or_write(
-        t, lambda key, value: m.get_or_set(key, lambda: value, timeout=0)))
+    m, notes = t.m, keeping.notes_of(t.m)
+    before = notes.times
+
+    def act(key: Any, value: Any) -> Any:
+        found = m.get_or_set(key, lambda: value, timeout=0)
+        if notes.times != before:  # there was no room for it: what was computed is given
+            raise NotKept
+        return found
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", shmmap.CacheWarning)
+        try:
+            return _of_locks(t, lambda: _find_or_write(t, act))
+        except NotKept:
+            return "given, not kept"
 
 
 def _find_or_write(t: Trial, act: Callable[[Any, Any], Any]) -> str:
