@@ -278,9 +278,12 @@ class Takes(Writes):
         item: Any
         shard: Shard
         turn: u64
+        first: u64 = 0
         self.enter()
-        first: u64 = (self.token() >> 22) + self.pop_turn
-        self.leave()
+        try:
+            first = (self.token() >> 22) + self.pop_turn
+        finally:
+            self.leave()
         for turn in range(self.mask + 1):
             shard = self.shards[(first + turn) & self.mask]
             try:

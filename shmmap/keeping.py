@@ -60,9 +60,9 @@ def read(m: Any, key: Any, notes: Notes) -> Any:
         if m._live.safe or not _is_unreadable(m, key, error):
             raise
         notes.tell(
-            m, f"the value of {key!r} cannot be read any more ({type(error).__name__}: {error}). "
-            "It is computed anew, and written over; so is each that cannot be read, without "
-            "another warning. Was its class renamed or removed since it was stored?"
+            m, f"the value of {_short(key)} cannot be read any more ({type(error).__name__}: "
+            f"{error}). It is computed anew, and written over; so is each that cannot be read, "
+            "without another warning. Was its class renamed or removed since it was stored?"
         )
         return MISSING
 
@@ -98,5 +98,8 @@ def keep(m: Any, key: Any, value: Any, ttl: Any, notes: Notes) -> bool:
 
 
 def _short(key: Any) -> str:
-    text = repr(key)
+    try:
+        text = repr(key)
+    except Exception:  # an int of many digits, or of a class whose own raises
+        return f"a key that is {type(key).__name__} and has no repr()"
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -90,8 +90,8 @@ class Exceptions:
                 raised.append(True)
                 if world.held():
                     left.append(f"locks are held after the exception: {world.held()}")
-                if step and (handle.gate or any(handle.attachment.inside)):
-                    left.append(f"{handle.gate=} {handle.attachment.inside=}")
+                if step and (handle.gate or handle.attachment.held):
+                    left.append(f"{handle.gate=} {handle.attachment.held=}")
                 world.interrupted(0, died=False)
             machine.raise_at = {}
             for i, operation in enumerate(self.scenario.programs[1], 1):
