@@ -6,7 +6,6 @@ import operator
 from numbers import Real
 
 SHOWN = 200  # characters of a key that an error shows
-FAR_S = 3e9  # seconds, 95 years: no time is later
 
 
 def whole(value: object, what: str, kind: str = "an int") -> int:

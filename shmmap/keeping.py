@@ -14,6 +14,7 @@ from typing import Any
 
 from ._keys_cy import pack
 from ._reads_cy import MISSING
+from .checks import shown
 from .errors import CacheWarning, EntryTooLarge, MapClosed, MapCorrupted, MapUnlinked, ShmMapError
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -60,7 +61,7 @@ def read(m: Any, key: Any, notes: Notes) -> Any:
         if m._live.safe or not _is_unreadable(m, key, error):
             raise
         notes.tell(
-            m, f"the value of {_short(key)} cannot be read any more ({type(error).__name__}: "
+            m, f"the value of {shown(key)} cannot be read any more ({type(error).__name__}: "
             f"{error}). It is computed anew, and written over; so is each that cannot be read, "
             "without another warning. Was its class renamed or removed since it was stored?"
         )
@@ -90,16 +91,8 @@ def keep(m: Any, key: Any, value: Any, ttl: Any, notes: Notes) -> bool:
         for counted in {id(one): one for one in (notes, notes_of(m))}.values():
             counted.times += 1
         notes.tell(
-            m, f"the result for {_short(key)} could not be stored ({type(error).__name__}: "
+            m, f"the result for {shown(key)} could not be stored ({type(error).__name__}: "
             f"{error}). Its caller has it all the same, and it is computed again each time; so is "
             "each that cannot be stored, without another warning: stats().uncached counts them"
         )
         return False
-
-
-def _short(key: Any) -> str:
-    try:
-        text = repr(key)
-    except Exception:  # an int of many digits, or of a class whose own raises
-        return f"a key that is {type(key).__name__} and has no repr()"
-    return text if len(text) <= 200 else f"{text[:200]}..."
