@@ -127,18 +127,16 @@ def follow(ours: Child) -> tuple[str, victim.Outcomes | str]:
         step = heard
 
 
-def meet(mode: int, about: str, deed_name: str, deed: Callable[[Any], Any],
-         before: bool = False) -> tuple[str, list[Surprise]]:
-    """Have one encounter, with an object by its role, "process", "folder", or (`before`) a name;
-    give whether the deed was done, and what nobody should have been able to bring about."""
+def encounter(mode: int, makes: bool, attack: Callable[[int], Callable[[Child], Any]],
+              groups: tuple[int, ...] = ()) -> tuple[Any, str, victim.Outcomes | str]:
+    """Have our side wait while the stranger does what `attack` gives for its pid, and then go on;
+    give what the stranger told, and how our side fared."""
     def work() -> Any:
-        ours = stranger(VICTIM, lambda child: live(child, mode, not before))
+        ours = stranger(VICTIM, lambda child: live(child, mode, makes))
         theirs = None
         try:
             ours.hear()
-            target: Any = {"process": ours.pid, "folder": SHM}.get(about) or (
-                SHM / about if before else our_objects()[about])
-            theirs = stranger(ATTACKER, lambda child: act(child, deed, target), groups_of(mode))
+            theirs = stranger(ATTACKER, attack(ours.pid), groups)
             done = theirs.hear()
             ours.tell("go on")
             return done, *follow(ours)
@@ -147,7 +145,20 @@ def meet(mode: int, about: str, deed_name: str, deed: Callable[[Any], Any],
                 if child is not None:
                     child.kill()
 
-    done, step, outcomes = inside(work)
+    found: tuple[Any, str, victim.Outcomes | str] = inside(work)
+    return found
+
+
+def meet(mode: int, about: str, deed_name: str, deed: Callable[[Any], Any],
+         before: bool = False) -> tuple[str, list[Surprise]]:
+    """Have one encounter, with an object by its role, "process", "folder", or (`before`) a name;
+    give whether the deed was done, and what nobody should have been able to bring about."""
+    def attack(pid: int) -> Callable[[Child], Any]:
+        target: Any = {"process": pid, "folder": SHM}.get(about) or (
+            SHM / about if before else our_objects()[about])
+        return lambda child: act(child, deed, target)
+
+    done, step, outcomes = encounter(mode, not before, attack, groups_of(mode))
     return done, list(judge(mode, about, deed_name, done, step, outcomes, before))
 
 
@@ -196,21 +207,8 @@ def try_everything_closed() -> tuple[int, list[Surprise]]:
         child.tell(done)
         child.hear(60)
 
-    def work() -> Any:
-        ours = stranger(VICTIM, lambda child: live(child, 0o600, True))
-        theirs = None
-        try:
-            ours.hear()
-            theirs = stranger(ATTACKER, lambda child: attack(child, ours.pid))
-            done = theirs.hear()
-            ours.tell("go on")
-            return done, *follow(ours)
-        finally:
-            for child in (ours, theirs):
-                if child is not None:
-                    child.kill()
-
-    done, step, outcomes = inside(work)
+    done, step, outcomes = encounter(
+        0o600, True, lambda pid: lambda child: attack(child, pid))
     found = [Surprise(0o600, about, name, "was not refused")
              for about, name, refusal in done if not refusal]
     found += judge(0o600, "all", "all", "done", step, outcomes, False)
