@@ -9,7 +9,6 @@ from shmmap.workers import Judge, Worker
 
 from .mutants import Mutant, change, drop
 
-CHECKED_TURN = "            turn.check()\n"
 RETIRED = '        attachment.control["STATE"] = K["STATE_RETIRED"]\n'
 READY = '        control["STATE"] = K["STATE_READY"]\n'
 PUBLISH = "        segment.publish(label, segment.control_name(name))\n"
@@ -29,7 +28,7 @@ CREATION_MUTANTS = (
         change(creation, "_wait_for_byte", "if try_lock_byte(turn.descriptor, byte):", "if True:"),
     ), "two open", "every 1"),
     Mutant("the names of parts are noted after they are made", (
-        change(making, "_write_words", '("NONCE", nonce), ', ""),
+        change(making, "_control_words", '("NONCE", nonce), ', ""),
         change(making, "_fill", READY, '        control["NONCE"] = nonce\n' + CHECKED + READY),
     ), "two open", "deaths 0"),
     Mutant("what a dead maker left stays", (
@@ -47,9 +46,8 @@ CREATION_MUTANTS = (
         drop(Judge, "is_abandoned", "bool(self.file.try_flock(exclusive=True)) and "),
     ), "an ephemeral map, kept by a forked child", "every 1"),
     Mutant("retired after its parts are gone", (
-        change(opening, "retire", CHECKED_TURN + "    " + RETIRED, "",
-               "            attachment.remove_files()\n    elif",
-               "            attachment.remove_files()\n    " + RETIRED + "    elif"),
+        change(opening, "retire", RETIRED, "", "        attachment.remove_files()\n",
+               "        attachment.remove_files()\n" + RETIRED),
     ), "one unlinks, another uses it", "deaths 0"),
     Mutant("the last leaves without the creation lock", (
         change(opening, "release", "if attachment.parameters.ephemeral", "if False"),

@@ -154,6 +154,7 @@ class CreationWorld:
                 (workers.Judge, "_get", READ, 2), (workers.Judge, "_set", WRITE, 2),
             ):
                 patch.setattr(owner, name, self.stepping(getattr(owner, name), kind, arguments))
+            patch.setattr(making, "_copy", self.copying(making._copy))
             self.patch = patch
             yield
 
@@ -162,6 +163,17 @@ class CreationWorld:
         def step(owner: Any, *given: Any) -> Any:
             self.machine.step(kind, given[:arguments])
             return access(owner, *given)
+
+        return step
+
+    def copying(self, copy: Any) -> Any:
+        """Make the filling of a segment two steps: a death may leave the first half."""
+        def step(words: Any, draft: Any, turn: Any) -> None:
+            half = len(draft) // 2
+            self.machine.step(WRITE, ("NONCE",))
+            copy(words, draft[:half], turn)
+            self.machine.step(WRITE, ("NONCE",))
+            copy(words, draft, turn)
 
         return step
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import control, opening, segment, workers
+from shmmap import control, making, opening, segment, workers
 from shmmap.layout import constants
 
 K = constants()
@@ -143,7 +143,7 @@ def die_in_creation(name: str, step: str) -> None:
     def die(*arguments: Any, **named: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    real_create, real_set = segment.create, control.Control.__setitem__
+    real_create, real_set, real_copy = segment.create, control.Control.__setitem__, making._copy
     created = 0
 
     def create(*arguments: Any) -> Any:
@@ -163,7 +163,21 @@ def die_in_creation(name: str, step: str) -> None:
         if step == f"after {field}":
             die()
 
+    def copy(words: memoryview, draft: memoryview, turn: Any) -> None:
+        """Die with the control segment's words up to one of them, or without that one."""
+        when, _, field = step.partition(" ")
+        is_control = len(draft) == K["C_BYTES_TOTAL"] >> 3
+        if is_control and f"C_{field}" in K and field != "STATE":
+            at = K[f"C_{field}"] >> 3
+            words[: at + 1] = draft[: at + 1]
+            if when == "before":
+                words[:] = memoryview(draft.tobytes().ljust(words.nbytes, b"\0")).cast("Q")
+                words[at] = 0
+            die()
+        real_copy(words, draft, turn)
+
     segment.create = create
+    making._copy = copy
     control.Control.__setitem__ = set_field  # type: ignore[method-assign]
     if step == "before its size":
         os.ftruncate = die  # type: ignore[assignment]
