@@ -2,7 +2,7 @@
 
 A step is done again and again, in a thread, or, in a program that gevent or eventlet has patched,
 in a greenlet. What a step raises is noted, and tried again, later and later; a thread that cannot
-be started is tried again by whoever asks for it next, not sooner than after a second.
+be started is tried again by whoever asks for it next, but not at once: see START_AGAIN_NS.
 """
 
 from __future__ import annotations

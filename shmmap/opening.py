@@ -207,12 +207,11 @@ def retire(attachment: Attachment) -> None:
     with creation.creation_lock(attachment.name) as turn:
         if attachment.has_its_name():
             segment.refuse_to_unlink(attachment.name)
-            turn.check()
-            attachment.control["STATE"] = K["STATE_RETIRED"]
-            attachment.remove_files()
-        elif attachment.control["STATE"] == K["STATE_READY"]:  # somebody has removed the name
-            attachment.control["STATE"] = K["STATE_RETIRED"]
-            attachment.remove_files()
+        elif attachment.control["STATE"] != K["STATE_READY"]:
+            return  # else somebody has removed the name only
+        turn.check()
+        attachment.control["STATE"] = K["STATE_RETIRED"]
+        attachment.remove_files()
 
 
 def wait_for(handle: Any, patience_s: float) -> None:

@@ -19,6 +19,7 @@ from .layout import constants
 from .tasks import is_cooperative, sleep
 
 K = constants()
+ON_REQUEST_NS = 30_000_000_000  # after which a sweep is due without sweep_interval=
 LIMIT = 256  # entries removed under one hold of a lock
 _GREENLET_PATIENCE_S = 0.05
 IDLE_LOOKS = 8192  # slots looked at under one hold for idle entries
@@ -84,6 +85,7 @@ class Sweeper:
             attachment.parameters.sweep_ns / 1e9,
             ended=lambda: one._have_it_started_anew() if (one := me()) is not None else None,
         )
+        self._interval_ns = attachment.parameters.sweep_ns or ON_REQUEST_NS
         if attachment.parameters.max_idle_ns:
             self.start()
 
@@ -118,7 +120,7 @@ class Sweeper:
         self._background.busy = True  # before the next look: see Background.stop
         try:
             if not self._background.stopping:
-                self._sweep_if_due(handle, self._background)
+                self.sweep_if_due(handle, self._background)
         except MapUnlinked:
             return False
         except ShmMapError:
@@ -133,9 +135,8 @@ class Sweeper:
         control = self._attachment.control
         worker = self._attachment.worker
         holder = control["LEASE"]
-        interval = self._attachment.parameters.sweep_ns or int(30e9)
         mine = worker.fork_page.word
-        fresh = abs(now_ns - control["LEASE_BEAT_NS"]) < 3 * interval
+        fresh = abs(now_ns - control["LEASE_BEAT_NS"]) < 3 * self._interval_ns
         if fresh and holder not in (0, mine) and not worker.is_dead(holder):
             return False
         with self._attachment.alone(0) as had:  # whoever has it may be waiting for this thread
@@ -150,27 +151,22 @@ class Sweeper:
             finally:
                 worker.end_lease()
 
-    def sweep_if_due(self, handle: Any) -> SweepReport | None:
+    def sweep_if_due(
+        self, handle: Any, background: Background | None = None
+    ) -> SweepReport | None:
         """Sweep if an interval has passed since the last sweep and no other worker is at it."""
-        return self._sweep_if_due(handle, None)
-
-    def _sweep_if_due(self, handle: Any, background: Background | None) -> SweepReport | None:
         control = self._attachment.control
         now_ns = self._attachment.clock.now_ns()
-        interval = self._attachment.parameters.sweep_ns or int(30e9)
-        if control["SWEPT_NS"] and abs(now_ns - control["SWEPT_NS"]) < interval * 9 // 10:
+        if control["SWEPT_NS"] and abs(now_ns - control["SWEPT_NS"]) < self._interval_ns * 9 // 10:
             return None
         if not self._take_lease(now_ns):
             return None
-        return self._sweep(handle, background)
+        return self.sweep(handle, background)
 
-    def sweep(self, handle: Any) -> SweepReport:
-        """Sweep every shard now, through `handle`."""
-        return self._sweep(handle, None)
-
-    def _sweep(self, handle: Any, background: Background | None) -> SweepReport:
-        """Sweep every shard. What fails in one of them does not keep the others from it; the first
-        error is raised at the end. In the background: let others go on, and end when told to."""
+    def sweep(self, handle: Any, background: Background | None = None) -> SweepReport:
+        """Sweep every shard now, through `handle`. What fails in one of them does not keep the
+        others from it; the first error is raised at the end. In the background: let others go on,
+        and end when told to."""
         attachment = self._attachment
         control = attachment.control
         started = monotonic()
