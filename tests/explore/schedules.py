@@ -55,7 +55,8 @@ class AtRandom:
 
 
 class ByPriority:
-    """PCT: the worker of the highest priority goes on; it falls at `depth` - 1 random steps."""
+    """PCT: the worker of the highest priority goes on; it falls at `depth` - 1 random steps. Where
+    all sleep, one whose sleep is over goes first: else one that polls would starve it."""
 
     def __init__(self, seed: int, depth: int, workers: int, length: int) -> None:
         rng = random.Random(seed)
@@ -68,7 +69,8 @@ class ByPriority:
         fallen = self.falls.pop(machine.steps, None)
         if fallen is not None and machine.current is not None:
             self.priorities[machine.current.number] = fallen
-        return max(candidates(machine, forced), key=lambda w: self.priorities[w.number])
+        return max(candidates(machine, forced), key=lambda w: (
+            w.asleep and w.wakes_ns <= machine.now_ns, self.priorities[w.number]))
 
 
 class Deviating:

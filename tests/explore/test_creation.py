@@ -10,11 +10,6 @@ from .creations import CREATIONS, CreationExplorer
 MOST = 400  # schedules of each kind
 
 
-# OPEN: of its random schedules pct:13,4,18 is broken off after 30,000 steps. Whether two processes
-# that poll only starve the third, as no system does, has not been found out yet.
-OPEN = ("the dead's pid is used again", "pct:13,4,18", "Livelock")
-
-
 @pytest.mark.parametrize("scenario", CREATIONS, ids=lambda scenario: scenario.name)
 def test_one_map_comes_out(scenario: Processes) -> None:
     explorer = CreationExplorer(scenario)
@@ -35,5 +30,4 @@ def test_one_map_comes_out_though_its_maker_dies(scenario: Processes) -> None:
 def test_random_schedules_and_deaths(scenario: Processes) -> None:
     explorer = CreationExplorer(scenario)
     with explorer.world.installed():
-        found = [str(failure) for failure in explorer.try_random(0, MOST // 10)]
-    assert [text for text in found if not all(part in text for part in OPEN)] == []
+        assert [str(failure) for failure in explorer.try_random(0, MOST // 10)] == []
