@@ -104,12 +104,12 @@ def _join(
         handle._bind(found, lock_timeout_ns)
     except BaseException as error:
         found.handles.pop(id(handle), None)
-        if turn.is_ours() and not found.handles:
-            if made and not isinstance(error, creation.Forked):
+        if not found.handles:
+            if made and turn.is_ours() and not isinstance(error, creation.Forked):
                 found.control["STATE"] = K["STATE_RETIRED"]
                 with contextlib.suppress(SystemCallError):
                     found.remove_files()
-            _take_down(found)
+            _take_down(found, turn.is_ours())  # a child lets go of what it has of it, too
         raise
     return found
 
@@ -207,8 +207,8 @@ def retire(attachment: Attachment) -> None:
     with creation.creation_lock(attachment.name) as turn:
         if attachment.has_its_name():
             segment.refuse_to_unlink(attachment.name)
-        elif attachment.control["STATE"] != K["STATE_READY"]:
-            return  # else somebody has removed the name only
+        elif attachment.control["STATE"] == K["STATE_RETIRED"]:
+            return  # else somebody has removed the name only, or cut the segment off
         turn.check()
         attachment.control["STATE"] = K["STATE_RETIRED"]
         attachment.remove_files()
