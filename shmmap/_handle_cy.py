@@ -305,9 +305,10 @@ class Handle:
             return
         try:
             self.let_go(shard)
-        except BaseException:  # a signal handler raised in it: finish all the same
+        except BaseException as error:  # a signal handler raised in it: finish all the same
             self.let_go(shard)
-            raise
+            if not (isinstance(error, ValueError) and was_left_behind(shard.mem)):
+                raise
         if was_left_behind(shard.mem):
             raise Reentered(
                 f"map {self.name!r}, shard {shard.number}: a signal handler or a finalizer has "

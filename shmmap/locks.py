@@ -13,7 +13,7 @@ from typing import Any
 from . import explain
 from .checks import seconds, shown
 from .errors import LockLost, LockTimeout, MapClosed, MapUnlinked, Reentered, ShmMapError
-from .locktable import LOCK, LockTable, Record, Unread, name_of
+from .locktable import LOCK, Forked, LockTable, Record, Unread, name_of
 from .owed import free_later, see_to_it
 from .tasks import current_task
 from .turns import deadline_of, wait_for
@@ -24,11 +24,11 @@ _UNSAID: Any = type("Unsaid", (), {"__repr__": lambda self: "<the lock's timeout
 class Hold:
     """One holding of a lock by this process, from its taking to its release."""
 
-    __slots__ = ("fence", "handle", "lapses_ns", "name", "pid", "raw", "sequence", "task")
+    __slots__ = ("fence", "handle", "lapses_ns", "name", "pid", "raw", "sequence", "task", "token")
 
     def __init__(self, name: bytes, record: Record, handle: int) -> None:
         self.name = name
-        self.sequence = record.sequence
+        self.token, self.sequence = record.token, record.sequence
         self.raw = record.pack()
         self.task = current_task()
         self.handle = handle
@@ -53,42 +53,57 @@ def try_hold(
         MapFull: no more locks can be held.
     """
     with m._inside() as attached:
-        part = attached.locks
-        table: LockTable = part.hasty_table() if hasty else m._lock_table()
         see_to_it(attached)
-        if refusal:
-            former = part.by_task.get((name, current_task()))
-            if former and table.version_of(name, former.raw):
-                raise Reentered(f"map {m.name!r}: {refusal}")
-            if former:  # its lease is over
-                part.forget(former)
-        hold = Hold(name, table.new_record(), id(m))
-        try:
-            mine.append(hold)
-            part.holds[hold.sequence] = hold
-            hold.fence = table.take_lock(name, hold.raw, lease)
-            if lease:  # from a time after that from which the shard counts it
-                hold.lapses_ns = part.clock.now_ns() + int(lease * 1e9)
-            part.know(hold)
-        except Unread:
-            _give_up(attached, hold)
-        except LockTimeout:  # of the lock shard: its holder is stopped just now
-            return None
-        except BaseException:
-            with suppress(ShmMapError, ValueError):  # pure, a forked child: memory left behind
-                _give_back(attached, table, hold)
-            raise
-        finally:
-            if not hold.fence:
-                part.forget(hold)
+        while True:
+            try:
+                return _try_once(m, attached, name, lease, mine, refusal, hasty)
+            except Forked:  # and so the holding, if there is one, is the parent's
                 mine.clear()
+
+
+def _try_once(
+    m: Any, attached: Any, name: bytes, lease: float | None, mine: list[Hold], refusal: str,
+    hasty: bool,
+) -> Hold | None:
+    """See `try_hold`. Raise Forked in a child that was forked meanwhile."""
+    part = attached.locks
+    table: LockTable = part.hasty_table() if hasty else m._lock_table()
+    if refusal:
+        former = part.by_task.get((name, current_task()))
+        if former and table.version_of(name, former.raw):
+            raise Reentered(f"map {m.name!r}: {refusal}")
+        if former:  # its lease is over
+            part.forget(former)
+    hold = Hold(name, table.new_record(), id(m))
+    try:
+        mine.append(hold)
+        part.holds[hold.sequence] = hold
+        hold.fence = part.act(hold, table, table.take_lock, lease)
+        if lease:  # from a time after that from which the shard counts it
+            hold.lapses_ns = part.clock.now_ns() + int(lease * 1e9)
+        part.know(hold)
+        if not part.is_ours(hold):
+            raise Forked
+    except Unread:
+        _give_up(attached, hold)
+    except LockTimeout:  # of the lock shard: its holder is stopped just now
+        return None
+    except BaseException:
+        with suppress(ShmMapError, Forked):
+            _give_back(attached, table, hold)
+        raise
+    finally:
+        if not hold.fence:
+            part.forget(hold)
+            mine.clear()
     return hold if hold.fence else None
 
 
 def _give_back(attached: Any, table: LockTable, hold: Hold) -> bool:
     """Free what is held, at the latest as soon as the lock shard lets us; tell whether it was."""
     try:
-        return table.give_back(hold.name, hold.raw)
+        freed: bool = attached.locks.act(hold, table, table.give_back)
+        return freed
     except LockTimeout:
         _give_up(attached, hold)
         return True  # and nobody had it meanwhile
@@ -106,6 +121,8 @@ def let_go(m: Any, hold: Hold) -> bool:
     with m._inside() as attached:
         try:
             return _give_back(attached, attached.locks.hasty_table(), hold)
+        except Forked:
+            return True
         finally:
             attached.locks.forget(hold)
 
@@ -115,9 +132,10 @@ def leave_open(m: Any, hold: Hold) -> bool:
     if hold.pid != os.getpid():
         return False
     with m._inside() as attached:
+        table = attached.locks.hasty_table()
         try:
-            opened: bool = attached.locks.hasty_table().leave_open(hold.name, hold.raw)
-        except LockTimeout:
+            opened: bool = attached.locks.act(hold, table, table.leave_open)
+        except (LockTimeout, Forked):
             return False
         if opened:
             attached.locks.forget(hold)
@@ -133,14 +151,15 @@ def let_all_go(attached: Any, handle: int, table: LockTable | None) -> None:
         if hold.handle == handle and hold.pid == os.getpid():
             try:
                 if table is not None:
-                    part.hasty_table().give_back(hold.name, hold.raw)
+                    hasty = part.hasty_table()
+                    part.act(hold, hasty, hasty.give_back)
                 else:
                     _give_up(attached, hold)
             except LockTimeout:
                 table = None
                 _give_up(attached, hold)
-            except ShmMapError:
-                pass  # unlinked, or damaged: nobody can have it
+            except (ShmMapError, Forked):
+                pass  # unlinked, or damaged: nobody can have it; or it is the parent's
             part.forget(hold)
 
 
@@ -296,12 +315,17 @@ class Lock:
         """
         lease = self.lease if lease is _UNSAID else check_lease(lease)
         hold = self._mine()
+        not_held = f"map {self._map.name!r}, lock {shown(self.key)}: not held"
         if hold is None or hold.pid != os.getpid():
-            raise LockLost(f"map {self._map.name!r}, lock {shown(self.key)}: not held")
-        with self._map._inside():
+            raise LockLost(not_held)
+        with self._map._inside() as attached:
             hold.lapses_ns = 0
-            if not self._map._lock_table().renew(hold.name, hold.raw, lease):
-                raise self._lost("its lease had passed")
+            table = self._map._lock_table()
+            try:
+                if not attached.locks.act(hold, table, table.renew, lease):
+                    raise self._lost("its lease had passed")
+            except Forked:
+                raise LockLost(not_held) from None
             if lease:
                 hold.lapses_ns = self._map.attachment.clock.now_ns() + int(lease * 1e9)
 

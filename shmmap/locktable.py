@@ -21,6 +21,8 @@ import itertools
 import struct
 import sys
 import weakref
+from collections.abc import Callable
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -30,7 +32,7 @@ from ._repair_cy import Repairer
 from ._scans_cy import Scans
 from ._shard_cy import FULL
 from .background import Background
-from .errors import LockTimeout, MapFull
+from .errors import LockTimeout, MapClosed, MapFull, Reentered
 from .layout import constants
 from .turns import Turn
 
@@ -53,6 +55,10 @@ def name_of(kind: bytes, key: Any) -> bytes:
 
 class Unread(LockTimeout):
     """A lock was taken, and then its version could not be read."""
+
+
+class Forked(Exception):
+    """This is the child of a fork within a step that its parent had begun."""
 
 
 class LeftOpen(Exception):
@@ -108,10 +114,14 @@ class LockShard:
         self.control_memory[at : at + 8] = K["STATE_READY"].to_bytes(8, sys.byteorder)
         self.shards = [shard]
         self.repairers = [Repairer(shard)]
+        self.acting: list[LockTable] = []  # those with which a step is under way: see `act`
         self.after_fork()
 
     def after_fork(self) -> None:
         """Forget what threads of the parent hold, and wait for."""
+        for table in self.acting:
+            table._seal()
+        self.acting = []
         self.held: dict[tuple[int, int], Any] = {}
         self.holds: dict[int, Any] = {}
         self.by_task: dict[tuple[bytes, object], Any] = {}
@@ -130,6 +140,30 @@ class LockShard:
             table._bind(self, HASTE_NS)
             self._hasty = table
         return table
+
+    def is_ours(self, hold: Any) -> bool:
+        """Tell whether a holding is this process's, and not its parent's."""
+        return hold.token == self.liveness.fork_page.word  # type: ignore[no-any-return]
+
+    def act(self, hold: Any, table: LockTable, step: Callable[..., Any], *more: Any) -> Any:
+        """Take a step with a holding that only its own process may take: `step(name, raw, *more)`.
+        A child that is forked within it finds the table sealed as it comes to the lock shard.
+
+        Raises:
+            Forked: this is that child. Who has the lock is between its parent and the others.
+        """
+        self.acting.append(table)
+        try:
+            if not self.is_ours(hold):
+                raise Forked
+            return step(hold.name, hold.raw, *more)
+        except (MapClosed, Reentered, ValueError):  # the last one: pure, memory left behind
+            if self.is_ours(hold):
+                raise
+            raise Forked from None
+        finally:
+            with suppress(ValueError):  # a child has begun anew
+                self.acting.remove(table)
 
     def can_be_had(self) -> bool:
         """Tell whether nobody, or somebody dead, has the lock shard's own lock."""

@@ -80,14 +80,16 @@ def _join(
                        nonce)
             mine = Attachment(name, control, owner_uid, leave_at_exit)
         except BaseException as error:
+            # then no part is missing: a handler has unlinked the map meanwhile
+            unlinked = isinstance(error, MapCorrupted) and (
+                segment.identity_at(segment.control_name(name)) != control.identity
+            )
             if made and turn.is_ours():
                 remove_map(name, control.made, control.identity)
             with contextlib.suppress(ValueError):  # it may have been closed on the way
                 control.close()
-            if isinstance(error, MapCorrupted) and not made and (
-                segment.identity_at(segment.control_name(name)) != control.identity
-            ):
-                return None  # no part is missing: a handler has unlinked the map meanwhile
+            if unlinked:
+                return None
             raise
         found = _attachments.setdefault((name, mine.nonce), mine)
         if found is not mine:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import sys
+import struct
 import time
+import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -34,6 +35,7 @@ PURE = shmmap.ENGINE == "pure"
 ABSENT = "<absent>"
 DONE = "goes on"
 SLOW_S = 1.5  # for what waits for nobody; the machine may have much else to do
+_HEAD = struct.Struct("<II")  # length, checksum
 SIDES = ("itself", "child", "daemon", "exec")
 
 
@@ -66,15 +68,18 @@ class Report:
         start = SIDES.index(side) * self._ROOM
         self._memory[start : start + 8] = bytes(8)
         self._memory[start + 8 : start + 8 + len(text)] = text
-        self._memory[start : start + 8] = len(text).to_bytes(8, sys.byteorder)
+        self._memory[start : start + 8] = _HEAD.pack(len(text), zlib.crc32(text))
 
     def read(self, side: str) -> dict[str, Any] | None:
         """Give what a side said last; None: nothing."""
         start = SIDES.index(side) * self._ROOM
-        length = int.from_bytes(self._memory[start : start + 8], sys.byteorder)
-        if not length:
-            return None
-        return json.loads(self._memory[start + 8 : start + 8 + length])  # type: ignore[no-any-return]
+        while True:
+            length, check = _HEAD.unpack(self._memory[start : start + 8])
+            if not length:
+                return None
+            text = self._memory[start + 8 : start + 8 + length]
+            if zlib.crc32(text) == check:  # else it is just being written
+                return json.loads(text)  # type: ignore[no-any-return]
 
     def set_flag(self) -> None:
         """Say that the process has closed everything."""
