@@ -23,6 +23,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from io import BufferedReader, FileIO
 from typing import Any, BinaryIO, NamedTuple
 
 import xxhash
@@ -213,6 +214,29 @@ def _open_regular(path: str, flags: int) -> int:
     return descriptor
 
 
+class _OwnPlace(FileIO):
+    """A file that is read at a place of one's own: the kernel's is shared with a child that was
+    forked meanwhile, and goes on reading."""
+
+    _at = 0
+
+    def readinto(self, buffer: Any) -> int:
+        """Read on."""
+        count = os.preadv(self.fileno(), [buffer], self._at)
+        self._at += count
+        return count
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place counted from the start."""
+        assert whence == os.SEEK_SET
+        self._at = offset
+        return offset
+
+    def tell(self) -> int:
+        """Give the place."""
+        return self._at
+
+
 class DumpReader:
     """An open dump: `head` and `totals`, then `verify()` and `records()`, any number of times.
 
@@ -222,7 +246,7 @@ class DumpReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = printable(path, most=4096)  # as errors show it
-        self._file = open(path, "rb", opener=_open_regular)  # noqa: SIM115
+        self._file = BufferedReader(_OwnPlace(os.fspath(path), "rb", opener=_open_regular))
         try:
             self._size = os.fstat(self._file.fileno()).st_size
             self.head, self._first = self._read_head()

@@ -126,9 +126,7 @@ def _temporary(name: str, turn: Turn) -> Iterator[tuple[str, int]]:
         with contextlib.suppress(OSError):
             if os.getpid() == maker:  # where it was published this name leads to nothing
                 segment.unlink_if(label, identity)
-        with contextlib.suppress(OSError):  # in a daemon its number may be the application's now
-            if os.getpid() == maker or segment.identity_of(descriptor) == identity:
-                os.close(descriptor)
+        segment.close_own(descriptor, maker, identity)
 
 
 def _lock(descriptor: int) -> bool:

@@ -16,10 +16,12 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from io import BufferedWriter, FileIO
+from typing import Any, BinaryIO
 
-from .errors import ShmMapError
+from .errors import Reentered, ShmMapError
 from .printable import printable
+from .segment import close_own, identity_of
 
 _LINKS_AT_MOST = 40  # as many as the kernel follows
 _PROC_MAGIC = 0x9FA0
@@ -37,9 +39,10 @@ def new_file(path: str | os.PathLike[str], mode: int) -> Iterator[BinaryIO]:
         OSError: with the path that was asked for, and why.
     """
     asked = os.fsdecode(path)
-    folder = -1
+    folder, maker, identity = -1, os.getpid(), None
     try:
         folder, name = _find(asked)
+        identity = identity_of(folder)
         with _in_folder(folder, name, mode) as file:
             yield file
     except OSError as error:
@@ -49,7 +52,7 @@ def new_file(path: str | os.PathLike[str], mode: int) -> Iterator[BinaryIO]:
         raise OSError(error.errno, error.strerror, asked) from None
     finally:
         if folder >= 0:
-            os.close(folder)
+            close_own(folder, maker, identity)
 
 
 def _is_about_something_else(error: OSError) -> bool:
@@ -64,16 +67,21 @@ def _is_about_something_else(error: OSError) -> bool:
 @contextmanager
 def _in_folder(folder: int, name: str, mode: int) -> Iterator[BinaryIO]:
     """Give the file that takes the place of `name` in an open folder."""
+    maker = os.getpid()
     temporary = f".shmmap-dump.{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600, dir_fd=folder)
     made = os.fstat(descriptor)
     try:
-        with open(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fchmod(file.fileno(), mode)  # whatever the umask took away
-            os.fsync(file.fileno())
+        try:
+            with _OwnFile(descriptor, maker) as raw, BufferedWriter(raw) as file:
+                yield file
+                file.flush()
+                os.fchmod(descriptor, mode)  # whatever the umask took away
+                os.fsync(descriptor)
+        finally:
+            close_own(descriptor, maker, (made.st_dev, made.st_ino))
+        _refuse_child(maker)
         if not _is_still(made, temporary, folder):
             raise OSError(
                 errno.EPERM, "another process removed or replaced the file while it was written: "
@@ -81,11 +89,35 @@ def _in_folder(folder: int, name: str, mode: int) -> Iterator[BinaryIO]:
             )
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
-        with suppress(OSError):  # what took its name is not ours to remove
-            if _is_still(made, temporary, folder):
+        with suppress(OSError):  # what took its name, or is the parent's, is not ours to remove
+            if os.getpid() == maker and _is_still(made, temporary, folder):
                 os.unlink(temporary, dir_fd=folder)
         raise
     _sync(folder)
+
+
+class _OwnFile(FileIO):
+    """A file that only the process that made it writes: a child that was forked meanwhile shares
+    its place in the file, and has a copy of what was not yet written."""
+
+    def __init__(self, descriptor: int, maker: int) -> None:
+        super().__init__(descriptor, "wb", closefd=False)
+        self._maker = maker
+
+    def write(self, data: Any) -> int:
+        """Write; in that child, give up and raise Reentered."""
+        if os.getpid() != self._maker:
+            self.close()
+            _refuse_child(self._maker)
+        return super().write(data)
+
+
+def _refuse_child(maker: int) -> None:
+    if os.getpid() != maker:
+        raise Reentered(
+            "a signal handler or a finalizer has forked this process while it was writing a dump. "
+            "The parent goes on with it; do it again here, in the child"
+        )
 
 
 def _is_still(made: os.stat_result, name: str, folder: int) -> bool:

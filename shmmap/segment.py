@@ -199,15 +199,19 @@ def create(name: str, size: int, reserve: int, mode: int) -> Mapping:
         SharedMemoryFull: there is no room; nothing is left behind.
         FileExistsError: there is one of that name.
     """
+    maker = os.getpid()
     descriptor = make(name, mode)
+    identity = None
     try:
+        identity = identity_of(descriptor)
         fill(descriptor, name, size, reserve, mode)
         return Mapping(descriptor, size)
     except BaseException:
-        unlink(name)
+        if os.getpid() == maker:
+            unlink(name)
         raise
     finally:
-        os.close(descriptor)
+        close_own(descriptor, maker, identity)
 
 
 def publish(name: str, final: str) -> bool:
@@ -276,6 +280,17 @@ def identity_of(descriptor: int) -> Identity:
     """Tell what an open file is."""
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino
+
+
+def close_own(descriptor: int, opener: int, identity: Identity | None) -> None:
+    """Close a descriptor that the process `opener` opened on a file. In a child that was forked
+    meanwhile its number may be another file's: a daemon closes all, its application opens some."""
+    if os.getpid() == opener:
+        os.close(descriptor)
+        return
+    with contextlib.suppress(OSError):
+        if identity_of(descriptor) == identity:
+            os.close(descriptor)
 
 
 def identity_at(name: str) -> Identity | None:
