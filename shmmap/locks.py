@@ -59,6 +59,7 @@ def try_hold(
                 return _try_once(m, attached, name, lease, mine, refusal, hasty)
             except Forked:  # and so the holding, if there is one, is the parent's
                 mine.clear()
+                attached.reenter()  # forgets what this thread held as the parent
 
 
 def _try_once(

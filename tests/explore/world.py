@@ -37,7 +37,7 @@ from .seen import Seen
 
 K = constants()
 SEED = 7
-COPY_ALL = snapshots._copy_all
+MAKE_COPIES = snapshots._make_copies
 LOCK_TIMEOUT_NS = 5_000_000_000
 CHECKER = 9  # the process that sets up and looks at the end; never a worker
 ROWS = 10
@@ -186,7 +186,7 @@ class World:
             patch.setattr(_lock_cy, "clock_ns", lambda number: machine.now_ns)
             patch.setattr(_snapshots_cy, "clock_ns", lambda number: machine.now_ns)
             patch.setattr(snapshots, "monotonic_ns", lambda: machine.now_ns)
-            patch.setattr(snapshots, "_copy_all", self._copy_all)
+            patch.setattr(snapshots, "_make_copies", self._make_copies)
             patch.setattr(snapshots, "time", SimpleNamespace(
                 sleep=lambda s: machine.sleep(round(s * 1e9))
             ))
@@ -197,10 +197,10 @@ class World:
             patch.setattr(_takes_cy, "clock_ns", lambda number: machine.now_ns)
             yield
 
-    def _copy_all(self, handle: Any, attached: Any, timeout_s: float, whole: bool) -> Any:
+    def _make_copies(self, attached: Any, clock: Any, whole: bool) -> Any:
         """Copy for a snapshot; a second time only where memory was damaged, which it is not."""
         self.copied_again |= whole
-        return COPY_ALL(handle, attached, timeout_s, whole)
+        return MAKE_COPIES(attached, clock, whole)
 
     # -- between runs ---------------------------------------------------------------
 

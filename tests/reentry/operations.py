@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import shmmap
+from shmmap.dumps import DumpReader
 
 from .world import ABSENT, World
 
@@ -123,7 +124,10 @@ def use_lock(w: World) -> None:
 def use_lease(w: World) -> None:
     lock = w.m.lock("leased", timeout=1, lease=50)
     lock.acquire()
-    lock.extend(60)
+    try:
+        lock.extend(60)
+    except shmmap.LockLost:
+        assert w.side != "itself" or w.closed  # a child holds nothing
     lock.release()
 
 
@@ -146,6 +150,14 @@ def snapshot(w: World) -> None:
     seen = w.m.snapshot()
     assert w.far in seen or w.closed or seen[w.far]
     assert len(list(seen.items())) >= 3
+
+
+def dump_whole(w: World) -> None:
+    """Dump, and read it: a forked child that goes on must not have written into it."""
+    w.m.dump(w.things["path"])
+    if w.side == "itself":
+        with DumpReader(w.things["path"]) as reader:
+            reader.verify()
 
 
 def load_there(w: World) -> None:
@@ -229,7 +241,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("popitem", lambda w: w.m.popitem(), may=any_gone, removes_any=True),
     Operation("clear", lambda w: w.m.clear(), may=gone, removes_any=True),
     Operation("snapshot", snapshot, **_R),
-    Operation("dump", lambda w: w.m.dump(w.things["path"]),
+    Operation("dump", dump_whole,
               lambda w: w.things.update(path=path_of(w)), has_file=True, **_R),
     Operation("load", load_there, dump_there, has_file=True, **_R),
     Operation("merge", lambda w: w.m.merge(w.things["others"]), other_map,

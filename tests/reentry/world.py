@@ -18,7 +18,6 @@ from typing import Any
 
 import shmmap
 from shmmap.errors import (
-    DumpCorrupted,
     LockLost,
     LockTimeout,
     MapClosed,
@@ -196,18 +195,19 @@ class World:
     def refusal(self, error: BaseException) -> str:
         """Say what is wrong with an error; "" if it is one that this trial may get."""
         text = f"{type(error).__name__}: {str(error)[:160]}"
-        if self.shares_files and isinstance(error, (FileNotFoundError, DumpCorrupted)):
-            return ""
+        if self.shares_files and isinstance(error, FileNotFoundError):
+            return ""  # the other one has removed it
         if isinstance(error, (Boom, SystemExit)):
             return ""
         if not isinstance(error, ShmMapError):
             return f"not an error of the map: {text}"
+        made = {"open and close", "import again"} & set(self.deeds)
         fits = (
             (isinstance(error, Reentered), self.may_reenter()),
             (isinstance(error, MapClosed), self.closed),
             (isinstance(error, LockLost), self.closed or self.unlinked),
             (isinstance(error, (MapUnlinked, MapNotFound)), self.unlinked or self.lost_proof()),
-            (isinstance(error, MapExists), bool(self.kept) or self.forked),
+            (isinstance(error, MapExists), bool(self.kept) or self.forked or bool(made)),
             (isinstance(error, LockTimeout), self.waits),
         )
         return "" if any(kind and right for kind, right in fits) else f"out of place: {text}"
@@ -218,7 +218,8 @@ class World:
 
     def may_reenter(self) -> bool:
         """Tell whether this trial may get Reentered: see the module `points`."""
-        return PURE or self.reenters or (self.opens and self.side != "itself")
+        begins_anew = (self.opens or self.shares_files) and self.side != "itself"
+        return PURE or self.reenters or begins_anew
 
     def fire(self, deed: Callable[[World], None]) -> None:
         """Do the deed, once."""
