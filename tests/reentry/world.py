@@ -12,6 +12,7 @@ import mmap
 import os
 import struct
 import time
+import traceback
 import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -200,7 +201,9 @@ class World:
         if isinstance(error, (Boom, SystemExit)):
             return ""
         if not isinstance(error, ShmMapError):
-            return f"not an error of the map: {text}"
+            calls = traceback.extract_tb(error.__traceback__)[-3:]
+            where = ", ".join(f"{os.path.basename(c.filename)}:{c.lineno}" for c in calls)
+            return f"not an error of the map: {text} ({where})"
         made = {"open and close", "import again"} & set(self.deeds)
         fits = (
             (isinstance(error, Reentered), self.may_reenter()),
