@@ -268,7 +268,9 @@ MUTANTS = (
     ), "session and set", "every 1"),
     Mutant("repair meets the newest where it lies", (
         change(Repairer, "run", "version == newest and not last", "False"),
-    ), "near cache, a death, a repair", "left SEQUENCE every 2", 40000),
+    ), Scenario("near cache, a death, a repair, a thread each read", (
+        (A,), (("near", "a"),), (B,), (("get", "a"),), (("near", "a"),),
+    ), (B, A, A), homes=(0, 1, 2, 3, 1)), "left SEQUENCE every 1"),
     # -- the lock -----------------------------------------------------------------------
     Mutant("compare-and-exchange in two steps", (
         change(_lock_cy, "compare_exchange", "not guard.acquire(offset, CAS_PATIENCE_S)", "False"),

@@ -86,7 +86,7 @@ def search(mutant: Mutant, most: int) -> tuple[Failure | None, int]:
         return next(found, None), explorer.schedules
 
 
-@pytest.mark.timeout(600)  # the longest searches take a minute of a core that does nothing else
+@pytest.mark.timeout(300)  # the longest searches take ten seconds of a core that many may share
 @pytest.mark.parametrize("mutant", EVERY_MUTANT, ids=lambda mutant: mutant.name)
 def test_the_fault_is_found(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
