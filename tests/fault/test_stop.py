@@ -18,6 +18,8 @@ import pytest
 import shmmap
 from shmmap.layout import constants
 
+from ..timing import now
+
 K = constants()
 PURE = shmmap.ENGINE == "pure"
 TAKEOVER_S = 1.0 if PURE else 0.2
@@ -99,9 +101,9 @@ def filled(make: Callable[..., Any]) -> Callable[..., Any]:
 
 def timed(operation: Callable[[], Any]) -> float:
     """Give the seconds that an operation took."""
-    started = time.monotonic()
+    started = now()
     operation()
-    return time.monotonic() - started
+    return now() - started
 
 
 def refused(error: type[Exception], operation: Callable[[], Any]) -> tuple[str, float]:
@@ -276,67 +278,3 @@ def test_a_real_writer_caught_with_the_lock(filled, start, ending):
         m["other"] = 1
         assert m.stats().takeovers == 0
     assert m["held"] in values and m.check() == []
-
-
-CHANGES = {
-    "overwrite": lambda m: m.set("held", b"n" * 500),
-    "new entry": lambda m: m.set("fresh", b"n" * 500, ttl=1000),
-    "delete": lambda m: m.delete("held"),
-    "incr": lambda m: m.incr("count"),
-    "touch": lambda m: m.touch("held", 1000),
-    "pop": lambda m: m.pop("held"),
-    "clear": lambda m: m.clear(),
-}
-
-
-def die_at_store(m: Any, change: Callable[[Any], Any], number: int) -> None:
-    """In a child with the pure engine: die right after the `number`th store of a change."""
-    from shmmap import _eviction_cy, _expiry_cy, _index_cy, _room_cy, _shard_cy, _slots_cy
-
-    m.get("nothing")
-    stores = 0
-    for module in (_shard_cy, _room_cy, _slots_cy, _index_cy, _expiry_cy, _eviction_cy):
-        for function in ("store", "store8", "store16", "store32", "copy_in", "zero"):
-            original = getattr(module, function, None)
-            if original is None:
-                continue
-
-            def counting(*arguments: Any, original: Any = original) -> None:
-                nonlocal stores
-                original(*arguments)
-                stores += 1
-                if stores == number:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-            setattr(module, function, counting)
-    change(m)
-
-
-@pytest.mark.skipif(not PURE, reason="only the pure engine can die at an exact store")
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("on_full", ["raise", "evict"])
-def test_death_at_every_store_of_a_change(make, start, change, on_full):
-    m = make(size="177KB", shards=1, lock_timeout=10.0, on_full=on_full)
-    before: dict[Any, Any] = {"held": b"o" * 500, "count": 7, "kept": b"k" * 300}
-    deaths = 0
-    while True:
-        m.clear()
-        m.set("held", before["held"], ttl=2000)
-        m["count"], m["kept"] = before["count"], before["kept"]
-        next_store = deaths + 1
-        child = start(lambda child, n=next_store: die_at_store(m, CHANGES[change], n))
-        if not os.WIFSIGNALED(child.reap()):
-            break
-        deaths += 1
-        m["after"] = deaths  # takes over, repairs
-        assert m.check() == [], f"death after store {deaths}"
-        assert m["after"] == deaths
-        for key, old in before.items():
-            new = {
-                "overwrite": {"held": b"n" * 500}, "incr": {"count": 8},
-                "delete": {"held": None}, "pop": {"held": None},
-                "clear": dict.fromkeys(before),
-            }.get(change, {})
-            assert m.get(key) in (old, new.get(key, old)), f"{key}, death after store {deaths}"
-        assert m.get("fresh") in ((None, b"n" * 500) if change == "new entry" else (None,))
-    assert deaths >= 5

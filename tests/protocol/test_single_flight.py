@@ -11,7 +11,7 @@ import pytest
 
 import shmmap
 
-PURE = shmmap.ENGINE == "pure"
+SOON_S = 2.0  # a takeover takes milliseconds; this machine may be busy
 
 
 def test_a_value_is_computed_once_and_stored(make):
@@ -280,7 +280,7 @@ def test_a_killed_computer_is_replaced_at_once(make, start):
     killed = time.monotonic()
     first.kill()
     assert second.hear() == "computing"
-    assert time.monotonic() - killed < 0.5
+    assert time.monotonic() - killed < SOON_S
     second.tell("end")
     assert second.result() == m["k"] == f"by {second.pid}"
     second.reap()

@@ -373,7 +373,8 @@ class TestUnlink:
     @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be two users")
     def test_of_another_user(self, run, clean, tmp_path):
         control_file(clean).touch()
-        os.chown(control_file(clean), 12345, 12345)
+        owner = 20_000 + os.getpid() % 20_000  # other test runs have another one
+        os.chown(control_file(clean), owner, owner)
         tmp_path.chmod(0o755)
         script = (
             "import os, sys, shmmap.cli\n"
@@ -386,10 +387,10 @@ class TestUnlink:
         )
         assert made.returncode == 1
         assert "another user" in made.stderr
-        creators = Path(segment.SHM_DIRECTORY) / "shmmap.12345.creators"
+        creators = Path(segment.SHM_DIRECTORY) / f"shmmap.{owner}.creators"
         try:
             assert run("unlink", clean).returncode == 0  # root may, under the owner's lock
-            assert creators.stat().st_uid == 12345
+            assert creators.stat().st_uid == owner
         finally:
             creators.unlink(missing_ok=True)
         assert not objects(clean)
