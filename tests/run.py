@@ -2,7 +2,7 @@
 
 Needs Python 3.10 and its venv module, nothing else. Makes a virtual environment in .venv-test,
 installs the package into it (again whenever a source has changed; only what changed is
-compiled again), then runs ruff, mypy, and pytest for each engine (some tests for both at once).
+compiled again), then runs ruff, mypy, and pytest for each engine (most parts of it at once).
 What is tested is the installed package, never the source tree. The compiled engine is required
 where C can be compiled; where not, only the pure engine is tested.
 
@@ -21,10 +21,10 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import time
 import venv
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NamedTuple
@@ -37,16 +37,14 @@ PYTHON = VENV / "bin" / "python"
 BUILD = VENV / "build-tree"  # a copy of the sources: what is built stays out of the checkout
 STAMP = VENV / "installed"
 LINTED = ("shmmap", "tests", "bench", "examples", "setup.py")
-# These measure time or throughput, or look at all maps of the machine: one engine after the
-# other goes through them; through all others both go at once.
-ALONE = (
-    "tests/examples", "tests/stress", "tests/fault/test_stop.py", "tests/fault/test_staleness.py",
-    "tests/protocol/test_named_locks.py", "tests/protocol/test_single_flight.py",
-    *(f"tests/unit/test_{name}.py" for name in (
-        "bench_load", "bench_peers", "cli", "doctor", "fsck", "leftovers", "readme", "torture",
-    )),
+# Parts of the tests, those that take longest first. Several go at once, of both engines.
+EXPLORER = ("tests/explore",)  # of the pure engine alone
+PARTS = (
+    ("tests/failing", "tests/reentry"), ("tests/unit",), ("tests/fault", "tests/foreign"),
+    ("tests/examples", "tests/stress"),
 )
-EXPLORER = "tests/explore"
+# These look at what dead runs have left, which every run removes as it begins: they go alone.
+ALONE = ("tests/unit/test_doctor.py", "tests/unit/test_leftovers.py")
 
 
 class Job(NamedTuple):
@@ -91,6 +89,7 @@ def main(arguments: list[str]) -> int:
         for outcome in test(jobs):
             passed += outcome.passed
             failures += outcome.failures
+        remove_of_dead_runs()  # what a run could not remove if it was killed
     if not compiles:
         shout("the compiled engine was NOT tested: there is no compiler")
     for failure in failures:
@@ -178,11 +177,11 @@ def install(compiles: bool) -> None:
     # The same version again is installed only over nothing.
     subprocess.run([*pip, "uninstall", "--yes", "shmmap"], env=environment, check=True,
                    stderr=subprocess.DEVNULL)
-    made = subprocess.run([*pip, "install", f"{BUILD}[test]"], env=environment)
-    if made.returncode:
+    if subprocess.run([*pip, "install", f"{BUILD}[test,bench]"], env=environment).returncode == 0:
+        return
+    if subprocess.run([*pip, "install", f"{BUILD}[test]"], env=environment).returncode:
         sys.exit("the package could not be installed: see above")
-    if subprocess.run([*pip, "install", f"{BUILD}[bench]"], env=environment).returncode:
-        shout("not every peer of the benchmarks could be installed: theirs are left untested")
+    shout("not every peer of the benchmarks could be installed: theirs are left untested")
 
 
 def lint() -> list[str]:
@@ -197,47 +196,67 @@ def lint() -> list[str]:
 
 
 def plan(engines: Sequence[str], arguments: list[str]) -> list[list[Job]]:
-    """List what to run after each other: the jobs that go at once."""
-    if arguments or len(engines) < 2 or (os.cpu_count() or 1) < 2:
+    """List what to run after each other: the jobs that go at once, or as many of them as the
+    machine can do."""
+    if arguments or (os.cpu_count() or 1) < 2:
         return [[Job(engine, arguments)] for engine in engines]
-    others = [f"--ignore={path}" for path in ALONE]
+    apart = [f"--ignore={path}" for path in ALONE]
+    taken = [f"--ignore={path}" for part in (EXPLORER, *PARTS) for path in part]
+    rest = Job("", ["tests", *apart, *taken])  # whatever is in none of the parts
+    shares = [*(Job("", [*part, *apart]) for part in PARTS), rest]
     return [
-        [
-            Job("compiled", others),
-            Job("pure", [*others, f"--ignore={EXPLORER}"]),
-            Job("pure", [EXPLORER]),  # takes as long as half of the others
-        ],
+        [Job("pure", list(EXPLORER)),
+         *(share._replace(engine=engine) for share in shares for engine in reversed(engines))],
         *([Job(engine, list(ALONE))] for engine in engines),
     ]
 
 
-def test(jobs: list[Job]) -> list[Outcome]:
-    """Run pytest for these jobs at once; give what each came to."""
-    path = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    begun, outcomes = [], []
-    with ExitStack() as stack:
-        for number, (engine, arguments) in enumerate(jobs):
-            report = VENV / f"report-{number}.xml"
-            report.unlink(missing_ok=True)
-            said = stack.enter_context(TemporaryFile()) if len(jobs) > 1 else None
-            if said is None:
-                print(f"\n{engine} engine", flush=True)
-            process = subprocess.Popen(
-                [PYTHON, "-c", UNDER_TEST, engine, *arguments, f"--junitxml={report}"],
-                cwd=TOP, env=clean_environment(SHMMAP_ENGINE=engine, PATH=path), stdout=said,
-                stderr=said and subprocess.STDOUT,
-            )
-            begun.append((engine, report, said, process))
-        for engine, report, said, process in begun:
-            code = process.wait()
-            if said is not None:  # what several jobs say is told one by one
-                print(f"\n{engine} engine, beside others", flush=True)
-                said.seek(0)
-                shutil.copyfileobj(said, sys.stdout.buffer)
-                sys.stdout.flush()
-            outcomes.append(read(report, engine, code))
-    remove_of_dead_runs()  # what a run could not remove if it was killed
-    return outcomes
+def test(jobs: list[Job]) -> Iterator[Outcome]:
+    """Run pytest for these jobs, one more at once than there are processors, since tests also
+    wait; give what each came to."""
+    most = 1 + (os.cpu_count() or 1)
+    waiting, running = list(enumerate(jobs)), list[Run]()
+    while waiting or running:
+        while waiting and len(running) < most:
+            running.append(Run(*waiting.pop(0), alone=len(jobs) == 1))
+        ended = next((run for run in running if run.process.poll() is not None), None)
+        if ended is None:
+            time.sleep(0.1)
+            continue
+        running.remove(ended)
+        yield ended.outcome()
+
+
+class Run:
+    """A pytest that runs."""
+
+    def __init__(self, number: int, job: Job, alone: bool) -> None:
+        self.job = job
+        self.began = time.monotonic()
+        self.report = VENV / f"report-{number}.xml"
+        self.report.unlink(missing_ok=True)
+        self.said = None if alone else TemporaryFile()  # noqa: SIM115
+        if alone:
+            print(f"\n{job.engine} engine", flush=True)
+        path = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        self.process = subprocess.Popen(
+            [PYTHON, "-c", UNDER_TEST, job.engine, *job.arguments, f"--junitxml={self.report}"],
+            cwd=TOP, env=clean_environment(SHMMAP_ENGINE=job.engine, PATH=path), stdout=self.said,
+            stderr=self.said and subprocess.STDOUT,
+        )
+
+    def outcome(self) -> Outcome:
+        """Tell what it said, and give what it came to, once it has ended."""
+        if self.said is not None:  # what several jobs say is told one by one
+            paths = [one for one in self.job.arguments if not one.startswith("-")]
+            seconds = time.monotonic() - self.began
+            print(f"\n{self.job.engine} engine, {', '.join(paths)}: {seconds:.0f} s beside others",
+                  flush=True)
+            self.said.seek(0)
+            shutil.copyfileobj(self.said, sys.stdout.buffer)
+            sys.stdout.flush()
+            self.said.close()
+        return read(self.report, self.job.engine, self.process.returncode)
 
 
 def read(report: Path, engine: str, code: int) -> Outcome:

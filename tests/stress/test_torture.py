@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from shmmap.torture.plan import SIDES
 SECONDS = float(os.environ.get("SHMMAP_TORTURE_SECONDS", "8"))
 SIZE = {"compiled": "8MB", "pure": "1MB"}[shmmap.ENGINE]
 PATIENCE_S = {"compiled": 3, "pure": 12}[shmmap.ENGINE]
+STOPPED_S = min(PATIENCE_S, 4)  # where all are stopped, nobody is only slow
 LIMIT_S = 100
 
 
@@ -85,14 +87,23 @@ def children_of(pid: int) -> list[int]:
     return sorted(found)
 
 
+EVENTS = ("takeovers", "kills_inside", "stops", "forks", "writes", "windows", "repairs")
+
+
 @pytest.mark.parametrize(("seed", "shards"), [(1, 1), (2, 4)])
 def test_a_short_run(torture, seed, shards):
-    report = read_report(torture("--seconds", SECONDS, "--seed", seed, "--shards", shards))
-    assert report["problems"] == [], f"{report}"
-    assert report["kills"] > SECONDS and report["takeovers"] > 0, f"{report}"
-    for field in ("kills_inside", "stops", "forks", "writes", "windows", "repairs"):
-        assert report[field] > 0, f"{field}: {report}"
-    assert report["engine"] == shmmap.ENGINE and report["seed"] == seed
+    """Nothing is wrong, and everything has happened: on a machine that has much else to do, in
+    another run, or a third."""
+    seen: Counter[str] = Counter()
+    for longer in (1, 3, 5):
+        report = read_report(torture("--seconds", SECONDS * longer, "--seed", seed + longer - 1,
+                                     "--shards", shards))
+        assert report["problems"] == [], f"{report}"
+        assert report["engine"] == shmmap.ENGINE and report["seed"] == seed + longer - 1
+        seen.update({field: report[field] for field in (*EVENTS, "kills")})
+        if seen["kills"] > SECONDS and all(seen[event] for event in EVENTS):
+            return
+    pytest.fail(f"too little has happened: {seen}")
 
 
 def tamper(m: Any, _: int) -> None:
@@ -146,11 +157,13 @@ def litter(m: Any, _: int) -> None:
 @pytest.mark.parametrize(("sabotage", "kind"), [
     (tamper, "torn"), (lose, "lost"), (count_too_much, "lost"), (count_too_little, "lost"),
     (steal, "lost error"), (lose_filling, "lost"), (fill_windows, "linearizability"),
-    (stop_one, "hang error"), (end_one, "crash"), (litter, "leaked"),
+    (stop_one, "hang error"), (end_one, "crash hang"), (litter, "leaked"),
 ])
 def test_sabotage_is_found(torture, name, sabotage, kind):
-    """Who is stopped with a lock in hand shows in the others first: their wait runs out."""
-    process = torture("--seconds", 2 if kind == "leaked" else 40, "--patience", PATIENCE_S,
+    """Who is stopped with a lock in hand shows in the others first: their wait runs out. Who is
+    ended in a call that the others' history waits for shows there first."""
+    patience_s = STOPPED_S if sabotage is stop_one else PATIENCE_S
+    process = torture("--seconds", 2 if kind == "leaked" else 40, "--patience", patience_s,
                       "--seed", 3, "--fill", 40)
     m = attach(process, name)
     try:
