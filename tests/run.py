@@ -53,6 +53,11 @@ class Job(NamedTuple):
     engine: str
     arguments: list[str]
 
+    def label(self) -> str:
+        """Name it."""
+        paths = [argument for argument in self.arguments if not argument.startswith("-")]
+        return ", ".join([f"{self.engine} engine", *paths])
+
 
 class Outcome(NamedTuple):
     """What one run of pytest came to."""
@@ -248,28 +253,26 @@ class Run:
     def outcome(self) -> Outcome:
         """Tell what it said, and give what it came to, once it has ended."""
         if self.said is not None:  # what several jobs say is told one by one
-            paths = [one for one in self.job.arguments if not one.startswith("-")]
             seconds = time.monotonic() - self.began
-            print(f"\n{self.job.engine} engine, {', '.join(paths)}: {seconds:.0f} s beside others",
-                  flush=True)
+            print(f"\n{self.job.label()}: {seconds:.0f} s beside others", flush=True)
             self.said.seek(0)
             shutil.copyfileobj(self.said, sys.stdout.buffer)
             sys.stdout.flush()
             self.said.close()
-        return read(self.report, self.job.engine, self.process.returncode)
+        return read(self.report, self.job, self.process.returncode)
 
 
-def read(report: Path, engine: str, code: int) -> Outcome:
+def read(report: Path, job: Job, code: int) -> Outcome:
     """Read from pytest's report how many tests passed, and which failed with what words."""
     passed, failures = 0, []
     cases = ElementTree.parse(report).getroot().iter("testcase") if report.exists() else ()
     for case in cases:
         bad = [part for part in case if part.tag in ("failure", "error")]
         passed += not bad and case.find("skipped") is None
-        name = f"{case.get('classname')}.{case.get('name')}, {engine} engine"
+        name = f"{case.get('classname')}.{case.get('name')}, {job.engine} engine"
         failures += [f"{name}\n{part.text}" for part in bad]
     if code and not failures:
-        failures = [f"pytest, {engine} engine: it broke off with exit code {code}"]
+        failures = [f"pytest, {job.label()}: it broke off with exit code {code}"]
     return Outcome(passed, failures)
 
 

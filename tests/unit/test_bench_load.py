@@ -30,6 +30,7 @@ from bench.tails import Histogram, bucket_of, last_of  # noqa: E402
 from bench.timing import percentile  # noqa: E402
 from bench.workloads import FULL, Scale, Workload  # noqa: E402
 
+from ..engines import once  # noqa: E402
 from . import broken_peers  # noqa: E402
 
 TINY = Scale(
@@ -242,6 +243,7 @@ def test_sound_peers_have_figures(name):
     assert f"{name}/lmdb:{rows[0].label()} per_s" in metrics(rows)
 
 
+@once
 def test_objects_and_the_control_without_a_shared_store():
     (row,) = measure("load-objects", Sqlite)
     assert row.problem == "" and row.label() == "sqlite"
@@ -250,6 +252,7 @@ def test_objects_and_the_control_without_a_shared_store():
     assert measure("load-reads", Dict) == []
 
 
+@once
 @pytest.mark.parametrize(("name", "broken", "problem"), [
     ("load-counter", broken_peers.LosesUpdates, "lost"),
     ("load-reads", broken_peers.Tears, "torn or foreign"),
@@ -280,6 +283,7 @@ def test_readers_read_alone_and_together():
     assert "readers-hot/shmmap gain" in metrics(rows)
 
 
+@once
 def test_a_reader_that_gets_wrong_answers_is_reported():
     core = min(os.sched_getaffinity(0))
     lane = readers.ReaderLane(
