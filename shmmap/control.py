@@ -65,13 +65,10 @@ class Control:
         label = segment.liveness_name(name, self["NONCE"])
         judge = Judge(f"map {name!r}", label, self.words, self["ROWS"], inode=self.identity[1])
         try:
-            judge.open_file()
+            with judge.asking():
+                return not judge.is_abandoned()
         except MapCorrupted:  # it has lost that file: nobody can join it any more
             return False
-        try:
-            return not judge.is_abandoned()
-        finally:
-            judge.file.close()
 
     def object_files(self, name: str) -> list[str]:
         """List the files in /dev/shm of the parts of this map, as far as its words can be

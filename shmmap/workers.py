@@ -19,11 +19,13 @@ process's mutex.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import mmap
 import os
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from . import segment
@@ -184,6 +186,17 @@ class Judge:
                 self.file = found
             else:  # a signal handler was quicker
                 self.file._spare.append(found.descriptor)
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """Have the liveness file open for a while. Only where this process has not: closing it
+        drops all locks on it."""
+        self.open_file()
+        pid = os.getpid()
+        try:
+            yield
+        finally:
+            self.file.close(is_ours=os.getpid() == pid)  # not in a daemon, which closes numbers
 
     @property
     def descriptor(self) -> int:
