@@ -36,6 +36,7 @@ from .printable import never_fail_to_print, printable, printable_lines
 from .torture import command as torture
 
 K = constants()
+SHOWN = 4  # of what could not be removed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -257,7 +258,7 @@ def _balance(one: SeenMap) -> _Lines:
 
 def _workers(one: SeenMap) -> _Lines:
     if one.workers is None:
-        return [("not known", "its liveness file cannot be read by this user, or now")]
+        return [("not known", printable(one.unknown))]
     if not one.workers:
         return [("none", "")]
     return [(f"row {worker.row}", _describe(worker)) for worker in one.workers]
@@ -328,8 +329,8 @@ def _unlink(options: argparse.Namespace) -> int:
             problem = _unlink_one(name, options.yes)
         except PermissionError as error:
             problem = (
+                f"map {name!r}: {error}" if error.errno else
                 f"map {name!r} belongs to another user: run this as that user, or as root"
-                if not error.errno or os.geteuid() != 0 else f"map {name!r}: {error}"
             )
         except (ShmMapError, OSError) as error:  # of one name; the others have their turn
             problem = f"map {name!r}: {error}"
@@ -359,13 +360,13 @@ def _unlink_one(name: str, yes: bool) -> str:
         if not yes and (_nonce(now) != _nonce(asked) or (_in_use(now) and not _in_use(asked))):
             return f"map {name!r} was opened or made anew meanwhile: run the command again"
         _retire(now)
-        control.remove_objects(name)
+        why = control.remove_objects(name)
         left = [one for one in now.objects if os.path.lexists(f"{segment.SHM_DIRECTORY}/{one}")]
     gone = len(now.objects) - len(left)
     print(f"removed {name}: {gone} objects, {findings.human(now.allocated)}")
     if left:
-        return (f"map {name!r}: {len(left)} objects stay, the first: {left[0]}: it is another "
-                "user's, or no file")
+        said = [f"{printable(one)}: {why.get(one, 'it was made anew meanwhile')}" for one in left]
+        return f"map {name!r}: {len(left)} objects stay: {'; '.join(said[:SHOWN])}"
     return ""
 
 
@@ -388,7 +389,7 @@ def _in_use(one: SeenMap) -> bool:
 
 def _why_ask(one: SeenMap) -> str:
     if one.workers is None:
-        return f"may be in use ({one.problem})"
+        return f"may be in use ({one.problem or one.unknown})"
     pids = ", ".join(str(worker.pid) for worker in one.workers[:8])
     more = f" and {len(one.workers) - 8} more" if len(one.workers) > 8 else ""
     return f"is in use by {len(one.workers)} live process(es): {pids}{more}"
@@ -425,7 +426,15 @@ def _as_owner(owner: int) -> Iterator[None]:
         yield
         return
     try:
-        os.seteuid(owner)
+        _act_as(owner)
         yield
     finally:
-        os.seteuid(0)  # also where a handler raised right after the change
+        _act_as(0)  # also where a handler raised right after the change
+
+
+def _act_as(user: int) -> None:
+    try:
+        os.seteuid(user)
+    except OSError as error:
+        text = f"this process cannot act as {findings.user_name(user)}: {error.strerror}"
+        raise OSError(error.errno, text) from None

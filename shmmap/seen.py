@@ -39,8 +39,9 @@ class SeenShard(NamedTuple):
 class SeenMap(NamedTuple):
     """A map, or what is left of one.
 
-    `workers` is None where nothing can be known about them; `leftover` means that no process
-    can ever use it again as it is; `problem` says why it cannot be read or used, "" for none.
+    `workers` is None where nothing can be known about them, and `unknown` says why; `leftover`
+    means that no process can ever use it again as it is; `problem` says why it cannot be read or
+    used, "" for none.
     """
 
     name: str
@@ -52,3 +53,4 @@ class SeenMap(NamedTuple):
     leftover: bool
     control: Record | None
     workers: tuple[SeenWorker, ...] | None
+    unknown: str = ""
