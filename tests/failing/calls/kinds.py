@@ -237,8 +237,12 @@ def see(call: Call) -> Seen | None:
 
 def may_last(site: Site, error: str) -> bool:
     """Tell whether all such calls may fail so from then on. A record lock's EACCES says that
-    somebody else has it: whoever waits for that waits."""
-    return error in LASTING and not (error == "EACCES" and site.call.startswith("fcntl"))
+    somebody else has it: whoever waits for that waits. That one file is not there says nothing of
+    the next one."""
+    return error in LASTING and not (
+        (error == "EACCES" and site.call.startswith("fcntl"))
+        or (error == "ENOENT" and site.call == "stat")
+    )
 
 
 def raw_names(name: str) -> tuple[str, ...]:
