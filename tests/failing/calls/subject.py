@@ -19,6 +19,10 @@ from .injector import mark, watch_me
 from .scenario import Scenario
 
 BEGIN, END = 1, 2
+# One a process, user and name, for good; Python's own, where there is no getrandom.
+_KEPT = r"\.creators(-\d)?$|/dev/urandom$"
+if sys.version_info < (3, 11):  # subprocess loses a pipe where it cannot make the second one
+    _KEPT += "|^pipe:"
 
 
 class Report(NamedTuple):
@@ -147,8 +151,7 @@ def _holdings() -> dict[str, int]:
             target = _name_of(os.readlink(f"/proc/self/fd/{entry}"))
         except OSError:
             continue
-        # one a process, user and name, for good; Python's own, where there is no getrandom
-        if not re.search(r"\.creators(-\d)?$|/dev/urandom$", target):
+        if not re.search(_KEPT, target):
             found["open: " + target] = found.get("open: " + target, 0) + 1
     with open("/proc/self/maps", encoding="ascii", errors="replace") as file:
         for line in file:
