@@ -32,7 +32,7 @@ from . import segment
 from ._clock_cy import monotonic
 from ._guard_cy import CUT
 from ._words import CAS_PATIENCE_S
-from .errors import MapCorrupted, MapNotFound, WorkersFull
+from .errors import MapCorrupted, MapNotFound, SystemCallError, WorkersFull
 from .layout import constants
 from .process import (
     exists,
@@ -224,11 +224,12 @@ class Judge:
     def _fold(self, row: int) -> None:
         """Add a row's counters to the totals and free it. Its byte lock is held."""
         if self._get(row, "STATE"):
-            deadline = monotonic() + _FOLD_PATIENCE_S
-            while not (held := self.file.try_lock(_TOTALS_BYTE)):
-                if monotonic() > deadline:
-                    break
-                sleep(0.0002)
+            deadline, held = monotonic() + _FOLD_PATIENCE_S, False
+            with contextlib.suppress(SystemCallError):  # no lock to be had: the counters are lost
+                while not (held := self.file.try_lock(_TOTALS_BYTE)):
+                    if monotonic() > deadline:
+                        break
+                    sleep(0.0002)
             try:
                 for field in COUNTERS:
                     if held:
