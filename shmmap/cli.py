@@ -128,7 +128,8 @@ def _ls(options: argparse.Namespace) -> int:
         print("no maps")
         return 0
     heads = ("NAME", "STATE", "ENGINE", "ENTRIES", "SIZE", "ALLOCATED", "WORKERS", "OWNER")
-    table = [heads, *(_row(one) for one in seen)]
+    hidden: list[str] = []
+    table = [heads, *(_row(one, hidden) for one in seen)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         cells = [
@@ -139,18 +140,26 @@ def _ls(options: argparse.Namespace) -> int:
     for one in seen:
         if one.problem:
             print(f"{one.name}: {one.problem}")
+    for line in hidden:
+        print(line)
     left = [one.name for one in seen if one.leftover and os.geteuid() in (0, one.owner)]
     if left:
         print(f"remove the leftovers with: {findings.unlink_command(left)}")
     return 0
 
 
-def _row(one: SeenMap) -> tuple[str, ...]:
+def _row(one: SeenMap, hidden: list[str]) -> tuple[str, ...]:
+    """Give the cells of a map; add a line to `hidden` where not all of them can be told."""
     state = f"{one.state} (leftover)" if one.leftover else one.state
     engine = entries = size = "-"
     if one.state in ("ready", "abandoned") and one.control:
         engine = control.ENGINES[one.control["ENGINE"]]
-        entries = f"{sum(shard.entries for shard in inspection.shards_of(one)):,}"
+        shards = list(inspection.shards_of(one))
+        entries = f"{sum(shard.entries for shard in shards):,}"
+        if bad := [shard for shard in shards if shard.header is None]:
+            entries = "?"
+            hidden.append(f"{one.name}: {len(bad):,} of {len(shards):,} shards not readable, the "
+                          f"first: {bad[0].problem}")
         size = findings.human(inspection.shape_of(one.control).total_bytes)
     count = "-" if one.workers is None else str(len(one.workers))
     return (
@@ -237,7 +246,7 @@ def _balance(one: SeenMap) -> _Lines:
     entries = sorted((shard.entries, shard.number) for shard in shards)
     used = sum(max(0, shape.slots - header["FREE_SLOTS"]) for header in headers)
     total = shape.shards * shape.slots
-    bad = [shard.number for shard in shards if shard.header is None]
+    bad = [shard for shard in shards if shard.header is None]
     sums = {
         field: sum(header[field] for header in headers)
         for field in ("LIVE_BYTES", "EVICTED", "EXPIRED", "IDLED", "REPAIRS")
@@ -252,7 +261,8 @@ def _balance(one: SeenMap) -> _Lines:
         ("removed", f"{sums['EVICTED']:,} evicted, {sums['EXPIRED']:,} expired, "
                     f"{sums['IDLED']:,} idle"),
         ("repairs", f"{sums['REPAIRS']:,}"),
-        *([("not readable", ", ".join(map(str, bad)))] if bad else []),
+        *([("not readable", ", ".join(f"{one.number} ({one.problem})" for one in bad))] if bad
+          else []),
     ]
 
 

@@ -87,8 +87,8 @@ def shards_of(seen: SeenMap) -> Iterator[SeenShard]:
         header, entries = None, 0
         try:
             descriptor = _open(label)
-        except OSError:
-            yield SeenShard(number, 0, None)
+        except OSError as error:
+            yield SeenShard(number, 0, None, error.strerror or str(error))
             continue
         try:
             data = os.pread(descriptor, record_bytes(SHARD), 0)
@@ -106,7 +106,7 @@ def shards_of(seen: SeenMap) -> Iterator[SeenShard]:
                 entries = max(0, min(held, shape.slots) - due)
         finally:
             os.close(descriptor)
-        yield SeenShard(number, entries, header)
+        yield SeenShard(number, entries, header, "" if header else "it is damaged")
 
 
 def counters_of(control: Record) -> dict[str, int]:

@@ -29,11 +29,13 @@ class SeenWorker(NamedTuple):
 
 
 class SeenShard(NamedTuple):
-    """A shard's header; `entries` are the live ones, `header` is None if it is not readable."""
+    """A shard's header; `entries` are the live ones, `header` is None if it is not readable:
+    `problem` says why."""
 
     number: int
     entries: int
     header: Record | None
+    problem: str = ""
 
 
 class SeenMap(NamedTuple):
