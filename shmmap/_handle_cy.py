@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from types import SimpleNamespace
 from typing import Any
 
 try:
@@ -165,7 +164,7 @@ class Handle:
         try:
             finish()
         except BaseException:  # the operation that ends is not to blame, nor what it gives
-            _report(finish)
+            _report()
 
     # -- the way in and out ---------------------------------------------------------------
 
@@ -394,13 +393,20 @@ def _frames_of_this_thread(gate: Any) -> list:
     return mine
 
 
-def _report(what: Any) -> None:
-    """Tell of an exception that nobody can be told of otherwise, as of those in finalizers."""
-    kind, error, trace = sys.exc_info()
-    sys.unraisablehook(SimpleNamespace(  # type: ignore[arg-type]
-        exc_type=kind, exc_value=error, exc_traceback=trace,
-        err_msg="shmmap: what a close had left to the last operation failed", object=what,
-    ))
+class _LeftByClose:
+    """Its finalizer raises what came of what a close had left to the last operation."""
+
+    def __init__(self, error: Any) -> None:
+        self.error = error
+
+    def __del__(self) -> None:
+        raise self.error
+
+
+def _report() -> None:
+    """Tell of an exception that nobody can be told of otherwise, as of those in finalizers: in one,
+    since the interpreter's own hook takes no call of ours."""
+    _LeftByClose(sys.exc_info()[1])
 
 
 def _is_inside(shard):

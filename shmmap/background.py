@@ -2,7 +2,8 @@
 
 A step is done again and again, in a thread, or, in a program that gevent or eventlet has patched,
 in a greenlet. What a step raises is noted, and tried again, later and later; a thread that cannot
-be started is tried again by whoever asks for it next, but not at once: see START_AGAIN_NS.
+be started is tried again by whoever asks for it next, but not at once: see START_AGAIN_NS. One
+that was started, and has no memory for a frame, waits for that: see `_life`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import _thread
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import BuiltinFunctionType
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from .tasks import current_task, sleep
 
 START_AGAIN_NS = 100_000_000
 STOP_PATIENCE_S = 3.0
+WITHOUT_MEMORY_S = 0.1
 SLOWEST = 8  # after failures a step comes every so many intervals, at the least often ...
 SLOWEST_S = 30.0  # ... unless that is more than this
 _LOOK_S = 0.25  # a greenlet cannot be woken by a lock that was made before the patches
@@ -62,7 +64,17 @@ class Background:
         self._bell.acquire()
         self.stopping = False
         self.busy = False  # a step sets it while `stop` must wait for it
-        self.trouble: Trouble | None = None
+        self._trouble: Trouble | None = None
+        self._without_memory: list[None] = []  # as often as that is not in `_trouble` yet
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """What went wrong, and how often; None: nothing."""
+        with suppress(IndexError):  # another thread was quicker
+            while self._without_memory:
+                self._without_memory.pop()
+                self._note(MemoryError("no memory for the frame of a function"))
+        return self._trouble
 
     def start(self) -> bool:
         """Have it run; never raises. False: it could not be started, ask again.
@@ -78,7 +90,7 @@ class Background:
             self._start_again_ns = now_ns + START_AGAIN_NS  # also if it starts: it takes a moment
             self._is_started = False
             try:
-                _thread.start_new_thread(self._run, ())
+                _thread.start_new_thread(next, (self._life(), None))
                 self._is_started = True
             except Exception as error:  # no threads, no memory, or the interpreter goes down
                 self._note(error)
@@ -105,16 +117,36 @@ class Background:
         """Tell whether it has been started and goes on."""
         return bool(self._runner)
 
+    def _life(self) -> Iterator[None]:
+        """Run in a thread of its own; whatever ends it, it can be started again.
+
+        A generator, since that has its frame before the thread begins. The first function of a
+        thread needs memory for its own; where that is not to be had, a thread that began with a
+        function would end at once, and nobody would know.
+        """
+        while True:
+            try:
+                self._run()
+                break
+            except MemoryError:  # from here to the next try nothing of Python's is called
+                self._without_memory.append(None)
+            self._bell.acquire(True, WITHOUT_MEMORY_S)
+        yield from ()
+
     def _run(self) -> None:
-        """Run in a thread of its own; whatever ends it, it can be started again."""
+        """Run, and say that it has ended. Each part may be done again after a MemoryError."""
         try:
             self._run_while_wanted()
         except Exception as error:  # no memory, before there was anything to try again
             self._note(error)
         finally:
             self._is_started = False
-            with suppress(Exception):
+            try:
                 self._ended()
+            except MemoryError:
+                raise
+            except Exception as error:
+                self._note(error)
 
     def _run_while_wanted(self) -> None:
         me = current_task()
@@ -159,9 +191,9 @@ class Background:
         return self.stopping
 
     def _note(self, error: BaseException) -> None:
-        times = self.trouble.times + 1 if self.trouble else 1
+        times = self._trouble.times + 1 if self._trouble else 1
         text: Any = type(error).__name__
         with suppress(Exception):  # no memory, or an error that cannot be written down
             text = f"{text}: {error}"
         with suppress(Exception):
-            self.trouble = Trouble(times, text, monotonic_ns())
+            self._trouble = Trouble(times, text, monotonic_ns())

@@ -36,6 +36,7 @@ from .printable import never_fail_to_print, printable, printable_lines
 from .torture import command as torture
 
 K = constants()
+SHOWN = 4  # of what could not be removed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,7 +128,8 @@ def _ls(options: argparse.Namespace) -> int:
         print("no maps")
         return 0
     heads = ("NAME", "STATE", "ENGINE", "ENTRIES", "SIZE", "ALLOCATED", "WORKERS", "OWNER")
-    table = [heads, *(_row(one) for one in seen)]
+    hidden: list[str] = []
+    table = [heads, *(_row(one, hidden) for one in seen)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         cells = [
@@ -138,18 +140,26 @@ def _ls(options: argparse.Namespace) -> int:
     for one in seen:
         if one.problem:
             print(f"{one.name}: {one.problem}")
+    for line in hidden:
+        print(line)
     left = [one.name for one in seen if one.leftover and os.geteuid() in (0, one.owner)]
     if left:
         print(f"remove the leftovers with: {findings.unlink_command(left)}")
     return 0
 
 
-def _row(one: SeenMap) -> tuple[str, ...]:
+def _row(one: SeenMap, hidden: list[str]) -> tuple[str, ...]:
+    """Give the cells of a map; add a line to `hidden` where not all of them can be told."""
     state = f"{one.state} (leftover)" if one.leftover else one.state
     engine = entries = size = "-"
     if one.state in ("ready", "abandoned") and one.control:
         engine = control.ENGINES[one.control["ENGINE"]]
-        entries = f"{sum(shard.entries for shard in inspection.shards_of(one)):,}"
+        shards = list(inspection.shards_of(one))
+        entries = f"{sum(shard.entries for shard in shards):,}"
+        if bad := [shard for shard in shards if shard.header is None]:
+            entries = "?"
+            hidden.append(f"{one.name}: {len(bad):,} of {len(shards):,} shards not readable, the "
+                          f"first: {bad[0].problem}")
         size = findings.human(inspection.shape_of(one.control).total_bytes)
     count = "-" if one.workers is None else str(len(one.workers))
     return (
@@ -236,7 +246,7 @@ def _balance(one: SeenMap) -> _Lines:
     entries = sorted((shard.entries, shard.number) for shard in shards)
     used = sum(max(0, shape.slots - header["FREE_SLOTS"]) for header in headers)
     total = shape.shards * shape.slots
-    bad = [shard.number for shard in shards if shard.header is None]
+    bad = [shard for shard in shards if shard.header is None]
     sums = {
         field: sum(header[field] for header in headers)
         for field in ("LIVE_BYTES", "EVICTED", "EXPIRED", "IDLED", "REPAIRS")
@@ -251,13 +261,14 @@ def _balance(one: SeenMap) -> _Lines:
         ("removed", f"{sums['EVICTED']:,} evicted, {sums['EXPIRED']:,} expired, "
                     f"{sums['IDLED']:,} idle"),
         ("repairs", f"{sums['REPAIRS']:,}"),
-        *([("not readable", ", ".join(map(str, bad)))] if bad else []),
+        *([("not readable", ", ".join(f"{one.number} ({one.problem})" for one in bad))] if bad
+          else []),
     ]
 
 
 def _workers(one: SeenMap) -> _Lines:
     if one.workers is None:
-        return [("not known", "its liveness file cannot be read by this user, or now")]
+        return [("not known", printable(one.unknown))]
     if not one.workers:
         return [("none", "")]
     return [(f"row {worker.row}", _describe(worker)) for worker in one.workers]
@@ -328,8 +339,8 @@ def _unlink(options: argparse.Namespace) -> int:
             problem = _unlink_one(name, options.yes)
         except PermissionError as error:
             problem = (
+                f"map {name!r}: {error}" if error.errno else
                 f"map {name!r} belongs to another user: run this as that user, or as root"
-                if not error.errno or os.geteuid() != 0 else f"map {name!r}: {error}"
             )
         except (ShmMapError, OSError) as error:  # of one name; the others have their turn
             problem = f"map {name!r}: {error}"
@@ -359,13 +370,13 @@ def _unlink_one(name: str, yes: bool) -> str:
         if not yes and (_nonce(now) != _nonce(asked) or (_in_use(now) and not _in_use(asked))):
             return f"map {name!r} was opened or made anew meanwhile: run the command again"
         _retire(now)
-        control.remove_objects(name)
+        why = control.remove_objects(name)
         left = [one for one in now.objects if os.path.lexists(f"{segment.SHM_DIRECTORY}/{one}")]
     gone = len(now.objects) - len(left)
     print(f"removed {name}: {gone} objects, {findings.human(now.allocated)}")
     if left:
-        return (f"map {name!r}: {len(left)} objects stay, the first: {left[0]}: it is another "
-                "user's, or no file")
+        said = [f"{printable(one)}: {why.get(one, 'it was made anew meanwhile')}" for one in left]
+        return f"map {name!r}: {len(left)} objects stay: {'; '.join(said[:SHOWN])}"
     return ""
 
 
@@ -388,7 +399,7 @@ def _in_use(one: SeenMap) -> bool:
 
 def _why_ask(one: SeenMap) -> str:
     if one.workers is None:
-        return f"may be in use ({one.problem})"
+        return f"may be in use ({one.problem or one.unknown})"
     pids = ", ".join(str(worker.pid) for worker in one.workers[:8])
     more = f" and {len(one.workers) - 8} more" if len(one.workers) > 8 else ""
     return f"is in use by {len(one.workers)} live process(es): {pids}{more}"
@@ -425,7 +436,15 @@ def _as_owner(owner: int) -> Iterator[None]:
         yield
         return
     try:
-        os.seteuid(owner)
+        _act_as(owner)
         yield
     finally:
-        os.seteuid(0)  # also where a handler raised right after the change
+        _act_as(0)  # also where a handler raised right after the change
+
+
+def _act_as(user: int) -> None:
+    try:
+        os.seteuid(user)
+    except OSError as error:
+        text = f"this process cannot act as {findings.user_name(user)}: {error.strerror}"
+        raise OSError(error.errno, text) from None

@@ -7,7 +7,6 @@ parts, was left by the dead.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from collections.abc import Container
@@ -65,13 +64,10 @@ class Control:
         label = segment.liveness_name(name, self["NONCE"])
         judge = Judge(f"map {name!r}", label, self.words, self["ROWS"], inode=self.identity[1])
         try:
-            judge.open_file()
+            with judge.asking():
+                return not judge.is_abandoned()
         except MapCorrupted:  # it has lost that file: nobody can join it any more
             return False
-        try:
-            return not judge.is_abandoned()
-        finally:
-            judge.file.close()
 
     def object_files(self, name: str) -> list[str]:
         """List the files in /dev/shm of the parts of this map, as far as its words can be
@@ -107,18 +103,22 @@ def remove_files(files: list[str]) -> None:
         raise errors[0]
 
 
-def remove_objects(name: str) -> None:
-    """Remove every object that has a map's name, whatever it is, the control segment last. The
-    creation lock is held. Lists /dev/shm."""
+def remove_objects(name: str) -> dict[str, str]:
+    """Remove every object that has a map's name, whatever it is, the control segment last; say of
+    each that stays why. The creation lock is held. Lists /dev/shm."""
     pattern = re.compile(
         rf"(sem\.)?shmmap\.{re.escape(name)}\.([0-9a-f]{{16}}\..+|new[0-9a-f]*)"
     )
     found = os.listdir(segment.SHM_DIRECTORY)
+    why = {}
     for entry in found:
         if pattern.fullmatch(entry):
-            with contextlib.suppress(OSError):  # a stranger's, or no file: in nobody's way
+            try:
                 segment.unlink("/" + entry)
+            except OSError as error:  # a stranger's, or no file: in nobody's way
+                why[entry] = os.strerror(error.errno or 0)
     segment.unlink(segment.control_name(name))
+    return why
 
 
 class Remains:

@@ -29,6 +29,7 @@ from .tasks import sleep
 
 CREATION_TIMEOUT_S = 60.0
 _NAMES = 8  # of creators' files: more than a neighbour will squat by mistake
+_REPLACED_AT_MOST = 8
 _SQUATTED = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV)
 
 _files: dict[int, LockFile] = {}  # by user: a process may change its user
@@ -180,7 +181,7 @@ def creation_lock(name: str, timeout_s: float = CREATION_TIMEOUT_S) -> Iterator[
 
 def _wait_for_byte(turn: Turn, byte: int, deadline: float, timeout_s: float) -> None:
     """Lock a name's byte of the creators' file."""
-    pause = 0.0005
+    pause, replaced = 0.0005, 0
     while True:
         file = creators_file()
         turn.descriptor = file.number()
@@ -189,6 +190,14 @@ def _wait_for_byte(turn: Turn, byte: int, deadline: float, timeout_s: float) -> 
             if _is_current(file, os.geteuid()):
                 return
             file.unlock(byte)  # it was removed or replaced meanwhile
+            replaced += 1
+            if replaced == _REPLACED_AT_MOST:  # each time costs a descriptor
+                raise LockTimeout(
+                    f"map {turn.name!r}: {creators_name(os.geteuid(), 0)}, under which this user's "
+                    f"creations queue, is missing or another file each time after it was opened, "
+                    f"{replaced} times now: something removes it again and again (a cleaner of "
+                    f"{segment.SHM_DIRECTORY}?)"
+                )
             continue
         if monotonic() > deadline:
             who = file.holder(byte) or "of another pid namespace"

@@ -21,7 +21,8 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from . import _engine, _hash_cy, control, segment
+from . import _engine, _hash_cy, control, inspection, segment
+from ._clock_cy import Clock
 from .allowances import (
     check_creators,
     check_limits,
@@ -36,6 +37,7 @@ from .printable import printable_lines
 
 PACKAGE = Path(__file__).resolve().parent
 SHOWN = 20  # maps of one line
+OVERDUE_NS = 10 * 10**9  # beside some intervals, in which a sweep may fail or be late
 _TEST_RUN = re.compile(r"t(\d+)-\d+")  # how the tests name their maps: t<pid>-<number>
 
 
@@ -59,6 +61,7 @@ def _findings(find_maps: Callable[[], Sequence[SeenMap]]) -> Iterator[Line]:
         ("proc", check_proc), ("limits", check_limits), ("namespaces", check_namespaces),
         ("creators", check_creators), ("logout", check_logind),
         ("leftovers", lambda: check_leftovers(find_maps())),
+        ("sweeping", lambda: check_sweeping(find_maps())),
     ):
         try:
             yield from check()
@@ -286,6 +289,28 @@ def check_leftovers(maps: Sequence[SeenMap]) -> list[Line]:
         for one in mine if one.state == "garbage"
     ][:SHOWN]
     return lines or [Line("OK", "leftovers", f"none; {len(maps)} map(s) in use or kept")]
+
+
+def check_sweeping(maps: Sequence[SeenMap]) -> list[Line]:
+    """Whether somebody sweeps the maps in use: a thread of their processes, which may fail."""
+    lines = []
+    now_ns = Clock().now_ns()
+    for one in maps:
+        if one.state != "ready" or not one.control or not one.workers:
+            continue
+        said = inspection.parameters_of(one.control)
+        since_ns = now_ns - 4 * (said.sweep_ns or 0) - OVERDUE_NS
+        if not said.sweep_ns or one.control["SWEPT_NS"] > since_ns:
+            continue
+        headers = [shard.header for shard in inspection.shards_of(one) if shard.header]
+        if any(0 < header["EARLIEST_NS"] < since_ns for header in headers):
+            lines.append(Line(
+                "WARN", "sweeping", f"{one.name}: entries are past their ttl, and none of its "
+                f"{len(one.workers)} process(es) has swept them. One that has set no ttl does not "
+                "sweep; of the others the thread may fail",
+                "in each process see m.attachment.sweeper.trouble; m.sweep() does it at once",
+            ))
+    return lines[:SHOWN]
 
 
 def _is_of_a_dead_test_run(one: SeenMap) -> bool:

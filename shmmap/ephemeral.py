@@ -20,25 +20,21 @@ def is_last(attached: Any) -> bool:
         SystemCallError: nobody can tell.
     """
     attached.worker.leave()
+    judge = _judge(attached)
     try:
-        judge = _judge(attached)
+        with judge.asking():
+            return judge.is_abandoned()
     except MapCorrupted:  # its files are gone
         return True
-    try:
-        return judge.is_abandoned()
-    finally:
-        judge.file.close()
 
 
 def _judge(attached: Any) -> Judge:
     """Make a judge of the others, once our own descriptor of the liveness file is closed."""
-    judge = Judge(
+    return Judge(
         f"map {attached.name!r}", segment.liveness_name(attached.name, attached.nonce),
         attached.control.words, attached.control["ROWS"], attached.parameters.mode,
         attached.owner_uid, attached.control.identity[1],
     )
-    judge.open_file()
-    return judge
 
 
 def hand_over(attached: Any) -> None:
@@ -47,10 +43,8 @@ def hand_over(attached: Any) -> None:
     control = segment.control_name(attached.name)
     with contextlib.suppress(OSError, MapCorrupted, SystemCallError):
         judge = _judge(attached)
-        try:
+        with judge.asking():
             users = {effective_uid(pid) for _, pid in judge.rows_in_use()}
-        finally:
-            judge.file.close()
         owner = os.stat(segment.SHM_DIRECTORY + control).st_uid
         if len(users) == 1 and owner == 0 and not users & {0, None}:
             user = users.pop()

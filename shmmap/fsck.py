@@ -49,8 +49,10 @@ def run(name: str, repairs: bool, yes: bool) -> int:
         print(problem)
     if problems:
         return _fail(f"map {name!r} cannot be repaired as it is. {_advice(seen)}", LEFT)
+    lives = f"{len(seen.workers)} live worker(s)" if seen.workers is not None else (
+        f"live workers not known ({seen.unknown})")
     print(f"map {name}: control segment sound, {len(seen.objects):,} objects as they should be, "
-          f"{len(seen.workers or ())} live worker(s)")
+          f"{lives}")
     assert seen.control is not None
     try:
         with ShmMap.attach(

@@ -20,6 +20,7 @@ import numpy as np
 from . import creation, geometry, opening, process, record_lock, segment, workers
 from ._clock_cy import Clock
 from .control import ENGINES, checksum
+from .errors import SystemCallError
 from .layout import LAYOUT_VERSION, SHARD, constants, record_bytes
 from .parameters import Parameters
 from .seen import Record as Record
@@ -86,8 +87,8 @@ def shards_of(seen: SeenMap) -> Iterator[SeenShard]:
         header, entries = None, 0
         try:
             descriptor = _open(label)
-        except OSError:
-            yield SeenShard(number, 0, None)
+        except OSError as error:
+            yield SeenShard(number, 0, None, error.strerror or str(error))
             continue
         try:
             data = os.pread(descriptor, record_bytes(SHARD), 0)
@@ -105,7 +106,7 @@ def shards_of(seen: SeenMap) -> Iterator[SeenShard]:
                 entries = max(0, min(held, shape.slots) - due)
         finally:
             os.close(descriptor)
-        yield SeenShard(number, entries, header)
+        yield SeenShard(number, entries, header, "" if header else "it is damaged")
 
 
 def counters_of(control: Record) -> dict[str, int]:
@@ -212,10 +213,11 @@ def _look_at(name: str, objects: list[str]) -> SeenMap | None:
     making = [entry for entry in objects if _is_of_a_making(entry)]
     control, (state, problem, leftover) = _settle(name, owner, making)
     seen_workers: tuple[SeenWorker, ...] | None = None
+    unknown = "its control segment does not tell"
     if state in ("half-made", "parts"):
         seen_workers = ()
     elif control and state not in _OPAQUE:
-        seen_workers = _live_workers(name, control)
+        seen_workers, unknown = _live_workers(name, control)
     deserted = state == "ready" and control and control["EPHEMERAL"] and seen_workers == ()
     if control and deserted:
         judged = _unless_busy(_ABANDONED, creating_pid(name, owner))
@@ -224,7 +226,8 @@ def _look_at(name: str, objects: list[str]) -> SeenMap | None:
     if leftover and not any(os.path.lexists(f"{segment.SHM_DIRECTORY}/{e}") for e in objects):
         return None
     return SeenMap(
-        name, tuple(objects), allocated, owner, state, problem, leftover, control, seen_workers
+        name, tuple(objects), allocated, owner, state, problem, leftover, control, seen_workers,
+        unknown if seen_workers is None else "",
     )
 
 
@@ -354,23 +357,29 @@ def _rows(control: Record) -> Iterator[Record]:
         yield Record(bytes(octets[start : start + size]), "R")
 
 
-def _live_workers(name: str, control: Record) -> tuple[SeenWorker, ...] | None:
+_HIDDEN = "its liveness file is gone, and a row is of another pid namespace"
+
+
+def _live_workers(name: str, control: Record) -> tuple[tuple[SeenWorker, ...] | None, str]:
     """List the rows whose process lives: it holds its byte lock, or /proc shows it.
 
-    None where that cannot be found out: the liveness file may not be opened, or there is none and a
-    row is of another pid namespace.
+    None where that cannot be found out, and why: the liveness file may not be opened, or there is
+    none and a row is of another pid namespace.
     """
-    joined = opening.attached(name, control["NONCE"])
-    if joined is not None:  # closing another descriptor would drop this process's own lock
-        return _judge_rows(control, joined.worker.file.number())
+    label = segment.liveness_name(name, control["NONCE"])
     descriptor = -1
     try:
-        descriptor = _open(segment.liveness_name(name, control["NONCE"]))
-        return _judge_rows(control, descriptor)
+        joined = opening.attached(name, control["NONCE"])
+        if joined is not None:  # closing another descriptor would drop this process's own lock
+            return _judge_rows(control, joined.worker.file.number()), _HIDDEN
+        descriptor = _open(label)
+        return _judge_rows(control, descriptor), _HIDDEN
     except FileNotFoundError:
-        return _judge_rows(control, -1)
-    except OSError:  # EACCES, EMFILE, ENOLCK
-        return None
+        return _judge_rows(control, -1), _HIDDEN
+    except SystemCallError as error:  # ENOLCK
+        return None, str(error)
+    except OSError as error:  # EACCES, EMFILE
+        return None, f"its liveness file cannot be read: {error.strerror or error}"
     finally:
         if descriptor >= 0:
             os.close(descriptor)

@@ -5,6 +5,7 @@ Each tries the thing itself where that can be done.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -80,9 +81,15 @@ def _shm_obstacle(path: str) -> tuple[str, str] | None:
     if os.statvfs(path).f_flag & os.ST_RDONLY:
         return "is mounted read-only: maps can be neither made nor opened", \
                f"mount -o remount,rw {path}"
-    if not os.access(path, os.W_OK | os.X_OK):
-        return (f"may not be written by this user (its mode is {stat.S_IMODE(status.st_mode):o})",
-                f"chmod 1777 {path}")
+    try:
+        os.close(os.open(path, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        if error.errno == errno.EACCES:
+            mode = stat.S_IMODE(status.st_mode)
+            return (f"may not be written by this user ({error.strerror}; its mode is {mode:o})",
+                    f"chmod 1777 {path}")
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):  # no nameless files there
+            return f"lets no file be made ({error.strerror})", ""
     return None
 
 
@@ -94,8 +101,9 @@ _HOLD_A_LOCK = (
 
 def check_record_locks() -> list[Line]:
     """Whether another process's lock is seen, and is gone once that process is killed: tried."""
-    if _shm_obstacle(segment.SHM_DIRECTORY):
-        return [Line("FAIL", "record locks", f"not tried: see {segment.SHM_DIRECTORY}")]
+    obstacle = _shm_obstacle(segment.SHM_DIRECTORY)
+    if obstacle:
+        return [Line("FAIL", "record locks", f"not tried: {segment.SHM_DIRECTORY} {obstacle[0]}")]
     with tempfile.TemporaryFile(dir=segment.SHM_DIRECTORY) as file:
         descriptor = file.fileno()
         holder = subprocess.Popen(

@@ -103,7 +103,8 @@ def _temporary(name: str, turn: Turn) -> Iterator[tuple[str, int]]:
                 continue
         # one that makes this map before the next line takes it for a dead one's, and removes it
         try:
-            if _lock(descriptor) and segment.identity_at(label) == segment.identity_of(descriptor):
+            identity = segment.identity_of(descriptor)
+            if _lock(descriptor) and segment.identity_at(label) == identity:
                 break
         except BaseException as error:
             os.close(descriptor)
@@ -114,7 +115,7 @@ def _temporary(name: str, turn: Turn) -> Iterator[tuple[str, int]]:
         os.close(descriptor)
     else:
         raise ConfigMismatch(f"map {name!r}: {label} exists, though its name is random")
-    maker, identity = os.getpid(), segment.identity_of(descriptor)
+    maker = os.getpid()
     try:
         yield label, descriptor
     except OSError as error:
@@ -250,14 +251,15 @@ def _make_shard(
 def remove_map(name: str, files: list[str], identity: segment.Identity) -> None:
     """Remove a map that nobody uses, as it could not be made or opened: mark it as unlinked, for
     whoever comes if this is broken off; then its parts, and what leads to them last."""
+    path = segment.SHM_DIRECTORY + segment.control_name(name)
+    flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not stop us
     with contextlib.suppress(OSError):  # what the making failed of says more
-        path = segment.SHM_DIRECTORY + segment.control_name(name)
-        if segment.identity_at(segment.control_name(name)) == identity:
-            descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
+        descriptor = os.open(path, flags)
+        try:
+            if segment.identity_of(descriptor) == identity:
                 os.pwrite(descriptor, _RETIRED, K["C_STATE"])
-            finally:
-                os.close(descriptor)
+        finally:
+            os.close(descriptor)
     with contextlib.suppress(SystemCallError):
         remove_files(files)
         segment.unlink_if(segment.control_name(name), identity)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from ._clock_cy import monotonic
@@ -22,12 +23,14 @@ from ._scans_cy import Scans
 from .dumps import DumpReader, RawEntry, raw_entries
 from .errors import (
     DumpCorrupted,
+    LockTimeout,
     MapCorrupted,
     MapExists,
     MapFull,
     MapNotFound,
     SharedMemoryFull,
     ShmMapError,
+    SystemCallError,
 )
 
 
@@ -70,13 +73,23 @@ def load(opener: Any, path: Any, name: str, said: dict[str, Any]) -> tuple[Any, 
         try:
             return target, _merge_dump(target, dump, verified=True)
         except BaseException as error:
-            alone = len(target._live.worker.rows_in_use()) == 1 == len(target._live.handles)
-            if made and alone:
-                target.unlink()
-            target.close()
-            if made and alone and isinstance(error, ShmMapError):
+            try:
+                removed = made and _remove_unshared(target)
+            finally:
+                target.close()
+            if removed and isinstance(error, ShmMapError):
                 raise _removed(error, dump, name) from error.__cause__ or error
             raise
+
+
+def _remove_unshared(target: Any) -> bool:
+    """Remove a map that could not be loaded, unless others use it already; tell whether that was
+    done. What the loading failed of says more than what its removal does."""
+    with suppress(SystemCallError, LockTimeout):
+        if len(target._live.worker.rows_in_use()) == 1 == len(target._live.handles):
+            target.unlink()
+            return True
+    return False
 
 
 def _open(opener: Any, dump: DumpReader, name: str, said: dict[str, Any]) -> tuple[Any, bool]:
@@ -152,9 +165,14 @@ def _removed(error: ShmMapError, dump: DumpReader, name: str) -> Exception:
         )
     else:
         why = f"{error.__cause__ or error}. The new map was removed again"
-    made: Any = type(error)(f"loading {dump.path} into a new map {name!r}: {why}")
+    made = _anew(error, type(error), f"loading {dump.path} into a new map {name!r}: {why}")
     made.report = error.report
     return made  # type: ignore[no-any-return]
+
+
+def _anew(error: Exception, kind: Any, text: str) -> Any:
+    """Make an error of a class with another text; a system call's keeps its number."""
+    return kind(error.errno, text) if isinstance(error, SystemCallError) else kind(text)
 
 
 def _stopped(error: Exception, what: str, report: MergeReport) -> Exception:
@@ -162,7 +180,8 @@ def _stopped(error: Exception, what: str, report: MergeReport) -> Exception:
     kind: Any = type(error)
     if kind is DumpCorrupted and what.startswith("map "):
         kind = MapCorrupted
-    made: Any = kind(
+    made = _anew(
+        error, kind,
         f"merging {what}: {error}. Before that {report.written:,} entries were written and stay "
         f"({report.older:,} older and {report.expired:,} expired ones were not); a merge may be "
         "run again"

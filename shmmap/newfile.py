@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from .errors import Reentered, ShmMapError
 from .printable import printable
-from .segment import close_own, identity_of
+from .segment import Identity, close_own, identity_of
 
 _LINKS_AT_MOST = 40  # as many as the kernel follows
 _PROC_MAGIC = 0x9FA0
@@ -71,16 +71,17 @@ def _in_folder(folder: int, name: str, mode: int) -> Iterator[BinaryIO]:
     temporary = f".shmmap-dump.{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600, dir_fd=folder)
-    made = os.fstat(descriptor)
+    made: Identity | None = None
     try:
         try:
+            made = identity_of(descriptor)
             with _OwnFile(descriptor, maker) as raw, BufferedWriter(raw) as file:
                 yield file
                 file.flush()
                 os.fchmod(descriptor, mode)  # whatever the umask took away
                 os.fsync(descriptor)
         finally:
-            close_own(descriptor, maker, (made.st_dev, made.st_ino))
+            close_own(descriptor, maker, made)
         _refuse_child(maker)
         if not _is_still(made, temporary, folder):
             raise OSError(
@@ -89,9 +90,8 @@ def _in_folder(folder: int, name: str, mode: int) -> Iterator[BinaryIO]:
             )
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
-        with suppress(OSError):  # what took its name, or is the parent's, is not ours to remove
-            if os.getpid() == maker and _is_still(made, temporary, folder):
-                os.unlink(temporary, dir_fd=folder)
+        if os.getpid() == maker:  # else it is the parent's
+            _remove(made, temporary, folder)
         raise
     _sync(folder)
 
@@ -120,12 +120,23 @@ def _refuse_child(maker: int) -> None:
         )
 
 
-def _is_still(made: os.stat_result, name: str, folder: int) -> bool:
+def _remove(made: Identity | None, name: str, folder: int) -> None:
+    """Remove what was not finished. What took its name is not ours to remove; where that cannot be
+    told, whoever could put something there could have removed it, too."""
+    is_ours = True
+    with suppress(OSError):
+        is_ours = made is None or _is_still(made, name, folder)
+    with suppress(OSError):
+        if is_ours:
+            os.unlink(name, dir_fd=folder)
+
+
+def _is_still(made: Identity, name: str, folder: int) -> bool:
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return False
-    return (found.st_dev, found.st_ino) == (made.st_dev, made.st_ino)
+    return (found.st_dev, found.st_ino) == made
 
 
 def _sync(folder: int) -> None:

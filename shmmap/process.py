@@ -55,18 +55,19 @@ def is_past_its_program(pid: int) -> bool:
     any more, though the kernel has not freed its memory, or its record locks, yet.
 
     A thread that is not listed can only have been made by one that is; so if every listed one is
-    past its program and the list is still the same after that, there is none.
+    past its program, or gone, and after that no other one is listed, there is none.
     """
     folder = f"/proc/{pid}/task"
     try:
         tasks = os.listdir(folder)
+        left = set(tasks)
         for task in tasks:
             try:
                 if not int(_stat(f"{folder}/{task}/stat")[6]) & _PAST_THE_PROGRAM:
                     return False
             except (FileNotFoundError, ProcessLookupError):
-                continue  # it is gone
-        return bool(tasks) and set(os.listdir(folder)) <= set(tasks)
+                left.discard(task)  # it is gone, and not to be listed any more
+        return bool(tasks) and set(os.listdir(folder)) <= left
     except OSError:  # gone, or hidden: who can tell
         return False
 

@@ -71,12 +71,11 @@ class LockFile:
     def stands(self) -> bool:
         """Tell whether the descriptor is still that of the file."""
         try:
-            status = os.fstat(self.descriptor)
+            return segment.identity_of(self.descriptor) == self.identity
         except OSError as error:
             if error.errno == errno.EBADF:
                 return False
             raise segment.refused("looking at an open lock file", error) from error
-        return (status.st_dev, status.st_ino) == self.identity
 
     def links(self) -> int:
         """Count the names that the file has."""
@@ -147,15 +146,15 @@ class LockFile:
                 raise
             raise segment.refused("locking a file in /dev/shm", error) from error
 
-    def close(self) -> None:
-        """Close it, and with it all locks; leave alone what is, or may be, another file's."""
-        with suppress(SystemCallError):
-            if self.stands():
+    def close(self, is_ours: bool = False) -> None:
+        """Close it, and with it all locks; leave alone what is, or may be, another file's, unless
+        the caller knows that it `is_ours`: it has opened it just now, in this process."""
+        with suppress(OSError):
+            if is_ours or self.stands():
                 os.close(self.descriptor)
         for number in self._spare:
             with suppress(OSError):
-                status = os.fstat(number)
-                if (status.st_dev, status.st_ino) == self.identity:
+                if segment.identity_of(number) == self.identity:
                     os.close(number)
         self._spare.clear()
         self.descriptor = -1

@@ -29,18 +29,21 @@ class SeenWorker(NamedTuple):
 
 
 class SeenShard(NamedTuple):
-    """A shard's header; `entries` are the live ones, `header` is None if it is not readable."""
+    """A shard's header; `entries` are the live ones, `header` is None if it is not readable:
+    `problem` says why."""
 
     number: int
     entries: int
     header: Record | None
+    problem: str = ""
 
 
 class SeenMap(NamedTuple):
     """A map, or what is left of one.
 
-    `workers` is None where nothing can be known about them; `leftover` means that no process
-    can ever use it again as it is; `problem` says why it cannot be read or used, "" for none.
+    `workers` is None where nothing can be known about them, and `unknown` says why; `leftover`
+    means that no process can ever use it again as it is; `problem` says why it cannot be read or
+    used, "" for none.
     """
 
     name: str
@@ -52,3 +55,4 @@ class SeenMap(NamedTuple):
     leftover: bool
     control: Record | None
     workers: tuple[SeenWorker, ...] | None
+    unknown: str = ""

@@ -62,10 +62,20 @@ def refused(doing: str, error: OSError) -> Exception:
     if number in (errno.ENOSPC, errno.EDQUOT):
         return SharedMemoryFull(f"{doing}: {SHM_DIRECTORY} has no room ({os.strerror(number)})")
     helps = _WHAT_HELPS.get(number, "")
-    if number == errno.ENOENT and not os.path.isdir(SHM_DIRECTORY):
+    if number == errno.ENOENT and is_missing():
         helps = f"there is no {SHM_DIRECTORY} here: shmmap needs a tmpfs mounted there"
     why = f"{doing}: {os.strerror(number)}"
     return SystemCallError(number, why + (f". {helps}" if helps else ""))
+
+
+def is_missing() -> bool:
+    """Tell whether there surely is no /dev/shm. Where it cannot be looked at, there may be one."""
+    try:
+        return not stat.S_ISDIR(os.stat(SHM_DIRECTORY).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
 
 
 def control_name(name: str) -> str:
@@ -249,7 +259,7 @@ def open_checked(name: str, mode: int | None, owner_uid: int | None) -> int:
     try:
         descriptor = os.open(SHM_DIRECTORY + name, flags)
     except FileNotFoundError as error:
-        if not os.path.isdir(SHM_DIRECTORY):
+        if is_missing():
             raise refused(f"opening {name}", error) from error
         raise MapNotFound(f"no shared memory {name}") from error
     except PermissionError as error:
@@ -277,8 +287,17 @@ def open_checked(name: str, mode: int | None, owner_uid: int | None) -> int:
 
 
 def identity_of(descriptor: int) -> Identity:
-    """Tell what an open file is."""
-    status = os.fstat(descriptor)
+    """Tell what an open file is. Where fstat does not say, /proc may: whoever cannot tell has to
+    leave a descriptor open that may be somebody else's by now."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            raise
+        try:
+            status = os.stat(f"/proc/self/fd/{descriptor}")
+        except OSError:
+            raise error from None
     return status.st_dev, status.st_ino
 
 

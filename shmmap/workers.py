@@ -19,18 +19,20 @@ process's mutex.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import mmap
 import os
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from . import segment
 from ._clock_cy import monotonic
 from ._guard_cy import CUT
 from ._words import CAS_PATIENCE_S
-from .errors import MapCorrupted, MapNotFound, WorkersFull
+from .errors import MapCorrupted, MapNotFound, SystemCallError, WorkersFull
 from .layout import constants
 from .process import (
     exists,
@@ -185,6 +187,17 @@ class Judge:
             else:  # a signal handler was quicker
                 self.file._spare.append(found.descriptor)
 
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """Have the liveness file open for a while. Only where this process has not: closing it
+        drops all locks on it."""
+        self.open_file()
+        pid = os.getpid()
+        try:
+            yield
+        finally:
+            self.file.close(is_ours=os.getpid() == pid)  # not in a daemon, which closes numbers
+
     @property
     def descriptor(self) -> int:
         """The number of the liveness file's descriptor; -1: it is not open."""
@@ -211,11 +224,12 @@ class Judge:
     def _fold(self, row: int) -> None:
         """Add a row's counters to the totals and free it. Its byte lock is held."""
         if self._get(row, "STATE"):
-            deadline = monotonic() + _FOLD_PATIENCE_S
-            while not (held := self.file.try_lock(_TOTALS_BYTE)):
-                if monotonic() > deadline:
-                    break
-                sleep(0.0002)
+            deadline, held = monotonic() + _FOLD_PATIENCE_S, False
+            with contextlib.suppress(SystemCallError):  # no lock to be had: the counters are lost
+                while not (held := self.file.try_lock(_TOTALS_BYTE)):
+                    if monotonic() > deadline:
+                        break
+                    sleep(0.0002)
             try:
                 for field in COUNTERS:
                     if held:

@@ -368,3 +368,14 @@ def test_a_handler_that_raises_as_a_computing_ends(make):
     assert calls == [1] and m.attachment.locks.count() == 0
     del m["k"]
     assert m.get_or_set("k", lambda: 2, timeout=0) == 2
+
+
+def test_what_a_close_had_left_is_told_by_the_interpreters_own_hook(make, monkeypatch, capsys):
+    m = make()
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    monkeypatch.setattr(shmmap.opening, "release", lambda *_: 1 / 0)
+    m.close()
+    monkeypatch.undo()
+    shmmap.opening.release(m.attachment)
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError" in said and "TypeError" not in said

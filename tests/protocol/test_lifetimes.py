@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import control, making, opening, segment, workers
+from shmmap import control, creation, making, opening, segment, workers
 from shmmap.layout import constants
 
 K = constants()
@@ -452,3 +452,12 @@ def test_two_sweepers_at_once_are_harmless(make, start):
     assert [child.result() for child in children] == [250] * 3
     assert m.stats().expired == 250 and m.check() == []
     m.attachment.clock.frozen_ns = -1
+
+
+def test_a_creators_file_that_is_removed_again_and_again(name, monkeypatch):
+    """Each time costs a descriptor, since to close one would drop the locks on the file."""
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(creation, "_is_current", lambda *_: False)
+    with pytest.raises(shmmap.LockTimeout, match="removes it again and again"):
+        shmmap.ShmMap(name, "1MB")
+    assert len(os.listdir("/proc/self/fd")) - before <= 8 and objects(name) == []

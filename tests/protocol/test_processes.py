@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import opening
+from shmmap import opening, process
 
 WAYS = ("fork", "spawn", "forkserver")
 
@@ -262,3 +262,12 @@ def test_a_pickle_of_an_unlinked_map(make, name):
     m2.close()
     with pytest.raises(shmmap.MapClosed):
         pickle.dumps(m2)
+
+
+def test_what_is_listed_is_not_gone(monkeypatch):
+    """Be its file missing once; else its lock would be taken over as a dead holder's."""
+    def missing(path: str) -> Any:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(process, "_stat", missing)
+    assert not process.is_past_its_program(os.getpid())

@@ -122,6 +122,39 @@ def test_a_thread_that_cannot_be_started_is_tried_again_later(run, monkeypatch, 
     eventually(lambda: steps)
 
 
+@pytest.mark.parametrize("where", ["_run", "_run_while_wanted", "_ended"])
+def test_a_thread_without_memory_for_a_frame_waits_for_it(run, monkeypatch, where):
+    """As where the thread cannot get its first frame; what is counted is seen before it can."""
+    steps: list[int] = []
+    ends: list[int] = []
+    tries: list[int] = []
+    work = run(lambda: not steps.append(1), at_once=True, ended=lambda: ends.append(1))
+    real = getattr(work, where)
+
+    def refuse() -> None:
+        tries.append(1)
+        if len(tries) <= 3:
+            assert work.trouble is None or work.trouble.times == len(tries) - 1
+            raise MemoryError
+        real()
+
+    monkeypatch.setattr(background, "WITHOUT_MEMORY_S", 0.001)
+    monkeypatch.setattr(work, where, refuse)
+    assert work.start()
+    if where == "_ended":
+        eventually(lambda: steps)
+        assert work.stop()
+    if where != "_run_while_wanted":
+        eventually(lambda: len(tries) > 3)
+    else:  # that it has ended is said, so that it is started anew
+        for number in range(1, 4):
+            eventually(lambda number=number: len(ends) == number)
+            work._start_again_ns = 0
+            assert work.start()
+    eventually(lambda: ends if where == "_ended" else steps)
+    assert work.trouble.times == 3 and work.trouble.error.startswith("MemoryError")
+
+
 def test_what_is_wanted_as_it_ends_is_done(run):
     ends: list[Background] = []
 

@@ -224,7 +224,9 @@ class TestLs:
             shard.write_bytes(saved[:40])
             made = run("info", name)
             assert made.returncode == 0, made.stderr
-            assert "not readable" in made.stdout
+            assert re.search(r"not readable +0 \(it is damaged\)", made.stdout), made.stdout
+            made = run("ls")
+            assert f"{name}: 1 of " in made.stdout and row_of(made.stdout, name)[3] == "?"
         finally:
             copy.rename(shard)
 

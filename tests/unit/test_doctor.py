@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import email.message  # noqa: F401  # importlib.metadata imports it late; sys.path changes below
 import json
 import re
@@ -63,6 +64,24 @@ def test_names_maps_of_dead_test_runs():
         assert cli.main(["unlink", name]) == 0
     assert [line.status for line in in_use] == ["OK"]
     assert left[0].status == "WARN" and left[0].todo.endswith(f"unlink --yes -- {name}")
+
+
+def test_a_map_that_nobody_sweeps_is_told(name, monkeypatch):
+    def refuse(*_: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_thread, "start_new_thread", refuse)
+    with shmmap.ShmMap(name, size="1MB", sweep_interval=1.0) as m:
+        clock = m.attachment.clock
+        clock.frozen_ns = clock.now_ns() - doctor.OVERDUE_NS - 10 * 10**9
+        m.set("brief", 1, ttl=1)
+        overdue = doctor.check_sweeping(inspection.find_maps(name))
+        clock.frozen_ns = -1
+        m.sweep()
+        swept = doctor.check_sweeping(inspection.find_maps(name))
+        m.unlink()
+    assert [line.status for line in overdue] == ["WARN"] and name in overdue[0].text
+    assert swept == []
 
 
 def test_without_a_compiler_the_pure_engine_is_told_what_to_do(monkeypatch, tmp_path):

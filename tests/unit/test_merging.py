@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from typing import Any
 
@@ -313,3 +314,10 @@ def test_a_map_that_evicts_takes_all(make, other, tmp_path):
     n = other(size=None, capacity=300, on_full="evict")
     assert n.merge(tmp_path / "d").written == 2000
     assert 300 <= len(n) < 1000 and n.check() == []
+
+
+def test_what_a_system_call_failed_with_stays():
+    report = merging.MergeReport(1, 2, 3, 0.1)
+    said = merging._stopped(shmmap.SystemCallError(errno.ENOLCK, "no lock"), "a dump", report)
+    assert isinstance(said, shmmap.SystemCallError) and said.errno == errno.ENOLCK
+    assert "no lock" in str(said) and said.report is report

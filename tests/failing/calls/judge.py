@@ -31,7 +31,7 @@ _CAUSES = {  # an errno's explanation, beside the system's own words for it
 _LIES = (  # what an error must not say, but of these errnos
     (r"(?i)another user|someone else", {"EACCES", "EPERM", "EEXIST", "ELOOP"}),
     (r"(?i)(?<!or )(?<!only )have it removed|\bremove (it|them)\b(?!.*doctor)", {"ELOOP"}),
-    (r"(?i)shmmap unlink|unlink the map", {"ENOENT"}),
+    (r"(?i)shmmap unlink|unlink the map\b", {"ENOENT"}),
     (r"(?i)/dev/shm has no room", {"ENOSPC", "EDQUOT"}),
     (r"(?i)truncated|was damaged|not ours|not a map", {"ELOOP"}),
     (r"(?i)has lost its|was unlinked", {"ENOENT"}),
@@ -126,6 +126,8 @@ def _names_cause(run: Run) -> bool:
         return True  # a process that cannot be looked at counts as alive; the text names it
     words = re.escape(os.strerror(number_of(injection.error)))
     known = _CAUSES.get(injection.error)
+    if injection.site.call == "fcntl F_SETLK" and injection.error in ("EAGAIN", "EACCES"):
+        known = "held by|freed by its death: False"  # they say that another process has the lock
     return bool(re.search(f"(?i){words}" + (f"|{known}" if known else ""), report.text))
 
 

@@ -33,6 +33,9 @@ _BY_PATH = {  # which argument is the path; of two, the new name
     "statfs": 0, "access": 0, "readlink": 0, "creat": 0, "chown": 0, "rename": 1, "link": 1,
     "renameat": 3, "renameat2": 3, "linkat": 3,
 }
+_IN_FOLDER = ("openat", "newfstatat", "statx", "unlinkat", "readlinkat", "fchmodat", "faccessat",
+              "faccessat2", "renameat", "renameat2", "linkat")
+_HERE = 0xFFFFFF9C  # AT_FDCWD
 _BY_DESCRIPTOR = (
     "read", "write", "pread64", "pwrite64", "fstat", "fstatfs", "ftruncate", "fallocate", "fchmod",
     "fchown", "fsync", "fdatasync", "getdents64", "flock", "fcntl",
@@ -128,6 +131,20 @@ def _text_at(pid: int, address: int) -> str:
     return os.fsdecode(data.partition(b"\0")[0])
 
 
+def _path_of(call: Call) -> str:
+    """Give the path that a call is about, whole: it may be relative to an open folder."""
+    which = _BY_PATH[call.name]
+    path = _text_at(call.pid, call.arguments[which])
+    if not path or path.startswith("/"):
+        return path
+    folder = "cwd"
+    if call.name in _IN_FOLDER and call.arguments[which - 1] & 0xFFFFFFFF != _HERE:
+        folder = f"fd/{call.arguments[which - 1] & 0xFFFFFFFF}"
+    with suppress(OSError):
+        return os.path.join(os.readlink(f"/proc/{call.pid}/{folder}"), path)
+    return path
+
+
 def _number_at(pid: int, address: int, size: int) -> int:
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         return int.from_bytes(os.pread(memory.fileno(), size, address), "little")
@@ -206,7 +223,7 @@ def see(call: Call) -> Seen | None:
     elif name in ("getrandom", "clock_nanosleep", "setresuid", "pipe2", "dup"):
         thing = {"getrandom": "random bytes", "clock_nanosleep": "sleep"}.get(name, "process")
     elif name in _BY_PATH:
-        path = _text_at(call.pid, arguments[_BY_PATH[name]])
+        path = _path_of(call)
         if not path and name in ("newfstatat", "statx"):
             name, thing = "fstat", _descriptor_of(call)
         else:
@@ -228,8 +245,11 @@ def see(call: Call) -> Seen | None:
         return Seen(name, thing, _open_errnos(thing, flags))
     if name == "stat":
         known = ("EACCES", "ENOMEM", "ELOOP")
-        return Seen(name, thing, known if thing in _OBJECTS else (*known, "ENOENT"))
+        is_there = thing in (*_OBJECTS, "dump, in the making")
+        return Seen(name, thing, known if is_there else (*known, "ENOENT"))
     errnos = ERRNOS.get(name, ())
+    if name == "getdents64" and not thing.startswith("/proc"):
+        errnos = ("EIO",)  # ENOENT: the folder was removed, and the C library finds it empty
     if name == "mmap" and thing in _IN_SHM:
         errnos += ("EPERM", "ENODEV", "EACCES", "ENFILE")
     return Seen(name, thing, errnos) if errnos else None
@@ -237,8 +257,12 @@ def see(call: Call) -> Seen | None:
 
 def may_last(site: Site, error: str) -> bool:
     """Tell whether all such calls may fail so from then on. A record lock's EACCES says that
-    somebody else has it: whoever waits for that waits."""
-    return error in LASTING and not (error == "EACCES" and site.call.startswith("fcntl"))
+    somebody else has it: whoever waits for that waits. That one file is not there says nothing of
+    the next one."""
+    return error in LASTING and not (
+        (error == "EACCES" and site.call.startswith("fcntl"))
+        or (error == "ENOENT" and site.call == "stat")
+    )
 
 
 def raw_names(name: str) -> tuple[str, ...]:

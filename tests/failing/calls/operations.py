@@ -121,6 +121,7 @@ class Wait(Use):
     """A write that waits for another process to leave the shard."""
 
     name = "write, waiting"
+    most = 12  # it looks at the holder again and again, each time alike
     holds_s = 0.4
 
     def before(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import socket
 import sys
 import traceback
@@ -18,6 +19,10 @@ from .injector import mark, watch_me
 from .scenario import Scenario
 
 BEGIN, END = 1, 2
+# One a process, user and name, for good; Python's own, where there is no getrandom.
+_KEPT = r"\.creators(-\d)?$|/dev/urandom$"
+if sys.version_info < (3, 11):  # subprocess loses a pipe where it cannot make the second one
+    _KEPT += "|^pipe:"
 
 
 class Report(NamedTuple):
@@ -143,19 +148,23 @@ def _holdings() -> dict[str, int]:
     found: dict[str, int] = {}
     for entry in os.listdir("/proc/self/fd"):
         try:
-            target = os.readlink(f"/proc/self/fd/{entry}")
+            target = _name_of(os.readlink(f"/proc/self/fd/{entry}"))
         except OSError:
             continue
-        # one a process and user, for good; Python's own, where there is no getrandom
-        if not target.endswith((".creators", "/dev/urandom")):
+        if not re.search(_KEPT, target):
             found["open: " + target] = found.get("open: " + target, 0) + 1
     with open("/proc/self/maps", encoding="ascii", errors="replace") as file:
         for line in file:
             path = line.split(None, 5)[5:]
             if path and "/dev/shm/" in path[0]:
-                name = "mapped: " + path[0].strip()
+                name = "mapped: " + _name_of(path[0].strip())
                 found[name] = found.get(name, 0) + 1
     return found
+
+
+def _name_of(path: str) -> str:
+    """Give the name that a file has, or had: to lose it makes it no new one."""
+    return path.removesuffix(" (deleted)")
 
 
 def _more(before: dict[str, int]) -> tuple[str, ...]:

@@ -14,12 +14,13 @@ from typing import Any
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "failing-calls.md"
 BEGIN, END = "<!-- calls -->\n", "<!-- /calls -->\n"
 _OBJECTS = "the map's objects"
+_MEMORY = "anonymous memory"
+_GOES_ON = "goes on"
 _GROUPS = {
     "control segment": _OBJECTS, "shard": _OBJECTS, "lock shard": _OBJECTS,
     "liveness file": _OBJECTS, "semaphore": _OBJECTS, "semaphore in the making": _OBJECTS,
-    "other file in /dev/shm": "doctor's test file", "page": "anonymous memory",
-    "heap": "anonymous memory", "snapshot's copy": "anonymous memory",
-    "thread's stack": "anonymous memory", "dump, in the making": "a dump",
+    "other file in /dev/shm": "doctor's test file", "page": _MEMORY, "heap": _MEMORY,
+    "snapshot's copy": _MEMORY, "thread's stack": _MEMORY, "dump, in the making": "a dump",
     "dump's directory": "a dump", "dump": "a dump",
 }
 Key = tuple[str, str, str]  # call, group of things, errno
@@ -52,7 +53,7 @@ def rows(records: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
 
 
 def _order(outcome: str) -> tuple[bool, str]:
-    return outcome != "goes on", outcome
+    return outcome != _GOES_ON, outcome
 
 
 def counts(records: list[dict[str, Any]]) -> str:
@@ -90,3 +91,17 @@ def read_table() -> dict[Key, set[str]]:
             for error in cells[2].split(", "):
                 found.setdefault((cells[0], cells[1], error), set()).update(cells[3].split("; or "))
     return found
+
+
+def expected(told: dict[Key, set[str]], record: dict[str, Any]) -> set[str]:
+    """List what may come of a failure, by what the page says.
+
+    `goes on` in any row: another Python, C library or kernel makes other calls of a kind before the
+    one that matters. Of anonymous memory any outcome that the page has for it: it depends on the
+    heap what it was for. A call, or an errno, that has no row with this group: as the group's rows.
+    """
+    key = call, group, _ = record["call"], group_of(record["thing"]), record["errno"]
+    alike = [one for one in told if one[1] == group and (group == _MEMORY or one[0] == call)]
+    rows = [one for one in alike if group == _MEMORY or one == key] or alike
+    rows = rows or [one for one in told if one[1] == group]
+    return {_GOES_ON}.union(*(told[one] for one in rows))
