@@ -13,7 +13,7 @@ from collections.abc import Container
 
 import xxhash
 
-from . import _shard_cy, geometry, segment
+from . import _shard_cy, descriptors, geometry, segment
 from .errors import ConfigMismatch, MapCorrupted, MapNotFound
 from .layout import LAYOUT_VERSION, WORD, constants
 from .process import boot_id
@@ -34,7 +34,7 @@ def checksum(words: memoryview) -> int:
 class Control:
     """A mapped control segment, its words readable by name."""
 
-    def __init__(self, mapping: segment.Mapping, identity: segment.Identity) -> None:
+    def __init__(self, mapping: segment.Mapping, identity: descriptors.Identity) -> None:
         self.mapping = mapping
         self.identity = identity
         self.made: list[str] = []  # by its maker: the files of its parts, as they are removed
@@ -125,7 +125,7 @@ class Remains:
     """What the dead, an earlier boot or an unlink left under a map's name: not what has the name
     by the time that it is removed."""
 
-    def __init__(self, name: str, identity: segment.Identity, control: Control | None) -> None:
+    def __init__(self, name: str, identity: descriptors.Identity, control: Control | None) -> None:
         self._name = name
         self._identity = identity
         self._control = control
@@ -168,7 +168,7 @@ def open_control(
         return None
     try:
         try:
-            identity = segment.identity_of(descriptor)
+            identity = descriptors.identity_of(descriptor)
             size = os.fstat(descriptor).st_size
         except OSError as error:
             raise segment.refused(f"looking at {label}", error) from error

@@ -24,7 +24,7 @@ import secrets
 import sys
 from collections.abc import Iterator
 
-from . import geometry, segment
+from . import descriptors, geometry, segment
 from .control import ENGINE_NUMBER, Control, Remains, checksum, remove_files
 from .creation import Turn
 from .errors import ConfigMismatch, ShmMapError, SystemCallError
@@ -55,7 +55,7 @@ def make_map(
     for _ in range(_TRIES):
         with _temporary(name, turn) as (label, descriptor):
             made = [label]
-            identity = segment.identity_of(descriptor)
+            identity = descriptors.identity_of(descriptor)
             try:
                 control = _fill(name, wanted, shape, label, descriptor, made, turn)
                 control.made = made[:0:-1]
@@ -103,7 +103,7 @@ def _temporary(name: str, turn: Turn) -> Iterator[tuple[str, int]]:
                 continue
         # one that makes this map before the next line takes it for a dead one's, and removes it
         try:
-            identity = segment.identity_of(descriptor)
+            identity = descriptors.identity_of(descriptor)
             if _lock(descriptor) and segment.identity_at(label) == identity:
                 break
         except BaseException as error:
@@ -127,7 +127,7 @@ def _temporary(name: str, turn: Turn) -> Iterator[tuple[str, int]]:
         with contextlib.suppress(OSError):
             if os.getpid() == maker:  # where it was published this name leads to nothing
                 segment.unlink_if(label, identity)
-        segment.close_own(descriptor, maker, identity)
+        descriptors.close_own(descriptor, maker, identity)
 
 
 def _lock(descriptor: int) -> bool:
@@ -149,7 +149,7 @@ def _remove_dead(name: str, label: str) -> bool:
         if not _lock(descriptor):
             return False
         size = geometry.control_bytes()
-        identity = segment.identity_of(descriptor)
+        identity = descriptors.identity_of(descriptor)
         if os.fstat(descriptor).st_size == size:
             left = Control(segment.Mapping(descriptor, size), identity)
             try:
@@ -172,7 +172,7 @@ def _fill(
     size = geometry.control_bytes()
     mode = 0o600 if wanted.mode is None else wanted.mode
     segment.fill(descriptor, label, size, size, mode)
-    identity = segment.identity_of(descriptor)
+    identity = descriptors.identity_of(descriptor)
     control = Control(segment.Mapping(descriptor, size), identity)
     try:
         nonce = secrets.randbits(64) or 1
@@ -248,7 +248,7 @@ def _make_shard(
     segment.create_semaphore(label, mode)
 
 
-def remove_map(name: str, files: list[str], identity: segment.Identity) -> None:
+def remove_map(name: str, files: list[str], identity: descriptors.Identity) -> None:
     """Remove a map that nobody uses, as it could not be made or opened: mark it as unlinked, for
     whoever comes if this is broken off; then its parts, and what leads to them last."""
     path = segment.SHM_DIRECTORY + segment.control_name(name)
@@ -256,7 +256,7 @@ def remove_map(name: str, files: list[str], identity: segment.Identity) -> None:
     with contextlib.suppress(OSError):  # what the making failed of says more
         descriptor = os.open(path, flags)
         try:
-            if segment.identity_of(descriptor) == identity:
+            if descriptors.identity_of(descriptor) == identity:
                 os.pwrite(descriptor, _RETIRED, K["C_STATE"])
         finally:
             os.close(descriptor)

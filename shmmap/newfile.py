@@ -19,9 +19,9 @@ from contextlib import contextmanager, suppress
 from io import BufferedWriter, FileIO
 from typing import Any, BinaryIO
 
+from .descriptors import Identity, close_own, identity_of
 from .errors import Reentered, ShmMapError
 from .printable import printable
-from .segment import Identity, close_own, identity_of
 
 _LINKS_AT_MOST = 40  # as many as the kernel follows
 _PROC_MAGIC = 0x9FA0

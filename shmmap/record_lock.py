@@ -16,7 +16,7 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 
-from . import segment
+from . import descriptors, segment
 from .errors import SystemCallError
 
 # Where the locked bytes of our files begin: far from where other programs lock theirs (SQLite from
@@ -60,7 +60,7 @@ class LockFile:
     ) -> None:
         self.descriptor = descriptor
         try:
-            self.identity = segment.identity_of(descriptor)
+            self.identity = descriptors.identity_of(descriptor)
         except OSError as error:
             os.close(descriptor)
             raise segment.refused("looking at a lock file", error) from error
@@ -71,7 +71,7 @@ class LockFile:
     def stands(self) -> bool:
         """Tell whether the descriptor is still that of the file."""
         try:
-            return segment.identity_of(self.descriptor) == self.identity
+            return descriptors.identity_of(self.descriptor) == self.identity
         except OSError as error:
             if error.errno == errno.EBADF:
                 return False
@@ -98,7 +98,7 @@ class LockFile:
                 f"file cannot be opened again: {error}",
             ) from error
         try:
-            same = segment.identity_of(found) == self.identity
+            same = descriptors.identity_of(found) == self.identity
         except OSError as error:
             os.close(found)
             raise segment.refused("looking at a lock file", error) from error
@@ -154,7 +154,7 @@ class LockFile:
                 os.close(self.descriptor)
         for number in self._spare:
             with suppress(OSError):
-                if segment.identity_of(number) == self.identity:
+                if descriptors.identity_of(number) == self.identity:
                     os.close(number)
         self._spare.clear()
         self.descriptor = -1

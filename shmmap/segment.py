@@ -17,6 +17,7 @@ import stat
 import posix_ipc
 
 from . import _guard_cy
+from .descriptors import Identity, close_own, identity_of
 from .errors import (
     ConfigMismatch,
     MapCorrupted,
@@ -27,7 +28,6 @@ from .errors import (
 from .layout import PAGE
 
 SHM_DIRECTORY = "/dev/shm"
-Identity = tuple[int, int]  # device and inode: what a file is, whatever its name is now
 _PROT_READ_WRITE = 3
 _MAP_SHARED = 1
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, since Linux 5.14
@@ -284,32 +284,6 @@ def open_checked(name: str, mode: int | None, owner_uid: int | None) -> int:
             raise refused(f"looking at {name}", error) from error
         raise
     return descriptor
-
-
-def identity_of(descriptor: int) -> Identity:
-    """Tell what an open file is. Where fstat does not say, /proc may: whoever cannot tell has to
-    leave a descriptor open that may be somebody else's by now."""
-    try:
-        status = os.fstat(descriptor)
-    except OSError as error:
-        if error.errno == errno.EBADF:
-            raise
-        try:
-            status = os.stat(f"/proc/self/fd/{descriptor}")
-        except OSError:
-            raise error from None
-    return status.st_dev, status.st_ino
-
-
-def close_own(descriptor: int, opener: int, identity: Identity | None) -> None:
-    """Close a descriptor that the process `opener` opened on a file. In a child that was forked
-    meanwhile its number may be another file's: a daemon closes all, its application opens some."""
-    if os.getpid() == opener:
-        os.close(descriptor)
-        return
-    with contextlib.suppress(OSError):
-        if identity_of(descriptor) == identity:
-            os.close(descriptor)
 
 
 def identity_at(name: str) -> Identity | None:

@@ -21,7 +21,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 LINES_AT_MOST = 450
 FLOORS = {
     0: "errors checks printable layout _layout _words _cython _engine _once _clock_cy _guard_cy "
-       "_hash_cy process",
+       "_hash_cy process descriptors",
     1: "tasks mutex background segment record_lock creation workers geometry newfile turns "
        "_lock_cy",
     2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
