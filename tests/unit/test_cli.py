@@ -423,14 +423,14 @@ class TestInspection:
         m = make()
         poke(clean, "STATE", K["STATE_RETIRED"])
         monkeypatch.setattr(
-            inspection, "creating_pid", lambda *_: control.remove_objects(m.name)
+            inspection, "creating_pid", lambda *_: control.remove_objects(m.name).get("creator")
         )
         assert inspection.find_maps(clean) == []
 
     @pytest.mark.parametrize("creator, state", [(None, "abandoned"), (1, "busy")])
     def test_an_ephemeral_map_in_the_making(self, make, name, monkeypatch, creator, state):
         make(ephemeral=True)
-        monkeypatch.setattr(inspection, "_live_workers", lambda *_: ())  # none has joined yet
+        monkeypatch.setattr(inspection, "_live_workers", lambda *_: ((), ""))  # none joined yet
         monkeypatch.setattr(inspection, "creating_pid", lambda *_: creator)
         monkeypatch.setattr(inspection, "_is_held", lambda *_: False)  # though this process has it
         assert [seen.state for seen in inspection.find_maps(name)] == [state]
