@@ -12,7 +12,15 @@ from typing import Any
 
 from . import explain
 from .checks import seconds, shown
-from .errors import LockLost, LockTimeout, MapClosed, MapUnlinked, Reentered, ShmMapError
+from .errors import (
+    LockLost,
+    LockTimeout,
+    MapClosed,
+    MapUnlinked,
+    Reentered,
+    ShmMapError,
+    SystemCallError,
+)
 from .locktable import LOCK, Forked, LockTable, Record, Unread, name_of
 from .owed import free_later, see_to_it
 from .tasks import current_task
@@ -105,7 +113,7 @@ def _give_back(attached: Any, table: LockTable, hold: Hold) -> bool:
     try:
         freed: bool = attached.locks.act(hold, table, table.give_back)
         return freed
-    except LockTimeout:
+    except (LockTimeout, SystemCallError):
         _give_up(attached, hold)
         return True  # and nobody had it meanwhile
 
@@ -136,7 +144,7 @@ def leave_open(m: Any, hold: Hold) -> bool:
         table = attached.locks.hasty_table()
         try:
             opened: bool = attached.locks.act(hold, table, table.leave_open)
-        except (LockTimeout, Forked):
+        except (LockTimeout, SystemCallError, Forked):
             return False
         if opened:
             attached.locks.forget(hold)

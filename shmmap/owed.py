@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from .background import Background
-from .errors import LockTimeout, MapClosed, ShmMapError
+from .errors import LockTimeout, MapClosed, ShmMapError, SystemCallError
 from .locktable import LockTable
 from .tasks import is_cooperative
 
@@ -52,7 +52,7 @@ def _is_settled(attached: Any) -> bool:
             except BaseException:
                 part.is_owing = True
                 raise
-    except (LockTimeout, MapClosed):
+    except (LockTimeout, MapClosed, SystemCallError):
         return False
     except ShmMapError:
         part.is_owing = False

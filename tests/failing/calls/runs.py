@@ -8,7 +8,10 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import Pipe
 from typing import Any, NamedTuple
 
@@ -137,7 +140,8 @@ class Runner:
             try:
                 report = _supervise(listener, ours, watch, deadline)
                 left = tuple(entry for entry in objects_of(what.map_name) if entry not in given)
-                beside = self._beside()
+                with _answered(listener, watch):
+                    beside = self._beside()
                 ours.send("go on")
                 settled = _supervise(listener, ours, watch, deadline)
             except TimeoutError as error:
@@ -227,6 +231,29 @@ def _serve(listener: int, watch: Watch) -> None:
             seen = None
         error = watch.error_for(seen) if seen else 0
     answer(listener, call, error)
+
+
+@contextmanager
+def _answered(listener: int, watch: Watch) -> Iterator[None]:
+    """Answer the subject's calls meanwhile: a thread of it may be inside what others wait for."""
+    over = threading.Event()
+
+    def answer_all() -> None:
+        poll = select.poll()
+        poll.register(listener, select.POLLIN)
+        while not over.is_set():
+            if any(event & select.POLLIN for _, event in poll.poll(10)):
+                _serve(listener, watch)
+
+    thread = threading.Thread(target=answer_all)
+    if listener >= 0:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if listener >= 0:
+            thread.join()
 
 
 def _reap(pid: int, listener: int, watch: Watch) -> None:
