@@ -75,7 +75,8 @@ def land(m: Any, mine: list[Hold], is_kept: bool = True) -> None:
     for hold in mine:
         try:
             _free(m, hold, is_kept)
-        except BaseException:  # a signal handler's: finish all the same
+        except BaseException:  # a signal handler's, or no memory: finish all the same
+            hold.is_over = hold.part.is_owing = True
             _free(m, hold, is_kept)
             raise
         turn = m.attachment.locks.turns.get(place_of(hold.name))
@@ -138,6 +139,8 @@ def get_or_set(
         try:
             land(m, mine, is_kept)
         except BaseException:  # a signal handler's, perhaps before `land` had begun
+            if mine:
+                mine[0].is_over = mine[0].part.is_owing = True
             land(m, mine, is_kept)
             raise
 
@@ -193,4 +196,9 @@ async def get_or_set_async(
             is_kept = keep(m, key, value, life, notes)
         return value, is_kept
     finally:
-        land(m, mine, is_kept)
+        try:
+            land(m, mine, is_kept)
+        except BaseException:
+            if mine:
+                mine[0].is_over = mine[0].part.is_owing = True
+            raise

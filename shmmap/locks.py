@@ -16,12 +16,13 @@ from .errors import (
     LockLost,
     LockTimeout,
     MapClosed,
+    MapFull,
     MapUnlinked,
     Reentered,
     ShmMapError,
     SystemCallError,
 )
-from .locktable import LOCK, Forked, LockTable, Record, Unread, name_of
+from .locktable import LOCK, Forked, LeftOpen, LockTable, Record, Unread, name_of
 from .owed import free_later, see_to_it
 from .tasks import current_task
 from .turns import deadline_of, wait_for
@@ -30,16 +31,27 @@ _UNSAID: Any = type("Unsaid", (), {"__repr__": lambda self: "<the lock's timeout
 
 
 class Hold:
-    """One holding of a lock by this process, from its taking to its release."""
+    """One holding of a lock by this process, from its taking to its release.
 
-    __slots__ = ("fence", "handle", "lapses_ns", "name", "pid", "raw", "sequence", "task", "token")
+    `is_over`: this process holds nothing by it any more, whatever the table says. Where memory is
+    short the steps that free a lock fail, but `hold.is_over = hold.part.is_owing = True` needs
+    none: see `owed`.
+    """
 
-    def __init__(self, name: bytes, record: Record, handle: int) -> None:
+    __slots__ = (
+        "fence", "handle", "is_over", "lapses_ns", "name", "part", "pid", "raw", "sequence",
+        "task", "token", "whose",
+    )
+
+    def __init__(self, name: bytes, record: Record, handle: int, part: Any) -> None:
         self.name = name
         self.token, self.sequence = record.token, record.sequence
         self.raw = record.pack()
         self.task = current_task()
+        self.whose = name, self.task
         self.handle = handle
+        self.part = part
+        self.is_over = False
         self.pid = os.getpid()
         self.fence = 0
         self.lapses_ns = 0  # when its lease is over for sure; 0: it has none, or who knows
@@ -79,11 +91,11 @@ def _try_once(
     table: LockTable = part.hasty_table() if hasty else m._lock_table()
     if refusal:
         former = part.by_task.get((name, current_task()))
-        if former and table.version_of(name, former.raw):
+        if former and not former.is_over and table.version_of(name, former.raw):
             raise Reentered(f"map {m.name!r}: {refusal}")
         if former:  # its lease is over
             part.forget(former)
-    hold = Hold(name, table.new_record(), id(m))
+    hold = Hold(name, table.new_record(), id(m), part)
     try:
         mine.append(hold)
         part.holds[hold.sequence] = hold
@@ -97,7 +109,10 @@ def _try_once(
         _give_up(attached, hold)
     except LockTimeout:  # of the lock shard: its holder is stopped just now
         return None
+    except (Forked, LeftOpen, MapFull):  # it was not taken, or not by this process
+        raise
     except BaseException:
+        hold.is_over = part.is_owing = True
         with suppress(ShmMapError, Forked):
             _give_back(attached, table, hold)
         raise
@@ -132,8 +147,11 @@ def let_go(m: Any, hold: Hold) -> bool:
             return _give_back(attached, attached.locks.hasty_table(), hold)
         except Forked:
             return True
+        except BaseException:
+            hold.is_over = hold.part.is_owing = True
+            raise
         finally:
-            attached.locks.forget(hold)
+            hold.part.forget(hold)
 
 
 def leave_open(m: Any, hold: Hold) -> bool:
@@ -251,6 +269,8 @@ class Lock:
             self._acquire(self.timeout if timeout is _UNSAID else timeout, mine)
             return mine[0].fence
         except BaseException:  # perhaps a signal handler's, and the lock is taken
+            if mine:
+                mine[0].is_over = mine[0].part.is_owing = True
             self._undo(mine)
             raise
 
@@ -275,7 +295,7 @@ class Lock:
                 m, f"lock {shown(self.key)}", self._name, timeout,
                 "; if holders may take too long, give the lock a lease=",
             ))
-        self._holds[current_task()] = hold
+        self._holds[hold.task] = hold
 
     def _undo(self, mine: list[Hold]) -> None:
         for hold in mine:
@@ -305,16 +325,16 @@ class Lock:
             raise self._lost("the map was closed meanwhile, which freed it") from None
         except ShmMapError:
             raise
-        except BaseException:  # a signal handler's: finish all the same
+        except BaseException:  # a signal handler's, or no memory: finish all the same
+            hold.is_over = hold.part.is_owing = True
             self._undo([hold])
             raise
         finally:
             self._forget(hold)
 
     def _forget(self, hold: Hold) -> None:
-        for thread, other in list(self._holds.items()):
-            if other is hold:
-                self._holds.pop(thread, None)
+        if self._holds.get(hold.task) is hold:
+            self._holds.pop(hold.task, None)
 
     def extend(self, lease: float | None = _UNSAID) -> None:
         """Have a lease of so many seconds start now (default: the lock's); `token` stays.
@@ -363,6 +383,9 @@ class Lock:
         if hold is None and len(self._holds) == 1:
             with suppress(IndexError):
                 hold = list(self._holds.values())[0]  # noqa: RUF015  # it may go meanwhile
+        if hold is not None and hold.is_over:
+            self._forget(hold)
+            return None
         return hold
 
     def _lost(self, why: str) -> LockLost:
@@ -378,6 +401,8 @@ class Lock:
             self._acquire(self.timeout, mine)
             return self
         except BaseException:
+            if mine:
+                mine[0].is_over = mine[0].part.is_owing = True
             self._undo(mine)
             raise
 

@@ -22,7 +22,6 @@ import struct
 import sys
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -162,8 +161,10 @@ class LockShard:
                 raise
             raise Forked from None
         finally:
-            with suppress(ValueError):  # a child has begun anew
+            try:  # no `suppress`, which takes memory
                 self.acting.remove(table)
+            except ValueError:  # a child has begun anew
+                pass
 
     def can_be_had(self) -> bool:
         """Tell whether nobody, or somebody dead, has the lock shard's own lock."""
@@ -172,18 +173,18 @@ class LockShard:
 
     def know(self, hold: Any) -> None:
         """Have the holding that was just taken found by its name and task."""
-        self.by_task[hold.name, hold.task] = hold
+        self.by_task[hold.whose] = hold
         if len(self.holds) > 2 * self.pruned + 100:  # leases may lapse with nobody to release
             now_ns = self.clock.now_ns()
             for old in list(self.holds.values()):
-                if old.lapses_ns and old.lapses_ns <= now_ns:
+                if old.is_over or (old.lapses_ns and old.lapses_ns <= now_ns):
                     self.forget(old)
             self.pruned = len(self.holds)
 
     def forget(self, hold: Any) -> None:
         """Hold it no longer: what the table says of it is abandoned from now on."""
         self.holds.pop(hold.sequence, None)
-        whose = hold.name, hold.task
+        whose = hold.whose
         if self.by_task.get(whose) is hold:
             self.by_task.pop(whose, None)
 
@@ -317,13 +318,14 @@ class LockTable(Scans):
 
     def is_abandoned(self, raw: object) -> bool:
         """Tell whether a record's holder is dead, or is a holding that this process forgot (a
-        signal handler broke its taking or release off)."""
+        signal handler, or a lack of memory, broke its taking or release off)."""
         record = Record.unpack(raw)
         part = self.attachment
         if record is None:
             return True  # damaged: nobody could ever free it
         if record.token == part.liveness.fork_page.word:
-            return record.sequence not in part.holds
+            hold = part.holds.get(record.sequence)
+            return hold is None or hold.is_over
         return part.is_dead(record.token)  # type: ignore[no-any-return]
 
     def drop_abandoned(self) -> int:

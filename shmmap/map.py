@@ -21,6 +21,7 @@ from .layout import constants
 from .locks import Lock, let_all_go
 from .locktable import LockTable
 from .merging import MergeReport
+from .owed import see_to_it
 from .parameters import UNSAID, MapOptions, Parameters, check_name
 from .snapshots import Snapshot
 from .stats import Stats
@@ -191,6 +192,8 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         mark.acquire()
         try:
             self._begin(mark)
+            if self.attachment.locks.is_owing:
+                see_to_it(self.attachment)
             yield self.attachment
         finally:
             mark.release()  # a call into C, before which no signal handler comes

@@ -4,8 +4,12 @@ Leaving a lock takes a step in the lock shard, and that shard's own lock may not
 time: its holder is stopped. Whoever leaves does not wait for that. The holding is forgotten, so
 that this process takes it for abandoned; others cannot know that, and would wait for as long as
 this process lives. So it is tried again until it is done: see `background`. Where no thread could
-be started, the next step of this process with a named lock starts one. A process that dies or
-closes the map first needs none of it: it is dead to the others.
+be started, the next use of the map that is not a mere read or write starts one: a step with a named
+lock, a listing, `stats`, a sweep. A process that dies or closes the map first needs none of it: it
+is dead to the others.
+
+So it is where memory is short, and every step towards freeing a lock may fail, even the call of a
+function. What broke off marks its holding as over, and that something is owed, by two stores.
 """
 
 from __future__ import annotations
@@ -22,17 +26,22 @@ _PAUSE_S = 0.05
 
 def free_later(attached: Any) -> None:
     """Free what this process has forgotten to hold, as soon as the lock shard lets it."""
-    part = attached.locks
-    if part.freeing is None:
-        part.freeing = Background(lambda: not _is_settled(attached), _PAUSE_S, at_once=True)
-    part.is_owing = True
-    part.freeing.start()
+    attached.locks.is_owing = True
+    _start(attached)
 
 
 def see_to_it(attached: Any) -> None:
     """Have what is owed freed, where no thread could be started for it before."""
-    if attached.locks.is_owing and not attached.locks.freeing.is_running():
-        attached.locks.freeing.start()
+    if attached.locks.is_owing:
+        _start(attached)
+
+
+def _start(attached: Any) -> None:
+    part = attached.locks
+    if part.freeing is None:
+        part.freeing = Background(lambda: not _is_settled(attached), _PAUSE_S, at_once=True)
+    if not part.freeing.is_running():
+        part.freeing.start()
 
 
 def _is_settled(attached: Any) -> bool:
@@ -48,6 +57,9 @@ def _is_settled(attached: Any) -> bool:
             table: LockTable = part.hasty_table()
             part.is_owing = False  # before: what is forgotten from now on is owed anew
             try:
+                for hold in list(part.holds.values()):
+                    if hold.is_over:
+                        part.forget(hold)
                 table.drop_abandoned()
             except BaseException:
                 part.is_owing = True

@@ -16,6 +16,7 @@ from ._clock_cy import monotonic
 from .background import Background, Trouble
 from .errors import LockTimeout, MapClosed, MapUnlinked, ShmMapError
 from .layout import constants
+from .owed import see_to_it
 from .tasks import is_cooperative, sleep
 
 K = constants()
@@ -120,6 +121,7 @@ class Sweeper:
         self._background.busy = True  # before the next look: see Background.stop
         try:
             if not self._background.stopping:
+                see_to_it(self._attachment)
                 self.sweep_if_due(handle, self._background)
         except MapUnlinked:
             return False

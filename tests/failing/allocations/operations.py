@@ -154,9 +154,10 @@ OPERATIONS = (
     Operation("sweep", lambda w: w.m.sweep()),
     Operation("lock", _locked),
     Operation("lock, extended", _extended),
-    Operation("get_or_set", lambda w: w.m.get_or_set("fresh", lambda: 1), {"fresh": 1}),
-    Operation("get_or_set, stale", lambda w: _stale(w.m), {"fresh": 1}),
-    Operation("@cached", _call_cached, {("cached", 3): ANY}, arrange=_make_cached),
+    Operation("get_or_set", lambda w: w.m.get_or_set("fresh", lambda: 1), {"fresh": 1},
+              is_wish=True),
+    Operation("get_or_set, stale", lambda w: _stale(w.m), {"fresh": 1}, is_wish=True),
+    Operation("@cached", _call_cached, {("cached", 3): ANY}, arrange=_make_cached, is_wish=True),
     Operation("repr", lambda w: repr(w.m)),
     Operation("open again", lambda w: shmmap.ShmMap(w.name), finish=lambda w, made: made and
               made.close()),
@@ -169,9 +170,9 @@ OPERATIONS = (
     Operation("unlink", _unlink_kept, arrange=_open_other, finish=_remove_kept),
 )
 NAMED = {operation.name: operation for operation in OPERATIONS}
-# Faults are known in these, and wait for their mending: take each out of here then. Named locks
-# stay held, a map that could not be made or opened leaves objects, mappings and descriptors.
+# Faults are known in these, and wait for their mending: take each out of here then. A map
+# that could not be made or opened leaves objects, mappings and descriptors.
 OPEN = (
-    "attach", "close a handle", "close the last handle", "create", "dump", "load", "lock",
-    "lock, extended", "merge", "open again", "unlink", "get_or_set", "get_or_set, stale", "@cached",
+    "attach", "close a handle", "close the last handle", "create", "dump", "load", "merge",
+    "open again", "unlink",
 )
