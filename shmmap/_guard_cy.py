@@ -28,9 +28,20 @@ CUT = 2  # what the handler stores
 
 
 def watch(address, size):
-    """Guard mapped memory, in whole pages; give a number for it. 0: nothing is guarded."""
+    """Guard mapped memory, in whole pages; give a number for it. 0: nothing is guarded (pure).
+
+    Raises:
+        MemoryError: it is not guarded.
+    """
     if cython.compiled:
-        return watch_region(address, size)
+        number: cython.ulonglong = watch_region(address, size)
+        if not number:
+            raise MemoryError
+        try:
+            return number
+        except MemoryError:  # nobody could tell what to forget
+            unwatch_region(number)
+            raise
     return 0
 
 

@@ -25,7 +25,7 @@ cdef class Handle:
     cdef public object attachment
     cdef object gate
     cdef dict marks
-    cdef object at_last
+    cdef public object at_last
     cdef Clock clock
     cdef readonly str name
     cdef readonly NearStore near

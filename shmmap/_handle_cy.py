@@ -150,19 +150,17 @@ class Handle:
         mine = len(_frames_of_this_thread(self.gate))
         return others + _operations_of(self) - mine, own + mine
 
-    def _when_last_ends(self, finish: Any) -> None:
-        """Have `finish()` called by the last operation that ends, at once if none is under way."""
-        self.at_last = finish
-        self.end_of_all()
-
     def end_of_all(self):
-        """Call what waits for the last operation, if that has ended."""
+        """Call what waits for the last operation, if that has ended. Where there is no memory for
+        that it is done later: see `closing`."""
         finish: Any = self.at_last
-        if finish is None or self._under_way() != (0, 0):
-            return
-        self.at_last = None
         try:
+            if finish is None or self._under_way() != (0, 0):
+                return
+            self.at_last = None
             finish()
+        except MemoryError:
+            return
         except BaseException:  # the operation that ends is not to blame, nor what it gives
             _report()
 

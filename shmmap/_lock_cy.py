@@ -74,9 +74,15 @@ class ShardLock:
             self.fork_page = memory(fork_page)
         self.liveness = liveness
         self.name = name.encode() if name else b""
-        self.semaphore = sem_open(self.name) if name else 0
-        self.region = watch(self.semaphore, 1) if cython.compiled and self.semaphore else 0
         self.holder = 0
+        self.region = 0
+        self.semaphore = sem_open(self.name) if name else 0
+        if cython.compiled and self.semaphore:
+            try:
+                self.region = watch(self.semaphore, 1)
+            except MemoryError:
+                self.close()
+                raise
 
     def held_by(self, me):
         """Tell whether `me` holds the lock."""
@@ -191,7 +197,7 @@ class ShardLock:
         self.release()
 
     def close(self):
-        """Close the semaphore. Nobody may be waiting."""
+        """Close the semaphore. Nobody may be waiting. Idempotent."""
         unwatch(self.region)
         self.region = 0
         sem_close(self.semaphore)

@@ -83,6 +83,8 @@ class Attachment:
         self.locks: Any = None
         self.sweeper: Any = None
         self.memories: list[Any] = []
+        self._shard_locks: list[Any] = []
+        self._is_last = False
         self.worker = Worker(
             f"map {name!r}", segment.liveness_name(name, self.nonce), control.words,
             control["ROWS"], self.parameters.mode, owner_uid, control.identity[1],
@@ -93,17 +95,16 @@ class Attachment:
         self.fork_memory = self.worker.fork_page.buffer
         self.shards: list[Any] = []
         self.repairers: list[Any] = []
-        try:
-            for number in range(self.geometry.shards):
-                self.shards.append(self._attach_map_shard(number))
-            self.repairers += [Repairer(shard) for shard in self.shards]
-            self.locks = self._attach_locks()
-            for _, mapping in self._segments():
-                mapping.tell(self.worker.fork_page.flag_address)
-            self._refuse_cut()  # before that nobody was told
-        except BaseException:
-            self.unmap()
-            raise
+
+    def map_parts(self) -> None:
+        """Map the shards. Where that fails the caller has it all unmapped."""
+        for number in range(self.geometry.shards):
+            self.shards.append(self._attach_map_shard(number))
+        self.repairers += [Repairer(shard) for shard in self.shards]
+        self.locks = self._attach_locks()
+        for _, mapping in self._segments():
+            mapping.tell(self.worker.fork_page.flag_address)
+        self._refuse_cut()  # before that nobody was told
 
     def _attach_map_shard(self, number: int) -> Any:
         """Map one of the shards that hold the map's entries."""
@@ -128,7 +129,11 @@ class Attachment:
             raise MapCorrupted(
                 f"map {self.name!r} has lost its segment {label}: " + REMOVE.format(self.name)
             ) from None
-        mappings.append(mapping)
+        try:
+            mappings.append(mapping)
+        except MemoryError:
+            mapping.close()
+            raise
         words = memoryview(mapping.buffer).cast("B").cast("Q")
         for field, value in (
             ("MAGIC", K["SHARD_MAGIC"]), ("NONCE", self.nonce), ("NUMBER", in_header),
@@ -161,7 +166,8 @@ class Attachment:
         self.guards.append(guard)
         memory = _memory(mapping, guard)
         self.memories.append(memory)
-        lock = ShardLock(memory, label, self.worker, self.fork_memory)
+        self._shard_locks.append(None)  # room for it, before it has anything to close
+        lock = self._shard_locks[-1] = ShardLock(memory, label, self.worker, self.fork_memory)
         return _shard_cy.Shard(
             memory, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
             shape.shards.bit_length() - 1, self.seed, lock, self.clock,
@@ -348,37 +354,51 @@ class Attachment:
 
     def unmap(self) -> None:
         """Give everything back to the system that this process has of the map. Each step even if
-        another fails; nothing may touch the map any more."""
+        another fails; nothing may touch the map any more. Where there is no memory for that, it
+        can be called again."""
         self.is_down = True
-        shards = [*self.shards, *(self.locks.shards if self.locks is not None else ())]
-        steps = [self.worker.leave, *(shard.lock.close for shard in shards)]
+        steps = [self.worker.leave, *(lock.close for lock in self._shard_locks if lock)]
         steps += [m.release for m in (*self.memories, self.control_memory) if hasattr(m, "release")]
         steps += [mapping.close for mapping in (*self.mappings, *self.lock_mappings)]
-        with contextlib.ExitStack() as stack:
-            for step in reversed((*steps, self.control.close)):
-                stack.callback(step)
+        steps.append(self.control.close)
+        failed: BaseException | None = None
+        for step in steps:
+            try:
+                step()
+            except MemoryError:  # again, from the first: what is left may be a descriptor
+                raise
+            except BaseException as error:
+                failed = error
         self.sweeper = None  # ways back here, which would keep all of it until a collection
         if self.locks is not None:
             self.locks.detach()
+        if failed is not None:
+            raise failed
 
     def leave(self, may_remove: bool) -> None:
         """Let go, as the last handle closes. The creation lock is held for an ephemeral map, which
         the last process to leave removes."""
         stopped = self.sweeper is None or self.sweeper.stop()
+        is_short = False
         try:
-            if may_remove and self.parameters.ephemeral and (
-                self.control["STATE"] == K["STATE_READY"]
+            if may_remove and not self.is_down and self.parameters.ephemeral and (
+                self._is_last or self.control["STATE"] == K["STATE_READY"]
             ):
                 if ephemeral.is_last(self):
+                    self._is_last = True
                     self._remove()
                 elif os.geteuid() == 0:
                     ephemeral.hand_over(self)
         except SystemCallError:
             pass  # nobody can tell who is the last: it stays, and `ls` tells of it
+        except MemoryError:  # it is called again
+            is_short = True
+            raise
         finally:
-            self._is_left = not stopped
-            if stopped:  # else its thread is inside, or is this one: it unmaps as it ends
-                self.unmap()
+            if not is_short:
+                self._is_left = not stopped
+                if stopped:  # else its thread is inside, or is this one: it unmaps as it ends
+                    self.unmap()
 
     def sweeping_ended(self) -> None:
         """Do what `leave` had to leave to the sweeper's thread, which ends."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import operator
+import os
 from numbers import Real
+from typing import Any
 
 SHOWN = 200  # characters of a key that an error shows
 
@@ -51,3 +53,14 @@ def shown(key: object) -> str:
     if len(text) > SHOWN:
         text = f"{text[: SHOWN // 2]}...{text[-20:]} ({len(text):,} characters)"
     return text
+
+
+def path_of(path: Any) -> Any:
+    """Do what os.fspath does, which calls a lack of memory a wrong type."""
+    if isinstance(path, (str, bytes)):
+        return path
+    try:
+        convert = type(path).__fspath__
+    except AttributeError:
+        return os.fspath(path)  # says what is wrong
+    return convert(path)

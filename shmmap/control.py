@@ -17,12 +17,14 @@ from . import _shard_cy, descriptors, geometry, segment
 from .errors import ConfigMismatch, MapCorrupted, MapNotFound
 from .layout import LAYOUT_VERSION, WORD, constants
 from .process import boot_id
+from .unfinished import Undo
 from .workers import Judge
 
 K = constants()
 ENGINE = "compiled" if _shard_cy.COMPILED else "pure"
 ENGINES = {K["ENGINE_COMPILED"]: "compiled", K["ENGINE_PURE"]: "pure"}
 ENGINE_NUMBER = K["ENGINE_COMPILED"] if ENGINE == "compiled" else K["ENGINE_PURE"]
+_STATE_AT, _RETIRED = K["C_STATE"] >> 3, K["STATE_RETIRED"]
 REMOVE = "if nothing uses it, remove it with: python -m shmmap unlink {}"
 
 
@@ -37,7 +39,7 @@ class Control:
     def __init__(self, mapping: segment.Mapping, identity: descriptors.Identity) -> None:
         self.mapping = mapping
         self.identity = identity
-        self.made: list[str] = []  # by its maker: the files of its parts, as they are removed
+        self.undo: Undo | None = None  # of its maker, until a handle is bound to the map
         self.words = memoryview(mapping.buffer).cast("B").cast("Q")
 
     def __getitem__(self, field: str) -> int:
@@ -46,8 +48,15 @@ class Control:
     def __setitem__(self, field: str, value: int) -> None:
         self.words[K[f"C_{field}"] >> 3] = value & K["WHOLE_WORD"]  # a damaged count may wrap
 
+    def retire(self) -> None:
+        """Mark the map as unlinked, unless this is closed. Takes no memory."""
+        try:  # noqa: SIM105  # `suppress` does
+            self.words[_STATE_AT] = _RETIRED
+        except ValueError:
+            pass
+
     def close(self) -> None:
-        """Unmap it."""
+        """Unmap it. Idempotent."""
         self.words.release()
         self.mapping.close()
 
@@ -77,6 +86,16 @@ class Control:
             return []
         current = f"GEN{self['GEN_CURRENT'] & 1}"
         return part_files(name, self["NONCE"], self[f"{current}_NUMBER"], shape.shards)
+
+
+def map_control(descriptor: int, size: int, identity: descriptors.Identity) -> Control:
+    """Map an open control segment."""
+    mapping = segment.Mapping(descriptor, size)
+    try:
+        return Control(mapping, identity)
+    except BaseException:
+        mapping.close()
+        raise
 
 
 def part_files(name: str, nonce: int, generation: int, shards: int) -> list[str]:
@@ -176,18 +195,17 @@ def open_control(
             if size == 0:
                 return Remains(name, identity, None)
             raise MapCorrupted(f"{label} has {size} bytes, no map has: {REMOVE.format(name)}")
-        control = Control(segment.Mapping(descriptor, size), identity)
+        control = map_control(descriptor, size, identity)
     finally:
         os.close(descriptor)
     try:
-        live = _verify(control, name, label, attached)
+        if _verify(control, name, label, attached):
+            return control
+        if control["MAGIC"] == K["CONTROL_MAGIC"] and size == geometry.control_bytes():
+            return Remains(name, identity, control)
     except BaseException:
         control.close()
         raise
-    if live:
-        return control
-    if control["MAGIC"] == K["CONTROL_MAGIC"] and size == geometry.control_bytes():
-        return Remains(name, identity, control)
     control.close()
     return Remains(name, identity, None)
 

@@ -34,6 +34,14 @@ _SQUATTED = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO, 
 
 _files: dict[int, LockFile] = {}  # by user: a process may change its user
 _mutexes: dict[str, Mutex] = {}  # by map
+_generations = [object()]  # another one in a forked child
+
+
+def _after_fork() -> None:
+    _generations[0] = object()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Forked(Reentered):
@@ -46,11 +54,16 @@ class Turn:
     def __init__(self, name: str) -> None:
         self.name = name
         self.pid = os.getpid()
+        self._generation = _generations[0]
         self.descriptor = -1  # of the file by which it is held, before it is
 
     def is_ours(self) -> bool:
-        """Tell whether this is that process, not a child that was forked meanwhile."""
-        return os.getpid() == self.pid
+        """Tell whether this is that process, not a child that was forked meanwhile. Takes no
+        memory where there is none."""
+        try:
+            return os.getpid() == self.pid
+        except MemoryError:
+            return self._generation is _generations[0]
 
     def check(self) -> None:
         """Have a child that was forked meanwhile begin again."""
@@ -80,9 +93,11 @@ def _open_creators(uid: int) -> int:
         try:
             if _is_ours(os.fstat(descriptor), uid):
                 return descriptor
-        except OSError as error:
+        except BaseException as error:
             os.close(descriptor)
-            raise segment.refused(f"looking at {name}", error) from error
+            if isinstance(error, OSError):
+                raise segment.refused(f"looking at {name}", error) from error
+            raise
         os.close(descriptor)
     raise ConfigMismatch(
         f"{creators_name(uid, 0)} and the {_NAMES - 1} names after it, under which this user's "
@@ -117,11 +132,14 @@ def creators_file() -> LockFile:
     uid = os.geteuid()
     file = _files.get(uid)
     if file is None or not _is_current(file, uid):
-        descriptor = _open_creators(uid)
-        found = LockFile(descriptor, lambda: _open_creators(uid))
+        found = LockFile(lambda: _open_creators(uid))
         if file is not None and found.identity == file.identity and file.stands():
             return file  # removed and restored while we looked
-        _files[uid] = file = found
+        try:
+            _files[uid] = file = found
+        except MemoryError:
+            os.close(found.descriptor)
+            raise
     return file
 
 

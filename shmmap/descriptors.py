@@ -31,7 +31,11 @@ def identity_of(descriptor: int) -> Identity:
 def close_own(descriptor: int, opener: int, identity: Identity | None) -> None:
     """Close a descriptor that the process `opener` opened on a file. In a child that was forked
     meanwhile its number may be another file's: a daemon closes all, its application opens some."""
-    if os.getpid() == opener:
+    try:
+        is_opener = os.getpid() == opener
+    except MemoryError:  # for a number; then it is closed all the same
+        is_opener = True
+    if is_opener:
         os.close(descriptor)
         return
     with contextlib.suppress(OSError):

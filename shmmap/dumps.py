@@ -29,6 +29,7 @@ from typing import Any, BinaryIO, NamedTuple
 import xxhash
 
 from ._clock_cy import monotonic
+from .checks import path_of
 from .errors import ConfigMismatch, DumpCorrupted
 from .layout import constants
 from .newfile import new_file
@@ -245,6 +246,7 @@ class DumpReader:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        path = path_of(path)
         self.path = printable(path, most=4096)  # as errors show it
         self._file = BufferedReader(_OwnPlace(os.fspath(path), "rb", opener=_open_regular))
         try:

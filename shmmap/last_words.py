@@ -21,13 +21,16 @@ class LastWords:
     __slots__ = ()
 
     def __del__(self) -> None:
-        left = forget(self)
-        if left is not None:
-            found, key = left
-            found.handles.pop(key, None)
-            let_all_go(found, key, None)
-            if not found.handles:
-                opening.release_soon(found)
+        try:
+            left = forget(self)
+            if left is not None:
+                found, key = left
+                found.handles.pop(key, None)
+                let_all_go(found, key, None)
+                if not found.handles:
+                    opening.release_soon(found)
+        except MemoryError:  # whoever opens or closes a map next finds it without handles
+            pass
 
 
 def keep(attachment: Any, key: int) -> LastWords:
@@ -35,6 +38,11 @@ def keep(attachment: Any, key: int) -> LastWords:
     words = LastWords()
     _kept[id(words)] = attachment, key
     return words
+
+
+def are_kept(words: Any) -> bool:
+    """Tell whether something is still to be let go."""
+    return id(words) in _kept
 
 
 def forget(words: Any) -> tuple[Any, int] | None:

@@ -161,7 +161,7 @@ class LockShard:
                 raise
             raise Forked from None
         finally:
-            try:  # no `suppress`, which takes memory
+            try:  # noqa: SIM105  # `suppress` takes memory
                 self.acting.remove(table)
             except ValueError:  # a child has begun anew
                 pass

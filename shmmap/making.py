@@ -21,21 +21,19 @@ import contextlib
 import fcntl
 import os
 import secrets
-import sys
-from collections.abc import Iterator
 
 from . import descriptors, geometry, segment
-from .control import ENGINE_NUMBER, Control, Remains, checksum, remove_files
-from .creation import Turn
-from .errors import ConfigMismatch, ShmMapError, SystemCallError
+from .control import ENGINE_NUMBER, Control, Remains, checksum, map_control, remove_files
+from .creation import Turn, creation_lock
+from .errors import ConfigMismatch, ShmMapError
 from .layout import LAYOUT_VERSION, constants
 from .parameters import Parameters
 from .process import boot_id
+from .unfinished import Undo
 
 K = constants()
 _TRIES = 8  # of nonces whose names are taken
 _TEMPORARIES = ("", "1", "2", "3")
-_RETIRED = K["STATE_RETIRED"].to_bytes(8, sys.byteorder)
 
 
 def make_map(
@@ -53,45 +51,88 @@ def make_map(
         remains.remove()
     segment.check_room(f"map {name!r}", shape.total_bytes)
     for _ in range(_TRIES):
-        with _temporary(name, turn) as (label, descriptor):
-            made = [label]
-            identity = descriptors.identity_of(descriptor)
-            try:
-                control = _fill(name, wanted, shape, label, descriptor, made, turn)
-                control.made = made[:0:-1]
-                with contextlib.ExitStack() as unless_published:
-                    unless_published.callback(control.close)
-                    turn.check()
-                    if segment.publish(label, segment.control_name(name)):
-                        unless_published.pop_all()
-                        return control
-                _undo(made, turn)
-                return None
-            except FileExistsError:  # of a nonce that was read off the first name, or a child's
-                _undo(made, turn)
-            except BaseException:  # a handler may have raised as it was published
-                if turn.is_ours():
-                    remove_map(name, made[::-1], identity)
-                raise
+        attempt = _Attempt(name)
+        undo = Undo(attempt.remove, lambda: creation_lock(name, 0))
+        try:
+            control = _try_to_make(name, wanted, shape, turn, attempt)
+        except FileExistsError:  # of a nonce that was read off the first name, or a child's
+            undo.settle()
+            continue
+        except BaseException as error:  # a handler may have raised as it was published
+            undo.settle()
+            if isinstance(error, OSError) and not isinstance(error, ShmMapError):
+                raise segment.refused(f"making map {name!r}", error) from error
+            raise
+        if control is None:
+            undo.settle()
+            return None
+        control.undo = undo
+        return control
     raise ConfigMismatch(
         f"map {name!r}: names of its parts exist, though they are random: another user of this "
         "machine watches /dev/shm and takes our names. Find them (ls -l /dev/shm), then try again"
     )
 
 
-def _undo(made: list[str], turn: Turn) -> None:
-    """Remove what was made, the last first; not in a child: there it is the parent's."""
-    if turn.is_ours():
-        with contextlib.suppress(SystemCallError):  # what the making failed of says more
-            remove_files(made[::-1])
+class _Attempt:
+    """What one attempt at making a map has made: all that has to be removed if it fails."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.pid = os.getpid()
+        self.label = ""  # of its control segment, until that is published
+        self.identity: descriptors.Identity | None = None
+        self.made: list[str] = []  # its parts, each noted before it is made
+
+    def remove(self) -> None:
+        """Remove it all, what leads to the rest last; not in a child: there it is the parent's.
+
+        Nobody has the map: it was not published, or marked as unlinked before anybody could come.
+        """
+        if os.getpid() != self.pid:
+            return
+        with contextlib.suppress(OSError):  # what the making failed of says more
+            remove_files(self.made[::-1])
+            if self.identity is not None:
+                segment.unlink_if(segment.control_name(self.name), self.identity)
+        with contextlib.suppress(OSError):
+            if self.identity is not None:  # where it was published this name leads to nothing
+                segment.unlink_if(self.label, self.identity)
+            elif self.label:
+                _remove_dead(self.name, self.label)
 
 
-@contextlib.contextmanager
-def _temporary(name: str, turn: Turn) -> Iterator[tuple[str, int]]:
-    """Make an empty control segment under a name of its own, locked by its descriptor."""
+def _try_to_make(
+    name: str, wanted: Parameters, shape: geometry.Geometry, turn: Turn, attempt: _Attempt
+) -> Control | None:
+    """Make a map and publish it; None: something has its name."""
+    descriptor = _temporary(name, turn, attempt)
+    control = None
+    try:
+        attempt.identity = descriptors.identity_of(descriptor)
+        control = _fill(name, wanted, shape, attempt.label, descriptor, attempt.made, turn)
+        turn.check()
+        if segment.publish(attempt.label, segment.control_name(name)):
+            return control
+        control.close()
+        return None
+    except BaseException:
+        if control is not None:
+            if turn.is_ours():
+                control.retire()
+            control.close()
+        raise
+    finally:
+        descriptors.close_own(descriptor, turn.pid, attempt.identity)
+
+
+def _temporary(name: str, turn: Turn, attempt: _Attempt) -> int:
+    """Make an empty control segment under a name of its own, `attempt.label`, and give its
+    descriptor, by which it is locked."""
     for which in (*_TEMPORARIES, secrets.token_hex(8)):
         label = segment.temporary_name(name, which)
         turn.check()
+        attempt.label = label
         try:
             descriptor = segment.make(label, 0o600)
         except FileExistsError:
@@ -102,32 +143,17 @@ def _temporary(name: str, turn: Turn) -> Iterator[tuple[str, int]]:
             except FileExistsError:
                 continue
         # one that makes this map before the next line takes it for a dead one's, and removes it
+        is_locked = False
         try:
             identity = descriptors.identity_of(descriptor)
             if _lock(descriptor) and segment.identity_at(label) == identity:
-                break
-        except BaseException as error:
-            os.close(descriptor)
-            _undo([label], turn)
-            if isinstance(error, OSError) and not isinstance(error, ShmMapError):
-                raise segment.refused(f"making map {name!r}", error) from error
-            raise
-        os.close(descriptor)
-    else:
-        raise ConfigMismatch(f"map {name!r}: {label} exists, though its name is random")
-    maker = os.getpid()
-    try:
-        yield label, descriptor
-    except OSError as error:
-        if isinstance(error, (ShmMapError, FileExistsError)):
-            raise
-        _undo([label], turn)
-        raise segment.refused(f"making map {name!r}", error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            if os.getpid() == maker:  # where it was published this name leads to nothing
-                segment.unlink_if(label, identity)
-        descriptors.close_own(descriptor, maker, identity)
+                is_locked = True
+                return descriptor
+        finally:
+            if not is_locked:
+                os.close(descriptor)
+    attempt.label = ""
+    raise ConfigMismatch(f"map {name!r}: {label} exists, though its name is random")
 
 
 def _lock(descriptor: int) -> bool:
@@ -151,7 +177,7 @@ def _remove_dead(name: str, label: str) -> bool:
         size = geometry.control_bytes()
         identity = descriptors.identity_of(descriptor)
         if os.fstat(descriptor).st_size == size:
-            left = Control(segment.Mapping(descriptor, size), identity)
+            left = map_control(descriptor, size, identity)
             try:
                 if left["NONCE"]:
                     remove_files(left.object_files(name))
@@ -173,7 +199,7 @@ def _fill(
     mode = 0o600 if wanted.mode is None else wanted.mode
     segment.fill(descriptor, label, size, size, mode)
     identity = descriptors.identity_of(descriptor)
-    control = Control(segment.Mapping(descriptor, size), identity)
+    control = map_control(descriptor, size, identity)
     try:
         nonce = secrets.randbits(64) or 1
         _copy(control.words, _control_words(wanted, shape, nonce), turn)
@@ -246,22 +272,3 @@ def _make_shard(
         mapping.close()
     made.append(segment.semaphore_file(label))
     segment.create_semaphore(label, mode)
-
-
-def remove_map(name: str, files: list[str], identity: descriptors.Identity) -> None:
-    """Remove a map that nobody uses, as it could not be made or opened: mark it as unlinked, for
-    whoever comes if this is broken off; then its parts, and what leads to them last."""
-    path = segment.SHM_DIRECTORY + segment.control_name(name)
-    flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not stop us
-    with contextlib.suppress(OSError):  # what the making failed of says more
-        descriptor = os.open(path, flags)
-        try:
-            if descriptors.identity_of(descriptor) == identity:
-                os.pwrite(descriptor, _RETIRED, K["C_STATE"])
-        finally:
-            os.close(descriptor)
-    with contextlib.suppress(SystemCallError):
-        remove_files(files)
-        segment.unlink_if(segment.control_name(name), identity)
-
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from . import dumps, flights, last_words, merging, opening, salvage, snapshots, subclasses
@@ -14,11 +14,12 @@ from ._near_cy import read_consistency, read_size
 from ._snapshots_cy import COMPILED, Snapshots
 from ._writes_cy import DEFAULT
 from .checks import seconds, whole
+from .closing import Closing
 from .control import ENGINE
 from .dumps import DumpReport
-from .errors import MapClosed, MapCorrupted, MapUnlinked, ShmMapError
+from .errors import MapClosed, MapCorrupted, MapUnlinked
 from .layout import constants
-from .locks import Lock, let_all_go
+from .locks import Lock
 from .locktable import LockTable
 from .merging import MergeReport
 from .owed import see_to_it
@@ -127,7 +128,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         if owner_uid is not None:
             owner_uid = whole(owner_uid, "owner_uid", "a user id (int)")
         near = read_size(near, near_copy)
-        bound: Any = read_consistency(consistency, max_staleness, -1, near)
+        read_consistency(consistency, max_staleness, -1, near)  # to refuse what is wrong
         wanted = Parameters.read(
             {
                 "size": size, "capacity": capacity, "shards": shards, "ttl": ttl,
@@ -139,11 +140,9 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         self._lock_timeout = float(lock_timeout)
         self._owner_uid = owner_uid
         self._reading = (near, near_copy, consistency, max_staleness)
-        found = opening.join_map(
+        opening.join_map(
             self, int(lock_timeout * 1e9), name, wanted, *_may, _nonce, owner_uid
         )
-        self._use_near(near, near_copy, bound)
-        self._last_words = last_words.keep(found, id(self))
 
     @classmethod
     def create(
@@ -177,6 +176,21 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
 
     if not COMPILED:
         __setattr__ = subclasses.set_attribute
+
+    def _bind(self, attachment: Any, lock_timeout_ns: int) -> None:
+        """Begin to use a map: what takes memory first, then what has others take it for open."""
+        self._last_words = None
+        near, near_copy, consistency, max_staleness = self._reading
+        bound: Any = read_consistency(consistency, max_staleness, -1, near)
+        words = last_words.keep(attachment, id(self))
+        super()._bind(attachment, lock_timeout_ns)  # type: ignore[no-untyped-call]
+        try:
+            self._use_near(near, near_copy, bound)
+            self._last_words = words
+        except BaseException:
+            last_words.forget(words)
+            self._seal()
+            raise
 
     @property
     def _live(self) -> Any:
@@ -390,24 +404,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         found = self._live
         if not found.worker.fork_page.word:  # a child that never used it: the parent's threads
             self._after_fork()  # that were inside are not here
-        if not self._seal():
-            return
-        if self.near is not None:
-            self.near.clear()
-        with suppress(ShmMapError):
-            let_all_go(found, id(self), self._table)
-        opening.wait_for(self, self._lock_timeout + 1.0)
-        self._when_last_ends(self._leave)
-
-    def _leave(self) -> None:
-        """Do what is left of closing, once nothing is under way."""
-        if last_words.forget(self._last_words) is not None:
-            found = self.attachment
-            with suppress(ShmMapError):  # what an operation had just taken as this was closed
-                let_all_go(found, id(self), self._table)
-            found.handles.pop(id(self), None)
-            opening.finish_leaving()
-            opening.release(found)
+        Closing(self, found).run(self._lock_timeout + 1.0)
 
     def unlink(self) -> None:
         """Remove the map from the machine: every handle of every process gets MapUnlinked."""

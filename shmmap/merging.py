@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, NamedTuple
 
 from ._clock_cy import monotonic
@@ -32,6 +32,7 @@ from .errors import (
     ShmMapError,
     SystemCallError,
 )
+from .unfinished import Undo
 
 
 class MergeReport(NamedTuple):
@@ -69,17 +70,41 @@ def load(opener: Any, path: Any, name: str, said: dict[str, Any]) -> tuple[Any, 
     """Open or create a map and merge a dump into it: see `ShmMap.load`."""
     with DumpReader(path) as dump:
         dump.verify()
-        target, made = _open(opener, dump, name, said)
+        loading = _Loading()
         try:
-            return target, _merge_dump(target, dump, verified=True)
+            _open(opener, dump, name, said, loading)
+            report = _merge_dump(loading.target, dump, verified=True)
+            loading.undo.drop()
+            return loading.target, report
         except BaseException as error:
-            try:
-                removed = made and _remove_unshared(target)
-            finally:
-                target.close()
-            if removed and isinstance(error, ShmMapError):
+            loading.undo.settle()
+            if loading.is_removed and isinstance(error, ShmMapError):
                 raise _removed(error, dump, name) from error.__cause__ or error
             raise
+
+
+class _Loading:
+    """A map that is being loaded, and is taken back if that fails."""
+
+    def __init__(self) -> None:
+        self.target: Any = None
+        self.made = self.is_removed = False
+        self.undo = Undo(self._take_back, nullcontext)
+
+    def _take_back(self) -> None:
+        """Unlink the map if it was made for this, and nobody else uses it; close it."""
+        target = self.target
+        if target is None or target.closed:
+            return
+        try:
+            if self.made and not self.is_removed:
+                self.is_removed = _remove_unshared(target)
+        except MemoryError:  # it is done again
+            raise
+        except BaseException:
+            target.close()
+            raise
+        target.close()
 
 
 def _remove_unshared(target: Any) -> bool:
@@ -92,8 +117,10 @@ def _remove_unshared(target: Any) -> bool:
     return False
 
 
-def _open(opener: Any, dump: DumpReader, name: str, said: dict[str, Any]) -> tuple[Any, bool]:
-    """Attach to a map, or create it with a dump's parameters; tell whether it was created.
+def _open(
+    opener: Any, dump: DumpReader, name: str, said: dict[str, Any], loading: _Loading
+) -> None:
+    """Attach to a map, or create it with a dump's parameters.
 
     A new map takes the dump's hash seed over. Of as many shards each then gets the entries that it
     had, so what fitted fits; another seed may put more into a full shard than it can hold.
@@ -106,13 +133,16 @@ def _open(opener: Any, dump: DumpReader, name: str, said: dict[str, Any]) -> tup
             options.pop(field, None)
     while True:
         try:
-            return opener.attach(name, **said), False
+            loading.target = opener.attach(name, **said)
+            return
         except MapNotFound:
             pass
         try:
-            return opener.create(name, **{**options, **said}, _seed=seed), True
+            loading.made = True
+            loading.target = opener.create(name, **{**options, **said}, _seed=seed)
+            return
         except MapExists:  # another process was faster
-            pass
+            loading.made = False
         except SharedMemoryFull as error:
             raise SharedMemoryFull(
                 f"loading {dump.path} into a new map {name!r}: {error}. The dump asks for that: "

@@ -15,13 +15,15 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from io import BufferedWriter, FileIO
 from typing import Any, BinaryIO
 
+from .checks import path_of
 from .descriptors import Identity, close_own, identity_of
 from .errors import Reentered, ShmMapError
 from .printable import printable
+from .unfinished import Undo
 
 _LINKS_AT_MOST = 40  # as many as the kernel follows
 _PROC_MAGIC = 0x9FA0
@@ -38,12 +40,12 @@ def new_file(path: str | os.PathLike[str], mode: int) -> Iterator[BinaryIO]:
     Raises:
         OSError: with the path that was asked for, and why.
     """
-    asked = os.fsdecode(path)
-    folder, maker, identity = -1, os.getpid(), None
+    asked = os.fsdecode(path_of(path))
+    temporary = _Temporary()
     try:
-        folder, name = _find(asked)
-        identity = identity_of(folder)
-        with _in_folder(folder, name, mode) as file:
+        name = _find(asked, temporary)
+        temporary.identity = identity_of(temporary.folder)
+        with _in_folder(temporary, name, mode) as file:
             yield file
     except OSError as error:
         if error.filename == asked or not error.errno or _is_about_something_else(error):
@@ -51,8 +53,29 @@ def new_file(path: str | os.PathLike[str], mode: int) -> Iterator[BinaryIO]:
         # `from None`: where it failed is an inner matter, and a name that nobody knows
         raise OSError(error.errno, error.strerror, asked) from None
     finally:
-        if folder >= 0:
-            close_own(folder, maker, identity)
+        temporary.undo.settle()
+
+
+class _Temporary:
+    """The name under which a file is written, and its folder, which is open until both are done
+    with."""
+
+    def __init__(self) -> None:
+        self.folder = -1
+        self.identity: Identity | None = None  # the folder's
+        self.name = ""
+        self.made: Identity | None = None
+        self.maker = os.getpid()
+        self.undo = Undo(self._end, nullcontext)
+
+    def _end(self) -> None:
+        """Remove the file, unless it has its name or is the parent's, and close the folder."""
+        if self.name and os.getpid() == self.maker:
+            _remove(self.made, self.name, self.folder)
+        self.name = ""
+        if self.folder >= 0:
+            close_own(self.folder, self.maker, self.identity)
+            self.folder = -1
 
 
 def _is_about_something_else(error: OSError) -> bool:
@@ -65,34 +88,29 @@ def _is_about_something_else(error: OSError) -> bool:
 
 
 @contextmanager
-def _in_folder(folder: int, name: str, mode: int) -> Iterator[BinaryIO]:
+def _in_folder(temporary: _Temporary, name: str, mode: int) -> Iterator[BinaryIO]:
     """Give the file that takes the place of `name` in an open folder."""
-    maker = os.getpid()
-    temporary = f".shmmap-dump.{secrets.token_hex(8)}"
+    folder, maker = temporary.folder, temporary.maker
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o600, dir_fd=folder)
-    made: Identity | None = None
+    temporary.name = f".shmmap-dump.{secrets.token_hex(8)}"
+    descriptor = os.open(temporary.name, flags, 0o600, dir_fd=folder)
     try:
-        try:
-            made = identity_of(descriptor)
-            with _OwnFile(descriptor, maker) as raw, BufferedWriter(raw) as file:
-                yield file
-                file.flush()
-                os.fchmod(descriptor, mode)  # whatever the umask took away
-                os.fsync(descriptor)
-        finally:
-            close_own(descriptor, maker, made)
-        _refuse_child(maker)
-        if not _is_still(made, temporary, folder):
-            raise OSError(
-                errno.EPERM, "another process removed or replaced the file while it was written: "
-                "write it into a folder where only you may rename files"
-            )
-        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except BaseException:
-        if os.getpid() == maker:  # else it is the parent's
-            _remove(made, temporary, folder)
-        raise
+        temporary.made = identity_of(descriptor)
+        with _OwnFile(descriptor, maker) as raw, BufferedWriter(raw) as file:
+            yield file
+            file.flush()
+            os.fchmod(descriptor, mode)  # whatever the umask took away
+            os.fsync(descriptor)
+    finally:
+        close_own(descriptor, maker, temporary.made)
+    _refuse_child(maker)
+    if not _is_still(temporary.made, temporary.name, folder):
+        raise OSError(
+            errno.EPERM, "another process removed or replaced the file while it was written: "
+            "write it into a folder where only you may rename files"
+        )
+    os.replace(temporary.name, name, src_dir_fd=folder, dst_dir_fd=folder)
+    temporary.name = ""
     _sync(folder)
 
 
@@ -160,35 +178,30 @@ def _sync(folder: int) -> None:
 # -- finding the folder -------------------------------------------------------------------
 
 
-def _find(asked: str) -> tuple[int, str]:
-    """Give the folder (opened, to be closed) and the name in it of a file that may be replaced, or
-    made; follow links as far as they may be followed."""
+def _find(asked: str, temporary: _Temporary) -> str:
+    """Open the folder of a file that may be replaced, or made, and give its name in there; follow
+    links as far as they may be followed."""
     if not asked:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), asked)
     left = _parts(asked)
-    folder = os.open("/" if asked.startswith("/") else ".", _FOLDER)
+    temporary.folder = os.open("/" if asked.startswith("/") else ".", _FOLDER)
     links = 0
-    try:
-        while left:
-            name = left.pop(0)
-            following = _step(folder, name, not left, asked)
-            if following is None:
-                return folder, name
-            descriptor, target = following
-            if target:
-                links += 1
-                if links > _LINKS_AT_MOST:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), asked)
-                left = _parts(target) + left
-                if not target.startswith("/"):
-                    continue
-                descriptor = os.open("/", _FOLDER)
-            os.close(folder)
-            folder = descriptor
-        raise _not_regular(asked, errno.EISDIR)
-    except BaseException:
-        os.close(folder)
-        raise
+    while left:
+        name = left.pop(0)
+        following = _step(temporary.folder, name, not left, asked)
+        if following is None:
+            return name
+        if isinstance(following, str):
+            links += 1
+            if links > _LINKS_AT_MOST:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), asked)
+            left = _parts(following) + left
+            if not following.startswith("/"):
+                continue
+            following = os.open("/", _FOLDER)
+        os.close(temporary.folder)
+        temporary.folder = following
+    raise _not_regular(asked, errno.EISDIR)
 
 
 def _parts(path: str) -> list[str]:
@@ -197,8 +210,8 @@ def _parts(path: str) -> list[str]:
     return [*parts, "."] if path.endswith(("/", "/.")) or not parts else parts
 
 
-def _step(folder: int, name: str, last: bool, asked: str) -> tuple[int, str] | None:
-    """Go one component on: a folder, or ("" for none) what a link says; None: the file itself."""
+def _step(folder: int, name: str, last: bool, asked: str) -> int | str | None:
+    """Go one component on: to an open folder, or to what a link says; None: the file itself."""
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -209,10 +222,10 @@ def _step(folder: int, name: str, last: bool, asked: str) -> tuple[int, str] | N
         if _is_of_proc(folder):  # what such a link says is not what it leads to
             if last:
                 raise _not_regular(asked, errno.EINVAL)
-            return os.open(name, _FOLDER, dir_fd=folder), ""
-        return -1, _read_link(folder, name, asked)
+            return os.open(name, _FOLDER, dir_fd=folder)
+        return _read_link(folder, name, asked)
     if not last or name in (".", ".."):
-        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder), ""
+        return os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
     if stat.S_ISREG(found.st_mode):
         _refuse_anothers(folder, found, asked)
         return None

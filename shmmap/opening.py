@@ -15,7 +15,7 @@ import os
 import sys
 from typing import Any
 
-from . import creation, segment
+from . import creation, segment, unfinished
 from ._clock_cy import monotonic
 from .attachment import Attachment
 from .control import ENGINE, Control, open_control
@@ -29,9 +29,10 @@ from .errors import (
     SystemCallError,
 )
 from .layout import constants
-from .making import make_map, remove_map
+from .making import make_map
 from .parameters import Parameters
 from .tasks import sleep
+from .unfinished import Undo
 
 K = constants()
 _attachments: dict[tuple[str, int], Attachment] = {}
@@ -70,50 +71,90 @@ def _join(
                 if seen is not None:
                     seen.close()
                 raise _not_found(name, nonce, owner_uid)
-            seen, made = make_map(name, wanted, turn, seen), True
+            try:
+                seen, made = make_map(name, wanted, turn, seen), True
+            except BaseException:
+                if seen is not None:
+                    seen.close()
+                raise
             if seen is None:
                 return None
-        control = seen
         try:
-            if not made:
-                _check(name, wanted, Parameters.load(control.words), control["NONCE"], may_attach,
-                       nonce)
-            mine = Attachment(name, control, owner_uid, leave_at_exit)
-        except BaseException as error:
-            # then no part is missing: a handler has unlinked the map meanwhile
-            unlinked = isinstance(error, MapCorrupted) and (
-                segment.identity_at(segment.control_name(name)) != control.identity
-            )
-            if made and turn.is_ours():
-                remove_map(name, control.made, control.identity)
-            with contextlib.suppress(ValueError):  # it may have been closed on the way
-                control.close()
-            if unlinked:
-                return None
+            found = _attach(name, wanted, seen, owner_uid, may_attach, nonce, turn)
+        except BaseException:  # perhaps as it was called
+            if seen.undo is not None:
+                seen.undo.is_due = True
+                if turn.is_ours():
+                    seen.retire()
+            seen.close()
+            if seen.undo is not None:
+                seen.undo.settle()
             raise
-        found = _attachments.setdefault((name, mine.nonce), mine)
-        if found is not mine:
-            mine.unmap()
+        if found is None:
+            return None
     else:
         _check(name, wanted, found.parameters, found.nonce, may_attach, nonce)
-    found.handles[id(handle)] = handle
+    key = id(handle)
     try:
+        found.handles[key] = handle
         if found.is_down or _attachments.get((name, found.nonce)) is not found:
-            found.handles.pop(id(handle), None)
+            found.handles.pop(key, None)
+            if found.control.undo is not None:  # it was published, and could be used
+                found.control.undo.drop()
             return None
         found.reenter()
         turn.check()
         handle._bind(found, lock_timeout_ns)
-    except BaseException as error:
-        found.handles.pop(id(handle), None)
+        if found.control.undo is not None:
+            found.control.undo.drop()
+    except BaseException:
+        found.handles.pop(key, None)
         if not found.handles:
-            if made and turn.is_ours() and not isinstance(error, creation.Forked):
-                found.control["STATE"] = K["STATE_RETIRED"]
-                with contextlib.suppress(SystemCallError):
-                    found.remove_files()
+            undo = found.control.undo if made else None
+            if undo is not None and turn.is_ours():
+                undo.is_due = True
+                found.control.retire()
             _take_down(found, turn.is_ours())  # a child lets go of what it has of it, too
+            if undo is not None:
+                undo.settle()
         raise
     return found
+
+
+def _attach(
+    name: str, wanted: Parameters, control: Control, owner_uid: int | None, may_attach: bool,
+    nonce: int | None, turn: creation.Turn,
+) -> Attachment | None:
+    """Make an attachment to a map that is mapped so far as its control segment; None: begin
+    again."""
+    give_back: Undo | None = None
+    try:
+        if control.undo is None:
+            actual = Parameters.load(control.words)
+            _check(name, wanted, actual, control["NONCE"], may_attach, nonce)
+        mine = Attachment(name, control, owner_uid, leave_at_exit)
+        give_back = Undo(mine.unmap, lambda: creation.name_mutex(name, 0))
+        mine.map_parts()
+        found = _attachments.setdefault((name, mine.nonce), mine)
+        if found is not mine:
+            mine.unmap()
+        give_back.drop()
+        return found
+    except BaseException as error:
+        if control.undo is not None and turn.is_ours():
+            control.retire()
+        if give_back is not None:
+            give_back.is_due = True
+        # then no part is missing: a handler has unlinked the map meanwhile
+        unlinked = isinstance(error, MapCorrupted) and (
+            segment.identity_at(segment.control_name(name)) != control.identity
+        )
+        if give_back is not None:
+            give_back.settle()
+        if unlinked:
+            control.close()
+            return None
+        raise
 
 
 def _known(name: str) -> Attachment | None:
@@ -157,17 +198,20 @@ def _check(
 # -- leaving ------------------------------------------------------------------------------
 
 
+def _lock_of(attachment: Attachment, patience_s: float) -> Any:
+    """Give the lock under which an attachment is taken down."""
+    kind: Any = creation.creation_lock if attachment.parameters.ephemeral else creation.name_mutex
+    return kind(attachment.name, patience_s)
+
+
 def release(attachment: Attachment, patience_s: float = creation.CREATION_TIMEOUT_S) -> bool:
     """Take an attachment down once no handle is left; tell whether that is done.
 
     Only an ephemeral map's needs the creation lock: what is left of another one keeps nobody.
     """
-    lock: Any = (
-        creation.creation_lock if attachment.parameters.ephemeral else creation.name_mutex
-    )
     while True:
         try:
-            with lock(attachment.name, patience_s):
+            with _lock_of(attachment, patience_s):
                 if not attachment.handles:
                     _take_down(attachment)
             return True
@@ -186,8 +230,9 @@ def _take_down(attachment: Attachment, may_remove: bool = True) -> None:
     """Let go of a map. The name's mutex is held; an ephemeral map's creation lock, too."""
     key = attachment.name, attachment.nonce
     if not attachment.is_down and _attachments.get(key) is attachment:
+        undo = Undo(lambda: attachment.leave(may_remove), lambda: _lock_of(attachment, 0))
         _attachments.pop(key, None)
-        attachment.leave(may_remove)
+        undo.settle()
 
 
 def release_soon(attachment: Attachment) -> None:
@@ -198,22 +243,41 @@ def release_soon(attachment: Attachment) -> None:
 
 
 def finish_leaving() -> None:
-    """Do what `release_soon` could not."""
+    """Do what `release_soon` could not, and whatever else is still to be undone.
+
+    Raises:
+        MemoryError: there is none for that.
+    """
     for _ in range(len(_unfinished)):
         with contextlib.suppress(IndexError):
             release_soon(_unfinished.pop())
+    for found in list(_attachments.values()):
+        if not found.handles:
+            release(found, 0)
+    unfinished.finish()
 
 
 def retire(attachment: Attachment) -> None:
     """Mark a map as unlinked and remove its objects, never a successor's."""
     with creation.creation_lock(attachment.name) as turn:
         if attachment.has_its_name():
-            segment.refuse_to_unlink(attachment.name)
+            _refuse_to_unlink(attachment.name)
         elif attachment.control["STATE"] == K["STATE_RETIRED"]:
             return  # else somebody has removed the name only, or cut the segment off
         turn.check()
+        undo = Undo(attachment.remove_files, lambda: creation.creation_lock(attachment.name, 0))
         attachment.control["STATE"] = K["STATE_RETIRED"]
-        attachment.remove_files()
+        undo.settle()
+
+
+def _refuse_to_unlink(name: str) -> None:
+    """Raise PermissionError where a map's objects are another user's, before any is touched."""
+    with contextlib.suppress(FileNotFoundError):
+        owner = os.lstat(segment.SHM_DIRECTORY + segment.control_name(name)).st_uid
+        if os.geteuid() not in (0, owner):
+            raise PermissionError(
+                f"map {name!r} belongs to uid {owner}: only that user, or root, can unlink it"
+            )
 
 
 def wait_for(handle: Any, patience_s: float) -> None:

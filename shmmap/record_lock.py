@@ -51,22 +51,34 @@ class LostFile(SystemCallError):
 
 
 class LockFile:
-    """A file whose bytes are locked. `open_again()` opens it by its name and gives a descriptor;
-    `on_open(self)` is called after that: the locks that there were are gone."""
+    """A file whose bytes are locked. `open_file()` opens it by its name and gives a descriptor,
+    first and whenever others have closed that; `on_open()` is called after the latter: the locks
+    that there were are gone."""
 
     def __init__(
-        self, descriptor: int, open_again: Callable[[], int],
-        on_open: Callable[[], None] = lambda: None,
+        self, open_file: Callable[[], int], on_open: Callable[[], None] = lambda: None
     ) -> None:
-        self.descriptor = descriptor
-        try:
-            self.identity = descriptors.identity_of(descriptor)
-        except OSError as error:
-            os.close(descriptor)
-            raise segment.refused("looking at a lock file", error) from error
-        self._open_again = open_again
+        self._open_again = open_file
         self._on_open = on_open
         self._spare: list[int] = []  # to close one of them would drop the locks
+        self.descriptor = -1
+        self.descriptor = open_file()  # last: what follows must see to it that it is closed
+        try:
+            self.identity = descriptors.identity_of(self.descriptor)
+        except BaseException as error:
+            os.close(self.descriptor)
+            if isinstance(error, OSError):
+                raise segment.refused("looking at a lock file", error) from error
+            raise
+
+    def keep(self, descriptor: int) -> None:
+        """Keep another descriptor of the file open for as long as this one."""
+        try:
+            self._spare.append(descriptor)
+        except MemoryError:  # it is closed all the same: then lock anew what that has freed
+            os.close(descriptor)
+            self._on_open()
+            raise
 
     def stands(self) -> bool:
         """Tell whether the descriptor is still that of the file."""
@@ -99,9 +111,11 @@ class LockFile:
             ) from error
         try:
             same = descriptors.identity_of(found) == self.identity
-        except OSError as error:
+        except BaseException as error:
             os.close(found)
-            raise segment.refused("looking at a lock file", error) from error
+            if isinstance(error, OSError):
+                raise segment.refused("looking at a lock file", error) from error
+            raise
         if not same:
             os.close(found)
             raise LostFile(
@@ -109,7 +123,7 @@ class LockFile:
                 "file has been replaced since"
             )
         if self.stands():  # another thread was quicker
-            self._spare.append(found)
+            self.keep(found)
         else:
             self.descriptor = found
             self._on_open()

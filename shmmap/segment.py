@@ -8,39 +8,28 @@ descriptor for each of the shards.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
+import mmap
 import os
 import stat
 
 import posix_ipc
 
 from . import _guard_cy
+from .clibrary import call, libc
 from .descriptors import Identity, close_own, identity_of
-from .errors import (
-    ConfigMismatch,
-    MapCorrupted,
-    MapNotFound,
-    SharedMemoryFull,
-    SystemCallError,
-)
+from .errors import ConfigMismatch, MapCorrupted, MapNotFound, SharedMemoryFull, SystemCallError
 from .layout import PAGE
 
 SHM_DIRECTORY = "/dev/shm"
 _PROT_READ_WRITE = 3
-_MAP_SHARED = 1
+_SHARED_THERE = 0x11  # MAP_SHARED | MAP_FIXED
+_PLACE = 0x4022  # MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, since Linux 5.14
 _REMOVE = 9  # MADV_REMOVE
 _NOREPLACE = 1  # RENAME_NOREPLACE
 _AT_FDCWD = -100
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = (
-    ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
-)
-_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _WHAT_HELPS = {
     errno.EMFILE: "this process has no free file descriptor: close some, or raise ulimit -n",
     errno.ENFILE: "the machine has no free file descriptor (fs.file-max)",
@@ -104,18 +93,32 @@ def liveness_name(name: str, nonce: int) -> str:
 
 
 class Mapping:
-    """A mapped segment: `buffer` is its memory, until `close`."""
+    """A mapped segment: `buffer` is its memory, until `close`.
+
+    It is mapped in place of anonymous memory that an object has which unmaps it as it goes: to
+    tell the address of a new mapping takes memory, and where there is none nobody could unmap it.
+    """
 
     def __init__(self, descriptor: int, size: int) -> None:
-        address = _libc.mmap(None, size, _PROT_READ_WRITE, _MAP_SHARED, descriptor, 0)
-        if address in (None, ctypes.c_void_p(-1).value):
-            number = ctypes.get_errno()
-            raise refused(f"mapping {size:,} bytes of {SHM_DIRECTORY}",
-                          OSError(number, os.strerror(number)))
         self.size = size
-        self._address = address
-        self._region = _guard_cy.watch(address, size)
-        self.buffer = (ctypes.c_char * size).from_address(address)
+        self._region = self._address = 0
+        try:
+            self._place = mmap.mmap(-1, size, _PLACE)
+        except OSError as error:
+            raise refused(f"finding addresses for {size:,} bytes", error) from error
+        try:
+            address = ctypes.addressof(ctypes.c_char.from_buffer(self._place))
+            found = call(libc.mmap, address, size, _PROT_READ_WRITE, _SHARED_THERE, descriptor, 0)
+            if found != address:
+                number = ctypes.get_errno()
+                raise refused(f"mapping {size:,} bytes of {SHM_DIRECTORY}",
+                              OSError(number, os.strerror(number)))
+            self._address = address
+            self._region = _guard_cy.watch(address, size)
+            self.buffer = (ctypes.c_char * size).from_address(address)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def is_cut(self) -> bool:
@@ -129,21 +132,19 @@ class Mapping:
     def populate(self, start: int, end: int) -> int:
         """Back the bytes from `start` to `end` by real pages, without opening the file, which
         this process may no longer be allowed; give 0 or the kernel's errno."""
-        if _libc.madvise(self._address + start, end - start, _POPULATE_WRITE) == 0:
+        if call(libc.madvise, self._address + start, end - start, _POPULATE_WRITE) == 0:
             return 0
         return ctypes.get_errno()
 
     def give_up_pages(self) -> None:
         """Give all pages back to the system, for everybody: what is read then is zeros."""
-        _libc.madvise(self._address, self.size, _REMOVE)
+        call(libc.madvise, self._address, self.size, _REMOVE)
 
     def close(self) -> None:
-        """Unmap. Nothing may touch the buffer any more."""
-        if self._address:
-            _guard_cy.unwatch(self._region)
-            self._region = 0
-            _libc.munmap(self._address, self.size)
-            self._address = 0
+        """Unmap. Nothing may touch the buffer any more. Idempotent, and takes no memory."""
+        _guard_cy.unwatch(self._region)
+        self._region = self._address = 0
+        self._place.close()
 
 
 def _no_room(what: str, size: int) -> SharedMemoryFull:
@@ -216,7 +217,7 @@ def create(name: str, size: int, reserve: int, mode: int) -> Mapping:
         identity = identity_of(descriptor)
         fill(descriptor, name, size, reserve, mode)
         return Mapping(descriptor, size)
-    except BaseException:
+    except BaseException:  # else, for want of memory, its caller removes it
         if os.getpid() == maker:
             unlink(name)
         raise
@@ -228,7 +229,7 @@ def publish(name: str, final: str) -> bool:
     """Rename an object, in one step, to a name that nothing has; False: something has it, or
     somebody has removed the object."""
     source, target = (os.fsencode(SHM_DIRECTORY + one) for one in (name, final))
-    if _libc.renameat2(_AT_FDCWD, source, _AT_FDCWD, target, _NOREPLACE) == 0:
+    if call(libc.renameat2, _AT_FDCWD, source, _AT_FDCWD, target, _NOREPLACE) == 0:
         return True
     number = ctypes.get_errno()
     if number in (errno.EEXIST, errno.ENOENT):
@@ -417,16 +418,6 @@ def unlink(name: str) -> bool:
 def unlink_if(name: str, identity: Identity) -> bool:
     """Remove an object's name if it leads to that very object, not to a successor."""
     return identity_at(name) == identity and unlink(name)
-
-
-def refuse_to_unlink(name: str) -> None:
-    """Raise PermissionError where a map's objects are another user's, before any is touched."""
-    with contextlib.suppress(FileNotFoundError):
-        owner = os.lstat(SHM_DIRECTORY + control_name(name)).st_uid
-        if os.geteuid() not in (0, owner):
-            raise PermissionError(
-                f"map {name!r} belongs to uid {owner}: only that user, or root, can unlink it"
-            )
 
 
 def _numbered(error: BaseException) -> OSError:

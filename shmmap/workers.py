@@ -181,11 +181,11 @@ class Judge:
         """Open the liveness file, unless it is open. One descriptor a process: to close another
         one would drop the locks."""
         if self.file is None:
-            found = LockFile(self._open(), self._open, self._lock_again)
+            found = LockFile(self._open, self._lock_again)
             if self.file is None:
                 self.file = found
             else:  # a signal handler was quicker
-                self.file._spare.append(found.descriptor)
+                self.file.keep(found.descriptor)
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:

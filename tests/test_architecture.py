@@ -20,17 +20,17 @@ PACKAGE = Path(shmmap.__file__).parent
 PROJECT = Path(__file__).resolve().parents[1]
 LINES_AT_MOST = 450
 FLOORS = {
-    0: "errors checks printable layout _layout _words _cython _engine _once _clock_cy _guard_cy "
-       "_hash_cy process descriptors",
-    1: "tasks mutex background segment record_lock creation workers geometry newfile turns "
-       "_lock_cy",
+    0: "errors checks clibrary descriptors printable layout _layout _words _cython _engine _once "
+       "_clock_cy _guard_cy _hash_cy process",
+    1: "tasks unfinished mutex background segment record_lock creation workers geometry newfile "
+       "turns _lock_cy",
     2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
     3: "_look_cy _room_cy _shard_cy _repair_cy _copy_cy",
     4: "_keys_cy _codecs_cy",
     5: "_near_cy _handle_cy _decoding_cy _reads_cy _writes_cy _takes_cy _raw_cy _scans_cy "
        "_snapshots_cy parameters control making explain sweeper ephemeral attachment opening "
        "salvage stats copying views snapshots dumps merging locktable owed locks last_words "
-       "flights subclasses callkeys keeping map",
+       "closing flights subclasses callkeys keeping map",
     6: "__init__ __main__ allowances cached cli doctor findings fsck inspection machine seen "
        "sizing torture",
 }
@@ -41,6 +41,7 @@ SIDEWAYS = {
     "_guard_cy": {"_cython"},
     "_hash_cy": {"_cython", "_words", "_layout", "layout"},
     "mutex": {"tasks"},
+    "newfile": {"unfinished"},
     "background": {"tasks"},
     "turns": {"tasks"},
     "record_lock": {"segment"},
@@ -72,12 +73,13 @@ SIDEWAYS = {
     "sweeper": {"owed"},
     "locks": {"explain", "locktable", "owed"},
     "last_words": {"locks", "opening"},
+    "closing": {"_handle_cy", "last_words", "locks", "opening"},
     "keeping": {"_reads_cy"},
     "flights": {"_reads_cy", "_writes_cy", "keeping", "locks", "locktable"},
     "attachment": {"control", "ephemeral", "explain", "locktable", "parameters", "sweeper"},
-    "map": {"_near_cy", "_snapshots_cy", "_writes_cy", "control", "dumps", "flights", "last_words",
-            "locks", "locktable", "merging", "opening", "owed", "parameters", "salvage",
-            "snapshots", "stats", "subclasses", "sweeper", "views"},
+    "map": {"_near_cy", "_snapshots_cy", "_writes_cy", "closing", "control", "dumps", "flights",
+            "last_words", "locks", "locktable", "merging", "opening", "owed", "parameters",
+            "salvage", "snapshots", "stats", "subclasses", "sweeper", "views"},
     "__init__": {"cached"},
     "__main__": {"cli"},
     "allowances": {"findings", "machine"},

@@ -22,9 +22,10 @@ CREATION_MUTANTS = (
         change(making, "_fill", "        leases = ", READY + PUBLISH + "        leases = "),
     ), "two open", "deaths 0"),
     Mutant("published over what has the name", (
-        change(opening, "make_map", "if segment.publish(label, segment.control_name(name)):",
+        change(making, "_try_to_make",
+               "if segment.publish(attempt.label, segment.control_name(name)):",
                "if os.files.pop(f'shmmap.{name}', 0) or segment.publish(\n"
-               "                    label, segment.control_name(name)):"),
+               "                attempt.label, segment.control_name(name)):"),
         change(creation, "_wait_for_byte", "if try_lock_byte(turn.descriptor, byte):", "if True:"),
     ), "two open", "every 1"),
     Mutant("the names of parts are noted after they are made", (
@@ -46,11 +47,11 @@ CREATION_MUTANTS = (
         drop(Judge, "is_abandoned", "bool(self.file.try_flock(exclusive=True)) and "),
     ), "an ephemeral map, kept by a forked child", "every 1"),
     Mutant("retired after its parts are gone", (
-        change(opening, "retire", RETIRED, "", "        attachment.remove_files()\n",
-               "        attachment.remove_files()\n" + RETIRED),
+        change(opening, "retire", RETIRED, "", "        undo.settle()\n",
+               "        undo.settle()\n" + RETIRED),
     ), "one unlinks, another uses it", "deaths 0"),
     Mutant("the last leaves without the creation lock", (
-        change(opening, "release", "if attachment.parameters.ephemeral", "if False"),
+        change(opening, "_lock_of", "if attachment.parameters.ephemeral", "if False"),
     ), "an ephemeral map, the last leaves as one comes", "every 2"),
     Mutant("whoever leaves is the last", (
         change(Attachment, "leave", "if ephemeral.is_last(self):",

@@ -105,7 +105,7 @@ Control.is_used = is_used
 """, "open, ephemeral, others use it", "openat", "liveness file", "EMFILE", "3: for the other"),
     "what could not be made stays": Mutant("""
 from shmmap import making
-making._undo = making.remove_map = lambda *arguments, **named: None
+making._Attempt.remove = lambda self: None
 """, "create", "ftruncate", "lock shard", "EIO", "4: left"),
     "a write fails since no thread can be started": Mutant("""
 import _thread

@@ -11,7 +11,7 @@ import inspect
 import textwrap
 from typing import Any, NamedTuple
 
-from shmmap import flights, locks, map, opening, record_lock
+from shmmap import closing, flights, locks, opening, record_lock
 from shmmap._handle_cy import Handle
 
 from .machines import Series
@@ -52,8 +52,8 @@ MUTANTS: tuple[Mutant, ...] = (
         (Series("sweep", "close", "line"),), "took", 8,
     ),
     Mutant(
-        "close leaves nothing to the last operation", map.ShmMap, "close",
-        (("self._when_last_ends(self._leave)", "self._leave()"),),
+        "close leaves nothing to the last operation", closing.Closing, "_go_on",
+        (("            return False\n", "            pass\n"),),
         (Series("sweep", "close", "del"), Series(_WAITS, "close", "moment")), "", 12,
     ),
     Mutant(

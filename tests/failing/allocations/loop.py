@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import shmmap
 
 from .memory import ALLOCATORS, HOW, Faults
-from .operations import NAMED, OPEN
+from .operations import NAMED
 from .world import STATES, Operation, World
 
 PATIENCE_S = 15.0  # for one run of one operation
@@ -53,10 +53,9 @@ def all_cases() -> list[Case]:
 
 
 def some_cases() -> list[Case]:
-    """Pick one case of each operation in each state: allocators and ways take turns. Without the
-    operations in which faults are known and not mended."""
+    """Pick one case of each operation in each state: allocators and ways take turns."""
     cases = []
-    for number, operation in enumerate(name for name in NAMED if name not in OPEN):
+    for number, operation in enumerate(NAMED):
         for place, state in enumerate(STATES):
             turn = number + place
             cases.append(Case(operation, state, list(ALLOCATORS)[turn % 2],
@@ -117,10 +116,10 @@ def run_once(world: World, case: Case, faults: Faults, at: int) -> tuple[list[st
     """Run the operation with one failing allocation; list what is wrong after it."""
     operation = NAMED[case.operation]
     world.fill()
+    before = world.resources()
     if operation.arrange:
         operation.arrange(world)
     world.enter(case.state)
-    before = world.resources()
     outcome = faults.call(
         lambda: operation.run(world), ALLOCATORS[case.allocator], at, HOW[case.how]
     )
@@ -134,15 +133,15 @@ def run_once(world: World, case: Case, faults: Faults, at: int) -> tuple[list[st
         problems.append(f"it raised {error!r} though every allocation succeeded")
     if error is not None:
         error.__traceback__ = error.__context__ = error.__cause__ = None
-    if operation.finish and (error is None or outcome.result is not None):
+    if operation.finish and (error is None or operation.always):
         operation.finish(world, outcome.result)
+    world.settle()
     problems += world.problems(operation, error is None)
     after = world.resources()
-    if not operation.is_life:
-        problems += [
-            f"{what}: {before[what]} before, {after[what]} after"
-            for what in before if after[what] > before[what]
-        ]
+    problems += [
+        f"{what}: {before[what]} before, {after[what]} after"
+        for what in before if after[what] > before[what]
+    ]
     return problems, outcome.fired
 
 

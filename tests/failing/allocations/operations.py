@@ -78,6 +78,11 @@ def _remove_kept(w: World, result: Any) -> None:
     w.kept.close()
 
 
+def _remove_closed(w: World, result: Any) -> None:
+    w.kept.close()
+    _remove(w, shmmap.ShmMap.attach(f"{w.name}-other"))
+
+
 def _attach_other(w: World) -> None:
     """Make a map that this process does not know: a child makes it."""
     child = os.fork()
@@ -96,7 +101,7 @@ def _attach(w: World) -> Any:
 
 
 def _remove_attached(w: World, made: Any) -> None:
-    _remove(w, made or shmmap.ShmMap.attach(f"{w.name}-other"))
+    _remove(w, shmmap.ShmMap.attach(f"{w.name}-other") if made is None else made)
 
 
 def _stale(m: Any) -> Any:
@@ -163,16 +168,10 @@ OPERATIONS = (
               made.close()),
     Operation("create", lambda w: shmmap.ShmMap.create(f"{w.name}-other", size="200KB", shards=1),
               finish=_remove),
-    Operation("attach", _attach, arrange=_attach_other, finish=_remove_attached),
+    Operation("attach", _attach, arrange=_attach_other, finish=_remove_attached, always=True),
     Operation("close a handle", _close_near, is_life=True),
-    Operation("close the last handle", _close_kept, arrange=_open_other, finish=lambda w, r:
-              shmmap.ShmMap(f"{w.name}-other").unlink()),
-    Operation("unlink", _unlink_kept, arrange=_open_other, finish=_remove_kept),
+    Operation("close the last handle", _close_kept, arrange=_open_other, finish=_remove_closed,
+              always=True),
+    Operation("unlink", _unlink_kept, arrange=_open_other, finish=_remove_kept, always=True),
 )
 NAMED = {operation.name: operation for operation in OPERATIONS}
-# Faults are known in these, and wait for their mending: take each out of here then. A map
-# that could not be made or opened leaves objects, mappings and descriptors.
-OPEN = (
-    "attach", "close a handle", "close the last handle", "create", "dump", "load", "merge",
-    "open again", "unlink",
-)

@@ -30,7 +30,8 @@ class Operation(NamedTuple):
     """A public operation: what runs while allocations fail, and what it may change.
 
     `effects`: by key, what the operation makes of it where it returns; where it raises, the
-    key may also be as it was. `arrange` runs before, with memory; `finish` after, with its result.
+    key may also be as it was. `arrange` runs before, with memory; `finish` after, with its result,
+    also where it raised if `always`.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Operation(NamedTuple):
     arrange: Callable[[World], Any] | None = None
     finish: Callable[[World, Any], Any] | None = None
     is_life: bool = False  # it opens, closes or removes: the map is made anew for every run
+    always: bool = False
     is_wish: bool = False  # what it returns is promised, that the map keeps it is not
 
 
@@ -186,10 +188,15 @@ class World:
                 continue
             yield f"{key!r:.40}: {now!r:.40} is there, not {' or '.join(map(repr, allowed)):.80}"
 
+    def settle(self) -> None:
+        """Open and close a map, which undoes what could not be undone for want of memory."""
+        shmmap.ShmMap(self.name).close()
+
     def resources(self) -> dict[str, int]:
         """Count what an operation may leak."""
         maps = Path("/proc/self/maps").read_text()
         return {
             "descriptors": len(os.listdir("/proc/self/fd")),
             "mapped segments": maps.count("/dev/shm/"), "objects": len(self.objects()),
+            "temporary files": len(list(self.folder.glob(".shmmap*"))),
         }

@@ -16,6 +16,7 @@ from typing import Any
 from unit.damage import K
 
 from shmmap import _guard_cy, layout, segment
+from shmmap.clibrary import libc
 
 GUARD = 1 << 30  # bytes on either side of a segment that are mapped to nothing
 _RESERVED = 0x4000 | 0x20 | 0x02  # MAP_NORESERVE, MAP_ANONYMOUS, MAP_PRIVATE
@@ -26,7 +27,7 @@ class GuardedMapping(segment.Mapping):
     """A segment's mapping between two stretches of inaccessible addresses."""
 
     def __init__(self, descriptor: int, size: int) -> None:
-        mmap = segment._libc.mmap
+        mmap = libc.mmap
         pages = -(-size // layout.PAGE) * layout.PAGE
         self._length = pages + 2 * GUARD
         self._start = mmap(None, self._length, 0, _RESERVED, -1, 0)
@@ -42,7 +43,7 @@ class GuardedMapping(segment.Mapping):
         """Unmap it and its guards."""
         if self._address:
             _guard_cy.unwatch(self._region)
-            segment._libc.munmap(self._start, self._length)
+            libc.munmap(ctypes.c_void_p(self._start), ctypes.c_size_t(self._length))
             self._address = 0
 
 

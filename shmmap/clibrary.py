@@ -1,0 +1,22 @@
+"""Functions of the C library that Python does not offer, called through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = (
+    ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
+)
+libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+def call(function: Any, *arguments: Any) -> Any:
+    """Call one of them. Where there is no memory to convert what it is given, ctypes says that an
+    argument is wrong; here none is."""
+    try:
+        return function(*arguments)
+    except ctypes.ArgumentError:
+        raise MemoryError from None
