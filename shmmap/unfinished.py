@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import ShmMapError
 
-_noted: list[Undo] = []
+_noted: dict[int, Undo] = {}
 
 
 class Undo:
@@ -25,7 +25,7 @@ class Undo:
         is_due: it has to be done now; until then what it would undo is still under way, or used.
     """
 
-    __slots__ = ("_busy", "_step", "enter", "is_due")
+    __slots__ = ("_busy", "_key", "_step", "enter", "is_due")
 
     def __init__(self, step: Callable[[], Any], enter: Callable[[], Any] | None = None) -> None:
         self._step = step
@@ -35,18 +35,16 @@ class Undo:
             self._busy = threading.Lock()
         except RuntimeError:  # so Python says that there is no memory for it
             raise MemoryError from None
-        _noted.append(self)
+        self._key = id(self)
+        _noted[self._key] = self
 
     def drop(self) -> None:
         """Forget it: it is done, or need not be done any more."""
-        try:  # noqa: SIM105  # `suppress` takes memory
-            _noted.remove(self)
-        except ValueError:
-            pass
+        _noted.pop(self._key, None)
 
     def is_noted(self) -> bool:
         """Tell whether it may still have to be done."""
-        return self in _noted
+        return self._key in _noted
 
     def settle(self) -> None:
         """Do it, unless another one is at it; what breaks it off, beside errors that would come
@@ -70,7 +68,7 @@ def finish() -> None:
     Raises:
         MemoryError: there is still none.
     """
-    for undo in list(_noted):
+    for undo in list(_noted.values()):
         if undo.is_due and undo.enter is not None:
             _finish_one(undo)
 

@@ -18,12 +18,14 @@ from shmmap import (
     attachment,
     control,
     creation,
+    descriptors,
     ephemeral,
     geometry,
     making,
     opening,
     record_lock,
     segment,
+    unfinished,
     workers,
 )
 from shmmap._scans_cy import Scans
@@ -120,7 +122,7 @@ class CreationWorld:
                 (creation, "os fcntl sleep monotonic"), (record_lock, "os fcntl"),
                 (segment, "os posix_ipc publish"), (control, "os"), (making, "os fcntl secrets"),
                 (workers, "os sleep monotonic"), (attachment, "os"), (ephemeral, "os"),
-                (opening, "os sleep monotonic"),
+                (opening, "os sleep monotonic"), (descriptors, "os"),
             ):
                 for name in names.split():
                     is_module = name in ("os", "posix_ipc", "fcntl", "secrets")
@@ -150,7 +152,7 @@ class CreationWorld:
             patch.setattr(_lock_cy, "clock_ns", lambda number: machine.now_ns)
             for owner, name, kind, arguments in (
                 (control.Control, "__getitem__", READ, 1),
-                (control.Control, "__setitem__", WRITE, 1),
+                (control.Control, "__setitem__", WRITE, 1), (control.Control, "retire", WRITE, 0),
                 (workers.Judge, "_get", READ, 2), (workers.Judge, "_set", WRITE, 2),
             ):
                 patch.setattr(owner, name, self.stepping(getattr(owner, name), kind, arguments))
@@ -191,6 +193,7 @@ class CreationWorld:
         self.patch.setattr(opening, "_attachments", PerProcess(system))
         self.patch.setattr(creation, "_files", PerProcess(system))
         self.patch.setattr(creation, "_mutexes", PerProcess(system))
+        self.patch.setattr(unfinished, "_noted", PerProcess(system))
         self.handles: dict[int, Any] = {}
         self.inside: set[int] = set()
         self.tokens: dict[tuple[int, int], int] = {}  # nonce and token: whose it was
