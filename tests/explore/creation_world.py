@@ -129,6 +129,7 @@ class CreationWorld:
                     patch.setattr(module, name, system if is_module else getattr(system, name))
             patch.setattr(segment, "Mapping",
                           lambda descriptor, size: SimulatedMapping(system, descriptor, size))
+            patch.setattr(segment, "is_missing", lambda: False)
             patch.setattr(control, "boot_id", lambda: (1, 2))
             patch.setattr(making, "boot_id", lambda: (1, 2))
             patch.setattr(ephemeral, "effective_uid", lambda pid: 0)
