@@ -141,6 +141,8 @@ class Background:
             self._note(error)
         finally:
             self._is_started = False
+            if self._at_once:  # a thread was to be had
+                self._start_again_ns = 0
             try:
                 self._ended()
             except MemoryError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import explain
 from .checks import seconds, shown
@@ -223,6 +223,46 @@ def check_lease(lease: float | None) -> float | None:
     return lease
 
 
+class _Leaving:
+    """The end of one `with` of a lock. It lives as long as that statement: where a handler raises
+    before the first line of `__call__`, it goes, and what is still held by it is freed."""
+
+    __slots__ = ("_lock", "mine")
+    mine: list[Hold]
+
+    def __init__(self, lock: Lock) -> None:
+        self.mine = []
+        self._lock = lock
+
+    def __call__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            self._lock.release()
+        except ShmMapError:
+            if kind is None:  # else what is under way says more
+                raise
+        except BaseException:  # a signal handler's, before `release` could see to that
+            self._lock._undo(self.mine)
+            raise
+
+    def __del__(self) -> None:
+        for hold in getattr(self, "mine", ()):  # `__init__` may have been broken off
+            part = hold.part
+            if part.holds.get(hold.sequence) is hold and hold.pid == os.getpid():
+                hold.is_over = part.is_owing = True
+                if part.whole is not None:
+                    free_later(part.whole)
+
+
+class _Exit:
+    """`Lock.__exit__`: the interpreter asks for it as a `with` begins, before it enters."""
+
+    def __get__(self, lock: Lock | None, owner: Any = None) -> Any:
+        if lock is None:
+            return lambda lock, *error: _Leaving(lock)(*error)
+        leaving = lock._leavings[current_task()] = _Leaving(lock)
+        return leaving
+
+
 class Lock:
     """A named mutex of every process that has the map: `with m.lock("report"): ...`.
 
@@ -252,6 +292,7 @@ class Lock:
         self._map = m
         self._name = name_of(LOCK, key)
         self._holds: dict[object, Hold] = {}  # by task
+        self._leavings: dict[object, _Leaving] = {}  # by task, while a `with` begins
 
     def acquire(self, timeout: float | None = _UNSAID) -> int:
         """Take the lock, waiting for it, and give its token.
@@ -396,7 +437,8 @@ class Lock:
         )
 
     def __enter__(self) -> Lock:
-        mine: list[Hold] = []
+        leaving = self._leavings.pop(current_task(), None)
+        mine = [] if leaving is None else leaving.mine
         try:
             self._acquire(self.timeout, mine)
             return self
@@ -406,16 +448,10 @@ class Lock:
             self._undo(mine)
             raise
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        try:
-            self.release()
-        except ShmMapError:
-            if kind is None:  # else what is under way says more
-                raise
-        except BaseException:  # a signal handler's, before `release` could see to that
-            hold = self._holds.get(current_task())
-            self._undo([hold] if hold else [])
-            raise
+    if TYPE_CHECKING:
+        def __exit__(self, kind: Any, error: Any, trace: Any) -> None: ...
+    else:
+        __exit__ = _Exit()
 
     def __reduce__(self) -> Any:
         raise TypeError("a Lock does not pickle: pickle the map, and make it there: m.lock(key)")

@@ -99,7 +99,7 @@ class LockShard:
     row = 0  # it stands for the worker too, whose row says where operations are counted
 
     def __init__(self, attachment: Any, shard: Any, mapping: Any) -> None:
-        self._attachment = attachment
+        self.whole = attachment
         self.mapping = mapping
         self.name = attachment.name
         self.geometry = geometry.lock_geometry()
@@ -191,7 +191,7 @@ class LockShard:
     def detach(self) -> None:
         """Forget the attachment that this is a part of, which knows this."""
         self.freeing = self._hasty = None
-        self._attachment = None
+        self.whole = None
 
     def row_offset(self, row: int) -> int:
         """Give where a handle counts its operations."""
@@ -207,7 +207,7 @@ class LockShard:
 
     def reenter(self) -> None:
         """Go on in a forked child: see Attachment."""
-        self._attachment.reenter()
+        self.whole.reenter()
 
     def start_sweeper(self) -> bool:
         """Start no thread for a lease: an expired one is in nobody's way."""

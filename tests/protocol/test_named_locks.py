@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import geometry, turns
+from shmmap import geometry, locks, turns
 from shmmap.locktable import LOCK, Record, name_of
 
 PURE = shmmap.ENGINE == "pure"
@@ -609,3 +610,35 @@ def test_a_counter_in_the_map_loses_nothing(make, start):
         child.result()
         child.reap()
     assert m["n"] == 400
+
+
+@pytest.mark.parametrize("event", ["call", "line"])
+def test_a_handler_that_raises_as_a_with_ends_leaves_nothing_held(make, event):
+    """Also before the first line that could see to it: the lock goes with its statement."""
+    m = make(shards=1)
+    code = locks._Leaving.__call__.__code__
+
+    def trace(frame: Any, what: str, argument: Any) -> Any:
+        if frame.f_code is not code:
+            return None
+        if what == event:
+            raise KeyboardInterrupt
+        return trace
+
+    def broken_off(lock: Any) -> None:
+        try:
+            with lock:
+                sys.settrace(trace)
+        finally:
+            sys.settrace(None)
+
+    kept = m.lock("kept")
+    for lock in (m.lock("report"), kept):
+        with pytest.raises(KeyboardInterrupt):
+            broken_off(lock)
+    until = time.monotonic() + 5
+    while m.attachment.locks.count() and time.monotonic() < until:
+        time.sleep(0.005)
+    assert m.attachment.locks.count() == 0
+    with m.lock("report", timeout=0), kept:
+        assert kept.held
