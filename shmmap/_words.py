@@ -18,6 +18,7 @@ import platform
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import posix_ipc
@@ -335,9 +336,10 @@ def sem_open(name: bytes) -> Any:
 
 
 def sem_close(s: Any) -> None:
-    """Close it."""
+    """Close it. Idempotent."""
     if s:
-        s.close()
+        with suppress(posix_ipc.ExistentialError):  # it is closed
+            s.close()
 
 
 def _constant_part() -> bytes:

@@ -30,6 +30,7 @@ from .locktable import LockShard
 from .mutex import Mark, Mutex
 from .parameters import Parameters
 from .sweeper import Sweeper
+from .unfinished import is_final
 from .workers import KernelGuard, Worker
 
 K = constants()
@@ -369,6 +370,9 @@ class Attachment:
                 raise
             except BaseException as error:
                 failed = error
+                if not is_final(error):  # a signal handler's: it was broken off
+                    with contextlib.suppress(Exception):
+                        step()
         self.sweeper = None  # ways back here, which would keep all of it until a collection
         if self.locks is not None:
             self.locks.detach()
@@ -379,7 +383,7 @@ class Attachment:
         """Let go, as the last handle closes. The creation lock is held for an ephemeral map, which
         the last process to leave removes."""
         stopped = self.sweeper is None or self.sweeper.stop()
-        is_short = False
+        is_over = True
         try:
             if may_remove and not self.is_down and self.parameters.ephemeral and (
                 self._is_last or self.control["STATE"] == K["STATE_READY"]
@@ -391,11 +395,11 @@ class Attachment:
                     ephemeral.hand_over(self)
         except SystemCallError:
             pass  # nobody can tell who is the last: it stays, and `ls` tells of it
-        except MemoryError:  # it is called again
-            is_short = True
+        except BaseException as error:
+            is_over = is_final(error)  # else it is called again
             raise
         finally:
-            if not is_short:
+            if is_over:
                 self._is_left = not stopped
                 if stopped:  # else its thread is inside, or is this one: it unmaps as it ends
                     self.unmap()

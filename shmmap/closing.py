@@ -14,7 +14,7 @@ from . import last_words, opening
 from ._handle_cy import _report
 from .errors import ShmMapError
 from .locks import let_all_go
-from .unfinished import Undo
+from .unfinished import Undo, is_final
 
 
 class Closing:
@@ -36,13 +36,21 @@ class Closing:
         """
         handle = self._handle
         try:
-            if not handle._seal():
+            if handle._seal():
+                self._run(patience_s)
+            else:
                 self._undo.drop()
-                return
-        except BaseException:
+        except BaseException as error:  # a signal handler's: finish all the same
             if not handle.closed:
                 self._undo.drop()
-                raise
+            elif not isinstance(error, MemoryError):
+                with suppress(MemoryError):
+                    self._run(0)
+            raise
+
+    def _run(self, patience_s: float) -> None:
+        """Do what is left of a sealed handle's closing."""
+        handle = self._handle
         if handle.near is not None:
             handle.near.clear()
         self._settle()
@@ -69,10 +77,10 @@ class Closing:
         try:
             opening.release(found)
             opening.finish_leaving()
-        except MemoryError:
-            raise
-        except BaseException:  # whoever closes is not to blame
-            _report()
+        except BaseException as error:
+            if not is_final(error):  # broken off
+                raise
+            _report()  # whoever closes is not to blame
         last_words.forget(handle._last_words)
         return True
 

@@ -22,15 +22,22 @@ class LastWords:
 
     def __del__(self) -> None:
         try:
-            left = forget(self)
-            if left is not None:
-                found, key = left
-                found.handles.pop(key, None)
-                let_all_go(found, key, None)
-                if not found.handles:
-                    opening.release_soon(found)
+            _say(self)
         except MemoryError:  # whoever opens or closes a map next finds it without handles
             pass
+        except BaseException:  # a signal handler's: finish all the same
+            _say(self)
+            raise
+
+
+def _say(words: Any) -> None:
+    found, key = _kept.get(id(words), (None, 0))
+    if found is not None:
+        found.handles.pop(key, None)
+        let_all_go(found, key, None)
+        if not found.handles:
+            opening.release_soon(found)
+        forget(words)
 
 
 def keep(attachment: Any, key: int) -> LastWords:
@@ -45,6 +52,6 @@ def are_kept(words: Any) -> bool:
     return id(words) in _kept
 
 
-def forget(words: Any) -> tuple[Any, int] | None:
-    """Have nothing happen any more; give what was to be let go, once."""
-    return _kept.pop(id(words), None)
+def forget(words: Any) -> None:
+    """Have nothing happen any more."""
+    _kept.pop(id(words), None)

@@ -86,7 +86,8 @@ def _join(
                 seen.undo.is_due = True
                 if turn.is_ours():
                     seen.retire()
-            seen.close()
+            if not any(one.control is seen for one in list(_attachments.values())):
+                seen.close()
             if seen.undo is not None:
                 seen.undo.settle()
             raise
@@ -133,7 +134,7 @@ def _attach(
             actual = Parameters.load(control.words)
             _check(name, wanted, actual, control["NONCE"], may_attach, nonce)
         mine = Attachment(name, control, owner_uid, leave_at_exit)
-        give_back = Undo(mine.unmap, lambda: creation.name_mutex(name, 0))
+        give_back = Undo(lambda: _unmap(mine), lambda: creation.name_mutex(name, 0))
         mine.map_parts()
         found = _attachments.setdefault((name, mine.nonce), mine)
         if found is not mine:
@@ -155,6 +156,16 @@ def _attach(
             control.close()
             return None
         raise
+
+
+def _unmap(mine: Attachment) -> None:
+    """Take down what could not be attached in full, unless a handler has opened the map by it."""
+    key = mine.name, mine.nonce
+    if _attachments.get(key) is mine:
+        if mine.handles:
+            return
+        _attachments.pop(key, None)
+    mine.unmap()
 
 
 def _known(name: str) -> Attachment | None:
@@ -230,9 +241,13 @@ def _take_down(attachment: Attachment, may_remove: bool = True) -> None:
     """Let go of a map. The name's mutex is held; an ephemeral map's creation lock, too."""
     key = attachment.name, attachment.nonce
     if not attachment.is_down and _attachments.get(key) is attachment:
-        undo = Undo(lambda: attachment.leave(may_remove), lambda: _lock_of(attachment, 0))
-        _attachments.pop(key, None)
-        undo.settle()
+        Undo(lambda: _leave(attachment, may_remove), lambda: _lock_of(attachment, 0)).settle()
+
+
+def _leave(attachment: Attachment, may_remove: bool) -> None:
+    if not attachment.handles:
+        _attachments.pop((attachment.name, attachment.nonce), None)
+        attachment.leave(may_remove)
 
 
 def release_soon(attachment: Attachment) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from .errors import ShmMapError
 
+_TRIES = 5  # of what is broken off again and again, and not for want of memory
 _noted: dict[int, Undo] = {}
 
 
@@ -25,14 +26,15 @@ class Undo:
         is_due: it has to be done now; until then what it would undo is still under way, or used.
     """
 
-    __slots__ = ("_busy", "_key", "_step", "enter", "is_due")
+    __slots__ = ("_broken_off", "_busy", "_key", "_step", "enter", "is_due")
 
     def __init__(self, step: Callable[[], Any], enter: Callable[[], Any] | None = None) -> None:
         self._step = step
         self.enter = enter  # gives the lock that the step needs, for those who hold none
         self.is_due = False
+        self._broken_off = 0  # how often
         try:
-            self._busy = threading.Lock()
+            self._busy = threading.RLock()
         except RuntimeError:  # so Python says that there is no memory for it
             raise MemoryError from None
         self._key = id(self)
@@ -47,19 +49,30 @@ class Undo:
         return self._key in _noted
 
     def settle(self) -> None:
-        """Do it, unless another one is at it; what breaks it off, beside errors that would come
-        again, leaves it noted."""
+        """Do it, unless it is being done; what breaks it off, but would not come again, leaves it
+        noted."""
         self.is_due = True
-        if not self._busy.acquire(False):
+        if self._busy._is_owned():  # type: ignore[attr-defined]
             return
         try:
-            if self._step() is not False:
+            if self._busy.acquire(False) and self._step() is not False:
                 self.drop()
-        except (OSError, ShmMapError):
-            self.drop()
+        except BaseException as error:
+            self._broken_off += not isinstance(error, MemoryError)
+            if is_final(error) or self._broken_off > _TRIES:
+                self.drop()
             raise
         finally:
-            self._busy.release()
+            if self._busy._is_owned():  # type: ignore[attr-defined]
+                self._busy.release()
+
+
+def is_final(error: BaseException) -> bool:
+    """Tell whether an error comes again if what raised it is done again: the kernel's do, and our
+    own; a lack of memory, and what a signal's handler raises, has only broken it off."""
+    return isinstance(error, ShmMapError) or (
+        isinstance(error, OSError) and error.errno is not None
+    )
 
 
 def finish() -> None:
@@ -78,7 +91,7 @@ def _finish_one(undo: Undo) -> None:
         with undo.enter():  # type: ignore[misc]
             if undo.is_noted():
                 undo.settle()
-    except MemoryError:
-        raise
-    except Exception:  # another one has the lock, and is at it; or what it undoes refused
-        pass
+    except Exception as error:
+        if not is_final(error):
+            raise
+        # another one has the lock, and is at it; or what it undoes refused
