@@ -13,7 +13,7 @@ from typing import Any
 from . import last_words, opening
 from ._handle_cy import _report
 from .errors import ShmMapError
-from .locks import let_all_go
+from .holds import let_all_go
 from .unfinished import Undo, is_final
 
 

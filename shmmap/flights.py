@@ -24,8 +24,8 @@ from ._reads_cy import MISSING
 from ._writes_cy import DEFAULT
 from .checks import seconds, shown
 from .errors import LockTimeout, MapFull, ShmMapError
+from .holds import Hold, describe_holder, leave_open, let_go, try_hold
 from .keeping import Notes, keep, notes_of, read
-from .locks import Hold, describe_holder, leave_open, let_go, try_hold
 from .locktable import FLIGHT, LeftOpen, name_of
 from .turns import deadline_of, left_until, pauses, place_of, wait_for
 

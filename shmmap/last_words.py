@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import opening
-from .locks import let_all_go
+from .holds import let_all_go
 
 _kept: dict[int, tuple[Any, int]] = {}  # by what will go: the attachment, and the handle's number
 

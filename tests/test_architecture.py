@@ -29,7 +29,7 @@ FLOORS = {
     4: "_keys_cy _codecs_cy",
     5: "_near_cy _handle_cy _decoding_cy _reads_cy _writes_cy _takes_cy _raw_cy _scans_cy "
        "_snapshots_cy parameters control making explain sweeper ephemeral attachment opening "
-       "salvage stats copying views snapshots dumps merging locktable owed locks last_words "
+       "salvage stats copying views snapshots dumps merging locktable owed holds locks last_words "
        "closing flights subclasses callkeys keeping map",
     6: "__init__ __main__ allowances cached cli doctor findings fsck inspection machine seen "
        "sizing torture",
@@ -71,11 +71,12 @@ SIDEWAYS = {
     "locktable": {"_scans_cy", "explain"},
     "owed": {"locktable"},
     "sweeper": {"owed"},
-    "locks": {"explain", "locktable", "owed"},
-    "last_words": {"locks", "opening"},
-    "closing": {"_handle_cy", "last_words", "locks", "opening"},
+    "holds": {"explain", "locktable", "owed"},
+    "locks": {"holds", "locktable", "owed"},
+    "last_words": {"holds", "opening"},
+    "closing": {"_handle_cy", "holds", "last_words", "opening"},
     "keeping": {"_reads_cy"},
-    "flights": {"_reads_cy", "_writes_cy", "keeping", "locks", "locktable"},
+    "flights": {"_reads_cy", "_writes_cy", "holds", "keeping", "locktable"},
     "attachment": {"control", "ephemeral", "explain", "locktable", "parameters", "sweeper"},
     "map": {"_near_cy", "_snapshots_cy", "_writes_cy", "closing", "control", "dumps", "flights",
             "last_words", "locks", "locktable", "merging", "opening", "owed", "parameters",
