@@ -15,10 +15,10 @@ import xxhash
 
 from . import _shard_cy, descriptors, geometry, segment
 from .errors import ConfigMismatch, MapCorrupted, MapNotFound
+from .judging import Judge
 from .layout import LAYOUT_VERSION, WORD, constants
 from .process import boot_id
 from .unfinished import Undo
-from .workers import Judge
 
 K = constants()
 ENGINE = "compiled" if _shard_cy.COMPILED else "pure"

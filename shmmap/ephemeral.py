@@ -8,8 +8,8 @@ from typing import Any
 
 from . import segment
 from .errors import MapCorrupted, SystemCallError
+from .judging import Judge
 from .process import effective_uid
-from .workers import Judge
 
 
 def is_last(attached: Any) -> bool:

@@ -17,7 +17,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from . import creation, geometry, opening, process, record_lock, segment, workers
+from . import creation, geometry, judging, opening, process, record_lock, segment
 from ._clock_cy import Clock
 from .control import ENGINES, checksum
 from .errors import SystemCallError
@@ -114,7 +114,7 @@ def counters_of(control: Record) -> dict[str, int]:
     rows = [row for row in _rows(control) if row["STATE"]]
     return {
         field.lower(): control[f"TOTAL_{field}"] + sum(row[field] for row in rows)
-        for field in workers.COUNTERS
+        for field in judging.COUNTERS
     }
 
 
@@ -386,7 +386,7 @@ def _live_workers(name: str, control: Record) -> tuple[tuple[SeenWorker, ...] | 
 
 
 def _holder(descriptor: int, row: int) -> int | None:
-    return record_lock.lock_holder(descriptor, workers.row_byte(row))
+    return record_lock.lock_holder(descriptor, judging.row_byte(row))
 
 
 def _judge_rows(control: Record, descriptor: int) -> tuple[SeenWorker, ...] | None:

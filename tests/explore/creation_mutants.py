@@ -5,7 +5,8 @@ from __future__ import annotations
 from shmmap import control, creation, making, opening
 from shmmap.attachment import Attachment
 from shmmap.control import Remains
-from shmmap.workers import Judge, Worker
+from shmmap.judging import Judge
+from shmmap.workers import Worker
 
 from .mutants import Mutant, change, drop
 

@@ -21,6 +21,7 @@ from shmmap import (
     descriptors,
     ephemeral,
     geometry,
+    judging,
     making,
     opening,
     record_lock,
@@ -121,8 +122,9 @@ class CreationWorld:
             for module, names in (
                 (creation, "os fcntl sleep monotonic"), (record_lock, "os fcntl"),
                 (segment, "os posix_ipc publish"), (control, "os"), (making, "os fcntl secrets"),
-                (workers, "os sleep monotonic"), (attachment, "os"), (ephemeral, "os"),
-                (opening, "os sleep monotonic"), (descriptors, "os"),
+                (judging, "os sleep monotonic"), (workers, "os sleep monotonic"),
+                (attachment, "os"), (ephemeral, "os"), (opening, "os sleep monotonic"),
+                (descriptors, "os"),
             ):
                 for name in names.split():
                     is_module = name in ("os", "posix_ipc", "fcntl", "secrets")
@@ -134,12 +136,13 @@ class CreationWorld:
             patch.setattr(making, "boot_id", lambda: (1, 2))
             patch.setattr(ephemeral, "effective_uid", lambda pid: 0)
             patch.setattr(geometry, "WORKER_ROWS", ROWS)
-            patch.setattr(workers, "start_ticks", system.start_ticks)
-            patch.setattr(workers, "exists", lambda pid: True)
-            patch.setattr(workers, "is_visible", lambda pid: True)
-            patch.setattr(workers, "has_mapped", lambda pid, inode: True)
-            patch.setattr(workers, "is_past_its_program", lambda pid: False)
-            patch.setattr(workers, "pid_namespace", system.pid_namespace)
+            for module in (judging, workers):
+                patch.setattr(module, "start_ticks", system.start_ticks)
+                patch.setattr(module, "pid_namespace", system.pid_namespace)
+            patch.setattr(judging, "exists", lambda pid: True)
+            patch.setattr(judging, "is_visible", lambda pid: True)
+            patch.setattr(judging, "has_mapped", lambda pid, inode: True)
+            patch.setattr(judging, "is_past_its_program", lambda pid: False)
             patch.setattr(workers, "ForkPage", SimulatedForkPage)
             patch.setattr(opening, "leave_at_exit", lambda: None)
             patch.setattr(attachment, "Sweeper", lambda _: SimpleNamespace(stop=lambda: True))
@@ -154,7 +157,7 @@ class CreationWorld:
             for owner, name, kind, arguments in (
                 (control.Control, "__getitem__", READ, 1),
                 (control.Control, "__setitem__", WRITE, 1), (control.Control, "retire", WRITE, 0),
-                (workers.Judge, "_get", READ, 2), (workers.Judge, "_set", WRITE, 2),
+                (judging.Judge, "_get", READ, 2), (judging.Judge, "_set", WRITE, 2),
             ):
                 patch.setattr(owner, name, self.stepping(getattr(owner, name), kind, arguments))
             patch.setattr(making, "_copy", self.copying(making._copy))
