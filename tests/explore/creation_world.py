@@ -121,6 +121,7 @@ class CreationWorld:
         with pytest.MonkeyPatch.context() as patch:
             for module, names in (
                 (creation, "os fcntl sleep monotonic"), (record_lock, "os fcntl"),
+                (descriptors, "os"),
                 (segment, "os posix_ipc publish"), (control, "os"), (making, "os fcntl secrets"),
                 (judging, "os sleep monotonic"), (workers, "os sleep monotonic"),
                 (attachment, "os"), (ephemeral, "os"), (opening, "os sleep monotonic"),

@@ -253,6 +253,8 @@ class System:
         return self._at(path) is not None
 
     def stat(self, path: str) -> Any:
+        if path + "/" == SHM:
+            return SimpleNamespace(st_mode=stat.S_IFDIR | 0o1777)
         file = self._at(path)
         if file is None:
             raise FileNotFoundError(path)
