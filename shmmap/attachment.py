@@ -18,6 +18,7 @@ from ._lock_cy import ShardLock
 from ._repair_cy import Repairer
 from .control import ENGINE, REMOVE, Control, remove_files
 from .errors import (
+    ConfigMismatch,
     LockTimeout,
     MapClosed,
     MapCorrupted,
@@ -88,7 +89,7 @@ class Attachment:
         self.worker = Worker(
             f"map {name!r}", segment.liveness_name(name, self.nonce), control.words,
             control["ROWS"], self.parameters.mode, owner_uid, control.identity[1],
-            shares_file=bool(self.parameters.ephemeral),
+            holds_file=bool(self.parameters.ephemeral),
         )
         self.guards = [KernelGuard(self.worker, _CONTROL_GUARD)]
         self.control_memory = _memory(control.mapping, self.guards[0])
@@ -210,6 +211,8 @@ class Attachment:
         self._pid = os.getpid()
         self._on_join()
         self.worker.join(self.clock.now_ns())
+        if self.parameters.ephemeral:  # held now: from here on nobody takes himself for the last
+            self.refuse_lost()
         for handle in list(self.handles.values()):
             if forked and not handle.closed:
                 handle._after_fork()
@@ -278,7 +281,10 @@ class Attachment:
     @contextlib.contextmanager
     def _joining(self) -> Iterator[None]:
         """Hold what joining needs: where the last to leave unlinks, nobody may leave meanwhile."""
-        if self.parameters.ephemeral and self.worker.fork_page.word == 0:
+        if (
+            self.parameters.ephemeral and self.worker.fork_page.word == 0
+            and not self.worker.is_holding  # else nobody takes himself for the last
+        ):
             with creation.creation_lock(self.name):
                 yield
             return
@@ -389,7 +395,7 @@ class Attachment:
                     self._remove()
                 elif os.geteuid() == 0:
                     ephemeral.hand_over(self)
-        except SystemCallError:
+        except (SystemCallError, ConfigMismatch):
             pass  # nobody can tell who is the last: it stays, and `ls` tells of it
         except MemoryError:  # it is called again
             is_short = True
@@ -407,16 +413,14 @@ class Attachment:
 
     def _remove(self) -> None:
         """Retire the map and remove its files. Where they are another user's, who alone may remove
-        them, at least give their memory back."""
+        them, or not to be seen here (chroot), at least give their memory back."""
         self.control["STATE"] = K["STATE_RETIRED"]
-        for last in (False, True):
-            try:
+        for _ in range(2):
+            with contextlib.suppress(OSError):
                 self.remove_files()
-                return
-            except SystemCallError:
-                if last:
-                    for mapping in (*self.mappings, *self.lock_mappings):
-                        mapping.give_up_pages()
+                if not self.worker.file.links():
+                    return
+        ephemeral.give_up_memory(self)
 
     def has_its_name(self) -> bool:
         """Tell whether the map's name leads to it, and not to a successor."""

@@ -113,10 +113,18 @@ class Judge:
     def _lock_again(self) -> None:
         """Lock what is ours after others closed the file's descriptor, and so dropped its locks."""
 
-    def is_abandoned(self) -> bool:
-        """Tell whether no process has an ephemeral map open: none has the file, by its own or an
-        inherited descriptor, and none is in the table. Ours must be closed."""
-        return bool(self.file.try_flock(exclusive=True)) and not self.rows_in_use()
+    def is_abandoned(self, patience_s: float = 0.0) -> bool:
+        """Tell whether no process has an ephemeral map open: none holds the file, and none is in
+        the table. Ours must hold it no more. A process that has just begun another program holds
+        it for a moment: `patience_s` waits for that."""
+        deadline = monotonic() + patience_s
+        while True:
+            if self.file.try_flock() and not self.rows_in_use():
+                return True
+            self.file.end_flock()
+            if monotonic() >= deadline or self.rows_in_use():
+                return False
+            sleep(0.002)
 
     def row_offset(self, row: int) -> int:
         """Give the offset of a row in the control segment."""

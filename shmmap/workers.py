@@ -18,6 +18,7 @@ from ._clock_cy import monotonic
 from ._guard_cy import CUT
 from ._words import CAS_PATIENCE_S
 from .errors import WorkersFull
+from .holding import Hold
 from .judging import TOTALS_BYTE, Judge, row_byte
 from .layout import constants
 from .process import pid_namespace, start_ticks
@@ -116,9 +117,10 @@ class KernelGuard:
 class Worker(Judge):
     """This process as a worker of one map: its row, its token, and the judge of others."""
 
-    def __init__(self, *arguments: Any, shares_file: bool = False) -> None:
+    def __init__(self, *arguments: Any, holds_file: bool = False) -> None:
         super().__init__(*arguments)
-        self._shares_file = shares_file
+        self._holds_file = holds_file
+        self._hold: Hold | None = None
         self.fork_page = ForkPage()
         self._claims: dict[int, tuple[int, int, int, int, int]] = {}  # by pid
 
@@ -130,13 +132,29 @@ class Worker(Judge):
     def _lock_again(self) -> None:
         if self.fork_page.word:
             self.file.try_lock(row_byte(self.row))
-        self._share()
 
-    def _share(self) -> None:
-        """Tell by the open file itself that somebody has the map: forked children inherit that
-        before they have a row of their own."""
-        if self._shares_file:
-            self.file.try_flock(exclusive=False)
+    @property
+    def is_holding(self) -> bool:
+        """Whether the map is held, by this process or, before that had a row, by its parent."""
+        return self._hold is not None
+
+    def _take_hold(self) -> None:
+        """Have an ephemeral map held, for forked children too, which have no row of their own yet.
+        Before this process has its row: closing the descriptor drops its locks."""
+        if not self._holds_file or self._hold is not None:
+            return
+        descriptor = self._open()
+        try:
+            hold = Hold(descriptor)
+        finally:
+            os.close(descriptor)
+        claim = self._claims.get(os.getpid())
+        if claim is not None:  # a signal handler was quicker
+            self.file.try_lock(row_byte(claim[0]))
+        if self._hold is None:
+            self._hold = hold
+        else:
+            hold.end()
 
     def join(self, now_ns: int) -> None:
         """Claim a row for this process. The caller keeps its other tasks out; a signal handler or
@@ -146,8 +164,8 @@ class Worker(Judge):
         Raises:
             WorkersFull: every row belongs to a live process.
         """
+        self._take_hold()
         self.open_file()
-        self._share()
         pid = os.getpid()
         claim = self._claims.get(pid)
         if claim is None:
@@ -196,18 +214,24 @@ class Worker(Judge):
         if os.getpid() not in self._claims:
             self.fork_page.clear()
 
-    def leave(self) -> None:
-        """Give the row back. The caller keeps this process's other tasks out."""
+    def give_back(self) -> None:
+        """Give the row back, and the hold. The caller keeps this process's other tasks out."""
         self._claims.clear()
-        if self.file is None:
-            return
-        if self.fork_page.word:
+        if self.file is not None and self.fork_page.word:
             self._fold(self.row)
             self.fork_page.clear()
             self.file.unlock(row_byte(self.row))
         self.row = -1
-        self.file.close()
-        self.file = None
+        hold, self._hold = self._hold, None
+        if hold is not None:
+            hold.end()
+
+    def leave(self) -> None:
+        """Give everything back, the file too."""
+        self.give_back()
+        if self.file is not None:
+            self.file.close()
+            self.file = None
 
     def try_lease(self) -> bool:
         """Be the only process that decides who sweeps; see `end_lease`."""

@@ -6,6 +6,7 @@ system calls and the accesses to the control segment; a shard's memory is touche
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -34,7 +35,7 @@ from shmmap.errors import MapUnlinked
 from shmmap.layout import constants
 from shmmap.parameters import Parameters
 
-from .machine import CALL, PAUSE, READ, WRITE, Machine, Semaphore
+from .machine import CALL, LIVENESS, PAUSE, READ, WRITE, Machine, Semaphore
 from .system import CHECKER, FIRST_PID, PerProcess, System
 from .world import SimulatedClock
 
@@ -80,6 +81,22 @@ class SimulatedMapping:
         """Do nothing: whoever holds the memory keeps it."""
 
 
+class SimulatedHold:
+    """A lock on a file that lasts as long as its mapping."""
+
+    def __init__(self, system: System, descriptor: int) -> None:
+        system.flock(descriptor, fcntl.LOCK_SH)
+        self._locks = system.file(descriptor).open_locks
+        self._key = system.number(), next(system.numbers)
+        self._locks[self._key] = False
+        self._system = system
+
+    def end(self) -> None:
+        """Unmap it."""
+        self._system.machine.step(LIVENESS, "unmap")
+        self._locks.pop(self._key, None)
+
+
 class SimulatedForkPage:
     """The page that a fork would wipe."""
 
@@ -121,7 +138,6 @@ class CreationWorld:
         with pytest.MonkeyPatch.context() as patch:
             for module, names in (
                 (creation, "os fcntl sleep monotonic"), (record_lock, "os fcntl"),
-                (descriptors, "os"),
                 (segment, "os posix_ipc publish"), (control, "os"), (making, "os fcntl secrets"),
                 (judging, "os sleep monotonic"), (workers, "os sleep monotonic"),
                 (attachment, "os"), (ephemeral, "os"), (opening, "os sleep monotonic"),
@@ -145,6 +161,8 @@ class CreationWorld:
             patch.setattr(judging, "has_mapped", lambda pid, inode: True)
             patch.setattr(judging, "is_past_its_program", lambda pid: False)
             patch.setattr(workers, "ForkPage", SimulatedForkPage)
+            patch.setattr(workers, "Hold", lambda descriptor: SimulatedHold(system, descriptor))
+            patch.setattr(ephemeral, "_PATIENCE_S", 0.0)
             patch.setattr(opening, "leave_at_exit", lambda: None)
             patch.setattr(attachment, "Sweeper", lambda _: SimpleNamespace(stop=lambda: True))
             patch.setattr(attachment, "Clock", lambda: SimulatedClock(machine))
@@ -283,9 +301,13 @@ class CreationWorld:
         found.worker.fork_page.clear()
 
     def do_fork_closed(self, number: int) -> None:
-        """The same, of a child that has closed every descriptor, as daemons do."""
+        """The same, of a child that has closed every descriptor, as daemons do; nor does it hold
+        the map, as where another user kept it from that."""
         self.do_fork(number)
-        self.system.close(self.handles[number].attachment.worker.descriptor)
+        worker = self.handles[number].attachment.worker
+        self.system.close(worker.descriptor)
+        worker._hold.end()
+        worker._hold = None
 
     def do_lock(self, number: int) -> None:
         """Hold a shard's lock for a moment; nobody else alive may."""

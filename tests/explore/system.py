@@ -208,6 +208,9 @@ class System:
         """Lock a whole file by its open descriptor, which a forked child inherits."""
         self.machine.step(LIVENESS, "flock")
         file, mine = self.file(descriptor), (self.number(), descriptor)
+        if what & fcntl.LOCK_UN:
+            file.open_locks.pop(mine, None)
+            return
         exclusive = bool(what & fcntl.LOCK_EX)
         for other, kind in file.open_locks.items():
             if other != mine and self.lives(other[0]) and (exclusive or kind):
