@@ -76,7 +76,7 @@ class SimulatedWorker(Worker):
         self.file = kernel
         self._inode = 0
         self._claims = {}
-        self._shares_file = False
+        self._holds_file = False
         self._namespace = kernel.pid_namespace()
         self.fork_page = SimpleNamespace(word=0, is_cut=False)
         self.row = -1
