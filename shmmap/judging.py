@@ -38,6 +38,7 @@ from .record_lock import FIRST_BYTE, LockFile, LostFile
 from .tasks import sleep
 
 K = constants()
+_LOOK_AGAIN_S = 0.25  # after which a process may have another program
 _FOLD_PATIENCE_S = 0.2  # a process stopped in there costs others its counters, not more
 # bytes of the liveness file, after a row's own
 TOTALS_BYTE = FIRST_BYTE + (1 << 16)  # guards the totals of the control segment
@@ -71,6 +72,7 @@ class Judge:
         self._mode = mode
         self._owner_uid = owner_uid
         self._inode = inode
+        self._running: dict[int, tuple[int, float]] = {}  # row: incarnation, and until when
         self._namespace = pid_namespace()
         self.row = -1
         self.incarnation = 0
@@ -206,10 +208,27 @@ class Judge:
             return False
         return has_mapped(pid, self._inode) is not False
 
+    def _is_replaced(self, row: int) -> bool:
+        """Tell whether it is certain that the process of a row runs another program now: it has
+        not mapped the map. To look takes some 100 us, so once in a while has to do."""
+        if not self._inode:
+            return False
+        incarnation, now = self._get(row, "INCARNATION"), monotonic()
+        known, until = self._running.get(row, (0, 0.0))
+        if known == incarnation and now < until:
+            return False
+        if has_mapped(self._get(row, "PID"), self._inode) is False:
+            return True
+        self._running[row] = incarnation, now + _LOOK_AGAIN_S
+        return False
+
     def _lives(self, row: int) -> bool:
         """Tell whether the process of a row may still run its program. One that was killed keeps
-        its locks until the kernel has freed its memory, or written its core dump."""
-        if self._shares_pids(row) and is_past_its_program(self._get(row, "PID")):
+        its locks until the kernel has freed its memory, or written its core dump; the program
+        that takes its place keeps them, too, if it inherits the descriptor."""
+        if self._shares_pids(row) and (
+            is_past_its_program(self._get(row, "PID")) or self._is_replaced(row)
+        ):
             return False
         return self._holds_its_byte(row) or self._process_lives(row)
 

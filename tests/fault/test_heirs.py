@@ -11,11 +11,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import shmmap
+from shmmap import inspection
 
 from ..stress.children import Child
 from .strangers import SHM, VICTIM, as_user, libc, outcome
@@ -131,9 +133,42 @@ def test_a_subprocess_that_was_just_started_keeps_nothing(name, close_fds):
         m = ephemeral(name)
         os.set_inheritable(m.attachment.worker.descriptor, not close_fds)
         with subprocess.Popen(
-            [sys.executable, "-Sc", "input()"], stdin=subprocess.PIPE, close_fds=close_fds
+            ["cat"], stdin=subprocess.PIPE, close_fds=close_fds
         ) as process:
             m.close()
             left += any(name in entry.name for entry in SHM.iterdir())
             process.communicate(b"\n")
     assert left == 0
+
+
+HOLDER = """
+import os, sys, shmmap
+m = shmmap.ShmMap(sys.argv[1], sweep_interval=None)
+assert m.lock("report").acquire()
+for number in os.listdir("/proc/self/fd"):
+    try:
+        os.set_inheritable(int(number), True)
+    except OSError:
+        pass
+os.execv(sys.executable, [sys.executable, "-Sc", "print('begun', flush=True); input()"])
+"""
+
+
+def test_a_new_program_holds_nothing_whatever_it_inherits(name, tmp_path):
+    """A server that replaces itself passes its listening sockets on, and all else with them."""
+    m = ephemeral(name)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == b"begun\n"
+        assert any(name in os.readlink(link) for link in Path(f"/proc/{process.pid}/fd").iterdir())
+        assert m.lock("report", timeout=5).acquire()
+        assert m.stats().workers == (os.getpid(),)
+        seen = inspection.find_maps(name)[0].workers
+        assert [worker.pid for worker in seen or ()] == [os.getpid()]
+        m.close()
+        assert [entry for entry in SHM.iterdir() if name in entry.name] == []
+    finally:
+        process.communicate(b"\n")
