@@ -28,13 +28,11 @@ class Hold:
         deadline = monotonic() + _PATIENCE_S
         while not _try_flock(descriptor) and monotonic() < deadline:
             sleep(0.0005)
-        self._mapping: segment.Mapping | None = segment.Mapping(descriptor, WORD)
+        self._mapping = segment.Mapping(descriptor, WORD)
 
     def end(self) -> None:
-        """Give it back, in this process."""
-        mapping, self._mapping = self._mapping, None
-        if mapping is not None:
-            mapping.close()
+        """Give it back, in this process. Idempotent, and takes no memory."""
+        self._mapping.close()
 
 
 def _try_flock(descriptor: int) -> bool:

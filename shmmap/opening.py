@@ -37,6 +37,7 @@ from .unfinished import Undo
 
 K = constants()
 _attachments: dict[tuple[str, int], Attachment] = {}
+_EXIT_PATIENCE_S = 1.0  # for a process that opens or closes the map
 _unfinished: list[Attachment] = []  # that a finalizer could not take down just then
 
 
@@ -304,7 +305,8 @@ def leave_all() -> None:
                 with contextlib.suppress(ShmMapError, OSError):
                     handle.close()
             with contextlib.suppress(ShmMapError, OSError):
-                release(attachment)  # if its handles were dropped while a map was being opened
+                # if its handles were dropped while a map was being opened
+                release(attachment, _EXIT_PATIENCE_S)
     finish_leaving()
 
 

@@ -146,15 +146,15 @@ class Worker(Judge):
         descriptor = self._open()
         try:
             hold = Hold(descriptor)
+            if self._hold is None:
+                self._hold = hold
+            else:  # a signal handler was quicker
+                hold.end()
         finally:
             os.close(descriptor)
         claim = self._claims.get(os.getpid())
-        if claim is not None:  # a signal handler was quicker
+        if claim is not None:  # the same: what it locked is free again
             self.file.try_lock(row_byte(claim[0]))
-        if self._hold is None:
-            self._hold = hold
-        else:
-            hold.end()
 
     def join(self, now_ns: int) -> None:
         """Claim a row for this process. The caller keeps its other tasks out; a signal handler or
@@ -222,9 +222,9 @@ class Worker(Judge):
             self.fork_page.clear()
             self.file.unlock(row_byte(self.row))
         self.row = -1
-        hold, self._hold = self._hold, None
-        if hold is not None:
-            hold.end()
+        if self._hold is not None:
+            self._hold.end()
+            self._hold = None
 
     def leave(self) -> None:
         """Give everything back, the file too."""
