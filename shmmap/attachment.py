@@ -24,6 +24,7 @@ from .errors import (
     MapCorrupted,
     MapNotFound,
     MapUnlinked,
+    SharedMemoryFull,
     SystemCallError,
 )
 from .layout import constants
@@ -343,8 +344,9 @@ class Attachment:
         label = segment.shard_name(self.name, self.nonce, self.generation, number)
         try:
             segment.reserve(label, self.mappings[number], areas.deadlines, areas.end)
-        except MapNotFound:
-            raise MapUnlinked(f"map {self.name!r} was unlinked") from None
+        except SystemCallError:  # a kernel that needs the name for it
+            self.refuse_lost()
+            raise
         words = memoryview(self.mappings[number].buffer).cast("B").cast("Q")
         words[K["S_HAS_DEADLINES"] >> 3] = 1
         words.release()
@@ -353,8 +355,12 @@ class Attachment:
         """Where the pages of a shard's deadlines are reserved, have its header say so: else a
         repair would leave old ones there, and entries that no longer expire."""
         label = segment.shard_name(self.name, self.nonce, self.generation, number)
-        if segment.allocated_bytes(label) > self.geometry.areas.deadlines:
+        allocated = segment.allocated_bytes(label)
+        if allocated > self.geometry.areas.deadlines:
             self.reserve_deadlines(number)
+        elif allocated == 0:  # its name is not seen here (chroot): what is reserved needs no room
+            with contextlib.suppress(SharedMemoryFull):
+                self.reserve_deadlines(number)
 
     # -- the end ------------------------------------------------------------------------
 

@@ -355,10 +355,8 @@ def reserve(name: str, mapping: Mapping, start: int, end: int) -> None:
     """
     try:
         actual = os.stat(SHM_DIRECTORY + name).st_size
-    except FileNotFoundError:
-        raise MapNotFound(f"no shared memory {name}") from None
     except OSError:
-        actual = end  # it cannot be looked at; the mapping can be used all the same
+        actual = end  # it cannot be looked at, or seen here; the mapping can be used all the same
     if actual < end:
         raise _wrong_size(name, actual, end)
     number = mapping.populate(start, end)

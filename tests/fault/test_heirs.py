@@ -20,6 +20,7 @@ import shmmap
 from shmmap import inspection
 
 from ..stress.children import Child
+from ..unit.damage import Damage
 from .strangers import SHM, VICTIM, as_user, libc, outcome
 
 SIZE, LITTLE = "2MB", 400_000
@@ -90,6 +91,43 @@ def test_the_last_one_gives_back_the_memory_of_what_it_does_not_see(private, nam
 
     left, is_old = private(work)
     assert left < LITTLE and not is_old
+
+
+@pytest.mark.parametrize("how", LEFT)
+def test_a_first_ttl_of_a_process_that_sees_no_name(private, name, tmp_path, how):
+    """That its files have no names here does not mean that a map was unlinked."""
+    def use(m: Any) -> Any:
+        move(how, tmp_path)
+        m.set("a", 1, ttl=60)
+        m.touch("b", 60)
+        m.repair()
+        return m.ttl("a") > 0, m.ttl("b") > 0, m.check(), m.stats().entries
+
+    def work() -> Any:
+        with shmmap.ShmMap(name, SIZE, shards=1, sweep_interval=None) as m:
+            m["b"] = 1
+            used = result_of(lambda: use(m))
+            return used, dict(m), m.ttl("a") > 0
+
+    used, seen, expires = private(work)
+    assert used == (True, True, [], 2) and seen == {"a": 1, "b": 1} and expires
+
+
+@pytest.mark.parametrize("how", LEFT)
+def test_a_repair_by_a_process_that_sees_no_name(private, name, tmp_path, how):
+    """Where the header lost that there are deadlines, they are found all the same."""
+    def repair(m: Any) -> None:
+        move(how, tmp_path)
+        Damage(m, 0).set_header("HAS_DEADLINES", 0)
+        m.repair()
+
+    def work() -> Any:
+        with shmmap.ShmMap(name, SIZE, shards=1, sweep_interval=None) as m:
+            m.set("a", 1, ttl=60)
+            result_of(lambda: repair(m))
+            return (m.ttl("a") or 0) > 0, m.check()
+
+    assert private(work) == (True, [])
 
 
 @pytest.mark.parametrize("others", [True, False])
