@@ -18,11 +18,13 @@ from ._lock_cy import ShardLock
 from ._repair_cy import Repairer
 from .control import ENGINE, REMOVE, Control, remove_files
 from .errors import (
+    ConfigMismatch,
     LockTimeout,
     MapClosed,
     MapCorrupted,
     MapNotFound,
     MapUnlinked,
+    SharedMemoryFull,
     SystemCallError,
 )
 from .layout import constants
@@ -89,7 +91,7 @@ class Attachment:
         self.worker = Worker(
             f"map {name!r}", segment.liveness_name(name, self.nonce), control.words,
             control["ROWS"], self.parameters.mode, owner_uid, control.identity[1],
-            shares_file=bool(self.parameters.ephemeral),
+            holds_file=bool(self.parameters.ephemeral),
         )
         self.guards = [KernelGuard(self.worker, _CONTROL_GUARD)]
         self.control_memory = _memory(control.mapping, self.guards[0])
@@ -211,6 +213,8 @@ class Attachment:
         self._pid = os.getpid()
         self._on_join()
         self.worker.join(self.clock.now_ns())
+        if self.parameters.ephemeral:  # held now: from here on nobody takes himself for the last
+            self.refuse_lost()
         for handle in list(self.handles.values()):
             if forked and not handle.closed:
                 handle._after_fork()
@@ -279,7 +283,10 @@ class Attachment:
     @contextlib.contextmanager
     def _joining(self) -> Iterator[None]:
         """Hold what joining needs: where the last to leave unlinks, nobody may leave meanwhile."""
-        if self.parameters.ephemeral and self.worker.fork_page.word == 0:
+        if (
+            self.parameters.ephemeral and self.worker.fork_page.word == 0
+            and not self.worker.is_holding  # else nobody takes himself for the last
+        ):
             with creation.creation_lock(self.name):
                 yield
             return
@@ -338,8 +345,9 @@ class Attachment:
         label = segment.shard_name(self.name, self.nonce, self.generation, number)
         try:
             segment.reserve(label, self.mappings[number], areas.deadlines, areas.end)
-        except MapNotFound:
-            raise MapUnlinked(f"map {self.name!r} was unlinked") from None
+        except SystemCallError:  # a kernel that needs the name for it
+            self.refuse_lost()
+            raise
         words = memoryview(self.mappings[number].buffer).cast("B").cast("Q")
         words[K["S_HAS_DEADLINES"] >> 3] = 1
         words.release()
@@ -348,8 +356,12 @@ class Attachment:
         """Where the pages of a shard's deadlines are reserved, have its header say so: else a
         repair would leave old ones there, and entries that no longer expire."""
         label = segment.shard_name(self.name, self.nonce, self.generation, number)
-        if segment.allocated_bytes(label) > self.geometry.areas.deadlines:
+        allocated = segment.allocated_bytes(label)
+        if allocated > self.geometry.areas.deadlines:
             self.reserve_deadlines(number)
+        elif allocated == 0:  # its name is not seen here (chroot): what is reserved needs no room
+            with contextlib.suppress(SharedMemoryFull):
+                self.reserve_deadlines(number)
 
     # -- the end ------------------------------------------------------------------------
 
@@ -393,7 +405,7 @@ class Attachment:
                     self._remove()
                 elif os.geteuid() == 0:
                     ephemeral.hand_over(self)
-        except SystemCallError:
+        except (SystemCallError, ConfigMismatch):
             pass  # nobody can tell who is the last: it stays, and `ls` tells of it
         except BaseException as error:
             is_over = is_final(error)  # else it is called again
@@ -411,16 +423,14 @@ class Attachment:
 
     def _remove(self) -> None:
         """Retire the map and remove its files. Where they are another user's, who alone may remove
-        them, at least give their memory back."""
+        them, or not to be seen here (chroot), at least give their memory back."""
         self.control["STATE"] = K["STATE_RETIRED"]
-        for last in (False, True):
-            try:
+        for _ in range(2):
+            with contextlib.suppress(OSError):
                 self.remove_files()
-                return
-            except SystemCallError:
-                if last:
-                    for mapping in (*self.mappings, *self.lock_mappings):
-                        mapping.give_up_pages()
+                if not self.worker.file.links():
+                    return
+        ephemeral.give_up_memory(self)
 
     def has_its_name(self) -> bool:
         """Tell whether the map's name leads to it, and not to a successor."""

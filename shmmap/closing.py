@@ -25,6 +25,7 @@ class Closing:
         self._key = id(handle)
         self._attachment = attachment
         self._by_the_last = False
+        self._patience_s = 0.0  # for another process that opens or closes the map
         self._undo = Undo(self._go_on, nullcontext)
         self._settle = self._undo.settle
 
@@ -34,7 +35,7 @@ class Closing:
         Raises:
             MemoryError: the rest is done later.
         """
-        handle = self._handle
+        handle, self._patience_s = self._handle, patience_s
         try:
             if handle._seal():
                 self._run(patience_s)
@@ -75,7 +76,7 @@ class Closing:
         self._let_locks_go()  # what an operation had just taken as this was closed
         found.handles.pop(self._key, None)
         try:
-            opening.release(found)
+            opening.release(found, self._patience_s)
             opening.finish_leaving()
         except BaseException as error:
             if not is_final(error):  # broken off

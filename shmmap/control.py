@@ -15,10 +15,10 @@ import xxhash
 
 from . import _shard_cy, descriptors, geometry, segment
 from .errors import ConfigMismatch, MapCorrupted, MapNotFound
+from .judging import Judge
 from .layout import LAYOUT_VERSION, WORD, constants
 from .process import boot_id
 from .unfinished import Undo
-from .workers import Judge
 
 K = constants()
 ENGINE = "compiled" if _shard_cy.COMPILED else "pure"
@@ -68,10 +68,11 @@ class Control:
             self[f"{current}_BUCKETS"], self["ON_FULL"] & 1,
         )
 
-    def is_used(self, name: str) -> bool:
+    def is_used(self, name: str, mode: int | None, owner_uid: int | None) -> bool:
         """Tell whether any process has this map open. Only where this one has not."""
         label = segment.liveness_name(name, self["NONCE"])
-        judge = Judge(f"map {name!r}", label, self.words, self["ROWS"], inode=self.identity[1])
+        judge = Judge(f"map {name!r}", label, self.words, self["ROWS"], mode, owner_uid,
+                      self.identity[1])
         try:
             with judge.asking():
                 return not judge.is_abandoned()
@@ -199,7 +200,7 @@ def open_control(
     finally:
         os.close(descriptor)
     try:
-        if _verify(control, name, label, attached):
+        if _verify(control, name, label, attached, mode, owner_uid):
             return control
         if control["MAGIC"] == K["CONTROL_MAGIC"] and size == geometry.control_bytes():
             return Remains(name, identity, control)
@@ -215,7 +216,10 @@ def _is_of_another_boot(control: Control) -> bool:
     return here != there and (0, 0) not in (here, there)
 
 
-def _verify(control: Control, name: str, label: str, attached: Container[int]) -> bool:
+def _verify(
+    control: Control, name: str, label: str, attached: Container[int], mode: int | None,
+    owner_uid: int | None,
+) -> bool:
     """Tell whether a control segment is a live map's; raise if it is nothing to touch."""
     magic = control["MAGIC"]
     if magic == 0:
@@ -259,5 +263,6 @@ def _verify(control: Control, name: str, label: str, attached: Container[int]) -
     if control["CHECK"] != checksum(control.words):
         raise MapCorrupted(f"{label} was damaged (its checksum is wrong): {REMOVE.format(name)}")
     if control["EPHEMERAL"] and control["NONCE"] not in attached:
-        return control.is_used(name)  # never where we are attached: it opens the liveness file
+        # never where we are attached: it opens the liveness file
+        return control.is_used(name, mode, owner_uid)
     return True

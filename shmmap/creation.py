@@ -30,6 +30,7 @@ from .tasks import sleep
 CREATION_TIMEOUT_S = 60.0
 _NAMES = 8  # of creators' files: more than a neighbour will squat by mistake
 _REPLACED_AT_MOST = 8
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _SQUATTED = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV)
 
 _files: dict[int, LockFile] = {}  # by user: a process may change its user
@@ -80,18 +81,27 @@ def creators_name(uid: int, which: int) -> str:
 
 
 def _open_creators(uid: int) -> int:
-    """Open the first creators' file that is ours, or make it, and give its descriptor."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    """Open the first creators' file that is ours, or make it, and give its descriptor. The same
+    names are passed over as by `_is_current`, or no process would ever be satisfied."""
     for which in range(_NAMES):
         name = creators_name(uid, which)
+        path = segment.SHM_DIRECTORY + name
         try:
-            descriptor = os.open(segment.SHM_DIRECTORY + name, flags, 0o600)
+            descriptor = os.open(path, _FLAGS, 0o600)
         except OSError as error:
-            if error.errno in _SQUATTED and os.path.lexists(segment.SHM_DIRECTORY + name):
+            if error.errno in _SQUATTED and os.path.lexists(path) and not _is_mended(path, uid):
                 continue
-            raise segment.refused(f"opening {name}, under which creations queue", error) from error
+            try:
+                descriptor = os.open(path, _FLAGS, 0o600)
+            except OSError:
+                raise segment.refused(
+                    f"opening {name}, under which creations queue", error
+                ) from error
         try:
-            if _is_ours(os.fstat(descriptor), uid):
+            status = os.fstat(descriptor)
+            if _is_ours(status, uid):
+                if stat.S_IMODE(status.st_mode) != 0o600:  # the umask took some of it away
+                    os.fchmod(descriptor, 0o600)
                 return descriptor
         except BaseException as error:
             os.close(descriptor)
@@ -104,6 +114,22 @@ def _open_creators(uid: int) -> int:
         "creations queue, all belong to others: another user of this machine keeps you from making "
         f"maps. Find out who (ls -l {segment.SHM_DIRECTORY})"
     )
+
+
+def _is_mended(path: str, uid: int) -> bool:
+    """Tell whether a file that could not be opened is ours, and give it the mode that it should
+    have: its maker had a umask, and died. In a sticky folder nobody else can replace it."""
+    try:
+        status = os.lstat(path)
+        if not _is_ours(status, uid):
+            return False
+        if stat.S_IMODE(status.st_mode) != 0o600:
+            os.chmod(path, 0o600)
+    except FileNotFoundError:  # nothing is in the way any more
+        return True
+    except OSError as error:
+        raise segment.refused(f"looking at {path}", error) from error
+    return True
 
 
 def _is_ours(status: os.stat_result, uid: int) -> bool:
@@ -209,15 +235,15 @@ def _wait_for_byte(turn: Turn, byte: int, deadline: float, timeout_s: float) -> 
                 return
             file.unlock(byte)  # it was removed or replaced meanwhile
             replaced += 1
-            if replaced == _REPLACED_AT_MOST:  # each time costs a descriptor
+            # each time costs a descriptor
+            if replaced == _REPLACED_AT_MOST or monotonic() > deadline:
                 raise LockTimeout(
                     f"map {turn.name!r}: {creators_name(os.geteuid(), 0)}, under which this user's "
                     f"creations queue, is missing or another file each time after it was opened, "
                     f"{replaced} times now: something removes it again and again (a cleaner of "
                     f"{segment.SHM_DIRECTORY}?)"
                 )
-            continue
-        if monotonic() > deadline:
+        elif monotonic() > deadline:
             who = file.holder(byte) or "of another pid namespace"
             raise LockTimeout(
                 f"map {turn.name!r}: process {who} has been creating or unlinking it for "

@@ -1,4 +1,9 @@
-"""Leaving an ephemeral map: who is the last, and whose its files are then."""
+"""Leaving an ephemeral map: who is the last, and whose its files are then.
+
+The others are judged by the descriptor of the liveness file that is open already: a process that
+has changed its root or its mounts may not see the file's name, or see another one there, and one
+that has changed its user could not open it again.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +13,9 @@ from typing import Any
 
 from . import segment
 from .errors import MapCorrupted, SystemCallError
-from .process import effective_uid
-from .workers import Judge
+from .process import effective_uid, mapped_here
+
+_PATIENCE_S = 0.03  # for a subprocess that was just started, and has not let go of the map yet
 
 
 def is_last(attached: Any) -> bool:
@@ -19,22 +25,23 @@ def is_last(attached: Any) -> bool:
     Raises:
         SystemCallError: nobody can tell.
     """
-    attached.worker.leave()
-    judge = _judge(attached)
+    worker = attached.worker
+    worker.give_back()
     try:
-        with judge.asking():
-            return judge.is_abandoned()
+        worker.open_file()  # where it never joined
     except MapCorrupted:  # its files are gone
         return True
+    return bool(worker.is_abandoned(_PATIENCE_S))
 
 
-def _judge(attached: Any) -> Judge:
-    """Make a judge of the others, once our own descriptor of the liveness file is closed."""
-    return Judge(
-        f"map {attached.name!r}", segment.liveness_name(attached.name, attached.nonce),
-        attached.control.words, attached.control["ROWS"], attached.parameters.mode,
-        attached.owner_uid, attached.control.identity[1],
-    )
+def give_up_memory(attached: Any) -> None:
+    """Give back the memory of a map that nobody uses, but that of its control segment, which says
+    so. The semaphores are mapped by the C library: /proc tells where."""
+    for mapping in (*attached.mappings, *attached.lock_mappings):
+        mapping.give_up_pages()
+    semaphores = segment.semaphore_file(segment.shard_name(attached.name, attached.nonce, 0, 0))
+    for start, end in mapped_here(os.fsencode(semaphores.rpartition(".0.0")[0])):
+        segment.give_up(start, end - start)
 
 
 def hand_over(attached: Any) -> None:
@@ -42,11 +49,9 @@ def hand_over(attached: Any) -> None:
     are of one user: the last of them could not remove what is root's from a sticky directory."""
     control = segment.control_name(attached.name)
     with contextlib.suppress(OSError, MapCorrupted, SystemCallError):
-        judge = _judge(attached)
-        with judge.asking():
-            users = {effective_uid(pid) for _, pid in judge.rows_in_use()}
+        users = {effective_uid(pid) for _, pid in attached.worker.rows_in_use()}
         owner = os.stat(segment.SHM_DIRECTORY + control).st_uid
-        if len(users) == 1 and owner == 0 and not users & {0, None}:
+        if len(users) == 1 and owner == 0 and not users & {0, None} and attached.has_its_name():
             user = users.pop()
             for file in (*attached.part_files, control):
                 os.chown(segment.SHM_DIRECTORY + file, user, -1)  # type: ignore[arg-type]

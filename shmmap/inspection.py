@@ -17,7 +17,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from . import creation, geometry, opening, process, record_lock, segment, workers
+from . import creation, geometry, judging, opening, process, record_lock, segment
 from ._clock_cy import Clock
 from .control import ENGINES, checksum
 from .errors import SystemCallError
@@ -114,7 +114,7 @@ def counters_of(control: Record) -> dict[str, int]:
     rows = [row for row in _rows(control) if row["STATE"]]
     return {
         field.lower(): control[f"TOTAL_{field}"] + sum(row[field] for row in rows)
-        for field in workers.COUNTERS
+        for field in judging.COUNTERS
     }
 
 
@@ -371,11 +371,11 @@ def _live_workers(name: str, control: Record) -> tuple[tuple[SeenWorker, ...] | 
     try:
         joined = opening.attached(name, control["NONCE"])
         if joined is not None:  # closing another descriptor would drop this process's own lock
-            return _judge_rows(control, joined.worker.file.number()), _HIDDEN
+            return _judge_rows(name, control, joined.worker.file.number()), _HIDDEN
         descriptor = _open(label)
-        return _judge_rows(control, descriptor), _HIDDEN
+        return _judge_rows(name, control, descriptor), _HIDDEN
     except FileNotFoundError:
-        return _judge_rows(control, -1), _HIDDEN
+        return _judge_rows(name, control, -1), _HIDDEN
     except SystemCallError as error:  # ENOLCK
         return None, str(error)
     except OSError as error:  # EACCES, EMFILE
@@ -386,11 +386,13 @@ def _live_workers(name: str, control: Record) -> tuple[tuple[SeenWorker, ...] | 
 
 
 def _holder(descriptor: int, row: int) -> int | None:
-    return record_lock.lock_holder(descriptor, workers.row_byte(row))
+    return record_lock.lock_holder(descriptor, judging.row_byte(row))
 
 
-def _judge_rows(control: Record, descriptor: int) -> tuple[SeenWorker, ...] | None:
-    """List the rows of the living; descriptor -1: there is no liveness file."""
+def _judge_rows(name: str, control: Record, descriptor: int) -> tuple[SeenWorker, ...] | None:
+    """List the rows of the living; descriptor -1: there is no liveness file. A process that runs
+    another program now (exec), which may have inherited its lock, has not mapped the map."""
+    _, inode = segment.identity_at(segment.control_name(name)) or (0, 0)
     ours = process.pid_namespace()
     found = []
     for number, row in enumerate(_rows(control)):
@@ -398,8 +400,11 @@ def _judge_rows(control: Record, descriptor: int) -> tuple[SeenWorker, ...] | No
             shared = ours == row["PID_NAMESPACE"] != 0
             if descriptor < 0 and not shared:
                 return None
-            if (descriptor >= 0 and _holder(descriptor, number) is not None) or (
+            lives = (descriptor >= 0 and _holder(descriptor, number) is not None) or (
                 shared and _runs(row["PID"], row["START_TICKS"])
+            )
+            if lives and not (
+                shared and inode and process.has_mapped(row["PID"], inode) is False
             ):
                 found.append(SeenWorker(number, row["PID"], shared))
     return tuple(found)

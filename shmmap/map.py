@@ -397,7 +397,8 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         Waits for operations in other threads, `lock_timeout` and a second at most, never for one
         of its own thread (of which a signal handler or a finalizer may close the map). What is
         still under way then goes on, and the last of it ends what is left to do here; new
-        operations raise MapClosed.
+        operations raise MapClosed. So long it waits, too, for a process that is opening or closing
+        the same ephemeral map; what that keeps from being done is done later (at exit, say).
         """
         if self.closed:
             return

@@ -25,6 +25,7 @@ from .errors import (
     MapCorrupted,
     MapExists,
     MapNotFound,
+    MapUnlinked,
     ShmMapError,
     SystemCallError,
 )
@@ -36,6 +37,7 @@ from .unfinished import Undo
 
 K = constants()
 _attachments: dict[tuple[str, int], Attachment] = {}
+_EXIT_PATIENCE_S = 1.0  # for a process that opens or closes the map
 _unfinished: list[Attachment] = []  # that a finalizer could not take down just then
 
 
@@ -108,7 +110,7 @@ def _join(
         handle._bind(found, lock_timeout_ns)
         if found.control.undo is not None:
             found.control.undo.drop()
-    except BaseException:
+    except BaseException as error:
         found.handles.pop(key, None)
         if not found.handles:
             undo = found.control.undo if made else None
@@ -118,6 +120,8 @@ def _join(
             _take_down(found, turn.is_ours())  # a child lets go of what it has of it, too
             if undo is not None:
                 undo.settle()
+            if isinstance(error, MapUnlinked) and found.parameters.ephemeral:
+                return None  # the last of another user has left it meanwhile
         raise
     return found
 
@@ -218,7 +222,7 @@ def _lock_of(attachment: Attachment, patience_s: float) -> Any:
 def release(attachment: Attachment, patience_s: float = creation.CREATION_TIMEOUT_S) -> bool:
     """Take an attachment down once no handle is left; tell whether that is done.
 
-    Only an ephemeral map's needs the creation lock: what is left of another one keeps nobody.
+    Only an ephemeral map's takes the creation lock: what is left of another one keeps nobody.
     """
     while True:
         try:
@@ -230,10 +234,10 @@ def release(attachment: Attachment, patience_s: float = creation.CREATION_TIMEOU
             return False
         except creation.Forked:
             continue
-        except (SystemCallError, ConfigMismatch):  # nobody can tell who is the last, nor remove it
+        except (SystemCallError, ConfigMismatch):  # no such lock is to be had here, as after chroot
             with creation.name_mutex(attachment.name, None):
                 if not attachment.handles:
-                    _take_down(attachment, may_remove=False)
+                    _take_down(attachment)
             return True
 
 
@@ -316,7 +320,8 @@ def leave_all() -> None:
                 with contextlib.suppress(ShmMapError, OSError):
                     handle.close()
             with contextlib.suppress(ShmMapError, OSError):
-                release(attachment)  # if its handles were dropped while a map was being opened
+                # if its handles were dropped while a map was being opened
+                release(attachment, _EXIT_PATIENCE_S)
     finish_leaving()
 
 

@@ -88,6 +88,17 @@ def has_mapped(pid: int, inode: int) -> bool | None:
         return None
 
 
+def mapped_here(part_of_name: bytes) -> list[tuple[int, int]]:
+    """List what this process has mapped of files with that in their names: from where to where."""
+    try:
+        with open("/proc/self/maps", "rb") as file:
+            lines = [line for line in file if part_of_name in line]
+    except OSError:
+        return []
+    found = (line.split(None, 1)[0].split(b"-") for line in lines)
+    return [(int(start, 16), int(end, 16)) for start, end in found]
+
+
 def effective_uid(pid: int) -> int | None:
     """Give the user that a process acts as; None: it is gone, or cannot be looked at.
 

@@ -146,12 +146,11 @@ class LockFile:
         with suppress(OSError):
             fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, byte)
 
-    def try_flock(self, exclusive: bool) -> bool:
-        """Lock the whole file, for all processes that inherit the descriptor; tell whether it
-        could be had. No record lock stands against it."""
-        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    def try_flock(self) -> bool:
+        """Lock the whole file, against all who hold it (see `holding`); tell whether it could be
+        had. No record lock stands against it."""
         try:
-            fcntl.flock(self.number(), kind | fcntl.LOCK_NB)
+            fcntl.flock(self.number(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
             return False
@@ -159,6 +158,12 @@ class LockFile:
             if isinstance(error, SystemCallError):
                 raise
             raise segment.refused("locking a file in /dev/shm", error) from error
+
+    def end_flock(self) -> None:
+        """Let others have it."""
+        with suppress(OSError):
+            if self.stands():
+                fcntl.flock(self.descriptor, fcntl.LOCK_UN)
 
     def close(self, is_ours: bool = False) -> None:
         """Close it, and with it all locks; leave alone what is, or may be, another file's, unless

@@ -137,14 +137,19 @@ class Mapping:
         return ctypes.get_errno()
 
     def give_up_pages(self) -> None:
-        """Give all pages back to the system, for everybody: what is read then is zeros."""
-        call(libc.madvise, self._address, self.size, _REMOVE)
+        """See `give_up`."""
+        give_up(self._address, self.size)
 
     def close(self) -> None:
         """Unmap. Nothing may touch the buffer any more. Idempotent, and takes no memory."""
         _guard_cy.unwatch(self._region)
         self._region = self._address = 0
         self._place.close()
+
+
+def give_up(address: int, size: int) -> None:
+    """Give all mapped pages back to the system, for everybody: what is read then is zeros."""
+    call(libc.madvise, address, size, _REMOVE)
 
 
 def _no_room(what: str, size: int) -> SharedMemoryFull:
@@ -350,10 +355,8 @@ def reserve(name: str, mapping: Mapping, start: int, end: int) -> None:
     """
     try:
         actual = os.stat(SHM_DIRECTORY + name).st_size
-    except FileNotFoundError:
-        raise MapNotFound(f"no shared memory {name}") from None
     except OSError:
-        actual = end  # it cannot be looked at; the mapping can be used all the same
+        actual = end  # it cannot be looked at, or seen here; the mapping can be used all the same
     if actual < end:
         raise _wrong_size(name, actual, end)
     number = mapping.populate(start, end)

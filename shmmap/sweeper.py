@@ -1,8 +1,9 @@
 """The global tier of cleanup: one elected worker sweeps every shard, a little at a time.
 
-The lease is a word of the control segment: a token, taken by whoever finds it
-free, its owner dead, or its heartbeat older than three intervals (a stopped
-sweeper must not stop cleanup). Two sweepers at once are harmless.
+The lease is a word of the control segment: a token, taken by whoever finds it free, its owner dead,
+or its heartbeat older than three intervals (a stopped sweeper must not stop cleanup). It is taken
+under a lock on a byte of the liveness file, or, where nobody has swept for as long, without that:
+its holder was stopped. Two sweepers at once are harmless.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class Sweeper:
             ended=lambda: one._have_it_started_anew() if (one := me()) is not None else None,
         )
         self._interval_ns = attachment.parameters.sweep_ns or ON_REQUEST_NS
+        self._since_ns = attachment.clock.now_ns()
         if attachment.parameters.max_idle_ns:
             self.start()
 
@@ -142,7 +144,10 @@ class Sweeper:
         if fresh and holder not in (0, mine) and not worker.is_dead(holder):
             return False
         with self._attachment.alone(0) as had:  # whoever has it may be waiting for this thread
-            if not had or not worker.try_lease():
+            if not had:
+                return False
+            alone = worker.try_lease()
+            if not alone and not self._is_overdue(now_ns):
                 return False
             try:
                 if control["LEASE"] != holder:
@@ -151,7 +156,15 @@ class Sweeper:
                 control["LEASE"] = mine
                 return True
             finally:
-                worker.end_lease()
+                if alone:
+                    worker.end_lease()
+
+    def _is_overdue(self, now_ns: int) -> bool:
+        """Tell whether nobody has swept for three intervals: then whoever is just deciding who
+        sweeps, which takes microseconds, was stopped."""
+        control = self._attachment.control
+        last_ns = (control["SWEPT_NS"], control["LEASE_BEAT_NS"], self._since_ns)
+        return all(abs(now_ns - last) > 3 * self._interval_ns for last in last_ns)
 
     def sweep_if_due(
         self, handle: Any, background: Background | None = None

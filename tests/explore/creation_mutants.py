@@ -5,7 +5,8 @@ from __future__ import annotations
 from shmmap import control, creation, making, opening
 from shmmap.attachment import Attachment
 from shmmap.control import Remains
-from shmmap.workers import Judge, Worker
+from shmmap.judging import Judge
+from shmmap.workers import Worker
 
 from .mutants import Mutant, change, drop
 
@@ -44,7 +45,7 @@ CREATION_MUTANTS = (
         change(Remains, "remove", 'self._control["STATE"] = K["STATE_RETIRED"]', "pass"),
     ), "an ephemeral map, replaced under a forked child", "every 1"),
     Mutant("an heir's descriptor counts for nothing", (
-        drop(Judge, "is_abandoned", "bool(self.file.try_flock(exclusive=True)) and "),
+        drop(Judge, "is_abandoned", "self.file.try_flock() and "),
     ), "an ephemeral map, kept by a forked child", "every 1"),
     Mutant("retired after its parts are gone", (
         change(opening, "retire", RETIRED, "", "        undo.settle()\n",

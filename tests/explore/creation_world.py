@@ -6,6 +6,7 @@ system calls and the accesses to the control segment; a shard's memory is touche
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from shmmap import (
     descriptors,
     ephemeral,
     geometry,
+    judging,
     making,
     opening,
     record_lock,
@@ -33,7 +35,7 @@ from shmmap.errors import MapUnlinked
 from shmmap.layout import constants
 from shmmap.parameters import Parameters
 
-from .machine import CALL, PAUSE, READ, WRITE, Machine, Semaphore
+from .machine import CALL, LIVENESS, PAUSE, READ, WRITE, Machine, Semaphore
 from .system import CHECKER, FIRST_PID, PerProcess, System
 from .world import SimulatedClock
 
@@ -79,6 +81,22 @@ class SimulatedMapping:
         """Do nothing: whoever holds the memory keeps it."""
 
 
+class SimulatedHold:
+    """A lock on a file that lasts as long as its mapping."""
+
+    def __init__(self, system: System, descriptor: int) -> None:
+        system.flock(descriptor, fcntl.LOCK_SH)
+        self._locks = system.file(descriptor).open_locks
+        self._key = system.number(), next(system.numbers)
+        self._locks[self._key] = False
+        self._system = system
+
+    def end(self) -> None:
+        """Unmap it."""
+        self._system.machine.step(LIVENESS, "unmap")
+        self._locks.pop(self._key, None)
+
+
 class SimulatedForkPage:
     """The page that a fork would wipe."""
 
@@ -121,8 +139,9 @@ class CreationWorld:
             for module, names in (
                 (creation, "os fcntl sleep monotonic"), (record_lock, "os fcntl"),
                 (segment, "os posix_ipc publish"), (control, "os"), (making, "os fcntl secrets"),
-                (workers, "os sleep monotonic"), (attachment, "os"), (ephemeral, "os"),
-                (opening, "os sleep monotonic"), (descriptors, "os"),
+                (judging, "os sleep monotonic"), (workers, "os sleep monotonic"),
+                (attachment, "os"), (ephemeral, "os"), (opening, "os sleep monotonic"),
+                (descriptors, "os"),
             ):
                 for name in names.split():
                     is_module = name in ("os", "posix_ipc", "fcntl", "secrets")
@@ -134,13 +153,16 @@ class CreationWorld:
             patch.setattr(making, "boot_id", lambda: (1, 2))
             patch.setattr(ephemeral, "effective_uid", lambda pid: 0)
             patch.setattr(geometry, "WORKER_ROWS", ROWS)
-            patch.setattr(workers, "start_ticks", system.start_ticks)
-            patch.setattr(workers, "exists", lambda pid: True)
-            patch.setattr(workers, "is_visible", lambda pid: True)
-            patch.setattr(workers, "has_mapped", lambda pid, inode: True)
-            patch.setattr(workers, "is_past_its_program", lambda pid: False)
-            patch.setattr(workers, "pid_namespace", system.pid_namespace)
+            for module in (judging, workers):
+                patch.setattr(module, "start_ticks", system.start_ticks)
+                patch.setattr(module, "pid_namespace", system.pid_namespace)
+            patch.setattr(judging, "exists", lambda pid: True)
+            patch.setattr(judging, "is_visible", lambda pid: True)
+            patch.setattr(judging, "has_mapped", lambda pid, inode: True)
+            patch.setattr(judging, "is_past_its_program", lambda pid: False)
             patch.setattr(workers, "ForkPage", SimulatedForkPage)
+            patch.setattr(workers, "Hold", lambda descriptor: SimulatedHold(system, descriptor))
+            patch.setattr(ephemeral, "_PATIENCE_S", 0.0)
             patch.setattr(opening, "leave_at_exit", lambda: None)
             patch.setattr(attachment, "Sweeper", lambda _: SimpleNamespace(stop=lambda: True))
             patch.setattr(attachment, "Clock", lambda: SimulatedClock(machine))
@@ -154,7 +176,7 @@ class CreationWorld:
             for owner, name, kind, arguments in (
                 (control.Control, "__getitem__", READ, 1),
                 (control.Control, "__setitem__", WRITE, 1), (control.Control, "retire", WRITE, 0),
-                (workers.Judge, "_get", READ, 2), (workers.Judge, "_set", WRITE, 2),
+                (judging.Judge, "_get", READ, 2), (judging.Judge, "_set", WRITE, 2),
             ):
                 patch.setattr(owner, name, self.stepping(getattr(owner, name), kind, arguments))
             patch.setattr(making, "_copy", self.copying(making._copy))
@@ -279,9 +301,13 @@ class CreationWorld:
         found.worker.fork_page.clear()
 
     def do_fork_closed(self, number: int) -> None:
-        """The same, of a child that has closed every descriptor, as daemons do."""
+        """The same, of a child that has closed every descriptor, as daemons do; nor does it hold
+        the map, as where another user kept it from that."""
         self.do_fork(number)
-        self.system.close(self.handles[number].attachment.worker.descriptor)
+        worker = self.handles[number].attachment.worker
+        self.system.close(worker.descriptor)
+        worker._hold.end()
+        worker._hold = None
 
     def do_lock(self, number: int) -> None:
         """Hold a shard's lock for a moment; nobody else alive may."""

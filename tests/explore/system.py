@@ -208,6 +208,9 @@ class System:
         """Lock a whole file by its open descriptor, which a forked child inherits."""
         self.machine.step(LIVENESS, "flock")
         file, mine = self.file(descriptor), (self.number(), descriptor)
+        if what & fcntl.LOCK_UN:
+            file.open_locks.pop(mine, None)
+            return
         exclusive = bool(what & fcntl.LOCK_EX)
         for other, kind in file.open_locks.items():
             if other != mine and self.lives(other[0]) and (exclusive or kind):
@@ -253,6 +256,8 @@ class System:
         return self._at(path) is not None
 
     def stat(self, path: str) -> Any:
+        if path + "/" == SHM:
+            return SimpleNamespace(st_mode=stat.S_IFDIR | 0o1777)
         file = self._at(path)
         if file is None:
             raise FileNotFoundError(path)

@@ -16,7 +16,16 @@ from typing import Any
 import pytest
 from greenlet import getcurrent
 
-from shmmap import _handle_cy, _lock_cy, _reads_cy, _snapshots_cy, _takes_cy, snapshots, workers
+from shmmap import (
+    _handle_cy,
+    _lock_cy,
+    _reads_cy,
+    _snapshots_cy,
+    _takes_cy,
+    judging,
+    snapshots,
+    workers,
+)
 from shmmap._clock_cy import Clock
 from shmmap._lock_cy import ShardLock
 from shmmap._repair_cy import Repairer
@@ -67,7 +76,7 @@ class SimulatedWorker(Worker):
         self.file = kernel
         self._inode = 0
         self._claims = {}
-        self._shares_file = False
+        self._holds_file = False
         self._namespace = kernel.pid_namespace()
         self.fork_page = SimpleNamespace(word=0, is_cut=False)
         self.row = -1
@@ -173,11 +182,13 @@ class World:
         machine = self.machine
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(workers, "os", self.kernel)
-            patch.setattr(workers, "start_ticks", self.kernel.start_ticks)
-            patch.setattr(workers, "exists", self.kernel.lives)
-            patch.setattr(workers, "has_mapped", lambda pid, inode: True)
-            patch.setattr(workers, "is_past_its_program", lambda pid: False)
-            patch.setattr(workers, "pid_namespace", self.kernel.pid_namespace)
+            patch.setattr(judging, "os", self.kernel)
+            for module in (judging, workers):
+                patch.setattr(module, "start_ticks", self.kernel.start_ticks)
+                patch.setattr(module, "pid_namespace", self.kernel.pid_namespace)
+            patch.setattr(judging, "exists", self.kernel.lives)
+            patch.setattr(judging, "has_mapped", lambda pid, inode: True)
+            patch.setattr(judging, "is_past_its_program", lambda pid: False)
             patch.setattr(_handle_cy, "thread_number", lambda: self._number() + 1)
             patch.setattr(_handle_cy, "threading", SimpleNamespace(get_ident=getcurrent))
             patch.setattr(_lock_cy, "sem_wait", machine.wait)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import shmmap
+from shmmap import creation, opening
 from shmmap.layout import constants
 
 from ..timing import now
@@ -278,3 +279,24 @@ def test_a_real_writer_caught_with_the_lock(filled, start, ending):
         m["other"] = 1
         assert m.stats().takeovers == 0
     assert m["held"] in values and m.check() == []
+
+
+def test_who_is_stopped_as_he_opens_an_ephemeral_map_holds_up_nobody(name, start):
+    """Neither a forked child that uses it for the first time, nor the last to close it."""
+    m = shmmap.ShmMap(name, "300KB", shards=1, ephemeral=True, lock_timeout=0.05)
+    m["a"] = 1
+
+    def open_and_halt(child: Any) -> None:
+        with creation.creation_lock(name):
+            child.tell("opening")
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    opener = start(open_and_halt)
+    assert opener.hear() == "opening"
+    opener.wait_stopped()
+    assert start(lambda child: timed(lambda: m.get("a"))).result() < 5
+    assert timed(m.close) < 5
+    opener.go_on()
+    assert opener.result() is None
+    opening.finish_leaving()
+    assert not [entry for entry in os.listdir("/dev/shm") if name in entry]

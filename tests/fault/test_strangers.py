@@ -169,6 +169,42 @@ def test_another_user_took_the_creators_file(private, name, mode):
     assert (kind, owner) == ("", VICTIM), (kind, text)  # another name serves
 
 
+def open_under(umask: int, name: str) -> tuple[str, int]:
+    """Open a map under some umask; tell what came of it, and how many descriptors it took."""
+    os.umask(umask)
+    m = shmmap.ShmMap(name, "300KB", shards=1, sweep_interval=None)
+    before = len(os.listdir("/proc/self/fd"))
+    result = outcome(lambda: [shmmap.ShmMap(name).close() for _ in range(3)])
+    m.close()
+    return result[0], len(os.listdir("/proc/self/fd")) - before
+
+
+def test_a_users_maps_queue_under_one_file_whatever_the_umask(private, name):
+    """A umask that takes away the user's own rights, too, as some service managers set it."""
+    def work() -> Any:
+        opened = [
+            as_user(VICTIM, lambda umask=umask: open_under(umask, name))
+            for umask in (0o777, 0o022, 0o277, 0o022)
+        ]
+        files = {e: oct((SHM / e).stat().st_mode) for e in os.listdir(SHM) if "creators" in e}
+        return opened, files
+
+    opened, files = private(work)
+    assert [kind for kind, _ in opened] == [""] * 4 and max(more for _, more in opened) <= 0
+    assert files == {f"shmmap.{VICTIM}.creators": "0o100600"}
+
+
+@pytest.mark.parametrize("mode", [0, 0o200, 0o400])
+def test_a_creators_file_whose_maker_died_before_it_had_its_mode(private, name, mode):
+    def work() -> Any:
+        as_user(VICTIM, lambda: plant(f"shmmap.{VICTIM}.creators", mode, b""))
+        opened = as_user(VICTIM, lambda: open_under(0o022, name))
+        return opened, [e for e in os.listdir(SHM) if "creators" in e]
+
+    opened, files = private(work)
+    assert opened[0] == "" and files == [f"shmmap.{VICTIM}.creators"]
+
+
 def test_a_users_map_is_closed_to_others_whatever_the_umask(private, name):
     def work() -> Any:
         as_user(VICTIM, lambda: shmmap.ShmMap.create(name, "1MB", shards=2).close())  # umask 0

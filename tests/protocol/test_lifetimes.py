@@ -429,6 +429,31 @@ def test_a_stopped_sweeper_loses_its_lease_after_three_intervals(make, start):
     assert m.check() == [] and lease(m) == 0
 
 
+def test_a_process_that_is_stopped_as_it_chooses_the_sweeper_stops_no_sweeping(make, start):
+    m = make(shards=2, sweep_interval=1000)
+
+    def work(child: Any) -> Any:
+        m.get("a")
+        assert m.attachment.worker.try_lease()
+        child.tell("choosing")
+        os.kill(os.getpid(), signal.SIGSTOP)
+        m.attachment.worker.end_lease()
+
+    child = start(work)
+    child.hear()
+    child.wait_stopped()
+    now = m.attachment.clock.now_ns()
+    try:
+        for intervals, swept in ((2.9, False), (3.1, True), (4.2, False), (6.3, True)):
+            m.attachment.clock.frozen_ns = now + int(intervals * 1000e9)
+            assert (m.sweep_if_due() is not None) is swept, intervals
+    finally:
+        m.attachment.clock.frozen_ns = -1
+    child.go_on()
+    assert child.result() is None
+    assert m.check() == [] and lease(m) == 0
+
+
 def test_two_sweepers_at_once_are_harmless(make, start):
     m = make(shards=2)
     now = m.attachment.clock.now_ns()
