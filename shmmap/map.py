@@ -253,6 +253,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
             Reentered: `factory` asks for its own key.
         A value that cannot be stored is given to its caller all the same, one that cannot be
         unpickled any more is computed anew: with a CacheWarning once; `stats().uncached` counts.
+        Only a MemoryError of its unpickling is raised: it is this process that lacks memory.
         Reads without a lock if it is there. What is gone again at once (ttl=0, or evicted) waiters
         compute one after the other; where no more locks can be held, all compute.
 
