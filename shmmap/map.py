@@ -13,7 +13,7 @@ from . import stats as statistics
 from ._near_cy import read_consistency, read_size
 from ._snapshots_cy import COMPILED, Snapshots
 from ._writes_cy import DEFAULT
-from .checks import seconds, whole
+from .checks import seconds, shown, whole
 from .closing import Closing
 from .control import ENGINE
 from .dumps import DumpReport
@@ -121,13 +121,15 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         _may: tuple[bool, bool] = (True, True),
         _nonce: int | None = None, _seed: int | None = None,
     ) -> None:
-        check_name(name)
+        name = check_name(name)
         lock_timeout = seconds(lock_timeout, "lock_timeout")
         if not 0 <= lock_timeout < 3e9:
             raise ValueError(f"lock_timeout={lock_timeout} must be 0 seconds or more")
         if owner_uid is not None:
             owner_uid = whole(owner_uid, "owner_uid", "a user id (int)")
-        near = read_size(near, near_copy)
+            if not 0 <= owner_uid < 1 << 32:
+                raise ValueError(f"owner_uid={shown(owner_uid)} is no user id")
+        near, near_copy = read_size(near, near_copy)
         read_consistency(consistency, max_staleness, -1, near)  # to refuse what is wrong
         wanted = Parameters.read(
             {

@@ -6,7 +6,7 @@ import re
 from typing import Any, NamedTuple, TypedDict
 
 from . import geometry
-from .checks import seconds, whole
+from .checks import flag, seconds, shown, whole
 from .errors import ConfigMismatch
 from .layout import constants
 
@@ -19,10 +19,12 @@ SWEEP_INTERVAL_S = 30.0
 
 
 def check_name(name: object) -> str:
-    """Refuse what cannot be a map's name: 1 to 100 of A-Z a-z 0-9 _ -."""
+    """Refuse what cannot be a map's name: 1 to 100 of A-Z a-z 0-9 _ -. Give the characters of one
+    that is of a subclass of str, an enum's say: formatted as it is it might read otherwise."""
     if not isinstance(name, str):
         raise TypeError(f"a map's name must be a str, not {type(name).__name__}")
     if not _NAME.fullmatch(name):
+    name = str.__str__(name)
         raise ValueError(
             f"{name!r} cannot be a map's name: use 1 to 100 of the characters A-Z a-z 0-9 _ - "
             "(no dot and no slash: names of a map's parts are made with them)"
@@ -51,9 +53,9 @@ def check_mode(mode: object) -> int:
     """
     mode = whole(mode, "mode", "permission bits like 0o600")
     if mode & ~0o666 or mode & 0o600 != 0o600:
-        shown = f"0o{mode:o}" if abs(mode) < 1 << 32 else "that number"
+        said = f"0o{mode:o}" if abs(mode) < 1 << 32 else "that number"
         raise ValueError(
-            f"mode={shown} must let the owner read and write, and nobody execute: 0o600 (only the "
+            f"mode={said} must let the owner read and write, and nobody execute: 0o600 (only the "
             "owner), 0o660 (its group too), 0o666 (everybody)"
         )
     half = [who for who, bits in (("group", mode >> 3), ("others", mode)) if bits & 7 not in (0, 6)]
@@ -118,14 +120,14 @@ class Parameters(NamedTuple):
             if value is not None:
                 value = given[name] = whole(value, name, "bytes (int)")
                 if not 0 <= value < 1 << 32:
-                    raise ValueError(f"{name}={value} must be from 0 to 4 GiB")
+                    raise ValueError(f"{name}={shown(value)} must be from 0 to 4 GiB")
         for name, choices in (("codec", _CODECS), ("on_full", _ON_FULL)):
             value = given.get(name)
             if value is not None and value not in choices:
                 raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, choices))}")
         ephemeral = given.get("ephemeral")
-        if ephemeral is not None and not isinstance(ephemeral, bool):
-            raise TypeError(f"ephemeral must be a bool, not {type(ephemeral).__name__}")
+        if ephemeral is not None:
+            given["ephemeral"] = flag(ephemeral, "ephemeral")
         if given.get("capacity") is not None:
             given["capacity"] = geometry.check_capacity(given["capacity"])
         given["shards"] = geometry.check_shards(given.get("shards"))
@@ -242,8 +244,8 @@ class Parameters(NamedTuple):
                 said, has = (f"{int(v) / 1e9:g} s" if v else None for v in (said, has))
             elif field == "mode":
                 said, has = f"0o{said:o}", f"0o{has:o}"
-            shown = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
-            differences.append(f"{shown}: asked {said}, it has {has or 'none said'}")
+            named = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
+            differences.append(f"{named}: asked {said}, it has {has or 'none said'}")
         if differences:
             raise ConfigMismatch(
                 f"map {name!r} exists with other parameters ({'; '.join(differences)}). Leave "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._reads_cy import MISSING
 from ._writes_cy import pairs_of
-from .checks import whole
+from .checks import shown, whole
 from .copying import Copying, Place, place_of
 from .geometry import SHARD_LIMIT
 
@@ -180,7 +180,7 @@ class MapListings(Listings):
         """
         cursor = whole(cursor, "cursor")
         if not 0 <= cursor < SHARD_LIMIT:
-            raise ValueError(f"cursor={cursor} is none that scan gave: start again with 0")
+            raise ValueError(f"cursor={shown(cursor)} is none that scan gave: start again with 0")
         shards: int = self._live.geometry.shards
         number = cursor * shards // SHARD_LIMIT
         listed = self._scan(number, True, check_prefix(prefix))
