@@ -299,6 +299,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
             return snapshots.take(self, attached, self._lock_timeout)
 
     def __repr__(self) -> str:
+        """Name the map; its entries are counted as by len()."""
         if self.closed:
             return f"<ShmMap {self.name!r}, closed>"
         return f"<ShmMap {self.name!r}, {len(self)} entries, {ENGINE} engine>"
