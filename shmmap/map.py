@@ -351,7 +351,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
 
     # -- copies -------------------------------------------------------------------------
 
-    def dump(self, path: str | os.PathLike[str]) -> DumpReport:
+    def dump(self, path: str | bytes | os.PathLike[str]) -> DumpReport:
         """Write every entry to a file, from which `load` or `merge` brings them back.
 
         The file takes its place by a rename, whole and synced to the disk, with the map's
@@ -363,7 +363,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], name: str, size: int | str | None = None,
+        cls, path: str | bytes | os.PathLike[str], name: str, size: int | str | None = None,
         **parameters: Unpack[MapOptions],
     ) -> ShmMap:
         """Merge a dump into the map `name`, and give that map.
@@ -379,7 +379,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
             said["size"] = size
         return merging.load(cls, path, name, said)[0]  # type: ignore[no-any-return]
 
-    def merge(self, other: ShmMap | str | os.PathLike[str]) -> MergeReport:
+    def merge(self, other: ShmMap | str | bytes | os.PathLike[str]) -> MergeReport:
         """Write the entries of another map, or of a dump (its path), where they are newer.
 
         For each key the last write wins: an entry is written only if its key has no live entry

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ._reads_cy import MISSING
@@ -127,6 +128,11 @@ class Listings:
         """View the values; as `items`."""
         return ShmValuesView(self, prefix)
 
+    def copy(self) -> dict[Any, Any]:
+        """Give a plain dict of the items, as a dict's copy() does: weakly consistent, see `items`.
+        For another handle on a map: copy.copy."""
+        return dict(self.items())
+
     def __or__(self, other: Any) -> dict[Any, Any]:
         """Give a plain dict of these items and the other's."""
         if not hasattr(other, "keys"):
@@ -158,7 +164,10 @@ class MapListings(Listings):
 
     def keys(self, prefix: Prefix = None) -> ShmKeysView:
         """View the keys; with `prefix`, those of its type that start so: see `items`."""
-        place = place_of(sys._getframe(1)) if prefix is None else None
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_name == "keys":  # a subclass's own, over this
+            frame = frame.f_back
+        place = None if frame is None or prefix is not None else place_of(frame)
         return ShmKeysView(self, prefix, place)
 
     def _keys_to_copy(self, place: Place) -> Iterator[Any]:
