@@ -16,6 +16,7 @@ import xxhash
 from . import _shard_cy, descriptors, geometry, segment
 from .errors import ConfigMismatch, MapCorrupted, MapNotFound
 from .layout import LAYOUT_VERSION, WORD, constants
+from .parameters import Parameters
 from .process import boot_id
 from .unfinished import Undo
 from .workers import Judge
@@ -258,6 +259,8 @@ def _verify(control: Control, name: str, label: str, attached: Container[int]) -
         )
     if control["CHECK"] != checksum(control.words):
         raise MapCorrupted(f"{label} was damaged (its checksum is wrong): {REMOVE.format(name)}")
+    if field := Parameters.impossible(control.words):
+        raise MapCorrupted(f"{label} says what no map has ({field}): {REMOVE.format(name)}")
     if control["EPHEMERAL"] and control["NONCE"] not in attached:
         return control.is_used(name)  # never where we are attached: it opens the liveness file
     return True

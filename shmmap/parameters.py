@@ -12,6 +12,7 @@ from .layout import constants
 
 K = constants()
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_LONGEST_NS = 3 * 10**18  # of a ttl and the like: 95 years
 _CODECS = ("auto", "safe")
 _ON_FULL = ("raise", "evict")
 DEFAULT_SIZE = "64MB"
@@ -23,8 +24,8 @@ def check_name(name: object) -> str:
     that is of a subclass of str, an enum's say: formatted as it is it might read otherwise."""
     if not isinstance(name, str):
         raise TypeError(f"a map's name must be a str, not {type(name).__name__}")
-    if not _NAME.fullmatch(name):
     name = str.__str__(name)
+    if not _NAME.fullmatch(name):
         raise ValueError(
             f"{name!r} cannot be a map's name: use 1 to 100 of the characters A-Z a-z 0-9 _ - "
             "(no dot and no slash: names of a map's parts are made with them)"
@@ -176,7 +177,10 @@ class Parameters(NamedTuple):
 
     def advice(self, data_bytes: int) -> str:
         """Say which shards= or size= would hold an entry of so many bytes."""
-        shards = self.plan().shards
+        try:
+            shards = self.plan().shards
+        except ValueError:  # of a map that another program has made
+            return "make a map with a larger size= and value_size="
         while shards > 1:
             shards //= 2
             if self._replace(shards=shards).plan().max_entry_bytes >= data_bytes:
@@ -209,6 +213,28 @@ class Parameters(NamedTuple):
             ("SWEEP_NS", sweep),
         ):
             words[K[f"C_{field}"] >> 3] = value
+
+    @staticmethod
+    def impossible(words: Any) -> str:
+        """Name a parameter in a control segment's words that no creator writes; empty: there is
+        none. Their checksum says nothing: whoever makes a map computes it."""
+        for fields, most in (
+            (("SIZE",), geometry.SIZE_LIMIT),
+            (("CAPACITY",), geometry.SHARD_LIMIT * geometry.SLOT_LIMIT),
+            (("VALUE_SIZE", "KEY_SIZE"), 1 << 32),
+            (("CODEC",), len(_CODECS) - 1), (("ON_FULL",), len(_ON_FULL) - 1), (("EPHEMERAL",), 1),
+            (("TTL_NS", "MAX_IDLE_NS", "SWEEP_NS"), _LONGEST_NS),
+        ):
+            for field in fields:
+                if words[K[f"C_{field}"] >> 3] > most:
+                    return field
+        if bool(words[K["C_SIZE"] >> 3]) == bool(words[K["C_CAPACITY"] >> 3]):
+            return "SIZE"  # one of them decides the other
+        try:
+            check_mode(int(words[K["C_MODE"] >> 3]))
+        except ValueError:
+            return "MODE"
+        return ""
 
     @classmethod
     def load(cls, words: Any) -> Parameters:
