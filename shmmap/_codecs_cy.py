@@ -41,9 +41,15 @@ if not cython.compiled:
     )
 
 from shmmap.checks import shown
-from shmmap.errors import EntryTooLarge, MapCorrupted
+from shmmap.errors import EntryTooLarge, MapCorrupted, ShmMapError
 
 COMPILED = cython.compiled
+
+
+class OfTheValue(Exception):
+    """Unpickling a value raised an error of this package, its cause. See `unreadable`."""
+
+
 # what dtype.str says of the types that numpy makes anew from it, and of no others
 _DTYPE = re.compile(
     rb"[|<>=]b1|[|<>=](?:[iu][1248]|f(?:2|4|8|12|16)|c(?:8|16|24|32)|S[1-9]\d{0,8}|U[1-9]\d{0,8}"
@@ -219,7 +225,10 @@ def _unpickle(data: bytes, safe: object) -> object:
             'this value is a pickle, which codec="safe" does not load: it was written by a '
             'handle with codec="auto"'
         )
-    return pickle.loads(memoryview(data)[8:])
+    try:
+        return pickle.loads(memoryview(data)[8:])
+    except ShmMapError as error:  # of another map: it must not pass for one about this map
+        raise OfTheValue from error
 
 
 def _verify_pickle(data: bytes) -> None:
@@ -245,8 +254,9 @@ def unpack(value_type: object, data: bytes, safe: object = False) -> object:
 
 def unreadable(error: object, name: object, key: object) -> object:
     """Give the error to raise for one that the decoding of a value raised: the same one with a
-    note that names map and key. Of a value's own code KeyError and StopIteration would pass for a
-    missing entry, or for the end of a loop, and become the cause of a RuntimeError.
+    note that names map and key. Of a value's own code some would say something else: KeyError and
+    StopIteration of a missing entry, or the end of a loop, and an error of this package (a pickled
+    map that is gone) of the map that is read. They become the cause of a RuntimeError.
     """
     where = f"map {name!r}, key {shown(key)}"
     if isinstance(error, MapCorrupted):
@@ -254,10 +264,15 @@ def unreadable(error: object, name: object, key: object) -> object:
         made.__suppress_context__ = True
         return made
     note = f"{where}: its value cannot be read here; to remove the entry, delete its key"
-    if isinstance(error, (KeyError, StopIteration, StopAsyncIteration)):
-        made = RuntimeError(f"{note} ({type(error).__name__} in the value's own code)")
-        made.__cause__ = error
+    is_wrapped = isinstance(error, OfTheValue)
+    if is_wrapped:
+        error = error.__cause__  # type: ignore[attr-defined]
+    if is_wrapped or isinstance(error, (KeyError, StopIteration, StopAsyncIteration)):
+        made = RuntimeError(f"{note} ({type(error).__name__} in the value's own code: {error})")
+        made.__cause__ = error  # type: ignore[assignment]
         return made
+    if not isinstance(error, Exception):  # Ctrl-C, or what ends a greenlet, is not the value's
+        note = f"{where}: raised while its value was read; if it always is, delete the key"
     notes = getattr(error, "__notes__", None)  # Python 3.11 and newer show them
     if not isinstance(notes, list):
         notes = []

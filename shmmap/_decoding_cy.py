@@ -43,7 +43,7 @@ class Decoding(Handle):
         """Decode a value; have the error name map and key."""
         try:
             return decode_value(kind, raw, self.safe)
-        except Exception as error:
+        except BaseException as error:
             raise unreadable(error, self.name, key)  # noqa: B904  # in most cases itself
 
     def _decode(self, kind: Any, raw: Any, key: Any) -> Any:

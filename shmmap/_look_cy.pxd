@@ -30,5 +30,6 @@ cdef class ShardReader:
     cdef bint is_expired(self, probe_t found) noexcept
     cdef int scan(self, u64 position, probe_t out) noexcept
     cdef u64 count_live(self, i64 now_ns) noexcept
-    cdef u64 count_heads(self, i64 now_ns) noexcept
+    cdef bint has_live(self, i64 now_ns) noexcept
+    cdef u64 count_heads(self, i64 now_ns, u64 most) noexcept
     cdef u64 slot_hash(self, u64 slot, u64 meta) noexcept

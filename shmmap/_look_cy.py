@@ -175,9 +175,10 @@ class ShardReader:
         """Find the next live entry from index word `position` on: FOUND (confirm it), MISS at
         the end, AGAIN, or CORRUPT."""
         last: u64 = self.index.buckets * BUCKET_WORDS
+        base: u64 = self.index.base
         at: u64
         for at in range(position, last):
-            out.word = self.index.word(at)
+            out.word = load(self.mem, base + at * 8) & WORD_MASK  # index.word, without the call
             out.slot = out.word & SLOT_MASK
             if out.slot == 0:
                 continue
@@ -204,14 +205,24 @@ class ShardReader:
         entries: u64 = load(self.mem, S_ENTRIES)
         due: u64
         if load(self.mem, S_DIRTY):
-            return self.count_heads(now_ns)
+            return self.count_heads(now_ns, self.slots.count)
         due = self.expiry.count_due(now_ns)
         if entries > self.slots.count:  # damaged: len() must stay a length all the same
             entries = self.slots.count
         return entries - due if entries > due else 0
 
-    def count_heads(self, now_ns):
-        """Count the entries that are there, without a look at the header's number."""
+    def has_live(self, now_ns):
+        """Tell whether there is an entry whose deadline has not passed: see `count_live`."""
+        if load(self.mem, S_DIRTY) == 0:
+            if load(self.mem, S_ENTRIES) == 0:
+                return False
+            if not self.expiry.due(now_ns):
+                return True
+        return self.count_heads(now_ns, 1) != 0
+
+    def count_heads(self, now_ns, most):
+        """Count the entries that are there, without a look at the header's number; no further
+        than to `most`."""
         found: u64 = 0
         at: u64
         slot: u64
@@ -228,6 +239,8 @@ class ShardReader:
                 deadline = self.expiry.deadline(slot)
             if deadline == 0 or deadline > now_ns:
                 found += 1
+                if found >= most:
+                    break
         return found
 
     def slot_hash(self, slot, meta):

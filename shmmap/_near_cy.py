@@ -46,7 +46,7 @@ if not cython.compiled:
     from shmmap._words import i64, load
 
 from shmmap._keys_cy import NESTED_AT_MOST, pack, unpack
-from shmmap.checks import seconds, whole
+from shmmap.checks import flag, seconds, shown, whole
 
 COMPILED = cython.compiled
 
@@ -230,14 +230,20 @@ def plain_form(key):
     return unpack(kind, data)
 
 
-def read_size(near: object, near_copy: object) -> int:
-    """Check `near=` and `near_copy=`; give the first as a plain int."""
+def read_size(near: object, near_copy: object) -> tuple:
+    """Check `near=` and `near_copy=`; give them as a plain int and a plain bool."""
     near = whole(near, "near", "a number of entries (int)")
     if not 0 <= near < LARGEST:
-        raise ValueError(f"near={near} must be from 0 (no near cache) to {LARGEST - 1:,} entries")
-    if not isinstance(near_copy, bool):
-        raise TypeError(f"near_copy must be a bool, not {type(near_copy).__name__}")
-    return near
+        raise ValueError(
+            f"near={shown(near)} must be from 0 (no near cache) to {LARGEST - 1:,} entries"
+        )
+    near_copy = flag(near_copy, "near_copy")
+    if near_copy and not near:
+        raise ValueError(
+            "near_copy=True says how a near cache gives its values, and this handle has none: say "
+            "near=N, the number of entries to keep in this process, or leave near_copy= out"
+        )
+    return near, near_copy
 
 
 def read_consistency(
@@ -260,8 +266,8 @@ def read_consistency(
     if not bounded:
         if max_staleness is not None:
             raise ValueError(
-                f'max_staleness={max_staleness} goes with consistency="bounded" only: every other '
-                "one reads what is in the map now"
+                f'max_staleness={shown(max_staleness)} goes with consistency="bounded" only: every '
+                "other one reads what is in the map now"
             )
         return opened
     if not near:

@@ -70,6 +70,28 @@ class Scans(RawWrites):
         finally:
             self.leave()
 
+    def __bool__(self) -> bool:
+        """Tell whether there is a live entry: O(shards), and, of a shard where a deadline has
+        passed, as far as to the first live entry."""
+        shard: Shard
+        found: cython.bint = False
+        if type(self).__len__ is not Scans.__len__:  # a subclass counts in its own way
+            return len(self) != 0
+        self.enter()
+        try:
+            now_ns: i64 = self.clock.now()
+            for shard in self.shards:
+                if load(shard.mem, S_DIRTY):
+                    self.heal(shard)
+                if shard.has_live(now_ns):
+                    found = True
+                    break
+            if self.near is not None:
+                self.near.reseal()
+            return found
+        finally:
+            self.leave()
+
     def heal(self, shard):
         """Repair a shard whose writer has died in mid-change: counts are read without the lock.
 

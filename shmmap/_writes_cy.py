@@ -264,7 +264,10 @@ class Writes(Reads):
             if self.near is not None:
                 self.near.drop(key)
             if status == -6:
-                raise TypeError(f"incr: the value of {shown(key)} is not a 64-bit integer")
+                raise TypeError(
+                    f"incr: the value of {shown(key)} is not a 64-bit integer of type int (one of "
+                    "numpy's, say, is stored as a pickle: write int(value) instead)"
+                )
             if status == -7:
                 raise OverflowError(
                     f"incr: {shown(key)} is at {value}, adding {delta} leaves 64 bits"
@@ -329,7 +332,7 @@ def _as_word(value, what):
     if type(value) is not int:
         value = whole(value, f"incr: {what}")
     if not -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
-        raise OverflowError(f"incr: {what}={value} is not a signed 64-bit integer")
+        raise OverflowError(f"incr: {what}={shown(value)} is not a signed 64-bit integer")
     return value
 
 

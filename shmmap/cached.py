@@ -307,13 +307,13 @@ class _Store:
         except (MapUnlinked, MapClosed):
             return True
 
-    def key_for(self, *args: Any, **kwargs: Any) -> Any:
+    def key_for(self, /, *args: Any, **kwargs: Any) -> Any:
         """Make the key for these arguments."""
         if self._call_keys is None:
             return shortened(self._key(*args, **kwargs), (b"shmmap.cached",))
         return self._call_keys.key_for(args, kwargs)
 
-    def invalidate(self, *args: Any, **kwargs: Any) -> bool:
+    def invalidate(self, /, *args: Any, **kwargs: Any) -> bool:
         """Forget the result for these arguments."""
         m, key = self.map(), self.key_for(*args, **kwargs)
         try:

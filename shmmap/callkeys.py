@@ -29,6 +29,8 @@ class CallKeys:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
+        # methods of built-in types have no module, their types have
+        self._module = getattr(getattr(function, "__objclass__", None), "__module__", None)
         self._signature: inspect.Signature | None = None
         with suppress(TypeError, ValueError):  # one that is written in C does not say
             # what a decorator between us and the function makes of the arguments, nobody knows
@@ -48,11 +50,12 @@ class CallKeys:
         else:
             named = ()
         function = self._function
-        key: tuple[Any, ...] = (function.__module__, function.__qualname__, args)
+        module = getattr(function, "__module__", self._module)
+        key: tuple[Any, ...] = (module, function.__qualname__, args)
         if named:
             key += (named,)
         try:
-            return shortened(key, (function.__module__, function.__qualname__))
+            return shortened(key, (module, function.__qualname__))
         except TypeError as error:
             raise TypeError(
                 f"cached: the arguments of {function.__qualname__} cannot be made into a key "

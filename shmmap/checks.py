@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import operator
 import os
+from math import inf
 from numbers import Real
 from typing import Any
 
 SHOWN = 200  # characters of a key that an error shows
+_FAR_S = 10**18  # seconds; more is more than any limit, and may have too many digits to print
 
 
 def whole(value: object, what: str, kind: str = "an int") -> int:
@@ -20,6 +22,16 @@ def whole(value: object, what: str, kind: str = "an int") -> int:
     raise TypeError(f"{what} must be {kind}, not {type(value).__name__}")
 
 
+def flag(value: object, what: str) -> bool:
+    """Give a plain bool for a bool, numpy's among them."""
+    if isinstance(value, bool):
+        return value
+    kind = type(value)
+    if kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_"):
+        return bool(value)
+    raise TypeError(f"{what} must be a bool, not {kind.__name__}")
+
+
 def _is_no_number(value: object) -> bool:
     """Tell a bool, and numpy's spans of time, which count as integers there."""
     return isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "m"
@@ -29,15 +41,19 @@ def seconds(value: object, what: str, or_none: str = "") -> int | float:
     """Give a plain number of seconds for any real number: numpy's, a Fraction. A bool is none,
     nor is a timedelta or a Decimal."""
     kind = type(value)
-    if kind is float or kind is int:
+    if kind is float:
         return value  # type: ignore[return-value]
-    if not _is_no_number(value):
+    if kind is int or not _is_no_number(value):
         try:
-            return int(operator.index(value))  # type: ignore[arg-type]
+            number = int(operator.index(value))  # type: ignore[arg-type]
+            return number if abs(number) <= _FAR_S else inf if number > 0 else -inf
         except TypeError:
             pass
         if isinstance(value, Real):
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:  # a Fraction
+                return inf if value > 0 else -inf  # type: ignore[operator]
     hint = ": give its .total_seconds()" if hasattr(value, "total_seconds") else ""
     raise TypeError(f"{what} must be seconds (int or float){or_none}, not {kind.__name__}{hint}")
 

@@ -28,6 +28,7 @@ from . import (
     sizing,
 )
 from .errors import ShmMapError
+from .explain import state_of
 from .inspection import SeenMap, SeenWorker
 from .layout import LAYOUT_VERSION, constants
 from .map import ShmMap
@@ -277,17 +278,8 @@ def _workers(one: SeenMap) -> _Lines:
 def _describe(worker: SeenWorker) -> str:
     if not worker.namespace_is_ours:
         return f"pid {worker.pid} of another pid namespace"
-    import psutil
-
-    try:
-        process = psutil.Process(worker.pid)
-        return f"pid {worker.pid}  {printable(process.name())}  {process.status()}"
-    except psutil.NoSuchProcess:
-        return f"pid {worker.pid}  (ended meanwhile, or hidden)"
-    except (psutil.Error, ValueError, OverflowError):
-        return f"pid {worker.pid}  (not visible)"
-    except OSError as error:
-        return f"pid {worker.pid}  (not visible: {error.strerror})"
+    name, found, state = state_of(worker.pid).rpartition(", ")
+    return f"pid {worker.pid}  {name}  {state}" if found else f"pid {worker.pid}  ({state})"
 
 
 # -- dump and load ---------------------------------------------------------------------

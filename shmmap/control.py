@@ -17,6 +17,7 @@ from . import _shard_cy, descriptors, geometry, segment
 from .errors import ConfigMismatch, MapCorrupted, MapNotFound
 from .judging import Judge
 from .layout import LAYOUT_VERSION, WORD, constants
+from .parameters import Parameters
 from .process import boot_id
 from .unfinished import Undo
 
@@ -262,6 +263,8 @@ def _verify(
         )
     if control["CHECK"] != checksum(control.words):
         raise MapCorrupted(f"{label} was damaged (its checksum is wrong): {REMOVE.format(name)}")
+    if field := Parameters.impossible(control.words):
+        raise MapCorrupted(f"{label} says what no map has ({field}): {REMOVE.format(name)}")
     if control["EPHEMERAL"] and control["NONCE"] not in attached:
         # never where we are attached: it opens the liveness file
         return control.is_used(name, mode, owner_uid)

@@ -124,7 +124,7 @@ def raw_entries(source: Any) -> Iterator[RawEntry]:
 # -- writing ------------------------------------------------------------------------------
 
 
-def dump(source: Any, path: str | os.PathLike[str]) -> DumpReport:
+def dump(source: Any, path: str | bytes | os.PathLike[str]) -> DumpReport:
     """Write a map's entries to a file: see `ShmMap.dump`."""
     started = monotonic()
     live = source._live
@@ -245,7 +245,7 @@ class DumpReader:
     another version of shmmap or a machine of the other byte order wrote, and OSError.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | bytes | os.PathLike[str]) -> None:
         path = path_of(path)
         self.path = printable(path, most=4096)  # as errors show it
         self._file = BufferedReader(_OwnPlace(os.fspath(path), "rb", opener=_open_regular))

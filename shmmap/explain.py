@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _shard_cy
+from . import _shard_cy, process
 from .errors import EntryTooLarge, MapCorrupted, MapFull
 from .geometry import slots_needed
 from .layout import constants
 from .printable import printable
 
 K = constants()
+PIDS = 1 << 22  # no kernel gives a greater one
 
 
 def place(attachment: Any, shard: Any) -> str:
@@ -21,16 +22,14 @@ def place(attachment: Any, shard: Any) -> str:
 
 def state_of(pid: int) -> str:
     """Say what a process is and does. Its name is its own choice: see `printable`."""
-    import psutil
-
     try:
-        process = psutil.Process(pid)
-        return f"{printable(process.name())}, {process.status()}"
-    except psutil.AccessDenied:
+        name, state = process.name_and_state(pid)
+        return f"{printable(name)}, {state}"
+    except (FileNotFoundError, ProcessLookupError):
+        return "not visible" if pid < PIDS and process.exists(pid) else "ending"
+    except PermissionError:
         return "not visible"
-    except (psutil.Error, ValueError, OverflowError):
-        return "ending"
-    except OSError as error:  # no descriptor left, no /proc: what is known is said all the same
+    except OSError as error:  # no descriptor left: what is known is said all the same
         return f"not visible: {error.strerror}"
 
 

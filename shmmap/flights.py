@@ -99,6 +99,7 @@ def get_or_set(
         raise TypeError(f"factory must be callable, not {type(factory).__name__}")
     if notes is None:
         notes = notes_of(m)
+    stale = seconds(stale, "stale")
     if not stale:  # the fast way
         value = read(m, key, notes)
         if value is not MISSING:

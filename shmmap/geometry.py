@@ -6,7 +6,7 @@ import math
 import re
 from typing import NamedTuple
 
-from .checks import whole
+from .checks import shown, whole
 from .layout import CONTROL, PAGE, ROW, Areas, record_bytes, shard_areas
 
 WORKER_ROWS = 512
@@ -95,7 +95,7 @@ def parse_size(size: int | str) -> int:
     else:
         size = whole(size, "size", 'an int or a str like "64MB"')
     if size <= 0:
-        raise ValueError(f"size={size} must be positive")
+        raise ValueError(f"size={shown(size)} must be positive")
     if size > SIZE_LIMIT:
         raise ValueError(f"size= is more than any map has: give at most {SIZE_LIMIT:,} (4 EiB)")
     return size
@@ -170,7 +170,7 @@ def check_capacity(capacity: int) -> int:
     """Refuse what cannot be a number of entries; give it as a plain int."""
     capacity = whole(capacity, "capacity")
     if capacity < 1:
-        raise ValueError(f"capacity={capacity} must be at least 1")
+        raise ValueError(f"capacity={shown(capacity)} must be at least 1")
     if capacity > SHARD_LIMIT * SLOT_LIMIT:
         raise ValueError(
             "capacity= is more entries than any map has slots: give at most "
@@ -185,7 +185,7 @@ def check_shards(shards: int | None) -> int | None:
         return None
     shards = whole(shards, "shards")
     if shards < 1 or shards > SHARD_LIMIT or shards & (shards - 1):
-        raise ValueError(f"shards={shards} must be a power of two from 1 to {SHARD_LIMIT}")
+        raise ValueError(f"shards={shown(shards)} must be a power of two from 1 to {SHARD_LIMIT}")
     return shards
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any
 
+from ._codecs_cy import pack as encode
 from ._keys_cy import pack
 from ._reads_cy import MISSING
 from .checks import shown
@@ -54,11 +56,11 @@ def read(m: Any, key: Any, notes: Notes) -> Any:
         return m.get(key, MISSING)
     except EntryTooLarge:  # a key longer than any that is there
         return MISSING
-    except (ShmMapError, MemoryError):
+    except (ShmMapError, MemoryError):  # of the map; memory is short in this process only
         raise
     except Exception as error:
         pack(key)  # raises if it is no key at all
-        if m._live.safe or not _is_unreadable(m, key, error):
+        if m._live.safe or not _comes_again(error, m.get, key, MISSING):
             raise
         notes.tell(
             m, f"the value of {shown(key)} cannot be read any more ({type(error).__name__}: "
@@ -68,13 +70,24 @@ def read(m: Any, key: Any, notes: Notes) -> Any:
         return MISSING
 
 
-def _is_unreadable(m: Any, key: Any, error: Exception) -> bool:
-    """Tell whether it is the value that raises: what a signal handler raises comes once."""
+def _comes_again(error: Exception, act: Callable[..., object], *given: Any) -> bool:
+    """Tell whether an act raises such an error each time: what a signal handler raises comes
+    once."""
     try:
-        m.get(key, MISSING)
+        act(*given)
     except Exception as again:
         return type(again) is type(error)
     return False
+
+
+def _is_from_outside(error: Exception) -> bool:
+    """Tell whether code other than this package's raised an error: a value's, or a handler's."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and not (
+        str(trace.tb_frame.f_globals.get("__name__")).startswith(f"{__package__}.")
+    )
 
 
 def keep(m: Any, key: Any, value: Any, ttl: Any, notes: Notes) -> bool:
@@ -85,9 +98,12 @@ def keep(m: Any, key: Any, value: Any, ttl: Any, notes: Notes) -> bool:
     try:
         m.set(key, value, ttl)
         return True
-    except (MapUnlinked, MapClosed, MapCorrupted):
-        raise
     except Exception as error:  # it does not pickle, is too large, there is no room, ...
+        if isinstance(error, (MapUnlinked, MapClosed, MapCorrupted)):
+            if not _comes_again(error, encode, value, m._live.safe):  # else a value's own maps
+                raise
+        elif _is_from_outside(error) and not _comes_again(error, m.set, key, value, ttl):
+            raise
         for counted in {id(one): one for one in (notes, notes_of(m))}.values():
             counted.times += 1
         notes.tell(

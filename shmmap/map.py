@@ -13,7 +13,7 @@ from . import stats as statistics
 from ._near_cy import read_consistency, read_size
 from ._snapshots_cy import COMPILED, Snapshots
 from ._writes_cy import DEFAULT
-from .checks import seconds, whole
+from .checks import seconds, shown, whole
 from .closing import Closing
 from .control import ENGINE
 from .dumps import DumpReport
@@ -121,13 +121,15 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         _may: tuple[bool, bool] = (True, True),
         _nonce: int | None = None, _seed: int | None = None,
     ) -> None:
-        check_name(name)
+        name = check_name(name)
         lock_timeout = seconds(lock_timeout, "lock_timeout")
         if not 0 <= lock_timeout < 3e9:
             raise ValueError(f"lock_timeout={lock_timeout} must be 0 seconds or more")
         if owner_uid is not None:
             owner_uid = whole(owner_uid, "owner_uid", "a user id (int)")
-        near = read_size(near, near_copy)
+            if not 0 <= owner_uid < 1 << 32:
+                raise ValueError(f"owner_uid={shown(owner_uid)} is no user id")
+        near, near_copy = read_size(near, near_copy)
         read_consistency(consistency, max_staleness, -1, near)  # to refuse what is wrong
         wanted = Parameters.read(
             {
@@ -253,6 +255,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
             Reentered: `factory` asks for its own key.
         A value that cannot be stored is given to its caller all the same, one that cannot be
         unpickled any more is computed anew: with a CacheWarning once; `stats().uncached` counts.
+        Only a MemoryError of its unpickling is raised: it is this process that lacks memory.
         Reads without a lock if it is there. What is gone again at once (ttl=0, or evicted) waiters
         compute one after the other; where no more locks can be held, all compute.
 
@@ -296,6 +299,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
             return snapshots.take(self, attached, self._lock_timeout)
 
     def __repr__(self) -> str:
+        """Name the map; its entries are counted as by len()."""
         if self.closed:
             return f"<ShmMap {self.name!r}, closed>"
         return f"<ShmMap {self.name!r}, {len(self)} entries, {ENGINE} engine>"
@@ -347,7 +351,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
 
     # -- copies -------------------------------------------------------------------------
 
-    def dump(self, path: str | os.PathLike[str]) -> DumpReport:
+    def dump(self, path: str | bytes | os.PathLike[str]) -> DumpReport:
         """Write every entry to a file, from which `load` or `merge` brings them back.
 
         The file takes its place by a rename, whole and synced to the disk, with the map's
@@ -359,7 +363,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], name: str, size: int | str | None = None,
+        cls, path: str | bytes | os.PathLike[str], name: str, size: int | str | None = None,
         **parameters: Unpack[MapOptions],
     ) -> ShmMap:
         """Merge a dump into the map `name`, and give that map.
@@ -375,7 +379,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
             said["size"] = size
         return merging.load(cls, path, name, said)[0]  # type: ignore[no-any-return]
 
-    def merge(self, other: ShmMap | str | os.PathLike[str]) -> MergeReport:
+    def merge(self, other: ShmMap | str | bytes | os.PathLike[str]) -> MergeReport:
         """Write the entries of another map, or of a dump (its path), where they are newer.
 
         For each key the last write wins: an entry is written only if its key has no live entry

@@ -58,7 +58,7 @@ def merge(target: Any, source: Any) -> MergeReport:
         if (theirs.name, theirs.nonce) == (ours.name, ours.nonce):
             return MergeReport(0, 0, 0, 0.0)  # what was deleted since would come back
         return _write_all(target, f"map {theirs.name!r}", raw_entries(source))
-    if not isinstance(source, (str, os.PathLike)):
+    if not isinstance(source, (str, bytes, os.PathLike)):
         raise TypeError(
             f"merge takes a ShmMap, or the path of a dump, not {type(source).__name__}"
         )

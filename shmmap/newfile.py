@@ -33,7 +33,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @contextmanager
-def new_file(path: str | os.PathLike[str], mode: int) -> Iterator[BinaryIO]:
+def new_file(path: str | bytes | os.PathLike[str], mode: int) -> Iterator[BinaryIO]:
     """Give a file that takes the place of `path` once it is written, whole and on disk; it is
     removed where anything fails, and what was there stays.
 

@@ -3,10 +3,10 @@
 Leaving a lock takes a step in the lock shard, and that shard's own lock may not be to be had in
 time: its holder is stopped. Whoever leaves does not wait for that. The holding is forgotten, so
 that this process takes it for abandoned; others cannot know that, and would wait for as long as
-this process lives. So it is tried again until it is done: see `background`. Where no thread could
-be started, the next use of the map that is not a mere read or write starts one: a step with a named
-lock, a listing, `stats`, a sweep. A process that dies or closes the map first needs none of it: it
-is dead to the others.
+this process lives. So it is tried again until it is done, whatever the kernel refuses meanwhile:
+see `background`. Where no thread could be started, the next use of the map that is not a mere read
+or write starts one: a step with a named lock, a listing, `stats`, a sweep. A process that dies or
+closes the map first needs none of it: it is dead to the others.
 
 So it is where memory is short, and every step towards freeing a lock may fail, even the call of a
 function. What broke off marks its holding as over, and that something is owed, by two stores.
@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from .background import Background
-from .errors import LockTimeout, MapClosed, ShmMapError, SystemCallError
+from .errors import LockTimeout, MapClosed, MapCorrupted, MapUnlinked
 from .locktable import LockTable
 from .tasks import is_cooperative
 
@@ -64,9 +64,9 @@ def _is_settled(attached: Any) -> bool:
             except BaseException:
                 part.is_owing = True
                 raise
-    except (LockTimeout, MapClosed, SystemCallError):
+    except (LockTimeout, MapClosed):
         return False
-    except ShmMapError:
+    except (MapUnlinked, MapCorrupted):
         part.is_owing = False
-        return True  # unlinked, or damaged: a repair drops what is
+        return True  # nobody can have it any more, or a repair drops what is
     return True

@@ -6,12 +6,13 @@ import re
 from typing import Any, NamedTuple, TypedDict
 
 from . import geometry
-from .checks import seconds, whole
+from .checks import flag, seconds, shown, whole
 from .errors import ConfigMismatch
 from .layout import constants
 
 K = constants()
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_LONGEST_NS = 3 * 10**18  # of a ttl and the like: 95 years
 _CODECS = ("auto", "safe")
 _ON_FULL = ("raise", "evict")
 DEFAULT_SIZE = "64MB"
@@ -19,9 +20,11 @@ SWEEP_INTERVAL_S = 30.0
 
 
 def check_name(name: object) -> str:
-    """Refuse what cannot be a map's name: 1 to 100 of A-Z a-z 0-9 _ -."""
+    """Refuse what cannot be a map's name: 1 to 100 of A-Z a-z 0-9 _ -. Give the characters of one
+    that is of a subclass of str, an enum's say: formatted as it is it might read otherwise."""
     if not isinstance(name, str):
         raise TypeError(f"a map's name must be a str, not {type(name).__name__}")
+    name = str.__str__(name)
     if not _NAME.fullmatch(name):
         raise ValueError(
             f"{name!r} cannot be a map's name: use 1 to 100 of the characters A-Z a-z 0-9 _ - "
@@ -51,9 +54,9 @@ def check_mode(mode: object) -> int:
     """
     mode = whole(mode, "mode", "permission bits like 0o600")
     if mode & ~0o666 or mode & 0o600 != 0o600:
-        shown = f"0o{mode:o}" if abs(mode) < 1 << 32 else "that number"
+        said = f"0o{mode:o}" if abs(mode) < 1 << 32 else "that number"
         raise ValueError(
-            f"mode={shown} must let the owner read and write, and nobody execute: 0o600 (only the "
+            f"mode={said} must let the owner read and write, and nobody execute: 0o600 (only the "
             "owner), 0o660 (its group too), 0o666 (everybody)"
         )
     half = [who for who, bits in (("group", mode >> 3), ("others", mode)) if bits & 7 not in (0, 6)]
@@ -118,14 +121,14 @@ class Parameters(NamedTuple):
             if value is not None:
                 value = given[name] = whole(value, name, "bytes (int)")
                 if not 0 <= value < 1 << 32:
-                    raise ValueError(f"{name}={value} must be from 0 to 4 GiB")
+                    raise ValueError(f"{name}={shown(value)} must be from 0 to 4 GiB")
         for name, choices in (("codec", _CODECS), ("on_full", _ON_FULL)):
             value = given.get(name)
             if value is not None and value not in choices:
                 raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, choices))}")
         ephemeral = given.get("ephemeral")
-        if ephemeral is not None and not isinstance(ephemeral, bool):
-            raise TypeError(f"ephemeral must be a bool, not {type(ephemeral).__name__}")
+        if ephemeral is not None:
+            given["ephemeral"] = flag(ephemeral, "ephemeral")
         if given.get("capacity") is not None:
             given["capacity"] = geometry.check_capacity(given["capacity"])
         given["shards"] = geometry.check_shards(given.get("shards"))
@@ -174,7 +177,10 @@ class Parameters(NamedTuple):
 
     def advice(self, data_bytes: int) -> str:
         """Say which shards= or size= would hold an entry of so many bytes."""
-        shards = self.plan().shards
+        try:
+            shards = self.plan().shards
+        except ValueError:  # of a map that another program has made
+            return "make a map with a larger size= and value_size="
         while shards > 1:
             shards //= 2
             if self._replace(shards=shards).plan().max_entry_bytes >= data_bytes:
@@ -207,6 +213,28 @@ class Parameters(NamedTuple):
             ("SWEEP_NS", sweep),
         ):
             words[K[f"C_{field}"] >> 3] = value
+
+    @staticmethod
+    def impossible(words: Any) -> str:
+        """Name a parameter in a control segment's words that no creator writes; empty: there is
+        none. Their checksum says nothing: whoever makes a map computes it."""
+        for fields, most in (
+            (("SIZE",), geometry.SIZE_LIMIT),
+            (("CAPACITY",), geometry.SHARD_LIMIT * geometry.SLOT_LIMIT),
+            (("VALUE_SIZE", "KEY_SIZE"), 1 << 32),
+            (("CODEC",), len(_CODECS) - 1), (("ON_FULL",), len(_ON_FULL) - 1), (("EPHEMERAL",), 1),
+            (("TTL_NS", "MAX_IDLE_NS", "SWEEP_NS"), _LONGEST_NS),
+        ):
+            for field in fields:
+                if words[K[f"C_{field}"] >> 3] > most:
+                    return field
+        if bool(words[K["C_SIZE"] >> 3]) == bool(words[K["C_CAPACITY"] >> 3]):
+            return "SIZE"  # one of them decides the other
+        try:
+            check_mode(int(words[K["C_MODE"] >> 3]))
+        except ValueError:
+            return "MODE"
+        return ""
 
     @classmethod
     def load(cls, words: Any) -> Parameters:
@@ -242,8 +270,8 @@ class Parameters(NamedTuple):
                 said, has = (f"{int(v) / 1e9:g} s" if v else None for v in (said, has))
             elif field == "mode":
                 said, has = f"0o{said:o}", f"0o{has:o}"
-            shown = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
-            differences.append(f"{shown}: asked {said}, it has {has or 'none said'}")
+            named = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
+            differences.append(f"{named}: asked {said}, it has {has or 'none said'}")
         if differences:
             raise ConfigMismatch(
                 f"map {name!r} exists with other parameters ({'; '.join(differences)}). Leave "

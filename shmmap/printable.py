@@ -36,7 +36,7 @@ def printable_lines(text: str) -> str:
 
 
 def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return ascii(character)[1:-1]  # the codec of that name is a module, not imported before
 
 
 def never_fail_to_print() -> None:

@@ -13,6 +13,13 @@ import os
 _PAST_THE_PROGRAM = 0x4 | 0x200 | 0x8
 
 
+_STATES = {
+    "R": "running", "S": "sleeping", "D": "disk-sleep", "T": "stopped", "t": "tracing-stop",
+    "Z": "zombie", "X": "dead", "x": "dead", "K": "wake-kill", "W": "waking", "I": "idle",
+    "P": "parked",
+}  # fmt: skip
+
+
 def _stat(path: str) -> list[bytes]:
     """Read the fields of a stat file from the state on, which follows the name."""
     with open(path, "rb") as file:
@@ -28,6 +35,15 @@ def exists(pid: int) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
+
+
+def name_and_state(pid: int) -> tuple[str, str]:
+    """Give what a process calls itself, which is its own choice, and what it does. Raises OSError
+    where that cannot be read."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        start, _, rest = file.read().rpartition(b")")
+    letter = rest.split()[0].decode()
+    return os.fsdecode(start.partition(b"(")[2]), _STATES.get(letter, letter)
 
 
 def is_visible(pid: int) -> bool:

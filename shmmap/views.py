@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ._reads_cy import MISSING
 from ._writes_cy import pairs_of
-from .checks import whole
+from .checks import shown, whole
 from .copying import Copying, Place, place_of
 from .geometry import SHARD_LIMIT
 
@@ -127,6 +128,11 @@ class Listings:
         """View the values; as `items`."""
         return ShmValuesView(self, prefix)
 
+    def copy(self) -> dict[Any, Any]:
+        """Give a plain dict of the items, as a dict's copy() does: weakly consistent, see `items`.
+        For another handle on a map: copy.copy."""
+        return dict(self.items())
+
     def __or__(self, other: Any) -> dict[Any, Any]:
         """Give a plain dict of these items and the other's."""
         if not hasattr(other, "keys"):
@@ -158,7 +164,10 @@ class MapListings(Listings):
 
     def keys(self, prefix: Prefix = None) -> ShmKeysView:
         """View the keys; with `prefix`, those of its type that start so: see `items`."""
-        place = place_of(sys._getframe(1)) if prefix is None else None
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_name == "keys":  # a subclass's own, over this
+            frame = frame.f_back
+        place = None if frame is None or prefix is not None else place_of(frame)
         return ShmKeysView(self, prefix, place)
 
     def _keys_to_copy(self, place: Place) -> Iterator[Any]:
@@ -180,7 +189,7 @@ class MapListings(Listings):
         """
         cursor = whole(cursor, "cursor")
         if not 0 <= cursor < SHARD_LIMIT:
-            raise ValueError(f"cursor={cursor} is none that scan gave: start again with 0")
+            raise ValueError(f"cursor={shown(cursor)} is none that scan gave: start again with 0")
         shards: int = self._live.geometry.shards
         number = cursor * shards // SHARD_LIMIT
         listed = self._scan(number, True, check_prefix(prefix))

@@ -76,6 +76,19 @@ class CacheContract:
         with pytest.raises(KeyError):
             del m["k"]
 
+    def test_a_map_is_true_while_there_is_a_live_entry(self, m, clock):
+        assert not m
+        for number in range(50):
+            m.set(number, 1, ttl=1 + number % 2)
+        for waited_s, live in ((0, 50), (1, 25), (1, 0)):
+            clock.advance(waited_s)
+            assert bool(m) is bool(live) and len(m) == live
+        m["forever"] = 1
+        assert m and len(m) == 1
+        del m["forever"]
+        assert not m and m.sweep().expired == 50
+        assert not m
+
     def test_the_version_of_an_expired_entry_is_worth_nothing(self, m, clock):
         m.set("k", "v", ttl=1)
         version = m.get_versioned("k")[1]

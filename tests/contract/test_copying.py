@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap, Counter, OrderedDict, UserDict, defaultdict
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -50,6 +51,7 @@ COPIES = {
     "defaultdict": lambda m: defaultdict(int, m), "items": lambda m: dict(m.items()),
     "|": lambda m: m | {}, "r|": lambda m: {} | m, "dict |=": lambda m: _merged({}, m),
     "Counter": lambda m: Counter(m), "dict of keywords": lambda m: dict(m, more=1),
+    "copy": lambda m: m.copy(),
 }
 
 
@@ -61,6 +63,53 @@ def _updated(made: dict[Any, Any], m: Any) -> dict[Any, Any]:
 def _merged(made: dict[Any, Any], m: Any) -> dict[Any, Any]:
     made |= m
     return made
+
+
+class KeysOfItsOwn(RemovesMeanwhile):
+    def keys(self, *said: Any) -> Any:
+        return super().keys(*said)
+
+
+class KeysOverThat(KeysOfItsOwn):
+    def keys(self, *said: Any) -> Any:
+        return super().keys(*said)
+
+
+@pytest.mark.parametrize("kind", [KeysOfItsOwn, KeysOverThat])
+def test_a_subclass_may_have_keys_of_its_own(m, other, kind):
+    m.set_many({f"k{i}": i for i in range(40)})
+    own = kind(m.name)
+    own.other = other
+    for copy in (dict, OrderedDict, lambda m: {**m}):
+        listed = {f"k{i}": i for i in range(40)}
+        m.set_many(listed)
+        assert copy(own) == listed and len(m) < 40
+    m.set_many(listed)
+    with pytest.raises(KeyError):
+        for key in own.keys():  # noqa: SIM118
+            own[key]
+    with pytest.raises(KeyError):
+        _looked_up_by_keys(own)
+    own.close()
+
+
+def _looked_up_by_keys(m: Any) -> None:
+    def keys() -> None:
+        for key in m.keys():  # noqa: SIM118
+            m[key]
+
+    m.set_many({f"k{i}": i for i in range(40)})
+    [keys() for _ in [1]]
+
+
+def test_copy_gives_a_plain_dict(m, other):
+    m.set_many({f"k{i}": [i] for i in range(40)})
+    for mapping in (m, m.snapshot(), MappingProxyType(m)):
+        copied = mapping.copy()
+        assert type(copied) is dict and copied == m
+        copied["k0"].append(1)
+        del copied["k1"]
+    assert m["k0"] == [0] and "k1" in m
 
 
 @pytest.mark.parametrize("copy", [*COPIES.values()], ids=[*COPIES])

@@ -86,9 +86,15 @@ def test_the_error_is_the_values_own_and_names_map_and_key(m, read):
     assert m.check() == []
 
 
-@pytest.mark.parametrize("kind", [KeyError, StopIteration, StopAsyncIteration])
+OF_THIS_PACKAGE = [
+    shmmap.MapNotFound, shmmap.MapClosed, shmmap.MapUnlinked, shmmap.MapCorrupted,
+    shmmap.LockTimeout, shmmap.Reentered, shmmap.SharedMemoryFull,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [KeyError, StopIteration, StopAsyncIteration, *OF_THIS_PACKAGE])
 @pytest.mark.parametrize("read", [*READS.values()], ids=[*READS])
-def test_an_error_that_would_pass_for_a_miss_becomes_another(m, read, kind):
+def test_an_error_that_would_say_something_of_the_map_becomes_another(m, read, kind):
     m["odd"] = Raises(kind)
     with pytest.raises(RuntimeError, match=rf"key 'odd'.*{kind.__name__}") as caught:
         read(m)
@@ -96,7 +102,49 @@ def test_an_error_that_would_pass_for_a_miss_becomes_another(m, read, kind):
     assert "odd" in m
 
 
-@pytest.mark.parametrize("kind", [Sealed, shmmap.MapNotFound, MemoryError, RecursionError])
+@pytest.mark.parametrize("kind", OF_THIS_PACKAGE)
+def test_a_value_that_raises_an_error_of_this_package_is_computed_anew(m, kind):
+    @shmmap.cached(m, key=lambda: "odd")
+    def compute() -> int:
+        return 6
+
+    m["odd"] = Raises(kind)
+    with pytest.warns(shmmap.CacheWarning, match=f"'odd' cannot be read.*{kind.__name__}"):
+        assert m.get_or_set("odd", lambda: 5) == 5 == m["odd"]
+    m["odd"] = Raises(kind)
+    with pytest.warns(shmmap.CacheWarning, match=f"'odd' cannot be read.*{kind.__name__}"):
+        assert compute() == 6 == m["odd"]
+
+
+def test_a_pickled_map_that_is_gone_is_computed_anew(m):
+    inner = shmmap.ShmMap(f"{m.name}-inner", "300KB", shards=1)
+    m["table"] = inner
+    inner.unlink()
+    with pytest.raises(RuntimeError, match=rf"key 'table'.*MapNotFound.*{inner.name}"):
+        m["table"]
+    with pytest.warns(shmmap.CacheWarning, match="'table' cannot be read"):
+        assert m.get_or_set("table", lambda: 5) == 5
+
+
+def test_a_result_that_is_a_closed_map_reaches_its_caller(m, make):
+    closed = make()
+    closed.close()
+    with pytest.warns(shmmap.CacheWarning, match="'table' could not be stored.*MapClosed"):
+        assert m.get_or_set("table", lambda: closed) is closed
+    with pytest.raises(shmmap.MapClosed, match=m.name):
+        m.get_or_set("table", m.close)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, GeneratorExit, KeyboardInterrupt])
+@pytest.mark.parametrize("read", [*READS.values()], ids=[*READS])
+def test_what_ends_a_program_is_named_too(m, read, kind):
+    m["odd"] = Raises(kind)
+    with pytest.raises(kind, match="from within") as caught:
+        read(m)
+    assert f"map {m.name!r}, key 'odd'" in all_that_is_said(caught.value)
+
+
+@pytest.mark.parametrize("kind", [Sealed, MemoryError, RecursionError])
 def test_whatever_else_it_raises_stays_of_its_class(m, kind):
     m["odd"] = Raises(kind)
     with pytest.raises(kind):

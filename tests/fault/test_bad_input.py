@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import shmmap
+from shmmap import cli, control
 from shmmap.layout import constants
 
 K = constants()
@@ -272,6 +273,28 @@ def test_damaged_control_words(damaged, field, value, error, says):
     name = damaged()
     set_field(name, field, value)
     assert_refused(name, error, says)
+
+
+TOO_MUCH = [1 << 63, (1 << 64) - 1, 3 * 10**18 + 1]
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    *((field, value) for field in ("TTL_NS", "MAX_IDLE_NS", "SWEEP_NS", "SIZE", "CAPACITY",
+                                   "VALUE_SIZE", "KEY_SIZE", "EPHEMERAL") for value in TOO_MUCH
+      if (field, value) != ("SIZE", TOO_MUCH[2])),
+    ("CODEC", 2), ("CODEC", 1 << 63), ("ON_FULL", 2), ("MODE", 0o777), ("MODE", 0o200),
+    ("MODE", (1 << 64) - 1), ("SIZE", 0), ("CAPACITY", 1000),
+])
+def test_words_that_no_map_has_under_a_right_checksum(damaged, field, value, capfd):
+    """Whoever makes a map computes its checksum, too."""
+    name = damaged()
+    set_field(name, field, value)
+    words = memoryview((SHM / f"shmmap.{name}").read_bytes()).cast("Q")
+    set_field(name, "CHECK", control.checksum(words))
+    assert_refused(name, shmmap.MapCorrupted, "unlink")
+    for command in (["ls"], ["info", name], ["fsck", name], ["dump", name, "/dev/null"]):
+        assert cli.main(command) in range(8)
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_a_map_of_an_earlier_boot_is_replaced(damaged):

@@ -79,6 +79,39 @@ def test_a_release_that_has_to_wait_is_made_up_for(make, start, seize):
     m.close()
 
 
+@pytest.mark.parametrize(("error", "is_tried_again"), [
+    (shmmap.SystemCallError(24, "Too many open files"), True), (shmmap.Reentered("busy"), True),
+    (MemoryError(), True), (shmmap.MapUnlinked("gone"), False), (shmmap.MapCorrupted("x"), False),
+])
+def test_what_meets_errors_on_the_way_is_tried_again(make, start, seize, monkeypatch, error,
+                                                     is_tried_again):
+    m = make(lock_timeout=0.05)
+    lock = m.lock("a")
+    lock.acquire()
+    _, let_go = seize(m)
+    real = locktable.LockTable.drop_abandoned
+    tries: list[int] = []
+
+    def refused(table: Any) -> Any:
+        tries.append(1)
+        if len(tries) <= 3:
+            raise error
+        return real(table)
+
+    monkeypatch.setattr(locktable.LockTable, "drop_abandoned", refused)
+    lock.release()
+    let_go()
+    freeing = m.attachment.locks.freeing
+    if is_tried_again:
+        assert taken_by_another(m, start, "a", SOON_S) == "taken"
+        assert freeing.trouble.times == 3 and type(error).__name__ in freeing.trouble.error
+    end = time.monotonic() + SOON_S
+    while not tries or freeing.is_running():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    assert len(tries) == (4 if is_tried_again else 1) and not m.attachment.locks.is_owing
+
+
 def test_so_is_the_end_of_a_computing(make, start, seize):
     m = make(lock_timeout=0.05)
     release: list[Any] = []

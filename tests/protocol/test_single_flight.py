@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import threading
 import time
 from typing import Any
@@ -160,6 +162,57 @@ def test_what_a_signal_handler_raises_in_a_read_is_not_swallowed(make, monkeypat
     m.get = get
     with pytest.raises(TimeoutError):
         m.get_or_set("k", lambda: 6)
+
+
+class Interrupted:
+    """A result whose first pickling meets something."""
+
+    def __init__(self, meets: Any) -> None:
+        self.meets, self.times = meets, 0
+
+    def __reduce__(self) -> Any:
+        self.times += 1
+        return self.meets() if self.times == 1 else (int, (5,))
+
+
+class SoftTimeLimit(Exception):
+    """As a task queue's handler of a signal raises it."""
+
+
+def raised_by_a_signal() -> None:
+    signal.raise_signal(signal.SIGUSR1)
+
+
+@pytest.mark.parametrize("kind", [SoftTimeLimit, TimeoutError, KeyboardInterrupt])
+@pytest.mark.parametrize("way", ["get_or_set", "cached", "cached coroutine"])
+def test_what_a_signal_handler_raises_while_the_result_is_stored_is_not_swallowed(make, kind, way):
+    def handler(*_: Any) -> None:
+        raise kind
+
+    async def compute() -> Interrupted:
+        return Interrupted(raised_by_a_signal)
+
+    m = make()
+    key: Any = lambda: "k"  # noqa: E731
+    act: dict[str, Any] = {
+        "get_or_set": lambda: m.get_or_set("k", lambda: Interrupted(raised_by_a_signal)),
+        "cached": shmmap.cached(m, key=key)(lambda: Interrupted(raised_by_a_signal)),
+        "cached coroutine": lambda: asyncio.run(shmmap.cached(m, key=key)(compute)()),
+    }
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(kind):
+            act[way]()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert m.stats().uncached == 0 and m.attachment.locks.count() == 0
+
+
+def test_a_result_that_changed_while_it_was_pickled_reaches_its_caller(make):
+    m = make()
+    value = Interrupted(lambda: 7)  # which pickle itself refuses, as a dict that grows meanwhile
+    with pytest.warns(shmmap.CacheWarning, match="'k' could not be stored"):
+        assert m.get_or_set("k", lambda: value) is value
 
 
 def test_those_who_wait_for_what_cannot_be_kept_compute_side_by_side(make, start):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
+import operator
 import os
 import threading
 import time
@@ -107,6 +109,40 @@ def shapes(m: Any) -> dict[str, Any]:
 def test_however_arguments_are_passed_it_is_one_call(make, name, calls):
     function = shapes(make())[name]
     assert len({eval(f"f.key_for({call})", {"f": function}) for call in calls}) == 1
+
+
+def test_a_parameter_may_have_any_name(make):
+    @shmmap.cached(make())
+    def f(self: int, m: int = 0, key: int = 0, args: int = 0, kwargs: int = 0) -> int:
+        return self + m
+
+    for call in (lambda g: g(self=5), lambda g: g(self=5, m=1, key=2, args=3, kwargs=4)):
+        assert call(f) == call(f.__wrapped__)
+        assert call(f.key_for)[1].endswith("<locals>.f") and call(f.invalidate)
+        assert not call(f.invalidate)
+
+
+@pytest.mark.parametrize(("function", "args"), [
+    (str.upper, ("a",)), (str.join, (",", ("a", "b"))), (math.sqrt, (4,)), (len, ("abc",)),
+    (complex, (1, 2)), (dict.fromkeys, (("a",),)), ("abc".upper, ()), (bytes.hex, (b"a",)),
+    (int.bit_length, (5,)), (operator.add, (1, 2)), (str.maketrans, ("a", "b")),
+], ids=str)
+def test_functions_that_are_written_in_c(make, function, args):
+    cached = shmmap.cached(make())(function)
+    assert cached(*args) == cached(*args) == function(*args)
+    assert cached.invalidate(*args) and not cached.invalidate(*args)
+
+
+def test_methods_of_the_same_name_are_told_apart(make):
+    m = make()
+    upper = [shmmap.cached(m)(one) for one in (str.upper, Upper.upper)]
+    assert [one("a") for one in upper] == ["A", "upper"]
+
+
+class Upper:
+    @staticmethod
+    def upper(text: str) -> str:
+        return "upper"
 
 
 def test_other_arguments_are_another_call(make):

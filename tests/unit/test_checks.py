@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import enum
+import os
+import pickle
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -12,6 +15,7 @@ import pytest
 
 import shmmap
 from shmmap import checks
+from shmmap.parameters import check_name as checks_of_name
 
 
 class Index:
@@ -108,6 +112,112 @@ def test_what_is_no_number_of_seconds_is_refused(make, name, value):
         with pytest.raises(TypeError, match=rf"seconds.*{type(value).__name__}"):
             use()
     assert m == {"k": 1} and m.ttl("k") is None
+
+
+HUGE = 10**5000  # more digits than Python prints
+
+
+@pytest.mark.parametrize("value", [HUGE, -HUGE, Index(HUGE)], ids=["huge", "less", "index"])
+def test_a_number_of_any_length_is_refused_in_words(make, name, value):
+    m = make(near=4)
+    m["k"] = 1
+    for error, use in (
+        (OverflowError, lambda: m.incr("k", value)),
+        (OverflowError, lambda: m.incr("k", 1, initial=value)),
+        (ValueError, lambda: m.scan(value)),
+        (ValueError, lambda: m.lock("l", timeout=value)),
+        (ValueError, lambda: m.lock("l", lease=value)),
+        (ValueError, lambda: m.get_or_set("g", int, 1, stale=value)),
+        (ValueError, lambda: m.get_or_set("g", int, timeout=value)),
+        (ValueError, lambda: m.get("k", consistency="bounded", max_staleness=value)),
+        (ValueError, lambda: m.get("k", max_staleness=value)),
+        *((ValueError, lambda option=option: shmmap.ShmMap(name + "b", **{option: value}))
+          for option in ("size", "capacity", "shards", "value_size", "key_size", "ttl", "max_idle",
+                         "sweep_interval", "mode", "lock_timeout", "near", "owner_uid")),
+    ):  # fmt: skip
+        with pytest.raises(error) as caught:
+            use()
+        assert "digits" not in str(caught.value) and len(str(caught.value)) < 600
+        assert not isinstance(caught.value, shmmap.ShmMapError)
+    assert m == {"k": 1} and not m.cas("k", 2, value)
+
+
+@pytest.mark.parametrize("ttl", [HUGE, Fraction(10**400), Index(HUGE), float("inf")],
+                         ids=["int", "fraction", "index", "inf"])
+def test_a_ttl_of_any_length(make, ttl):
+    m = make()
+    m.set("k", 1, ttl)
+    assert m.get_or_set("g", int, ttl) == 0 and m.ttl("k") is m.ttl("g") is None
+    m.set("k", 1, -ttl if not isinstance(ttl, Index) else Index(-HUGE))
+    assert "k" not in m
+
+
+def test_numpys_bools_are_bools(make, name):
+    m = make(near=4, near_copy=np.bool_(True))
+    assert m._reading[1] is True
+    with shmmap.ShmMap(name + "b", size="300KB", ephemeral=np.bool_(True)) as other:
+        assert other.attachment.parameters.ephemeral is True
+    for value in (1, "True", np.int8(1), np.array([True])):
+        for option in ("ephemeral", "near_copy"):
+            with pytest.raises(TypeError, match=f"{option}.*{type(value).__name__}"):
+                shmmap.ShmMap(name + "b", near=4, **{option: value})
+
+
+def test_near_copy_goes_with_near(make):
+    with pytest.raises(ValueError, match="near=N"):
+        make(near_copy=True)
+
+
+def test_what_incr_cannot_count_is_told(make):
+    m = make()
+    for value in (np.int64(5), True, 5.0, "5", 1 << 70):
+        m["k"] = value
+        with pytest.raises(TypeError, match="'k' is not a 64-bit integer of type int"):
+            m.incr("k")
+
+
+class Name(str, enum.Enum):
+    """A name whose text, formatted, is another one in some versions of Python."""
+
+    PLAIN = "plain"
+    ODD = "../odd"
+
+
+class OtherText(str):
+    def __str__(self) -> str:
+        return "another-map"
+
+    def __format__(self, spec: str) -> str:
+        return "another-map"
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("kind", [OtherText, np.str_])
+def test_a_name_of_a_subclass_of_str_is_its_characters(make, name, kind):
+    m = make()
+    m["a"] = 1
+    for same in (shmmap.ShmMap(kind(name)), shmmap.ShmMap.attach(kind(name))):
+        assert same["a"] == 1 and type(same.name) is str and same.name == name
+        assert repr(same) == repr(m) and pickle.loads(pickle.dumps(same))["a"] == 1
+        same.close()
+    m.dump(f"/tmp/{name}.dump")
+    try:
+        with shmmap.ShmMap.load(OtherText(f"/tmp/{name}.dump"), kind(name + "b")) as loaded:
+            assert loaded.name == name + "b" and loaded["a"] == 1
+            loaded.unlink()
+    finally:
+        os.unlink(f"/tmp/{name}.dump")
+    shmmap.ShmMap.attach(kind(name)).unlink()
+    with shmmap.ShmMap.create(kind(name), size="300KB") as m:
+        m.unlink()
+
+
+def test_a_name_that_is_a_member_of_an_enum(make):
+    assert checks_of_name(Name.PLAIN) == "plain" and type(checks_of_name(Name.PLAIN)) is str
+    for wrong in (Name.ODD, OtherText("a/b"), OtherText("")):
+        with pytest.raises(ValueError, match="cannot be a map's name"):
+            shmmap.ShmMap(wrong)
 
 
 def test_a_timedelta_is_told_what_to_give(make):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,6 +81,18 @@ def test_an_expired_entry_is_no_entry(make, other, tmp_path, boots):
     boots.become(n, "one", 2010, 51_010)
     assert n.merge(tmp_path / "d").written == 1
     assert n["a"] == "dumped" and n.ttl("a") is None
+
+
+@pytest.mark.parametrize("form", [str, os.fsencode, Path])
+def test_paths_of_any_type(make, other, tmp_path, form):
+    m = make()
+    m["a"] = 1
+    path = form(str(tmp_path / "d"))
+    m.dump(path)
+    theirs = other()
+    assert theirs.merge(path).written == 1 and theirs["a"] == 1
+    with shmmap.ShmMap.load(path, theirs.name) as loaded:
+        assert loaded["a"] == 1
 
 
 def test_merge_takes_nothing_else(make):
