@@ -391,9 +391,9 @@ class Attachment:
         if failed is not None:
             raise failed
 
-    def leave(self, may_remove: bool) -> None:
+    def leave(self, may_remove: bool, is_open_again: Callable[[], bool]) -> None:
         """Let go, as the last handle closes. The creation lock is held for an ephemeral map, which
-        the last process to leave removes."""
+        the last process to leave removes, unless a handler of this very task has opened it."""
         stopped = self.sweeper is None or self.sweeper.stop()
         is_over = True
         try:
@@ -402,7 +402,12 @@ class Attachment:
             ):
                 if ephemeral.is_last(self):
                     self._is_last = True
-                    self._remove()
+                    self.control["STATE"] = K["STATE_RETIRED"]  # before the look: none comes now
+                    if is_open_again():
+                        self.control["STATE"] = K["STATE_READY"]
+                        self._is_last = False
+                    else:
+                        self._remove()
                 elif os.geteuid() == 0:
                     ephemeral.hand_over(self)
         except (SystemCallError, ConfigMismatch):
@@ -422,9 +427,8 @@ class Attachment:
             self.unmap()
 
     def _remove(self) -> None:
-        """Retire the map and remove its files. Where they are another user's, who alone may remove
+        """Remove the retired map's files. Where they are another user's, who alone may remove
         them, or not to be seen here (chroot), at least give their memory back."""
-        self.control["STATE"] = K["STATE_RETIRED"]
         for _ in range(2):
             with contextlib.suppress(OSError):
                 self.remove_files()

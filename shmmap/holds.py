@@ -87,6 +87,7 @@ def _try_once(
         mine.append(hold)
         part.holds[hold.sequence] = hold
         hold.fence = part.act(hold, table, table.take_lock, lease)
+        part.holds[hold.sequence] = hold  # again: a handler may have closed the handle meanwhile
         if lease:  # from a time after that from which the shard counts it
             hold.lapses_ns = part.clock.now_ns() + int(lease * 1e9)
         part.know(hold)

@@ -168,6 +168,8 @@ class Lock:
             if not let_go(self._map, hold):
                 raise self._lost("its lease had passed" if self.lease else "it was taken away")
         except MapClosed:
+            if hold.pid != os.getpid():  # a child, which has closed it
+                return
             raise self._lost("the map was closed meanwhile, which freed it") from None
         except ShmMapError:
             raise

@@ -155,7 +155,10 @@ class LockShard:
         try:
             if not self.is_ours(hold):
                 raise Forked
-            return step(hold.name, hold.raw, *more)
+            result = step(hold.name, hold.raw, *more)
+            if not self.is_ours(hold):
+                raise Forked
+            return result
         except (MapClosed, Reentered, ValueError):  # the last one: pure, memory left behind
             if self.is_ours(hold):
                 raise

@@ -249,9 +249,11 @@ def _take_down(attachment: Attachment, may_remove: bool = True) -> None:
 
 
 def _leave(attachment: Attachment, may_remove: bool) -> None:
+    key = attachment.name, attachment.nonce
     if not attachment.handles:
-        _attachments.pop((attachment.name, attachment.nonce), None)
-        attachment.leave(may_remove)
+        if _attachments.get(key) is attachment:
+            _attachments.pop(key, None)
+        attachment.leave(may_remove, lambda: key in _attachments)
 
 
 def release_soon(attachment: Attachment) -> None:

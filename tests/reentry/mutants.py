@@ -11,8 +11,9 @@ import inspect
 import textwrap
 from typing import Any, NamedTuple
 
-from shmmap import closing, flights, locks, opening, record_lock
+from shmmap import closing, locks, opening, record_lock
 from shmmap._handle_cy import Handle
+from shmmap.locktable import LockShard
 
 from .machines import Series
 
@@ -40,8 +41,6 @@ class Mutant(NamedTuple):
         scope: dict[str, Any] = {}
         exec(compile(source, inspect.getfile(function), "exec"), function.__globals__, scope)
         setattr(self.owner, self.function, scope[self.function])
-        if self.owner is locks and hasattr(flights, self.function):
-            setattr(flights, self.function, scope[self.function])  # imported by name
 
 
 _WAITS = "a write that waits for a shard"
@@ -53,22 +52,22 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "close leaves nothing to the last operation", closing.Closing, "_go_on",
-        (("            return False\n", "            pass\n"),),
+        (("if handle._under_way() != (0, 0):", "if False:"),),
         (Series("sweep", "close", "del"), Series(_WAITS, "close", "moment")), "", 12,
     ),
     Mutant(
         "a descriptor is taken for the file that it stood for", record_lock.LockFile, "stands",
-        (("(status.st_dev, status.st_ino) == self.identity", "True"),),
+        (("descriptors.identity_of(self.descriptor) == self.identity", "True"),),
         (Series("at rest", "daemon", "inline"),), "application's", 1,
     ),
     Mutant(
-        "a child frees its parent's named lock", locks, "let_go",
-        (("if hold.pid != os.getpid():", "if False:"),),
-        (Series("holding a named lock", "fork, both", "inline"),), "LockLost", 1,
+        "a child takes a lock with its parent's record", LockShard, "is_ours",
+        (("return hold.token == self.liveness.fork_page.word", "return True"),),
+        (Series("taking a named lock", "fork, late", "line"),), "LockLost", 90,
     ),
     Mutant(
-        "a handler that raises leaves a named lock taken", locks.Lock, "__enter__",
-        (("self._undo(mine)", "pass"),),
+        "a handler that raises leaves a named lock taken", locks._Leaving, "__del__",
+        (('getattr(self, "mine", ())', "()"),),
         (Series("taking a named lock", "raise", "line in locks.py"),), "has not left", 90,
     ),
     Mutant(
