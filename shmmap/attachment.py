@@ -345,8 +345,8 @@ class Attachment:
         label = segment.shard_name(self.name, self.nonce, self.generation, number)
         try:
             segment.reserve(label, self.mappings[number], areas.deadlines, areas.end)
-        except SystemCallError:  # a kernel that needs the name for it
-            self.refuse_lost()
+        except SystemCallError:
+            self.refuse_lost()  # a kernel that needs the name for it
             raise
         words = memoryview(self.mappings[number].buffer).cast("B").cast("Q")
         words[K["S_HAS_DEADLINES"] >> 3] = 1
@@ -356,10 +356,8 @@ class Attachment:
         """Where the pages of a shard's deadlines are reserved, have its header say so: else a
         repair would leave old ones there, and entries that no longer expire."""
         label = segment.shard_name(self.name, self.nonce, self.generation, number)
-        allocated = segment.allocated_bytes(label)
-        if allocated > self.geometry.areas.deadlines:
-            self.reserve_deadlines(number)
-        elif allocated == 0:  # its name is not seen here (chroot): what is reserved needs no room
+        # 0: its name is not seen here, as after chroot. What is reserved needs no more room
+        if not 0 < segment.allocated_bytes(label) <= self.geometry.areas.deadlines:
             with contextlib.suppress(SharedMemoryFull):
                 self.reserve_deadlines(number)
 
