@@ -400,7 +400,7 @@ class Attachment:
             ):
                 if ephemeral.is_last(self):
                     self._is_last = True
-                    self._remove()
+                    ephemeral.remove(self)
                 elif os.geteuid() == 0:
                     ephemeral.hand_over(self)
         except (SystemCallError, ConfigMismatch):
@@ -418,17 +418,6 @@ class Attachment:
         """Do what `leave` had to leave to the sweeper's thread, which ends."""
         if self._is_left and not self.is_down:
             self.unmap()
-
-    def _remove(self) -> None:
-        """Retire the map and remove its files. Where they are another user's, who alone may remove
-        them, or not to be seen here (chroot), at least give their memory back."""
-        self.control["STATE"] = K["STATE_RETIRED"]
-        for _ in range(2):
-            with contextlib.suppress(OSError):
-                self.remove_files()
-                if not self.worker.file.links():
-                    return
-        ephemeral.give_up_memory(self)
 
     def has_its_name(self) -> bool:
         """Tell whether the map's name leads to it, and not to a successor."""
