@@ -345,8 +345,8 @@ class Attachment:
         label = segment.shard_name(self.name, self.nonce, self.generation, number)
         try:
             segment.reserve(label, self.mappings[number], areas.deadlines, areas.end)
-        except SystemCallError:  # a kernel that needs the name for it
-            self.refuse_lost()
+        except SystemCallError:
+            self.refuse_lost()  # a kernel that needs the name for it
             raise
         words = memoryview(self.mappings[number].buffer).cast("B").cast("Q")
         words[K["S_HAS_DEADLINES"] >> 3] = 1
@@ -356,10 +356,8 @@ class Attachment:
         """Where the pages of a shard's deadlines are reserved, have its header say so: else a
         repair would leave old ones there, and entries that no longer expire."""
         label = segment.shard_name(self.name, self.nonce, self.generation, number)
-        allocated = segment.allocated_bytes(label)
-        if allocated > self.geometry.areas.deadlines:
-            self.reserve_deadlines(number)
-        elif allocated == 0:  # its name is not seen here (chroot): what is reserved needs no room
+        # 0: its name is not seen here, as after chroot. What is reserved needs no more room
+        if not 0 < segment.allocated_bytes(label) <= self.geometry.areas.deadlines:
             with contextlib.suppress(SharedMemoryFull):
                 self.reserve_deadlines(number)
 
@@ -407,7 +405,7 @@ class Attachment:
                         self.control["STATE"] = K["STATE_READY"]
                         self._is_last = False
                     else:
-                        self._remove()
+                        ephemeral.remove(self)
                 elif os.geteuid() == 0:
                     ephemeral.hand_over(self)
         except (SystemCallError, ConfigMismatch):
@@ -425,16 +423,6 @@ class Attachment:
         """Do what `leave` had to leave to the sweeper's thread, which ends."""
         if self._is_left and not self.is_down:
             self.unmap()
-
-    def _remove(self) -> None:
-        """Remove the retired map's files. Where they are another user's, who alone may remove
-        them, or not to be seen here (chroot), at least give their memory back."""
-        for _ in range(2):
-            with contextlib.suppress(OSError):
-                self.remove_files()
-                if not self.worker.file.links():
-                    return
-        ephemeral.give_up_memory(self)
 
     def has_its_name(self) -> bool:
         """Tell whether the map's name leads to it, and not to a successor."""

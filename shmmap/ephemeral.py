@@ -34,7 +34,18 @@ def is_last(attached: Any) -> bool:
     return bool(worker.is_abandoned(_PATIENCE_S))
 
 
-def give_up_memory(attached: Any) -> None:
+def remove(attached: Any) -> None:
+    """Remove a retired map's files. Where they are another user's, who alone may remove them, or
+    not to be seen here (chroot), at least give their memory back."""
+    for _ in range(2):
+        with contextlib.suppress(SystemCallError):
+            attached.remove_files()
+            if not attached.worker.file.links():
+                return
+    _give_up_memory(attached)
+
+
+def _give_up_memory(attached: Any) -> None:
     """Give back the memory of a map that nobody uses, but that of its control segment, which says
     so. The semaphores are mapped by the C library: /proc tells where."""
     for mapping in (*attached.mappings, *attached.lock_mappings):

@@ -91,7 +91,11 @@ class LockFile:
 
     def links(self) -> int:
         """Count the names that the file has."""
-        return os.fstat(self.number()).st_nlink
+        number = self.number()
+        try:
+            return os.fstat(number).st_nlink
+        except OSError as error:
+            raise segment.refused("looking at a lock file", error) from error
 
     def number(self) -> int:
         """Give the descriptor, after opening the file again if that was closed by others.
