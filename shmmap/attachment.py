@@ -31,6 +31,7 @@ from .layout import constants
 from .locktable import LockShard
 from .mutex import Mark, Mutex
 from .parameters import Parameters
+from .process import this_process
 from .sweeper import Sweeper
 from .unfinished import is_final
 from .workers import KernelGuard, Worker
@@ -75,7 +76,7 @@ class Attachment:
         self.ttl_ns = self.parameters.ttl_ns
         self.clock = Clock()
         self.is_down = self._is_left = False
-        self._pid = os.getpid()  # of the process that is a worker by this
+        self._process = this_process()  # the one that is a worker by this
         self.mutex = Mutex()  # of the tasks of this process, around its row and the others'
         self.handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         # pure engine: by thread and shard, what it may hold
@@ -201,7 +202,7 @@ class Attachment:
 
     def _begin_in_this_process(self) -> None:
         """Claim a row, and leave behind what threads of a parent held."""
-        forked = self._pid != os.getpid()
+        forked = self._process != this_process()
         if forked:
             for guard in self.guards:
                 guard.after_fork()
@@ -210,7 +211,7 @@ class Attachment:
             self.locks.after_fork()
             self.snapshots = threading.RLock()
             self.sweeper = None
-        self._pid = os.getpid()
+        self._process = this_process()
         self._on_join()
         self.worker.join(self.clock.now_ns())
         if self.parameters.ephemeral:  # held now: from here on nobody takes himself for the last

@@ -9,7 +9,6 @@ that was started, and has no memory for a frame, waits for that: see `_life`.
 from __future__ import annotations
 
 import _thread
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,6 +16,7 @@ from types import BuiltinFunctionType
 from typing import Any, NamedTuple
 
 from ._clock_cy import monotonic, monotonic_ns
+from .process import this_process
 from .tasks import current_task, sleep
 
 START_AGAIN_NS = 100_000_000
@@ -54,7 +54,7 @@ class Background:
         self._ended = ended  # called as it ends, whatever ended it: it can be started anew
         self._runner: dict[str, object] = {}  # "task": who runs it
         self._wanted = False
-        self._pid = os.getpid()
+        self._process = this_process()
         self._is_thread = True
         self._start_again_ns = 0
         self._is_started = False
@@ -104,7 +104,7 @@ class Background:
         deadline = monotonic() + STOP_PATIENCE_S
         # a greenlet looks at `stopping` before it does anything; nobody needs to wait for that
         while self._runner if self._is_thread else self.busy:
-            if self._pid != os.getpid():  # it runs in the parent
+            if self._process != this_process():  # it runs in the parent
                 return True
             if self._runner.get("task") is current_task():
                 return not self.busy

@@ -1,16 +1,66 @@
-"""Processes as the kernel shows them: by pid and start time, their ends, and what they have mapped.
+"""Processes: which one this is; and others as the kernel shows them, by pid and start time, their
+ends, and what they have mapped.
 
-Everything is asked of /proc. Where it cannot be asked (no free descriptor, no right to look), the
-functions say so by an OSError or None, and whoever judges by them takes a process for alive.
+Everything about others is asked of /proc. Where it cannot be asked (no free descriptor, no right
+to look), the functions say so by an OSError or None, and whoever judges by them takes a process for
+alive.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
+import posix
+import sys
+from contextlib import suppress
+
+own_pid = posix.getpid  # not os.getpid, which tests of users replace
 
 # Of the flags in /proc/PID/stat: a thread that has one of these runs no instruction of its program
 # any more. It ends (PF_EXITING), writes a core dump (PF_DUMPCORE), or has (PF_POSTCOREDUMP).
 _PAST_THE_PROGRAM = 0x4 | 0x200 | 0x8
+WIPE_ON_FORK = 18  # MADV_WIPEONFORK
+
+
+def _two_pages() -> memoryview:
+    """Map two pages, as words, of which a fork wipes the second."""
+    pages = mmap.mmap(-1, 2 * mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without it: at least forks made by Python are noticed
+        pages.madvise(WIPE_ON_FORK, mmap.PAGESIZE, mmap.PAGESIZE)
+    return memoryview(pages).cast("Q")
+
+
+_words = _two_pages()
+_MINE = mmap.PAGESIZE // 8  # the first word that a fork wipes: this process's number
+_LAST = _MINE - 1  # the one before: the highest number of this process and its ancestors
+
+
+def this_process() -> int:
+    """Give a number that no ancestor of this process has: what was noted with another number is
+    a parent's. Cheap, and needs no memory.
+
+    Not its pid: a child may have its parent's (each is 1 in a pid namespace of its own), and
+    os.getpid() is what tests of users replace. Not a hook alone: a fork in C runs none.
+    """
+    return _words[_MINE] or _begin()
+
+
+def _begin() -> int:
+    """Number this process, which was forked. All its threads come to the same number."""
+    number = _words[_LAST] + 1
+    if not _words[_MINE]:
+        both = memoryview(number.to_bytes(8, sys.byteorder) * 2).cast("Q")
+        _words[_LAST:_MINE + 1] = both  # one step, for other threads and for handlers of signals
+    return _words[_MINE]
+
+
+def _after_fork() -> None:
+    _words[_MINE] = 0
+    _begin()
+
+
+_begin()
+os.register_at_fork(after_in_child=_after_fork)
 
 
 _STATES = {

@@ -21,6 +21,7 @@ from .clibrary import call, libc
 from .descriptors import Identity, close_own, identity_of
 from .errors import ConfigMismatch, MapCorrupted, MapNotFound, SharedMemoryFull, SystemCallError
 from .layout import PAGE
+from .process import this_process
 
 SHM_DIRECTORY = "/dev/shm"
 _PROT_READ_WRITE = 3
@@ -215,7 +216,7 @@ def create(name: str, size: int, reserve: int, mode: int) -> Mapping:
         SharedMemoryFull: there is no room; nothing is left behind.
         FileExistsError: there is one of that name.
     """
-    maker = os.getpid()
+    maker = this_process()
     descriptor = make(name, mode)
     identity = None
     try:
@@ -223,7 +224,7 @@ def create(name: str, size: int, reserve: int, mode: int) -> Mapping:
         fill(descriptor, name, size, reserve, mode)
         return Mapping(descriptor, size)
     except BaseException:  # else, for want of memory, its caller removes it
-        if os.getpid() == maker:
+        if this_process() == maker:
             unlink(name)
         raise
     finally:

@@ -40,6 +40,7 @@ SIDEWAYS = {
     "_clock_cy": {"_cython", "_words"},
     "_guard_cy": {"_cython"},
     "_hash_cy": {"_cython", "_words", "_layout", "layout"},
+    "descriptors": {"process"},
     "mutex": {"tasks"},
     "newfile": {"unfinished"},
     "background": {"tasks"},

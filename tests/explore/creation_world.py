@@ -24,6 +24,7 @@ from shmmap import (
     geometry,
     judging,
     making,
+    mutex,
     opening,
     record_lock,
     segment,
@@ -137,11 +138,15 @@ class CreationWorld:
         system, machine = self.system, self.machine
         with pytest.MonkeyPatch.context() as patch:
             for module, names in (
-                (creation, "os fcntl sleep monotonic"), (record_lock, "os fcntl"),
-                (segment, "os posix_ipc publish"), (control, "os"), (making, "os fcntl secrets"),
-                (judging, "os sleep monotonic"), (workers, "os sleep monotonic"),
-                (attachment, "os"), (ephemeral, "os"), (opening, "os sleep monotonic"),
-                (descriptors, "os"),
+                (creation, "os fcntl sleep monotonic this_process"),
+                (record_lock, "os fcntl"),
+                (segment, "os posix_ipc publish this_process"), (control, "os"),
+                (making, "os fcntl secrets this_process"),
+                (judging, "os sleep monotonic this_process own_pid"),
+                (workers, "os sleep monotonic this_process own_pid"),
+                (attachment, "os this_process"), (ephemeral, "os"),
+                (opening, "os sleep monotonic this_process"), (mutex, "this_process"),
+                (descriptors, "os this_process"),
             ):
                 for name in names.split():
                     is_module = name in ("os", "posix_ipc", "fcntl", "secrets")

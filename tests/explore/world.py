@@ -181,9 +181,9 @@ class World:
         """Let the engine find the machine's kernel, semaphores and clock."""
         machine = self.machine
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(workers, "os", self.kernel)
-            patch.setattr(judging, "os", self.kernel)
             for module in (judging, workers):
+                for name in ("this_process", "own_pid"):
+                    patch.setattr(module, name, getattr(self.kernel, name))
                 patch.setattr(module, "start_ticks", self.kernel.start_ticks)
                 patch.setattr(module, "pid_namespace", self.kernel.pid_namespace)
             patch.setattr(judging, "exists", self.kernel.lives)

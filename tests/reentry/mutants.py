@@ -63,7 +63,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a child frees its parent's named lock", locks, "let_go",
-        (("if hold.pid != os.getpid():", "if False:"),),
+        (("if hold.process != this_process():", "if False:"),),
         (Series("holding a named lock", "fork, both", "inline"),), "LockLost", 1,
     ),
     Mutant(
