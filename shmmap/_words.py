@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from io import FileIO
 from typing import Any
 
 import posix_ipc
@@ -356,7 +357,7 @@ def _is_sound(s: Any) -> bool:
     """Tell whether a semaphore may be used: glibc ends the process where a damaged one has the
     kernel refuse a call."""
     try:
-        with open(f"/dev/shm/sem.{s.name[1:]}", "rb") as file:
+        with FileIO(f"/dev/shm/sem.{s.name[1:]}") as file:  # not open(), which tests replace
             return file.read(16)[8:] == _SOUND
     except OSError:  # unlinked: nobody will wake us
         return False

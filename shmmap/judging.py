@@ -18,7 +18,6 @@ are dead by then at the latest.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import Any
 

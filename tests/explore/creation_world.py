@@ -142,7 +142,7 @@ class CreationWorld:
                 (record_lock, "os fcntl"),
                 (segment, "os posix_ipc publish this_process"), (control, "os"),
                 (making, "os fcntl secrets this_process"),
-                (judging, "os sleep monotonic this_process own_pid"),
+                (judging, "sleep monotonic this_process own_pid"),
                 (workers, "os sleep monotonic this_process own_pid"),
                 (attachment, "os this_process"), (ephemeral, "os"),
                 (opening, "os sleep monotonic this_process"), (mutex, "this_process"),
