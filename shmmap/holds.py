@@ -82,7 +82,7 @@ def _try_once(
             raise Reentered(f"map {m.name!r}: {refusal}")
         if former:  # its lease is over
             part.forget(former)
-    hold = Hold(name, table.new_record(), id(m), part)
+    hold = Hold(name, table.new_record(), m._handle_number, part)
     try:
         mine.append(hold)
         part.holds[hold.sequence] = hold

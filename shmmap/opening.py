@@ -98,7 +98,7 @@ def _join(
             return None
     else:
         _check(name, wanted, found.parameters, found.nonce, may_attach, nonce)
-    key = id(handle)
+    key = handle._handle_number
     try:
         found.handles[key] = handle
         if found.is_down or _attachments.get((name, found.nonce)) is not found:
