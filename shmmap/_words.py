@@ -52,7 +52,10 @@ class ThreadGuard:
     """Exclude the other threads of this process; enough for private memory."""
 
     def __init__(self) -> None:
-        self._lock: Any = threading.RLock()
+        try:
+            self._lock: Any = threading.RLock()
+        except RuntimeError:  # so Python says that there is no memory for it
+            raise MemoryError from None
 
     def acquire(self, offset: int, patience_s: float) -> bool:
         """Try to enter for `patience_s` seconds at most. Call `release` whatever comes of it."""

@@ -33,6 +33,7 @@ from .mutex import Mark, Mutex
 from .parameters import Parameters
 from .process import this_process
 from .sweeper import Sweeper
+from .tasks import new_lock
 from .unfinished import is_final
 from .workers import KernelGuard, Worker
 
@@ -81,7 +82,7 @@ class Attachment:
         self.handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         # pure engine: by thread and shard, what it may hold
         self.held: dict[tuple[int, int], Any] = {}
-        self.snapshots = threading.RLock()  # held by the thread that takes one
+        self.snapshots = new_lock(threading.RLock)  # held by the thread that takes one
         self.mappings: list[segment.Mapping] = []
         self.lock_mappings: list[segment.Mapping] = []  # one
         self.locks: Any = None
@@ -209,7 +210,7 @@ class Attachment:
             self._leave_memory_behind()
             self.held = {}
             self.locks.after_fork()
-            self.snapshots = threading.RLock()
+            self.snapshots = new_lock(threading.RLock)
             self.sweeper = None
         self._process = this_process()
         self._on_join()

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from ._clock_cy import monotonic, monotonic_ns
 from .process import this_process
-from .tasks import current_task, sleep
+from .tasks import current_task, new_lock, sleep
 
 START_AGAIN_NS = 100_000_000
 STOP_PATIENCE_S = 3.0
@@ -60,7 +60,7 @@ class Background:
         self._is_started = False
         # A lock that is held until it is over. Not an Event: a signal handler that raises inside
         # an Event's set() leaves its inner lock taken, and the next set() waits for ever.
-        self._bell = threading.Lock()
+        self._bell = new_lock(threading.Lock)
         self._bell.acquire()
         self.stopping = False
         self.busy = False  # a step sets it while `stop` must wait for it

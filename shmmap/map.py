@@ -28,6 +28,7 @@ from .parameters import UNSAID, MapOptions, Parameters, check_name
 from .snapshots import Snapshot
 from .stats import Stats
 from .sweeper import SweepReport
+from .tasks import new_lock
 from .views import MapListings
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
     @contextmanager
     def _inside(self) -> Iterator[Any]:
         """Give the attachment, and have `close` wait until it is no longer used."""
-        mark = threading.Lock()
+        mark = new_lock(threading.Lock)
         mark.acquire()
         try:
             self._begin(mark)

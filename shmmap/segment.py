@@ -216,8 +216,7 @@ def create(name: str, size: int, reserve: int, mode: int) -> Mapping:
         SharedMemoryFull: there is no room; nothing is left behind.
         FileExistsError: there is one of that name.
     """
-    maker = this_process()
-    descriptor = make(name, mode)
+    maker, descriptor = this_process(), make(name, mode)
     identity = None
     try:
         identity = identity_of(descriptor)

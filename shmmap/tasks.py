@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from types import BuiltinFunctionType
 from typing import Any
 
@@ -89,6 +90,14 @@ def current_thread() -> object:
     main = weakref.ref(current)
     hash(main)
     return main
+
+
+def new_lock(make: Callable[[], Any]) -> Any:
+    """Make a lock. Where there is no memory for one, Python says so by a RuntimeError."""
+    try:
+        return make()
+    except RuntimeError:
+        raise MemoryError from None
 
 
 def can_wait_for(lock: Any) -> bool:

@@ -23,7 +23,7 @@ from .judging import TOTALS_BYTE, Judge, row_byte
 from .layout import constants
 from .process import WIPE_ON_FORK, own_pid, pid_namespace, start_ticks, this_process
 from .record_lock import FIRST_BYTE
-from .tasks import sleep
+from .tasks import new_lock, sleep
 
 K = constants()
 # bytes of the liveness file, after those of `judging`
@@ -88,11 +88,11 @@ class KernelGuard:
     def __init__(self, worker: Any, segment_number: int) -> None:
         self._worker = worker
         self._byte = _CAS_BYTES + (segment_number << 12)
-        self._lock: Any = threading.RLock()
+        self._lock: Any = new_lock(threading.RLock)
 
     def after_fork(self) -> None:
         """Leave behind a lock that a thread of the parent held."""
-        self._lock = threading.RLock()
+        self._lock = new_lock(threading.RLock)
 
     def acquire(self, offset: int, patience_s: float = CAS_PATIENCE_S) -> bool:
         """Try to enter for `patience_s` seconds at most. Call `release` whatever comes of it."""
