@@ -78,7 +78,9 @@ def choose_engine() -> None:
             f"{VARIABLE}=compiled, but these modules are not compiled: {', '.join(missing)}. "
             f"{VARIABLE}=pure python -m shmmap doctor prints the command that compiles them"
         )
-    if wanted == "pure" or not complete:
+    if (wanted == "pure" or not complete) and not any(
+        isinstance(finder, _SourceFinder) for finder in sys.meta_path
+    ):
         sys.meta_path.insert(0, _SourceFinder())
     if not wanted and not complete:
         why = "it was not compiled at installation"

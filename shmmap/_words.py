@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from io import FileIO
 from typing import Any
 
 import posix_ipc
@@ -51,7 +52,10 @@ class ThreadGuard:
     """Exclude the other threads of this process; enough for private memory."""
 
     def __init__(self) -> None:
-        self._lock: Any = threading.RLock()
+        try:
+            self._lock: Any = threading.RLock()
+        except RuntimeError:  # so Python says that there is no memory for it
+            raise MemoryError from None
 
     def acquire(self, offset: int, patience_s: float) -> bool:
         """Try to enter for `patience_s` seconds at most. Call `release` whatever comes of it."""
@@ -356,7 +360,7 @@ def _is_sound(s: Any) -> bool:
     """Tell whether a semaphore may be used: glibc ends the process where a damaged one has the
     kernel refuse a call."""
     try:
-        with open(f"/dev/shm/sem.{s.name[1:]}", "rb") as file:
+        with FileIO(f"/dev/shm/sem.{s.name[1:]}") as file:  # not open(), which tests replace
             return file.read(16)[8:] == _SOUND
     except OSError:  # unlinked: nobody will wake us
         return False

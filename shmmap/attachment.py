@@ -31,7 +31,9 @@ from .layout import constants
 from .locktable import LockShard
 from .mutex import Mark, Mutex
 from .parameters import Parameters
+from .process import this_process
 from .sweeper import Sweeper
+from .tasks import new_lock
 from .unfinished import is_final
 from .workers import KernelGuard, Worker
 
@@ -75,12 +77,12 @@ class Attachment:
         self.ttl_ns = self.parameters.ttl_ns
         self.clock = Clock()
         self.is_down = self._is_left = False
-        self._pid = os.getpid()  # of the process that is a worker by this
+        self._process = this_process()  # the one that is a worker by this
         self.mutex = Mutex()  # of the tasks of this process, around its row and the others'
         self.handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         # pure engine: by thread and shard, what it may hold
         self.held: dict[tuple[int, int], Any] = {}
-        self.snapshots = threading.RLock()  # held by the thread that takes one
+        self.snapshots = new_lock(threading.RLock)  # held by the thread that takes one
         self.mappings: list[segment.Mapping] = []
         self.lock_mappings: list[segment.Mapping] = []  # one
         self.locks: Any = None
@@ -201,16 +203,16 @@ class Attachment:
 
     def _begin_in_this_process(self) -> None:
         """Claim a row, and leave behind what threads of a parent held."""
-        forked = self._pid != os.getpid()
+        forked = self._process != this_process()
         if forked:
             for guard in self.guards:
                 guard.after_fork()
             self._leave_memory_behind()
             self.held = {}
             self.locks.after_fork()
-            self.snapshots = threading.RLock()
+            self.snapshots = new_lock(threading.RLock)
             self.sweeper = None
-        self._pid = os.getpid()
+        self._process = this_process()
         self._on_join()
         self.worker.join(self.clock.now_ns())
         if self.parameters.ephemeral:  # held now: from here on nobody takes himself for the last

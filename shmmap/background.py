@@ -9,7 +9,6 @@ that was started, and has no memory for a frame, waits for that: see `_life`.
 from __future__ import annotations
 
 import _thread
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,7 +16,8 @@ from types import BuiltinFunctionType
 from typing import Any, NamedTuple
 
 from ._clock_cy import monotonic, monotonic_ns
-from .tasks import current_task, sleep
+from .process import this_process
+from .tasks import current_task, new_lock, sleep
 
 START_AGAIN_NS = 100_000_000
 STOP_PATIENCE_S = 3.0
@@ -54,13 +54,13 @@ class Background:
         self._ended = ended  # called as it ends, whatever ended it: it can be started anew
         self._runner: dict[str, object] = {}  # "task": who runs it
         self._wanted = False
-        self._pid = os.getpid()
+        self._process = this_process()
         self._is_thread = True
         self._start_again_ns = 0
         self._is_started = False
         # A lock that is held until it is over. Not an Event: a signal handler that raises inside
         # an Event's set() leaves its inner lock taken, and the next set() waits for ever.
-        self._bell = threading.Lock()
+        self._bell = new_lock(threading.Lock)
         self._bell.acquire()
         self.stopping = False
         self.busy = False  # a step sets it while `stop` must wait for it
@@ -104,7 +104,7 @@ class Background:
         deadline = monotonic() + STOP_PATIENCE_S
         # a greenlet looks at `stopping` before it does anything; nobody needs to wait for that
         while self._runner if self._is_thread else self.busy:
-            if self._pid != os.getpid():  # it runs in the parent
+            if self._process != this_process():  # it runs in the parent
                 return True
             if self._runner.get("task") is current_task():
                 return not self.busy

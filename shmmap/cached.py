@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import os
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +22,7 @@ from .errors import MapClosed, MapUnlinked, Reentered, ShmMapError
 from .keeping import Notes
 from .map import ShmMap
 from .mutex import Mark, Mutex
+from .process import this_process
 from .turns import deadline_of
 
 P = ParamSpec("P")
@@ -182,7 +182,7 @@ class _Flight:
     def __init__(self, place: tuple[str, Any]) -> None:
         self.place = place  # map and key
         self.landed = asyncio.get_running_loop().create_future()
-        self.pid = os.getpid()
+        self.process = this_process()
         self.is_kept = True  # False: the result could not be stored
 
 
@@ -195,7 +195,7 @@ def _refuse_own(m: Any, key: Any, place: tuple[str, Any]) -> None:
     """Refuse to wait for a computing that this code is a part of, unless that is over, or goes on
     in the process that forked this one."""
     for flight in _within.get():
-        if flight.place == place and not flight.landed.done() and flight.pid == os.getpid():
+        if flight.place == place and not flight.landed.done() and flight.process == this_process():
             raise Reentered(
                 f"map {m.name!r}, cached: the computing of {shown(key)} asks for that very key, in "
                 "its own task or in one that it started: it would wait for itself. Call the "

@@ -22,7 +22,7 @@ class Closing:
 
     def __init__(self, handle: Any, attachment: Any) -> None:
         self._handle = handle
-        self._key = id(handle)
+        self._key = handle._handle_number
         self._attachment = attachment
         self._by_the_last = False
         self._patience_s = 0.0  # for another process that opens or closes the map

@@ -24,6 +24,7 @@ from . import segment
 from ._clock_cy import monotonic
 from .errors import ConfigMismatch, LockTimeout, Reentered
 from .mutex import Mark, Mutex
+from .process import this_process
 from .record_lock import LockFile, try_lock_byte
 from .tasks import sleep
 
@@ -35,14 +36,6 @@ _SQUATTED = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO, 
 
 _files: dict[int, LockFile] = {}  # by user: a process may change its user
 _mutexes: dict[str, Mutex] = {}  # by map
-_generations = [object()]  # another one in a forked child
-
-
-def _after_fork() -> None:
-    _generations[0] = object()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 class Forked(Reentered):
@@ -54,17 +47,13 @@ class Turn:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.pid = os.getpid()
-        self._generation = _generations[0]
+        self.process = this_process()
         self.descriptor = -1  # of the file by which it is held, before it is
 
     def is_ours(self) -> bool:
-        """Tell whether this is that process, not a child that was forked meanwhile. Takes no
-        memory where there is none."""
-        try:
-            return os.getpid() == self.pid
-        except MemoryError:
-            return self._generation is _generations[0]
+        """Tell whether this is that process, not a child that was forked meanwhile. Needs no
+        memory."""
+        return this_process() == self.process
 
     def check(self) -> None:
         """Have a child that was forked meanwhile begin again."""

@@ -10,6 +10,8 @@ import contextlib
 import errno
 import os
 
+from .process import this_process
+
 Identity = tuple[int, int]  # device and inode: what a file is, whatever its name is now
 
 
@@ -31,11 +33,7 @@ def identity_of(descriptor: int) -> Identity:
 def close_own(descriptor: int, opener: int, identity: Identity | None) -> None:
     """Close a descriptor that the process `opener` opened on a file. In a child that was forked
     meanwhile its number may be another file's: a daemon closes all, its application opens some."""
-    try:
-        is_opener = os.getpid() == opener
-    except MemoryError:  # for a number; then it is closed all the same
-        is_opener = True
-    if is_opener:
+    if this_process() == opener:
         os.close(descriptor)
         return
     with contextlib.suppress(OSError):

@@ -21,13 +21,13 @@ import os
 import stat
 import struct
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from io import BufferedReader, FileIO
 from typing import Any, BinaryIO, NamedTuple
 
 import xxhash
 
+from . import _clock_cy
 from ._clock_cy import monotonic
 from .checks import path_of
 from .errors import ConfigMismatch, DumpCorrupted
@@ -108,7 +108,7 @@ class Head(NamedTuple):
 
 def wall_ns() -> int:
     """Read the wall clock."""
-    return time.time_ns()
+    return _clock_cy.wall_ns()
 
 
 def this_boot() -> str:

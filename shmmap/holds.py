@@ -6,7 +6,6 @@ an entry of the lock shard: see `locktable`.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +13,7 @@ from . import explain
 from .errors import LockTimeout, MapFull, Reentered, ShmMapError, SystemCallError
 from .locktable import Forked, LeftOpen, LockTable, Record, Unread
 from .owed import free_later, see_to_it
+from .process import this_process
 from .tasks import current_task
 
 
@@ -26,7 +26,7 @@ class Hold:
     """
 
     __slots__ = (
-        "fence", "handle", "is_over", "lapses_ns", "name", "part", "pid", "raw", "sequence",
+        "fence", "handle", "is_over", "lapses_ns", "name", "part", "process", "raw", "sequence",
         "task", "token", "whose",
     )
 
@@ -39,7 +39,7 @@ class Hold:
         self.handle = handle
         self.part = part
         self.is_over = False
-        self.pid = os.getpid()
+        self.process = this_process()
         self.fence = 0
         self.lapses_ns = 0  # when its lease is over for sure; 0: it has none, or who knows
 
@@ -82,7 +82,7 @@ def _try_once(
             raise Reentered(f"map {m.name!r}: {refusal}")
         if former:  # its lease is over
             part.forget(former)
-    hold = Hold(name, table.new_record(), id(m), part)
+    hold = Hold(name, table.new_record(), m._handle_number, part)
     try:
         mine.append(hold)
         part.holds[hold.sequence] = hold
@@ -128,7 +128,7 @@ def _give_up(attached: Any, hold: Hold) -> None:
 
 def let_go(m: Any, hold: Hold) -> bool:
     """Free what is held; tell whether it was still held. A forked child frees nothing."""
-    if hold.pid != os.getpid():
+    if hold.process != this_process():
         return True
     with m._inside() as attached:
         try:
@@ -144,7 +144,7 @@ def let_go(m: Any, hold: Hold) -> bool:
 
 def leave_open(m: Any, hold: Hold) -> bool:
     """Have what is held stand open for a while, for all; tell whether that could be done."""
-    if hold.pid != os.getpid():
+    if hold.process != this_process():
         return False
     with m._inside() as attached:
         table = attached.locks.hasty_table()
@@ -163,7 +163,7 @@ def let_all_go(attached: Any, handle: int, table: LockTable | None) -> None:
     background; if this was the last handle, its process is dead to the others anyway."""
     part = attached.locks
     for hold in list(part.holds.values()):
-        if hold.handle == handle and hold.pid == os.getpid():
+        if hold.handle == handle and hold.process == this_process():
             try:
                 if table is not None:
                     hasty = part.hasty_table()

@@ -18,7 +18,6 @@ are dead by then at the latest.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,8 +30,10 @@ from .process import (
     has_mapped,
     is_past_its_program,
     is_visible,
+    own_pid,
     pid_namespace,
     start_ticks,
+    this_process,
 )
 from .record_lock import FIRST_BYTE, LockFile, LostFile
 from .tasks import sleep
@@ -101,11 +102,11 @@ class Judge:
         """Have the liveness file open for a while. Only where this process has not: closing it
         drops all locks on it."""
         self.open_file()
-        pid = os.getpid()
+        opener = this_process()
         try:
             yield
-        finally:
-            self.file.close(is_ours=os.getpid() == pid)  # not in a daemon, which closes numbers
+        finally:  # not ours in a daemon, which closes numbers
+            self.file.close(is_ours=this_process() == opener)
 
     @property
     def descriptor(self) -> int:
@@ -196,7 +197,7 @@ class Judge:
         if not self._get(row, "STATE") or not self._shares_pids(row):
             return False
         pid = self._get(row, "PID")
-        if pid == os.getpid() or not exists(pid):
+        if pid == own_pid() or not exists(pid):
             return False
         try:
             ticks = start_ticks(pid)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from .errors import LockLost, LockTimeout, MapClosed, MapUnlinked, ShmMapError
 from .holds import Hold, describe_holder, let_go, try_hold
 from .locktable import LOCK, Forked, name_of
 from .owed import free_later
+from .process import this_process
 from .tasks import current_task
 from .turns import deadline_of, wait_for
 
@@ -52,7 +52,7 @@ class _Leaving:
     def __del__(self) -> None:
         for hold in getattr(self, "mine", ()):  # `__init__` may have been broken off
             part = hold.part
-            if part.holds.get(hold.sequence) is hold and hold.pid == os.getpid():
+            if part.holds.get(hold.sequence) is hold and hold.process == this_process():
                 hold.is_over = part.is_owing = True
                 if part.whole is not None:
                     free_later(part.whole)
@@ -168,7 +168,7 @@ class Lock:
             if not let_go(self._map, hold):
                 raise self._lost("its lease had passed" if self.lease else "it was taken away")
         except MapClosed:
-            if hold.pid != os.getpid():  # a child, which has closed it
+            if hold.process != this_process():  # a child, which has closed it
                 return
             raise self._lost("the map was closed meanwhile, which freed it") from None
         except ShmMapError:
@@ -193,7 +193,7 @@ class Lock:
         lease = self.lease if lease is _UNSAID else check_lease(lease)
         hold = self._mine()
         not_held = f"map {self._map.name!r}, lock {shown(self.key)}: not held"
-        if hold is None or hold.pid != os.getpid():
+        if hold is None or hold.process != this_process():
             raise LockLost(not_held)
         with self._map._inside() as attached:
             hold.lapses_ns = 0
@@ -211,7 +211,7 @@ class Lock:
         """Whether this thread holds the lock now, or, if it has not taken it, the only thread
         that has, through this object: looked up, so a lost lease shows."""
         hold = self._mine()
-        if hold is None or hold.pid != os.getpid():
+        if hold is None or hold.process != this_process():
             return False
         version = 0
         with suppress(MapClosed, MapUnlinked), self._map._inside():
@@ -223,7 +223,7 @@ class Lock:
         """The fencing token: rises with every taking of any lock of the map; 0: not taken, or
         by the parent of this process."""
         hold = self._mine()
-        return hold.fence if hold and hold.pid == os.getpid() else 0
+        return hold.fence if hold and hold.process == this_process() else 0
 
     def _mine(self) -> Hold | None:
         """Give this thread's holding; else the only one, which another thread began."""

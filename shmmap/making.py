@@ -28,7 +28,7 @@ from .creation import Turn, creation_lock
 from .errors import ConfigMismatch, ShmMapError
 from .layout import LAYOUT_VERSION, constants
 from .parameters import Parameters
-from .process import boot_id
+from .process import boot_id, this_process
 from .unfinished import Undo
 
 K = constants()
@@ -79,7 +79,7 @@ class _Attempt:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.pid = os.getpid()
+        self.process = this_process()
         self.label = ""  # of its control segment, until that is published
         self.identity: descriptors.Identity | None = None
         self.made: list[str] = []  # its parts, each noted before it is made
@@ -89,7 +89,7 @@ class _Attempt:
 
         Nobody has the map: it was not published, or marked as unlinked before anybody could come.
         """
-        if os.getpid() != self.pid:
+        if this_process() != self.process:
             return
         with contextlib.suppress(OSError):  # what the making failed of says more
             remove_files(self.made[::-1])
@@ -123,7 +123,7 @@ def _try_to_make(
             control.close()
         raise
     finally:
-        descriptors.close_own(descriptor, turn.pid, attempt.identity)
+        descriptors.close_own(descriptor, turn.process, attempt.identity)
 
 
 def _temporary(name: str, turn: Turn, attempt: _Attempt) -> int:

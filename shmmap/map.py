@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
@@ -27,12 +28,14 @@ from .parameters import UNSAID, MapOptions, Parameters, check_name
 from .snapshots import Snapshot
 from .stats import Stats
 from .sweeper import SweepReport
+from .tasks import new_lock
 from .views import MapListings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 K = constants()
+_numbers = itertools.count(1)  # of handles: an id is given again, though vars() of one is kept
 LOCK_TIMEOUT_S = 5.0
 
 
@@ -86,6 +89,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
     """
 
     __hash__ = None  # type: ignore[assignment]
+    _handle_number = 0  # of one that was never opened
     _last_words: Any = None  # stays so where a signal handler raised while the map was opened
     _table: LockTable | None = None
 
@@ -142,6 +146,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         self._lock_timeout = float(lock_timeout)
         self._owner_uid = owner_uid
         self._reading = (near, near_copy, consistency, max_staleness)
+        self._handle_number = self._handle_number or next(_numbers)
         opening.join_map(
             self, int(lock_timeout * 1e9), name, wanted, *_may, _nonce, owner_uid
         )
@@ -184,7 +189,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         self._last_words = None
         near, near_copy, consistency, max_staleness = self._reading
         bound: Any = read_consistency(consistency, max_staleness, -1, near)
-        words = last_words.keep(attachment, id(self))
+        words = last_words.keep(attachment, self._handle_number)
         super()._bind(attachment, lock_timeout_ns)  # type: ignore[no-untyped-call]
         try:
             self._use_near(near, near_copy, bound)
@@ -204,7 +209,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
     @contextmanager
     def _inside(self) -> Iterator[Any]:
         """Give the attachment, and have `close` wait until it is no longer used."""
-        mark = threading.Lock()
+        mark = new_lock(threading.Lock)
         mark.acquire()
         try:
             self._begin(mark)

@@ -21,11 +21,11 @@ Each step on the dict is one call into C, so no other lock is needed.
 
 from __future__ import annotations
 
-import os
 import weakref
 from typing import Any
 
 from ._clock_cy import monotonic
+from .process import this_process
 from .tasks import current_task, sleep
 
 _FIRST_PAUSE_S = 20e-6
@@ -75,9 +75,9 @@ class Mutex:
         for number in list(self._chain):
             reference = self._chain.get(number)
             mark = reference() if reference is not None else None
-            task, pid = (list(mark) if mark is not None else []) or (None, 0)  # one step
+            task, where = (list(mark) if mark is not None else []) or (None, 0)  # one step
             ended = isinstance(task, weakref.ref) and task() is None
-            if pid == os.getpid() and not ended:
+            if where == this_process() and not ended:
                 found.append((number, task))
         return found
 
@@ -86,7 +86,7 @@ class Mutex:
         holders = self._holders()
         if any(holder is not task for _, holder in holders):
             return False
-        mark[:] = (task, os.getpid())
+        mark[:] = (task, this_process())
         reference = weakref.ref(mark)
         if self._chain.setdefault(number, reference) is reference:
             if number > self._pruned:

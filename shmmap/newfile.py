@@ -23,6 +23,7 @@ from .checks import path_of
 from .descriptors import Identity, close_own, identity_of
 from .errors import Reentered, ShmMapError
 from .printable import printable
+from .process import this_process
 from .unfinished import Undo
 
 _LINKS_AT_MOST = 40  # as many as the kernel follows
@@ -65,12 +66,12 @@ class _Temporary:
         self.identity: Identity | None = None  # the folder's
         self.name = ""
         self.made: Identity | None = None
-        self.maker = os.getpid()
+        self.maker = this_process()
         self.undo = Undo(self._end, nullcontext)
 
     def _end(self) -> None:
         """Remove the file, unless it has its name or is the parent's, and close the folder."""
-        if self.name and os.getpid() == self.maker:
+        if self.name and this_process() == self.maker:
             _remove(self.made, self.name, self.folder)
         self.name = ""
         if self.folder >= 0:
@@ -124,14 +125,14 @@ class _OwnFile(FileIO):
 
     def write(self, data: Any) -> int:
         """Write; in that child, give up and raise Reentered."""
-        if os.getpid() != self._maker:
+        if this_process() != self._maker:
             self.close()
             _refuse_child(self._maker)
         return super().write(data)
 
 
 def _refuse_child(maker: int) -> None:
-    if os.getpid() != maker:
+    if this_process() != maker:
         raise Reentered(
             "a signal handler or a finalizer has forked this process while it was writing a dump. "
             "The parent goes on with it; do it again here, in the child"

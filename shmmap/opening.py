@@ -32,6 +32,7 @@ from .errors import (
 from .layout import constants
 from .making import make_map
 from .parameters import Parameters
+from .process import this_process
 from .tasks import sleep
 from .unfinished import Undo
 
@@ -97,7 +98,7 @@ def _join(
             return None
     else:
         _check(name, wanted, found.parameters, found.nonce, may_attach, nonce)
-    key = id(handle)
+    key = handle._handle_number
     try:
         found.handles[key] = handle
         if found.is_down or _attachments.get((name, found.nonce)) is not found:
@@ -327,16 +328,16 @@ def leave_all() -> None:
     finish_leaving()
 
 
-_registered_pid = 0
+_registered_in = 0
 
 
 def leave_at_exit() -> None:
     """Have `leave_all` called at exit; multiprocessing's children run no atexit."""
-    global _registered_pid
-    if _registered_pid != os.getpid():
-        if not _registered_pid:
+    global _registered_in
+    if _registered_in != this_process():
+        if not _registered_in:
             atexit.register(leave_all)
-        _registered_pid = os.getpid()
+        _registered_in = this_process()
         if "multiprocessing.process" in sys.modules:
             import multiprocessing.process
             from multiprocessing import util

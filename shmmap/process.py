@@ -1,16 +1,67 @@
-"""Processes as the kernel shows them: by pid and start time, their ends, and what they have mapped.
+"""Processes: which one this is; and others as the kernel shows them, by pid and start time, their
+ends, and what they have mapped.
 
-Everything is asked of /proc. Where it cannot be asked (no free descriptor, no right to look), the
-functions say so by an OSError or None, and whoever judges by them takes a process for alive.
+Everything about others is asked of /proc. Where it cannot be asked (no free descriptor, no right
+to look), the functions say so by an OSError or None, and whoever judges by them takes a process for
+alive. It is asked by what tests of users do not replace: not by open(), not by `os.kill`.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
+import posix
+import sys
+from contextlib import suppress
+from io import BufferedReader, FileIO
+
+own_pid = posix.getpid  # not os.getpid, which tests of users replace
 
 # Of the flags in /proc/PID/stat: a thread that has one of these runs no instruction of its program
 # any more. It ends (PF_EXITING), writes a core dump (PF_DUMPCORE), or has (PF_POSTCOREDUMP).
 _PAST_THE_PROGRAM = 0x4 | 0x200 | 0x8
+WIPE_ON_FORK = 18  # MADV_WIPEONFORK
+
+
+def _two_pages() -> memoryview:
+    """Map two pages, as words, of which a fork wipes the second."""
+    pages = mmap.mmap(-1, 2 * mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without it: at least forks made by Python are noticed
+        pages.madvise(WIPE_ON_FORK, mmap.PAGESIZE, mmap.PAGESIZE)
+    return memoryview(pages).cast("Q")
+
+
+_words = _two_pages()
+_MINE = mmap.PAGESIZE // 8  # the first word that a fork wipes: this process's number
+_LAST = _MINE - 1  # the one before: the highest number of this process and its ancestors
+
+
+def this_process() -> int:
+    """Give a number that no ancestor of this process has: what was noted with another number is
+    a parent's. Cheap, and needs no memory.
+
+    Not its pid: a child may have its parent's (each is 1 in a pid namespace of its own), and
+    os.getpid() is what tests of users replace. Not a hook alone: a fork in C runs none.
+    """
+    return _words[_MINE] or _begin()
+
+
+def _begin() -> int:
+    """Number this process, which was forked. All its threads come to the same number."""
+    number = _words[_LAST] + 1
+    if not _words[_MINE]:
+        both = memoryview(number.to_bytes(8, sys.byteorder) * 2).cast("Q")
+        _words[_LAST:_MINE + 1] = both  # one step, for other threads and for handlers of signals
+    return _words[_MINE]
+
+
+def _after_fork() -> None:
+    _words[_MINE] = 0
+    _begin()
+
+
+_begin()
+os.register_at_fork(after_in_child=_after_fork)
 
 
 _STATES = {
@@ -20,16 +71,21 @@ _STATES = {
 }  # fmt: skip
 
 
+def read_file(path: str) -> bytes:
+    """Read a whole file, past what tests of users put in the place of open()."""
+    with FileIO(path) as file:
+        return file.readall()
+
+
 def _stat(path: str) -> list[bytes]:
     """Read the fields of a stat file from the state on, which follows the name."""
-    with open(path, "rb") as file:
-        return file.read().rpartition(b")")[2].split()
+    return read_file(path).rpartition(b")")[2].split()
 
 
 def exists(pid: int) -> bool:
     """Tell whether there is a process of that pid, be it a zombie. Needs no descriptor."""
     try:
-        os.kill(pid, 0)
+        posix.kill(pid, 0)
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
@@ -40,15 +96,18 @@ def exists(pid: int) -> bool:
 def name_and_state(pid: int) -> tuple[str, str]:
     """Give what a process calls itself, which is its own choice, and what it does. Raises OSError
     where that cannot be read."""
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        start, _, rest = file.read().rpartition(b")")
+    start, _, rest = read_file(f"/proc/{pid}/stat").rpartition(b")")
     letter = rest.split()[0].decode()
     return os.fsdecode(start.partition(b"(")[2]), _STATES.get(letter, letter)
 
 
 def is_visible(pid: int) -> bool:
     """Tell whether /proc shows a process: it may be mounted with hidepid."""
-    return os.path.exists(f"/proc/{pid}")
+    try:
+        posix.stat(f"/proc/{pid}")
+    except OSError:
+        return False
+    return True
 
 
 def start_ticks(pid: int) -> int | None:
@@ -75,7 +134,7 @@ def is_past_its_program(pid: int) -> bool:
     """
     folder = f"/proc/{pid}/task"
     try:
-        tasks = os.listdir(folder)
+        tasks = posix.listdir(folder)
         left = set(tasks)
         for task in tasks:
             try:
@@ -83,7 +142,7 @@ def is_past_its_program(pid: int) -> bool:
                     return False
             except (FileNotFoundError, ProcessLookupError):
                 left.discard(task)  # it is gone, and not to be listed any more
-        return bool(tasks) and set(os.listdir(folder)) <= left
+        return bool(tasks) and set(posix.listdir(folder)) <= left
     except OSError:  # gone, or hidden: who can tell
         return False
 
@@ -96,7 +155,7 @@ def has_mapped(pid: int, inode: int) -> bool | None:
     """
     wanted = str(inode).encode()
     try:
-        with open(f"/proc/{pid}/maps", "rb") as file:
+        with BufferedReader(FileIO(f"/proc/{pid}/maps")) as file:
             return any(
                 line.split(None, 5)[4] == wanted and b"/shmmap." in line for line in file
             )
@@ -107,8 +166,7 @@ def has_mapped(pid: int, inode: int) -> bool | None:
 def mapped_here(part_of_name: bytes) -> list[tuple[int, int]]:
     """List what this process has mapped of files with that in their names: from where to where."""
     try:
-        with open("/proc/self/maps", "rb") as file:
-            lines = [line for line in file if part_of_name in line]
+        lines = [line for line in read_file("/proc/self/maps").splitlines() if part_of_name in line]
     except OSError:
         return []
     found = (line.split(None, 1)[0].split(b"-") for line in lines)
@@ -121,8 +179,8 @@ def effective_uid(pid: int) -> int | None:
     Not the owner of /proc/PID: that is root's where a process has changed its user.
     """
     try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            line = next(line for line in file if line.startswith(b"Uid:"))
+        lines = read_file(f"/proc/{pid}/status").splitlines()
+        line = next(line for line in lines if line.startswith(b"Uid:"))
         return int(line.split()[2])
     except (OSError, StopIteration):
         return None
@@ -132,9 +190,9 @@ def pid_namespace() -> int:
     """Identify the pid namespace of this process; 0: /proc is not there, or of another one, so
     that pids cannot be looked up in it."""
     try:
-        with open("/proc/self/status", "rb") as file:
-            pids = next(line for line in file if line.startswith(b"NSpid:")).split()[1:]
-        return os.stat("/proc/self/ns/pid").st_ino if len(pids) == 1 else 0
+        lines = read_file("/proc/self/status").splitlines()
+        pids = next(line for line in lines if line.startswith(b"NSpid:")).split()[1:]
+        return posix.stat("/proc/self/ns/pid").st_ino if len(pids) == 1 else 0
     except (OSError, StopIteration):
         return 0
 
@@ -143,8 +201,7 @@ def boot_id() -> tuple[int, int]:
     """Identify this boot of the kernel, as two words; zeros: it cannot be told (/proc/sys is not
     there, as under systemd's ProcSubset=pid)."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-            digits = file.read().strip().replace(b"-", b"")
+        digits = read_file("/proc/sys/kernel/random/boot_id").strip().replace(b"-", b"")
         return int(digits[:16], 16), int(digits[16:], 16)
     except (FileNotFoundError, PermissionError, ValueError):
         return 0, 0

@@ -21,6 +21,7 @@ from .clibrary import call, libc
 from .descriptors import Identity, close_own, identity_of
 from .errors import ConfigMismatch, MapCorrupted, MapNotFound, SharedMemoryFull, SystemCallError
 from .layout import PAGE
+from .process import this_process
 
 SHM_DIRECTORY = "/dev/shm"
 _PROT_READ_WRITE = 3
@@ -215,15 +216,14 @@ def create(name: str, size: int, reserve: int, mode: int) -> Mapping:
         SharedMemoryFull: there is no room; nothing is left behind.
         FileExistsError: there is one of that name.
     """
-    maker = os.getpid()
-    descriptor = make(name, mode)
+    maker, descriptor = this_process(), make(name, mode)
     identity = None
     try:
         identity = identity_of(descriptor)
         fill(descriptor, name, size, reserve, mode)
         return Mapping(descriptor, size)
     except BaseException:  # else, for want of memory, its caller removes it
-        if os.getpid() == maker:
+        if this_process() == maker:
             unlink(name)
         raise
     finally:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import mmap
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -28,6 +27,7 @@ from ._snapshots_cy import Snapshots
 from .errors import LockTimeout, MapCorrupted, Reentered, ShmMapError
 from .explain import error_for
 from .layout import constants
+from .tasks import sleep
 from .views import Listings, Prefix
 
 K = constants()
@@ -267,7 +267,7 @@ def _turn(attached: Any, until_ns: int, timeout_s: float) -> Iterator[None]:
                         f"a snapshot for {timeout_s:g} s; if it is stopped, continue or end it. "
                         "Else try again, or raise lock_timeout="
                     )
-                time.sleep(pause_s)
+                sleep(pause_s)
                 pause_s = min(2 * pause_s, 0.02)
             yield
         finally:

@@ -2,7 +2,8 @@
 
 Under gevent and eventlet, which may patch `time` and `threading` long after this package was
 imported and maps were opened, many greenlets share one thread, and take turns wherever one of
-them sleeps. So nothing is fixed at import: who runs, and how to sleep, is asked each time.
+them sleeps. So nothing is fixed at import: who runs, and how to sleep, is asked each time. Only
+their sleeps count: what a test puts in the place of `time.sleep` (unittest.mock) is not called.
 
 Where `time.sleep` is Python's own, a wait holds up every greenlet of its thread (SQLAlchemy's
 asyncio, gevent without its patches). What one of them holds no other of them could wait for: they
@@ -16,10 +17,17 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from types import BuiltinFunctionType
 from typing import Any
 
 _libc = ctypes.CDLL(None)
+_own_sleep = time.sleep
+# For each library: where its sleep is, and who knows whether `time` is patched with it.
+_LIBRARIES = (
+    ("gevent.hub", "gevent.monkey", "is_module_patched"),
+    ("eventlet.greenthread", "eventlet.patcher", "is_monkey_patched"),
+)
 
 
 class _Marks(threading.local):
@@ -34,7 +42,22 @@ _marks = _Marks()
 
 def is_cooperative() -> bool:
     """Tell whether a sleep lets the other greenlets of this thread go on."""
-    return not isinstance(time.sleep, BuiltinFunctionType)
+    return _cooperative_sleep() is not None
+
+
+def _cooperative_sleep() -> Any:
+    """Give the sleep of gevent or eventlet, if that is what sleeps here, though a test may have
+    replaced it meanwhile; else None."""
+    if isinstance(time.sleep, BuiltinFunctionType):
+        return None
+    for library, patcher, question in _LIBRARIES:
+        found = getattr(sys.modules.get(library), "sleep", None)
+        is_patched = getattr(sys.modules.get(patcher), question, None)
+        if found is not None and (
+            time.sleep is found or (is_patched is not None and is_patched("time"))
+        ):
+            return found
+    return None
 
 
 def _current_greenlet() -> Any:
@@ -69,6 +92,14 @@ def current_thread() -> object:
     return main
 
 
+def new_lock(make: Callable[[], Any]) -> Any:
+    """Make a lock. Where there is no memory for one, Python says so by a RuntimeError."""
+    try:
+        return make()
+    except RuntimeError:
+        raise MemoryError from None
+
+
 def can_wait_for(lock: Any) -> bool:
     """Tell whether a wait for a lock lets those go on who are to free it: not where greenlets
     take turns and the lock is of before that, nor in the hub."""
@@ -91,9 +122,13 @@ def _runs_the_others(current: Any) -> bool:
 
 def sleep(seconds: float) -> None:
     """Sleep, and let the other greenlets of this thread go on where they can."""
-    if is_cooperative():
-        current = _current_greenlet()
-        if current is not None and _runs_the_others(current):  # in a finalizer, say
-            _libc.usleep(int(seconds * 1e6))
-            return
-    time.sleep(seconds)
+    cooperative = _cooperative_sleep()
+    current = _current_greenlet() if cooperative is not None else None
+    if cooperative is not None and not (
+        current is not None and _runs_the_others(current)  # in a finalizer, say
+    ):
+        cooperative(seconds)
+    elif cooperative is None and isinstance(_own_sleep, BuiltinFunctionType):
+        _own_sleep(seconds)
+    else:
+        _libc.usleep(int(seconds * 1e6))

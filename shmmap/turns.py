@@ -18,7 +18,7 @@ from typing import Any
 
 from ._clock_cy import monotonic
 from .checks import seconds
-from .tasks import can_wait_for, current_task, current_thread, is_cooperative, sleep
+from .tasks import can_wait_for, current_task, current_thread, is_cooperative, new_lock, sleep
 
 FIRST_PAUSE_S = 50e-6
 LONGEST_PAUSE_S = 2e-3
@@ -29,8 +29,8 @@ class Turn:
     """Whose turn it is to poll for one key. `bell` is free once somebody has rung it."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.bell = threading.Lock()
+        self.lock = new_lock(threading.Lock)
+        self.bell = new_lock(threading.Lock)
         self.bell.acquire()
         self.task: object = None
 

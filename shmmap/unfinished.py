@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .errors import ShmMapError
+from .tasks import new_lock
 
 _TRIES = 5  # of what is broken off again and again, and not for want of memory
 _noted: dict[int, Undo] = {}
@@ -33,10 +34,7 @@ class Undo:
         self.enter = enter  # gives the lock that the step needs, for those who hold none
         self.is_due = False
         self._broken_off = 0  # how often
-        try:
-            self._busy = threading.RLock()
-        except RuntimeError:  # so Python says that there is no memory for it
-            raise MemoryError from None
+        self._busy = new_lock(threading.RLock)
         self._key = id(self)
         _noted[self._key] = self
 
@@ -52,7 +50,7 @@ class Undo:
         """Do it, unless it is being done; what breaks it off, but would not come again, leaves it
         noted."""
         self.is_due = True
-        if self._busy._is_owned():  # type: ignore[attr-defined]
+        if self._busy._is_owned():
             return
         try:
             if self._busy.acquire(False) and self._step() is not False:
@@ -63,7 +61,7 @@ class Undo:
                 self.drop()
             raise
         finally:
-            if self._busy._is_owned():  # type: ignore[attr-defined]
+            if self._busy._is_owned():
                 self._busy.release()
 
 

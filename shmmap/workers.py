@@ -21,12 +21,11 @@ from .errors import WorkersFull
 from .holding import Hold
 from .judging import TOTALS_BYTE, Judge, row_byte
 from .layout import constants
-from .process import pid_namespace, start_ticks
+from .process import WIPE_ON_FORK, own_pid, pid_namespace, start_ticks, this_process
 from .record_lock import FIRST_BYTE
-from .tasks import sleep
+from .tasks import new_lock, sleep
 
 K = constants()
-_WIPE_ON_FORK = 18  # MADV_WIPEONFORK
 # bytes of the liveness file, after those of `judging`
 _LEASE_BYTE = TOTALS_BYTE + 1  # guards the choice of the sweeper
 _SNAPSHOT_BYTE = TOTALS_BYTE + 2  # held by whoever takes a snapshot
@@ -48,7 +47,7 @@ class ForkPage:
         self._words = memoryview(self.buffer).cast("Q")
         self.flag_address = ctypes.addressof(ctypes.c_char.from_buffer(self.buffer, 8))
         try:
-            self.buffer.madvise(_WIPE_ON_FORK)
+            self.buffer.madvise(WIPE_ON_FORK)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise segment.refused("making a page that a fork wipes", error) from error
@@ -89,11 +88,11 @@ class KernelGuard:
     def __init__(self, worker: Any, segment_number: int) -> None:
         self._worker = worker
         self._byte = _CAS_BYTES + (segment_number << 12)
-        self._lock: Any = threading.RLock()
+        self._lock: Any = new_lock(threading.RLock)
 
     def after_fork(self) -> None:
         """Leave behind a lock that a thread of the parent held."""
-        self._lock = threading.RLock()
+        self._lock = new_lock(threading.RLock)
 
     def acquire(self, offset: int, patience_s: float = CAS_PATIENCE_S) -> bool:
         """Try to enter for `patience_s` seconds at most. Call `release` whatever comes of it."""
@@ -122,7 +121,7 @@ class Worker(Judge):
         self._holds_file = holds_file
         self._hold: Hold | None = None
         self.fork_page = ForkPage()
-        self._claims: dict[int, tuple[int, int, int, int, int]] = {}  # by pid
+        self._claims: dict[int, tuple[int, int, int, int, int]] = {}  # by process
 
     @property
     def is_cut(self) -> bool:  # type: ignore[override]
@@ -152,7 +151,7 @@ class Worker(Judge):
                 hold.end()
         finally:
             os.close(descriptor)
-        claim = self._claims.get(os.getpid())
+        claim = self._claims.get(this_process())
         if claim is not None:  # the same: what it locked is free again
             self.file.try_lock(row_byte(claim[0]))
 
@@ -166,11 +165,11 @@ class Worker(Judge):
         """
         self._take_hold()
         self.open_file()
-        pid = os.getpid()
-        claim = self._claims.get(pid)
+        process, pid = this_process(), own_pid()
+        claim = self._claims.get(process)
         if claim is None:
             mine = self._choose(pid, now_ns)
-            claim = self._claims.setdefault(pid, mine)
+            claim = self._claims.setdefault(process, mine)
             if claim[0] != mine[0]:
                 self.file.unlock(row_byte(mine[0]))
         row, incarnation, namespace, ticks, joined_ns = claim
@@ -205,13 +204,13 @@ class Worker(Judge):
 
     def publish(self) -> None:
         """Let this process's threads use the row; not those of a child that was forked since."""
-        claim = self._claims.get(os.getpid())
+        claim = self._claims.get(this_process())
         if claim is None:
             return
         self.fork_page.word = (
             claim[0] << K["TOKEN_ROW_SHIFT"] | claim[1] << K["TOKEN_INCARNATION_SHIFT"]
         )
-        if os.getpid() not in self._claims:
+        if this_process() not in self._claims:
             self.fork_page.clear()
 
     def give_back(self) -> None:

@@ -24,6 +24,7 @@ from shmmap import (
     geometry,
     judging,
     making,
+    mutex,
     opening,
     record_lock,
     segment,
@@ -118,6 +119,13 @@ class SimulatedForkPage:
         self.word = 0
 
 
+def numbered_handle() -> Any:
+    """Make a handle that is not open, with its number in the process."""
+    handle: Any = Scans()
+    handle._handle_number = id(handle)
+    return handle
+
+
 class CreationWorld:
     """One name, and the processes that use it."""
 
@@ -137,11 +145,15 @@ class CreationWorld:
         system, machine = self.system, self.machine
         with pytest.MonkeyPatch.context() as patch:
             for module, names in (
-                (creation, "os fcntl sleep monotonic"), (record_lock, "os fcntl"),
-                (segment, "os posix_ipc publish"), (control, "os"), (making, "os fcntl secrets"),
-                (judging, "os sleep monotonic"), (workers, "os sleep monotonic"),
-                (attachment, "os"), (ephemeral, "os"), (opening, "os sleep monotonic"),
-                (descriptors, "os"),
+                (creation, "os fcntl sleep monotonic this_process"),
+                (record_lock, "os fcntl"),
+                (segment, "os posix_ipc publish this_process"), (control, "os"),
+                (making, "os fcntl secrets this_process"),
+                (judging, "sleep monotonic this_process own_pid"),
+                (workers, "os sleep monotonic this_process own_pid"),
+                (attachment, "os this_process"), (ephemeral, "os"),
+                (opening, "os sleep monotonic this_process"), (mutex, "this_process"),
+                (descriptors, "os this_process"),
             ):
                 for name in names.split():
                     is_module = name in ("os", "posix_ipc", "fcntl", "secrets")
@@ -251,7 +263,7 @@ class CreationWorld:
 
     def do_open(self, number: int) -> None:
         """Open the map, creating it if need be."""
-        handle = Scans()
+        handle = numbered_handle()
         opening.join_map(handle, LOCK_TIMEOUT_NS, NAME, self.wanted, True, True, None, None)
         self.handles[number] = handle
         self.note_token(number)
@@ -266,14 +278,14 @@ class CreationWorld:
 
     def do_open_again(self, number: int) -> None:
         """Open the map a second time in one process: another handle on the same attachment."""
-        handle = Scans()
+        handle = numbered_handle()
         opening.join_map(handle, LOCK_TIMEOUT_NS, NAME, self.wanted, True, True, None, None)
 
     def do_close(self, number: int) -> None:
         """Close the handle; the last process to leave an ephemeral map unlinks it."""
         handle = self.handles.pop(number)
         handle._seal()
-        handle.attachment.handles.pop(id(handle), None)
+        handle.attachment.handles.pop(handle._handle_number, None)
         opening.release(handle.attachment)
 
     def do_unlink(self, number: int) -> None:

@@ -29,6 +29,8 @@ class Kernel:
         worker = self.machine.current
         return self.acting if worker is None else FIRST_PID + self._home(worker.number)
 
+    own_pid = this_process = getpid
+
     def _home(self, number: int) -> int:
         return self.homes[number] if self.homes else number
 

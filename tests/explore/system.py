@@ -114,6 +114,8 @@ class System:
     def getpid(self) -> int:
         return self.pids.get(self.number(), FIRST_PID + self.number())
 
+    own_pid = this_process = getpid
+
     def geteuid(self) -> int:
         return 0
 

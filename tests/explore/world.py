@@ -181,9 +181,9 @@ class World:
         """Let the engine find the machine's kernel, semaphores and clock."""
         machine = self.machine
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(workers, "os", self.kernel)
-            patch.setattr(judging, "os", self.kernel)
             for module in (judging, workers):
+                for name in ("this_process", "own_pid"):
+                    patch.setattr(module, name, getattr(self.kernel, name))
                 patch.setattr(module, "start_ticks", self.kernel.start_ticks)
                 patch.setattr(module, "pid_namespace", self.kernel.pid_namespace)
             patch.setattr(judging, "exists", self.kernel.lives)
@@ -198,9 +198,7 @@ class World:
             patch.setattr(_snapshots_cy, "clock_ns", lambda number: machine.now_ns)
             patch.setattr(snapshots, "monotonic_ns", lambda: machine.now_ns)
             patch.setattr(snapshots, "_make_copies", self._make_copies)
-            patch.setattr(snapshots, "time", SimpleNamespace(
-                sleep=lambda s: machine.sleep(round(s * 1e9))
-            ))
+            patch.setattr(snapshots, "sleep", lambda s: machine.sleep(round(s * 1e9)))
             # more turns of these loops would do what the first ones do, and cost schedules
             patch.setattr(_lock_cy, "range", lambda spins: range(0), raising=False)
             patch.setattr(_reads_cy, "range", lambda tries: range(2), raising=False)

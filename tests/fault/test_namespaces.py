@@ -7,6 +7,7 @@ over is a real one, of shard 0.
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import time
@@ -228,6 +229,38 @@ def test_both_in_one_namespace(shared, start, proc):
     live, robbed, dead = child.result()
     assert (live, robbed) == ("LockTimeout", 0)
     assert_taken_over(dead)
+
+
+@pytest.mark.parametrize("proc", PROC)
+def test_a_child_that_has_its_parents_pid(shared, start, proc):
+    """Each is 1 in its own namespace: the first process of a container makes a sandbox."""
+    def within(child: Child) -> Any:
+        enter_pid_namespace(child, proc)
+        m = open_anew(shared.name)
+        lock = m.lock("a")
+        lock.acquire()
+        told, tell = os.pipe()
+        assert libc.unshare(_CLONE_NEWPID) == 0
+        inner = os.fork()
+        if not inner:
+            try:
+                m["b"] = 1
+                row, held = m.attachment.worker.row, lock.held
+                lock.release()
+                found = outcome(lambda: m.lock("a", timeout=0.1).acquire())[0]
+                os.write(tell, repr((os.getpid(), row, held, found)).encode())
+            finally:
+                os._exit(0)
+        os.waitpid(inner, 0)
+        return os.getpid(), m.attachment.worker.row, lock.held, os.read(told, 999).decode()
+
+    child = start(within)
+    child.hear()
+    pid, row, held, inner = child.result()
+    assert (pid, held) == (1, True)
+    its_pid, its_row, its_held, found = ast.literal_eval(inner)
+    assert (its_pid, its_held, found) == (1, False, "LockTimeout")
+    assert its_row != row
 
 
 @pytest.mark.parametrize("proc", PROC)

@@ -109,6 +109,19 @@ def own():
 wait_all([spawn(holder), spawn(waiter), spawn(nested), spawn(own)])
 assert sorted(said) == ["LockTimeout", "Reentered", "Reentered"], said
 """,
+    "a test replaces time.sleep": """
+from unittest import mock
+held, done = [], []
+def holder():
+    with m.lock("a"):
+        held.append(1); pause(0.2)
+def waiter():
+    while not held: pause(0.01)
+    with m.lock("a", timeout=20): done.append(1)
+with mock.patch("time.sleep", side_effect=AssertionError("no sleeping in tests")):
+    wait_all([spawn(holder)] + [spawn(waiter) for _ in range(3)])
+assert len(done) == 3
+""",
     "a greenlet releases what another took, and one is killed in the block": """
 lock = m.lock("a")
 wait_all([spawn(lock.acquire)])

@@ -172,3 +172,27 @@ def test_a_dropped_handle_gives_its_row_back(make, start):
     assert child.pid not in m.stats().workers
     child.tell("end")
     child.result()
+
+
+def test_what_is_left_of_a_handle_harms_no_other(make):
+    """Somebody keeps vars() of one (a debugger, locals of a traceback); another gets its id."""
+    m = make(shards=1)
+    kept: list[Any] = []
+    for _ in range(200):
+        gone = shmmap.ShmMap(m.name)
+        was = id(gone)
+        kept.append(vars(gone))
+        del gone
+        other = shmmap.ShmMap(m.name)
+        if id(other) == was:
+            break
+    assert id(other) == was
+    m.close()
+    lock = other.lock("a")
+    lock.acquire()
+    kept.clear()
+    other["a"] = 1
+    assert other["a"] == 1 and lock.held
+    lock.release()
+    other.unlink()
+    other.close()

@@ -130,6 +130,53 @@ def test_process_pool(shared, way, through):
     assert m["n"] == 600 and m.check() == []
 
 
+# -- who this process is -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["opened", "used"])
+def test_a_pretended_pid_costs_no_lock(make, start, monkeypatch, when):
+    """Tests of users replace os.getpid, here by the pid of a process that lives."""
+    def takes(child: Any) -> Any:
+        forget_everything()
+        child.hear()
+        with pytest.raises(shmmap.LockTimeout) as caught:
+            shmmap.ShmMap(m.name).lock("a", timeout=0.2).acquire()
+        return str(caught.value)
+
+    other = start(lambda child: child.hear())
+    if when == "used":
+        m = make(shards=1)
+        m["a"] = 1
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: other.pid)
+        if when == "opened":
+            m = make(shards=1)
+        m["a"] = m.get_or_set("b", lambda: 1)
+        lock = m.lock("a")
+        lock.acquire()
+        make().close()
+        assert lock.held
+    assert lock.held and m.stats().workers == (os.getpid(),)
+    child = start(takes)
+    child.tell("take it")
+    assert f"process {os.getpid()} " in child.result()
+    lock.release()
+
+
+@pytest.mark.parametrize("fork", [os.fork, raw_fork], ids=["os.fork", "raw fork"])
+def test_each_process_of_a_line_has_its_number(start, fork):
+    mine = process.this_process()
+
+    def work(child: Any) -> tuple[int, int]:
+        first = process.this_process()
+        inner = start(lambda _: (first, process.this_process()), fork)
+        return inner.result()
+
+    child, grandchild = start(work, fork).result()
+    assert len({mine, child, grandchild}) == 3
+    assert process.this_process() == mine
+
+
 # -- forks -------------------------------------------------------------------------------
 
 

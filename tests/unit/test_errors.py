@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,22 @@ def test_a_map_that_could_not_be_opened_counts_as_closed(name):
                       lambda: 1 in m):
         with pytest.raises((shmmap.MapClosed, TypeError, AttributeError)):
             operation()
+
+
+@pytest.mark.parametrize("kind", ["Lock", "RLock"])
+def test_no_memory_for_a_lock_is_said_so(make, name, monkeypatch, kind):
+    """Python says it by a RuntimeError."""
+    def refuse() -> None:
+        raise RuntimeError("can't allocate lock")
+
+    m = make(shards=1)
+    m["a"] = 1
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, kind, refuse)
+        opening = partial(shmmap.ShmMap, f"{name}-other", size="1MB", ttl=1)
+        for use in (opening, m.stats if kind == "Lock" else opening):
+            with pytest.raises(MemoryError):
+                use()
+    assert m.stats().entries == 1 and m.check() == []
+    with opening() as other:
+        other.unlink()

@@ -25,7 +25,9 @@ class Hub:
         self.ready: list[Any] = []
         self.main = getcurrent()
         self.native = time.sleep
-        monkeypatch.setattr(time, "sleep", self.sleep)
+        switch = self.sleep
+        monkeypatch.setattr(time, "sleep", switch)
+        monkeypatch.setitem(sys.modules, "gevent.hub", SimpleNamespace(sleep=switch))
 
     def sleep(self, seconds: float) -> None:
         me = getcurrent()
@@ -91,6 +93,7 @@ def test_where_a_sleep_cannot_switch_it_waits_all_the_same(monkeypatch):
         raise AssertionError("Impossible to call blocking function in the event loop callback")
 
     monkeypatch.setattr(time, "sleep", refuse)
+    monkeypatch.setitem(sys.modules, "gevent.hub", SimpleNamespace(sleep=refuse))
     mine = getcurrent()
     for label, module in (
         ("gevent._hub_local", SimpleNamespace(get_hub_if_exists=lambda: mine)),
