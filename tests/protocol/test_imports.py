@@ -78,9 +78,11 @@ Map = shmmap.ShmMap
 }
 
 
-def run(code: str, *arguments: str) -> tuple[str, str]:
+def run(code: str, name: str, folder: str) -> tuple[str, str]:
+    """Run it on the package under test, from where there is no source tree to be found."""
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code, name, folder], cwd=Path(folder).parent,
+        capture_output=True, text=True, timeout=60,
     )
     return done.stdout, done.stderr[-2000:]
 
