@@ -141,8 +141,6 @@ class Background:
             self._note(error)
         finally:
             self._is_started = False
-            if self._at_once:  # a thread was to be had
-                self._start_again_ns = 0
             try:
                 self._ended()
             except MemoryError:
@@ -160,6 +158,8 @@ class Background:
             finally:
                 self._is_started = False
                 self._runner.pop("task", None)
+                if self._at_once:  # a thread was to be had; before the next look at `_wanted`:
+                    self._start_again_ns = 0  # who asks as this ends is seen, or starts another
 
     def _go_on(self) -> None:
         failures = 0
