@@ -83,7 +83,10 @@ def run_series(
         elif outcome.fired:
             words.add(outcome.words.get("itself", "?"))
             deed_words |= set(outcome.deed_words.values())
-            child_words |= {w for side, w in outcome.words.items() if side != "itself"}
+            # at exit nobody waits for the child that executes a program: it may be ended with the
+            # trial before it has said how it fares
+            child_words |= {word for side, word in outcome.words.items() if side != "itself"
+                            and (side, word) != ("exec", "did not end")}
     return Found(series, trials, points, bad, words, deed_words, child_words)
 
 
