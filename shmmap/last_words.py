@@ -36,7 +36,7 @@ def _say(words: Any) -> None:
         found.handles.pop(key, None)
         let_all_go(found, key, None)
         if not found.handles:
-            opening.release_soon(found)
+            opening.release(found, 0)  # else when a map is opened or closed, or at exit
         forget(words)
 
 

@@ -39,7 +39,6 @@ from .unfinished import Undo
 K = constants()
 _attachments: dict[tuple[str, int], Attachment] = {}
 _EXIT_PATIENCE_S = 1.0  # for a process that opens or closes the map
-_unfinished: list[Attachment] = []  # that a finalizer could not take down just then
 
 
 def join_map(
@@ -257,22 +256,13 @@ def _leave(attachment: Attachment, may_remove: bool) -> None:
         attachment.leave(may_remove, lambda: key in _attachments)
 
 
-def release_soon(attachment: Attachment) -> None:
-    """Take an attachment down without waiting for anybody: a finalizer asks. What cannot be done
-    now is done when a map is opened or closed, or at exit."""
-    if not release(attachment, 0):
-        _unfinished.append(attachment)
-
-
 def finish_leaving() -> None:
-    """Do what `release_soon` could not, and whatever else is still to be undone.
+    """Take down what has no handle any more but could not be taken down just then, and do whatever
+    else is still to be undone.
 
     Raises:
         MemoryError: there is none for that.
     """
-    for _ in range(len(_unfinished)):
-        with contextlib.suppress(IndexError):
-            release_soon(_unfinished.pop())
     for found in list(_attachments.values()):
         if not found.handles:
             release(found, 0)
