@@ -51,15 +51,23 @@ class Aftermath:
         self.leftovers()
 
     def look_at_locks(self, m: Any) -> None:
-        """See that this process is inside nothing."""
+        """See that this process is inside nothing: its sweeping thread may be, but not for long."""
         w = self.w
+        until = self.until_the_other_thread_is_out()
+        while getattr(m, "inflight", 0) and time.monotonic() < until:
+            time.sleep(0.001)
         if getattr(m, "inflight", 0):
             w.problems.append(f"{w.side}: {m.inflight} operations are counted as under way")
         own = m.attachment.worker.fork_page.word >> INCARNATION
         for shard in (*m.attachment.shards, *m.attachment.locks.shards):
-            owner = shard.lock.owner()
+            while (owner := shard.lock.owner()) >> INCARNATION == own and time.monotonic() < until:
+                time.sleep(0.001)
             if owner and owner >> INCARNATION == own:
                 w.problems.append(f"{w.side}: the lock of a shard is held by {owner:#x}")
+
+    def until_the_other_thread_is_out(self) -> float:
+        """Return the time to wait for: what a thread that goes on is inside now is no fault."""
+        return time.monotonic() + (1.0 if self.place.other_thread else 0.0)
 
     def hold_a_shard(self) -> None:
         """Hold the shard that a forked child may still be waiting for: nobody may rob this."""
@@ -144,7 +152,7 @@ class Aftermath:
         w = self.w
         if w.opens and self.deed.handlers_only:
             return
-        until = time.monotonic() + (1.0 if self.place.other_thread else 0.0)
+        until = self.until_the_other_thread_is_out()
         while (mapped := mappings_of(w.name)) and time.monotonic() < until:
             time.sleep(0.005)  # the other thread's operation ends, and what was left to it
         if mapped:
