@@ -39,8 +39,10 @@ cdef class Handle:
     cdef void count(self, u64 counter) noexcept
     cdef Shard shard_of(self, u64 hash)
     cdef int refuse_reentry(self, Shard shard) except -1
+    cdef int refuse_own(self, Shard shard) except -1
     cdef int hold(self, Shard shard) except -1
     cdef int try_hold(self, Shard shard, i64 timeout_ns) except -1
+    cdef int hold_as_child(self, Shard shard, i64 timeout_ns) except -1
     cdef void let_go(self, Shard shard) noexcept
     cdef void drop(self, Shard shard) noexcept
     cdef void mend(self, Shard shard) noexcept

@@ -252,13 +252,16 @@ class Handle:
     def refuse_reentry(self, shard):
         """Raise if this very thread is inside that shard already."""
         if cython.compiled:
+            return 0 if load(shard.mem, S_OWNER) == 0 else self.refuse_own(shard)
+        if (threading.get_ident(), shard.number) in self.attachment.held and _is_inside(shard):
+            self.refuse_own(shard)
+
+    def refuse_own(self, shard):
+        """Raise if it is this very thread that holds a shard."""
+        if cython.compiled:
             me: u64 = self.token()
             if load(shard.mem, S_OWNER) != me or not shard.lock.holds(me):
                 return 0
-        elif (threading.get_ident(), shard.number) not in self.attachment.held or (
-            not _is_inside(shard)
-        ):
-            return 0
         raise Reentered(
             f"map {self.name!r}, shard {shard.number}: called from a signal handler or a "
             "finalizer while its own thread was changing this shard. Defer such calls"
@@ -266,8 +269,12 @@ class Handle:
 
     def hold(self, shard):
         """Take a shard's lock, and repair the shard if a change was broken off."""
-        status: i64 = self.try_hold(shard, self.lock_timeout_ns)
+        if not cython.compiled:
+            self.note(shard)
+        status: i64 = shard.lock.acquire(self.token(), self.lock_timeout_ns)
         if status:
+            if status == 5:
+                status = self.hold_as_child(shard, self.lock_timeout_ns)
             if status == 3:
                 raise LockTimeout(self.attachment.describe_wait(shard, self.lock_timeout_ns))
             # 4, our own: a signal handler raised before `drop` could free it
@@ -279,11 +286,16 @@ class Handle:
         return 0
 
     def try_hold(self, shard, timeout_ns):
-        """Take a shard's lock within a time: see `ShardLock.acquire`. In the child of a fork that
-        a signal handler made as we waited, begin again as the child."""
+        """Take a shard's lock within a time: see `ShardLock.acquire`."""
         if not cython.compiled:
             self.note(shard)
         status: i64 = shard.lock.acquire(self.token(), timeout_ns)
+        return status if status != 5 else self.hold_as_child(shard, timeout_ns)
+
+    def hold_as_child(self, shard, timeout_ns):
+        """Begin again to take a shard's lock, in the child of a fork that a signal handler made
+        as we waited."""
+        status: i64 = 5
         while status == 5:
             self.attachment.reenter()
             status = shard.lock.acquire(self.token(), timeout_ns)
@@ -297,7 +309,7 @@ class Handle:
     def drop(self, shard):
         """Free a shard's lock if it is held."""
         if cython.compiled:
-            if shard.lock.held_by(self.token()):
+            if load(shard.mem, S_OWNER) == self.token():
                 shard.lock.release()
             return
         try:

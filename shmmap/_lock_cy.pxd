@@ -17,7 +17,7 @@ cdef class ShardLock:
     cdef bint holds(self, u64 me) noexcept
     cdef bint is_dead(self, u64 owner, u64 me) except -1
     cdef bint try_quickly(self, u64 me, i64 until_ns) noexcept
-    cdef int try_for(self, u64 me, i64 timeout_ns) except -1
+    cdef int wait_for(self, u64 me, i64 timeout_ns) except -1
     cdef int acquire(self, u64 me, i64 timeout_ns) except -1
     cdef bint wait_slice(self, u64 me, i64 slice_ns) except -1
     cdef void release(self) noexcept

@@ -94,7 +94,10 @@ class ShardLock:
 
     def acquire(self, me, timeout_ns):
         """Take the lock, waiting for `timeout_ns` at most; see the module for the results."""
-        status: int = self.try_for(me, timeout_ns)
+        if compare_exchange(self.mem, S_OWNER, 0, me):
+            self.holder = me
+            return 0
+        status: int = self.wait_for(me, timeout_ns)
         if status != 3 and status != 5:
             self.holder = me
         return status
@@ -129,13 +132,11 @@ class ShardLock:
             return self.holder != owner
         return self.liveness.is_dead(owner)
 
-    def try_for(self, me, timeout_ns):
-        """Take the lock: see `acquire`."""
+    def wait_for(self, me, timeout_ns):
+        """Take a lock that was not free: see `acquire`."""
         spin: u64
         owner: u64 = 0
         seen: u64
-        if compare_exchange(self.mem, S_OWNER, 0, me):
-            return 0
         if load(self.mem, S_OWNER) == me:
             return 4
         for spin in range(50):

@@ -1,4 +1,5 @@
-"""Removing keys: on request, with their values or without.
+"""Removing keys: on request, with their values or without. And `m[key] = value`, since that and
+`del m[key]` are one slot of a type: a class that had but one of them would hand on the other.
 
 What gives a value decodes it first, with nothing held, and removes the entry only if it still
 has the version that was read: so what this process cannot decode stays for one that can. Where
@@ -49,6 +50,7 @@ if not cython.compiled:
     )
 
 from shmmap._reads_cy import MISSING
+from shmmap._writes_cy import DEFAULT
 from shmmap.errors import LockTimeout
 
 COMPILED = cython.compiled
@@ -96,6 +98,10 @@ class Takes(Writes):
     def delete(self, key: Any) -> bool:
         """Remove `key`; tell whether it had a live entry. Locks one shard."""
         return self.take(key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Write `key`; the entry's ttl starts anew with the map's default."""
+        self.write(key, value, 0, DEFAULT, 0)
 
     def __delitem__(self, key: Any) -> None:
         """Remove `key`. Raises KeyError if there is no live entry."""

@@ -141,10 +141,6 @@ class Writes(Reads):
                                value.length, deadline, (mode & 8) == 0, found)
         return status
 
-    def __setitem__(self, key: Any, value: Any) -> None:
-        """Write `key`; the entry's ttl starts anew with the map's default."""
-        self.write(key, value, 0, DEFAULT, 0)
-
     def set(self, key: Any, value: Any, ttl: Any = DEFAULT, *, evict: Any = True) -> None:
         """Write `key`, whether or not it is there.
 
@@ -214,7 +210,7 @@ class Writes(Reads):
             found, packed, encoded = Probe(), Key(), Value()
         mode: i64 = 0 if evict else 8  # here: no __bool__ of anyone's under the lock
         by: i64 = _as_word(delta, "delta")
-        fresh: Any = _as_word(initial, "initial") + _as_word(delta, "delta")
+        fresh: Any = _as_word(initial, "initial") + by
         too_far: cython.bint = not -0x8000000000000000 <= fresh <= 0x7FFFFFFFFFFFFFFF
         kept: Any = encode_key(key, self.seed, packed)
         held: Any = encode_value(0 if too_far else fresh, self.safe, encoded)

@@ -276,7 +276,7 @@ MUTANTS = (
         change(_lock_cy, "compare_exchange", "not guard.acquire(offset, CAS_PATIENCE_S)", "False"),
     ), "incr against incr", "every 2"),
     Mutant("a token that a dead holder owed is awaited for ever", (
-        change(ShardLock, "try_for", "    slice_ns: i64 = 1000000\n",
+        change(ShardLock, "wait_for", "    slice_ns: i64 = 1000000\n",
                "    slice_ns: i64 = 1000000\n    self.slept = False\n"),
         change(ShardLock, "wait_slice", BEFORE_WAIT,
                BEFORE_WAIT.replace("if ", "if not self.slept and "),
@@ -284,7 +284,7 @@ MUTANTS = (
                LAST_TRY, LAST_TRY.replace("return ", "return not self.slept and ")),
     ), "three counters", "random"),
     Mutant("two take over from the dead", (
-        change(ShardLock, "try_for",
+        change(ShardLock, "wait_for",
                "if not self.is_other(me) and compare_exchange(self.mem, S_OWNER, owner, me):",
                "if (store(self.mem, S_OWNER, me), True)[1]:"),
     ), "three counters", "dies OWNER every 2"),
