@@ -237,8 +237,8 @@ def plan_size(
     if low < 2:
         least = geometry(2).total_bytes
         raise ValueError(
-            f"size={size:,} bytes is too small for {shards} shard(s) of slots of {slot} bytes: "
-            f"give at least size={least:,}, or fewer shards="
+            f"size={size} is too small for {shards} shard{'s' if shards > 1 else ''} of slots of "
+            f"{slot} bytes: give at least size={least}" + (", or fewer shards=" * (shards > 1))
         )
     return _checked(geometry(low))
 

@@ -14,7 +14,7 @@ from .process import this_process
 from .tasks import current_task
 from .turns import deadline_of, wait_for
 
-_UNSAID: Any = type("Unsaid", (), {"__repr__": lambda self: "<the lock's timeout>"})()
+_UNSAID: Any = type("Unsaid", (), {"__repr__": lambda self: "<the lock's>"})()
 
 
 def check_lease(lease: float | None) -> float | None:

@@ -191,7 +191,7 @@ class Parameters(NamedTuple):
             size += size // 4
             wider = self._replace(size=size, capacity=None, shards=1).plan()
             if wider.max_entry_bytes >= data_bytes:
-                return f"size={size:,} with shards=1 would hold it"
+                return f"size={size} with shards=1 would hold it"
             if wider.slots == slots:  # as many as an index word can number
                 return "no shard numbers so many slots: give a larger value_size=, or split it"
             slots = wider.slots
@@ -271,7 +271,9 @@ class Parameters(NamedTuple):
             elif field == "mode":
                 said, has = f"0o{said:o}", f"0o{has:o}"
             named = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
-            differences.append(f"{named}: asked {said}, it has {has or 'none said'}")
+            differences.append(
+                f"{named}: asked {said}, " + (f"it has {has}" if has else "it was made without one")
+            )
         if differences:
             raise ConfigMismatch(
                 f"map {name!r} exists with other parameters ({'; '.join(differences)}). Leave "

@@ -386,7 +386,7 @@ def report(sample: Sample, entries: int, evicts: bool, ttl: bool) -> str:
     """Say how slot sizes compare, and what to write."""
     key, value = sample.key_bytes / sample.entries, sample.value_bytes / sample.entries
     lines = [
-        f"{sample.entries:,} entries read: keys of {key:,.0f} bytes and values of {value:,.0f} on "
+        f"{sample.entries:,} entries: keys of {key:,.0f} bytes and values of {value:,.0f} on "
         f"average; together half have at most {sample.quantile(0.5):,}, 90 % at most "
         f"{sample.quantile(0.9):,}, the longest {sample.largest:,}",
         f"for {entries:,} entries, {round((key + value) * entries):,} bytes of keys and values:",
@@ -412,6 +412,12 @@ def report(sample: Sample, entries: int, evicts: bool, ttl: bool) -> str:
     if evicts:
         more.append('on_full="evict"')
     lines += ["", "    " + _call(chosen, more)]
+    if chosen.allocated < chosen.size:
+        lines += [
+            "", "'bytes' is what the map takes before an entry has a deadline; size= is the most "
+            "that it ever takes: /dev/shm must have that." + (
+                " value_size= and key_size= are those that give these slots." if more else ""),
+        ]
     if chosen.default_shards > chosen.geometry.shards:
         lines += [
             "", f"Say shards=: {chosen.default_shards:,}, as ShmMap would choose for that size, "

@@ -224,7 +224,7 @@ def test_a_long_sample_through_a_pipe(tmp_path):
     done = subprocess.run(command, input=lines, cwd=tmp_path, capture_output=True,
                           timeout=60)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(b"20,000 entries read: keys of 10 bytes")
+    assert done.stdout.startswith(b"20,000 entries: keys of 10 bytes")
 
 
 def test_a_sample_that_is_no_text(make, tmp_path, capsys):
@@ -308,7 +308,7 @@ def test_dump_load_and_size(make, name, tmp_path, capsys):
     assert cli.main(["dump", name, file]) == 0
     assert "2 entries in" in capsys.readouterr().out
     assert cli.main(["size", "--sample", file]) == 0
-    assert "2 entries read" in capsys.readouterr().out
+    assert "2 entries: keys" in capsys.readouterr().out
     other = f"{name}-other"
     assert cli.main(["load", file, other]) == 0
     assert f"2 entries written to {other}; 0 were older, 0 expired" in capsys.readouterr().out
