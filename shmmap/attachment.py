@@ -34,7 +34,7 @@ from .parameters import Parameters
 from .process import this_process
 from .sweeper import Sweeper
 from .tasks import new_lock
-from .unfinished import is_final
+from .unfinished import Steps, is_final
 from .workers import KernelGuard, Worker
 
 K = constants()
@@ -89,6 +89,7 @@ class Attachment:
         self.sweeper: Any = None
         self.memories: list[Any] = []
         self._shard_locks: list[Any] = []
+        self._down: Steps | None = None
         self._is_last = False
         self.worker = Worker(
             f"map {name!r}", segment.liveness_name(name, self.nonce), control.words,
@@ -366,30 +367,21 @@ class Attachment:
     # -- the end ------------------------------------------------------------------------
 
     def unmap(self) -> None:
-        """Give everything back to the system that this process has of the map. Each step even if
-        another fails; nothing may touch the map any more. Where there is no memory for that, it
-        can be called again."""
+        """Give everything back to the system that this process has of the map: see `Steps`.
+        Nothing may touch the map any more."""
         self.is_down = True
-        steps = [self.worker.leave, *(lock.close for lock in self._shard_locks if lock)]
-        steps += [m.release for m in (*self.memories, self.control_memory) if hasattr(m, "release")]
-        steps += [mapping.close for mapping in (*self.mappings, *self.lock_mappings)]
-        steps.append(self.control.close)
-        failed: BaseException | None = None
-        for step in steps:
-            try:
-                step()
-            except MemoryError:  # again, from the first: what is left may be a descriptor
-                raise
-            except BaseException as error:
-                failed = error
-                if not is_final(error):  # a signal handler's: it was broken off
-                    with contextlib.suppress(Exception):
-                        step()
+        if self._down is None:
+            of_map = [*self.memories, self.control_memory]
+            self._down = Steps([
+                self.worker.leave, *(lock.close for lock in self._shard_locks if lock),
+                *(memory.release for memory in of_map if hasattr(memory, "release")),
+                *(mapping.close for mapping in (*self.mappings, *self.lock_mappings)),
+                self.control.close,
+            ])
+        self._down.run()
         self.sweeper = None  # ways back here, which would keep all of it until a collection
         if self.locks is not None:
             self.locks.detach()
-        if failed is not None:
-            raise failed
 
     def leave(self, may_remove: bool, is_open_again: Callable[[], bool]) -> None:
         """Let go, as the last handle closes. The creation lock is held for an ephemeral map, which

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from typing import Any
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -10,6 +11,8 @@ libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = (
     ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
 )
+libc.sem_open.restype = ctypes.c_void_p
+libc.sem_close.argtypes = (ctypes.c_void_p,)
 libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
@@ -20,3 +23,17 @@ def call(function: Any, *arguments: Any) -> Any:
         return function(*arguments)
     except ctypes.ArgumentError:
         raise MemoryError from None
+
+
+def make_semaphore(name: str, mode: int) -> None:
+    """Make a named semaphore without tokens. posix_ipc's constructor crashes the process where
+    there is no memory for what it is given.
+
+    Raises:
+        FileExistsError: there is one of that name.
+    """
+    made = call(libc.sem_open, os.fsencode(name), os.O_CREAT | os.O_EXCL, mode, 0)
+    if not made:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), name)
+    call(libc.sem_close, made)

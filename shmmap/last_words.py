@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 from . import opening
 from .holds import let_all_go
+from .unfinished import Undo
 
-_kept: dict[int, tuple[Any, int]] = {}  # by what will go: the attachment, and the handle's number
+_kept: dict[int, Undo] = {}  # by what will go: how its handle is let go
 
 
 class LastWords:
@@ -23,7 +25,7 @@ class LastWords:
     def __del__(self) -> None:
         try:
             _say(self)
-        except MemoryError:  # whoever opens or closes a map next finds it without handles
+        except MemoryError:  # what is due is done later; else see `keep`
             pass
         except BaseException:  # a signal handler's: finish all the same
             _say(self)
@@ -31,19 +33,26 @@ class LastWords:
 
 
 def _say(words: Any) -> None:
-    found, key = _kept.get(id(words), (None, 0))
-    if found is not None:
-        found.handles.pop(key, None)
-        let_all_go(found, key, None)
-        if not found.handles:
-            opening.release(found, 0)  # else when a map is opened or closed, or at exit
-        forget(words)
+    undo = _kept.get(id(words))
+    if undo is not None:
+        undo.settle()
+        _kept.pop(id(words), None)
+
+
+def _let_go(found: Any, key: int) -> None:
+    found.handles.pop(key, None)
+    let_all_go(found, key, None)
+    if not found.handles:
+        opening.release(found, 0)  # else when a map is opened or closed, or at exit
 
 
 def keep(attachment: Any, key: int) -> LastWords:
     """Make what a handle of that number refers to, as long as it has to be let go."""
     words = LastWords()
-    _kept[id(words)] = attachment, key
+    old = _kept.get(id(words))
+    if old is not None:  # that one has gone, and could not even say so
+        old.is_due = True
+    _kept[id(words)] = Undo(lambda: _let_go(attachment, key), nullcontext)
     return words
 
 
@@ -54,4 +63,6 @@ def are_kept(words: Any) -> bool:
 
 def forget(words: Any) -> None:
     """Have nothing happen any more."""
-    _kept.pop(id(words), None)
+    undo = _kept.pop(id(words), None)
+    if undo is not None:
+        undo.drop()

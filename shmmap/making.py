@@ -49,6 +49,7 @@ def make_map(
     shape = wanted.plan()
     if remains is not None:
         remains.remove()
+    _remove_all_dead(name)
     segment.check_room(f"map {name!r}", shape.total_bytes)
     for _ in range(_TRIES):
         attempt = _Attempt(name)
@@ -84,22 +85,29 @@ class _Attempt:
         self.identity: descriptors.Identity | None = None
         self.made: list[str] = []  # its parts, each noted before it is made
 
-    def remove(self) -> None:
+    def remove(self) -> bool:
         """Remove it all, what leads to the rest last; not in a child: there it is the parent's.
+        False: the kernel refused; it is tried again later.
 
         Nobody has the map: it was not published, or marked as unlinked before anybody could come.
         """
         if this_process() != self.process:
-            return
-        with contextlib.suppress(OSError):  # what the making failed of says more
+            return True
+        is_done = True
+        try:  # what the making failed of says more than what comes now
             remove_files(self.made[::-1])
             if self.identity is not None:
                 segment.unlink_if(segment.control_name(self.name), self.identity)
-        with contextlib.suppress(OSError):
+        except OSError:
+            is_done = False
+        try:
             if self.identity is not None:  # where it was published this name leads to nothing
                 segment.unlink_if(self.label, self.identity)
-            elif self.label:
-                _remove_dead(self.name, self.label)
+            elif self.label and segment.identity_at(self.label) is not None:
+                is_done = _remove_dead(self.name, self.label) and is_done
+        except OSError:
+            is_done = False
+        return is_done
 
 
 def _try_to_make(
@@ -154,6 +162,15 @@ def _temporary(name: str, turn: Turn, attempt: _Attempt) -> int:
                 os.close(descriptor)
     attempt.label = ""
     raise ConfigMismatch(f"map {name!r}: {label} exists, though its name is random")
+
+
+def _remove_all_dead(name: str) -> None:
+    """Remove what dead makers left where they met another maker of that name."""
+    for which in _TEMPORARIES[1:]:
+        label = segment.temporary_name(name, which)
+        with contextlib.suppress(OSError):  # it is there for the next maker
+            if segment.identity_at(label) is not None:
+                _remove_dead(name, label)
 
 
 def _lock(descriptor: int) -> bool:

@@ -319,21 +319,48 @@ def leave_all() -> None:
 
 
 _registered_in = 0
+_AFTER_QUEUES = -100  # of what multiprocessing does at exit: its queues' threads pickle handles
+
+
+class _Children:
+    """What multiprocessing knows its children's finalizer by."""
+
+
+_children = _Children()
+_are_known = False
 
 
 def leave_at_exit() -> None:
-    """Have `leave_all` called at exit; multiprocessing's children run no atexit."""
+    """Have `leave_all` called at exit, in multiprocessing's children too, which run no atexit."""
     global _registered_in
     if _registered_in != this_process():
         if not _registered_in:
             atexit.register(leave_all)
+            os.register_at_fork(before=_make_known)
         _registered_in = this_process()
         if "multiprocessing.process" in sys.modules:
             import multiprocessing.process
-            from multiprocessing import util
 
             if multiprocessing.process.parent_process() is not None:
-                util.Finalize(None, leave_all, exitpriority=1)
+                _leave_as_child()
+
+
+def _make_known() -> None:
+    """Have multiprocessing's forked children leave, also those that use no map themselves. What is
+    registered by another way is forgotten as they begin."""
+    global _are_known
+    register = getattr(sys.modules.get("multiprocessing.util"), "register_after_fork", None)
+    if register is not None and not _are_known:
+        _are_known = True
+        register(_children, _leave_as_child)
+
+
+def _leave_as_child(_: object = None) -> None:
+    global _registered_in
+    from multiprocessing import util
+
+    _registered_in = this_process()
+    util.Finalize(None, leave_all, exitpriority=_AFTER_QUEUES)
 
 
 def _after_fork() -> None:

@@ -14,10 +14,8 @@ import mmap
 import os
 import stat
 
-import posix_ipc
-
 from . import _guard_cy
-from .clibrary import call, libc
+from .clibrary import call, libc, make_semaphore
 from .descriptors import Identity, close_own, identity_of
 from .errors import ConfigMismatch, MapCorrupted, MapNotFound, SharedMemoryFull, SystemCallError
 from .layout import PAGE
@@ -423,27 +421,16 @@ def unlink_if(name: str, identity: Identity) -> bool:
     return identity_at(name) == identity and unlink(name)
 
 
-def _numbered(error: BaseException) -> OSError:
-    """Give an error of posix_ipc its number, which that leaves out of some."""
-    said = str(error)
-    number = getattr(error, "errno", None) or (
-        errno.EMFILE if "maximum number of files" in said else
-        errno.ENFILE if "total number of open files" in said else
-        errno.ENOMEM if isinstance(error, MemoryError) else
-        errno.EACCES if isinstance(error, posix_ipc.PermissionsError) else errno.EIO
-    )
-    return OSError(number, os.strerror(number))
-
-
 def create_semaphore(name: str, mode: int) -> None:
     """Make a semaphore without tokens."""
     try:
-        made = posix_ipc.Semaphore(name, posix_ipc.O_CREX, mode=mode, initial_value=0)
-    except posix_ipc.ExistentialError as error:
-        raise FileExistsError(f"semaphore {name} exists") from error
-    except (posix_ipc.Error, OSError, MemoryError) as error:
-        raise refused(f"making semaphore {name}", _numbered(error)) from error
-    made.close()
+        make_semaphore(name, mode)
+    except FileExistsError:
+        raise
+    except (OSError, MemoryError) as error:
+        number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno or errno.EIO
+        why = OSError(number, os.strerror(number))
+        raise refused(f"making semaphore {name}", why) from error
     try:
         os.chmod(SHM_DIRECTORY + semaphore_file(name), mode)
     except OSError as error:

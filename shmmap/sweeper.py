@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from . import unfinished
 from ._clock_cy import monotonic
 from .background import Background, Trouble
 from .errors import LockTimeout, MapClosed, MapUnlinked, ShmMapError
@@ -188,6 +189,7 @@ class Sweeper:
         counts = {"EXPIRED": -self._sum("EXPIRED"), "IDLED": -self._sum("IDLED")}
         found = _Findings()
         try:
+            unfinished.finish()
             for number in range(attachment.geometry.shards):
                 control["LEASE_BEAT_NS"] = attachment.clock.now_ns()
                 if background is not None and is_cooperative():

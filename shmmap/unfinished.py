@@ -3,17 +3,18 @@
 Where memory is short the steps that undo something fail like all others. So whatever will have to
 be undone should what is under way fail is noted here before that begins, while there is memory to
 note it; `is_due` is set by a store, which needs none. What is due then is done at once if that can
-be, else when this process next opens or closes a map, or as it ends.
+be, else when this process next opens, closes or sweeps a map, or as it ends. A `Mutex` tells that
+somebody is at it: no signal handler can leave that behind, and the child of a fork begins anew.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from .errors import ShmMapError
-from .tasks import new_lock
+from .mutex import Mark, Mutex
 
 _TRIES = 5  # of what is broken off again and again, and not for want of memory
 _noted: dict[int, Undo] = {}
@@ -34,7 +35,7 @@ class Undo:
         self.enter = enter  # gives the lock that the step needs, for those who hold none
         self.is_due = False
         self._broken_off = 0  # how often
-        self._busy = new_lock(threading.RLock)
+        self._busy = Mutex()
         self._key = id(self)
         _noted[self._key] = self
 
@@ -50,10 +51,11 @@ class Undo:
         """Do it, unless it is being done; what breaks it off, but would not come again, leaves it
         noted."""
         self.is_due = True
-        if self._busy._is_owned():
-            return
+        mark = Mark()
         try:
-            if self._busy.acquire(False) and self._step() is not False:
+            if self._busy.owned():
+                return
+            if self._busy.acquire(mark, 0) and self._step() is not False:
                 self.drop()
         except BaseException as error:
             self._broken_off += not isinstance(error, MemoryError)
@@ -61,8 +63,37 @@ class Undo:
                 self.drop()
             raise
         finally:
-            if self._busy._is_owned():
-                self._busy.release()
+            mark.clear()
+
+
+class Steps:
+    """Steps that are done in their order, once each.
+
+    What the kernel refuses is passed on once all are done. A step that is broken off (no memory, a
+    handler's exception twice, the limit of recursion) breaks `run` off too: called again, it goes
+    on with that step. None is left out, since the later ones end what the earlier ones look at.
+    """
+
+    def __init__(self, steps: list[Callable[[], Any]]) -> None:
+        self._left = steps
+        self._refused: BaseException | None = None
+
+    def run(self) -> None:
+        """Do what is left."""
+        for step in list(self._left):
+            try:
+                step()
+            except MemoryError:
+                raise
+            except BaseException as error:
+                if not is_final(error):
+                    step()  # from its start: each may be done twice
+                self._refused = self._refused or error
+            with suppress(ValueError):  # another thread came here too
+                self._left.remove(step)
+        refused, self._refused = self._refused, None
+        if refused is not None:
+            raise refused
 
 
 def is_final(error: BaseException) -> bool:

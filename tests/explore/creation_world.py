@@ -147,7 +147,7 @@ class CreationWorld:
             for module, names in (
                 (creation, "os fcntl sleep monotonic this_process"),
                 (record_lock, "os fcntl"),
-                (segment, "os posix_ipc publish this_process"), (control, "os"),
+                (segment, "os make_semaphore publish this_process"), (control, "os"),
                 (making, "os fcntl secrets this_process"),
                 (judging, "sleep monotonic this_process own_pid"),
                 (workers, "os sleep monotonic this_process own_pid"),
@@ -156,7 +156,7 @@ class CreationWorld:
                 (descriptors, "os this_process"),
             ):
                 for name in names.split():
-                    is_module = name in ("os", "posix_ipc", "fcntl", "secrets")
+                    is_module = name in ("os", "fcntl", "secrets")
                     patch.setattr(module, name, system if is_module else getattr(system, name))
             patch.setattr(segment, "Mapping",
                           lambda descriptor, size: SimulatedMapping(system, descriptor, size))

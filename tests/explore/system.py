@@ -1,6 +1,6 @@
 """An operating system for simulated processes: names in /dev/shm, descriptors, record locks, time.
 
-One object stands in for the modules `os`, `posix_ipc`, `fcntl`, `time` and `secrets` where the
+One object stands in for the modules `os`, `fcntl`, `time` and `secrets` where the
 engine opens maps and judges who lives. Every call that another process could notice is a step.
 Record locks are the kernel's: they belong to a process, never conflict with its own, and go with
 its end or when it closes any descriptor of the file.
@@ -179,11 +179,12 @@ class System:
             self.files[name] = File(mode)
         return self.files[name]
 
-    def Semaphore(
-        self, name: str, flags: int = 0, mode: int = 0o600, initial_value: int = 0
-    ) -> Any:
-        self._open("sem." + name[1:], flags, mode)
-        return SimpleNamespace(close=lambda: None)
+    def make_semaphore(self, name: str, mode: int) -> None:
+        """Make a semaphore: see `clibrary`."""
+        try:
+            self._open("sem." + name[1:], os.O_CREAT | os.O_EXCL, mode)
+        except posix_ipc.ExistentialError:
+            raise FileExistsError(name) from None
 
     def open_semaphore(self, name: bytes) -> Any:
         """Give the machine's semaphore of a name; 0: there is none."""

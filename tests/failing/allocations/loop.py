@@ -22,7 +22,10 @@ from .world import STATES, Operation, World
 PATIENCE_S = 15.0  # for one run of one operation
 FAULTS_AT_MOST = 3  # of a case; there is no use in more
 # what Python raises where a lock or a thread cannot be made for want of memory
-OF_PYTHON = ("can't allocate lock", "can't allocate read lock", "can't start new thread")
+OF_PYTHON = (
+    "can't allocate lock", "can't allocate read lock", "can't start new thread",
+    "error return without exception set",  # of CPython 3.11, for want of room for a frame
+)
 
 
 class Case(NamedTuple):

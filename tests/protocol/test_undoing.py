@@ -1,0 +1,214 @@
+"""What is left to be undone: by whom, how often, and what it may not keep from ending."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+import shmmap
+from shmmap import segment, unfinished
+from shmmap.unfinished import Steps, Undo
+
+from ..leftovers import SHM
+
+
+class Interrupted(Exception):
+    """What a handler raises."""
+
+
+def objects_of(name: str) -> list[str]:
+    """List a map's objects."""
+    return [entry for entry in os.listdir(SHM) if f"shmmap.{name}" in entry]
+
+
+# -- a step that is broken off ------------------------------------------------------------------
+
+
+def test_a_handler_at_any_line_of_settling_leaves_it_free():
+    """Raise at each line of `unfinished` and what it calls, in turn: it can be settled after."""
+    for at in range(1, 400):
+        done: list[int] = []
+        undo = Undo(lambda done=done: done.append(1))
+        lines = 0
+
+        def trace(frame: Any, event: str, argument: Any, at: int = at) -> Any:
+            nonlocal lines
+            if "shmmap" not in frame.f_code.co_filename:
+                return None
+            lines += event == "line"
+            if event == "line" and lines == at:
+                raise Interrupted
+            return trace
+
+        sys.settrace(trace)
+        try:
+            undo.settle()
+        except Interrupted:
+            pass
+        finally:
+            sys.settrace(None)
+        undo.settle()
+        assert done
+        assert not undo.is_noted()
+        if lines < at:
+            return
+    raise AssertionError("there is no end to it")
+
+
+def test_one_that_another_thread_is_at_is_free_in_a_forked_child(start):
+    inside, go_on = threading.Event(), threading.Event()
+    done: list[int] = []
+
+    def step() -> None:
+        inside.set()
+        go_on.wait(30)
+        done.append(os.getpid())
+
+    undo = Undo(step)
+    thread = threading.Thread(target=undo.settle)
+    thread.start()
+    inside.wait(30)
+
+    def settle_here(child: Any) -> list[int]:
+        undo.settle()
+        return done
+
+    go_on_in_child = start(lambda child: (go_on.set(), settle_here(child))[1])
+    assert go_on_in_child.result() == [go_on_in_child.pid]
+    undo.settle()  # another thread is at it
+    assert done == [] and undo.is_noted()
+    go_on.set()
+    thread.join()
+    assert done == [os.getpid()] and not undo.is_noted()
+
+
+def test_steps_go_on_where_they_were_broken_off():
+    done: list[int] = []
+    troubles = [OSError(5, "refused"), RecursionError(), RecursionError(), MemoryError()]
+
+    def trouble() -> None:
+        if troubles:
+            raise troubles.pop(0)
+        done.append(2)
+
+    steps = Steps([lambda: done.append(1), trouble, trouble, lambda: done.append(3)])
+    with pytest.raises(RecursionError):  # the first `trouble` was refused, the second broken off
+        steps.run()
+    with pytest.raises(MemoryError):
+        steps.run()
+    assert done == [1]
+    with pytest.raises(OSError, match="refused"):
+        steps.run()
+    assert done == [1, 2, 3]
+    steps.run()
+    assert done == [1, 2, 3]
+
+
+def test_a_map_that_is_closed_near_the_limit_of_recursion_harms_no_other(make, name):
+    for left in range(2, 24):
+        m = shmmap.ShmMap(f"{name}-{left}", size="1MB", shards=2)
+
+        def descend(deep: int, m: Any = m) -> None:
+            if deep:
+                descend(deep - 1)
+            else:
+                m.close()
+
+        deep, frame = 0, sys._getframe()
+        while frame is not None:
+            deep, frame = deep + 1, frame.f_back  # type: ignore[assignment]
+        old = sys.getrecursionlimit()
+        sys.setrecursionlimit(deep + 120)
+        try:
+            descend(120 - left)
+        except (RecursionError, MemoryError):
+            pass
+        finally:
+            sys.setrecursionlimit(old)
+        with shmmap.ShmMap.attach(f"{name}-{left}") as again:
+            again["a"] = 1
+            again.unlink()
+        assert not objects_of(f"{name}-{left}")
+    unfinished.finish()
+    assert not any(undo.is_due for undo in unfinished._noted.values())
+
+
+# -- who makes a map ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["", "1", "2", "3"])
+def test_the_next_maker_removes_what_dead_ones_left(make, name, which):
+    (SHM / segment.temporary_name(name, which)[1:]).touch(mode=0o600)
+    make()["a"] = 1
+    assert not [entry for entry in objects_of(name) if ".new" in entry]
+
+
+# -- children of multiprocessing -----------------------------------------------------------------
+
+
+
+def put_handle(queue: Any, m: Any) -> None:
+    """Send things, a handle among them, as the last that a child does."""
+    for thing in (1, m, 2):
+        queue.put(thing)
+
+
+def test_an_ephemeral_map_goes_with_a_child_that_has_not_used_it(make, name):
+    """Its parent closes first."""
+    m = make(ephemeral=True)
+    m["a"] = 1
+    context = multiprocessing.get_context("fork")
+    ready, go_on = context.Event(), context.Event()
+    child = context.Process(target=lambda: (ready.set(), go_on.wait(30)))
+    child.start()
+    try:
+        ready.wait(30)
+        m.close()
+        assert objects_of(name)
+        go_on.set()
+        child.join(30)
+        assert child.exitcode == 0 and not objects_of(name)
+    finally:
+        child.kill()
+        child.join()
+
+
+def test_what_a_child_queues_last_arrives(make):
+    m = make(ephemeral=True)
+    m["a"] = 1
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=put_handle, args=(queue, m))
+    child.start()
+    try:
+        assert queue.get(timeout=30) == 1
+        with queue.get(timeout=30) as received:
+            assert received["a"] == 1
+        assert queue.get(timeout=30) == 2
+        child.join(30)
+    finally:
+        child.kill()
+        child.join()
+        queue.close()
+
+
+LATE = """
+import shmmap, sys
+m = shmmap.ShmMap(sys.argv[1], size="1MB", shards=1, ephemeral=True)
+import multiprocessing  # after the map was opened
+child = multiprocessing.get_context("fork").Process(target=lambda: input())
+child.start()
+m.close()
+"""
+
+
+def test_also_where_multiprocessing_was_imported_later(name):
+    done = subprocess.run([sys.executable, "-c", LATE, name], input="", capture_output=True,
+                          text=True, timeout=60)
+    assert done.returncode == 0 and not objects_of(name), done.stderr
