@@ -130,7 +130,7 @@ class System:
             if same_namespace and self.lives(number) and (
                 self.pids.get(number, FIRST_PID + number) == pid
             ):
-                return 50 + number
+                return 50 + 10 * number
         return None
 
     # -- time and chance ----------------------------------------------------------------
