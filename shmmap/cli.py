@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from . import (
@@ -42,6 +42,8 @@ SHOWN = 4  # of what could not be removed
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; give the exit code."""
+    if arguments is None:  # run as a program: what a program has is ours
+        _fill_standard_descriptors()
     never_fail_to_print()
     options = _parser().parse_args(arguments)
     try:
@@ -60,9 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say("this process got no more memory (ulimit -v, or a limit of its container)")
 
 
+def _fill_standard_descriptors() -> None:
+    """Have descriptors 0, 1 and 2 open (`<&-`, `>&-`), as setuid programs do: a file that gets
+    such a number is lost in a subprocess, which has its pipes there."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            with suppress(OSError):  # no /dev here: it stays as it is
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
 def _say(problem: str) -> int:
     """Tell what stood against a command, on stderr; give its exit code."""
-    print(f"shmmap: {printable_lines(problem)}", file=sys.stderr)
+    if sys.stderr is not None:  # print() would take stdout
+        print(f"shmmap: {printable_lines(problem)}", file=sys.stderr)
     return 1
 
 
@@ -351,7 +365,7 @@ def _unlink_one(name: str, yes: bool) -> str:
         raise PermissionError
     if not yes and _in_use(asked):
         reason = _why_ask(asked)
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             return f"map {name!r} {reason}: say --yes to remove it all the same"
         if not _agreed(f"map {name!r} {reason}. Remove it? [y/N] "):
             return f"map {name!r} stays"

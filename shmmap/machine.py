@@ -114,7 +114,8 @@ def check_record_locks() -> list[Line]:
             assert holder.stdout is not None
             if holder.stdout.readline() != b"held\n":
                 return [Line("FAIL", "record locks", "a process could not lock a byte of a file "
-                             f"in {segment.SHM_DIRECTORY}", "mount a tmpfs there")]
+                             f"in {segment.SHM_DIRECTORY}", "see what the process said on stderr; a "
+                             "file system without record locks, or a sandbox, may be why")]
             excluded = not record_lock.try_lock_byte(descriptor, 7)
             seen = record_lock.lock_holder(descriptor, 7)
             holder.kill()

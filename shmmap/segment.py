@@ -36,7 +36,7 @@ _WHAT_HELPS = {
     errno.ENFILE: "the machine has no free file descriptor (fs.file-max)",
     errno.ENOMEM: "no memory or address space for it: see ulimit -v, the memory limit of the "
                   "container, and vm.max_map_count",
-    errno.EROFS: f"{SHM_DIRECTORY} is read-only here: mount a writable tmpfs there",
+    errno.EROFS: f"{SHM_DIRECTORY} is read-only here: mount -o remount,rw {SHM_DIRECTORY}",
     errno.EFBIG: "it is larger than this process may make files (RLIMIT_FSIZE, ulimit -f)",
     errno.ENOLCK: "the kernel has no room for one more record lock",
     errno.EPERM: "the system does not permit it (a seccomp filter, or a security module?)",
