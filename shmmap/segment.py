@@ -50,12 +50,24 @@ def refused(doing: str, error: OSError) -> Exception:
         return error
     number = error.errno
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return SharedMemoryFull(f"{doing}: {SHM_DIRECTORY} has no room ({os.strerror(number)})")
+        lacks = "no free inodes: remove leftovers, or mount -o remount,nr_inodes=... /dev/shm" \
+            if _lacks_inodes() else f"no room ({os.strerror(number)})"
+        return SharedMemoryFull(f"{doing}: {SHM_DIRECTORY} has {lacks}")
     helps = _WHAT_HELPS.get(number, "")
     if number == errno.ENOENT and is_missing():
         helps = f"there is no {SHM_DIRECTORY} here: shmmap needs a tmpfs mounted there"
     why = f"{doing}: {os.strerror(number)}"
     return SystemCallError(number, why + (f". {helps}" if helps else ""))
+
+
+def _lacks_inodes() -> bool:
+    """Tell whether no file can be made in /dev/shm, whatever its size."""
+    try:
+        found = os.statvfs(SHM_DIRECTORY)
+    except OSError:
+        return False
+    # no files at most: no limit. A semaphore takes two for a moment, a file and its second name
+    return found.f_files > 0 and found.f_favail < 2
 
 
 def is_missing() -> bool:
