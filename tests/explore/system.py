@@ -275,7 +275,7 @@ class System:
         return list(self.files)
 
     def statvfs(self, path: str) -> Any:
-        return SimpleNamespace(f_bavail=1 << 30, f_frsize=1)
+        return SimpleNamespace(f_bavail=1 << 30, f_frsize=1, f_files=0, f_favail=0)
 
     # -- record locks -------------------------------------------------------------------
 
