@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from . import (
@@ -27,6 +27,7 @@ from . import (
     segment,
     sizing,
 )
+from .descriptors import fill_standard
 from .errors import ShmMapError
 from .explain import state_of
 from .inspection import SeenMap, SeenWorker
@@ -43,7 +44,7 @@ SHOWN = 4  # of what could not be removed
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; give the exit code."""
     if arguments is None:  # run as a program: what a program has is ours
-        _fill_standard_descriptors()
+        fill_standard()
     never_fail_to_print()
     options = _parser().parse_args(arguments)
     try:
@@ -60,17 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(str(error))
     except MemoryError:
         return _say("this process got no more memory (ulimit -v, or a limit of its container)")
-
-
-def _fill_standard_descriptors() -> None:
-    """Have descriptors 0, 1 and 2 open (`<&-`, `>&-`), as setuid programs do: a file that gets
-    such a number is lost in a subprocess, which has its pipes there."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            with suppress(OSError):  # no /dev here: it stays as it is
-                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def _say(problem: str) -> int:

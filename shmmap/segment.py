@@ -18,7 +18,7 @@ import posix_ipc
 
 from . import _guard_cy
 from .clibrary import call, libc
-from .descriptors import Identity, close_own, identity_of
+from .descriptors import Identity, close_own, identity_of, why_no_inodes
 from .errors import ConfigMismatch, MapCorrupted, MapNotFound, SharedMemoryFull, SystemCallError
 from .layout import PAGE
 from .process import this_process
@@ -50,24 +50,12 @@ def refused(doing: str, error: OSError) -> Exception:
         return error
     number = error.errno
     if number in (errno.ENOSPC, errno.EDQUOT):
-        lacks = "no free inodes: remove leftovers, or mount -o remount,nr_inodes=... /dev/shm" \
-            if _lacks_inodes() else f"no room ({os.strerror(number)})"
-        return SharedMemoryFull(f"{doing}: {SHM_DIRECTORY} has {lacks}")
+        why = why_no_inodes(SHM_DIRECTORY) or f"no room ({os.strerror(number)})"
+        return SharedMemoryFull(f"{doing}: {SHM_DIRECTORY} has {why}")
     helps = _WHAT_HELPS.get(number, "")
     if number == errno.ENOENT and is_missing():
         helps = f"there is no {SHM_DIRECTORY} here: shmmap needs a tmpfs mounted there"
-    why = f"{doing}: {os.strerror(number)}"
-    return SystemCallError(number, why + (f". {helps}" if helps else ""))
-
-
-def _lacks_inodes() -> bool:
-    """Tell whether no file can be made in /dev/shm, whatever its size."""
-    try:
-        found = os.statvfs(SHM_DIRECTORY)
-    except OSError:
-        return False
-    # no files at most: no limit. A semaphore takes two for a moment, a file and its second name
-    return found.f_files > 0 and found.f_favail < 2
+    return SystemCallError(number, f"{doing}: {os.strerror(number)}" + (helps and f". {helps}"))
 
 
 def is_missing() -> bool:
