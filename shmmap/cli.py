@@ -27,6 +27,7 @@ from . import (
     segment,
     sizing,
 )
+from .descriptors import fill_standard
 from .errors import ShmMapError
 from .explain import state_of
 from .inspection import SeenMap, SeenWorker
@@ -42,6 +43,8 @@ SHOWN = 4  # of what could not be removed
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; give the exit code."""
+    if arguments is None:  # run as a program: what a program has is ours
+        fill_standard()
     never_fail_to_print()
     options = _parser().parse_args(arguments)
     try:
@@ -62,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _say(problem: str) -> int:
     """Tell what stood against a command, on stderr; give its exit code."""
-    print(f"shmmap: {printable_lines(problem)}", file=sys.stderr)
+    if sys.stderr is not None:  # print() would take stdout
+        print(f"shmmap: {printable_lines(problem)}", file=sys.stderr)
     return 1
 
 
@@ -351,7 +355,7 @@ def _unlink_one(name: str, yes: bool) -> str:
         raise PermissionError
     if not yes and _in_use(asked):
         reason = _why_ask(asked)
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             return f"map {name!r} {reason}: say --yes to remove it all the same"
         if not _agreed(f"map {name!r} {reason}. Remove it? [y/N] "):
             return f"map {name!r} stays"

@@ -39,3 +39,24 @@ def close_own(descriptor: int, opener: int, identity: Identity | None) -> None:
     with contextlib.suppress(OSError):
         if identity_of(descriptor) == identity:
             os.close(descriptor)
+
+
+def fill_standard() -> None:
+    """Have descriptors 0, 1 and 2 open (`<&-`, `>&-`), as setuid programs do: a file that gets
+    such a number is lost in a subprocess, which has its pipes there."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            with contextlib.suppress(OSError):  # no /dev here: it stays as it is
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
+def why_no_inodes(path: str) -> str:
+    """Say that no file can be made in a file system, whatever its size, and what helps; "": one
+    can. A semaphore takes two inodes for a moment, a file and its second name."""
+    with contextlib.suppress(OSError):
+        found = os.statvfs(path)
+        if found.f_files and found.f_favail < 2:  # no files at most: no limit
+            return f"no free inodes: remove leftovers, or mount -o remount,nr_inodes=... {path}"
+    return ""

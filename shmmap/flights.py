@@ -34,7 +34,7 @@ def life_of(m: Any, ttl: Any, stale: float) -> Any:
     """Give the ttl to store with: what was asked, and `stale` on top."""
     stale = seconds(stale, "stale")
     if not 0 <= stale < 3e9:
-        raise ValueError(f"stale={stale} must be 0 seconds or more")
+        raise ValueError(f"stale={stale} must be 0 seconds or more, and less than 3e9 (95 years)")
     check_ttl(ttl)
     if not stale:
         return ttl

@@ -412,7 +412,8 @@ def _judge_rows(name: str, control: Record, descriptor: int) -> tuple[SeenWorker
 
 def _runs(pid: int, ticks: int) -> bool:
     try:
-        return 0 < pid <= _LARGEST_PID and process.start_ticks(pid) == ticks
+        found = process.start_ticks(pid) if 0 < pid <= _LARGEST_PID else None
+        return found is not None and process.is_same_start(found, ticks)
     except (OSError, ValueError, IndexError):  # hidden, or not to be read: it may live
         return True
 

@@ -29,6 +29,7 @@ from .process import (
     exists,
     has_mapped,
     is_past_its_program,
+    is_same_start,
     is_visible,
     own_pid,
     pid_namespace,
@@ -205,7 +206,7 @@ class Judge:
             return True
         if ticks is None:
             return exists(pid) and not is_visible(pid)
-        if ticks != self._get(row, "START_TICKS"):
+        if not is_same_start(ticks, self._get(row, "START_TICKS")):
             return False
         return has_mapped(pid, self._inode) is not False
 

@@ -64,6 +64,11 @@ def check_shm() -> list[Line]:
         return [Line("WARN", path, f"{text}: less than the {human(need)} of a map of default size",
                      "give a smaller size= or capacity=; remove leftovers (below); or enlarge it: "
                      f"docker run --shm-size=1g ..., or mount -o remount,size=1G {path}")]
+    inodes = 2 * parameters.Parameters().plan().shards + 8  # a segment and a semaphore each
+    if found.f_files and found.f_favail < inodes:  # 0 in all: it has no limit
+        return [Line("WARN", path, f"{text}, but {found.f_favail:,} free inodes: a map of default "
+                     f"size makes {inodes:,} files", "remove leftovers (below), or allow more: "
+                     f"mount -o remount,nr_inodes={found.f_files * 2} {path}")]
     return [Line("OK", path, text)]
 
 
@@ -114,7 +119,8 @@ def check_record_locks() -> list[Line]:
             assert holder.stdout is not None
             if holder.stdout.readline() != b"held\n":
                 return [Line("FAIL", "record locks", "a process could not lock a byte of a file "
-                             f"in {segment.SHM_DIRECTORY}", "mount a tmpfs there")]
+                             f"in {segment.SHM_DIRECTORY}", "see what it said on stderr; a "
+                             "file system without record locks, or a sandbox, may be why")]
             excluded = not record_lock.try_lock_byte(descriptor, 7)
             seen = record_lock.lock_holder(descriptor, 7)
             holder.kill()

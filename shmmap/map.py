@@ -128,7 +128,8 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         name = check_name(name)
         lock_timeout = seconds(lock_timeout, "lock_timeout")
         if not 0 <= lock_timeout < 3e9:
-            raise ValueError(f"lock_timeout={lock_timeout} must be 0 seconds or more")
+            raise ValueError(f"lock_timeout={lock_timeout} must be 0 seconds or more, and less "
+                             "than 3e9 (95 years)")
         if owner_uid is not None:
             owner_uid = whole(owner_uid, "owner_uid", "a user id (int)")
             if not 0 <= owner_uid < 1 << 32:

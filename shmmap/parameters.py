@@ -54,7 +54,7 @@ def check_mode(mode: object) -> int:
     """
     mode = whole(mode, "mode", "permission bits like 0o600")
     if mode & ~0o666 or mode & 0o600 != 0o600:
-        said = f"0o{mode:o}" if abs(mode) < 1 << 32 else "that number"
+        said = f"0o{mode:o}" if 0 <= mode < 1 << 32 else shown(mode)
         raise ValueError(
             f"mode={said} must let the owner read and write, and nobody execute: 0o600 (only the "
             "owner), 0o660 (its group too), 0o666 (everybody)"

@@ -8,6 +8,7 @@ alive. It is asked by what tests of users do not replace: not by open(), not by 
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import posix
@@ -21,6 +22,7 @@ own_pid = posix.getpid  # not os.getpid, which tests of users replace
 # any more. It ends (PF_EXITING), writes a core dump (PF_DUMPCORE), or has (PF_POSTCOREDUMP).
 _PAST_THE_PROGRAM = 0x4 | 0x200 | 0x8
 WIPE_ON_FORK = 18  # MADV_WIPEONFORK
+_FIRST_TIME_NAMESPACE = 0xEFFFFFFA  # its inode, TIME_NS_INIT_INO
 
 
 def _two_pages() -> memoryview:
@@ -114,7 +116,9 @@ def start_ticks(pid: int) -> int | None:
     """Give a live process's start time in clock ticks; None: dead, a zombie, or never was.
 
     Read from /proc rather than as psutil's create_time(): that is derived from the wall
-    clock, so it moves when the clock is set, and a live owner would look dead.
+    clock, so it moves when the clock is set, and a live owner would look dead. It is the same
+    in every time namespace, but for rounding: compare with `is_same_start`. Raises OSError
+    where it cannot be told.
     """
     try:
         fields = _stat(f"/proc/{pid}/stat")
@@ -122,7 +126,44 @@ def start_ticks(pid: int) -> int | None:
         return None
     if fields[0] in (b"Z", b"X") and is_past_its_program(pid):  # else other threads go on
         return None
-    return int(fields[19])
+    return _as_first_sees_it(int(fields[19]))
+
+
+def is_same_start(one: int, other: int) -> bool:
+    """Tell whether two start times may be those of one process. The offset of a time namespace
+    need not be whole ticks, so each may be one too low; no pid is used again so soon."""
+    return abs(one - other) <= 1
+
+
+def _as_first_sees_it(ticks: int) -> int:
+    """Give a time that /proc shows this process as it shows it to those of the first time
+    namespace: it adds the offset of the namespace of the process that reads."""
+    offset_ns = _boot_offset_ns()
+    if not offset_ns:
+        return ticks
+    tick_ns = 10**9 // posix.sysconf("SC_CLK_TCK")
+    shown_ns = ticks * tick_ns
+    if shown_ns >= 1 << 63:  # before the namespace's zero: the kernel's word has wrapped
+        shown_ns -= 1 << 64
+    return (shown_ns - offset_ns) // tick_ns
+
+
+def _boot_offset_ns() -> int:
+    """Give what this process's time namespace adds to the time since boot. Raises OSError where
+    that cannot be told."""
+    try:
+        mine = posix.stat("/proc/self/ns/time").st_ino
+    except FileNotFoundError:  # Linux before 5.6
+        return 0
+    if mine == _FIRST_TIME_NAMESPACE:
+        return 0
+    if posix.stat("/proc/self/ns/time_for_children").st_ino != mine:
+        raise OSError(errno.ENODATA, "/proc tells only the offset of its children's time namespace")
+    for line in read_file("/proc/self/timens_offsets").splitlines():
+        clock, seconds, nanoseconds = line.split()
+        if clock in (b"boottime", b"7"):
+            return int(seconds) * 10**9 + int(nanoseconds)
+    return 0
 
 
 def is_past_its_program(pid: int) -> bool:

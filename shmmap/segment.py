@@ -16,7 +16,7 @@ import stat
 
 from . import _guard_cy
 from .clibrary import call, libc, make_semaphore
-from .descriptors import Identity, close_own, identity_of
+from .descriptors import Identity, close_own, identity_of, why_no_inodes
 from .errors import ConfigMismatch, MapCorrupted, MapNotFound, SharedMemoryFull, SystemCallError
 from .layout import PAGE
 from .process import this_process
@@ -34,7 +34,7 @@ _WHAT_HELPS = {
     errno.ENFILE: "the machine has no free file descriptor (fs.file-max)",
     errno.ENOMEM: "no memory or address space for it: see ulimit -v, the memory limit of the "
                   "container, and vm.max_map_count",
-    errno.EROFS: f"{SHM_DIRECTORY} is read-only here: mount a writable tmpfs there",
+    errno.EROFS: f"{SHM_DIRECTORY} is read-only here: mount -o remount,rw {SHM_DIRECTORY}",
     errno.EFBIG: "it is larger than this process may make files (RLIMIT_FSIZE, ulimit -f)",
     errno.ENOLCK: "the kernel has no room for one more record lock",
     errno.EPERM: "the system does not permit it (a seccomp filter, or a security module?)",
@@ -48,12 +48,12 @@ def refused(doing: str, error: OSError) -> Exception:
         return error
     number = error.errno
     if number in (errno.ENOSPC, errno.EDQUOT):
-        return SharedMemoryFull(f"{doing}: {SHM_DIRECTORY} has no room ({os.strerror(number)})")
+        why = why_no_inodes(SHM_DIRECTORY) or f"no room ({os.strerror(number)})"
+        return SharedMemoryFull(f"{doing}: {SHM_DIRECTORY} has {why}")
     helps = _WHAT_HELPS.get(number, "")
     if number == errno.ENOENT and is_missing():
         helps = f"there is no {SHM_DIRECTORY} here: shmmap needs a tmpfs mounted there"
-    why = f"{doing}: {os.strerror(number)}"
-    return SystemCallError(number, why + (f". {helps}" if helps else ""))
+    return SystemCallError(number, f"{doing}: {os.strerror(number)}" + (helps and f". {helps}"))
 
 
 def is_missing() -> bool:

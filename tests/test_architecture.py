@@ -42,7 +42,7 @@ SIDEWAYS = {
     "_hash_cy": {"_cython", "_words", "_layout", "layout"},
     "descriptors": {"process"},
     "mutex": {"tasks"},
-    "unfinished": {"tasks"},
+    "unfinished": {"mutex"},
     "newfile": {"unfinished"},
     "background": {"tasks"},
     "turns": {"tasks"},

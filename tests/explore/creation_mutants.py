@@ -72,7 +72,8 @@ CREATION_MUTANTS = (
         change(Worker, "_choose", "if self._process_lives(row)", "if False"),
     ), "a holder has lost its liveness lock, a child comes", "every 2"),
     Mutant("dead is whose pid is not there", (
-        change(Judge, "_process_lives", 'if ticks != self._get(row, "START_TICKS")', "if False"),
+        change(Judge, "_process_lives",
+               'if not is_same_start(ticks, self._get(row, "START_TICKS"))', "if False"),
     ), "the dead's pid is used again", "deaths 0"),
     Mutant("a token is judged by its row alone", (
         drop(Judge, "is_dead", ' or self._get(row, "INCARNATION") != incarnation'),

@@ -130,7 +130,7 @@ class System:
             if same_namespace and self.lives(number) and (
                 self.pids.get(number, FIRST_PID + number) == pid
             ):
-                return 50 + number
+                return 50 + 10 * number
         return None
 
     # -- time and chance ----------------------------------------------------------------
@@ -276,7 +276,7 @@ class System:
         return list(self.files)
 
     def statvfs(self, path: str) -> Any:
-        return SimpleNamespace(f_bavail=1 << 30, f_frsize=1)
+        return SimpleNamespace(f_bavail=1 << 30, f_frsize=1, f_files=0, f_favail=0)
 
     # -- record locks -------------------------------------------------------------------
 

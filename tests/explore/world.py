@@ -163,7 +163,7 @@ class World:
         with self.installed():
             for number in (*range(processes), CHECKER):
                 self.kernel.acting = pid = FIRST_PID + number
-                self.kernel.ticks[pid] = 50 + number
+                self.kernel.ticks[pid] = 50 + 10 * number
                 self.handles[number] = SimulatedHandle()
                 self.handles[number]._bind(SimulatedAttachment(self), LOCK_TIMEOUT_NS)
         self.kernel.acting = FIRST_PID + CHECKER

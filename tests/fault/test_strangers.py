@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import segment
+from shmmap import machine, segment
 
-from .strangers import ATTACKER, SHM, VICTIM, as_user, outcome, plant
+from .strangers import ATTACKER, SHM, VICTIM, as_user, libc, outcome, plant
 
 # -- a small /dev/shm -----------------------------------------------------------------------
 
@@ -213,3 +213,15 @@ def test_a_users_map_is_closed_to_others_whatever_the_umask(private, name):
     modes = private(work)
     assert len([e for e, _ in modes if name in e]) == 1 + 1 + 2 * (2 + 1)
     assert {mode for _, mode in modes} == {0o600}, modes
+
+
+def test_a_shm_without_free_inodes_is_told(private, name):
+    """Bytes are free: it is names that are lacking."""
+    def work():
+        assert libc.mount(b"none", b"/dev/shm", None, 32, b"size=64m,nr_inodes=12") == 0  # remount
+        line, = machine.check_shm()
+        return outcome(lambda: shmmap.ShmMap(name, "4MB", shards=16)), line.status, line.text
+
+    (error, text), status, found = private(work)
+    assert error == "SharedMemoryFull" and "no free inodes" in text and "no room" not in text
+    assert status == "WARN" and "free inodes" in found

@@ -914,3 +914,12 @@ def test_loops_in_several_threads(make):
     for thread in threads:
         thread.join()
     assert results == [2] * 4 and len(calls) == 1
+
+
+@pytest.mark.parametrize("far", [3e9, float("inf"), 10**40])
+def test_a_stale_time_that_is_too_long_is_told_its_limit(make, far):
+    m = make()
+    with pytest.raises(ValueError, match="less than 3e9"):
+        m.get_or_set("a", lambda: 1, ttl=5, stale=far)
+    with pytest.raises(ValueError, match="less than 3e9"):
+        shmmap.ShmMap(m.name, lock_timeout=far)

@@ -61,6 +61,30 @@ def test_nowhere_to_print(make, tmp_path):
     assert (tmp_path / "d").stat().st_size
 
 
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of `python -m shmmap`, with what a shell does to its descriptors."""
+    return subprocess.run(f"{sys.executable} -m shmmap {command}", shell=True, text=True,
+                          capture_output=True, timeout=LIMIT_S, stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_doctor_without_standard_descriptors(closed):
+    """What it opens does not get their numbers, which are a subprocess's pipes."""
+    as_ever, done = shell("doctor"), shell(f"doctor {closed}")
+    assert done.returncode == as_ever.returncode, (as_ever.stdout, done.stdout)
+    if ">&-" not in closed.split():
+        assert "OK    record locks" in done.stdout and done.stderr == ""
+
+
+def test_unlink_with_no_stdin_to_ask(hold, clean):
+    hold(clean)
+    done = shell(f"unlink {clean} <&-")
+    assert done.returncode == 1 and "say --yes" in done.stderr and done.stdout == ""
+    assert "Traceback" not in done.stderr
+    done = shell(f"unlink {clean} <&- 2>&-")  # what cannot be said is not said elsewhere
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a command of `python -m shmmap` outside the checkout."""

@@ -41,3 +41,8 @@ def test_it_says_why_and_what_to_say(name, mode, who, both, none):
         assert f"gives {who} half" in text and "must write, too" in text
         assert re.findall(r"mode=0o(\d+)", text)[1:] == [f"{both:o}", f"{none:o}"]
     assert not os.path.exists(f"/dev/shm/shmmap.{name}")
+
+
+def test_a_negative_mode_is_shown_as_it_was_given(name):
+    with pytest.raises(ValueError, match="mode=-1 must"):
+        shmmap.ShmMap(name, "1MB", mode=-1)
