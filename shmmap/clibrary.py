@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from typing import Any
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -11,8 +10,6 @@ libc.mmap.restype = ctypes.c_void_p
 libc.mmap.argtypes = (
     ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long,
 )
-libc.sem_open.restype = ctypes.c_void_p
-libc.sem_close.argtypes = (ctypes.c_void_p,)
 libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
@@ -25,15 +22,11 @@ def call(function: Any, *arguments: Any) -> Any:
         raise MemoryError from None
 
 
-def make_semaphore(name: str, mode: int) -> None:
-    """Make a named semaphore without tokens. posix_ipc's constructor crashes the process where
-    there is no memory for what it is given.
+def _new_semaphore() -> bytes:
+    """Return the bytes of a semaphore without tokens that processes share."""
+    room = ctypes.create_string_buffer(32)  # the largest sem_t of Linux's C libraries
+    libc.sem_init(room, 1, 0)
+    return room.raw
 
-    Raises:
-        FileExistsError: there is one of that name.
-    """
-    made = call(libc.sem_open, os.fsencode(name), os.O_CREAT | os.O_EXCL, mode, 0)
-    if not made:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), name)
-    call(libc.sem_close, made)
+
+NEW_SEMAPHORE = _new_semaphore()

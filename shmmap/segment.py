@@ -15,7 +15,7 @@ import os
 import stat
 
 from . import _guard_cy
-from .clibrary import call, libc, make_semaphore
+from .clibrary import NEW_SEMAPHORE, call, libc
 from .descriptors import Identity, close_own, identity_of, why_no_inodes
 from .errors import ConfigMismatch, MapCorrupted, MapNotFound, SharedMemoryFull, SystemCallError
 from .layout import PAGE
@@ -422,16 +422,23 @@ def unlink_if(name: str, identity: Identity) -> bool:
 
 
 def create_semaphore(name: str, mode: int) -> None:
-    """Make a semaphore without tokens."""
+    """Make a semaphore without tokens: a file with the bytes that sem_open would write there. That
+    maps it first, and where there is no memory to tell the address nobody could unmap it. Who made
+    it in part removes it.
+
+    Raises:
+        FileExistsError: there is one of that name.
+    """
+    label = semaphore_file(name)
+    maker, descriptor = this_process(), make(label, mode)
+    identity = None
     try:
-        make_semaphore(name, mode)
-    except FileExistsError:
-        raise
-    except (OSError, MemoryError) as error:
-        number = errno.ENOMEM if isinstance(error, MemoryError) else error.errno or errno.EIO
-        why = OSError(number, os.strerror(number))
-        raise refused(f"making semaphore {name}", why) from error
-    try:
-        os.chmod(SHM_DIRECTORY + semaphore_file(name), mode)
+        identity = identity_of(descriptor)
+        fill(descriptor, label, len(NEW_SEMAPHORE), len(NEW_SEMAPHORE), mode)
+        os.write(descriptor, NEW_SEMAPHORE)
     except OSError as error:
+        if type(error) is not OSError:  # it says already what was being done
+            raise
         raise refused(f"making semaphore {name}", error) from error
+    finally:
+        close_own(descriptor, maker, identity)

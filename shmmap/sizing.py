@@ -397,27 +397,20 @@ def report(sample: Sample, entries: int, evicts: bool, ttl: bool) -> str:
     best = best_slot(sample)
     chosen = plan(sample, best, entries, evicts, ttl)
     for slot in candidates(sample):
-        try:
+        with suppress(ValueError):  # no shard can number so many short slots
             one = chosen if slot == best else plan(sample, slot, entries, evicts, ttl)
-        except ValueError:  # no shard can number so many short slots
-            continue
-        lines.append(
-            f"{slot:6,} {one.slots_used:15.2f} {one.geometry.shards:7,} "
-            f"{one.geometry.shards * one.geometry.slots:13,} {one.allocated:16,} "
-            f"{one.amplification:14.3f}" + ("  <- recommended" if slot == best else "")
-        )
+            lines.append(
+                f"{slot:6,} {one.slots_used:15.2f} {one.geometry.shards:7,} "
+                f"{one.geometry.shards * one.geometry.slots:13,} {one.allocated:16,} "
+                f"{one.amplification:14.3f}" + ("  <- recommended" if slot == best else "")
+            )
     more = [f"value_size={chosen.value_size}"] if best != DEFAULT_SLOT else []
     if more and chosen.key_size != KEY_SIZE:
         more.append(f"key_size={chosen.key_size}")
     if evicts:
         more.append('on_full="evict"')
-    lines += ["", "    " + _call(chosen, more)]
-    if chosen.allocated < chosen.size:
-        lines += [
-            "", "'bytes' is what the map takes before an entry has a deadline; size= is the most "
-            "that it ever takes: /dev/shm must have that." + (
-                " value_size= and key_size= are those that give these slots." if more else ""),
-        ]
+    lines += ["", "    " + _call(chosen, more), "", "bytes: what it takes until an entry has a "
+              "deadline; size=: the most that it ever takes, which /dev/shm must have."]
     if chosen.default_shards > chosen.geometry.shards:
         lines += [
             "", f"Say shards=: {chosen.default_shards:,}, as ShmMap would choose for that size, "

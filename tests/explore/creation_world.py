@@ -147,7 +147,7 @@ class CreationWorld:
             for module, names in (
                 (creation, "os fcntl sleep monotonic this_process"),
                 (record_lock, "os fcntl"),
-                (segment, "os make_semaphore publish this_process"), (control, "os"),
+                (segment, "os publish this_process"), (control, "os"),
                 (making, "os fcntl secrets this_process"),
                 (judging, "sleep monotonic this_process own_pid"),
                 (workers, "os sleep monotonic this_process own_pid"),

@@ -9,6 +9,7 @@ import sys
 import threading
 from typing import Any
 
+import posix_ipc
 import pytest
 
 import shmmap
@@ -212,3 +213,15 @@ def test_also_where_multiprocessing_was_imported_later(name):
     done = subprocess.run([sys.executable, "-c", LATE, name], input="", capture_output=True,
                           text=True, timeout=60)
     assert done.returncode == 0 and not objects_of(name), done.stderr
+
+
+def test_semaphores_are_those_that_the_c_library_makes(make):
+    m = make(shards=1)
+    label = segment.shard_name(m.name, m.attachment.nonce, 0, 0)
+    made = posix_ipc.Semaphore(f"{label}-x", posix_ipc.O_CREX, initial_value=0)
+    try:
+        theirs = (SHM / segment.semaphore_file(f"{label}-x")[1:]).read_bytes()
+        assert (SHM / segment.semaphore_file(label)[1:]).read_bytes()[: len(theirs)] == theirs
+    finally:
+        made.unlink()
+        made.close()
