@@ -165,6 +165,7 @@ class Background:
         failures = 0
         pause_s = 0.0 if self._at_once else self._interval_s
         while not self._wait(pause_s):
+            self._wanted = False  # the step is for all who have asked until now
             try:
                 if not self._step():
                     return

@@ -40,8 +40,7 @@ def _start(attached: Any) -> None:
     part = attached.locks
     if part.freeing is None:
         part.freeing = Background(lambda: not _is_settled(attached), _PAUSE_S, at_once=True)
-    if not part.freeing.is_running():
-        part.freeing.start()
+    part.freeing.start()  # also while it runs: it may have looked just before
 
 
 def _is_settled(attached: Any) -> bool:
@@ -51,22 +50,20 @@ def _is_settled(attached: Any) -> bool:
     if handle is None:
         return True
     try:
+        part.is_owing = False  # before: what is forgotten from now on is owed anew
         with handle._inside():
             if is_cooperative() and not part.can_be_had():
-                return False  # to wait for it would hold up all greenlets of this thread
+                raise LockTimeout  # to wait for it would hold up all greenlets of this thread
             table: LockTable = part.hasty_table()
-            part.is_owing = False  # before: what is forgotten from now on is owed anew
-            try:
-                for hold in list(part.holds.values()):
-                    if hold.is_over:
-                        part.forget(hold)
-                table.drop_abandoned()
-            except BaseException:
-                part.is_owing = True
-                raise
-    except (LockTimeout, MapClosed):
-        return False
+            for hold in list(part.holds.values()):
+                if hold.is_over:
+                    part.forget(hold)
+            table.drop_abandoned()
     except (MapUnlinked, MapCorrupted):
-        part.is_owing = False
         return True  # nobody can have it any more, or a repair drops what is
+    except BaseException as error:
+        part.is_owing = True
+        if isinstance(error, (LockTimeout, MapClosed)):
+            return False
+        raise
     return True

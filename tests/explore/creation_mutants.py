@@ -40,7 +40,7 @@ CREATION_MUTANTS = (
     Mutant("what a live maker makes is taken for a dead one's", (
         change(making, "_lock", "fcntl.flock(", "(lambda *_: None)("),
         change(creation, "_wait_for_byte", "if try_lock_byte(turn.descriptor, byte):", "if True:"),
-    ), "two open", "every 1"),
+    ), "two open", "every 2"),
     Mutant("what is replaced is not marked", (
         change(Remains, "remove", 'self._control["STATE"] = K["STATE_RETIRED"]', "pass"),
     ), "an ephemeral map, replaced under a forked child", "every 1"),

@@ -209,9 +209,9 @@ m.close()
 """
 
 
-def test_also_where_multiprocessing_was_imported_later(name):
+def test_also_where_multiprocessing_was_imported_later(name, tmp_path):
     done = subprocess.run([sys.executable, "-c", LATE, name], input="", capture_output=True,
-                          text=True, timeout=60)
+                          text=True, timeout=60, cwd=tmp_path)
     assert done.returncode == 0 and not objects_of(name), done.stderr
 
 

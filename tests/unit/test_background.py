@@ -245,3 +245,28 @@ def test_a_forked_child_does_not_wait_for_its_parents(run, start):
 
     assert start(end).result() == (True, True)
     assert work.is_running()
+
+
+def test_who_asks_in_the_middle_of_the_last_step_gets_another():
+    """It may have looked before there was anything to do."""
+    tries: list[int] = []
+
+    def step() -> bool:
+        tries.append(1)
+        if len(tries) == 1:
+            background.start()
+        return False
+
+    background = Background(step, 0.01, at_once=True)
+    background.start()
+    eventually(lambda: not background.is_running() and len(tries) == 2)
+
+
+def test_who_asks_before_a_step_shares_it():
+    tries: list[int] = []
+    background = Background(lambda: len(tries.append(1) or tries) < 3, 0.02, at_once=True)
+    background.start()
+    eventually(lambda: bool(tries))
+    background.start()
+    eventually(lambda: not background.is_running())
+    assert len(tries) == 3

@@ -61,14 +61,18 @@ def test_nowhere_to_print(make, tmp_path):
     assert (tmp_path / "d").stat().st_size
 
 
-def shell(command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of `python -m shmmap`, with what a shell does to its descriptors."""
-    return subprocess.run(f"{sys.executable} -m shmmap {command}", shell=True, text=True,
-                          capture_output=True, timeout=LIMIT_S, stdin=subprocess.DEVNULL)
+@pytest.fixture
+def shell(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Run a command of `python -m shmmap`, with what a shell does to its descriptors, outside the
+    checkout."""
+    return lambda command: subprocess.run(
+        f"{sys.executable} -m shmmap {command}", shell=True, text=True, cwd=tmp_path,
+        capture_output=True, timeout=LIMIT_S, stdin=subprocess.DEVNULL,
+    )
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_doctor_without_standard_descriptors(closed):
+def test_doctor_without_standard_descriptors(shell, closed):
     """What it opens does not get their numbers, which are a subprocess's pipes."""
     as_ever, done = shell("doctor"), shell(f"doctor {closed}")
     assert done.returncode == as_ever.returncode, (as_ever.stdout, done.stdout)
@@ -76,7 +80,7 @@ def test_doctor_without_standard_descriptors(closed):
         assert "OK    record locks" in done.stdout and done.stderr == ""
 
 
-def test_unlink_with_no_stdin_to_ask(hold, clean):
+def test_unlink_with_no_stdin_to_ask(shell, hold, clean):
     hold(clean)
     done = shell(f"unlink {clean} <&-")
     assert done.returncode == 1 and "say --yes" in done.stderr and done.stdout == ""
