@@ -54,9 +54,9 @@ def fill_standard() -> None:
 
 def why_no_inodes(path: str) -> str:
     """Say that no file can be made in a file system, whatever its size, and what helps; "": one
-    can. A semaphore takes two inodes for a moment, a file and its second name."""
+    can."""
     with contextlib.suppress(OSError):
         found = os.statvfs(path)
-        if found.f_files and found.f_favail < 2:  # no files at most: no limit
+        if found.f_files and found.f_favail == 0:  # no files at most: no limit
             return f"no free inodes: remove leftovers, or mount -o remount,nr_inodes=... {path}"
     return ""

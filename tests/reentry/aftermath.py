@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 from shmmap.errors import Reentered
@@ -53,21 +54,24 @@ class Aftermath:
     def look_at_locks(self, m: Any) -> None:
         """See that this process is inside nothing: its sweeping thread may be, but not for long."""
         w = self.w
-        until = self.until_the_other_thread_is_out()
-        while getattr(m, "inflight", 0) and time.monotonic() < until:
-            time.sleep(0.001)
-        if getattr(m, "inflight", 0):
-            w.problems.append(f"{w.side}: {m.inflight} operations are counted as under way")
+        if inflight := self.once_the_other_thread_is_out(lambda: getattr(m, "inflight", 0)):
+            w.problems.append(f"{w.side}: {inflight} operations are counted as under way")
         own = m.attachment.worker.fork_page.word >> INCARNATION
         for shard in (*m.attachment.shards, *m.attachment.locks.shards):
-            while (owner := shard.lock.owner()) >> INCARNATION == own and time.monotonic() < until:
-                time.sleep(0.001)
-            if owner and owner >> INCARNATION == own:
+            def owner_here(lock: Any = shard.lock) -> int:
+                owner = int(lock.owner())
+                return owner if owner >> INCARNATION == own else 0
+
+            if owner := self.once_the_other_thread_is_out(owner_here):
                 w.problems.append(f"{w.side}: the lock of a shard is held by {owner:#x}")
 
-    def until_the_other_thread_is_out(self) -> float:
-        """Return the time to wait for: what a thread that goes on is inside now is no fault."""
-        return time.monotonic() + (1.0 if self.place.other_thread else 0.0)
+    def once_the_other_thread_is_out(self, left: Callable[[], int]) -> int:
+        """Return what is left. What another thread that goes on is inside now is no fault: where
+        there is one, look again for a second."""
+        until = time.monotonic() + (1.0 if self.place.other_thread else 0.0)
+        while (found := left()) and time.monotonic() < until:
+            time.sleep(0.001)
+        return found
 
     def hold_a_shard(self) -> None:
         """Hold the shard that a forked child may still be waiting for: nobody may rob this."""
@@ -152,10 +156,7 @@ class Aftermath:
         w = self.w
         if w.opens and self.deed.handlers_only:
             return
-        until = self.until_the_other_thread_is_out()
-        while (mapped := mappings_of(w.name)) and time.monotonic() < until:
-            time.sleep(0.005)  # the other thread's operation ends, and what was left to it
-        if mapped:
+        if mapped := self.once_the_other_thread_is_out(lambda: mappings_of(w.name)):
             w.problems.append(f"{w.side}: {mapped} mappings of the map are left")
         if w.files:
             for number, _, inode in w.files:
