@@ -309,7 +309,7 @@ class Attachment:
         thread = threading.get_ident()
         hosts = ((self, self.shards), (self.locks, self.locks.shards if self.locks else ()))
         for host, shards in hosts:
-            if host is not None and any(at[0] == thread for at in host.held):
+            if host is not None and thread in {at[0] for at in host.held}:
                 for shard in shards:
                     shard.buffer.leave_behind()
 
@@ -317,7 +317,7 @@ class Attachment:
         """Have new operations use new shards where a fork has left the old ones behind."""
         if ENGINE == "compiled":
             return
-        if any(shard.buffer.left_behind for shard in self.shards):
+        if True in {shard.buffer.left_behind for shard in self.shards}:
             self.shards[:] = [
                 self._successor(shard, mapping, self.geometry)
                 for shard, mapping in zip(self.shards, self.mappings, strict=True)

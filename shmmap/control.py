@@ -25,7 +25,7 @@ K = constants()
 ENGINE = "compiled" if _shard_cy.COMPILED else "pure"
 ENGINES = {K["ENGINE_COMPILED"]: "compiled", K["ENGINE_PURE"]: "pure"}
 ENGINE_NUMBER = K["ENGINE_COMPILED"] if ENGINE == "compiled" else K["ENGINE_PURE"]
-_STATE_AT, _RETIRED = K["C_STATE"] >> 3, K["STATE_RETIRED"]
+STATE_AT, RETIRED = K["C_STATE"] >> 3, K["STATE_RETIRED"]
 REMOVE = "if nothing uses it, remove it with: python -m shmmap unlink {}"
 
 
@@ -52,7 +52,7 @@ class Control:
     def retire(self) -> None:
         """Mark the map as unlinked, unless this is closed. Takes no memory."""
         try:  # noqa: SIM105  # `suppress` does
-            self.words[_STATE_AT] = _RETIRED
+            self.words[STATE_AT] = RETIRED
         except ValueError:
             pass
 

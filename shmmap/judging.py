@@ -26,6 +26,7 @@ from ._clock_cy import monotonic
 from .errors import MapCorrupted, MapNotFound, SystemCallError
 from .layout import constants
 from .process import (
+    OWN_NUMBER,
     exists,
     has_mapped,
     is_past_its_program,
@@ -137,11 +138,15 @@ class Judge:
     def _get(self, row: int, field: str) -> int:
         return int(self._control[(self.row_offset(row) + K[f"R_{field}"]) >> 3])
 
-    def _set(self, row: int, field: str, value: int) -> None:
-        self._control[(self.row_offset(row) + K[f"R_{field}"]) >> 3] = value
+    def _set(self, row: int, field: str, value: int, process: int) -> None:
+        """Store a word of a row, as the process that has locked its byte: not as a child of it
+        that goes on here, having no such lock."""
+        at = (self.row_offset(row) + K[f"R_{field}"]) >> 3
+        if OWN_NUMBER[0] == process:
+            self._control[at] = value
 
-    def _fold(self, row: int) -> None:
-        """Add a row's counters to the totals and free it. Its byte lock is held."""
+    def _fold(self, row: int, process: int) -> None:
+        """Add a row's counters to the totals and free it. That process holds its byte lock."""
         if self._get(row, "STATE"):
             deadline, held = monotonic() + _FOLD_PATIENCE_S, False
             with contextlib.suppress(SystemCallError):  # no lock to be had: the counters are lost
@@ -151,26 +156,27 @@ class Judge:
                     sleep(0.0002)
             try:
                 for field in COUNTERS:
-                    if held:
-                        total = K[f"C_TOTAL_{field}"] >> 3
-                        summed = self._control[total] + self._get(row, field)
-                        self._control[total] = summed & K["WHOLE_WORD"]  # damaged: may wrap
-                    self._set(row, field, 0)
+                    total = K[f"C_TOTAL_{field}"] >> 3
+                    summed = self._control[total] + self._get(row, field)
+                    summed &= K["WHOLE_WORD"]  # a damaged count may wrap
+                    if held and OWN_NUMBER[0] == process:
+                        self._control[total] = summed
+                    self._set(row, field, 0, process)
             finally:
                 if held:
                     self.file.unlock(TOTALS_BYTE)
-            self._set(row, "STATE", 0)
+            self._set(row, "STATE", 0, process)
 
     def clear_dead_rows(self) -> int:
         """Free the rows of the dead; give how many. The caller keeps this process's other tasks
         out of the table."""
-        freed = 0
+        freed, process = 0, this_process()
         for row in range(self._rows):
             if row == self.row or not self._get(row, "STATE"):
                 continue
             if self.file.try_lock(row_byte(row)):
                 if not self._process_lives(row):
-                    self._fold(row)
+                    self._fold(row, process)
                     freed += 1
                 self.file.unlock(row_byte(row))
         return freed

@@ -65,26 +65,36 @@ class Mutex:
         """Tell whether this task has it."""
         return current_task() in [holder for _, holder in self._holders()]
 
+    def is_entered(self) -> bool:
+        """Tell whether this task is in the middle of what a mark holds it for: also the child of a
+        fork there, which has it no more, but goes on."""
+        return current_task() in [task for _, task, _ in self._marks()]
+
     def locked(self) -> bool:
         """Tell whether any task of this process has it."""
         return bool(self._holders())
 
     def _holders(self) -> list[tuple[int, object]]:
         """List who holds it: more than one entry where its task took it again."""
+        here = this_process()
+        return [(number, task) for number, task, where in self._marks() if where == here]
+
+    def _marks(self) -> list[tuple[int, object, int]]:
+        """List the marks of tasks that have not ended, and the process of each."""
         found = []
         for number in list(self._chain):
             reference = self._chain.get(number)
             mark = reference() if reference is not None else None
             task, where = (list(mark) if mark is not None else []) or (None, 0)  # one step
             ended = isinstance(task, weakref.ref) and task() is None
-            if where == this_process() and not ended:
-                found.append((number, task))
+            if where and not ended:
+                found.append((number, task, where))
         return found
 
     def _try(self, mark: Mark, task: object) -> bool:
         number = max(list(self._chain)) + 1
         holders = self._holders()
-        if any(holder is not task for _, holder in holders):
+        if [holder for _, holder in holders if holder is not task]:
             return False
         mark[:] = (task, this_process())
         reference = weakref.ref(mark)

@@ -18,7 +18,7 @@ from typing import Any
 from . import creation, segment, unfinished
 from ._clock_cy import monotonic
 from .attachment import Attachment
-from .control import ENGINE, Control, open_control
+from .control import ENGINE, RETIRED, STATE_AT, Control, Remains, open_control
 from .errors import (
     ConfigMismatch,
     LockTimeout,
@@ -32,7 +32,7 @@ from .errors import (
 from .layout import constants
 from .making import make_map
 from .parameters import Parameters
-from .process import this_process
+from .process import OWN_NUMBER, this_process
 from .tasks import sleep
 from .unfinished import Undo
 
@@ -67,32 +67,34 @@ def _join(
     found, made = _known(name), False
     if found is None:
         attached = {nonce for known, nonce in list(_attachments) if known == name}
-        seen = open_control(name, wanted.mode, owner_uid, attached)
-        if not isinstance(seen, Control):
-            if nonce is not None or not may_create or owner_uid not in (None, os.geteuid()):
-                if seen is not None:
-                    seen.close()
-                raise _not_found(name, nonce, owner_uid)
-            try:
-                seen, made = make_map(name, wanted, turn, seen), True
-            except BaseException:
-                if seen is not None:
-                    seen.close()
-                raise
-            if seen is None:
-                return None
+        mapped = _Mapped()
+        closing = Undo(mapped.close, lambda: creation.name_mutex(name, 0))
         try:
-            found = _attach(name, wanted, seen, owner_uid, may_attach, nonce, turn)
-        except BaseException:  # perhaps as it was called
-            if seen.undo is not None:
-                seen.undo.is_due = True
-                if turn.is_ours():
-                    seen.retire()
-            if not any(one.control is seen for one in list(_attachments.values())):
-                seen.close()
-            if seen.undo is not None:
-                seen.undo.settle()
+            seen = mapped.control = open_control(name, wanted.mode, owner_uid, attached)
+            if not isinstance(seen, Control):
+                if nonce is not None or not may_create or owner_uid not in (None, os.geteuid()):
+                    raise _not_found(name, nonce, owner_uid)
+                seen = mapped.control = make_map(name, wanted, turn, seen)
+                made = True
+            found = None if seen is None else _attach(
+                name, wanted, seen, owner_uid, may_attach, nonce, turn
+            )
+        except BaseException:
+            closing.is_due = True
+            control = mapped.control
+            undo = control.undo if made and isinstance(control, Control) else None
+            if undo is not None:
+                undo.is_due = True
+                try:  # no call: there may be no memory for any
+                    if OWN_NUMBER[0] == turn.process:
+                        control.words[STATE_AT] = RETIRED  # type: ignore[union-attr]
+                except ValueError:  # it is closed
+                    pass
+            closing.settle()
+            if undo is not None:
+                undo.settle()
             raise
+        closing.drop()
         if found is None:
             return None
     else:
@@ -114,9 +116,13 @@ def _join(
         found.handles.pop(key, None)
         if not found.handles:
             undo = found.control.undo if made else None
-            if undo is not None and turn.is_ours():
+            if undo is not None:
                 undo.is_due = True
-                found.control.retire()
+                try:  # no call, as above
+                    if OWN_NUMBER[0] == turn.process:
+                        found.control.words[STATE_AT] = RETIRED
+                except ValueError:
+                    pass
             _take_down(found, turn.is_ours())  # a child lets go of what it has of it, too
             if undo is not None:
                 undo.settle()
@@ -124,6 +130,18 @@ def _join(
                 return None  # the last of another user has left it meanwhile
         raise
     return found
+
+
+class _Mapped:
+    """What is mapped of a map before an attachment has it: its control segment."""
+
+    control: Control | Remains | None = None
+
+    def close(self) -> None:
+        """Unmap it, unless an attachment has it. Idempotent."""
+        kept = self.control
+        if kept is not None and kept not in [one.control for one in list(_attachments.values())]:
+            kept.close()
 
 
 def _attach(
@@ -146,10 +164,10 @@ def _attach(
         give_back.drop()
         return found
     except BaseException as error:
-        if control.undo is not None and turn.is_ours():
-            control.retire()
         if give_back is not None:
             give_back.is_due = True
+        if control.undo is not None and turn.is_ours():
+            control.retire()
         # then no part is missing: a handler has unlinked the map meanwhile
         unlinked = isinstance(error, MapCorrupted) and (
             segment.identity_at(segment.control_name(name)) != control.identity

@@ -36,6 +36,9 @@ def _two_pages() -> memoryview:
 _words = _two_pages()
 _MINE = mmap.PAGESIZE // 8  # the first word that a fork wipes: this process's number
 _LAST = _MINE - 1  # the one before: the highest number of this process and its ancestors
+# That word: what `this_process` gives, or 0 in a child that has not called it. To read it is no
+# call, so no handler runs, and nobody forks, before the store that follows a comparison with it.
+OWN_NUMBER = _words[_MINE : _MINE + 1]
 
 
 def this_process() -> int:
@@ -197,9 +200,10 @@ def has_mapped(pid: int, inode: int) -> bool | None:
     wanted = str(inode).encode()
     try:
         with BufferedReader(FileIO(f"/proc/{pid}/maps")) as file:
-            return any(
-                line.split(None, 5)[4] == wanted and b"/shmmap." in line for line in file
-            )
+            for line in file:  # noqa: SIM110  # a generator that is left early takes memory
+                if line.split(None, 5)[4] == wanted and b"/shmmap." in line:
+                    return True
+            return False
     except OSError:
         return None
 
@@ -214,16 +218,22 @@ def mapped_here(part_of_name: bytes) -> list[tuple[int, int]]:
     return [(int(start, 16), int(end, 16)) for start, end in found]
 
 
+def _status(pid: int | str, field: bytes) -> list[bytes]:
+    """Return what a process's /proc/PID/status says after a field's name."""
+    for line in read_file(f"/proc/{pid}/status").splitlines():
+        if line.startswith(field):
+            return line.split()[1:]
+    raise LookupError(field)
+
+
 def effective_uid(pid: int) -> int | None:
     """Give the user that a process acts as; None: it is gone, or cannot be looked at.
 
     Not the owner of /proc/PID: that is root's where a process has changed its user.
     """
     try:
-        lines = read_file(f"/proc/{pid}/status").splitlines()
-        line = next(line for line in lines if line.startswith(b"Uid:"))
-        return int(line.split()[2])
-    except (OSError, StopIteration):
+        return int(_status(pid, b"Uid:")[1])
+    except (OSError, LookupError):
         return None
 
 
@@ -231,10 +241,9 @@ def pid_namespace() -> int:
     """Identify the pid namespace of this process; 0: /proc is not there, or of another one, so
     that pids cannot be looked up in it."""
     try:
-        lines = read_file("/proc/self/status").splitlines()
-        pids = next(line for line in lines if line.startswith(b"NSpid:")).split()[1:]
-        return posix.stat("/proc/self/ns/pid").st_ino if len(pids) == 1 else 0
-    except (OSError, StopIteration):
+        is_only_here = len(_status("self", b"NSpid:")) == 1
+        return posix.stat("/proc/self/ns/pid").st_ino if is_only_here else 0
+    except (OSError, LookupError):
         return 0
 
 

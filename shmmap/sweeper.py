@@ -165,7 +165,7 @@ class Sweeper:
         sweeps, which takes microseconds, was stopped."""
         control = self._attachment.control
         last_ns = (control["SWEPT_NS"], control["LEASE_BEAT_NS"], self._since_ns)
-        return all(abs(now_ns - last) > 3 * self._interval_ns for last in last_ns)
+        return bool(min([abs(now_ns - last) for last in last_ns]) > 3 * self._interval_ns)
 
     def sweep_if_due(
         self, handle: Any, background: Background | None = None

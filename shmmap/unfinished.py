@@ -4,7 +4,8 @@ Where memory is short the steps that undo something fail like all others. So wha
 be undone should what is under way fail is noted here before that begins, while there is memory to
 note it; `is_due` is set by a store, which needs none. What is due then is done at once if that can
 be, else when this process next opens, closes or sweeps a map, or as it ends. A `Mutex` tells that
-somebody is at it: no signal handler can leave that behind, and the child of a fork begins anew.
+somebody is at it: no signal handler can leave that behind, and the child of a fork begins anew,
+unless it was forked in the middle of the step: then it goes on there.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Undo:
         self.is_due = True
         mark = Mark()
         try:
-            if self._busy.owned():
+            if self._busy.is_entered():
                 return
             if self._busy.acquire(mark, 0) and self._step() is not False:
                 self.drop()

@@ -173,14 +173,13 @@ class Worker(Judge):
             if claim[0] != mine[0]:
                 self.file.unlock(row_byte(mine[0]))
         row, incarnation, namespace, ticks, joined_ns = claim
-        self._fold(row)
+        self._fold(row, process)
         self.row, self.incarnation = row, incarnation
-        self._set(row, "INCARNATION", incarnation)
-        self._set(row, "PID", pid)
-        self._set(row, "PID_NAMESPACE", namespace)
-        self._set(row, "START_TICKS", ticks)
-        self._set(row, "JOINED_NS", joined_ns)
-        self._set(row, "STATE", 1)
+        for field, value in (
+            ("INCARNATION", incarnation), ("PID", pid), ("PID_NAMESPACE", namespace),
+            ("START_TICKS", ticks), ("JOINED_NS", joined_ns), ("STATE", 1),
+        ):
+            self._set(row, field, value, process)
 
     def _choose(self, pid: int, now_ns: int) -> tuple[int, int, int, int, int]:
         """Lock a row that nobody living has; give what to write into it, its incarnation first."""
@@ -215,9 +214,10 @@ class Worker(Judge):
 
     def give_back(self) -> None:
         """Give the row back, and the hold. The caller keeps this process's other tasks out."""
+        process = this_process()
         self._claims.clear()
-        if self.file is not None and self.fork_page.word:
-            self._fold(self.row)
+        if self.file is not None and self.fork_page.word:  # 0 in a child that has no row yet
+            self._fold(self.row, process)
             self.fork_page.clear()
             self.file.unlock(row_byte(self.row))
         self.row = -1

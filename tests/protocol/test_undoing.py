@@ -89,6 +89,61 @@ def test_one_that_another_thread_is_at_is_free_in_a_forked_child(start):
     assert done == [os.getpid()] and not undo.is_noted()
 
 
+def test_the_child_of_a_fork_within_a_step_goes_on_with_it_and_does_not_begin_it_again():
+    calls: list[Any] = []
+
+    def step() -> None:
+        calls.append("begun")
+        if len(calls) > 1:
+            return
+        pid = os.fork()
+        if pid == 0:
+            undo.settle()  # as a finalizer does that opens a map
+            os._exit(len(calls))
+        calls.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    undo = Undo(step)
+    undo.settle()
+    assert calls == ["begun", 1]
+    assert not undo.is_noted()
+
+
+@pytest.mark.parametrize("at", ["totals", "row"])
+def test_a_child_forked_as_its_parent_gives_its_row_back_leaves_the_row_alone(
+    make, monkeypatch, at
+):
+    """By the time that the child goes on, another process may have claimed it."""
+    m = make()
+    m["key"] = 1
+    worker = m.attachment.worker
+    row, before = worker.row, m.stats().writes
+    after_child: list[tuple[int, int]] = []
+    real = worker.file.try_lock if at == "totals" else worker._get
+
+    def fork_within(*arguments: Any) -> Any:
+        if not after_child:
+            after_child.append((0, 0))
+            pid = os.fork()
+            if pid == 0:
+                monkeypatch.undo()
+                return real(*arguments)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            monkeypatch.undo()
+            after_child[0] = worker._get(row, "STATE"), worker._get(row, "WRITES")
+        return real(*arguments)
+
+    monkeypatch.setattr(*((worker.file, "try_lock") if at == "totals" else (worker, "_get")),
+                        fork_within)
+    parent = os.getpid()
+    try:
+        worker.give_back()
+    finally:
+        if os.getpid() != parent:
+            os._exit(0)
+    assert after_child == [(1, before)]
+    assert m.stats().writes == before  # folded once
+
+
 def test_steps_go_on_where_they_were_broken_off():
     done: list[int] = []
     troubles = [OSError(5, "refused"), RecursionError(), RecursionError(), MemoryError()]
