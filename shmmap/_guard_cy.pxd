@@ -10,6 +10,7 @@ cdef extern from *:
     #include <stdint.h>
     #include <stdlib.h>
     #include <sys/mman.h>
+    #include <sys/stat.h>
     #include <unistd.h>
 
     struct shm_region {  /* never freed: the handler may be looking at it */
@@ -107,8 +108,15 @@ cdef extern from *:
         r->spare = shm_spare;
         shm_spare = r;
     }
+    static int shm_unlink_if(const char *path, uint64_t device, uint64_t inode) {
+        struct stat found;
+        if (lstat(path, &found) != 0) return errno == ENOENT ? -1 : errno;
+        if (found.st_dev != device || found.st_ino != inode) return -1;
+        return unlink(path) == 0 ? 0 : errno == ENOENT ? -1 : errno;
+    }
     """
     u64 watch_region "shm_watch"(u64 address, u64 size) noexcept
     void tell_region "shm_tell"(u64 number, u64 flag_address) noexcept
     bint region_is_cut "shm_is_cut"(u64 number) noexcept
     void unwatch_region "shm_unwatch"(u64 number) noexcept
+    int unlink_that "shm_unlink_if"(const char *path, u64 device, u64 inode) noexcept

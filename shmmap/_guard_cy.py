@@ -62,3 +62,12 @@ def unwatch(number):
     """Forget a region, before it is unmapped."""
     if cython.compiled:
         unwatch_region(number)
+
+
+def unlink_if(path, device, inode):
+    """Compiled: remove a name if it leads to that very file. No handler and no finalizer, which
+    could put a successor there, runs between the look and the removal. 0: done; -1: it does not;
+    else the kernel's errno."""
+    if cython.compiled:
+        return unlink_that(path, device, inode)
+    raise NotImplementedError

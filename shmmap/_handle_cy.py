@@ -203,6 +203,7 @@ class Handle:
             self.gate.append(operation)
             if self.closed:
                 self.gate.remove(operation)
+                self.end_of_all()  # a handler's `close` may have left the rest to this one
                 self.ready()
         return 0
 

@@ -31,6 +31,7 @@ from .layout import constants
 from .locktable import LockShard
 from .mutex import Mark, Mutex
 from .parameters import Parameters
+from .presences import Presences
 from .process import this_process
 from .sweeper import Sweeper
 from .tasks import new_lock
@@ -38,8 +39,7 @@ from .unfinished import Steps, is_final
 from .workers import KernelGuard, Worker
 
 K = constants()
-# the numbers of these segments among the pure engine's guards
-_CONTROL_GUARD, _LOCKS_GUARD = 0x7FFFF, 0x7FFFE
+_CONTROL_GUARD, _LOCKS_GUARD = 0x7FFFF, 0x7FFFE  # their numbers among the pure engine's guards
 _JOIN_PATIENCE_S = 60.0
 
 
@@ -80,8 +80,8 @@ class Attachment:
         self._process = this_process()  # the one that is a worker by this
         self.mutex = Mutex()  # of the tasks of this process, around its row and the others'
         self.handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
-        # pure engine: by thread and shard, what it may hold
-        self.held: dict[tuple[int, int], Any] = {}
+        self.presences = Presences()  # of the same
+        self.held: dict[tuple[int, int], Any] = {}  # pure engine: by thread and shard
         self.snapshots = new_lock(threading.RLock)  # held by the thread that takes one
         self.mappings: list[segment.Mapping] = []
         self.lock_mappings: list[segment.Mapping] = []  # one
@@ -365,6 +365,15 @@ class Attachment:
                 self.reserve_deadlines(number)
 
     # -- the end ------------------------------------------------------------------------
+
+    def is_used(self) -> bool:
+        """Tell whether there is a handle, be it garbage whose finalizers may still use it."""
+        return bool(self.handles) or self.presences.any()
+
+    def end_use(self, number: int) -> None:
+        """Note that a handle has come to its end. Idempotent."""
+        self.handles.pop(number, None)
+        self.presences.end(number)
 
     def unmap(self) -> None:
         """Give everything back to the system that this process has of the map: see `Steps`.

@@ -65,7 +65,7 @@ class Closing:
     def _go_on(self) -> bool:
         """Do what is left; tell whether that was all."""
         handle, found = self._handle, self._attachment
-        if not last_words.are_kept(handle._last_words):
+        if not last_words.are_kept(self._key):
             return True
         self._let_locks_go()
         if self._by_the_last:
@@ -74,7 +74,7 @@ class Closing:
             return False
         handle.at_last = None
         self._let_locks_go()  # what an operation had just taken as this was closed
-        found.handles.pop(self._key, None)
+        found.end_use(self._key)
         try:
             opening.release(found, self._patience_s)
             opening.finish_leaving()
@@ -82,7 +82,7 @@ class Closing:
             if not is_final(error):  # broken off
                 raise
             _report()  # whoever closes is not to blame
-        last_words.forget(handle._last_words)
+        last_words.forget(self._key)
         return True
 
     def _let_locks_go(self) -> None:

@@ -94,10 +94,9 @@ class Judge:
         one would drop the locks."""
         if self.file is None:
             found = LockFile(self._open, self._lock_again)
-            if self.file is None:
-                self.file = found
-            else:  # a signal handler was quicker
-                self.file.keep(found.descriptor)
+            first = vars(self).setdefault("file", found)  # one step
+            if first is not found:  # a signal handler was quicker
+                first.keep(found.descriptor)
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:

@@ -7,62 +7,53 @@ from typing import Any
 
 from . import opening
 from .holds import let_all_go
+from .presences import Presences
 from .unfinished import Undo
 
-_kept: dict[int, Undo] = {}  # by what will go: how its handle is let go
+_kept: dict[int, tuple[Undo, Presences]] = {}  # by handle: how it is let go, and who knows it
 
 
-class LastWords:
-    """What a handle alone refers to, so that it goes when the handle has gone.
-
-    The collector does not know objects without attributes. So where a handle is part of garbage,
-    this goes after all finalizers of that garbage, which may still use the handle; a weak
-    reference's callback would come before them.
-    """
-
-    __slots__ = ()
-
-    def __del__(self) -> None:
-        try:
-            _say(self)
-        except MemoryError:  # what is due is done later; else see `keep`
-            pass
-        except BaseException:  # a signal handler's: finish all the same
-            _say(self)
-            raise
+def keep(attachment: Any, key: int) -> object:
+    """Make what a handle of that number alone refers to, as long as it has to be let go: where it
+    is part of garbage, that goes after all finalizers, which may still use the handle."""
+    for old, (undo, presences) in list(_kept.items()):
+        if presences.has_gone(old):  # and could not even say so
+            undo.is_due = True
+    _kept[key] = Undo(lambda: _let_go(attachment, key), nullcontext), attachment.presences
+    return attachment.presences.note(key, lambda _: _has_gone(key))  # type: ignore[no-any-return]
 
 
-def _say(words: Any) -> None:
-    undo = _kept.get(id(words))
-    if undo is not None:
-        undo.settle()
-        _kept.pop(id(words), None)
+def _has_gone(key: int) -> None:
+    try:
+        _say(key)
+    except MemoryError:  # what is due is done later
+        pass
+    except BaseException:  # a signal handler's: finish all the same
+        _say(key)
+        raise
+
+
+def _say(key: int) -> None:
+    kept = _kept.get(key)
+    if kept is not None:
+        kept[0].settle()
+        _kept.pop(key, None)
 
 
 def _let_go(found: Any, key: int) -> None:
-    found.handles.pop(key, None)
+    found.end_use(key)
     let_all_go(found, key, None)
-    if not found.handles:
+    if not found.is_used():
         opening.release(found, 0)  # else when a map is opened or closed, or at exit
 
 
-def keep(attachment: Any, key: int) -> LastWords:
-    """Make what a handle of that number refers to, as long as it has to be let go."""
-    words = LastWords()
-    old = _kept.get(id(words))
-    if old is not None:  # that one has gone, and could not even say so
-        old.is_due = True
-    _kept[id(words)] = Undo(lambda: _let_go(attachment, key), nullcontext)
-    return words
+def are_kept(key: int) -> bool:
+    """Tell whether a handle is still to be let go."""
+    return key in _kept
 
 
-def are_kept(words: Any) -> bool:
-    """Tell whether something is still to be let go."""
-    return id(words) in _kept
-
-
-def forget(words: Any) -> None:
+def forget(key: int) -> None:
     """Have nothing happen any more."""
-    undo = _kept.pop(id(words), None)
-    if undo is not None:
-        undo.drop()
+    kept = _kept.pop(key, None)
+    if kept is not None:
+        kept[0].drop()

@@ -196,7 +196,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
             self._use_near(near, near_copy, bound)
             self._last_words = words
         except BaseException:
-            last_words.forget(words)
+            last_words.forget(self._handle_number)
             self._seal()
             raise
 

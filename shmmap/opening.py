@@ -103,7 +103,7 @@ def _join(
     try:
         found.handles[key] = handle
         if found.is_down or _attachments.get((name, found.nonce)) is not found:
-            found.handles.pop(key, None)
+            found.end_use(key)
             if found.control.undo is not None:  # it was published, and could be used
                 found.control.undo.drop()
             return None
@@ -113,8 +113,8 @@ def _join(
         if found.control.undo is not None:
             found.control.undo.drop()
     except BaseException as error:
-        found.handles.pop(key, None)
-        if not found.handles:
+        found.end_use(key)
+        if not found.is_used():
             undo = found.control.undo if made else None
             if undo is not None:
                 undo.is_due = True
@@ -184,7 +184,7 @@ def _unmap(mine: Attachment) -> None:
     """Take down what could not be attached in full, unless a handler has opened the map by it."""
     key = mine.name, mine.nonce
     if _attachments.get(key) is mine:
-        if mine.handles:
+        if mine.is_used():
             return
         _attachments.pop(key, None)
     mine.unmap()
@@ -245,7 +245,7 @@ def release(attachment: Attachment, patience_s: float = creation.CREATION_TIMEOU
     while True:
         try:
             with _lock_of(attachment, patience_s):
-                if not attachment.handles:
+                if not attachment.is_used():
                     _take_down(attachment)
             return True
         except LockTimeout:
@@ -254,7 +254,7 @@ def release(attachment: Attachment, patience_s: float = creation.CREATION_TIMEOU
             continue
         except (SystemCallError, ConfigMismatch):  # no such lock is to be had here, as after chroot
             with creation.name_mutex(attachment.name, None):
-                if not attachment.handles:
+                if not attachment.is_used():
                     _take_down(attachment)
             return True
 
@@ -268,7 +268,7 @@ def _take_down(attachment: Attachment, may_remove: bool = True) -> None:
 
 def _leave(attachment: Attachment, may_remove: bool) -> None:
     key = attachment.name, attachment.nonce
-    if not attachment.handles:
+    if not attachment.is_used():
         if _attachments.get(key) is attachment:
             _attachments.pop(key, None)
         attachment.leave(may_remove, lambda: key in _attachments)
@@ -282,7 +282,7 @@ def finish_leaving() -> None:
         MemoryError: there is none for that.
     """
     for found in list(_attachments.values()):
-        if not found.handles:
+        if not found.is_used():
             release(found, 0)
     unfinished.finish()
 

@@ -72,7 +72,7 @@ class LockFile:
             raise
 
     def keep(self, descriptor: int) -> None:
-        """Keep another descriptor of the file open for as long as this one."""
+        """Note another descriptor of the file, which stays open for as long as this one."""
         try:
             self._spare.append(descriptor)
         except MemoryError:  # it is closed all the same: then lock anew what that has freed
@@ -126,9 +126,8 @@ class LockFile:
                 0, "the descriptor of a lock file was closed by others in this process, and the "
                 "file has been replaced since"
             )
-        if self.stands():  # another thread was quicker
-            self.keep(found)
-        else:
+        self.keep(found)  # first: where a handler comes here too, none is lost
+        if not self.stands():
             self.descriptor = found
             self._on_open()
         return self.descriptor
@@ -177,7 +176,9 @@ class LockFile:
                 os.close(self.descriptor)
         for number in self._spare:
             with suppress(OSError):
-                if descriptors.identity_of(number) == self.identity:
+                if number != self.descriptor and (
+                    descriptors.identity_of(number) == self.identity
+                ):
                     os.close(number)
         self._spare.clear()
         self.descriptor = -1

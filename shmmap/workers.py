@@ -116,10 +116,11 @@ class KernelGuard:
 class Worker(Judge):
     """This process as a worker of one map: its row, its token, and the judge of others."""
 
+    _hold: Hold | None = None
+
     def __init__(self, *arguments: Any, holds_file: bool = False) -> None:
         super().__init__(*arguments)
         self._holds_file = holds_file
-        self._hold: Hold | None = None
         self.fork_page = ForkPage()
         self._claims: dict[int, tuple[int, int, int, int, int]] = {}  # by process
 
@@ -145,9 +146,7 @@ class Worker(Judge):
         descriptor = self._open()
         try:
             hold = Hold(descriptor)
-            if self._hold is None:
-                self._hold = hold
-            else:  # a signal handler was quicker
+            if vars(self).setdefault("_hold", hold) is not hold:  # a signal handler was quicker
                 hold.end()
         finally:
             os.close(descriptor)
@@ -223,14 +222,14 @@ class Worker(Judge):
         self.row = -1
         if self._hold is not None:
             self._hold.end()
-            self._hold = None
+            vars(self).pop("_hold", None)
 
     def leave(self) -> None:
         """Give everything back, the file too."""
         self.give_back()
         if self.file is not None:
             self.file.close()
-            self.file = None
+            vars(self).pop("file", None)
 
     def try_lease(self) -> bool:
         """Be the only process that decides who sweeps; see `end_lease`."""

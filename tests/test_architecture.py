@@ -22,8 +22,8 @@ LINES_AT_MOST = 450
 FLOORS = {
     0: "errors checks clibrary descriptors printable layout _layout _words _cython _engine _once "
        "_clock_cy _guard_cy _hash_cy process",
-    1: "tasks unfinished mutex background segment record_lock creation judging holding workers "
-       "geometry newfile turns _lock_cy",
+    1: "presences tasks unfinished mutex background segment record_lock creation judging holding "
+       "workers geometry newfile turns _lock_cy",
     2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
     3: "_look_cy _room_cy _shard_cy _repair_cy _copy_cy",
     4: "_keys_cy _codecs_cy",
@@ -250,8 +250,8 @@ COMPILED_ONLY = {
     "PyBytes_AS_STRING", "PyBytes_FromStringAndSize", "PyBytes_GET_SIZE", "PyErr_CheckSignals",
     "PyList_GET_ITEM", "begin_operation", "bytes_of_word", "call_hash_function",
     "call_own_function", "end_operation", "fits_word", "held_in", "own_operations",
-    "region_is_cut", "set_hash_function", "tell_region", "unwatch_region", "utf8_of",
-    "watch_region", "word_of",
+    "region_is_cut", "set_hash_function", "tell_region", "unlink_that", "unwatch_region",
+    "utf8_of", "watch_region", "word_of",
 }  # fmt: skip
 
 

@@ -149,10 +149,10 @@ class CreationWorld:
                 (record_lock, "os fcntl"),
                 (segment, "os publish this_process"), (control, "os"),
                 (making, "os fcntl secrets this_process"),
-                (judging, "sleep monotonic this_process own_pid"),
+                (judging, "sleep monotonic this_process own_pid OWN_NUMBER"),
                 (workers, "os sleep monotonic this_process own_pid"),
                 (attachment, "os this_process"), (ephemeral, "os"),
-                (opening, "os sleep monotonic this_process"), (mutex, "this_process"),
+                (opening, "os sleep monotonic this_process OWN_NUMBER"), (mutex, "this_process"),
                 (descriptors, "os this_process"),
             ):
                 for name in names.split():
@@ -319,7 +319,7 @@ class CreationWorld:
         worker = self.handles[number].attachment.worker
         self.system.close(worker.descriptor)
         worker._hold.end()
-        worker._hold = None
+        vars(worker).pop("_hold", None)
 
     def do_lock(self, number: int) -> None:
         """Hold a shard's lock for a moment; nobody else alive may."""

@@ -7,11 +7,22 @@ its death and when it closes any descriptor of the file.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .machine import LIVENESS, Machine
 
 FIRST_PID = 100
+
+
+class OwnNumber:
+    """The word of `process` that says which process reads it."""
+
+    def __init__(self, number: Callable[[], int]) -> None:
+        self._number = number
+
+    def __getitem__(self, at: int) -> int:
+        return self._number()
 
 
 class Kernel:
@@ -30,6 +41,10 @@ class Kernel:
         return self.acting if worker is None else FIRST_PID + self._home(worker.number)
 
     own_pid = this_process = getpid
+
+    @property
+    def OWN_NUMBER(self) -> OwnNumber:
+        return OwnNumber(self.getpid)
 
     def _home(self, number: int) -> int:
         return self.homes[number] if self.homes else number

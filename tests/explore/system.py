@@ -20,6 +20,7 @@ from typing import Any
 
 import posix_ipc
 
+from .kernel import OwnNumber
 from .machine import LIVENESS, Machine, Semaphore
 
 FIRST_PID = 100
@@ -115,6 +116,10 @@ class System:
         return self.pids.get(self.number(), FIRST_PID + self.number())
 
     own_pid = this_process = getpid
+
+    @property
+    def OWN_NUMBER(self) -> OwnNumber:
+        return OwnNumber(self.getpid)
 
     def geteuid(self) -> int:
         return 0

@@ -181,6 +181,7 @@ class World:
         """Let the engine find the machine's kernel, semaphores and clock."""
         machine = self.machine
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(judging, "OWN_NUMBER", self.kernel.OWN_NUMBER)
             for module in (judging, workers):
                 for name in ("this_process", "own_pid"):
                     patch.setattr(module, name, getattr(self.kernel, name))

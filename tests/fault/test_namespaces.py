@@ -91,8 +91,9 @@ def hold(child: Child, m: Any) -> None:
 
 def pretend(m: Any, row: int, pid: int) -> None:
     """Have a row tell the pid and the start time of a process that lives here."""
-    m.attachment.worker._set(row, "PID", pid)
-    m.attachment.worker._set(row, "START_TICKS", process.start_ticks(pid) or 0)
+    worker, mine = m.attachment.worker, process.this_process()
+    worker._set(row, "PID", pid, mine)
+    worker._set(row, "START_TICKS", process.start_ticks(pid) or 0, mine)
 
 
 def assert_not_robbed(m: Any) -> None:
@@ -203,7 +204,7 @@ def test_two_namespaces_side_by_side(shared, start, proc):
     other_row = other.hear()
     worker = shared.attachment.worker
     assert worker._get(row, "PID") == worker._get(other_row, "PID") == 1
-    worker._set(row, "START_TICKS", worker._get(other_row, "START_TICKS"))
+    worker._set(row, "START_TICKS", worker._get(other_row, "START_TICKS"), process.this_process())
     other.tell("begin")
     assert other.hear() == "not robbed"
     os.kill(inner, signal.SIGKILL)
@@ -466,7 +467,7 @@ def test_a_pid_that_is_used_again_is_told_from_another_time_namespace(shared, st
     assert holder.hear() == "held"
     worker, row = shared.attachment.worker, shared.attachment.worker.row + 1
     ticks = worker._get(row, "START_TICKS")
-    worker._set(row, "START_TICKS", ticks - 2)
+    worker._set(row, "START_TICKS", ticks - 2, process.this_process())
     found, after = start(in_time_namespace("1000 0", judge)).result()
     assert found == ticks == process.start_ticks(holder.pid)
     assert_taken_over(after)
@@ -527,7 +528,7 @@ def test_a_row_of_an_unknown_namespace_is_judged_by_its_lock_alone(shared, start
     child = start(lambda child: hold(child, shared))
     row = child.hear()
     worker = shared.attachment.worker
-    worker._set(row, "PID_NAMESPACE", 0)
+    worker._set(row, "PID_NAMESPACE", 0, process.this_process())
     worker._namespace = 0
     pretend(shared, row, os.getppid())
     kind, _ = outcome(lambda: shared.set("b", 1))

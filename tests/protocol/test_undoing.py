@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import subprocess
@@ -280,3 +281,76 @@ def test_semaphores_are_those_that_the_c_library_makes(make):
     finally:
         made.unlink()
         made.close()
+
+
+# -- garbage that still uses the map --------------------------------------------------------------
+
+GARBAGE = """
+import gc, shmmap, sys
+from shmmap import opening
+
+class Owner:  # in a cycle with itself: ended by the collector, which cuts weak references first
+    def __init__(self, m):
+        self.me, self.m = self, m
+
+    def __del__(self):
+        opening.finish_leaving()  # as every opening and closing of any map does
+        found.append(self.m.get("key"))
+        self.m.close()
+
+found = []
+m = shmmap.ShmMap(sys.argv[1])
+Owner(shmmap.ShmMap(sys.argv[1], near=8))
+m.close()
+gc.collect()
+print(found, len(opening._attachments))
+"""
+
+
+def test_a_handle_that_is_garbage_keeps_the_map_until_its_finalizers_have_run(make, name):
+    make()["key"] = "value"
+    ran = subprocess.run(
+        [sys.executable, "-c", GARBAGE, name], capture_output=True, text=True, timeout=60,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "['value'] 0\n", "")
+
+
+def test_what_a_handler_opens_in_the_middle_of_an_unlinking_keeps_its_name(make, name):
+    """At each collection of garbage within `unlink`, which removes the name in the end."""
+    class Opener:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            opened.append(shmmap.ShmMap(name, "200KB", sweep_interval=None))
+
+    for at in range(1, 400):
+        m = shmmap.ShmMap(name, "200KB", sweep_interval=None)
+        opened: list[Any] = []
+        gc.collect()
+        Opener()
+        gc.disable()
+        gc.set_threshold(gc.get_count()[0] + at, 1000, 1000)
+        gc.enable()
+        try:
+            m.unlink()
+        finally:
+            gc.set_threshold(100_000, 1000, 1000)
+        if not opened:
+            gc.collect()
+            m.close()
+            break
+        m.close()
+        if opened[0].attachment is not m.attachment:  # else before the map was unlinked
+            opened[0]["key"] = at
+            with shmmap.ShmMap(name) as other:
+                assert other["key"] == at
+        for one in opened:
+            if not one.closed:
+                one.unlink()
+                one.close()
+        assert objects_of(name) == []
+    for one in opened:
+        one.unlink()
+        one.close()
+    assert at > 20
