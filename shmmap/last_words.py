@@ -20,7 +20,7 @@ def keep(attachment: Any, key: int) -> object:
         if presences.has_gone(old):  # and could not even say so
             undo.is_due = True
     _kept[key] = Undo(lambda: _let_go(attachment, key), nullcontext), attachment.presences
-    return attachment.presences.note(key, lambda _: _has_gone(key))  # type: ignore[no-any-return]
+    return attachment.presences.note(key, lambda _: _has_gone(key))
 
 
 def _has_gone(key: int) -> None:
