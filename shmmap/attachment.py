@@ -441,10 +441,4 @@ class Attachment:
         remove_files(self.part_files)
         segment.unlink_if(segment.control_name(self.name), self.control.identity)
 
-    def describe_wait(self, shard: Any, waited_ns: int) -> str:
-        """Say who holds a shard's lock: see `explain`."""
-        return explain.describe_wait(self, shard, waited_ns)
-
-    def error_for(self, status: int, shard: Any, data_bytes: int) -> Exception:
-        """Give the exception for a status of a shard: see `explain`."""
-        return explain.error_for(self, status, shard, data_bytes)
+    describe_wait, error_for = explain.describe_wait, explain.error_for  # as methods
