@@ -92,7 +92,7 @@ class Handle:
         else:
             self.gate = _frames_of_this_thread(self.gate)
         me = threading.get_ident()
-        self.marks = {mark: thread for mark, thread in list(self.marks.items()) if thread == me}
+        self.marks = {mark: thread for mark, thread in self.marks.copy().items() if thread == me}
         self.sweeping = False
         self.at_last = None
         if self.near is not None:  # what the parent holds may be half-way through a thread
@@ -138,7 +138,7 @@ class Handle:
         me = threading.get_ident()
         own: Any = 0
         others: Any = 0
-        for mark, thread in list(self.marks.items()):
+        for mark, thread in self.marks.copy().items():
             if mark.locked():
                 if thread == me:
                     own += 1
@@ -231,7 +231,7 @@ class Handle:
             end_operation(self)
         else:
             thread = threading.get_ident()
-            for at, shard in list(self.attachment.held.items()):
+            for at, shard in self.attachment.held.copy().items():
                 if at[0] == thread and not _holders(sys._getframe(2), shard):
                     # no operation further up has it: a handler raised at `drop`'s first line
                     self.let_go(shard)

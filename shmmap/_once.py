@@ -83,7 +83,7 @@ def restore(package: str, file: str) -> None:
 def remember(package: str) -> None:
     """Keep the modules that are imported now."""
     setattr(sys, _PLACE, {
-        name: module for name, module in list(sys.modules.items())
+        name: module for name, module in sys.modules.copy().items()
         if name == package or name.startswith(f"{package}.")
     })
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):

@@ -16,7 +16,7 @@ _kept: dict[int, tuple[Undo, Presences]] = {}  # by handle: how it is let go, an
 def keep(attachment: Any, key: int) -> object:
     """Make what a handle of that number alone refers to, as long as it has to be let go: where it
     is part of garbage, that goes after all finalizers, which may still use the handle."""
-    for old, (undo, presences) in list(_kept.items()):
+    for old, (undo, presences) in _kept.copy().items():
         if presences.has_gone(old):  # and could not even say so
             undo.is_due = True
     _kept[key] = Undo(lambda: _let_go(attachment, key), nullcontext), attachment.presences

@@ -192,7 +192,7 @@ def _unmap(mine: Attachment) -> None:
 
 def _known(name: str) -> Attachment | None:
     """Give this process's attachment to the map that has the name now. Opens no file."""
-    for (known, _), found in list(_attachments.items()):
+    for (known, _), found in _attachments.copy().items():
         if known == name and not found.is_down and (
             found.control["STATE"] == K["STATE_READY"]
             and found.has_its_name()

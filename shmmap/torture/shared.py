@@ -201,7 +201,7 @@ def _popped(side: Any) -> Any:
 
 
 def _listed(side: Any) -> list[Any]:
-    return list(side.items())
+    return list(side.copy().items())
 
 
 def _check_item(actor: Actor, item: Any, where: str) -> None:
