@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from . import _shard_cy, creation, ephemeral, explain, geometry, segment
+from . import _shard_cy, creation, ephemeral, explain, geometry, removal, segment
 from ._clock_cy import Clock
 from ._lock_cy import ShardLock
 from ._repair_cy import Repairer
@@ -439,6 +439,6 @@ class Attachment:
             SystemCallError: one of them is still there; what leads to it is, too.
         """
         remove_files(self.part_files)
-        segment.unlink_if(segment.control_name(self.name), self.control.identity)
+        removal.unlink_if(segment.control_name(self.name), self.control.identity)
 
     describe_wait, error_for = explain.describe_wait, explain.error_for  # as methods

@@ -13,7 +13,7 @@ from collections.abc import Container
 
 import xxhash
 
-from . import _shard_cy, descriptors, geometry, segment
+from . import _shard_cy, descriptors, geometry, removal, segment
 from .errors import ConfigMismatch, MapCorrupted, MapNotFound
 from .judging import Judge
 from .layout import LAYOUT_VERSION, WORD, constants
@@ -163,7 +163,7 @@ class Remains:
             if self._control is not None:
                 self._control["STATE"] = K["STATE_RETIRED"]
             remove_files(self._files)
-            segment.unlink_if(segment.control_name(self._name), self._identity)
+            removal.unlink_if(segment.control_name(self._name), self._identity)
         finally:
             self.close()
 

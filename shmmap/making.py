@@ -22,7 +22,7 @@ import fcntl
 import os
 import secrets
 
-from . import descriptors, geometry, segment
+from . import descriptors, geometry, removal, segment
 from .control import ENGINE_NUMBER, Control, Remains, checksum, map_control, remove_files
 from .creation import Turn, creation_lock
 from .errors import ConfigMismatch, ShmMapError
@@ -97,12 +97,12 @@ class _Attempt:
         try:  # what the making failed of says more than what comes now
             remove_files(self.made[::-1])
             if self.identity is not None:
-                segment.unlink_if(segment.control_name(self.name), self.identity)
+                removal.unlink_if(segment.control_name(self.name), self.identity)
         except OSError:
             is_done = False
         try:
             if self.identity is not None:  # where it was published this name leads to nothing
-                segment.unlink_if(self.label, self.identity)
+                removal.unlink_if(self.label, self.identity)
             elif self.label and segment.identity_at(self.label) is not None:
                 is_done = _remove_dead(self.name, self.label) and is_done
         except OSError:
@@ -200,7 +200,7 @@ def _remove_dead(name: str, label: str) -> bool:
                     remove_files(left.object_files(name))
             finally:
                 left.close()
-        return segment.unlink_if(label, identity)
+        return removal.unlink_if(label, identity)
     except OSError:
         return False
     finally:

@@ -84,7 +84,10 @@ def read_file(path: str) -> bytes:
 
 def _stat(path: str) -> list[bytes]:
     """Read the fields of a stat file from the state on, which follows the name."""
-    return read_file(path).rpartition(b")")[2].split()
+    fields = read_file(path).rpartition(b")")[2].split()
+    if len(fields) < 20:  # it ended as it was read
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), path)
+    return fields
 
 
 def exists(pid: int) -> bool:

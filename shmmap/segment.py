@@ -416,17 +416,6 @@ def unlink(name: str) -> bool:
         raise refused(f"removing {name}", error) from error
 
 
-def unlink_if(name: str, identity: Identity) -> bool:
-    """Remove an object's name if it leads to that very object, not to a successor. In the pure
-    engine one that this task's handler puts there just then is removed all the same."""
-    if not _guard_cy.COMPILED:
-        return identity_at(name) == identity and unlink(name)
-    code: int = _guard_cy.unlink_if(os.fsencode(SHM_DIRECTORY + name), *identity)
-    if code > 0:
-        raise refused(f"removing {name}", OSError(code, os.strerror(code)))
-    return code == 0
-
-
 def create_semaphore(name: str, mode: int) -> None:
     """Make a semaphore without tokens: a file with the bytes that sem_open would write there. That
     maps it first, and where there is no memory to tell the address nobody could unmap it. Who made

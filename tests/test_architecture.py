@@ -22,8 +22,8 @@ LINES_AT_MOST = 450
 FLOORS = {
     0: "errors checks clibrary descriptors printable layout _layout _words _cython _engine _once "
        "_clock_cy _guard_cy _hash_cy process",
-    1: "presences tasks unfinished mutex background segment record_lock creation judging holding "
-       "workers geometry newfile turns _lock_cy",
+    1: "presences tasks unfinished mutex background segment removal record_lock creation judging "
+       "holding workers geometry newfile turns _lock_cy",
     2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
     3: "_look_cy _room_cy _shard_cy _repair_cy _copy_cy",
     4: "_keys_cy _codecs_cy",
@@ -48,6 +48,7 @@ SIDEWAYS = {
     "turns": {"tasks"},
     "record_lock": {"segment"},
     "creation": {"segment", "mutex", "record_lock", "tasks"},
+    "removal": {"segment"},
     "judging": {"segment", "record_lock", "tasks"},
     "holding": {"segment", "tasks"},
     "workers": {"holding", "judging", "segment", "record_lock", "tasks"},

@@ -27,6 +27,7 @@ from shmmap import (
     mutex,
     opening,
     record_lock,
+    removal,
     segment,
     unfinished,
     workers,
@@ -147,7 +148,7 @@ class CreationWorld:
             for module, names in (
                 (creation, "os fcntl sleep monotonic this_process"),
                 (record_lock, "os fcntl"),
-                (segment, "os publish this_process"), (control, "os"),
+                (segment, "os publish this_process"), (control, "os"), (removal, "os"),
                 (making, "os fcntl secrets this_process"),
                 (judging, "sleep monotonic this_process own_pid OWN_NUMBER"),
                 (workers, "os sleep monotonic this_process own_pid"),

@@ -71,6 +71,10 @@ class PerProcess(MutableMapping[Any, Any]):
     def __len__(self) -> int:
         return len(self.mine)
 
+    def copy(self) -> dict[Any, Any]:
+        """Copy what this process has."""
+        return self.mine.copy()
+
 
 class System:
     """See the module. `pids` and `namespaces` hold what is not the default for a process."""
