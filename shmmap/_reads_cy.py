@@ -162,7 +162,8 @@ class Reads(Decoding):
                 if status != 3:
                     if status == 2:
                         self.count(R_TAKEOVERS)
-                    self.count(R_LOCKED_READS)
+                    if capacity == 0:  # not again for a value that there was no room for
+                        self.count(R_LOCKED_READS)
                     if load(shard.mem, S_DIRTY):
                         self.mend(shard)
                     status = self.find_locked(shard, key, found)

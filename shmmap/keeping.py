@@ -19,6 +19,7 @@ from ._reads_cy import MISSING
 from .checks import shown
 from .errors import CacheWarning, EntryTooLarge, MapClosed, MapCorrupted, MapUnlinked, ShmMapError
 
+_NAME = __name__.partition(".")[0]
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
@@ -86,7 +87,7 @@ def _is_from_outside(error: Exception) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace is not None and not (
-        str(trace.tb_frame.f_globals.get("__name__")).startswith(f"{__package__}.")
+        str(trace.tb_frame.f_globals.get("__name__")).startswith(f"{_NAME}.")
     )
 
 
