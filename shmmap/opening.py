@@ -49,13 +49,17 @@ def join_map(
     allowed."""
     finish_leaving()
     while True:
+        found = None
         try:
             with creation.creation_lock(name) as turn:
                 found = _join(handle, lock_timeout_ns, name, wanted, may_create, may_attach, nonce,
                               owner_uid, turn)
         except creation.Forked:
             continue
-        if found is not None:
+        except MemoryError:
+            if found is None:
+                raise
+        if found is not None:  # also where there was no memory for a call in leaving the lock
             return found
 
 
