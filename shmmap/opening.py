@@ -117,16 +117,16 @@ def _join(
         if found.control.undo is not None:
             found.control.undo.drop()
     except BaseException as error:
+        undo, noted = found.control.undo if made else None, found.presences.noted
+        if undo is not None and len(noted) <= (key in noted):  # it has no other handle
+            undo.is_due = True
+            try:  # no call of Python's up to here, as above
+                if OWN_NUMBER[0] == turn.process:
+                    found.control.words[STATE_AT] = RETIRED
+            except ValueError:
+                pass
         found.end_use(key)
         if not found.is_used():
-            undo = found.control.undo if made else None
-            if undo is not None:
-                undo.is_due = True
-                try:  # no call, as above
-                    if OWN_NUMBER[0] == turn.process:
-                        found.control.words[STATE_AT] = RETIRED
-                except ValueError:
-                    pass
             _take_down(found, turn.is_ours())  # a child lets go of what it has of it, too
             if undo is not None:
                 undo.settle()

@@ -17,27 +17,31 @@ _PLAIN = compile("0", "what a handle alone refers to", "eval")
 
 
 class Presences:
-    """What objects alone refer to, by their numbers."""
+    """What objects alone refer to.
+
+    Attributes:
+        noted: it, by the numbers of the objects.
+    """
 
     def __init__(self) -> None:
-        self._of: dict[int, weakref.ref[Any]] = {}
+        self.noted: dict[int, weakref.ref[Any]] = {}
 
     def note(self, number: int, at_end: Callable[[Any], object]) -> object:
         """Return what the object of that number, and nobody else, has to refer to; `at_end` is
         called once it has gone."""
         presence = _PLAIN.replace(co_firstlineno=1)  # a new one
-        self._of[number] = weakref.ref(presence, at_end)
+        self.noted[number] = weakref.ref(presence, at_end)
         return presence
 
     def end(self, number: int) -> None:
         """Note that an object has come to its end; nothing is called any more. Idempotent."""
-        self._of.pop(number, None)
+        self.noted.pop(number, None)
 
     def has_gone(self, number: int) -> bool:
         """Tell whether an object has gone without its end having been noted."""
-        presence = self._of.get(number)
+        presence = self.noted.get(number)
         return presence is not None and presence() is None
 
     def any(self) -> bool:
         """Tell whether any of the objects is there."""
-        return bool([True for presence in list(self._of.values()) if presence() is not None])
+        return bool([True for presence in list(self.noted.values()) if presence() is not None])
