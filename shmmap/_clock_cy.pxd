@@ -1,4 +1,4 @@
-from shmmap._words cimport i64, clock_ns
+from ._words cimport i64, clock_ns
 
 cdef class Clock:
     cdef public i64 frozen_ns

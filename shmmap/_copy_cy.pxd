@@ -1,13 +1,13 @@
-from shmmap._clock_cy cimport Clock
-from shmmap._expiry_cy cimport Expiry
-from shmmap._index_cy cimport Index
-from shmmap._lock_cy cimport ShardLock
-from shmmap._look_cy cimport data_bytes
-from shmmap._repair_cy cimport Repairer
-from shmmap._shard_cy cimport Shard
-from shmmap._slots_cy cimport Slots
-from shmmap._layout cimport *
-from shmmap._words cimport *
+from ._clock_cy cimport Clock
+from ._expiry_cy cimport Expiry
+from ._index_cy cimport Index
+from ._lock_cy cimport ShardLock
+from ._look_cy cimport data_bytes
+from ._repair_cy cimport Repairer
+from ._shard_cy cimport Shard
+from ._slots_cy cimport Slots
+from ._layout cimport *
+from ._words cimport *
 
 cdef class ShardCopy(Shard):
     cdef Shard source

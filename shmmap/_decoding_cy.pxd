@@ -1,9 +1,9 @@
 cimport cython
-from shmmap._codecs_cy cimport decode as decode_value
-from shmmap._handle_cy cimport Handle
-from shmmap._keys_cy cimport decode as decode_key
-from shmmap._layout cimport *
-from shmmap._words cimport *
+from ._codecs_cy cimport decode as decode_value
+from ._handle_cy cimport Handle
+from ._keys_cy cimport decode as decode_key
+from ._layout cimport *
+from ._words cimport *
 
 cdef class Decoding(Handle):
     cdef object copying

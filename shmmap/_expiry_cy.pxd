@@ -1,5 +1,5 @@
-from shmmap._layout cimport *
-from shmmap._words cimport *
+from ._layout cimport *
+from ._words cimport *
 
 cdef class Expiry:
     cdef mem_t mem

@@ -1,10 +1,10 @@
 from cpython.list cimport PyList_GET_ITEM
-from shmmap._clock_cy cimport Clock
-from shmmap._near_cy cimport NearStore
-from shmmap._repair_cy cimport Repairer
-from shmmap._shard_cy cimport Shard
-from shmmap._layout cimport *
-from shmmap._words cimport *
+from ._clock_cy cimport Clock
+from ._near_cy cimport NearStore
+from ._repair_cy cimport Repairer
+from ._shard_cy cimport Shard
+from ._layout cimport *
+from ._words cimport *
 
 cdef class Handle:
     cdef mem_t control

@@ -1,5 +1,5 @@
-from shmmap._layout cimport *
-from shmmap._words cimport *
+from ._layout cimport *
+from ._words cimport *
 
 cdef u64 hash_key(src_t data, u64 length, u64 key_type, u64 seed) noexcept
 

@@ -1,7 +1,7 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from shmmap._hash_cy cimport hash_key
-from shmmap._layout cimport *
-from shmmap._words cimport *
+from ._hash_cy cimport hash_key
+from ._layout cimport *
+from ._words cimport *
 
 cdef object encode(object key, u64 seed, key_t out)
 cdef object decode(u64 key_type, bytes data)

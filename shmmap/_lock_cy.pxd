@@ -1,5 +1,5 @@
-from shmmap._layout cimport *
-from shmmap._words cimport *
+from ._layout cimport *
+from ._words cimport *
 from cpython.exc cimport PyErr_CheckSignals
 
 cdef class ShardLock:

@@ -1,12 +1,12 @@
-from shmmap._clock_cy cimport Clock
-from shmmap._eviction_cy cimport Eviction
-from shmmap._expiry_cy cimport Expiry
-from shmmap._hash_cy cimport hash_key
-from shmmap._index_cy cimport Index
-from shmmap._lock_cy cimport ShardLock
-from shmmap._slots_cy cimport Slots
-from shmmap._layout cimport *
-from shmmap._words cimport *
+from ._clock_cy cimport Clock
+from ._eviction_cy cimport Eviction
+from ._expiry_cy cimport Expiry
+from ._hash_cy cimport hash_key
+from ._index_cy cimport Index
+from ._lock_cy cimport ShardLock
+from ._slots_cy cimport Slots
+from ._layout cimport *
+from ._words cimport *
 
 cdef u64 data_bytes(u64 meta) noexcept
 cdef u64 value_position(u64 meta) noexcept

@@ -1,6 +1,6 @@
-from shmmap._shard_cy cimport Shard
-from shmmap._layout cimport *
-from shmmap._words cimport *
+from ._shard_cy cimport Shard
+from ._layout cimport *
+from ._words cimport *
 
 cdef extern from *:
     """

@@ -1,13 +1,13 @@
 cimport cython
-from shmmap._decoding_cy cimport Decoding
-from shmmap._keys_cy cimport encode as encode_key
-from shmmap._look_cy cimport value_position
-from shmmap._near_cy cimport AS_OPENED, LINEARIZABLE, SESSION, NearEntry, NearStore
-from shmmap._near_cy cimport is_plain, plain_form
-from shmmap._shard_cy cimport Shard
-from shmmap._slots_cy cimport Slots
-from shmmap._layout cimport *
-from shmmap._words cimport *
+from ._decoding_cy cimport Decoding
+from ._keys_cy cimport encode as encode_key
+from ._look_cy cimport value_position
+from ._near_cy cimport AS_OPENED, LINEARIZABLE, SESSION, NearEntry, NearStore
+from ._near_cy cimport is_plain, plain_form
+from ._shard_cy cimport Shard
+from ._slots_cy cimport Slots
+from ._layout cimport *
+from ._words cimport *
 
 cdef class Reads(Decoding):
     cdef object raw_bytes(self, Shard shard, probe_t found, u64 position, u64 length)

@@ -1,7 +1,7 @@
-from shmmap._look_cy cimport data_bytes
-from shmmap._shard_cy cimport Shard
-from shmmap._layout cimport *
-from shmmap._words cimport *
+from ._look_cy cimport data_bytes
+from ._shard_cy cimport Shard
+from ._layout cimport *
+from ._words cimport *
 
 cdef class Repairer:
     cdef Shard shard

@@ -1,6 +1,6 @@
-from shmmap._look_cy cimport ShardReader, data_bytes
-from shmmap._layout cimport *
-from shmmap._words cimport *
+from ._look_cy cimport ShardReader, data_bytes
+from ._layout cimport *
+from ._words cimport *
 
 cdef class ShardRoom(ShardReader):
     cdef void flip(self, u64 hash, u64 slot, probe_t found, i64 room) noexcept

@@ -1,9 +1,9 @@
-from shmmap._look_cy cimport data_bytes, value_position
-from shmmap._keys_cy cimport encode as encode_key
-from shmmap._shard_cy cimport Shard
-from shmmap._raw_cy cimport RawWrites
-from shmmap._layout cimport *
-from shmmap._words cimport *
+from ._look_cy cimport data_bytes, value_position
+from ._keys_cy cimport encode as encode_key
+from ._shard_cy cimport Shard
+from ._raw_cy cimport RawWrites
+from ._layout cimport *
+from ._words cimport *
 
 cdef class Scans(RawWrites):
     cdef int heal(self, Shard shard) except -1

@@ -1,7 +1,7 @@
-from shmmap._look_cy cimport data_bytes, value_position
-from shmmap._room_cy cimport ShardRoom
-from shmmap._layout cimport *
-from shmmap._words cimport *
+from ._look_cy cimport data_bytes, value_position
+from ._room_cy cimport ShardRoom
+from ._layout cimport *
+from ._words cimport *
 
 cdef class Shard(ShardRoom):
     cdef int find(self, u64 hash, u64 key_type, src_t key, u64 key_length, probe_t out) noexcept

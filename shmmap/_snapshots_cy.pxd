@@ -1,9 +1,9 @@
 from cpython.list cimport PyList_GET_ITEM
-from shmmap._copy_cy cimport ShardCopy
-from shmmap._scans_cy cimport Scans
-from shmmap._shard_cy cimport Shard
-from shmmap._layout cimport *
-from shmmap._words cimport *
+from ._copy_cy cimport ShardCopy
+from ._scans_cy cimport Scans
+from ._shard_cy cimport Shard
+from ._layout cimport *
+from ._words cimport *
 
 cdef class Snapshots(Scans):
     cdef void drop_all(self, list shards) noexcept

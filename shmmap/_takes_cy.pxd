@@ -1,9 +1,9 @@
-from shmmap._keys_cy cimport encode as encode_key
-from shmmap._look_cy cimport data_bytes, value_position
-from shmmap._shard_cy cimport Shard
-from shmmap._writes_cy cimport Writes
-from shmmap._layout cimport *
-from shmmap._words cimport *
+from ._keys_cy cimport encode as encode_key
+from ._look_cy cimport data_bytes, value_position
+from ._shard_cy cimport Shard
+from ._writes_cy cimport Writes
+from ._layout cimport *
+from ._words cimport *
 
 cdef class Takes(Writes):
     cdef u64 pop_turn

@@ -1,11 +1,11 @@
-from shmmap._codecs_cy cimport encode as encode_value
-from shmmap._keys_cy cimport encode as encode_key, refuse_long
-from shmmap._reads_cy cimport Reads
-from shmmap._look_cy cimport value_position
-from shmmap._near_cy cimport LINEARIZABLE
-from shmmap._shard_cy cimport Shard
-from shmmap._layout cimport *
-from shmmap._words cimport *
+from ._codecs_cy cimport encode as encode_value
+from ._keys_cy cimport encode as encode_key, refuse_long
+from ._reads_cy cimport Reads
+from ._look_cy cimport value_position
+from ._near_cy cimport LINEARIZABLE
+from ._shard_cy cimport Shard
+from ._layout cimport *
+from ._words cimport *
 
 cdef class Writes(Reads):
     cdef i64 deadline_ns(self, object ttl) except -2

@@ -131,7 +131,7 @@ def imported_by_pxd(module: str) -> set[str]:
     file = PACKAGE / f"{module}.pxd"
     if not file.exists():
         return set()
-    return set(re.findall(r"^from shmmap\.(\w+) cimport", file.read_text(), re.M)) - {module}
+    return set(re.findall(r"^from \.(\w+) cimport", file.read_text(), re.M)) - {module}
 
 
 def test_every_module_has_a_floor():
