@@ -1,10 +1,11 @@
-"""The list of compiled modules, and the switches; everything else is in pyproject.toml.
+"""What is compiled, and the switches; everything else is in pyproject.toml.
 
 SHMMAP_BUILD=compiled  fail where the hot modules do not compile
 SHMMAP_BUILD=pure      do not compile
 (not set)              compile if a compiler is there, else install the pure engine
 """
 
+import ast
 import os
 import sys
 from pathlib import Path
@@ -12,12 +13,17 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-MODULES = (
-    "_clock_cy", "_guard_cy", "_hash_cy", "_lock_cy", "_index_cy", "_slots_cy", "_expiry_cy",
-    "_eviction_cy", "_look_cy", "_room_cy", "_shard_cy", "_repair_cy", "_copy_cy", "_keys_cy",
-    "_codecs_cy", "_near_cy", "_handle_cy", "_decoding_cy", "_reads_cy", "_writes_cy", "_takes_cy",
-    "_raw_cy", "_scans_cy", "_snapshots_cy",
-)
+HERE = Path(__file__).resolve().parent
+
+
+def hot_modules():
+    """Read the list of the package, without importing the package."""
+    for node in ast.parse((HERE / "shmmap" / "_engine.py").read_text()).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "MODULES":
+            return ast.literal_eval(node.value)
+    raise LookupError("shmmap/_engine.py: no MODULES")
+
+
 WANTED = os.environ.get("SHMMAP_BUILD", "")
 if WANTED not in ("", "compiled", "pure"):
     sys.exit(f'SHMMAP_BUILD={WANTED!r} must be "compiled" or "pure"')
@@ -54,9 +60,9 @@ def extensions():
     flags = ["-O3", "-fno-strict-aliasing", *os.environ.get("SHMMAP_CFLAGS", "").split()]
     return cythonize(
         [
-            Extension(f"shmmap.{name}", [f"shmmap/{name}.py"], extra_compile_args=flags,
-                      extra_link_args=["-pthread"])
-            for name in MODULES
+            Extension(f"shmmap.{name}", [f"shmmap/{name.replace('.', '/')}.py"],
+                      extra_compile_args=flags, extra_link_args=["-pthread"])
+            for name in hot_modules()
         ],
         build_dir="build/cython",
         compiler_directives={

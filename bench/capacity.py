@@ -26,7 +26,7 @@ class Headroom(NamedTuple):
 
     def run(self, setup: Any, progress: Progress) -> list[Row]:
         """Plan every capacity; gives a row for each, with each number of shards."""
-        from shmmap.geometry import plan_capacity
+        from shmmap.memory.geometry import plan_capacity
 
         rows = []
         for capacity in setup.workload.scale.capacities:

@@ -39,9 +39,9 @@ def same_sources(package: Path) -> bool:
     """Tell whether a package directory has the checkout's sources, so that the revision fits."""
     def sources(directory: Path) -> dict[str, bytes]:
         return {
-            file.name: file.read_bytes()
+            str(file.relative_to(directory)): file.read_bytes()
             for pattern in ("*.py", "*.pxd")
-            for file in directory.glob(pattern)
+            for file in directory.rglob(pattern)
         }
 
     return sources(package) == sources(CHECKOUT / "shmmap")

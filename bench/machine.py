@@ -43,14 +43,14 @@ def load_average() -> list[float]:
 def describe_engine() -> dict[str, Any]:
     """Give the engine under test, its file, and the sources it comes from."""
     import shmmap
-    from shmmap import _shard_cy
+    from shmmap.shard import _shard_cy
 
     package = Path(shmmap.__file__).parent
     return {
         "version": shmmap.__version__,
         "engine": shmmap.ENGINE,
         # Relative: a report that is published should not tell where its author keeps things.
-        "file": f"{package.name}/{Path(_shard_cy.__file__).name}",
+        "file": str(Path(_shard_cy.__file__).relative_to(package.parent)),
         "revision": revision(),
         "sources_as_in_checkout": same_sources(package),
     }
@@ -58,7 +58,7 @@ def describe_engine() -> dict[str, Any]:
 
 def engine_file() -> str:
     """Give the whole path of the engine's file, for the screen."""
-    from shmmap import _shard_cy
+    from shmmap.shard import _shard_cy
 
     return str(_shard_cy.__file__)
 

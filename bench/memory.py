@@ -128,7 +128,7 @@ def fill(m: Any, sizes: Sizes, chunk: int, first: int = 0) -> tuple[int, str]:
 
 def evicted_by_shard(m: Any) -> list[int]:
     """Read how many entries each shard has evicted: stats() gives the sum only."""
-    from shmmap.layout import constants
+    from shmmap.memory.layout import constants
 
     at = constants()["S_EVICTED"] >> 3
     found = []

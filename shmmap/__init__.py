@@ -8,9 +8,10 @@ from ._engine import choose_engine  # noqa: E402
 
 choose_engine()
 
-from .cached import cached  # noqa: E402
-from .control import ENGINE  # noqa: E402
-from .dumps import DumpReport  # noqa: E402
+from .copies.dumps import DumpReport  # noqa: E402
+from .copies.merging import MergeReport  # noqa: E402
+from .copies.snapshots import Snapshot  # noqa: E402
+from .decorator import cached  # noqa: E402
 from .errors import (  # noqa: E402
     CacheWarning,
     ConfigMismatch,
@@ -31,12 +32,11 @@ from .errors import (  # noqa: E402
     SystemCallError,
     WorkersFull,
 )
-from .locks import Lock  # noqa: E402
+from .lifecycle.control import ENGINE  # noqa: E402
+from .lifecycle.stats import Stats  # noqa: E402
+from .lifecycle.sweeper import SweepReport  # noqa: E402
+from .locks.named_locks import Lock  # noqa: E402
 from .map import ShmMap  # noqa: E402
-from .merging import MergeReport  # noqa: E402
-from .snapshots import Snapshot  # noqa: E402
-from .stats import Stats  # noqa: E402
-from .sweeper import SweepReport  # noqa: E402
 
 __version__ = "0.1.0"
 _once.remember(__name__)

@@ -9,12 +9,15 @@ import warnings
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from typing import Any
 
-# In the order of their floors; setup.py and a test compare this list with the files.
+# The one list of the hot modules, in the order of their floors: setup.py reads it from here.
 MODULES = (
-    "_clock_cy", "_guard_cy", "_hash_cy", "_lock_cy", "_index_cy", "_slots_cy", "_expiry_cy",
-    "_eviction_cy", "_look_cy", "_room_cy", "_shard_cy", "_repair_cy", "_copy_cy", "_keys_cy",
-    "_codecs_cy", "_near_cy", "_handle_cy", "_decoding_cy", "_reads_cy", "_writes_cy", "_takes_cy",
-    "_raw_cy", "_scans_cy", "_snapshots_cy",
+    "memory._clock_cy", "memory._hash_cy", "system._sigbus_cy", "shard._lock_cy",
+    "shard._index_cy", "shard._slots_cy", "shard._expiry_cy", "shard._eviction_cy",
+    "shard._lookup_cy", "shard._room_cy", "shard._shard_cy", "shard._repair_cy",
+    "shard._shadow_cy", "values._keys_cy", "values._codecs_cy", "operations._near_cy",
+    "operations._handle_cy", "operations._decoding_cy", "operations._reads_cy",
+    "operations._writes_cy", "operations._takes_cy", "operations._restore_cy",
+    "operations._scans_cy", "operations._snapshots_cy",
 )
 VARIABLE = "SHMMAP_ENGINE"
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))  # not pathlib, which takes long to import
@@ -27,12 +30,12 @@ class _SourceFinder:
     """
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        package, _, name = fullname.rpartition(".")
+        package, _, name = fullname.partition(".")
         if package != __package__ or name not in MODULES:
             return None
         import importlib.util
 
-        return importlib.util.spec_from_file_location(fullname, f"{_PACKAGE}/{name}.py")
+        return importlib.util.spec_from_file_location(fullname, f"{path_of(name)}.py")
 
 
 def _in_main_interpreter() -> bool:
@@ -41,11 +44,16 @@ def _in_main_interpreter() -> bool:
     return bool(api.PyInterpreterState_Get() == api.PyInterpreterState_Main())
 
 
+def path_of(module: str) -> str:
+    """Return where the files of a module of this package are, but for what they end with."""
+    return f"{_PACKAGE}/{module.replace('.', '/')}"
+
+
 def compiled_modules() -> list[str]:
     """List the hot modules that have a compiled file for this interpreter."""
     return [
         name for name in MODULES
-        if any(os.path.exists(f"{_PACKAGE}/{name}{suffix}") for suffix in EXTENSION_SUFFIXES)
+        if any(os.path.exists(path_of(name) + suffix) for suffix in EXTENSION_SUFFIXES)
     ]
 
 

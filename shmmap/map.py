@@ -9,27 +9,30 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from . import dumps, flights, last_words, merging, opening, salvage, snapshots, subclasses
-from . import stats as statistics
-from ._near_cy import read_consistency, read_size
-from ._snapshots_cy import COMPILED, Snapshots
-from ._writes_cy import DEFAULT
+from . import subclasses
 from .checks import seconds, shown, whole
-from .closing import Closing
-from .control import ENGINE
-from .dumps import DumpReport
+from .copies import dumps, merging, snapshots
+from .copies.dumps import DumpReport
+from .copies.merging import MergeReport
+from .copies.snapshots import Snapshot
 from .errors import MapClosed, MapCorrupted, MapUnlinked
-from .layout import constants
-from .locks import Lock
-from .locktable import LockTable
-from .merging import MergeReport
-from .owed import see_to_it
-from .parameters import UNSAID, MapOptions, Parameters, check_name
-from .snapshots import Snapshot
-from .stats import Stats
-from .sweeper import SweepReport
-from .tasks import new_lock
-from .views import MapListings
+from .lifecycle import checking, last_words, opening
+from .lifecycle import stats as statistics
+from .lifecycle.closing import Closing
+from .lifecycle.control import ENGINE
+from .lifecycle.parameters import UNSAID, MapOptions, Parameters, check_name
+from .lifecycle.stats import Stats
+from .lifecycle.sweeper import SweepReport
+from .locks import single_flight
+from .locks.deferred_release import see_to_it
+from .locks.lock_table import LockTable
+from .locks.named_locks import Lock
+from .memory.layout import constants
+from .operations._near_cy import read_consistency, read_size
+from .operations._snapshots_cy import COMPILED, Snapshots
+from .operations._writes_cy import DEFAULT
+from .operations.views import MapListings
+from .system.tasks import new_lock
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -269,7 +272,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         ...     m.get_or_set("page", lambda: "drawn", ttl=60), m["page"]
         ('drawn', 'drawn')
         """
-        return flights.get_or_set(self, key, factory, ttl, stale, timeout)
+        return single_flight.get_or_set(self, key, factory, ttl, stale, timeout)
 
     def _lock_table(self) -> LockTable:
         """Give this handle's way to the lock shard. To be called inside."""
@@ -342,9 +345,9 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         with self._inside() as attached:
             attached.notice_removal()
             return [
-                f"{salvage.label(attached, number)}: {problem}"
+                f"{checking.label(attached, number)}: {problem}"
                 for number in range(attached.geometry.shards + 1)
-                for problem in salvage.check_shard(self, attached, number)
+                for problem in checking.check_shard(self, attached, number)
             ]
 
     def repair(self) -> None:
@@ -353,7 +356,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         damaged."""
         with self._inside() as attached:
             for number in range(attached.geometry.shards + 1):
-                salvage.repair_shard(self, attached, number)
+                checking.repair_shard(self, attached, number)
 
     # -- copies -------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import sys
 from types import FrameType
 from typing import Any
 
-from ._snapshots_cy import COMPILED, Snapshots
+from .operations._snapshots_cy import COMPILED, Snapshots
 
 # What callers may use and override. Of all other names without an underscore each side has its own.
 PUBLIC = frozenset((

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import _engine, _shard_cy
+from shmmap import _engine
+from shmmap.shard import _shard_cy
 
 from .leftovers import SHM, of_run, remove_of_dead_runs
 from .stress.children import Children
@@ -26,10 +27,11 @@ def pytest_report_header(config: pytest.Config) -> str:
     actual = "pure" if file.suffix == ".py" else "compiled"
     if actual != shmmap.ENGINE or wanted not in ("", actual):
         pytest.exit(f"engine: wanted {wanted!r}, ENGINE says {shmmap.ENGINE}, file is {file}", 4)
-    if actual == "compiled" and (file.parents[1] / "setup.py").exists():  # built in place
+    if actual == "compiled" and (file.parents[2] / "setup.py").exists():  # built in place
         for name in _engine.MODULES:
-            built = max(so.stat().st_mtime for so in file.parent.glob(f"{name}.*.so"))
-            if built < file.parent.joinpath(f"{name}.py").stat().st_mtime:
+            source = Path(f"{_engine.path_of(name)}.py")
+            built = max(so.stat().st_mtime for so in source.parent.glob(f"{source.stem}.*.so"))
+            if built < source.stat().st_mtime:
                 pytest.exit(f"engine: {name} was compiled before its source changed; rebuild", 4)
     return f"shmmap: {shmmap.ENGINE} engine from {file}"
 

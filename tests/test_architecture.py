@@ -14,95 +14,45 @@ from types import CodeType
 import pytest
 
 import shmmap
-from shmmap import _engine, _handle_cy
+from shmmap import _engine
+from shmmap.operations import _handle_cy
 
 PACKAGE = Path(shmmap.__file__).parent
 PROJECT = Path(__file__).resolve().parents[1]
 LINES_AT_MOST = 450
-FLOORS = {
-    0: "errors checks clibrary descriptors printable layout _layout _words _cython _engine _once "
-       "_clock_cy _guard_cy _hash_cy process",
-    1: "presences tasks unfinished mutex background segment removal record_lock creation judging "
-       "holding workers geometry newfile turns _lock_cy",
-    2: "_index_cy _slots_cy _expiry_cy _eviction_cy",
-    3: "_look_cy _room_cy _shard_cy _repair_cy _copy_cy",
-    4: "_keys_cy _codecs_cy",
-    5: "_near_cy _handle_cy _decoding_cy _reads_cy _writes_cy _takes_cy _raw_cy _scans_cy "
-       "_snapshots_cy parameters control making explain sweeper ephemeral attachment opening "
-       "salvage stats copying views snapshots dumps merging locktable owed holds locks last_words "
-       "closing flights subclasses callkeys keeping map",
-    6: "__init__ __main__ allowances cached cli doctor findings fsck inspection machine seen "
-       "sizing torture",
-}
-FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules.split()}
-# Who may use whom on the same floor. No two of the pieces on floor 2 know each other.
-SIDEWAYS = {
-    "_clock_cy": {"_cython", "_words"},
-    "_guard_cy": {"_cython"},
-    "_hash_cy": {"_cython", "_words", "_layout", "layout"},
-    "descriptors": {"process"},
-    "mutex": {"tasks"},
-    "unfinished": {"mutex"},
-    "newfile": {"unfinished"},
-    "background": {"tasks"},
-    "turns": {"tasks"},
-    "record_lock": {"segment"},
-    "creation": {"segment", "mutex", "record_lock", "tasks"},
-    "removal": {"segment"},
-    "judging": {"segment", "record_lock", "tasks"},
-    "holding": {"segment", "tasks"},
-    "workers": {"holding", "judging", "segment", "record_lock", "tasks"},
-    "_room_cy": {"_look_cy"},
-    "_shard_cy": {"_look_cy", "_room_cy"},
-    "_repair_cy": {"_look_cy", "_shard_cy"},
-    "_copy_cy": {"_look_cy", "_repair_cy", "_shard_cy"},
-    "_codecs_cy": {"_keys_cy"},
-    "_handle_cy": {"_near_cy"},
-    "_decoding_cy": {"_handle_cy"},
-    "_reads_cy": {"_near_cy", "_decoding_cy"},
-    "_writes_cy": {"_near_cy", "_reads_cy"},
-    "_takes_cy": {"_reads_cy", "_writes_cy"},
-    "_raw_cy": {"_near_cy", "_takes_cy"},
-    "_scans_cy": {"_raw_cy", "_reads_cy"},
-    "_snapshots_cy": {"_scans_cy"},
-    "snapshots": {"_snapshots_cy", "explain", "views"},
-    "subclasses": {"_snapshots_cy"},
-    "views": {"_reads_cy", "_writes_cy", "copying"},
-    "dumps": {"control", "parameters"},
-    "merging": {"_scans_cy", "dumps"},
-    "control": {"parameters"},
-    "making": {"control", "parameters"},
-    "opening": {"attachment", "control", "making", "parameters"},
-    "locktable": {"_scans_cy", "explain"},
-    "owed": {"locktable"},
-    "sweeper": {"owed"},
-    "holds": {"explain", "locktable", "owed"},
-    "locks": {"holds", "locktable", "owed"},
-    "last_words": {"holds", "opening"},
-    "closing": {"_handle_cy", "holds", "last_words", "opening"},
-    "keeping": {"_reads_cy"},
-    "flights": {"_reads_cy", "_writes_cy", "holds", "keeping", "locktable"},
-    "attachment": {"control", "ephemeral", "explain", "locktable", "parameters", "sweeper"},
-    "map": {"_near_cy", "_snapshots_cy", "_writes_cy", "closing", "control", "dumps", "flights",
-            "last_words", "locks", "locktable", "merging", "opening", "owed", "parameters",
-            "salvage", "snapshots", "stats", "subclasses", "sweeper", "views"},
-    "__init__": {"cached"},
-    "__main__": {"cli"},
-    "allowances": {"findings", "machine"},
-    "cli": {"__init__", "doctor", "findings", "fsck", "inspection", "sizing", "torture"},
-    "doctor": {"__init__", "allowances", "findings", "inspection", "machine"},
-    "fsck": {"__init__", "findings", "inspection"},
-    "inspection": {"__init__", "seen"},
-    "machine": {"findings"},
-    "sizing": set(),
-    "torture": {"__init__"},
-}
+BASE = {"errors", "checks", "printable", "_cython", "_engine", "_once"}
+"""What every floor may use; of the package they import each other only."""
+FLOORS: dict[str, set[str]] = {"memory": set(), "system": {"memory"}, "shard": {"memory", "system"}}
+"""Whom the modules of a package may import, beside their own package and the base."""
+FLOORS["values"] = {"memory"}
+FLOORS["operations"] = {"memory", "system", "shard", "values"}
+FLOORS["locks"] = {*FLOORS["operations"], "operations"}
+FLOORS["lifecycle"] = {*FLOORS["locks"], "locks"}
+FLOORS["copies"] = {*FLOORS["lifecycle"], "lifecycle"}
+FLOORS["subclasses"] = {"operations"}
+FLOORS["map"] = {*FLOORS["copies"], "copies", "subclasses"}
+FLOORS["call_keys"] = {"values"}
+FLOORS["decorator"] = {*FLOORS["map"], "map", "call_keys"}
+FLOORS["__init__"] = {*FLOORS["decorator"], "decorator"}
+FLOORS["tools"] = {*FLOORS["__init__"], "__init__", "torture"}
+FLOORS["torture"] = {*FLOORS["__init__"], "__init__"}
+FLOORS["__main__"] = {"tools"}
+PIECES = {f"shard/_{piece}_cy" for piece in ("index", "slots", "expiry", "eviction")}
+"""Of a shard: none of them knows another."""
 SOURCES = sorted(str(file.relative_to(PACKAGE).with_suffix("")) for file in PACKAGE.rglob("*.py"))
 
 
 def part_of(module: str) -> str:
-    """Give the module of the floors that a file belongs to: itself, or its package."""
+    """Return the package of a file, or the name of a module that is in none."""
     return module.partition("/")[0]
+
+
+def module_of(dotted: str) -> str:
+    """Return the file that an import names: `shmmap.a.b` is a module, or a name in `shmmap.a`."""
+    path = dotted.partition(".")[2].replace(".", "/")
+    while path and not ((PACKAGE / f"{path}.py").exists() or (PACKAGE / f"{path}.pxd").exists()):
+        path = path.rpartition("/")[0]
+    return path or "__init__"
 
 
 def imported_by_py(module: str) -> set[str]:
@@ -114,16 +64,11 @@ def imported_by_py(module: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(["shmmap", *module.split("/")][: -node.level]) if node.level else ""
             base = f"{base}.{node.module or ''}".strip(".")
-            names = [f"{base}.{alias.name}" for alias in node.names] if base == "shmmap" else [base]
+            names = [f"{base}.{alias.name}" for alias in node.names]
         else:
             continue
-        for name in names:
-            package, _, rest = name.partition(".")
-            if package == "shmmap":
-                part = rest.partition(".")[0]
-                there = (PACKAGE / f"{part}.py").exists() or (PACKAGE / part).is_dir()
-                found.add(part if there and part else "__init__")
-    return found - {part_of(module)}
+        found |= {module_of(name) for name in names if name.partition(".")[0] == "shmmap"}
+    return found - {module}
 
 
 def imported_by_pxd(module: str) -> set[str]:
@@ -131,64 +76,100 @@ def imported_by_pxd(module: str) -> set[str]:
     file = PACKAGE / f"{module}.pxd"
     if not file.exists():
         return set()
-    return set(re.findall(r"^from \.(\w+) cimport", file.read_text(), re.M)) - {module}
+    here = ["shmmap", *module.split("/")]
+    names = re.findall(r"^from (\.+)([\w.]+) cimport", file.read_text(), re.M)
+    return {module_of(".".join([*here[: -len(dots)], name])) for dots, name in names}
+
+
+def imports(module: str) -> set[str]:
+    """List what a module imports, in both engines."""
+    return imported_by_py(module) | imported_by_pxd(module)
 
 
 def test_every_module_has_a_floor():
-    parts = set(map(part_of, SOURCES))
-    assert parts <= set(FLOOR_OF), sorted(parts - set(FLOOR_OF))
-    pxds = {file.stem for file in PACKAGE.glob("*.pxd")}
-    assert pxds <= set(FLOOR_OF)
+    assert set(map(part_of, SOURCES)) == set(FLOORS) | BASE
+    pxds = {str(file.relative_to(PACKAGE).with_suffix("")) for file in PACKAGE.rglob("*.pxd")}
+    assert pxds - set(SOURCES) == {"memory/_layout"}
 
 
 @pytest.mark.parametrize("module", SOURCES)
 def test_imports_go_down(module):
-    wrong = []
     mine = part_of(module)
-    for used in imported_by_py(module) | imported_by_pxd(module):
-        below = FLOOR_OF[used] < FLOOR_OF[mine]
-        if not below and used not in SIDEWAYS.get(mine, set()):
-            wrong.append(f"{module} (F{FLOOR_OF[mine]}) uses {used} (F{FLOOR_OF[used]})")
+    allowed = set() if mine in BASE else {mine, *FLOORS[mine]}
+    wrong = {used for used in imports(module) if part_of(used) not in allowed | BASE}
     assert not wrong
+
+
+def test_the_pieces_of_a_shard_do_not_know_each_other():
+    for piece in PIECES:
+        assert not imports(piece) & PIECES
+
+
+def test_packages_hold_nothing_themselves():
+    """One line of imports says where a thing is."""
+    for module in SOURCES:
+        if module.endswith("/__init__") and not module.startswith("torture/"):
+            body = ast.parse((PACKAGE / f"{module}.py").read_text()).body
+            assert len(body) == 1 and isinstance(body[0], ast.Expr), module
 
 
 def test_there_is_one_guard():
     """Its C has state: a second module that cimports it would have a second handler."""
-    for file in PACKAGE.glob("*.pxd"):
-        assert not re.search(r"_guard_cy\s+cimport|cimport\s.*_guard_cy", file.read_text()), file
+    for file in PACKAGE.rglob("*.pxd"):
+        assert not re.search(r"_sigbus_cy\s+cimport|cimport\s.*_sigbus_cy", file.read_text()), file
 
 
 def test_one_module_knows_the_threads():
-    """The C of `_words.pxd` keeps what it knows of a thread once for each module that uses it: of
+    """The C of `_atomics.pxd` keeps what it knows of a thread once for each module that uses it: of
     two modules each would number the threads, and two threads could have one lock token."""
-    for file in PACKAGE.glob("_*_cy.py"):
+    for file in PACKAGE.rglob("_*_cy.py"):
         uses = re.search(r"\b(thread_number|(begin|end|own)_operations?)\(", file.read_text())
         assert not uses or file.name == "_handle_cy.py", file
 
 
-def test_sideways_uses_have_no_circle():
-    def reach(module: str, seen: tuple[str, ...]) -> None:
-        assert module not in seen, " -> ".join((*seen, module))
-        for used in SIDEWAYS.get(module, ()):
-            reach(used, (*seen, module))
+def test_imports_have_no_circle():
+    """Of those that stand at the top of a file; the others are there to break one."""
+    used = {module: at_the_top(module) for module in SOURCES}
+    done: set[str] = set()
 
-    for module in SIDEWAYS:
-        reach(module, ())
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join((*way, module))
+        if module not in done:
+            for other in used.get(module, ()):
+                visit(other, (*way, module))
+            done.add(module)
+
+    for module in SOURCES:
+        visit(module, ())
 
 
-def test_the_lists_of_hot_modules_agree():
-    on_disk = {name for name in SOURCES if name.endswith("_cy")}
+def at_the_top(module: str) -> set[str]:
+    """List what a module imports before it can be used."""
+    tree = ast.parse((PACKAGE / f"{module}.py").read_text())
+    inner = {
+        id(node) for outer in ast.walk(tree) if isinstance(outer, ast.FunctionDef | ast.If)
+        and (isinstance(outer, ast.FunctionDef) or "TYPE_CHECKING" in ast.unparse(outer.test))
+        for node in ast.walk(outer)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and id(node) not in inner:
+            base = ".".join(["shmmap", *module.split("/")][: -node.level]) if node.level else ""
+            base = f"{base}.{node.module or ''}".strip(".")
+            if base.partition(".")[0] == "shmmap":
+                found |= {module_of(f"{base}.{alias.name}") for alias in node.names}
+    return found - {module}
+
+
+def test_the_list_of_hot_modules_is_true():
+    on_disk = {name.replace("/", ".") for name in SOURCES if name.endswith("_cy")}
     assert set(_engine.MODULES) == on_disk
     assert len(set(_engine.MODULES)) == len(_engine.MODULES)
-    floors = [FLOOR_OF[module] for module in _engine.MODULES]
+    floors = [list(FLOORS).index(module.partition(".")[0]) for module in _engine.MODULES]
     assert floors == sorted(floors), "in the order of their floors"
-    setup = ast.parse((PROJECT / "setup.py").read_text())
-    listed = next(
-        ast.literal_eval(node.value)
-        for node in setup.body
-        if isinstance(node, ast.Assign) and node.targets[0].id == "MODULES"
-    )
-    assert listed == _engine.MODULES
+    for name in on_disk:
+        text = Path(f"{_engine.path_of(name)}.py").read_text()
+        assert text.startswith("# mypy: ignore-errors\n"), "its C types are in the .pxd"
 
 
 @pytest.mark.parametrize("module", _engine.MODULES)
@@ -196,7 +177,7 @@ def test_a_hot_module_knows_which_engine_it_is(module):
     loaded = __import__(f"shmmap.{module}", fromlist=["COMPILED"])
     assert (shmmap.ENGINE == "compiled") is loaded.COMPILED
     assert (Path(loaded.__file__).suffix == ".py") is not loaded.COMPILED
-    assert (PACKAGE / f"{module}.pxd").exists()
+    assert Path(f"{_engine.path_of(module)}.pxd").exists()
 
 
 def test_compiled_modules_are_all_there_or_none():
@@ -279,7 +260,7 @@ def globals_used(code: CodeType) -> Iterator[str]:
 @pytest.mark.parametrize("name", _engine.MODULES)
 def test_the_pure_engine_lacks_no_name(name):
     module = importlib.import_module(f"shmmap.{name}")
-    code = compile((PACKAGE / f"{name}.py").read_text(), name, "exec")
+    code = compile(Path(f"{_engine.path_of(name)}.py").read_text(), name, "exec")
     missing = set(globals_used(code)) - vars(module).keys() - vars(builtins).keys()
     assert missing <= COMPILED_ONLY
 
@@ -287,7 +268,7 @@ def test_the_pure_engine_lacks_no_name(name):
 def test_the_list_of_lock_holders_is_complete():
     holders = set()
     for name in _engine.MODULES:
-        for node in ast.walk(ast.parse((PACKAGE / f"{name}.py").read_text())):
+        for node in ast.walk(ast.parse(Path(f"{_engine.path_of(name)}.py").read_text())):
             if isinstance(node, ast.FunctionDef) and node.name not in ("hold", "try_hold"):
                 calls = {ast.unparse(n.func) for n in ast.walk(node) if isinstance(n, ast.Call)}
                 if calls & {"self.hold", "core.hold", "self.try_hold", "shard.lock.try_quickly"}:

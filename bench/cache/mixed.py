@@ -75,7 +75,7 @@ class Turn(NamedTuple):
 def turn(entries: int, requests: int, seed: int) -> Turn:
     """Replay one trace to both."""
     import shmmap
-    from shmmap.geometry import slots_needed
+    from shmmap.memory.geometry import slots_needed
 
     generator = np.random.default_rng([seed, 500])
     keys = zipf(0.9, 10, entries, requests, generator).tolist()

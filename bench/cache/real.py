@@ -59,14 +59,14 @@ class RealMap:
 
 def default_shards(entries: int) -> int:
     """Give the shards that capacity= gives so many entries."""
-    from shmmap.geometry import plan_capacity
+    from shmmap.memory.geometry import plan_capacity
 
     return plan_capacity(entries, None, 8, 16, True).shards
 
 
 def fitting_capacity(entries: int, shards: int) -> int:
     """Give the largest capacity= with which a map holds at most so many entries of one slot."""
-    from shmmap.geometry import plan_capacity
+    from shmmap.memory.geometry import plan_capacity
 
     def holds(capacity: int) -> int:
         plan = plan_capacity(capacity, shards, 8, 16, True)

@@ -84,14 +84,14 @@ KEYS: dict[str, Callable[[int], Iterator[Key]]] = {
 
 def shmmap_hash(data: bytes, kind: int, seed: int) -> int:
     """Hash an encoded key as every map does."""
-    from shmmap._hash_cy import hash_of
+    from shmmap.memory._hash_cy import hash_of
 
     return int(hash_of(data, kind, seed))
 
 
 def encoded(keys: Iterable[Key]) -> list[tuple[int, bytes]]:
     """Encode keys as every map does: (type, bytes)."""
-    from shmmap._keys_cy import pack
+    from shmmap.values._keys_cy import pack
 
     return list(map(pack, keys))
 

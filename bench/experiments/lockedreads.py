@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from ..checkout import CHECKOUT
 from .traffic import MapOpener, Store
 
-MODULE = "_reads_cy"
+MODULE = "operations._reads_cy"
 PATIENCE_S = 300.0
 CHANGES = (
     # no try without the lock ...
@@ -75,23 +75,22 @@ def locked_reads() -> Build:
 
 def _build(directory: Path, package: Path) -> Build:
     sources = directory / "shmmap"
-    sources.mkdir()
-    for source in (*package.glob("*.py"), *package.glob("*.pxd")):
-        shutil.copy(source, sources)
-    changed = sources / f"{MODULE}.py"
+    shutil.copytree(package, sources, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    changed = sources / f"{MODULE.replace('.', '/')}.py"
     changed.write_text(replaced(changed.read_text()))
-    setup = (CHECKOUT / "setup.py").read_text()  # the flags and directives of the installed one
-    setup, found = re.subn(r"MODULES = \([^)]*\)", f'MODULES = ("{MODULE}",)', setup)
+    listing = sources / "_engine.py"
+    text, found = re.subn(r"MODULES = \([^)]*\)", f'MODULES = ("{MODULE}",)', listing.read_text())
     if found != 1:
-        raise ValueError(f"setup.py lists its modules {found} times, not once")
-    (directory / "setup.py").write_text(setup)
+        raise ValueError(f"_engine.py lists its modules {found} times, not once")
+    listing.write_text(text)
+    shutil.copy(CHECKOUT / "setup.py", directory)  # the flags and directives of the installed one
     done = subprocess.run(
         [sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=directory,
         capture_output=True, text=True, timeout=PATIENCE_S,
         env={**os.environ, "SHMMAP_BUILD": "compiled"},
     )
     built = next((file for suffix in EXTENSION_SUFFIXES
-                  if (file := sources / f"{MODULE}{suffix}").exists()), None)
+                  if (file := changed.with_suffix(suffix)).exists()), None)
     if done.returncode or built is None:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         return Build("", b"", f"locked reads need a C compiler: {last[:200]}")
@@ -125,7 +124,7 @@ class LockedOpener(NamedTuple):
         """Attach."""
         sys.meta_path.insert(0, _StandIn(self.file))
         store = MapOpener(self.name).open()
-        from shmmap import _reads_cy
+        from shmmap.operations import _reads_cy
 
         if _reads_cy.__file__ != self.file:
             raise ImportError("shmmap was imported before, with the installed reads")

@@ -50,7 +50,7 @@ class MapOpener(NamedTuple):
     def open(self) -> Store:
         """Attach."""
         import shmmap
-        from shmmap.layout import constants
+        from shmmap.memory.layout import constants
 
         m = shmmap.ShmMap.attach(self.name)
         worker = m.attachment.worker

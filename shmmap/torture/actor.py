@@ -9,8 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from ..layout import constants
 from ..map import ShmMap
+from ..memory.layout import constants
 from .ledger import (
     CALL,
     DELAYED,

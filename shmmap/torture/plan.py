@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..control import ENGINE
-from ..geometry import check_shards, parse_size
-from ..parameters import check_name
+from ..lifecycle.control import ENGINE
+from ..lifecycle.parameters import check_name
+from ..memory.geometry import check_shards, parse_size
 
 LANES_EACH = 3  # lines of operations that one worker can have under way: threads or children
 SIDES = ("", "-cache", "-scratch")  # the maps of a run, by what follows its name

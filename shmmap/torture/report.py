@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from ..control import ENGINE
+from ..lifecycle.control import ENGINE
 from ..printable import printable_lines
 from .actor import Maps
 from .chaos import Chaos

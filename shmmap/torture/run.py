@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..control import ENGINE
 from ..errors import LockTimeout, ShmMapError
+from ..lifecycle.control import ENGINE
 from ..map import ShmMap
 from . import processes
 from .actor import Maps, Violation

@@ -12,8 +12,8 @@ import traceback
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..control import ENGINE
 from ..errors import MapFull
+from ..lifecycle.control import ENGINE
 from . import history, processes
 from .actor import Actor, Interrupted, Maps, Violation
 from .ledger import (

@@ -17,7 +17,7 @@ RANDOM_WORD = 0x9E37_79B9_7F4A_7C15
 
 def shard_bytes(m: Any, number: int) -> bytes:
     """Copy a shard without the words of its lock, and without unreserved deadlines."""
-    from shmmap.layout import constants
+    from shmmap.memory.layout import constants
 
     k = constants()
     areas = m.attachment.geometry.areas

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import shmmap
-from shmmap.control import checksum
-from shmmap.layout import constants
+from shmmap.lifecycle.control import checksum
+from shmmap.memory.layout import constants
 
 K = constants()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from shmmap import control, creation, making, opening
-from shmmap.attachment import Attachment
-from shmmap.control import Remains
-from shmmap.judging import Judge
-from shmmap.workers import Worker
+from shmmap.lifecycle import control, making, opening
+from shmmap.lifecycle.attachment import Attachment
+from shmmap.lifecycle.control import Remains
+from shmmap.system import creation
+from shmmap.system.liveness import Judge
+from shmmap.system.worker_table import Worker
 
 from .mutants import Mutant, change, drop
 

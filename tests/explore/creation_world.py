@@ -14,28 +14,24 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from shmmap import (
-    _lock_cy,
-    attachment,
-    control,
+from shmmap.errors import MapUnlinked
+from shmmap.lifecycle import attachment, control, ephemeral, making, opening
+from shmmap.lifecycle.parameters import Parameters
+from shmmap.memory import geometry
+from shmmap.memory.layout import constants
+from shmmap.operations._scans_cy import Scans
+from shmmap.shard import _lock_cy
+from shmmap.system import (
     creation,
     descriptors,
-    ephemeral,
-    geometry,
-    judging,
-    making,
+    liveness,
     mutex,
-    opening,
     record_lock,
     removal,
     segment,
     unfinished,
-    workers,
+    worker_table,
 )
-from shmmap._scans_cy import Scans
-from shmmap.errors import MapUnlinked
-from shmmap.layout import constants
-from shmmap.parameters import Parameters
 
 from .machine import CALL, LIVENESS, PAUSE, READ, WRITE, Machine, Semaphore
 from .system import CHECKER, FIRST_PID, PerProcess, System
@@ -150,8 +146,8 @@ class CreationWorld:
                 (record_lock, "os fcntl"),
                 (segment, "os publish this_process"), (control, "os"), (removal, "os"),
                 (making, "os fcntl secrets this_process"),
-                (judging, "sleep monotonic this_process own_pid OWN_NUMBER"),
-                (workers, "os sleep monotonic this_process own_pid"),
+                (liveness, "sleep monotonic this_process own_pid OWN_NUMBER"),
+                (worker_table, "os sleep monotonic this_process own_pid"),
                 (attachment, "os this_process"), (ephemeral, "os"),
                 (opening, "os sleep monotonic this_process OWN_NUMBER"), (mutex, "this_process"),
                 (descriptors, "os this_process"),
@@ -166,15 +162,15 @@ class CreationWorld:
             patch.setattr(making, "boot_id", lambda: (1, 2))
             patch.setattr(ephemeral, "effective_uid", lambda pid: 0)
             patch.setattr(geometry, "WORKER_ROWS", ROWS)
-            for module in (judging, workers):
+            for module in (liveness, worker_table):
                 patch.setattr(module, "start_ticks", system.start_ticks)
                 patch.setattr(module, "pid_namespace", system.pid_namespace)
-            patch.setattr(judging, "exists", lambda pid: True)
-            patch.setattr(judging, "is_visible", lambda pid: True)
-            patch.setattr(judging, "has_mapped", lambda pid, inode: True)
-            patch.setattr(judging, "is_past_its_program", lambda pid: False)
-            patch.setattr(workers, "ForkPage", SimulatedForkPage)
-            patch.setattr(workers, "Hold", lambda descriptor: SimulatedHold(system, descriptor))
+            patch.setattr(liveness, "exists", lambda pid: True)
+            patch.setattr(liveness, "is_visible", lambda pid: True)
+            patch.setattr(liveness, "has_mapped", lambda pid, inode: True)
+            patch.setattr(liveness, "is_past_its_program", lambda pid: False)
+            patch.setattr(worker_table, "ForkPage", SimulatedForkPage)
+            patch.setattr(worker_table, "Hold", lambda number: SimulatedHold(system, number))
             patch.setattr(ephemeral, "_PATIENCE_S", 0.0)
             patch.setattr(opening, "leave_at_exit", lambda: None)
             patch.setattr(attachment, "Sweeper", lambda _: SimpleNamespace(stop=lambda: True))
@@ -189,7 +185,7 @@ class CreationWorld:
             for owner, name, kind, arguments in (
                 (control.Control, "__getitem__", READ, 1),
                 (control.Control, "__setitem__", WRITE, 1), (control.Control, "retire", WRITE, 0),
-                (judging.Judge, "_get", READ, 2), (judging.Judge, "_set", WRITE, 2),
+                (liveness.Judge, "_get", READ, 2), (liveness.Judge, "_set", WRITE, 2),
             ):
                 patch.setattr(owner, name, self.stepping(getattr(owner, name), kind, arguments))
             patch.setattr(making, "_copy", self.copying(making._copy))

@@ -54,7 +54,7 @@ class Kernel:
         mine = self.getpid()
         self.locks = {byte: pid for byte, pid in self.locks.items() if pid != mine}
 
-    # -- as `workers`
+    # -- as `worker_table`
     def start_ticks(self, pid: int) -> int | None:
         self.machine.step(LIVENESS, "process")
         return self.ticks.get(pid) if self.lives(pid) else None

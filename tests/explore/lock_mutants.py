@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shmmap.locktable import LockTable
+from shmmap.locks.lock_table import LockTable
 
 from .mutants import Mutant, change
 

@@ -10,8 +10,8 @@ import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from shmmap._repair_cy import Repairer
-from shmmap.locktable import LockTable, Record
+from shmmap.locks.lock_table import LockTable, Record
+from shmmap.shard._repair_cy import Repairer
 
 from .creations import CreationExplorer
 from .explorer import Explorer

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
-from shmmap._words import Memory
+from shmmap.memory._atomics import Memory
 
 MOST_STEPS = 30_000  # of one run: more is a livelock
 READ, WRITE, EXCHANGE, CLOCK, SEMAPHORE, LIVENESS, CALL, PAUSE, TIME = range(9)

@@ -10,19 +10,19 @@ import inspect
 import textwrap
 from typing import Any, NamedTuple
 
-from shmmap import _lock_cy
-from shmmap._copy_cy import ShardCopy
-from shmmap._lock_cy import ShardLock
-from shmmap._look_cy import ShardReader
-from shmmap._near_cy import NearStore
-from shmmap._reads_cy import Reads
-from shmmap._repair_cy import Repairer
-from shmmap._room_cy import ShardRoom
-from shmmap._shard_cy import Shard
-from shmmap._slots_cy import Slots
-from shmmap._snapshots_cy import Snapshots
-from shmmap._takes_cy import Takes
-from shmmap._writes_cy import Writes
+from shmmap.operations._near_cy import NearStore
+from shmmap.operations._reads_cy import Reads
+from shmmap.operations._snapshots_cy import Snapshots
+from shmmap.operations._takes_cy import Takes
+from shmmap.operations._writes_cy import Writes
+from shmmap.shard import _lock_cy
+from shmmap.shard._lock_cy import ShardLock
+from shmmap.shard._lookup_cy import ShardReader
+from shmmap.shard._repair_cy import Repairer
+from shmmap.shard._room_cy import ShardRoom
+from shmmap.shard._shadow_cy import ShardCopy
+from shmmap.shard._shard_cy import Shard
+from shmmap.shard._slots_cy import Slots
 
 from .scenarios import BOUNDED, LEASE, LONG, PASS, SHORT, SNAP, Operation, Scenario
 

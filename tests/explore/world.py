@@ -16,27 +16,21 @@ from typing import Any
 import pytest
 from greenlet import getcurrent
 
-from shmmap import (
-    _handle_cy,
-    _lock_cy,
-    _reads_cy,
-    _snapshots_cy,
-    _takes_cy,
-    judging,
-    snapshots,
-    workers,
-)
-from shmmap._clock_cy import Clock
-from shmmap._lock_cy import ShardLock
-from shmmap._repair_cy import Repairer
-from shmmap._shard_cy import Shard
-from shmmap._words import Memory
-from shmmap.attachment import Attachment
+from shmmap.copies import snapshots
 from shmmap.errors import MapFull
-from shmmap.geometry import Geometry
-from shmmap.layout import constants
+from shmmap.lifecycle.attachment import Attachment
+from shmmap.memory._atomics import Memory
+from shmmap.memory._clock_cy import Clock
+from shmmap.memory.geometry import Geometry
+from shmmap.memory.layout import constants
+from shmmap.operations import _handle_cy, _reads_cy, _snapshots_cy, _takes_cy
+from shmmap.shard import _lock_cy
+from shmmap.shard._lock_cy import ShardLock
+from shmmap.shard._repair_cy import Repairer
+from shmmap.shard._shard_cy import Shard
+from shmmap.system import liveness, worker_table
+from shmmap.system.worker_table import Worker
 from shmmap.torture.linearizability import ABSENT, GONE, UNKNOWN, Call, find_violation
-from shmmap.workers import Worker
 
 from .cuts import find_torn
 from .handles import NEAR, SimulatedHandle
@@ -181,15 +175,15 @@ class World:
         """Let the engine find the machine's kernel, semaphores and clock."""
         machine = self.machine
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(judging, "OWN_NUMBER", self.kernel.OWN_NUMBER)
-            for module in (judging, workers):
+            patch.setattr(liveness, "OWN_NUMBER", self.kernel.OWN_NUMBER)
+            for module in (liveness, worker_table):
                 for name in ("this_process", "own_pid"):
                     patch.setattr(module, name, getattr(self.kernel, name))
                 patch.setattr(module, "start_ticks", self.kernel.start_ticks)
                 patch.setattr(module, "pid_namespace", self.kernel.pid_namespace)
-            patch.setattr(judging, "exists", self.kernel.lives)
-            patch.setattr(judging, "has_mapped", lambda pid, inode: True)
-            patch.setattr(judging, "is_past_its_program", lambda pid: False)
+            patch.setattr(liveness, "exists", self.kernel.lives)
+            patch.setattr(liveness, "has_mapped", lambda pid, inode: True)
+            patch.setattr(liveness, "is_past_its_program", lambda pid: False)
             patch.setattr(_handle_cy, "thread_number", lambda: self._number() + 1)
             patch.setattr(_handle_cy, "threading", SimpleNamespace(get_ident=getcurrent))
             patch.setattr(_lock_cy, "sem_wait", machine.wait)

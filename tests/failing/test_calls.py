@@ -93,7 +93,7 @@ class Mutant(NamedTuple):
 
 MUTANTS = {
     "an error where the living are counted means that nobody lives": Mutant("""
-from shmmap.control import Control
+from shmmap.lifecycle.control import Control
 from shmmap.errors import ShmMapError
 real = Control.is_used
 def is_used(*arguments, **named):
@@ -104,16 +104,16 @@ def is_used(*arguments, **named):
 Control.is_used = is_used
 """, "open, ephemeral, others use it", "openat", "liveness file", "EMFILE", "3: for the other"),
     "what could not be made stays": Mutant("""
-from shmmap import making
+from shmmap.lifecycle import making
 making._Attempt.remove = lambda self: None
 """, "create", "ftruncate", "lock shard", "EIO", "4: left"),
     "a write fails since no thread can be started": Mutant("""
 import _thread
-from shmmap.background import Background
+from shmmap.system.background import Background
 Background.start = lambda self: _thread.start_new_thread(self._run, ())
 """, "first ttl", "", "thread", "EAGAIN", "1: RuntimeError"),
     "one cause is assumed": Mutant("""
-from shmmap import errors, segment
+from shmmap import errors; from shmmap.system import segment
 real = segment.open_checked
 def open_checked(*arguments, **named):
     try:

@@ -16,7 +16,8 @@ from typing import Any
 
 import psutil  # noqa: F401 - likewise
 
-from shmmap import creation, opening
+from shmmap.lifecycle import opening
+from shmmap.system import creation
 
 from ..stress.children import Child
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import cli, control
-from shmmap.layout import constants
+from shmmap.lifecycle import control
+from shmmap.memory.layout import constants
+from shmmap.tools import cli
 
 K = constants()
 SHM = Path("/dev/shm")

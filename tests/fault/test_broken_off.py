@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import creation, opening
+from shmmap.lifecycle import opening
+from shmmap.system import creation
 
 from ..protocol.shard0 import PURE
 from ..stress.children import Child

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from shmmap import inspection
-from shmmap.layout import constants
+from shmmap.memory.layout import constants
+from shmmap.tools import inspection
 
 from ..unit.damage import Damage
 

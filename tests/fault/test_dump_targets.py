@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import dumps
+from shmmap.copies import dumps
 
 from .strangers import ATTACKER, SHM, VICTIM, as_user, libc, outcome
 

@@ -25,7 +25,7 @@ LIMIT_S = 30.0
 PROLOGUE = """
 import atexit, os, signal, sys, threading, time
 import shmmap
-from shmmap import _shard_cy
+from shmmap.shard import _shard_cy
 m = shmmap.ShmMap(sys.argv[1], lock_timeout=0.5)
 
 def say(word):
@@ -266,10 +266,10 @@ def test_atexit_callbacks_before_and_after_ours(filled, script):
         "    again = shmmap.ShmMap(sys.argv[1]); again['again'] = 1; say('again')\n"
         "atexit.register(late)\n"
         "atexit._run_exitfuncs() if 'now' in sys.argv else None\n"
-        "atexit.unregister(shmmap.opening.leave_all)\n"
+        "atexit.unregister(shmmap.lifecycle.opening.leave_all)\n"
         "atexit.unregister(late)\n"
         "atexit.register(early)\n"
-        "atexit.register(shmmap.opening.leave_all)\n"
+        "atexit.register(shmmap.lifecycle.opening.leave_all)\n"
         "atexit.register(late)\n"
     )
     code, said, errors = process.end()

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import inspection
+from shmmap.tools import inspection
 
 from ..stress.children import Child
 from ..unit.damage import Damage

@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import creation, inspection, opening, process
+from shmmap.lifecycle import opening
+from shmmap.system import creation, process
+from shmmap.tools import inspection
 
 from ..protocol.shard0 import GOT_IT, lock_of, token
 from ..stress.children import Child

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import segment
+from shmmap.system import segment
 
 from ..stress.children import Child
 from .strangers import ATTACKER, SHM, VICTIM, as_user, outcome, plant, stranger

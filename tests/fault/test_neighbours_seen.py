@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import cli, creation, doctor, geometry, inspection
-from shmmap.layout import constants
+from shmmap.memory import geometry
+from shmmap.memory.layout import constants
+from shmmap.system import creation
+from shmmap.tools import cli, doctor, inspection
 
 from .strangers import ATTACKER, SHM, VICTIM, as_user, outcome, plant
 

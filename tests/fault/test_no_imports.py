@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shmmap import explain
+from shmmap.operations import messages
 from shmmap.printable import printable
 
 PROLOGUE = """
@@ -118,10 +118,10 @@ def test_errors_are_told_as_ever(how, make, tmp_path):
 def test_what_a_process_does_is_told(start):
     child = start(lambda child: child.hear())
     child.stop()
-    assert explain.state_of(child.pid).endswith(", stopped")
+    assert messages.state_of(child.pid).endswith(", stopped")
     child.kill()
-    assert explain.state_of(child.pid) == "ending"
-    assert explain.state_of(os.getpid()).endswith(", running")
+    assert messages.state_of(child.pid) == "ending"
+    assert messages.state_of(os.getpid()).endswith(", running")
 
 
 @pytest.mark.parametrize(("error", "said"), [
@@ -133,8 +133,8 @@ def test_a_process_that_cannot_be_looked_at(monkeypatch, error, said):
     def name_and_state(pid: int) -> Any:
         raise error
 
-    monkeypatch.setattr(explain.process, "name_and_state", name_and_state)
-    assert explain.state_of(os.getpid()) == said
+    monkeypatch.setattr(messages.process, "name_and_state", name_and_state)
+    assert messages.state_of(os.getpid()) == said
 
 
 def test_an_escape_needs_no_codec():

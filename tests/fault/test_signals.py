@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import creation, opening
+from shmmap.lifecycle import opening
+from shmmap.system import creation
 
 from ..leftovers import SHM
 from ..stress.children import Child

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import _hash_cy, snapshots
-from shmmap.layout import constants
+from shmmap.copies import snapshots
+from shmmap.memory import _hash_cy
+from shmmap.memory.layout import constants
 
 K = constants()
 PURE = shmmap.ENGINE == "pure"

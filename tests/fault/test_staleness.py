@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import _slots_cy
+from shmmap.shard import _slots_cy
 
 from ..timing import now
 from ..unit.damage import Damage

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import creation, opening
-from shmmap.layout import constants
+from shmmap.lifecycle import opening
+from shmmap.memory.layout import constants
+from shmmap.system import creation
 
 from ..timing import now
 
@@ -49,7 +50,7 @@ def set_word(m: Any, field: str, value: int) -> None:
 
 def halt_at_store(child: Any, field: str, odd: bool, number: int) -> None:
     """In a child with the pure engine: send it `number` right after it stored such a word."""
-    from shmmap import _room_cy, _shard_cy
+    from shmmap.shard import _room_cy, _shard_cy
 
     original = _shard_cy.store
     offset = K[f"S_{field}"]

@@ -30,7 +30,7 @@ CHANGES = {
 
 def die_at_store(m: Any, change: Callable[[Any], Any], number: int) -> None:
     """In a child with the pure engine: die right after the `number`th store of a change."""
-    from shmmap import _eviction_cy, _expiry_cy, _index_cy, _room_cy, _shard_cy, _slots_cy
+    from shmmap.shard import _eviction_cy, _expiry_cy, _index_cy, _room_cy, _shard_cy, _slots_cy
 
     m.get("nothing")
     stores = 0

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import machine, segment
+from shmmap.system import segment
+from shmmap.tools import machine
 
 from .strangers import ATTACKER, SHM, VICTIM, as_user, libc, outcome, plant
 

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import allowances, cli, creation, doctor, inspection, machine, segment
+from shmmap.system import creation, segment
+from shmmap.tools import allowances, cli, doctor, inspection, machine
 
 from ..stress.children import Child
 from .strangers import (

@@ -24,8 +24,8 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import _guard_cy, segment
-from shmmap.layout import PAGE
+from shmmap.memory.layout import PAGE
+from shmmap.system import _sigbus_cy, segment
 
 SHM = Path("/dev/shm")
 COMPILED = shmmap.ENGINE == "compiled"
@@ -314,14 +314,14 @@ def test_the_lock_of_a_whole_shard_is_free_afterwards(leftovers, start, name):
 
 @needs_guard
 def test_what_is_no_longer_watched_makes_room():
-    numbers = [_guard_cy.watch(at * PAGE, PAGE) for at in (1, 2, 3)]
+    numbers = [_sigbus_cy.watch(at * PAGE, PAGE) for at in (1, 2, 3)]
     assert 0 not in numbers and len(set(numbers)) == 3
     for number in numbers:
-        _guard_cy.unwatch(number)
-    again = [_guard_cy.watch(at * PAGE, 1) for at in (1, 2, 3)]
+        _sigbus_cy.unwatch(number)
+    again = [_sigbus_cy.watch(at * PAGE, 1) for at in (1, 2, 3)]
     assert sorted(again) == sorted(numbers)
     for number in again:
-        _guard_cy.unwatch(number)
+        _sigbus_cy.unwatch(number)
 
 
 @needs_guard

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import cli, creation
+from shmmap.system import creation
+from shmmap.tools import cli
 
 from ..protocol.shard0 import GOT_IT, lock_of, token
 from ..stress.children import Child

@@ -21,7 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shmmap import geometry, workers
+from shmmap.memory import geometry
+from shmmap.system import worker_table
 
 libc = ctypes.CDLL(None, use_errno=True)
 _F_OFD_SETLK = 37
@@ -83,7 +84,7 @@ def record_locks(path: Path, kind: int, command: int) -> int:
     """Lock whatever can be locked: the bytes of workers, and all the rest."""
     descriptor = opened(path, os.O_RDWR if kind == fcntl.F_WRLCK else os.O_RDONLY)
     got = 0
-    rows = [workers.row_byte(row) for row in range(geometry.WORKER_ROWS)]
+    rows = [worker_table.row_byte(row) for row in range(geometry.WORKER_ROWS)]
     for start, length in ((0, min(rows)), *((byte, 1) for byte in rows), (max(rows) + 1, 0)):
         try:
             fcntl.fcntl(descriptor, command, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shmmap import parameters
+from shmmap.lifecycle import parameters
 
 from . import deeds, world
 from .__main__ import encounters

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 import shmmap
-from shmmap import _lock_cy, cli, doctor
+from shmmap.shard import _lock_cy
+from shmmap.tools import cli, doctor
 
 from ..fault.strangers import SHM, forget_creations
 from ..protocol.shard0 import lock_of, token

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import shmmap
-from shmmap import _lock_cy
-from shmmap.layout import constants
+from shmmap.memory.layout import constants
+from shmmap.shard import _lock_cy
 
 K = constants()
 PURE = shmmap.ENGINE == "pure"

@@ -41,7 +41,7 @@ options = dict(size="1MB", shards=1, sweep_interval=0.05, ttl=60, lock_timeout=2
 m = shmmap.ShmMap(name, **options)
 m["opened"] = 1  # starts the sweeper
 if when == "opened": patch()
-clock = shmmap._clock_cy.monotonic
+clock = shmmap.memory._clock_cy.monotonic
 sys.path.append(sys.argv[3])
 from timing import delayed_s
 worst = [0.0]

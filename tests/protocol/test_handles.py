@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import opening, record_lock, segment, workers
+from shmmap.lifecycle import opening
+from shmmap.system import record_lock, segment, worker_table
 
 
 def forget_everything() -> None:
@@ -52,7 +53,7 @@ def _row_is_locked(m: Any, row: int) -> bool:
     """Ask the kernel, from another process, whether a row's byte is locked."""
     path = segment.SHM_DIRECTORY + segment.liveness_name(m.name, m.attachment.nonce)
     descriptor = os.open(path, os.O_RDWR)
-    return record_lock.lock_holder(descriptor, workers.row_byte(row)) is not None
+    return record_lock.lock_holder(descriptor, worker_table.row_byte(row)) is not None
 
 
 def test_close_is_idempotent_and_final(make):

@@ -45,13 +45,13 @@ print("ok")
 WAYS = {
     "the package": "drop(); import shmmap as again; Map = again.ShmMap",
     "two of its modules": """
-drop("shmmap.opening", "shmmap.map")
-import shmmap.opening
+drop("shmmap.lifecycle.opening", "shmmap.map")
+import shmmap.lifecycle.opening
 from shmmap.map import ShmMap as Map
 """,
     "all its modules but the package": """
 drop(*parts())
-import shmmap.opening
+import shmmap.lifecycle.opening
 from shmmap.map import ShmMap as Map
 """,
     "all, and one of its modules first": "drop(); from shmmap.map import ShmMap as Map",
@@ -69,9 +69,10 @@ from shmmap import ShmMap as Map
     "its modules seen by tools": """
 import importlib.util, inspect
 drop(*parts())
-import shmmap.opening as again
+import shmmap.lifecycle.opening as again
 assert importlib.reload(again) is again
-assert importlib.util.find_spec("shmmap.opening").origin == again.__file__ == again.__spec__.origin
+found = importlib.util.find_spec("shmmap.lifecycle.opening")
+assert found.origin == again.__file__ == again.__spec__.origin
 assert "def join_map" in inspect.getsource(again) and again.__loader__ is again.__spec__.loader
 Map = shmmap.ShmMap
 """,
@@ -95,9 +96,8 @@ def test_what_is_imported_again_is_what_is_there(name, tmp_path, way):
 
 def test_another_copy_is_refused(name, tmp_path):
     (tmp_path / "shmmap").mkdir()
-    for file in PACKAGE.glob("*"):
-        if file.is_file():
-            (tmp_path / "shmmap" / file.name).symlink_to(file)
+    for file in PACKAGE.iterdir():
+        (tmp_path / "shmmap" / file.name).symlink_to(file)
     copied = tmp_path / "shmmap" / "__init__.py"
     text = copied.read_text()
     copied.unlink()

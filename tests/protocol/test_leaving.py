@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 import shmmap
-from shmmap import flights, locktable
-from shmmap.locktable import FLIGHT, LOCK, name_of
+from shmmap.locks import lock_table, single_flight
+from shmmap.locks.lock_table import FLIGHT, LOCK, name_of
 
 from ..unit.damage import Damage
 
@@ -89,7 +89,7 @@ def test_what_meets_errors_on_the_way_is_tried_again(make, start, seize, monkeyp
     lock = m.lock("a")
     lock.acquire()
     _, let_go = seize(m)
-    real = locktable.LockTable.drop_abandoned
+    real = lock_table.LockTable.drop_abandoned
     tries: list[int] = []
 
     def refused(table: Any) -> Any:
@@ -98,7 +98,7 @@ def test_what_meets_errors_on_the_way_is_tried_again(make, start, seize, monkeyp
             raise error
         return real(table)
 
-    monkeypatch.setattr(locktable.LockTable, "drop_abandoned", refused)
+    monkeypatch.setattr(lock_table.LockTable, "drop_abandoned", refused)
     lock.release()
     let_go()
     freeing = m.attachment.locks.freeing
@@ -194,7 +194,7 @@ def test_so_is_a_lock_that_was_taken_and_not_seen(make, start, monkeypatch):
         monkeypatch.undo()
         raise shmmap.LockTimeout("not just now")
 
-    monkeypatch.setattr(locktable.LockTable, "version_of", unread)
+    monkeypatch.setattr(lock_table.LockTable, "version_of", unread)
     with pytest.raises(shmmap.LockTimeout):
         m.lock("a", timeout=0).acquire()
     assert m.attachment.locks.holds == {}
@@ -388,7 +388,7 @@ def test_a_handler_that_raises_as_a_computing_ends(make):
     calls: list[int] = []
 
     def trace(frame: Any, event: str, argument: Any) -> None:
-        if event == "call" and frame.f_code is flights.land.__code__:
+        if event == "call" and frame.f_code is single_flight.land.__code__:
             calls.append(1)
             sys.settrace(None)
             raise InterruptedError
@@ -411,9 +411,9 @@ def test_what_a_close_had_left_is_told_by_the_interpreters_own_hook(make, monkey
     def refuse(*arguments: Any) -> None:
         raise OSError(errno.EIO, "refused")
 
-    monkeypatch.setattr(shmmap.opening, "release", refuse)
+    monkeypatch.setattr(shmmap.lifecycle.opening, "release", refuse)
     m.close()
     monkeypatch.undo()
-    shmmap.opening.release(m.attachment)
+    shmmap.lifecycle.opening.release(m.attachment)
     said = capsys.readouterr().err
     assert "OSError: [Errno 5] refused" in said and "TypeError" not in said

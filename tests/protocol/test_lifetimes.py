@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import control, creation, making, opening, segment, workers
-from shmmap.layout import constants
+from shmmap.lifecycle import control, making, opening
+from shmmap.memory.layout import constants
+from shmmap.system import creation, segment, worker_table
 
 K = constants()
 
@@ -298,7 +299,7 @@ def test_a_full_worker_table(make, name, start):
         path = segment.SHM_DIRECTORY + segment.liveness_name(name, m.attachment.nonce)
         descriptor = os.open(path, os.O_RDWR)
         fcntl.lockf(descriptor, fcntl.LOCK_EX, m.attachment.control["ROWS"] - 1,
-                    workers.row_byte(1))
+                    worker_table.row_byte(1))
         child.tell("taken")
         child.hear()
 

@@ -13,7 +13,8 @@ import posix_ipc
 import pytest
 
 import shmmap
-from shmmap import _lock_cy, segment
+from shmmap.shard import _lock_cy
+from shmmap.system import segment
 
 from .shard0 import GOT_IT, PURE, lock_of, set_word, token
 
@@ -186,7 +187,7 @@ def test_a_missing_semaphore_is_survived(make, name, start):
     segment.unlink(segment.semaphore_file(segment.shard_name(name, m.attachment.nonce, 0, 0)))
 
     def attach_and_count(child: Any) -> int:
-        from shmmap import opening
+        from shmmap.lifecycle import opening
 
         opening._attachments.clear()  # open everything anew, as an unrelated process would
         other = shmmap.ShmMap.attach(name)

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import geometry, locks, turns
-from shmmap.locktable import LOCK, Record, name_of
+from shmmap.locks import named_locks, waiting
+from shmmap.locks.lock_table import LOCK, Record, name_of
+from shmmap.memory import geometry
 
 PURE = shmmap.ENGINE == "pure"
 SOON_S = 2.0  # a takeover or wakeup takes milliseconds; this machine may be busy
@@ -195,9 +196,9 @@ def test_one_thread_of_a_process_polls(make, monkeypatch):
 
 
 def test_the_pauses_grow_to_their_limit():
-    first = [pause for pause, _ in zip(turns.pauses(), range(10), strict=False)]
-    assert first[0] == turns.FIRST_PAUSE_S and first == sorted(first)
-    assert first[-1] == turns.LONGEST_PAUSE_S <= 0.002
+    first = [pause for pause, _ in zip(waiting.pauses(), range(10), strict=False)]
+    assert first[0] == waiting.FIRST_PAUSE_S and first == sorted(first)
+    assert first[-1] == waiting.LONGEST_PAUSE_S <= 0.002
 
 
 def test_waiting_costs_little(make, start):
@@ -271,7 +272,7 @@ def test_a_process_that_ends_holds_no_lock(make, start):
 
     def work(child: Any) -> None:
         m.lock("a").acquire()
-        shmmap.opening.leave_all()
+        shmmap.lifecycle.opening.leave_all()
 
     child = start(work)
     child.result()
@@ -311,23 +312,23 @@ def test_a_full_table_says_how_many_are_held(make, start):
     m = make()
 
     def work(child: Any) -> str:
-        locks = []
+        held = []
         try:
             while True:
-                locks.append(m.lock(len(locks)))
-                locks[-1].acquire()
+                held.append(m.lock(len(held)))
+                held[-1].acquire()
         except shmmap.MapFull as error:
-            child.tell((len(locks) - 1, str(error)))
+            child.tell((len(held) - 1, str(error)))
         child.hear()
         return "done"
 
     child = start(work)
-    held, text = child.hear()
-    assert geometry.LOCK_SLOTS - 2 <= held <= geometry.LOCK_SLOTS
-    assert f"{held:,} are held" in text and "get_or_set" in text
+    count, text = child.hear()
+    assert geometry.LOCK_SLOTS - 2 <= count <= geometry.LOCK_SLOTS
+    assert f"{count:,} are held" in text and "get_or_set" in text
     with pytest.raises(shmmap.MapFull):
         m.lock("one more", timeout=0).acquire()
-    assert m.get_or_set("one more", lambda: 1) == 1 and entries(m) == held
+    assert m.get_or_set("one more", lambda: 1) == 1 and entries(m) == count
     child.kill()
     with m.lock("one more", timeout=0):  # the dead make room at once
         assert entries(m) == 1
@@ -482,8 +483,8 @@ def test_a_child_forked_while_threads_wait_can_wait_itself(make, start):
         with pytest.raises(shmmap.LockTimeout):
             m.lock("a", timeout=0.5).acquire()
 
-    waiting = threading.Thread(target=wait)
-    waiting.start()
+    waiter = threading.Thread(target=wait)
+    waiter.start()
     time.sleep(0.1)
 
     def work(child: Any) -> None:
@@ -491,7 +492,7 @@ def test_a_child_forked_while_threads_wait_can_wait_itself(make, start):
             pass
 
     child = start(work)
-    waiting.join()
+    waiter.join()
     lock.release()
     child.result()
     child.reap()
@@ -616,7 +617,7 @@ def test_a_counter_in_the_map_loses_nothing(make, start):
 def test_a_handler_that_raises_as_a_with_ends_leaves_nothing_held(make, event):
     """Also before the first line that could see to it: the lock goes with its statement."""
     m = make(shards=1)
-    code = locks._Leaving.__call__.__code__
+    code = named_locks._Leaving.__call__.__code__
 
     def trace(frame: Any, what: str, argument: Any) -> Any:
         if frame.f_code is not code:

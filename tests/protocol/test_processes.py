@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import opening, process
+from shmmap.lifecycle import opening
+from shmmap.system import process
 
 WAYS = ("fork", "spawn", "forkserver")
 

@@ -19,7 +19,7 @@ pure_only = pytest.mark.skipif(
 @pure_only
 def test_a_listing_waits_for_a_repair_that_was_broken_off(make, start):
     """A repairer dies with the index empty: no listing may take it for an empty map."""
-    from shmmap import _repair_cy
+    from shmmap.shard import _repair_cy
 
     m = make(shards=1)
     wanted = {i: i for i in range(100)}
@@ -41,18 +41,18 @@ def test_a_listing_waits_for_a_repair_that_was_broken_off(make, start):
 
 @pure_only
 def test_ttl_forgets_the_deadline_of_an_attempt_that_failed(make, monkeypatch):
-    from shmmap import _look_cy
+    from shmmap.shard import _lookup_cy
 
     m = make(shards=1)
     m.set("k", 1, ttl=60)
-    real = _look_cy.ShardReader.confirm
+    real = _lookup_cy.ShardReader.confirm
 
     def confirm(shard: Any, found: Any) -> Any:
-        monkeypatch.setattr(_look_cy.ShardReader, "confirm", real)
+        monkeypatch.setattr(_lookup_cy.ShardReader, "confirm", real)
         m.set("k", 2, ttl=None)  # another process, just here
         return real(shard, found)
 
-    monkeypatch.setattr(_look_cy.ShardReader, "confirm", confirm)
+    monkeypatch.setattr(_lookup_cy.ShardReader, "confirm", confirm)
     assert m.ttl("k") is None
 
 

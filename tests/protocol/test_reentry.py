@@ -43,7 +43,7 @@ def _note(noted: list[Any], operation: Callable[[], Any]) -> None:
 
 def _from_within_a_change(m: Any, act: Callable[[], None]) -> None:
     """Pure engine: act in the middle of a change, once."""
-    from shmmap import _shard_cy
+    from shmmap.shard import _shard_cy
 
     original = _shard_cy.store
     try:

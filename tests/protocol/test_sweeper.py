@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import background
-from shmmap.layout import constants
+from shmmap.memory.layout import constants
+from shmmap.system import background
 
 K = constants()
 PATIENCE_S = 20.0

@@ -14,8 +14,8 @@ import posix_ipc
 import pytest
 
 import shmmap
-from shmmap import segment, unfinished
-from shmmap.unfinished import Steps, Undo
+from shmmap.system import segment, unfinished
+from shmmap.system.unfinished import Steps, Undo
 
 from ..leftovers import SHM
 
@@ -287,7 +287,7 @@ def test_semaphores_are_those_that_the_c_library_makes(make):
 
 GARBAGE = """
 import gc, shmmap, sys
-from shmmap import opening
+from shmmap.lifecycle import opening
 
 class Owner:  # in a cycle with itself: ended by the collector, which cuts weak references first
     def __init__(self, m):

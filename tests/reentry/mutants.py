@@ -11,9 +11,11 @@ import inspect
 import textwrap
 from typing import Any, NamedTuple
 
-from shmmap import closing, locks, opening, record_lock
-from shmmap._handle_cy import Handle
-from shmmap.locktable import LockShard
+from shmmap.lifecycle import closing, opening
+from shmmap.locks import named_locks
+from shmmap.locks.lock_table import LockShard
+from shmmap.operations._handle_cy import Handle
+from shmmap.system import record_lock
 
 from .machines import Series
 
@@ -66,9 +68,9 @@ MUTANTS: tuple[Mutant, ...] = (
         (Series("taking a named lock", "fork, late", "line"),), "LockLost", 90,
     ),
     Mutant(
-        "a handler that raises leaves a named lock taken", locks._Leaving, "__del__",
+        "a handler that raises leaves a named lock taken", named_locks._Leaving, "__del__",
         (('getattr(self, "mine", ())', "()"),),
-        (Series("taking a named lock", "raise", "line in locks.py"),), "has not left", 90,
+        (Series("taking a named lock", "raise", "line in named_locks.py"),), "has not left", 90,
     ),
     Mutant(
         "a child forgets the operation that it is in the middle of", Handle, "_after_fork",

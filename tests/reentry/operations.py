@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import shmmap
-from shmmap.dumps import DumpReader
+from shmmap.copies.dumps import DumpReader
 
 from .world import ABSENT, World
 

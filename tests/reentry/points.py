@@ -29,7 +29,7 @@ import shmmap
 
 from .world import World
 
-ENGINE = os.path.dirname(os.path.abspath(shmmap.__file__))
+ENGINE = os.path.dirname(os.path.abspath(shmmap.__file__)) + os.sep
 Act = Callable[[], None]
 
 
@@ -156,7 +156,7 @@ class Lines:
         self.place = ""
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if os.path.dirname(frame.f_code.co_filename) != ENGINE:
+        if not frame.f_code.co_filename.startswith(ENGINE):
             return None
         if self.file and not frame.f_code.co_filename.endswith(f"/{self.file}"):
             return None

@@ -28,7 +28,7 @@ from shmmap.errors import (
     Reentered,
     ShmMapError,
 )
-from shmmap.layout import constants
+from shmmap.memory.layout import constants
 
 INCARNATION = constants()["TOKEN_INCARNATION_SHIFT"]
 PURE = shmmap.ENGINE == "pure"

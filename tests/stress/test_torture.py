@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap.locktable import LOCK, name_of
+from shmmap.locks.lock_table import LOCK, name_of
 from shmmap.torture.plan import SIDES
 
 SECONDS = float(os.environ.get("SHMMAP_TORTURE_SECONDS", "8"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shmmap.layout import constants
+from shmmap.memory.layout import constants
 
 K = constants()
 

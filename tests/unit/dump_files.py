@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import dumps
+from shmmap.copies import dumps
 
 STR, INT, FLOAT, NONE, TUPLE = 1, 3, 4, 5, 6  # keys
 BYTES, PICKLE = 1, 10  # values

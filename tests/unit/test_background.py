@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from shmmap import background
-from shmmap.background import Background
+from shmmap.system import background
+from shmmap.system.background import Background
 
 PATIENCE_S = 20.0
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import shmmap
+from shmmap import _engine
 
 from .experiment_runs import TINY, nothing_left, rows_of  # noqa: F401  # first: finds bench
 
@@ -134,7 +135,7 @@ def test_copy_on_write_loses_writes_without_its_lock():
 
 
 def test_texts_are_replaced_exactly_once():
-    source = (Path(shmmap.__file__).parent / f"{lockedreads.MODULE}.py").read_text()
+    source = Path(f"{_engine.path_of(lockedreads.MODULE)}.py").read_text()
     changed = lockedreads.replaced(source)
     assert "range(0)" in changed and changed.count("self.try_fetch(") == 1
     with pytest.raises(ValueError, match="0 times, not once"):

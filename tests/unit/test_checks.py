@@ -15,7 +15,7 @@ import pytest
 
 import shmmap
 from shmmap import checks
-from shmmap.parameters import check_name as checks_of_name
+from shmmap.lifecycle.parameters import check_name as checks_of_name
 
 
 class Index:

@@ -17,17 +17,11 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import (
-    _engine,
-    cli,
-    control,
-    creation,
-    findings,
-    geometry,
-    inspection,
-    layout,
-    segment,
-)
+from shmmap import _engine
+from shmmap.lifecycle import control
+from shmmap.memory import geometry, layout
+from shmmap.system import creation, segment
+from shmmap.tools import cli, findings, inspection
 
 K = layout.constants()
 TOP = Path(__file__).resolve().parents[2]
@@ -407,9 +401,9 @@ class TestUnlink:
         os.chown(control_file(clean), owner, owner)
         tmp_path.chmod(0o755)
         script = (
-            "import os, sys, shmmap.cli\n"
+            "import os, sys, shmmap.tools.cli\n"
             "os.setgroups([]); os.setgid(54321); os.setuid(54321)\n"
-            "sys.exit(shmmap.cli.main(sys.argv[1:]))"
+            "sys.exit(shmmap.tools.cli.main(sys.argv[1:]))"
         )
         made = subprocess.run(
             [sys.executable, "-c", script, "unlink", "--yes", clean], cwd=tmp_path, text=True,
@@ -468,7 +462,7 @@ class TestInspection:
         row = m.attachment.worker.row
         assert [w.pid for w in inspection.find_maps(name)[0].workers or ()] == [os.getpid()]
         script = (
-            "import os, sys; from shmmap import record_lock, workers\n"
+            "import os, sys; from shmmap.system import record_lock, worker_table as workers\n"
             "print(record_lock.lock_holder(\n"
             "    os.open(sys.argv[1], os.O_RDWR), workers.row_byte(int(sys.argv[2]))))"
         )
@@ -479,7 +473,10 @@ class TestInspection:
 
     def test_asks_for_the_byte_that_creation_locks(self, tmp_path):
         """The formula is written twice, because asking must not take the lock."""
-        script = "import os; from shmmap import inspection as i; print(i.creating_pid('probe', {}))"
+        script = (
+            "import os; from shmmap.tools import inspection; "
+            "print(inspection.creating_pid('probe', {}))"
+        )
         command = [sys.executable, "-c", script.format(os.geteuid())]
         said = []
         with creation.creation_lock("probe"):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap._clock_cy import monotonic, monotonic_ns
+from shmmap.memory._clock_cy import monotonic, monotonic_ns
 
 STOPPED = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")
 REAL = {name: getattr(time, name) for name in STOPPED}

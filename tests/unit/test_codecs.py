@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from shmmap import MapCorrupted, _codecs_cy
-from shmmap.layout import constants
+from shmmap import MapCorrupted
+from shmmap.memory.layout import constants
+from shmmap.values import _codecs_cy
 
 K = constants()
 values = st.one_of(

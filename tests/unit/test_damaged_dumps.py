@@ -12,8 +12,8 @@ import pytest
 import xxhash
 
 import shmmap
-from shmmap import dumps
-from shmmap._keys_cy import pack, unpack
+from shmmap.copies import dumps
+from shmmap.values._keys_cy import pack, unpack
 
 from .dump_files import BYTES, FLOAT, INT, NONE, PICKLE, STR, TUPLE, read, rewritten
 

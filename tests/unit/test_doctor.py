@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import shmmap
-from shmmap import cli, doctor, inspection, machine, segment
+from shmmap.system import segment
+from shmmap.tools import cli, doctor, inspection, machine
 
 LIMIT_S = 60.0
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import shmmap
-from shmmap import dumps
+from shmmap.copies import dumps
 
 from .dump_files import INT, load, read
 

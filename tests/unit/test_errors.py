@@ -30,7 +30,7 @@ def test_an_error_is_documented_and_exported(error):
 
 @pytest.mark.parametrize("error", CLASSES[:-1], ids=lambda error: error.__name__)
 def test_an_error_is_raised_somewhere(error):
-    sources = [file.read_text() for file in PACKAGE.glob("*.py") if file.name != "errors.py"]
+    sources = [file.read_text() for file in PACKAGE.rglob("*.py") if file.name != "errors.py"]
     assert any(re.search(rf"(raise|return) {error.__name__}\(", source) for source in sources)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import cli, fsck
-from shmmap.layout import constants
+from shmmap.memory.layout import constants
+from shmmap.tools import cli, fsck
 
 from .damage import Damage
 

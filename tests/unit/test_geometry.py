@@ -11,9 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import shmmap
-from shmmap import geometry
-from shmmap.layout import shard_areas
-from shmmap.parameters import Parameters
+from shmmap.lifecycle.parameters import Parameters
+from shmmap.memory import geometry
+from shmmap.memory.layout import shard_areas
 
 shard_counts = st.sampled_from([None, *(1 << bit for bit in range(13))])
 

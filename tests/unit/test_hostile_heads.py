@@ -16,8 +16,9 @@ import pytest
 import xxhash
 
 import shmmap
-from shmmap import dumps, segment
-from shmmap.parameters import Parameters
+from shmmap.copies import dumps
+from shmmap.lifecycle.parameters import Parameters
+from shmmap.system import segment
 
 SHM = Path(segment.SHM_DIRECTORY)
 AT_ONCE_S = 5.0  # on a machine that has much else to do

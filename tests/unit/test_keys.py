@@ -17,8 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shmmap import CacheWarning, EntryTooLarge, MapCorrupted, _hash_cy, _keys_cy
-from shmmap.layout import constants
+from shmmap import CacheWarning, EntryTooLarge, MapCorrupted
+from shmmap.memory import _hash_cy
+from shmmap.memory.layout import constants
+from shmmap.values import _keys_cy
 
 K = constants()
 scalars = st.one_of(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import shmmap
-from shmmap import layout
+from shmmap.memory import layout
 
 from .damage import Damage
 from .golden import CONSTANTS, SHARD_WORDS, SHARD_WORDS_EVICTING
@@ -24,8 +24,8 @@ SAME_PARTY = {
 
 
 def test_the_pxd_is_what_the_layout_gives():
-    assert (PACKAGE / "_layout.pxd").read_text() == layout.render_pxd(), (
-        "run: python -m shmmap.layout"
+    assert (PACKAGE / "memory" / "_layout.pxd").read_text() == layout.render_pxd(), (
+        "run: python3 shmmap/memory/layout.py"
     )
 
 

@@ -11,7 +11,8 @@ import pytest
 import xxhash
 
 import shmmap
-from shmmap import _engine, _hash_cy
+from shmmap import _engine
+from shmmap.memory import _hash_cy
 
 from .damage import Damage
 
@@ -27,13 +28,13 @@ def test_the_hash_that_needs_no_package_is_xxh3():
 
 
 # Reviewed: it runs what a close had left to do, reports what that raises, and holds nothing.
-REVIEWED = {"shmmap._handle_cy.Handle.end_of_all"}
+REVIEWED = {"shmmap.operations._handle_cy.Handle.end_of_all"}
 
 
 def generated(module: str) -> str:
     """Read the C that was made from a module, in the checkout or where the tests build."""
     tops = Path(__file__).resolve().parents[2], Path(sys.prefix) / "build-tree"
-    found = [top / f"build/cython/shmmap/{module}.c" for top in tops]
+    found = [top / f"build/cython/shmmap/{module.replace('.', '/')}.c" for top in tops]
     return next(path.read_text() for path in found if path.exists())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import fsck
+from shmmap.tools import fsck
 
 SHORT, LONG = 500_000, 4_000_000  # bytes, in slots of 48: ten and eighty thousand
 WORK: dict[str, Callable[[Any, Path, bytes], Any]] = {

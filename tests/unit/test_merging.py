@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import dumps, merging
+from shmmap.copies import dumps, merging
 
 from .dump_files import BYTES, STR, load, rewritten
 

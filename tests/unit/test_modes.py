@@ -8,7 +8,7 @@ import re
 import pytest
 
 import shmmap
-from shmmap.parameters import check_mode
+from shmmap.lifecycle.parameters import check_mode
 
 CAN_WORK = (0o600, 0o606, 0o660, 0o666)
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from greenlet import getcurrent, greenlet
 
-from shmmap import mutex as mutexes
-from shmmap import tasks
-from shmmap.mutex import Mark, Mutex
+from shmmap.system import mutex as mutexes
+from shmmap.system import tasks
+from shmmap.system.mutex import Mark, Mutex
 
 
 class Hub:

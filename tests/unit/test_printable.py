@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import cli, doctor, explain, findings, machine
+from shmmap.operations import messages
 from shmmap.printable import printable, printable_lines
+from shmmap.tools import cli, doctor, findings, machine
 
 from ..protocol.shard0 import GOT_IT, lock_of, token
 
@@ -96,7 +97,7 @@ def test_the_holder_of_a_shard(make, start, called):
 @pytest.mark.parametrize("pid", [2**31, 2**63, 2**64 - 1, 4194305])
 def test_a_pid_that_no_process_has(pid):
     """It is a word of shared memory."""
-    assert explain.state_of(pid) == "ending"
+    assert messages.state_of(pid) == "ending"
 
 
 def test_names_of_users_and_file_systems(monkeypatch, tmp_path):

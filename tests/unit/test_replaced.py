@@ -13,7 +13,8 @@ from unittest import mock
 import pytest
 
 import shmmap
-from shmmap import dumps, process, tasks
+from shmmap.copies import dumps
+from shmmap.system import process, tasks
 
 DAY_NS = 86_400_000_000_000
 OPENS: dict[str, Callable[[], Any]] = {

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import cli, geometry, sizing
+from shmmap.memory import geometry
+from shmmap.tools import cli, sizing
 
 FEWER = 1 if shmmap.ENGINE == "compiled" else 4  # the pure engine fills smaller maps
 

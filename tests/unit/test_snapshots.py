@@ -10,8 +10,8 @@ import weakref
 import pytest
 
 import shmmap
-from shmmap import snapshots
-from shmmap.layout import constants
+from shmmap.copies import snapshots
+from shmmap.memory.layout import constants
 
 from .damage import Damage
 

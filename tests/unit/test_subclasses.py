@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import subclasses
+from shmmap import _engine, subclasses
 
 
 class Cache(shmmap.ShmMap):
@@ -93,11 +93,11 @@ def test_the_list_of_a_handles_own_attributes_is_complete(make):
 
 
 def test_the_lists_of_names_are_those_of_the_engine():
-    folder = Path(shmmap.__file__).parent
     declared: set[str] = set()
     for kind in shmmap.ShmMap.__mro__:
-        if kind.__module__.startswith("shmmap._"):
-            text = (folder / f"{kind.__module__.partition('.')[2]}.pxd").read_text()
+        module = kind.__module__.partition(".")[2]
+        if module in _engine.MODULES:
+            text = Path(f"{_engine.path_of(module)}.pxd").read_text()
             text = text[text.index(f"cdef class {kind.__name__}") :]
             text = re.sub(r"\ncdef (?!class)[^\n]*", "", text)
             declared |= set(re.findall(r"^    cdef [^(\n]*?(\w+)(?:\(|$)", text, re.M))

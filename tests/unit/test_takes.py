@@ -83,11 +83,11 @@ def test_a_damaged_value_stays(make, take):
 @pytest.mark.parametrize("take", ["pop", "popitem"])
 def test_a_pickle_in_a_safe_map_stays(make, name, take):
     m = make(codec="safe", shards=1)
-    packed = shmmap._codecs_cy.pack({"a": 1})
+    packed = shmmap.values._codecs_cy.pack({"a": 1})
     m[b"key"] = packed[1]
     d = Damage(m)
     meta = d.slot_word(d.head(b"key"), 8)
-    d.words[meta] += (packed[0] - 1) << shmmap.layout.constants()["META_VALUE_TYPE_SHIFT"]
+    d.words[meta] += (packed[0] - 1) << shmmap.memory.layout.constants()["META_VALUE_TYPE_SHIFT"]
     with pytest.raises(TypeError, match="pickle"):
         m.pop(b"key") if take == "pop" else m.popitem()
     assert len(m) == 1

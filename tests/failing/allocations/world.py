@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import shmmap
-from shmmap import _handle_cy, background
-from shmmap.layout import constants
-from shmmap.locktable import OPEN
+from shmmap.locks.lock_table import OPEN
+from shmmap.memory.layout import constants
+from shmmap.operations import _handle_cy
+from shmmap.system import background
 
 K = constants()
 ABSENT = object()

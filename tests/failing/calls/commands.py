@@ -9,7 +9,7 @@ import re
 from typing import Any, ClassVar
 
 import shmmap
-from shmmap import cli
+from shmmap.tools import cli
 
 from .companion import OPTIONS, Beside, killed_in
 from .scenario import Scenario

@@ -7,7 +7,7 @@ import os
 from typing import Any, ClassVar
 
 import shmmap
-from shmmap import attachment, opening
+from shmmap.lifecycle import attachment, opening
 
 from .companion import OPTIONS, Beside, killed_in
 from .scenario import Scenario

@@ -26,7 +26,9 @@ from unit.damage import K
 from watch import WATCH
 
 import shmmap
-from shmmap import _look_cy, geometry, segment
+from shmmap.memory import geometry
+from shmmap.shard import _lookup_cy
+from shmmap.system import segment
 
 AGAIN = 3  # the exit code of a child whose maps were used up: start another one
 MEMORY_BYTES = 512 << 20  # how much private memory damage may make an operation ask for
@@ -49,7 +51,7 @@ def subjects(prefix: str) -> Iterator[list[Subject]]:
     """Make the maps, with a live neighbour and a dead worker in each. Who started this process
     removes their objects, since it may crash."""
     segment.Mapping = GuardedMapping
-    for module in (geometry, _look_cy):  # check() asks for them all the time
+    for module in (geometry, _lookup_cy):  # check() asks for them all the time
         module.shard_areas = functools.cache(module.shard_areas)
     made = [Subject(variant, prefix) for variant in VARIANTS]
     _kept.extend(made)

@@ -26,7 +26,7 @@ from subject import Subject
 from truth import NEXT_MASK
 from unit.damage import K
 
-from shmmap import layout
+from shmmap.memory import layout
 
 Kind = Callable[[random.Random, Subject], None]
 KINDS: dict[str, Kind] = {}

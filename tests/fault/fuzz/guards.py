@@ -15,8 +15,9 @@ from typing import Any
 
 from unit.damage import K
 
-from shmmap import _guard_cy, layout, segment
-from shmmap.clibrary import libc
+from shmmap.memory import layout
+from shmmap.system import _sigbus_cy, segment
+from shmmap.system.clibrary import libc
 
 GUARD = 1 << 30  # bytes on either side of a segment that are mapped to nothing
 _RESERVED = 0x4000 | 0x20 | 0x02  # MAP_NORESERVE, MAP_ANONYMOUS, MAP_PRIVATE
@@ -36,13 +37,13 @@ class GuardedMapping(segment.Mapping):
         found = mmap(self._address, size, 3, _FIXED_SHARED, descriptor, 0)
         assert found == self._address, os.strerror(ctypes.get_errno())
         self.size = size
-        self._region = _guard_cy.watch(self._address, size)
+        self._region = _sigbus_cy.watch(self._address, size)
         self.buffer = (ctypes.c_char * size).from_address(self._address)
 
     def close(self) -> None:
         """Unmap it and its guards."""
         if self._address:
-            _guard_cy.unwatch(self._region)
+            _sigbus_cy.unwatch(self._region)
             libc.munmap(ctypes.c_void_p(self._start), ctypes.c_size_t(self._length))
             self._address = 0
 

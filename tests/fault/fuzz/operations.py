@@ -10,7 +10,7 @@ from subject import LOCKS
 from trial import MISS, Trial, Wrong, same
 
 import shmmap
-from shmmap import keeping
+from shmmap.locks import keeping
 
 FULL: tuple[type[Exception], ...] = (shmmap.MapFull,)
 VALUES: list[Any] = [5, "text", b"", b"x" * 30, "y" * 90, b"z" * 400, None, True, 2.5, 1 << 70]

@@ -20,7 +20,10 @@ from truth import Truth
 from unit.damage import Damage, K
 
 import shmmap
-from shmmap import layout, locktable, making, segment
+from shmmap.lifecycle import making
+from shmmap.locks import lock_table
+from shmmap.memory import layout
+from shmmap.system import segment
 
 START_NS = 10**15  # the frozen clock at the first write
 QUICK_S, PATIENT_S = 0.01, 0.5  # lock_timeout of the two handles
@@ -174,7 +177,7 @@ class Subject:
         self._then = [array.copy() for array in self._now]
         self._semaphores_then = [bytes(semaphore) for semaphore in self._semaphores]
         self.truth = Truth(self.shards, [*self.right, *self.late])
-        names = [locktable.name_of(locktable.LOCK, key) for key in LOCKS if key != FREE]
+        names = [lock_table.name_of(lock_table.LOCK, key) for key in LOCKS if key != FREE]
         self.lock_truth = Truth([self.locks], names)
         self._epoch_ns = self.clock.frozen_ns
         self._holds = dict(self.attachment.locks.holds)

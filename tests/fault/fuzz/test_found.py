@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap.layout import constants
+from shmmap.memory.layout import constants
 
 from ...unit.damage import Damage
 

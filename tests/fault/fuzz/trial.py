@@ -28,7 +28,7 @@ from unit.damage import K
 from watch import WATCH
 
 import shmmap
-from shmmap.locktable import LOCK, name_of
+from shmmap.locks.lock_table import LOCK, name_of
 
 MISS: Any = type("Miss", (), {"__repr__": lambda self: "<a miss>"})()
 

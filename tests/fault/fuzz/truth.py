@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from unit.damage import Damage, K
 
-from shmmap import _keys_cy
+from shmmap.values import _keys_cy
 
 NEXT_MASK = K.get("NEXT_MASK", 0xFFFF_FFFF)  # of a next word: which slot follows
 Halves = list[np.ndarray[Any, Any]]  # for each segment, the numbers of its changed half words

@@ -20,7 +20,8 @@ from operations import OPERATIONS
 from trial import Problem, Trial, Wrong
 
 import shmmap
-from shmmap import cli, fsck, opening
+from shmmap.lifecycle import opening
+from shmmap.tools import cli, fsck
 
 _PR_SET_PDEATHSIG = 1
 _kept: list[Any] = []  # what a visitor forgot stays in memory: nobody closes it

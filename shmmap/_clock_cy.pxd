@@ -1,5 +1,0 @@
-from ._words cimport i64, clock_ns
-
-cdef class Clock:
-    cdef public i64 frozen_ns
-    cdef i64 now(self) noexcept

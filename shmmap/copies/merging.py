@@ -1,0 +1,220 @@
+"""Merging copies of maps: for each key, the last write wins.
+
+An entry is written unless its key has a live one whose version is as new or
+newer. That test and the write are one step (`_write_raw`); a whole merge is
+not. A written entry gets a new version of this map, because the one it comes
+with need not be unique here: shards and maps give out versions independently,
+and two entries that take turns in one slot under one version would pass for
+each other with a reader, a near cache, or `cas`.
+
+There are no tombstones: a delete, or an entry that has expired, leaves nothing
+that could win over an older copy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import nullcontext, suppress
+from typing import Any, NamedTuple
+
+from ..errors import (
+    DumpCorrupted,
+    LockTimeout,
+    MapCorrupted,
+    MapExists,
+    MapFull,
+    MapNotFound,
+    SharedMemoryFull,
+    ShmMapError,
+    SystemCallError,
+)
+from ..memory._clock_cy import monotonic
+from ..operations._scans_cy import Scans
+from ..system.unfinished import Undo
+from .dumps import DumpReader, RawEntry, raw_entries
+
+
+class MergeReport(NamedTuple):
+    """What a merge did.
+
+    Attributes:
+        written: entries that were written.
+        older: entries that were not, their key having one that is as new or newer.
+        expired: entries that were not, their deadline having passed.
+        seconds: duration.
+    """
+
+    written: int
+    older: int
+    expired: int
+    seconds: float
+
+
+def merge(target: Any, source: Any) -> MergeReport:
+    """Merge a map or a dump into a map: see `ShmMap.merge`."""
+    if isinstance(source, Scans):
+        theirs, ours = source._live, target._live  # type: ignore[attr-defined]
+        if (theirs.name, theirs.nonce) == (ours.name, ours.nonce):
+            return MergeReport(0, 0, 0, 0.0)  # what was deleted since would come back
+        return _write_all(target, f"map {theirs.name!r}", raw_entries(source))
+    if not isinstance(source, (str, bytes, os.PathLike)):
+        raise TypeError(
+            f"merge takes a ShmMap, or the path of a dump, not {type(source).__name__}"
+        )
+    with DumpReader(source) as dump:
+        return _merge_dump(target, dump)
+
+
+def load(opener: Any, path: Any, name: str, said: dict[str, Any]) -> tuple[Any, MergeReport]:
+    """Open or create a map and merge a dump into it: see `ShmMap.load`."""
+    with DumpReader(path) as dump:
+        dump.verify()
+        loading = _Loading()
+        try:
+            _open(opener, dump, name, said, loading)
+            report = _merge_dump(loading.target, dump, verified=True)
+            loading.undo.drop()
+            return loading.target, report
+        except BaseException as error:
+            loading.undo.settle()
+            if loading.is_removed and isinstance(error, ShmMapError):
+                raise _removed(error, dump, name) from error.__cause__ or error
+            raise
+
+
+class _Loading:
+    """A map that is being loaded, and is taken back if that fails."""
+
+    def __init__(self) -> None:
+        self.target: Any = None
+        self.made = self.is_removed = False
+        self.undo = Undo(self._take_back, nullcontext)
+
+    def _take_back(self) -> None:
+        """Unlink the map if it was made for this, and nobody else uses it; close it."""
+        target = self.target
+        if target is None or target.closed:
+            return
+        try:
+            if self.made and not self.is_removed:
+                self.is_removed = _remove_unshared(target)
+        except MemoryError:  # it is done again
+            raise
+        except BaseException:
+            target.close()
+            raise
+        target.close()
+
+
+def _remove_unshared(target: Any) -> bool:
+    """Remove a map that could not be loaded, unless others use it already; tell whether that was
+    done. What the loading failed of says more than what its removal does."""
+    with suppress(SystemCallError, LockTimeout):
+        if len(target._live.worker.rows_in_use()) == 1 == len(target._live.handles):
+            target.unlink()
+            return True
+    return False
+
+
+def _open(
+    opener: Any, dump: DumpReader, name: str, said: dict[str, Any], loading: _Loading
+) -> None:
+    """Attach to a map, or create it with a dump's parameters.
+
+    A new map takes the dump's hash seed over. Of as many shards each then gets the entries that it
+    had, so what fitted fits; another seed may put more into a full shard than it can hold.
+    """
+    options = dump.options()
+    seed = options.pop("hash_seed", None)  # none in a dump of an early version
+    if any(said.get(field) is not None for field in ("size", "capacity")):
+        # the dump's would contradict, and its shards not fit
+        for field in ("size", "capacity", "shards"):
+            options.pop(field, None)
+    while True:
+        try:
+            loading.target = opener.attach(name, **said)
+            return
+        except MapNotFound:
+            pass
+        try:
+            loading.made = True
+            loading.target = opener.create(name, **{**options, **said}, _seed=seed)
+            return
+        except MapExists:  # another process was faster
+            loading.made = False
+        except SharedMemoryFull as error:
+            raise SharedMemoryFull(
+                f"loading {dump.path} into a new map {name!r}: {error}. The dump asks for that: "
+                f"say size=; its {dump.totals.records:,} entries are in {dump.totals.bytes:,} bytes"
+            ) from None
+
+
+def _merge_dump(target: Any, dump: DumpReader, verified: bool = False) -> MergeReport:
+    """Merge a dump; whatever can be known to fail is refused before anything is written."""
+    if not verified:
+        dump.verify()
+    live = target._live
+    if live.safe and dump.totals.pickled:
+        raise TypeError(
+            f"{dump.path} holds {dump.totals.pickled:,} pickled values, and map {live.name!r} has "
+            'codec="safe", which takes none; nothing was written. Load it into a map with '
+            'codec="auto" if every process with access, and who wrote the dump, is trusted'
+        )
+    if dump.totals.largest > live.geometry.max_entry_bytes:
+        raise live.error_for(-3, live.shards[0], dump.totals.largest)
+    return _write_all(target, dump.path, dump.entries(live.clock.now_ns()))
+
+
+def _write_all(target: Any, what: str, entries: Iterable[RawEntry]) -> MergeReport:
+    """Write what is newer, until it is done or fails."""
+    started = monotonic()
+    clock = target._live.clock
+    written = older = expired = 0
+    try:
+        for key_type, key, value_type, value, deadline_ns, version in entries:
+            if deadline_ns and deadline_ns <= clock.now_ns():
+                expired += 1
+            elif target._write_raw(key_type, key, value_type, value, deadline_ns, version):
+                written += 1
+            else:
+                older += 1
+    except (ShmMapError, TypeError) as error:
+        report = MergeReport(written, older, expired, monotonic() - started)
+        raise _stopped(error, what, report) from error
+    return MergeReport(written, older, expired, monotonic() - started)
+
+
+def _removed(error: ShmMapError, dump: DumpReader, name: str) -> Exception:
+    """Say that a map which could not be loaded is gone, in an error of the same class."""
+    if isinstance(error, MapFull):
+        why = (
+            f"no room for all of its {dump.totals.records:,} entries. The new map was removed "
+            "again: give a larger size= (or capacity=), or leave out size=, capacity=, shards=, "
+            "value_size= and on_full= to make it as the dumped map was"
+        )
+    else:
+        why = f"{error.__cause__ or error}. The new map was removed again"
+    made = _anew(error, type(error), f"loading {dump.path} into a new map {name!r}: {why}")
+    made.report = error.report
+    return made  # type: ignore[no-any-return]
+
+
+def _anew(error: Exception, kind: Any, text: str) -> Any:
+    """Make an error of a class with another text; a system call's keeps its number."""
+    return kind(error.errno, text) if isinstance(error, SystemCallError) else kind(text)
+
+
+def _stopped(error: Exception, what: str, report: MergeReport) -> Exception:
+    """Say how far a merge came, in an error of the same class."""
+    kind: Any = type(error)
+    if kind is DumpCorrupted and what.startswith("map "):
+        kind = MapCorrupted
+    made = _anew(
+        error, kind,
+        f"merging {what}: {error}. Before that {report.written:,} entries were written and stay "
+        f"({report.older:,} older and {report.expired:,} expired ones were not); a merge may be "
+        "run again"
+    )
+    made.report = report
+    return made  # type: ignore[no-any-return]

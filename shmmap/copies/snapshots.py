@@ -1,0 +1,287 @@
+"""Snapshots: all shards of a map at one instant, copied into private memory.
+
+Pre-copy with marks, as a live migration does it: every shard is copied while
+its writers go on and mark what they change; what they changed is copied again,
+a shard at a time, until that is little; then all shards are held at once, for
+as long as the rest takes. That instant is the snapshot. Readers never wait for
+any of it.
+
+**Locks**: one snapshot of a map at a time, by a thread lock of the attachment
+and a record lock of the kernel, which a death frees; shards in ascending order.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+from ..errors import LockTimeout, MapCorrupted, Reentered, ShmMapError
+from ..memory._clock_cy import Clock, monotonic_ns
+from ..memory.layout import constants
+from ..operations import _snapshots_cy
+from ..operations._snapshots_cy import Snapshots
+from ..operations.messages import error_for
+from ..operations.views import Listings, Prefix
+from ..shard._repair_cy import Repairer
+from ..shard._shadow_cy import DAMAGED, WHOLE, ShardCopy, copy_bytes_needed
+from ..system.tasks import sleep
+
+K = constants()
+ROUNDS = 20  # of copying again what changed, at most
+FEW = 64  # entries that may be left to copy while all shards are held
+MOST = 1000  # entries that are copied under one hold of one shard
+# How long a shard that is not free may keep those waiting that we hold already. Most changes
+# take a microsecond; who takes longer was put to sleep by the scheduler.
+PATIENCE_NS = 300_000 if _snapshots_cy.COMPILED else 5_000_000
+_MAP_NORESERVE = 0x4000
+_ROW = 1024  # where a snapshot's private control memory counts its reads
+Raw = tuple[int, bytes, int, bytes, int, int]
+
+
+class Snapshot(Listings, Mapping[Any, Any]):
+    """A map as it was at one instant: a read-only mapping in this process's own memory.
+
+    `ShmMap.snapshot` makes it. It outlives the map: closing or unlinking that, or forking, does
+    not change it. Lookups take O(1); keys and values are decoded whenever they are asked for.
+    Nothing in it expires: entries whose deadline had passed at that instant are not in it.
+
+    Attributes:
+        name: the map's name.
+        taken_ns: the instant, in nanoseconds of CLOCK_BOOTTIME.
+        held_seconds: for how long all shards were held together, so the longest that a writer
+            waited for the snapshot.
+    """
+
+    def __init__(self, name: str, still: _Still, taken_ns: int, held_ns: int) -> None:
+        self.name = name
+        self.taken_ns = taken_ns
+        self.held_seconds = held_ns / 1e9
+        self._shards = len(still.shards)
+        self._view = Snapshots()
+        self._view._bind(still, 0)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Give the value of `key`. Raises KeyError if it had no live entry."""
+        return self._view[key]
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Give the value of `key`, or `default` if it had no live entry."""
+        return self._view.get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether `key` had a live entry."""
+        return key in self._view
+
+    def __len__(self) -> int:
+        """Count the entries."""
+        return len(self._view)
+
+    def _keys(self, prefix: Prefix = None) -> Iterator[Any]:
+        for number in range(self._shards):
+            yield from self._view._scan(number, False, prefix)
+
+    def _entries(self, prefix: Prefix = None) -> Iterator[tuple[Any, Any]]:
+        for number in range(self._shards):
+            yield from self._view._scan(number, True, prefix)
+
+    def raw_entries(self) -> Iterator[Raw]:
+        """Go through the entries as they are stored: (key type, key bytes, value type, value
+        bytes, deadline in ns of CLOCK_BOOTTIME or 0, version), types as in `layout`."""
+        for number in range(self._shards):
+            yield from self._view._list_raw(number)
+
+    def __repr__(self) -> str:
+        return f"<Snapshot of {self.name!r}, {len(self)} entries>"
+
+
+class _Quiet:
+    """The judge of lock owners in private memory: there are none to judge."""
+
+    def is_dead(self, token: int) -> bool:
+        """Judge nobody dead."""
+        return False
+
+
+class _Row:
+    """The worker's row of a handle on a snapshot: in private memory. An object of its own: a cycle
+    would keep the copies until the garbage collector comes by."""
+
+    row = 0
+
+    def row_offset(self, row: int) -> int:
+        """Give where reads are counted."""
+        return _ROW
+
+
+class _Still:
+    """What the handle on a snapshot's copies needs of an attachment."""
+
+    def __init__(self, attached: Any, copies: list[Any], clock: Clock) -> None:
+        self.name = attached.name
+        self.seed = attached.seed
+        self.safe = attached.safe
+        self.evicts = False
+        self.ttl_ns = 0
+        self.clock = clock
+        self.worker = _Row()
+        self.shards = copies
+        self.repairers = [Repairer(copy) for copy in copies]
+        self.held: dict[tuple[int, int], Any] = {}
+        self.control_memory = bytearray(2 * _ROW)
+        state = K["STATE_READY"].to_bytes(8, sys.byteorder)
+        self.control_memory[K["C_STATE"] : K["C_STATE"] + 8] = state
+        self.fork_memory = bytearray(b"".join(  # a token, and "go on"
+            word.to_bytes(8, sys.byteorder) for word in (1 << K["TOKEN_INCARNATION_SHIFT"], 1)
+        ))
+
+    def error_for(self, status: int, shard: Any, data_bytes: int) -> Exception:
+        """Give the exception for a status of a shard."""
+        return error_for(self, status, shard, data_bytes)
+
+
+def take(handle: Any, attached: Any, timeout_s: float) -> Snapshot:
+    """Take a snapshot through a handle.
+
+    Raises:
+        LockTimeout: a shard, or the turn to take a snapshot, could not be had in time.
+        MapCorrupted: the copy holds what no operation leaves.
+    """
+    for whole in (False, True):  # again, if a damaged header may have had us miss slots
+        copies, clock, cut = _copy_all(handle, attached, timeout_s, whole)
+        clock.frozen_ns = cut[0]
+        settled = [_snapshots_cy.settle_copy(copy) for copy in copies]
+        if set(settled) == {WHOLE}:
+            return Snapshot(attached.name, _Still(attached, copies, clock), *cut)
+    raise MapCorrupted(
+        f"map {attached.name!r}, shard {settled.index(DAMAGED)}: an entry's lengths, types or "
+        "chain are what no operation leaves. m.check() lists what is wrong, m.repair() keeps what "
+        "is whole; then take the snapshot again"
+    )
+
+
+def _copy_all(
+    handle: Any, attached: Any, timeout_s: float, whole: bool
+) -> tuple[list[Any], Clock, tuple[int, int]]:
+    """Copy all shards at one instant: (copies, their clock, (when, for how long they were held)).
+    `whole`: copy every slot, whatever the headers say of how many were used."""
+    until_ns = monotonic_ns() + int(timeout_s * 1e9)
+    with _turn(attached, until_ns, timeout_s):
+        while True:
+            clock = Clock(0)  # of the copies: it stands still
+            copies = _make_copies(attached, clock, whole)
+            try:
+                cut = _copy(handle, attached, copies, until_ns, timeout_s)
+            finally:
+                with suppress(ShmMapError):  # unlinked meanwhile: nobody marks anything there
+                    handle._forget_tracking(copies)
+            if cut is not None:
+                return copies, clock, cut
+            if monotonic_ns() > until_ns:
+                raise LockTimeout(
+                    f"map {attached.name!r}: snapshots of it got in each other's way for "
+                    f"{timeout_s:g} s. Try again, or raise lock_timeout="
+                )
+
+
+def _make_copies(attached: Any, clock: Clock, whole: bool) -> list[Any]:
+    """Make a copy of each shard, empty. Pages that nothing is copied to cost nothing."""
+    each = [copy_bytes_needed(shard.slots.count, shard.slots.size) for shard in attached.shards]
+    try:
+        room = memoryview(mmap.mmap(
+            -1, sum(each), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+        ))
+    except OSError as error:
+        raise MemoryError(
+            f"map {attached.name!r}: no address space of {sum(each):,} bytes for a snapshot "
+            f"({error})"
+        ) from error
+    copies = []
+    start = 0
+    for shard, size in zip(attached.shards, each, strict=True):
+        copies.append(ShardCopy(shard, room[start : start + size], clock, _Quiet(), whole))
+        start += size
+    return copies
+
+
+def _copy(
+    handle: Any, attached: Any, copies: list[Any], until_ns: int, timeout_s: float
+) -> tuple[int, int] | None:
+    """Copy every shard; give when, and for how long all were held. None: begin again."""
+    handle._track(copies)
+    for copy in copies:
+        handle._copy_whole(copy)
+    while _catch_up(handle, copies):
+        busy, taken_ns, held_ns = handle._cut(copies, PATIENCE_NS)
+        if busy < 0:
+            return taken_ns, held_ns
+        if busy >= len(copies):
+            return None
+        if monotonic_ns() > until_ns:
+            raise LockTimeout(attached.describe_wait(attached.shards[busy], int(timeout_s * 1e9)))
+        # wait for that one alone, as a writer does; a dead owner's change is repaired
+        handle._copy_changed([copies[busy]], MOST)
+    return None
+
+
+def _catch_up(handle: Any, copies: list[Any]) -> bool:
+    """Copy again what changed, until little is left or it no longer gets less; False: somebody
+    else tracks changes now."""
+    before = 0
+    for _ in range(ROUNDS):
+        changed = handle._copy_changed(copies, MOST)
+        if changed < 0:
+            return False
+        if changed <= FEW or (changed < MOST and 0 < before * 3 < changed * 4):
+            break
+        before = changed
+    return True
+
+
+@contextmanager
+def _turn(attached: Any, until_ns: int, timeout_s: float) -> Iterator[None]:
+    """Be the only one that takes a snapshot of this map."""
+    lock, worker = attached.snapshots, attached.worker
+    if lock._is_owned():
+        if _is_taking(sys._getframe(3)):  # behind this function, contextlib's and `_copy_all`
+            raise Reentered(
+                f"map {attached.name!r}: a signal handler or a finalizer asked for a snapshot "
+                "while its own thread was taking one. Defer it"
+            )
+        lock._release_save()  # a handler raised as it was about to be released
+    try:
+        if not lock.acquire(timeout=max(0.0, (until_ns - monotonic_ns()) / 1e9)):
+            raise LockTimeout(
+                f"map {attached.name!r}: another thread of this process has been taking a "
+                f"snapshot for {timeout_s:g} s. Try again, or raise lock_timeout="
+            )
+        try:
+            pause_s = 0.0005
+            while not worker.try_snapshot():
+                if monotonic_ns() > until_ns:
+                    raise LockTimeout(
+                        f"map {attached.name!r}: process {worker.snapshot_pid()} has been taking "
+                        f"a snapshot for {timeout_s:g} s; if it is stopped, continue or end it. "
+                        "Else try again, or raise lock_timeout="
+                    )
+                sleep(pause_s)
+                pause_s = min(2 * pause_s, 0.02)
+            yield
+        finally:
+            worker.end_snapshot()
+    finally:
+        if lock._is_owned():
+            lock.release()
+
+
+def _is_taking(frame: FrameType | None) -> bool:
+    """Tell whether somebody further up the stack is inside `_copy_all`."""
+    while frame is not None:
+        if frame.f_code is _copy_all.__code__:
+            return True
+        frame = frame.f_back
+    return False
+

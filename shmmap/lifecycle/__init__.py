@@ -1,0 +1,1 @@
+"""Floor 6: making, opening, keeping and leaving a map."""

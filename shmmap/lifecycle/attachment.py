@@ -1,0 +1,447 @@
+"""A map as one process sees it: mappings, shards, the worker's row; shared by all handles.
+
+There is one attachment a process and map (by nonce), however many handles; see `opening`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ..errors import (
+    ConfigMismatch,
+    LockTimeout,
+    MapClosed,
+    MapCorrupted,
+    MapNotFound,
+    MapUnlinked,
+    SharedMemoryFull,
+    SystemCallError,
+)
+from ..locks.lock_table import LockShard
+from ..memory import geometry
+from ..memory._clock_cy import Clock
+from ..memory.layout import constants
+from ..operations import messages
+from ..shard import _shard_cy
+from ..shard._lock_cy import ShardLock
+from ..shard._repair_cy import Repairer
+from ..system import creation, removal, segment
+from ..system.mutex import Mark, Mutex
+from ..system.presences import Presences
+from ..system.process import this_process
+from ..system.tasks import new_lock
+from ..system.unfinished import Steps, is_final
+from ..system.worker_table import KernelGuard, Worker
+from . import ephemeral
+from .control import ENGINE, REMOVE, Control, remove_files
+from .parameters import Parameters
+from .sweeper import Sweeper
+
+K = constants()
+_CONTROL_GUARD, _LOCKS_GUARD = 0x7FFFF, 0x7FFFE  # their numbers among the pure engine's guards
+_JOIN_PATIENCE_S = 60.0
+
+
+def _memory(mapping: segment.Mapping, guard: KernelGuard) -> Any:
+    """Give what the engine's `memory()` takes: the buffer, or the pure engine's Memory."""
+    if ENGINE == "compiled":
+        return mapping.buffer
+    from ..memory._atomics import Memory
+    return Memory(mapping.buffer, guard)
+
+
+class Attachment:
+    """See the module. It maps a map's objects; `reenter` makes the process a worker, and calls
+    `on_join` in each that it does.
+
+    `handles` are those of this process; once the last one is gone, `leave` takes it down.
+    """
+
+    def __init__(
+        self, name: str, control: Control, owner_uid: int | None, on_join: Callable[[], None]
+    ) -> None:
+        self.name = name
+        self.control = control
+        self.owner_uid = owner_uid
+        self._on_join = on_join
+        self.nonce = control["NONCE"]
+        self.parameters = Parameters.load(control.words)
+        self.geometry = control.geometry()
+        self.generation = control[f"GEN{control['GEN_CURRENT']}_NUMBER"]
+        self.part_files = control.object_files(name)
+        self.seed = control["HASH_SEED"]
+        self.safe = self.parameters.codec == "safe"
+        self.evicts = self.geometry.evicts
+        self.ttl_ns = self.parameters.ttl_ns
+        self.clock = Clock()
+        self.is_down = self._is_left = False
+        self._process = this_process()  # the one that is a worker by this
+        self.mutex = Mutex()  # of the tasks of this process, around its row and the others'
+        self.handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self.presences = Presences()  # of the same
+        self.held: dict[tuple[int, int], Any] = {}  # pure engine: by thread and shard
+        self.snapshots = new_lock(threading.RLock)  # held by the thread that takes one
+        self.mappings: list[segment.Mapping] = []
+        self.lock_mappings: list[segment.Mapping] = []  # one
+        self.locks: Any = None
+        self.sweeper: Any = None
+        self.memories: list[Any] = []
+        self._shard_locks: list[Any] = []
+        self._down: Steps | None = None
+        self._is_last = False
+        self.worker = Worker(
+            f"map {name!r}", segment.liveness_name(name, self.nonce), control.words,
+            control["ROWS"], self.parameters.mode, owner_uid, control.identity[1],
+            holds_file=bool(self.parameters.ephemeral),
+        )
+        self.guards = [KernelGuard(self.worker, _CONTROL_GUARD)]
+        self.control_memory = _memory(control.mapping, self.guards[0])
+        self.fork_memory = self.worker.fork_page.buffer
+        self.shards: list[Any] = []
+        self.repairers: list[Any] = []
+
+    def map_parts(self) -> None:
+        """Map the shards. Where that fails the caller has it all unmapped."""
+        for number in range(self.geometry.shards):
+            self.shards.append(self._attach_map_shard(number))
+        self.repairers += [Repairer(shard) for shard in self.shards]
+        self.locks = self._attach_locks()
+        for _, mapping in self._segments():
+            mapping.tell(self.worker.fork_page.flag_address)
+        self._refuse_cut()  # before that nobody was told
+
+    def _attach_map_shard(self, number: int) -> Any:
+        """Map one of the shards that hold the map's entries."""
+        label = segment.shard_name(self.name, self.nonce, self.generation, number)
+        return self._attach_shard(label, self.geometry, number, number, self.mappings)
+
+    def _attach_locks(self) -> LockShard:
+        """Map the lock shard; in itself it is number 0 of one."""
+        label = segment.locks_name(self.name, self.nonce)
+        shape = geometry.lock_geometry()
+        shard = self._attach_shard(label, shape, 0, geometry.LOCK_NUMBER, self.lock_mappings)
+        return LockShard(self, shard, self.lock_mappings[0])
+
+    def _attach_shard(
+        self, label: str, shape: geometry.Geometry, number: int, in_header: int,
+        mappings: list[segment.Mapping],
+    ) -> Any:
+        """Map one shard's segment, verify its header, and see that its semaphore is ours."""
+        try:
+            mapping = segment.attach(label, shape.areas.end, self.parameters.mode, self.owner_uid)
+        except MapNotFound:
+            raise MapCorrupted(
+                f"map {self.name!r} has lost its segment {label}: " + REMOVE.format(self.name)
+            ) from None
+        try:
+            mappings.append(mapping)
+        except MemoryError:
+            mapping.close()
+            raise
+        words = memoryview(mapping.buffer).cast("B").cast("Q")
+        for field, value in (
+            ("MAGIC", K["SHARD_MAGIC"]), ("NONCE", self.nonce), ("NUMBER", in_header),
+            ("SLOTS", shape.slots), ("SLOT_SIZE", shape.slot_size), ("BUCKETS", shape.buckets),
+            ("EVICTS", shape.evicts),
+        ):
+            if words[K[f"S_{field}"] >> 3] != value:
+                raise MapCorrupted(
+                    f"segment {label} is not that shard of map {self.name!r} ({field}): "
+                    + REMOVE.format(self.name)
+                )
+        words.release()
+        path = segment.SHM_DIRECTORY + segment.semaphore_file(label)
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            pass  # who waits looks again by itself
+        except OSError as error:
+            raise segment.refused(f"looking at semaphore {label}", error) from error
+        else:
+            segment.verify_owner(status, path, self.parameters.mode, self.owner_uid)
+        return self._shard_over(mapping, label, shape, number)
+
+    def _shard_over(
+        self, mapping: segment.Mapping, label: str | None, shape: geometry.Geometry, number: int
+    ) -> Any:
+        """Make a shard of a mapped segment, and open its semaphore, if it is named."""
+        is_locks = mapping in self.lock_mappings
+        guard = KernelGuard(self.worker, _LOCKS_GUARD if is_locks else number)
+        self.guards.append(guard)
+        memory = _memory(mapping, guard)
+        self.memories.append(memory)
+        self._shard_locks.append(None)  # room for it, before it has anything to close
+        lock = self._shard_locks[-1] = ShardLock(memory, label, self.worker, self.fork_memory)
+        return _shard_cy.Shard(
+            memory, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
+            shape.shards.bit_length() - 1, self.seed, lock, self.clock,
+        )
+
+    # -- life in this process --------------------------------------------------------
+
+    @contextlib.contextmanager
+    def alone(self, timeout_s: float | None) -> Iterator[bool]:
+        """Keep the other tasks of this process out; give whether that could be had in time."""
+        mark = Mark()
+        try:
+            yield self.mutex.acquire(mark, timeout_s)
+        finally:
+            mark.clear()
+
+    def reenter(self) -> None:
+        """Become a worker, unless this process is one; refuse a map that was unlinked or that
+        another process has cut off. A task may come here in the middle of its own coming here."""
+        while True:
+            self.refuse_lost()  # before waiting: who has the mutex may be waiting for this thread
+            if self.worker.fork_page.word:
+                return
+            with self._joining():
+                self.refuse_lost()
+                if self.worker.fork_page.word == 0:
+                    self._begin_in_this_process()
+
+    def _begin_in_this_process(self) -> None:
+        """Claim a row, and leave behind what threads of a parent held."""
+        forked = self._process != this_process()
+        if forked:
+            for guard in self.guards:
+                guard.after_fork()
+            self._leave_memory_behind()
+            self.held = {}
+            self.locks.after_fork()
+            self.snapshots = new_lock(threading.RLock)
+            self.sweeper = None
+        self._process = this_process()
+        self._on_join()
+        self.worker.join(self.clock.now_ns())
+        if self.parameters.ephemeral:  # held now: from here on nobody takes himself for the last
+            self.refuse_lost()
+        for handle in list(self.handles.values()):
+            if forked and not handle.closed:
+                handle._after_fork()
+        if self.sweeper is None:
+            self.sweeper = Sweeper(self)
+        self.worker.publish()  # last: from here on other threads do not come here
+        self._refuse_cut()  # `publish` may have overwritten what a fault had told
+
+    def refuse_lost(self) -> None:
+        """Refuse a map that was unlinked, or cut off, or that this process has left."""
+        if self.is_down:
+            raise MapClosed(f"map {self.name!r}: this process has left it; open it again")
+        # first: where the control segment itself is cut off, this is what finds it out
+        unlinked = self.control["STATE"] != K["STATE_READY"]
+        if unlinked and not self.control.mapping.is_cut:
+            raise MapUnlinked(
+                f"map {self.name!r} was unlinked; open it again by name to get its successor"
+            )
+        self._refuse_cut()
+
+    def notice_removal(self) -> None:
+        """Find out that the map's files were removed by somebody else, tell all who have it open,
+        and refuse it: whoever opens the name would get another map, and neither would know.
+
+        That its name is not there, or leads elsewhere, is not enough: this process may see another
+        /dev/shm than the one that it opened the map in (chroot, a mount namespace).
+        """
+        file = self.worker.file
+        label = segment.liveness_name(self.name, self.nonce)
+        try:
+            if self.has_its_name() or file is None or (
+                segment.identity_at(label) != file.identity and file.links()
+            ):
+                return
+        except SystemCallError:  # it cannot be looked at now
+            return
+        if self.control["STATE"] == K["STATE_READY"]:
+            self.control["STATE"] = K["STATE_RETIRED"]
+        raise MapUnlinked(
+            f"map {self.name!r}: its files were removed from {segment.SHM_DIRECTORY}, not by "
+            "shmmap. A cleaner, or systemd's RemoveIPC=yes at the end of its user's last session? "
+            "Open it again by name: others may have a new one already"
+        )
+
+    def _segments(self) -> list[tuple[str, segment.Mapping]]:
+        """List what is mapped, by name."""
+        found = [(segment.control_name(self.name), self.control.mapping)]
+        for number, mapping in enumerate(self.mappings):
+            label = segment.shard_name(self.name, self.nonce, self.generation, number)
+            found.append((label, mapping))
+        locks = segment.locks_name(self.name, self.nonce)
+        return found + [(locks, mapping) for mapping in self.lock_mappings]
+
+    def _refuse_cut(self) -> None:
+        """Refuse a map of which a segment was cut off. A fork wipes the flag, not the cut."""
+        cut = [label for label, mapping in self._segments() if mapping.is_cut]
+        if cut:
+            self.worker.fork_page.stop()
+            raise MapCorrupted(
+                f"map {self.name!r} has lost memory: another process truncated {', '.join(cut)} "
+                "while it was in use, and this process reads zeros there. Nothing in the map can "
+                "be trusted any more. Find out who cut it (a cleaner of /dev/shm?), unlink the "
+                "map (m.unlink(), or python -m shmmap unlink) and create it again"
+            )
+
+    @contextlib.contextmanager
+    def _joining(self) -> Iterator[None]:
+        """Hold what joining needs: where the last to leave unlinks, nobody may leave meanwhile."""
+        if (
+            self.parameters.ephemeral and self.worker.fork_page.word == 0
+            and not self.worker.is_holding  # else nobody takes himself for the last
+        ):
+            with creation.creation_lock(self.name):
+                yield
+            return
+        with self.alone(_JOIN_PATIENCE_S) as had:
+            if not had:
+                raise LockTimeout(
+                    f"map {self.name!r}: another thread of this process has been joining it for "
+                    f"{_JOIN_PATIENCE_S:.0f} s. Try again"
+                )
+            yield
+
+    # -- a child that was forked in the middle of a change (pure engine) ----------------
+
+    def note_fork(self) -> None:
+        """In a forked child: whatever shard this thread was inside, its memory is for the operation
+        that was interrupted, and no longer shared."""
+        thread = threading.get_ident()
+        hosts = ((self, self.shards), (self.locks, self.locks.shards if self.locks else ()))
+        for host, shards in hosts:
+            if host is not None and thread in {at[0] for at in host.held}:
+                for shard in shards:
+                    shard.buffer.leave_behind()
+
+    def _leave_memory_behind(self) -> None:
+        """Have new operations use new shards where a fork has left the old ones behind."""
+        if ENGINE == "compiled":
+            return
+        if True in {shard.buffer.left_behind for shard in self.shards}:
+            self.shards[:] = [
+                self._successor(shard, mapping, self.geometry)
+                for shard, mapping in zip(self.shards, self.mappings, strict=True)
+            ]
+            self.repairers[:] = [Repairer(shard) for shard in self.shards]
+        if self.locks.shards[0].buffer.left_behind:
+            shard = self.locks.shards[0]
+            shard = self._successor(shard, self.lock_mappings[0], self.locks.geometry)
+            self.locks.shards[:] = [shard]
+            self.locks.repairers[:] = [Repairer(shard)]
+
+    def _successor(self, shard: Any, mapping: segment.Mapping, shape: geometry.Geometry) -> Any:
+        """Make a shard that takes the place of one that was left behind, with its semaphore."""
+        made = self._shard_over(mapping, None, shape, shard.number)
+        made.lock.semaphore, shard.lock.semaphore = shard.lock.semaphore, 0
+        return made
+
+    # -- what the engine asks for -------------------------------------------------------
+
+    def start_sweeper(self) -> bool:
+        """See Sweeper.start."""
+        started: bool = self.sweeper.start()
+        return started
+
+    def reserve_deadlines(self, number: int) -> None:
+        """Reserve the pages of a shard's deadlines, then say so in its header."""
+        areas = self.geometry.areas
+        label = segment.shard_name(self.name, self.nonce, self.generation, number)
+        try:
+            segment.reserve(label, self.mappings[number], areas.deadlines, areas.end)
+        except SystemCallError:
+            self.refuse_lost()  # a kernel that needs the name for it
+            raise
+        words = memoryview(self.mappings[number].buffer).cast("B").cast("Q")
+        words[K["S_HAS_DEADLINES"] >> 3] = 1
+        words.release()
+
+    def restore_deadlines(self, number: int) -> None:
+        """Where the pages of a shard's deadlines are reserved, have its header say so: else a
+        repair would leave old ones there, and entries that no longer expire."""
+        label = segment.shard_name(self.name, self.nonce, self.generation, number)
+        # 0: its name is not seen here, as after chroot. What is reserved needs no more room
+        if not 0 < segment.allocated_bytes(label) <= self.geometry.areas.deadlines:
+            with contextlib.suppress(SharedMemoryFull):
+                self.reserve_deadlines(number)
+
+    # -- the end ------------------------------------------------------------------------
+
+    def is_used(self) -> bool:
+        """Tell whether there is a handle, be it garbage whose finalizers may still use it."""
+        return bool(self.handles) or self.presences.any()
+
+    def end_use(self, number: int) -> None:
+        """Note that a handle has come to its end. Idempotent."""
+        self.handles.pop(number, None)
+        self.presences.end(number)
+
+    def unmap(self) -> None:
+        """Give everything back to the system that this process has of the map: see `Steps`.
+        Nothing may touch the map any more."""
+        self.is_down = True
+        if self._down is None:
+            of_map = [*self.memories, self.control_memory]
+            self._down = Steps([
+                self.worker.leave, *(lock.close for lock in self._shard_locks if lock),
+                *(memory.release for memory in of_map if hasattr(memory, "release")),
+                *(mapping.close for mapping in (*self.mappings, *self.lock_mappings)),
+                self.control.close,
+            ])
+        self._down.run()
+        self.sweeper = None  # ways back here, which would keep all of it until a collection
+        if self.locks is not None:
+            self.locks.detach()
+
+    def leave(self, may_remove: bool, is_open_again: Callable[[], bool]) -> None:
+        """Let go, as the last handle closes. The creation lock is held for an ephemeral map, which
+        the last process to leave removes, unless a handler of this very task has opened it."""
+        stopped = self.sweeper is None or self.sweeper.stop()
+        is_over = True
+        try:
+            if may_remove and not self.is_down and self.parameters.ephemeral and (
+                self._is_last or self.control["STATE"] == K["STATE_READY"]
+            ):
+                if ephemeral.is_last(self):
+                    self._is_last = True
+                    self.control["STATE"] = K["STATE_RETIRED"]  # before the look: none comes now
+                    if is_open_again():
+                        self.control["STATE"] = K["STATE_READY"]
+                        self._is_last = False
+                    else:
+                        ephemeral.remove(self)
+                elif os.geteuid() == 0:
+                    ephemeral.hand_over(self)
+        except (SystemCallError, ConfigMismatch):
+            pass  # nobody can tell who is the last: it stays, and `ls` tells of it
+        except BaseException as error:
+            is_over = is_final(error)  # else it is called again
+            raise
+        finally:
+            if is_over:
+                self._is_left = not stopped
+                if stopped:  # else its thread is inside, or is this one: it unmaps as it ends
+                    self.unmap()
+
+    def sweeping_ended(self) -> None:
+        """Do what `leave` had to leave to the sweeper's thread, which ends."""
+        if self._is_left and not self.is_down:
+            self.unmap()
+
+    def has_its_name(self) -> bool:
+        """Tell whether the map's name leads to it, and not to a successor."""
+        return segment.identity_at(segment.control_name(self.name)) == self.control.identity
+
+    def remove_files(self) -> None:
+        """Remove this map's files, never a successor's, the one that leads to the others last. The
+        creation lock is held.
+
+        Raises:
+            SystemCallError: one of them is still there; what leads to it is, too.
+        """
+        remove_files(self.part_files)
+        removal.unlink_if(segment.control_name(self.name), self.control.identity)
+
+    describe_wait, error_for = messages.describe_wait, messages.error_for  # as methods

@@ -1,0 +1,106 @@
+"""Checking a map's shards, the lock shard among them, and repairing what was damaged.
+
+Beside what a shard's structure shows there are entries that are well-formed and
+still cannot be read: their own bytes were damaged. One of them would end every
+listing of the map with MapCorrupted. A check names them, a repair drops them.
+Both work on a copy of a shard, so that nobody waits while bytes are decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import MapCorrupted
+from ..memory.geometry import Geometry
+from ..memory.layout import constants
+from ..shard._repair_cy import Repairer
+from ..shard._shard_cy import Shard
+from ..values import _codecs_cy, _keys_cy
+
+K = constants()
+
+
+def unreadable(copied: bytearray, shape: Geometry) -> Iterator[tuple[int, int, str]]:
+    """List the (slot, version, reason) of the live entries of a copied shard whose key or value
+    is not as it would be written. Broken lengths and chains are `Repairer.problems`' to name."""
+    words = memoryview(copied).cast("Q")
+    first, step = shape.areas.slots >> 3, shape.slot_size >> 3
+    for slot in range(1, shape.slots + 1):
+        version, meta = words[first + (slot - 1) * step : first + (slot - 1) * step + 2]
+        if version:
+            try:
+                _read(copied, shape, slot, meta)
+            except MapCorrupted as error:
+                yield slot, version, str(error)
+
+
+def _read(copied: bytearray, shape: Geometry, slot: int, meta: int) -> None:
+    """Verify a key and its value."""
+    key_length = meta & K["KEY_LENGTH_MASK"]
+    value_type = meta >> K["META_VALUE_TYPE_SHIFT"] & K["TYPE_MASK"]
+    start = -(-key_length // 8) * 8 if value_type == K["VALUE_INT"] else key_length
+    end = start + (meta >> K["META_LENGTH_SHIFT"])
+    if end <= shape.max_entry_bytes:
+        data = _chain_bytes(copied, shape, slot, end)
+        if len(data) >= end:
+            key_type = meta >> K["META_KEY_TYPE_SHIFT"] & K["KEY_TYPE_MASK"]
+            _keys_cy.unpack(key_type, data[:key_length])
+            _codecs_cy.verify(value_type, data[start:end])
+
+
+def _chain_bytes(copied: bytearray, shape: Geometry, slot: int, length: int) -> bytes:
+    """Read `length` bytes, or as many as there are, of the chain that starts at a slot."""
+    areas, size = shape.areas, shape.slot_size
+    whole = memoryview(copied)
+    following = whole[areas.next : areas.next + 4 * (shape.slots + 1)].cast("I")
+    # joined once: what was found is not copied again with each slot
+    parts, missing, skip = [], length, 16
+    while missing > 0 and 1 <= slot <= shape.slots:
+        start = areas.slots + (slot - 1) * size
+        parts.append(whole[start + skip : start + size])
+        missing -= size - skip
+        slot, skip = following[slot] & K["NEXT_MASK"], 8
+    return b"".join(parts)
+
+
+def label(attached: Any, number: int) -> str:
+    """Name a shard; after those of the map comes the lock shard."""
+    shards: int = attached.geometry.shards
+    return f"shard {number}" if number < shards else str(attached.locks.label)
+
+
+def _part(m: Any, attached: Any, number: int) -> tuple[Any, Any, int]:
+    """Give the handle on a shard, what it is attached to, and its number there."""
+    if number < attached.geometry.shards:
+        return m, attached, number
+    return m._lock_table(), attached.locks, 0
+
+
+def check_shard(m: Any, attached: Any, number: int) -> list[str]:
+    """List what is wrong in a shard of an open map."""
+    core, attached, number = _part(m, attached, number)
+    shape = attached.geometry
+    shard = attached.shards[number]
+    length = shape.areas.end if shard.has_deadlines() else shape.areas.deadlines
+    copied = core._copy_shard(number, length)
+    if length == shape.areas.deadlines:  # they may have been reserved since
+        at = K["S_HAS_DEADLINES"]
+        copied[at : at + 8] = bytes(8)
+    twin = Shard(
+        copied, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
+        shape.shards.bit_length() - 1, attached.seed, shard.lock, attached.clock,
+    )
+    problems: list[str] = Repairer(twin).problems()
+    return problems + [f"V1: slot {slot}: {why}" for slot, _, why in unreadable(copied, shape)]
+
+
+def repair_shard(m: Any, attached: Any, number: int) -> None:
+    """Rebuild what is derived in a shard, and drop entries that cannot be read."""
+    core, attached, number = _part(m, attached, number)
+    core._repair_shard(number)
+    shape = attached.geometry
+    copied = core._copy_shard(number, shape.areas.deadlines)
+    bad = [(slot, version) for slot, version, _ in unreadable(copied, shape)]
+    if bad:
+        core._end_entries(number, bad)

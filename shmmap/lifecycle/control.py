@@ -1,0 +1,273 @@
+"""A map's control segment: finding it, refusing what is not ours, removing a map's objects.
+
+It is the only object with a fixed name, and gets that once every part of the map is there (see
+`making`). Whoever calls anything here holds the creation lock, so what is not READY, or has no
+parts, was left by the dead.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Container
+
+import xxhash
+
+from ..errors import ConfigMismatch, MapCorrupted, MapNotFound
+from ..memory import geometry
+from ..memory.layout import LAYOUT_VERSION, WORD, constants
+from ..shard import _shard_cy
+from ..system import descriptors, removal, segment
+from ..system.liveness import Judge
+from ..system.process import boot_id
+from ..system.unfinished import Undo
+from .parameters import Parameters
+
+K = constants()
+ENGINE = "compiled" if _shard_cy.COMPILED else "pure"
+ENGINES = {K["ENGINE_COMPILED"]: "compiled", K["ENGINE_PURE"]: "pure"}
+ENGINE_NUMBER = K["ENGINE_COMPILED"] if ENGINE == "compiled" else K["ENGINE_PURE"]
+STATE_AT, RETIRED = K["C_STATE"] >> 3, K["STATE_RETIRED"]
+REMOVE = "if nothing uses it, remove it with: python -m shmmap unlink {}"
+
+
+def checksum(words: memoryview) -> int:
+    """Sum up what the creator of a control segment said once and for all: see CHECK."""
+    return int(xxhash.xxh3_64_intdigest(words[1 : K["C_CHECK"] >> 3].tobytes()))
+
+
+class Control:
+    """A mapped control segment, its words readable by name."""
+
+    def __init__(self, mapping: segment.Mapping, identity: descriptors.Identity) -> None:
+        self.mapping = mapping
+        self.identity = identity
+        self.undo: Undo | None = None  # of its maker, until a handle is bound to the map
+        self.words = memoryview(mapping.buffer).cast("B").cast("Q")
+
+    def __getitem__(self, field: str) -> int:
+        return self.words[K[f"C_{field}"] >> 3]
+
+    def __setitem__(self, field: str, value: int) -> None:
+        self.words[K[f"C_{field}"] >> 3] = value & K["WHOLE_WORD"]  # a damaged count may wrap
+
+    def retire(self) -> None:
+        """Mark the map as unlinked, unless this is closed. Takes no memory."""
+        try:  # noqa: SIM105  # `suppress` does
+            self.words[STATE_AT] = RETIRED
+        except ValueError:
+            pass
+
+    def close(self) -> None:
+        """Unmap it. Idempotent."""
+        self.words.release()
+        self.mapping.close()
+
+    def geometry(self) -> geometry.Geometry:
+        """Read the current generation's layout."""
+        current = f"GEN{self['GEN_CURRENT'] & 1}"
+        return geometry.Geometry(
+            self[f"{current}_SHARDS"], self[f"{current}_SLOTS"], self[f"{current}_SLOT_SIZE"],
+            self[f"{current}_BUCKETS"], self["ON_FULL"] & 1,
+        )
+
+    def is_used(self, name: str, mode: int | None, owner_uid: int | None) -> bool:
+        """Tell whether any process has this map open. Only where this one has not."""
+        label = segment.liveness_name(name, self["NONCE"])
+        judge = Judge(f"map {name!r}", label, self.words, self["ROWS"], mode, owner_uid,
+                      self.identity[1])
+        try:
+            with judge.asking():
+                return not judge.is_abandoned()
+        except MapCorrupted:  # it has lost that file: nobody can join it any more
+            return False
+
+    def object_files(self, name: str) -> list[str]:
+        """List the files in /dev/shm of the parts of this map, as far as its words can be
+        believed."""
+        shape = self.geometry()
+        if not 1 <= shape.shards <= geometry.SHARD_LIMIT:
+            return []
+        current = f"GEN{self['GEN_CURRENT'] & 1}"
+        return part_files(name, self["NONCE"], self[f"{current}_NUMBER"], shape.shards)
+
+
+def map_control(descriptor: int, size: int, identity: descriptors.Identity) -> Control:
+    """Map an open control segment."""
+    mapping = segment.Mapping(descriptor, size)
+    try:
+        return Control(mapping, identity)
+    except BaseException:
+        mapping.close()
+        raise
+
+
+def part_files(name: str, nonce: int, generation: int, shards: int) -> list[str]:
+    """List the files of a map's parts, of all but its control segment."""
+    labels = [segment.shard_name(name, nonce, generation, number) for number in range(shards)]
+    labels.append(segment.locks_name(name, nonce))
+    semaphores = [segment.semaphore_file(label) for label in labels]
+    return [*semaphores, *labels, segment.liveness_name(name, nonce)]
+
+
+def remove_files(files: list[str]) -> None:
+    """Remove files from /dev/shm, each even if another one cannot be; then raise why.
+
+    Raises:
+        SystemCallError: of the first that is still there.
+    """
+    errors = []
+    for file in files:
+        try:
+            segment.unlink(file)
+        except OSError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+def remove_objects(name: str) -> dict[str, str]:
+    """Remove every object that has a map's name, whatever it is, the control segment last; say of
+    each that stays why. The creation lock is held. Lists /dev/shm."""
+    pattern = re.compile(
+        rf"(sem\.)?shmmap\.{re.escape(name)}\.([0-9a-f]{{16}}\..+|new[0-9a-f]*)"
+    )
+    found = os.listdir(segment.SHM_DIRECTORY)
+    why = {}
+    for entry in found:
+        if pattern.fullmatch(entry):
+            try:
+                segment.unlink("/" + entry)
+            except OSError as error:  # a stranger's, or no file: in nobody's way
+                why[entry] = os.strerror(error.errno or 0)
+    segment.unlink(segment.control_name(name))
+    return why
+
+
+class Remains:
+    """What the dead, an earlier boot or an unlink left under a map's name: not what has the name
+    by the time that it is removed."""
+
+    def __init__(self, name: str, identity: descriptors.Identity, control: Control | None) -> None:
+        self._name = name
+        self._identity = identity
+        self._control = control
+        self._files = control.object_files(name) if control is not None else []
+
+    def remove(self) -> None:
+        """Mark it as unlinked, since a forked child may have it mapped that has not used it since,
+        and so has no row; then remove it.
+
+        Raises:
+            SystemCallError: a part is still there, and so is what leads to it.
+        """
+        try:
+            if self._control is not None:
+                self._control["STATE"] = K["STATE_RETIRED"]
+            remove_files(self._files)
+            removal.unlink_if(segment.control_name(self._name), self._identity)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Leave it where it is."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+
+def open_control(
+    name: str, mode: int | None, owner_uid: int | None, attached: Container[int] = ()
+) -> Control | Remains | None:
+    """Open and verify the control segment of a live map; None: there is none. The creation lock is
+    held.
+
+    `attached`: the nonces of that name that this process is attached to.
+    """
+    label = segment.control_name(name)
+    try:
+        descriptor = segment.open_checked(label, mode, owner_uid)
+    except MapNotFound:
+        return None
+    try:
+        try:
+            identity = descriptors.identity_of(descriptor)
+            size = os.fstat(descriptor).st_size
+        except OSError as error:
+            raise segment.refused(f"looking at {label}", error) from error
+        if size < K["C_BYTES_TOTAL"] or size % WORD:
+            if size == 0:
+                return Remains(name, identity, None)
+            raise MapCorrupted(f"{label} has {size} bytes, no map has: {REMOVE.format(name)}")
+        control = map_control(descriptor, size, identity)
+    finally:
+        os.close(descriptor)
+    try:
+        if _verify(control, name, label, attached, mode, owner_uid):
+            return control
+        if control["MAGIC"] == K["CONTROL_MAGIC"] and size == geometry.control_bytes():
+            return Remains(name, identity, control)
+    except BaseException:
+        control.close()
+        raise
+    control.close()
+    return Remains(name, identity, None)
+
+
+def _is_of_another_boot(control: Control) -> bool:
+    here, there = boot_id(), (control["BOOT_HIGH"], control["BOOT_LOW"])
+    return here != there and (0, 0) not in (here, there)
+
+
+def _verify(
+    control: Control, name: str, label: str, attached: Container[int], mode: int | None,
+    owner_uid: int | None,
+) -> bool:
+    """Tell whether a control segment is a live map's; raise if it is nothing to touch."""
+    magic = control["MAGIC"]
+    if magic == 0:
+        return False  # its maker died before any other part was made
+    if magic != K["CONTROL_MAGIC"]:
+        if magic.to_bytes(8, "big") == K["CONTROL_MAGIC"].to_bytes(8, "little"):
+            raise ConfigMismatch(f"{label} was made on a machine of the other byte order")
+        raise MapCorrupted(f"{label} is not a map (no magic number): {REMOVE.format(name)}")
+    if control["LAYOUT"] != LAYOUT_VERSION:
+        raise ConfigMismatch(
+            f"{label} has layout {control['LAYOUT']}, this version of shmmap reads "
+            f"{LAYOUT_VERSION}: use one version in all processes, or unlink the map"
+        )
+    if _is_of_another_boot(control):
+        return False
+    if control["STATE"] != K["STATE_READY"]:
+        if control["STATE"] not in (K["STATE_MAKING"], K["STATE_RETIRED"]):
+            raise MapCorrupted(f"{label} was damaged (its state): {REMOVE.format(name)}")
+        return False
+    shape = control.geometry()
+    if (
+        control["BYTES"] != control.mapping.size
+        or control["ROWS"] != geometry.WORKER_ROWS
+        or control.mapping.size != geometry.control_bytes()
+        or control["GEN_CURRENT"] > 1
+        or not 1 <= shape.shards <= geometry.SHARD_LIMIT
+        or shape.shards & (shape.shards - 1)
+        or not 2 <= shape.slots <= geometry.SLOT_LIMIT
+        or shape.slot_size % 8 or not 32 <= shape.slot_size <= 1 << 20
+        or not shape.slots <= shape.buckets * 8 <= shape.slots * 8 + 8
+        or shape.areas.end != control[f"GEN{control['GEN_CURRENT']}_BYTES"]
+    ):
+        raise MapCorrupted(f"{label} contradicts itself (sizes): {REMOVE.format(name)}")
+    if control["ENGINE"] != ENGINE_NUMBER:
+        theirs = ENGINES.get(control["ENGINE"], "unknown")
+        raise ConfigMismatch(
+            f"map {name!r} was made by the {theirs} engine, this process runs the {ENGINE} one; "
+            "the two cannot share a live map. Install shmmap the same way in every environment "
+            "that uses it (python -m shmmap doctor says how), or unlink the map"
+        )
+    if control["CHECK"] != checksum(control.words):
+        raise MapCorrupted(f"{label} was damaged (its checksum is wrong): {REMOVE.format(name)}")
+    if field := Parameters.impossible(control.words):
+        raise MapCorrupted(f"{label} says what no map has ({field}): {REMOVE.format(name)}")
+    if control["EPHEMERAL"] and control["NONCE"] not in attached:
+        # never where we are attached: it opens the liveness file
+        return control.is_used(name, mode, owner_uid)
+    return True

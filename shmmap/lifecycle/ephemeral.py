@@ -1,0 +1,68 @@
+"""Leaving an ephemeral map: who is the last, and whose its files are then.
+
+The others are judged by the descriptor of the liveness file that is open already: a process that
+has changed its root or its mounts may not see the file's name, or see another one there, and one
+that has changed its user could not open it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from ..errors import MapCorrupted, SystemCallError
+from ..system import segment
+from ..system.process import effective_uid, mapped_here
+
+_PATIENCE_S = 0.03  # for a subprocess that was just started, and has not let go of the map yet
+
+
+def is_last(attached: Any) -> bool:
+    """Give this process's row back, and tell whether nobody has the map any more. The creation
+    lock is held.
+
+    Raises:
+        SystemCallError: nobody can tell.
+    """
+    worker = attached.worker
+    worker.give_back()
+    try:
+        worker.open_file()  # where it never joined
+    except MapCorrupted:  # its files are gone
+        return True
+    return bool(worker.is_abandoned(_PATIENCE_S))
+
+
+def remove(attached: Any) -> None:
+    """Remove a retired map's files. Where they are another user's, who alone may remove them, or
+    not to be seen here (chroot), at least give their memory back."""
+    for _ in range(2):
+        with contextlib.suppress(SystemCallError):
+            attached.remove_files()
+            if not attached.worker.file.links():
+                return
+    _give_up_memory(attached)
+
+
+def _give_up_memory(attached: Any) -> None:
+    """Give back the memory of a map that nobody uses, but that of its control segment, which says
+    so. The semaphores are mapped by the C library: /proc tells where."""
+    for mapping in (*attached.mappings, *attached.lock_mappings):
+        mapping.give_up_pages()
+    semaphores = segment.semaphore_file(segment.shard_name(attached.name, attached.nonce, 0, 0))
+    for start, end in mapped_here(os.fsencode(semaphores.rpartition(".0.0")[0])):
+        segment.give_up(start, end - start)
+
+
+def hand_over(attached: Any) -> None:
+    """As root, give the files to the user of those who stay, if all of root's have gone and they
+    are of one user: the last of them could not remove what is root's from a sticky directory."""
+    control = segment.control_name(attached.name)
+    with contextlib.suppress(OSError, MapCorrupted, SystemCallError):
+        users = {effective_uid(pid) for _, pid in attached.worker.rows_in_use()}
+        owner = os.stat(segment.SHM_DIRECTORY + control).st_uid
+        if len(users) == 1 and owner == 0 and not users & {0, None} and attached.has_its_name():
+            user = users.pop()
+            for file in (*attached.part_files, control):
+                os.chown(segment.SHM_DIRECTORY + file, user, -1)  # type: ignore[arg-type]

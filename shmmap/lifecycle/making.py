@@ -1,0 +1,292 @@
+"""Making a map: everything under names that nobody knows, then the control segment gets its own.
+
+ 1  a control segment `shmmap.NAME.new`, under an flock that lasts as long as its maker does; its
+    words: NONCE and geometry, which say how the parts are called, then MAGIC
+ 2  the parts, under names with the nonce
+ 3  READY; rename the control segment to `shmmap.NAME`, unless something has that name: the
+    publication
+
+**Crash**: before 3 a dead maker leaves a control segment that nobody locks, which says what else it
+left; the next maker of that name removes it all. After 3 the map is whole.
+**Re-entry**: a signal handler or finalizer of the maker's own task may make the very same map
+between any two steps. It finds `new` locked, takes another name, and is done first; 3 fails then,
+what was made is removed, and its own map is taken. The child of a fork in here begins again.
+**Locks**: the creation lock of the name; also where two hold it after all (somebody removed the
+creators' file), no maker removes what another one makes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+
+from ..errors import ConfigMismatch, ShmMapError
+from ..memory import geometry
+from ..memory.layout import LAYOUT_VERSION, constants
+from ..system import descriptors, removal, segment
+from ..system.creation import Turn, creation_lock
+from ..system.process import boot_id, this_process
+from ..system.unfinished import Undo
+from .control import ENGINE_NUMBER, Control, Remains, checksum, map_control, remove_files
+from .parameters import Parameters
+
+K = constants()
+_TRIES = 8  # of nonces whose names are taken
+_TEMPORARIES = ("", "1", "2", "3")
+
+
+def make_map(
+    name: str, wanted: Parameters, turn: Turn, remains: Remains | None
+) -> Control | None:
+    """Make a map; None: another one has the name meanwhile, or had one of ours: begin again. The
+    creation lock is held, and no live map had the name; `remains`: what had it.
+
+    Raises:
+        SharedMemoryFull, SystemCallError: nothing is left behind.
+        ConfigMismatch: another user takes our names as we make them.
+    """
+    shape = wanted.plan()
+    if remains is not None:
+        remains.remove()
+    _remove_all_dead(name)
+    segment.check_room(f"map {name!r}", shape.total_bytes)
+    for _ in range(_TRIES):
+        attempt = _Attempt(name)
+        undo = Undo(attempt.remove, lambda: creation_lock(name, 0))
+        try:
+            control = _try_to_make(name, wanted, shape, turn, attempt)
+        except FileExistsError:  # of a nonce that was read off the first name, or a child's
+            undo.settle()
+            continue
+        except BaseException as error:  # a handler may have raised as it was published
+            undo.settle()
+            if isinstance(error, OSError) and not isinstance(error, ShmMapError):
+                raise segment.refused(f"making map {name!r}", error) from error
+            raise
+        if control is None:
+            undo.settle()
+            return None
+        control.undo = undo
+        return control
+    raise ConfigMismatch(
+        f"map {name!r}: names of its parts exist, though they are random: another user of this "
+        "machine watches /dev/shm and takes our names. Find them (ls -l /dev/shm), then try again"
+    )
+
+
+class _Attempt:
+    """What one attempt at making a map has made: all that has to be removed if it fails."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.process = this_process()
+        self.label = ""  # of its control segment, until that is published
+        self.identity: descriptors.Identity | None = None
+        self.made: list[str] = []  # its parts, each noted before it is made
+
+    def remove(self) -> bool:
+        """Remove it all, what leads to the rest last; not in a child: there it is the parent's.
+        False: the kernel refused; it is tried again later.
+
+        Nobody has the map: it was not published, or marked as unlinked before anybody could come.
+        """
+        if this_process() != self.process:
+            return True
+        is_done = True
+        try:  # what the making failed of says more than what comes now
+            remove_files(self.made[::-1])
+            if self.identity is not None:
+                removal.unlink_if(segment.control_name(self.name), self.identity)
+        except OSError:
+            is_done = False
+        try:
+            if self.identity is not None:  # where it was published this name leads to nothing
+                removal.unlink_if(self.label, self.identity)
+            elif self.label and segment.identity_at(self.label) is not None:
+                is_done = _remove_dead(self.name, self.label) and is_done
+        except OSError:
+            is_done = False
+        return is_done
+
+
+def _try_to_make(
+    name: str, wanted: Parameters, shape: geometry.Geometry, turn: Turn, attempt: _Attempt
+) -> Control | None:
+    """Make a map and publish it; None: something has its name."""
+    descriptor = _temporary(name, turn, attempt)
+    control = None
+    try:
+        attempt.identity = descriptors.identity_of(descriptor)
+        control = _fill(name, wanted, shape, attempt.label, descriptor, attempt.made, turn)
+        turn.check()
+        if segment.publish(attempt.label, segment.control_name(name)):
+            return control
+        control.close()
+        return None
+    except BaseException:
+        if control is not None:
+            if turn.is_ours():
+                control.retire()
+            control.close()
+        raise
+    finally:
+        descriptors.close_own(descriptor, turn.process, attempt.identity)
+
+
+def _temporary(name: str, turn: Turn, attempt: _Attempt) -> int:
+    """Make an empty control segment under a name of its own, `attempt.label`, and give its
+    descriptor, by which it is locked."""
+    for which in (*_TEMPORARIES, secrets.token_hex(8)):
+        label = segment.temporary_name(name, which)
+        turn.check()
+        attempt.label = label
+        try:
+            descriptor = segment.make(label, 0o600)
+        except FileExistsError:
+            if not _remove_dead(name, label):
+                continue  # its maker lives, or it is a stranger's
+            try:
+                descriptor = segment.make(label, 0o600)
+            except FileExistsError:
+                continue
+        # one that makes this map before the next line takes it for a dead one's, and removes it
+        is_locked = False
+        try:
+            identity = descriptors.identity_of(descriptor)
+            if _lock(descriptor) and segment.identity_at(label) == identity:
+                is_locked = True
+                return descriptor
+        finally:
+            if not is_locked:
+                os.close(descriptor)
+    attempt.label = ""
+    raise ConfigMismatch(f"map {name!r}: {label} exists, though its name is random")
+
+
+def _remove_all_dead(name: str) -> None:
+    """Remove what dead makers left where they met another maker of that name."""
+    for which in _TEMPORARIES[1:]:
+        label = segment.temporary_name(name, which)
+        with contextlib.suppress(OSError):  # it is there for the next maker
+            if segment.identity_at(label) is not None:
+                _remove_dead(name, label)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a control segment that is being made, for as long as a descriptor of it is open."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+
+
+def _remove_dead(name: str, label: str) -> bool:
+    """Remove what a dead maker left under a name of its own; tell whether that is free now."""
+    try:
+        descriptor = segment.open_checked(label, 0o666, None)
+    except ShmMapError:
+        return False
+    try:
+        if not _lock(descriptor):
+            return False
+        size = geometry.control_bytes()
+        identity = descriptors.identity_of(descriptor)
+        if os.fstat(descriptor).st_size == size:
+            left = map_control(descriptor, size, identity)
+            try:
+                if left["NONCE"]:
+                    remove_files(left.object_files(name))
+            finally:
+                left.close()
+        return removal.unlink_if(label, identity)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _fill(
+    name: str, wanted: Parameters, shape: geometry.Geometry, label: str, descriptor: int,
+    made: list[str], turn: Turn,
+) -> Control:
+    """Make the control segment and all parts; note each in `made` before it is made."""
+    size = geometry.control_bytes()
+    mode = 0o600 if wanted.mode is None else wanted.mode
+    segment.fill(descriptor, label, size, size, mode)
+    identity = descriptors.identity_of(descriptor)
+    control = map_control(descriptor, size, identity)
+    try:
+        nonce = secrets.randbits(64) or 1
+        _copy(control.words, _control_words(wanted, shape, nonce), turn)
+        leases = bool(wanted.ttl_ns)  # else reserved with the first deadline
+        parts = [(segment.shard_name(name, nonce, 0, n), n, shape, leases)
+                 for n in range(shape.shards)]
+        parts.append((segment.locks_name(name, nonce), geometry.LOCK_NUMBER,
+                      geometry.lock_geometry(), True))
+        turn.check()
+        made.append(segment.liveness_name(name, nonce))
+        segment.create(made[-1], 8, 8, mode).close()
+        for part, number, its_shape, reserves in parts:
+            turn.check()
+            _make_shard(part, its_shape, nonce, number, mode, reserves, made, turn)
+        turn.check()
+        control["STATE"] = K["STATE_READY"]
+        return control
+    except BaseException:
+        control.close()
+        raise
+
+
+def _copy(words: memoryview, draft: memoryview, turn: Turn) -> None:
+    """Fill a segment from its start, in one step: the rest of several, a child that was forked in
+    the middle of them would take after its parent has published the map."""
+    where = slice(0, len(draft))
+    turn.check()
+    words[where] = draft
+
+
+def _control_words(wanted: Parameters, shape: geometry.Geometry, nonce: int) -> memoryview:
+    draft = memoryview(bytearray(K["C_BYTES_TOTAL"])).cast("Q")
+    seed = secrets.randbits(64) if wanted.hash_seed is None else wanted.hash_seed
+    high, low = boot_id()
+    for field, value in (
+        ("GEN0_SHARDS", shape.shards), ("GEN0_SLOTS", shape.slots),
+        ("GEN0_SLOT_SIZE", shape.slot_size), ("GEN0_BUCKETS", shape.buckets),
+        ("GEN0_BYTES", shape.areas.end), ("NONCE", nonce), ("LAYOUT", LAYOUT_VERSION),
+        ("ENGINE", ENGINE_NUMBER), ("BOOT_HIGH", high), ("BOOT_LOW", low),
+        ("BYTES", geometry.control_bytes()), ("ROWS", geometry.WORKER_ROWS), ("HASH_SEED", seed),
+        ("MAGIC", K["CONTROL_MAGIC"]),
+    ):
+        draft[K[f"C_{field}"] >> 3] = value
+    wanted.store(draft)
+    draft[K["C_CHECK"] >> 3] = checksum(draft)
+    return draft
+
+
+def _make_shard(
+    label: str, shape: geometry.Geometry, nonce: int, number: int, mode: int, leases: bool,
+    made: list[str], turn: Turn,
+) -> None:
+    """Make one shard's segment and semaphore; `leases`: reserve the pages of its deadlines."""
+    draft = memoryview(bytearray(K["S_BYTES_TOTAL"])).cast("Q")
+    for field, value in (
+        ("MAGIC", K["SHARD_MAGIC"]), ("NONCE", nonce), ("NUMBER", number),
+        ("SLOTS", shape.slots), ("SLOT_SIZE", shape.slot_size), ("BUCKETS", shape.buckets),
+        ("EVICTS", shape.evicts), ("FRESH", 1), ("FREE_SLOTS", shape.slots),
+        ("HAS_DEADLINES", int(leases)),
+    ):
+        draft[K[f"S_{field}"] >> 3] = value
+    reserved = shape.areas.end if leases else shape.areas.deadlines
+    made.append(label)
+    mapping = segment.create(label, shape.areas.end, reserved, mode)
+    try:
+        words = memoryview(mapping.buffer).cast("B").cast("Q")
+        _copy(words, draft, turn)
+        words.release()
+    finally:
+        mapping.close()
+    made.append(segment.semaphore_file(label))
+    segment.create_semaphore(label, mode)

@@ -1,0 +1,121 @@
+"""What a map is doing and what it costs, gathered without stopping anyone."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..memory.geometry import Geometry
+from ..memory.layout import constants
+from ..system import segment
+
+K = constants()
+
+
+class Stats(NamedTuple):
+    """A map's figures. Sums over shards are not of one instant.
+
+    Attributes:
+        entries: live entries.
+        slots, free_slots: cells in all, and free ones.
+        live_bytes: key and value bytes of the entries (expired ones not yet swept included).
+        size_bytes: the most that all objects together can take.
+        allocated_bytes: what they take now: every page, semaphores included.
+        amplification: allocated_bytes / live_bytes; inf for an empty map.
+        hits, misses, writes, deletes: operations by all workers, gone ones included.
+        lock_waits: lock acquisitions that had to wait.
+        takeovers: locks taken over from dead owners.
+        read_retries, locked_reads: lock-free reads that started again, or queued for the lock.
+        near_hits: the hits that near caches answered. Bounded reads that touch no shared memory
+            are counted at their handle's next access to it.
+        evicted, expired, idle: entries removed for room, past their deadline, unwritten.
+        repairs: shards repaired.
+        sweeps: whole sweeps so far.
+        sweep_failures: how often sweeping in the background failed in this process, and was put
+            off; what it was says `m.attachment.sweeper.trouble`.
+        uncached: results of get_or_set and @cached that this process could not store.
+        workers: pids of the live processes that use the map.
+        shard_entries: live entries of each shard.
+    """
+
+    entries: int
+    slots: int
+    free_slots: int
+    live_bytes: int
+    size_bytes: int
+    allocated_bytes: int
+    amplification: float
+    hits: int
+    misses: int
+    writes: int
+    deletes: int
+    lock_waits: int
+    takeovers: int
+    read_retries: int
+    locked_reads: int
+    near_hits: int
+    evicted: int
+    expired: int
+    idle: int
+    repairs: int
+    sweeps: int
+    sweep_failures: int
+    uncached: int
+    workers: tuple[int, ...]
+    shard_entries: tuple[int, ...]
+
+
+def allocated(name: str, nonce: int, generation: int, shape: Geometry) -> int:
+    """Count the bytes of real pages behind all objects of a map."""
+    total = segment.allocated_bytes(segment.control_name(name))
+    total += segment.allocated_bytes(segment.liveness_name(name, nonce))
+    labels = [segment.shard_name(name, nonce, generation, n) for n in range(shape.shards)]
+    for label in (*labels, segment.locks_name(name, nonce)):
+        total += segment.allocated_bytes(label) + segment.semaphore_bytes(label)
+    return total
+
+
+def gather(attachment: Any, entries: int) -> Stats:
+    """Gather an attachment's figures. Counting the `entries` before has repaired what the dead
+    left."""
+    control = attachment.control
+    shape: Geometry = attachment.geometry
+    fields = ("ENTRIES", "FREE_SLOTS", "LIVE_BYTES", "EVICTED", "EXPIRED", "IDLED", "REPAIRS")
+    sums = dict.fromkeys(fields, 0)
+    for mapping in attachment.mappings:
+        words = memoryview(mapping.buffer).cast("B").cast("Q")
+        for field in fields:
+            sums[field] += words[K[f"S_{field}"] >> 3]
+        words.release()
+    shard_entries = [shard.entries() for shard in attachment.shards]
+    taken = allocated(attachment.name, attachment.nonce, attachment.generation, shape)
+    totals = attachment.worker.totals()
+    return Stats(
+        entries=entries,
+        slots=shape.shards * shape.slots,
+        free_slots=sums["FREE_SLOTS"],
+        live_bytes=sums["LIVE_BYTES"],
+        size_bytes=shape.total_bytes,
+        allocated_bytes=taken,
+        amplification=taken / sums["LIVE_BYTES"] if sums["LIVE_BYTES"] else float("inf"),
+        hits=totals["hits"],
+        misses=totals["misses"],
+        writes=totals["writes"],
+        deletes=totals["deletes"],
+        lock_waits=totals["waits"],
+        takeovers=totals["takeovers"],
+        read_retries=totals["retries"],
+        locked_reads=totals["locked_reads"],
+        near_hits=totals["near_hits"],
+        evicted=sums["EVICTED"],
+        expired=sums["EXPIRED"],
+        idle=sums["IDLED"],
+        repairs=sums["REPAIRS"],
+        sweeps=control["SWEEP_EPOCH"],
+        sweep_failures=trouble.times if (trouble := attachment.sweeper.trouble) else 0,
+        uncached=sum(
+            handle.__dict__["_notes"].times for handle in list(attachment.handles.values())
+            if "_notes" in handle.__dict__
+        ),
+        workers=tuple(pid for _, pid in attachment.worker.rows_in_use()),
+        shard_entries=tuple(shard_entries),
+    )

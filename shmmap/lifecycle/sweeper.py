@@ -1,0 +1,268 @@
+"""The global tier of cleanup: one elected worker sweeps every shard, a little at a time.
+
+The lease is a word of the control segment: a token, taken by whoever finds it free, its owner dead,
+or its heartbeat older than three intervals (a stopped sweeper must not stop cleanup). It is taken
+under a lock on a byte of the liveness file, or, where nobody has swept for as long, without that:
+its holder was stopped. Two sweepers at once are harmless.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from ..errors import LockTimeout, MapClosed, MapUnlinked, ShmMapError
+from ..locks.deferred_release import see_to_it
+from ..memory._clock_cy import monotonic
+from ..memory.layout import constants
+from ..system import unfinished
+from ..system.background import Background, Trouble
+from ..system.tasks import is_cooperative, sleep
+
+K = constants()
+ON_REQUEST_NS = 30_000_000_000  # after which a sweep is due without sweep_interval=
+LIMIT = 256  # entries removed under one hold of a lock
+_GREENLET_PATIENCE_S = 0.05
+IDLE_LOOKS = 8192  # slots looked at under one hold for idle entries
+
+
+class SweepReport(NamedTuple):
+    """What a sweep did.
+
+    Attributes:
+        expired: entries removed because their deadline had passed.
+        idle: entries removed because they were not written for `max_idle`.
+        dead_workers: rows freed whose process had died.
+        busy_shards: shards (that of the named locks, too) skipped since their lock was not free.
+        longest_step: seconds of the longest step under a shard's lock, the wait included.
+        seconds: duration of the whole sweep.
+        dead_locks: named locks freed whose holder had died.
+    """
+
+    expired: int
+    idle: int
+    dead_workers: int
+    busy_shards: int
+    longest_step: float
+    seconds: float
+    dead_locks: int = 0
+
+
+class _Findings:
+    """What a sweep has found so far."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self.busy = self.dead = self.dead_locks = 0
+        self.errors: list[Exception] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Go on after what fails in the block, unless there is no map to go on with."""
+        try:
+            yield
+        except LockTimeout:
+            self.busy += 1
+        except (MapClosed, MapUnlinked):
+            raise
+        except Exception as error:
+            self.errors.append(error)
+
+
+class Sweeper:
+    """Sweeping for one process's attachment: on request, when due, or in the background.
+
+    A process sweeps in the background once it has set a ttl. One that only reads need not: what
+    has expired is answered to nobody, and makes room for the next writer that needs it. But idle
+    entries are seen until somebody sweeps: where a map has `max_idle` every process does that uses
+    it, from when it opens the map, or, if it was forked, from its first use.
+    """
+
+    def __init__(self, attachment: Any) -> None:
+        self._attachment = attachment
+        me = weakref.ref(self)  # no circle: what goes with its last user goes at once
+        self._background = Background(
+            lambda: (one := me()) is not None and one._sweep_in_background(),
+            attachment.parameters.sweep_ns / 1e9,
+            ended=lambda: one._have_it_started_anew() if (one := me()) is not None else None,
+        )
+        self._interval_ns = attachment.parameters.sweep_ns or ON_REQUEST_NS
+        self._since_ns = attachment.clock.now_ns()
+        if attachment.parameters.max_idle_ns:
+            self.start()
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """What went wrong in this process's sweeping, and how often; None: nothing."""
+        return self._background.trouble
+
+    def start(self) -> bool:
+        """Sweep in the background, unless the map has sweep_interval=None. Never raises; False:
+        no thread can be started now, ask again at a later write."""
+        return not self._attachment.parameters.sweep_ns or self._background.start()
+
+    def is_running(self) -> bool:
+        """Tell whether this process sweeps in the background."""
+        return self._background.is_running()
+
+    def stop(self) -> bool:
+        """End sweeping in the background; tell whether nothing of it touches the map any more."""
+        return self._background.stop()
+
+    def _have_it_started_anew(self) -> None:
+        for handle in list(self._attachment.handles.values()):
+            handle.sweeping = False
+        self._attachment.sweeping_ended()
+
+    def _sweep_in_background(self) -> bool:
+        # dropping the last handle at the end of this ends the memory
+        handle = next(iter(list(self._attachment.handles.values())), None)
+        if handle is None:  # one is being opened, or the last one is being closed
+            return True
+        self._background.busy = True  # before the next look: see Background.stop
+        try:
+            if not self._background.stopping:
+                see_to_it(self._attachment)
+                self.sweep_if_due(handle, self._background)
+        except MapUnlinked:
+            return False
+        except ShmMapError:
+            if not handle.closed:
+                raise
+        finally:
+            self._background.busy = False
+        return True
+
+    def _take_lease(self, now_ns: int) -> bool:
+        """Become the sweeper; False: another one is at it."""
+        control = self._attachment.control
+        worker = self._attachment.worker
+        holder = control["LEASE"]
+        mine = worker.fork_page.word
+        fresh = abs(now_ns - control["LEASE_BEAT_NS"]) < 3 * self._interval_ns
+        if fresh and holder not in (0, mine) and not worker.is_dead(holder):
+            return False
+        with self._attachment.alone(0) as had:  # whoever has it may be waiting for this thread
+            if not had:
+                return False
+            alone = worker.try_lease()
+            if not alone and not self._is_overdue(now_ns):
+                return False
+            try:
+                if control["LEASE"] != holder:
+                    return False
+                control["LEASE_BEAT_NS"] = now_ns
+                control["LEASE"] = mine
+                return True
+            finally:
+                if alone:
+                    worker.end_lease()
+
+    def _is_overdue(self, now_ns: int) -> bool:
+        """Tell whether nobody has swept for three intervals: then whoever is just deciding who
+        sweeps, which takes microseconds, was stopped."""
+        control = self._attachment.control
+        last_ns = (control["SWEPT_NS"], control["LEASE_BEAT_NS"], self._since_ns)
+        return bool(min([abs(now_ns - last) for last in last_ns]) > 3 * self._interval_ns)
+
+    def sweep_if_due(
+        self, handle: Any, background: Background | None = None
+    ) -> SweepReport | None:
+        """Sweep if an interval has passed since the last sweep and no other worker is at it."""
+        control = self._attachment.control
+        now_ns = self._attachment.clock.now_ns()
+        if control["SWEPT_NS"] and abs(now_ns - control["SWEPT_NS"]) < self._interval_ns * 9 // 10:
+            return None
+        if not self._take_lease(now_ns):
+            return None
+        return self.sweep(handle, background)
+
+    def sweep(self, handle: Any, background: Background | None = None) -> SweepReport:
+        """Sweep every shard now, through `handle`. What fails in one of them does not keep the
+        others from it; the first error is raised at the end. In the background: let others go on,
+        and end when told to."""
+        attachment = self._attachment
+        control = attachment.control
+        started = monotonic()
+        counts = {"EXPIRED": -self._sum("EXPIRED"), "IDLED": -self._sum("IDLED")}
+        found = _Findings()
+        try:
+            unfinished.finish()
+            for number in range(attachment.geometry.shards):
+                control["LEASE_BEAT_NS"] = attachment.clock.now_ns()
+                if background is not None and is_cooperative():
+                    sleep(0)
+                if background is not None and background.stopping:
+                    break
+                with found.noted():
+                    if background is not None and not self._can_be_had(attachment.shards[number]):
+                        raise LockTimeout
+                    found.longest = max(found.longest, self._sweep_shard(handle, number))
+            else:
+                self._sweep_the_dead(handle, background, found)
+                if not found.errors:
+                    control["SWEPT_NS"] = attachment.clock.now_ns()
+                    control["SWEEP_EPOCH"] += 1
+        finally:
+            if control["LEASE"] == attachment.worker.fork_page.word:  # not taken over meanwhile
+                control["LEASE"] = 0
+        if found.errors:
+            raise found.errors[0]
+        for field in counts:
+            counts[field] += self._sum(field)
+        return SweepReport(
+            counts["EXPIRED"], counts["IDLED"], found.dead, found.busy, found.longest,
+            monotonic() - started, found.dead_locks,
+        )
+
+    def _sweep_the_dead(
+        self, handle: Any, background: Background | None, found: _Findings
+    ) -> None:
+        """Free the named locks and the rows of processes that have died."""
+        attachment = self._attachment
+        with found.noted():
+            if background is not None and not self._can_be_had(attachment.locks.shards[0]):
+                raise LockTimeout
+            found.dead_locks = handle._lock_table().sweep()
+        with attachment.alone(0) as had, found.noted():
+            if had:
+                found.dead = attachment.worker.clear_dead_rows()
+
+    def _can_be_had(self, shard: Any) -> bool:
+        """Tell whether a shard's lock is likely to be free, where waiting for it would hold up
+        all greenlets of the thread: give others some time to leave it first."""
+        if not is_cooperative():
+            return True
+        deadline = monotonic() + _GREENLET_PATIENCE_S
+        while (owner := shard.lock.owner()) and not self._attachment.worker.is_dead(owner):
+            if monotonic() > deadline:
+                return False
+            sleep(0.001)
+        return True
+
+    def _sweep_shard(self, handle: Any, number: int) -> float:
+        """Sweep one shard; give the longest step under its lock in seconds."""
+        longest = 0.0
+        idle_ns = self._attachment.parameters.max_idle_ns
+        before = self._attachment.clock.now_ns() - idle_ns if idle_ns else 0
+        for idle_before, limit in ((0, LIMIT), (before, IDLE_LOOKS)):
+            if limit == IDLE_LOOKS and idle_before <= 0:
+                continue
+            first = 1
+            while first:
+                began = monotonic()
+                first = handle._sweep_part(number, first, idle_before, limit)
+                longest = max(longest, monotonic() - began)
+        return longest
+
+    def _sum(self, field: str) -> int:
+        offset = K[f"S_{field}"]
+        total = 0
+        for mapping in self._attachment.mappings:
+            words = memoryview(mapping.buffer).cast("B").cast("Q")
+            total += words[offset >> 3]
+            words.release()
+        return total
+

@@ -1,0 +1,200 @@
+"""Holdings of named locks by this process: taken, looked at and freed, a step at a time.
+
+Each step is made while `close` waits; between them a waiter sleeps: see `waiting`. A lock itself is
+an entry of the lock shard: see `lock_table`.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from ..errors import LockTimeout, MapFull, Reentered, ShmMapError, SystemCallError
+from ..operations import messages
+from ..system.process import this_process
+from ..system.tasks import current_task
+from .deferred_release import free_later, see_to_it
+from .lock_table import Forked, LeftOpen, LockTable, Record, Unread
+
+
+class Hold:
+    """One holding of a lock by this process, from its taking to its release.
+
+    `is_over`: this process holds nothing by it any more, whatever the table says. Where memory is
+    short the steps that free a lock fail, but `hold.is_over = hold.part.is_owing = True` needs
+    none: see `deferred_release`.
+    """
+
+    __slots__ = (
+        "fence", "handle", "is_over", "lapses_ns", "name", "part", "process", "raw", "sequence",
+        "task", "token", "whose",
+    )
+
+    def __init__(self, name: bytes, record: Record, handle: int, part: Any) -> None:
+        self.name = name
+        self.token, self.sequence = record.token, record.sequence
+        self.raw = record.pack()
+        self.task = current_task()
+        self.whose = name, self.task
+        self.handle = handle
+        self.part = part
+        self.is_over = False
+        self.process = this_process()
+        self.fence = 0
+        self.lapses_ns = 0  # when its lease is over for sure; 0: it has none, or who knows
+
+
+def try_hold(
+    m: Any, name: bytes, lease: float | None, mine: list[Hold], refusal: str = "",
+    hasty: bool = True,
+) -> Hold | None:
+    """Try once to take the lock of a name of the lock shard; None: it is held.
+
+    The holding is noted before anybody can see it, so that nobody here takes it for abandoned;
+    also in `mine`, for a caller in which a signal handler raises before it knows what it has.
+    With `refusal`, refuse in these words what could only wait for itself. `hasty`: whoever asks
+    will ask again, and must not wait here for a process that is stopped within the lock shard.
+
+    Raises:
+        Reentered: this very thread, or greenlet, holds it.
+        MapFull: no more locks can be held.
+    """
+    with m._inside() as attached:
+        see_to_it(attached)
+        while True:
+            try:
+                return _try_once(m, attached, name, lease, mine, refusal, hasty)
+            except Forked:  # and so the holding, if there is one, is the parent's
+                mine.clear()
+                attached.reenter()  # forgets what this thread held as the parent
+
+
+def _try_once(
+    m: Any, attached: Any, name: bytes, lease: float | None, mine: list[Hold], refusal: str,
+    hasty: bool,
+) -> Hold | None:
+    """See `try_hold`. Raise Forked in a child that was forked meanwhile."""
+    part = attached.locks
+    table: LockTable = part.hasty_table() if hasty else m._lock_table()
+    if refusal:
+        former = part.by_task.get((name, current_task()))
+        if former and not former.is_over and table.version_of(name, former.raw):
+            raise Reentered(f"map {m.name!r}: {refusal}")
+        if former:  # its lease is over
+            part.forget(former)
+    hold = Hold(name, table.new_record(), m._handle_number, part)
+    try:
+        mine.append(hold)
+        part.holds[hold.sequence] = hold
+        hold.fence = part.act(hold, table, table.take_lock, lease)
+        part.holds[hold.sequence] = hold  # again: a handler may have closed the handle meanwhile
+        if lease:  # from a time after that from which the shard counts it
+            hold.lapses_ns = part.clock.now_ns() + int(lease * 1e9)
+        part.know(hold)
+        if not part.is_ours(hold):
+            raise Forked
+    except Unread:
+        _give_up(attached, hold)
+    except LockTimeout:  # of the lock shard: its holder is stopped just now
+        return None
+    except (Forked, LeftOpen, MapFull):  # it was not taken, or not by this process
+        raise
+    except BaseException:
+        hold.is_over = part.is_owing = True
+        with suppress(ShmMapError, Forked):
+            _give_back(attached, table, hold)
+        raise
+    finally:
+        if not hold.fence:
+            part.forget(hold)
+            mine.clear()
+    return hold if hold.fence else None
+
+
+def _give_back(attached: Any, table: LockTable, hold: Hold) -> bool:
+    """Free what is held, at the latest as soon as the lock shard lets us; tell whether it was."""
+    try:
+        freed: bool = attached.locks.act(hold, table, table.give_back)
+        return freed
+    except (LockTimeout, SystemCallError):
+        _give_up(attached, hold)
+        return True  # and nobody had it meanwhile
+
+
+def _give_up(attached: Any, hold: Hold) -> None:
+    attached.locks.forget(hold)
+    free_later(attached)
+
+
+def let_go(m: Any, hold: Hold) -> bool:
+    """Free what is held; tell whether it was still held. A forked child frees nothing."""
+    if hold.process != this_process():
+        return True
+    with m._inside() as attached:
+        try:
+            return _give_back(attached, attached.locks.hasty_table(), hold)
+        except Forked:
+            return True
+        except BaseException:
+            hold.is_over = hold.part.is_owing = True
+            raise
+        finally:
+            hold.part.forget(hold)
+
+
+def leave_open(m: Any, hold: Hold) -> bool:
+    """Have what is held stand open for a while, for all; tell whether that could be done."""
+    if hold.process != this_process():
+        return False
+    with m._inside() as attached:
+        table = attached.locks.hasty_table()
+        try:
+            opened: bool = attached.locks.act(hold, table, table.leave_open)
+        except (LockTimeout, SystemCallError, Forked):
+            return False
+        if opened:
+            attached.locks.forget(hold)
+        return opened
+
+
+def let_all_go(attached: Any, handle: int, table: LockTable | None) -> None:
+    """Free what a handle that is being closed still holds. Where the lock shard is not to be had,
+    or without a table, since the handle was not closed but collected, the rest is freed in the
+    background; if this was the last handle, its process is dead to the others anyway."""
+    part = attached.locks
+    for hold in list(part.holds.values()):
+        if hold.handle == handle and hold.process == this_process():
+            try:
+                if table is not None:
+                    hasty = part.hasty_table()
+                    part.act(hold, hasty, hasty.give_back)
+                else:
+                    _give_up(attached, hold)
+            except LockTimeout:
+                table = None
+                _give_up(attached, hold)
+            except (ShmMapError, Forked):
+                pass  # unlinked, or damaged: nobody can have it; or it is the parent's
+            part.forget(hold)
+
+
+def describe_holder(m: Any, what: str, name: bytes, timeout: float | None, advice: str) -> str:
+    """Say who holds a lock that was not to be had, since when, and what to do."""
+    with m._inside() as attached:
+        raw, _ = m._lock_table().get_versioned(name)
+        record = Record.unpack(raw)
+        start = f"map {m.name!r}, {what}: not free within {timeout or 0:g} s"
+        pid, is_ours = attached.worker.pid_of(record.token) if record else (0, False)
+        if record is None or not pid:
+            shard = attached.locks.shards[0]
+            if shard.lock.owner():  # nobody has it, and nobody can take it
+                waited_ns = int((timeout or 0) * 1e9)
+                return f"{start}: {messages.describe_wait(attached.locks, shard, waited_ns)}"
+            return f"{start}; it was just freed: try again, or give it more time (timeout=)"
+        held = max(0, attached.clock.now_ns() - record.since_ns) / 1e9
+    who = messages.state_of(pid) if is_ours else "as its own pid namespace counts"
+    return (
+        f"{start}; held by process {pid} ({who}) for {held:.3g} s. It goes to the next one when "
+        "that process leaves it or ends. If it is stopped, continue it (kill -CONT) or end it"
+        f"{advice}"
+    )

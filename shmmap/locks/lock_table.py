@@ -1,0 +1,348 @@
+"""The lock shard: who holds which named lock, as entries of one small extra shard.
+
+An entry's key is the lock's name (see `name_of`), its value a record of the holding, its version
+the fencing token, its deadline the lease. It is a shard like any other, so its own takeover,
+repair and expiry are those of the map; but no operation of the map on keys ever sees it.
+
+**Invariants**
+ N1  a lock is held by the record of its live entry, and by nobody else
+ N2  an entry changes hands only by `add` where there is none, or by `cas` on the version whose
+     holder was judged: of two who find a holder dead, one wins
+ N3  a holder removes its entry only by `cas` on a version that has its own record: what it lost
+     stays the other's
+**Crash**: a dead holder's entry stays until somebody wants that lock, the table is full, or a
+sweep comes by.
+**Locks**: the lock shard's, for each step. Never waits for a named lock.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import sys
+import weakref
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+from ..errors import LockTimeout, MapClosed, MapFull, Reentered
+from ..memory import geometry
+from ..memory.layout import constants
+from ..operations import messages
+from ..operations._scans_cy import Scans
+from ..shard._repair_cy import Repairer
+from ..shard._shard_cy import FULL
+from ..system.background import Background
+from ..values._keys_cy import pack
+from .waiting import Turn
+
+K = constants()
+_RECORD = struct.Struct("<QQQ")
+OPEN = b"open"
+OPEN_S = 10.0
+HASTE_NS = 50_000_000
+HASTY_LEASE_S = 1e-3  # one that may be over before its taking can be told
+LOCK, FLIGHT = b"L", b"F"  # what a name is of: a lock of the user's, the computing of a value
+
+
+def name_of(kind: bytes, key: Any) -> bytes:
+    """Give the name under which a key is locked: 17 bytes, so that each lock takes one slot
+    however long its key is, and no lock meets the computing of a value. Equal keys have equal
+    names; others have others, since nobody can make two keys with one digest of 128 bits."""
+    key_type, data = pack(key)
+    return kind + blake2b(bytes((key_type,)) + data, digest_size=16).digest()
+
+
+class Unread(LockTimeout):
+    """A lock was taken, and then its version could not be read."""
+
+
+class Forked(Exception):
+    """This is the child of a fork within a step that its parent had begun."""
+
+
+class LeftOpen(Exception):
+    """A computing's result cannot be kept: to wait for another one's would be in vain."""
+
+
+class Record(NamedTuple):
+    """Who holds a lock: `token` as in a shard's owner word, without the thread; `sequence` tells
+    this holding from all others of the same process."""
+
+    token: int
+    sequence: int
+    since_ns: int
+
+    def pack(self) -> bytes:
+        """Give the entry's value."""
+        return _RECORD.pack(*self)
+
+    @classmethod
+    def unpack(cls, raw: object) -> Record | None:
+        """Read an entry's value; None: there is none, or it was damaged."""
+        if not isinstance(raw, bytes) or len(raw) != _RECORD.size:
+            return None
+        return cls(*_RECORD.unpack(raw))
+
+
+class LockShard:
+    """The lock shard in one process: what a handle on it takes for its attachment.
+
+    Its operations are counted in memory of its own: polling for locks must not look like hits
+    and misses of the map. `holds` are the holdings of this process, by sequence: what is not
+    among them is abandoned.
+    """
+
+    label = "the lock shard"
+    safe = True
+    evicts = 0
+    ttl_ns = 0
+    row = 0  # it stands for the worker too, whose row says where operations are counted
+
+    def __init__(self, attachment: Any, shard: Any, mapping: Any) -> None:
+        self.whole = attachment
+        self.mapping = mapping
+        self.name = attachment.name
+        self.geometry = geometry.lock_geometry()
+        self.seed = attachment.seed
+        self.clock = attachment.clock
+        self.fork_memory = attachment.fork_memory
+        self.liveness = attachment.worker
+        self.worker = self
+        self.control_memory = bytearray(K["C_BYTES_TOTAL"] + K["R_BYTES_TOTAL"])
+        at = K["C_STATE"]  # whoever comes here has looked at the real one
+        self.control_memory[at : at + 8] = K["STATE_READY"].to_bytes(8, sys.byteorder)
+        self.shards = [shard]
+        self.repairers = [Repairer(shard)]
+        self.acting: list[LockTable] = []  # those with which a step is under way: see `act`
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Forget what threads of the parent hold, and wait for."""
+        for table in self.acting:
+            table._seal()
+        self.acting = []
+        self.held: dict[tuple[int, int], Any] = {}
+        self.holds: dict[int, Any] = {}
+        self.by_task: dict[tuple[bytes, object], Any] = {}
+        self.pruned = 0  # how many holds the last pruning left
+        self.is_owing = False  # a release that failed is still to be done: see `deferred_release`
+        self.freeing: Background | None = None
+        self._hasty: LockTable | None = None
+        self.sequences = itertools.count(1)
+        self.turns: weakref.WeakValueDictionary[Any, Turn] = weakref.WeakValueDictionary()
+
+    def hasty_table(self) -> LockTable:
+        """Give a way to the lock shard that waits for no process that is stopped in there."""
+        table = self._hasty
+        if table is None:
+            table = LockTable()
+            table._bind(self, HASTE_NS)
+            self._hasty = table
+        return table
+
+    def is_ours(self, hold: Any) -> bool:
+        """Tell whether a holding is this process's, and not its parent's."""
+        return hold.token == self.liveness.fork_page.word  # type: ignore[no-any-return]
+
+    def act(self, hold: Any, table: LockTable, step: Callable[..., Any], *more: Any) -> Any:
+        """Take a step with a holding that only its own process may take: `step(name, raw, *more)`.
+        A child that is forked within it finds the table sealed as it comes to the lock shard.
+
+        Raises:
+            Forked: this is that child. Who has the lock is between its parent and the others.
+        """
+        self.acting.append(table)
+        try:
+            if not self.is_ours(hold):
+                raise Forked
+            result = step(hold.name, hold.raw, *more)
+            if not self.is_ours(hold):
+                raise Forked
+            return result
+        except (MapClosed, Reentered, ValueError):  # the last one: pure, memory left behind
+            if self.is_ours(hold):
+                raise
+            raise Forked from None
+        finally:
+            try:  # noqa: SIM105  # `suppress` takes memory
+                self.acting.remove(table)
+            except ValueError:  # a child has begun anew
+                pass
+
+    def can_be_had(self) -> bool:
+        """Tell whether nobody, or somebody dead, has the lock shard's own lock."""
+        owner = self.shards[0].lock.owner()
+        return not owner or self.is_dead(owner)
+
+    def know(self, hold: Any) -> None:
+        """Have the holding that was just taken found by its name and task."""
+        self.by_task[hold.whose] = hold
+        if len(self.holds) > 2 * self.pruned + 100:  # leases may lapse with nobody to release
+            now_ns = self.clock.now_ns()
+            for old in list(self.holds.values()):
+                if old.is_over or (old.lapses_ns and old.lapses_ns <= now_ns):
+                    self.forget(old)
+            self.pruned = len(self.holds)
+
+    def forget(self, hold: Any) -> None:
+        """Hold it no longer: what the table says of it is abandoned from now on."""
+        self.holds.pop(hold.sequence, None)
+        whose = hold.whose
+        if self.by_task.get(whose) is hold:
+            self.by_task.pop(whose, None)
+
+    def detach(self) -> None:
+        """Forget the attachment that this is a part of, which knows this."""
+        self.freeing = self._hasty = None
+        self.whole = None
+
+    def row_offset(self, row: int) -> int:
+        """Give where a handle counts its operations."""
+        return K["C_BYTES_TOTAL"]
+
+    def pid_of(self, token: int) -> tuple[int, bool]:
+        """Give the pid of a token: see Worker."""
+        return self.liveness.pid_of(token)  # type: ignore[no-any-return]
+
+    def is_dead(self, token: int) -> bool:
+        """Tell whether the worker of a token is dead: see Worker."""
+        return self.liveness.is_dead(token)  # type: ignore[no-any-return]
+
+    def reenter(self) -> None:
+        """Go on in a forked child: see Attachment."""
+        self.whole.reenter()
+
+    def start_sweeper(self) -> bool:
+        """Start no thread for a lease: an expired one is in nobody's way."""
+        return True
+
+    def reserve_deadlines(self, number: int) -> None:
+        """Say that there are deadlines; their pages were reserved when the map was made."""
+        words = memoryview(self.mapping.buffer).cast("B").cast("Q")
+        words[K["S_HAS_DEADLINES"] >> 3] = 1
+        words.release()
+
+    restore_deadlines = reserve_deadlines
+
+    def describe_wait(self, shard: Any, waited_ns: int) -> str:
+        """Say who holds the lock shard's own lock: see `messages`."""
+        return messages.describe_wait(self, shard, waited_ns)
+
+    def error_for(self, status: int, shard: Any, data_bytes: int) -> Exception:
+        """Give the exception for a status of the lock shard."""
+        if status == FULL:
+            return MapFull(
+                f"map {self.name!r} has no room for one more named lock: {self.count():,} are "
+                f"held of {geometry.LOCK_SLOTS - 1}. Hold fewer at a time (get_or_set and @cached "
+                "hold one for each key that is being computed), or keep the locks in several maps"
+            )
+        return messages.error_for(self, status, shard, data_bytes)
+
+    def count(self) -> int:
+        """Count the locks held, those of dead holders included."""
+        return self.shards[0].entries()  # type: ignore[no-any-return]
+
+
+class LockTable(Scans):
+    """A handle on the lock shard. Each method is one try; none waits for a named lock."""
+
+    def new_record(self) -> Record:
+        """Make the record of a holding that is about to begin."""
+        part = self.attachment
+        word = part.liveness.fork_page.word
+        return Record(word, next(part.sequences), part.clock.now_ns())
+
+    def take_lock(self, key: Any, raw: bytes, lease: float | None) -> int:
+        """Take the lock of `key` if it can be had at once: its version, 0 if it is held.
+
+        Raises:
+            MapFull: the table is full of the locks of the living.
+            Unread: it was taken, and cannot be told; it has to be freed.
+        """
+        try:
+            return self.try_take(key, raw, lease)
+        except MapFull:
+            if not self.drop_abandoned():
+                raise
+            return self.try_take(key, raw, lease)
+
+    def try_take(self, key: Any, raw: bytes, lease: float | None) -> int:
+        """Take the lock of `key` if it is free or abandoned: its version, 0 if it is held."""
+        found, version = self.get_versioned(key)
+        if found == OPEN:
+            raise LeftOpen
+        if version == 0:
+            taken = self.add(key, raw, lease)
+        else:
+            taken = self.is_abandoned(found) and self.cas(key, raw, version, lease)
+        if not taken:
+            return 0
+        try:
+            version = self.version_of(key, raw)
+            if not version and lease and lease < HASTY_LEASE_S:
+                version = self.lapsed_version(raw)
+            return version
+        except LockTimeout as error:
+            raise Unread(str(error)) from error
+
+    def lapsed_version(self, raw: bytes) -> int:
+        """Give the version of the entry of a record whose lease was over before it could be read
+        as others are; 0: its slot has been freed since. It was taken all the same, and is said to
+        be: a lease shorter than the steps that take it would else be tried for without an end. A
+        longer one that was over so soon, since its process was stopped, is tried for again."""
+        mapping, areas = self.attachment.mapping, self.attachment.geometry.areas
+        slots = bytes(memoryview(mapping.buffer).cast("B")[areas.slots : areas.deadlines])
+        size = self.attachment.geometry.slot_size
+        at = slots.find(raw)  # no other entry ever has this token and sequence
+        first = at - at % size
+        version = int.from_bytes(slots[first : first + 8], sys.byteorder) if at >= 0 else 0
+        return 0 if version & 1 else version
+
+    def version_of(self, key: Any, raw: bytes) -> int:
+        """Give the version of `key` while this very record holds it, else 0."""
+        found, version = self.get_versioned(key)
+        return version if found == raw else 0
+
+    def give_back(self, key: Any, raw: bytes) -> bool:
+        """Free the lock of `key` if this record still holds it; tell whether it did."""
+        version = self.version_of(key, raw)
+        return version != 0 and self.cas(key, None, version, 0)
+
+    def leave_open(self, key: Any, raw: bytes) -> bool:
+        """Have a lock that this record still holds stand open for a while, for all: LeftOpen.
+        Its entry goes with time, or as an abandoned one where the table is full."""
+        version = self.version_of(key, raw)
+        return version != 0 and self.cas(key, OPEN, version, OPEN_S)
+
+    def renew(self, key: Any, raw: bytes, lease: float | None) -> bool:
+        """Give a lock that this record still holds another lease; tell whether it did."""
+        version = self.version_of(key, raw)
+        return version != 0 and self.cas(key, raw, version, lease)
+
+    def is_abandoned(self, raw: object) -> bool:
+        """Tell whether a record's holder is dead, or is a holding that this process forgot (a
+        signal handler, or a lack of memory, broke its taking or release off)."""
+        record = Record.unpack(raw)
+        part = self.attachment
+        if record is None:
+            return True  # damaged: nobody could ever free it
+        if record.token == part.liveness.fork_page.word:
+            hold = part.holds.get(record.sequence)
+            return hold is None or hold.is_over
+        return part.is_dead(record.token)  # type: ignore[no-any-return]
+
+    def drop_abandoned(self) -> int:
+        """Free the locks of dead holders; count them. O(slots of the lock shard)."""
+        freed = 0
+        for key, raw in self._scan(0, True):
+            if self.is_abandoned(raw):
+                freed += self.give_back(key, raw)
+        return freed
+
+    def sweep(self) -> int:
+        """Free the locks of dead holders, and those whose lease is over; count the former."""
+        following = 1
+        while following:
+            following = self._sweep_part(0, following, 0, geometry.LOCK_SLOTS)
+        return self.drop_abandoned()

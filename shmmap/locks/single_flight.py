@@ -1,0 +1,205 @@
+"""Single flight: of all who miss a key at once, one worker on the machine computes its value.
+
+    1  look: a value that is fresh ends it
+    2  take the lock of the computing of that key, or wait: until there is a value, or the lock
+    3  look again: it may have been computed since 1
+    4  compute, with no shard locked; store; free the lock. What cannot be stored reaches its
+       caller, and the lock stands open for a while: whoever needs that key computes at once, not
+       one after the other
+
+A dead computer's lock is taken over, so the next waiter computes. Where no more locks can be
+held, who would have to wait computes for itself: better twice than not at all. With `stale`, an
+entry lives that much longer than its ttl; whoever finds it past its time tries 2 once, and if
+another one is at it returns what it found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from ..checks import seconds, shown
+from ..errors import LockTimeout, MapFull, ShmMapError
+from ..operations._reads_cy import MISSING
+from ..operations._writes_cy import DEFAULT
+from .holdings import Hold, describe_holder, leave_open, let_go, try_hold
+from .keeping import Notes, keep, notes_of, read
+from .lock_table import FLIGHT, LeftOpen, name_of
+from .waiting import deadline_of, left_until, pauses, place_of, wait_for
+
+
+def life_of(m: Any, ttl: Any, stale: float) -> Any:
+    """Give the ttl to store with: what was asked, and `stale` on top."""
+    stale = seconds(stale, "stale")
+    if not 0 <= stale < 3e9:
+        raise ValueError(f"stale={stale} must be 0 seconds or more, and less than 3e9 (95 years)")
+    check_ttl(ttl)
+    if not stale:
+        return ttl
+    if ttl is DEFAULT:
+        ttl = m._live.ttl_ns / 1e9 or None
+    if ttl is None:
+        raise ValueError(
+            f"stale={stale} needs a ttl: an entry that does not expire is never past its time. "
+            "Give ttl=, or leave stale= out"
+        )
+    return max(0, seconds(ttl, "ttl", " or None")) + stale
+
+
+def check_ttl(ttl: Any) -> None:
+    """Refuse what is no ttl, before anything is computed for it."""
+    if ttl is DEFAULT or ttl is None:
+        return
+    ttl = seconds(ttl, "ttl", " or None")
+    if ttl != ttl:
+        raise ValueError("ttl is NaN: give seconds, or None for no expiry")
+
+
+def look_up(m: Any, key: Any, stale: float, notes: Notes) -> tuple[Any, bool]:
+    """Give the value of `key`, or MISSING, and whether it is fresh."""
+    value = read(m, key, notes)
+    if value is MISSING or not stale:
+        return value, value is not MISSING
+    try:
+        left = m.ttl(key)
+    except KeyError:
+        return value, False
+    return value, left is None or left > stale
+
+
+def land(m: Any, mine: list[Hold], is_kept: bool = True) -> None:
+    """Free a computing's lock, if it was taken, and wake who waits for it in this process. Where
+    the result could not be kept, those who wait compute at once, each for itself."""
+    for hold in mine:
+        try:
+            _free(m, hold, is_kept)
+        except BaseException:  # a signal handler's, or no memory: finish all the same
+            hold.is_over = hold.part.is_owing = True
+            _free(m, hold, is_kept)
+            raise
+        turn = m.attachment.locks.turns.get(place_of(hold.name))
+        if turn is not None:
+            turn.ring()
+
+
+def _free(m: Any, hold: Hold, is_kept: bool) -> None:
+    with suppress(ShmMapError):  # what was computed is stored, or its error is under way
+        if is_kept or not leave_open(m, hold):
+            let_go(m, hold)
+
+
+def get_or_set(
+    m: Any, key: Any, factory: Callable[[], Any], ttl: Any, stale: float, timeout: float | None,
+    notes: Notes | None = None,
+) -> Any:
+    """See ShmMap.get_or_set."""
+    if not callable(factory):
+        raise TypeError(f"factory must be callable, not {type(factory).__name__}")
+    if notes is None:
+        notes = notes_of(m)
+    stale = seconds(stale, "stale")
+    if not stale:  # the fast way
+        value = read(m, key, notes)
+        if value is not MISSING:
+            return value
+    deadline = deadline_of(timeout)
+    life = life_of(m, ttl, stale)
+    value, fresh = look_up(m, key, stale, notes)
+    if fresh:
+        return value
+    is_kept = True
+    name = name_of(FLIGHT, key)
+    mine: list[Hold] = []
+    try:
+        if take_off(m, name, mine, f"this thread is computing {shown(key)} already, and would wait "
+                    "for itself: its factory asks for its own key") is None:
+            if value is not MISSING:
+                return value  # past its time, and another one is at it
+
+            def look() -> Any:
+                found = read(m, key, notes)
+                if found is not MISSING:
+                    return (found,)
+                return take_off(m, name, mine)
+
+            found = wait_for(m.attachment.locks.turns, name, look, deadline)
+            if found is None:
+                raise too_late(m, key, timeout)
+            if isinstance(found, tuple):
+                return found[0]
+        elif not mine and value is not MISSING:
+            return value  # past its time, and none can have a lock
+        value, fresh = look_up(m, key, stale, notes)
+        if not fresh:
+            value = factory()
+            is_kept = keep(m, key, value, life, notes)
+        return value
+    finally:
+        try:
+            land(m, mine, is_kept)
+        except BaseException:  # a signal handler's, perhaps before `land` had begun
+            if mine:
+                mine[0].is_over = mine[0].part.is_owing = True
+            land(m, mine, is_kept)
+            raise
+
+
+def too_late(m: Any, key: Any, timeout: float | None) -> LockTimeout:
+    """Make the error of who waited for too long: it says who computes."""
+    name = name_of(FLIGHT, key)
+    return LockTimeout(describe_holder(m, f"the computing of {shown(key)}", name, timeout, ""))
+
+
+def take_off(m: Any, name: bytes, mine: list[Hold], refusal: str = "") -> bool | None:
+    """Try once to become the one who computes; None: another one is. True with nothing in `mine`:
+    nobody can tell, since no more locks can be held, or nobody needs to, since the result is one
+    that cannot be kept."""
+    try:
+        return True if try_hold(m, name, None, mine, refusal) else None
+    except (MapFull, LeftOpen):
+        return True
+
+
+async def get_or_set_async(
+    m: Any, key: Any, factory: Callable[[], Awaitable[Any]], ttl: Any, stale: float,
+    timeout: float | None, deadline: float | None, notes: Notes,
+) -> tuple[Any, bool]:
+    """Do the same in a coroutine: waiting lets the event loop go on.
+
+    Tasks share their thread, so that a thread holds a lock says nothing about this task: the
+    caller has to see to it that no two tasks of a loop come here for one key. They wait for
+    each other until the same `deadline`, which `timeout` seconds gave. Gives also whether the
+    result could be kept.
+    """
+    is_kept = True
+    life = life_of(m, ttl, stale)
+    name = name_of(FLIGHT, key)
+    mine: list[Hold] = []
+    try:
+        for pause in pauses():
+            value, fresh = look_up(m, key, stale, notes)
+            if fresh:
+                return value, True
+            computes = take_off(m, name, mine)
+            if value is not MISSING and not mine:
+                return value, True  # past its time, and another one is at it, or none can be
+            if computes:
+                break
+            left = left_until(deadline)
+            if left <= 0:
+                raise too_late(m, key, timeout)
+            await asyncio.sleep(min(pause, left))
+        value, fresh = look_up(m, key, stale, notes)
+        if not fresh:
+            value = await factory()
+            is_kept = keep(m, key, value, life, notes)
+        return value, is_kept
+    finally:
+        try:
+            land(m, mine, is_kept)
+        except BaseException:
+            if mine:
+                mine[0].is_over = mine[0].part.is_owing = True
+            raise

@@ -1,0 +1,120 @@
+"""Waiting for what another process must do: one task of a process polls, the others queue.
+
+Nothing in shared memory tells a waiter that a named lock is free: it looks again and again,
+after sleeps that grow from 50 us to 2 ms. So a dead holder is found within about a slice, and a
+waiting process costs a few percent of a core, most of it for the sleeps. Longer ones for those
+who have waited long were rejected: they would starve behind newcomers.
+
+Locks, not Events or Conditions: a signal handler that raises inside those leaves their inner lock
+taken for ever.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import suppress
+from typing import Any
+
+from ..checks import seconds
+from ..memory._clock_cy import monotonic
+from ..system.tasks import (
+    can_wait_for,
+    current_task,
+    current_thread,
+    is_cooperative,
+    new_lock,
+    sleep,
+)
+
+FIRST_PAUSE_S = 50e-6
+LONGEST_PAUSE_S = 2e-3
+TURN_S = 0.25  # who queues looks for itself that often: a turn may have been lost
+
+
+class Turn:
+    """Whose turn it is to poll for one key. `bell` is free once somebody has rung it."""
+
+    def __init__(self) -> None:
+        self.lock = new_lock(threading.Lock)
+        self.bell = new_lock(threading.Lock)
+        self.bell.acquire()
+        self.task: object = None
+
+    def ring(self) -> None:
+        """Have the one who polls look at once."""
+        with suppress(RuntimeError):  # rung before
+            self.bell.release()
+
+
+def place_of(key: Any) -> Any:
+    """Give the place where those queue who wait for a key: where greenlets take turns, those of
+    each thread for themselves, since their locks wake nobody in another one."""
+    return (key, current_thread()) if is_cooperative() else key
+
+
+def pauses() -> Iterator[float]:
+    """Give how long to sleep before each look, in seconds."""
+    pause = FIRST_PAUSE_S
+    while True:
+        yield pause
+        pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """Turn a timeout in seconds into a time of the monotonic clock; None: never."""
+    if timeout is None:
+        return None
+    timeout = seconds(timeout, "timeout", " or None")
+    if not 0 <= timeout < 3e9:
+        raise ValueError(f"timeout={timeout} must be 0 seconds or more, and less than 3e9 (95 "
+                         "years); None: wait for ever")
+    return monotonic() + timeout
+
+
+def left_until(deadline: float | None) -> float:
+    """Give the seconds left, at most TURN_S; 0 or less: it is over."""
+    return TURN_S if deadline is None else min(TURN_S, deadline - monotonic())
+
+
+def wait_for(
+    turns: MutableMapping[Any, Turn], key: Any, look: Callable[[], Any], deadline: float | None
+) -> Any:
+    """Call `look` until it gives something but None, or until the deadline: then give None.
+
+    `turns` holds turns by place, weakly: one goes with the last task that waits.
+    """
+    turn = turns.setdefault(place_of(key), Turn())
+    me = current_task()
+    # a lock that was made before gevent's patches, or that is waited for in its hub, would stop
+    # every greenlet of this thread
+    alone = not can_wait_for(turn.lock)
+    while True:
+        if alone or turn.task is me:  # the latter: a signal handler, in the very task that polls
+            return _poll(turn, look, deadline)
+        left = left_until(deadline)
+        if turn.lock.acquire(timeout=max(0.0, left)):
+            try:
+                turn.task = me
+                return _poll(turn, look, deadline)
+            finally:
+                turn.task = None
+                turn.lock.release()
+        found = look()
+        if found is not None or left <= 0:
+            return found
+
+
+def _poll(turn: Turn, look: Callable[[], Any], deadline: float | None) -> Any:
+    for pause in pauses():
+        found = look()
+        if found is not None:
+            return found
+        left = left_until(deadline)
+        if left <= 0:
+            return None
+        if can_wait_for(turn.bell):
+            turn.bell.acquire(timeout=min(pause, left))
+        else:
+            sleep(min(pause, left))
+    return None

@@ -1,0 +1,5 @@
+from ._atomics cimport i64, clock_ns
+
+cdef class Clock:
+    cdef public i64 frozen_ns
+    cdef i64 now(self) noexcept

@@ -1,0 +1,53 @@
+# mypy: ignore-errors
+"""The clocks: for what all processes share, and for how long this one waits.
+
+`Clock` is CLOCK_BOOTTIME, in integer nanoseconds. It runs on through suspend, does not follow
+changes of the wall clock, and is the same in every process (a container with a time namespace of
+its own sees another one: see ARCHITECTURE.md).
+
+`monotonic` is CLOCK_MONOTONIC. Nothing in the package measures by `time.monotonic()` or one of
+its kin: tests of users stop those (freezegun, time-machine), and a timeout would never end.
+"""
+
+from __future__ import annotations
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap.memory._atomics import clock_ns
+
+COMPILED = cython.compiled
+
+
+class Clock:
+    """Tell the time; tests freeze it by setting `frozen_ns` (-1: it runs)."""
+
+    def __init__(self, frozen_ns=-1):
+        self.frozen_ns = frozen_ns
+
+    def now(self):
+        """Give nanoseconds since boot."""
+        if self.frozen_ns >= 0:
+            return self.frozen_ns
+        return clock_ns(7)
+
+    def now_ns(self) -> int:
+        """Give nanoseconds since boot, to Python callers."""
+        return self.now()
+
+
+def wall_ns() -> int:
+    """Give nanoseconds of the wall clock, as time.time_ns() does where no test has stopped it."""
+    return clock_ns(0)
+
+
+def monotonic_ns() -> int:
+    """Give nanoseconds of the clock that timeouts are measured by."""
+    return clock_ns(1)
+
+
+def monotonic() -> float:
+    """Give seconds of the clock that timeouts are measured by."""
+    return clock_ns(1) / 1e9

@@ -1,0 +1,353 @@
+"""THE memory layout: every byte that processes share, once.
+
+Records are tables of fields; from them come the constants that both engines
+use, the C header `_layout.pxd` (generated: `python shmmap/memory/layout.py`), the
+numpy dtypes for inspection, and the picture in ARCHITECTURE.md.
+
+Every field is one 64-bit word in the machine's byte order. `LINE` starts a new
+cache line: words that different parties write never share one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+LAYOUT_VERSION = 4
+CACHE_LINE = 64
+WORD = 8
+PAGE = 4096
+
+
+class Field(NamedTuple):
+    """One word: its name, who may write it, and what it (and its 0) means."""
+
+    name: str
+    writer: str
+    meaning: str
+
+
+LINE = Field("", "", "")  # a break: the next field starts a cache line
+
+
+class Record(NamedTuple):
+    """A fixed-size record: a prefix for its constants, and its fields in order."""
+
+    name: str
+    prefix: str
+    fields: tuple[Field, ...]
+
+
+CONTROL = Record("control", "C", (
+    Field("MAGIC", "creator", "tells a control segment from anything else; 0: being made"),
+    Field("LAYOUT", "creator", "LAYOUT_VERSION"),
+    Field("ENGINE", "creator", "which engine made the map: 1 compiled, 2 pure"),
+    Field("NONCE", "creator", "random name part of this creation's other objects"),
+    Field("BOOT_HIGH", "creator", "boot id of the kernel, upper half"),
+    Field("BOOT_LOW", "creator", "boot id of the kernel, lower half"),
+    Field("BYTES", "creator", "size of this segment"),
+    Field("ROWS", "creator", "rows of the worker table"),
+    LINE,
+    Field("SIZE", "creator", "parameter size, bytes; 0: given as a capacity"),
+    Field("CAPACITY", "creator", "parameter capacity, entries; 0: given as a size"),
+    Field("VALUE_SIZE", "creator", "parameter value_size, bytes + 1; 0: not said"),
+    Field("CODEC", "creator", "0 auto, 1 safe"),
+    Field("ON_FULL", "creator", "0 raise, 1 evict"),
+    Field("TTL_NS", "creator", "default ttl; 0: entries do not expire"),
+    Field("MAX_IDLE_NS", "creator", "entries not written for this long are swept; 0: never"),
+    Field("MODE", "creator", "permission bits of every object"),
+    LINE,
+    Field("HASH_SEED", "creator", "seed of the hash, random: outsiders cannot aim at a bucket"),
+    Field("KEY_SIZE", "creator", "parameter key_size, bytes + 1; 0: not said"),
+    Field("EPHEMERAL", "creator", "1: the last live worker to leave unlinks the map"),
+    Field("SWEEP_NS", "creator", "parameter sweep_interval; 0: no automatic sweep"),
+    Field("CHECK", "creator", "checksum of all words before it but MAGIC"),
+    LINE,
+    Field("STATE", "creation lock", "0 making, 1 ready, 2 retired (unlinked)"),
+    LINE,
+    Field("FEATURES", "creation lock", "feature gates, a bit each; 0: none"),
+    Field("GEN_CURRENT", "creation lock", "which row of the generation table is in use, 0 or 1"),
+    Field("GEN_NEXT", "creation lock", "generation being migrated to, its row + 1; 0: none"),
+    Field("GEN_CURSOR", "creation lock", "next shard to migrate"),
+    LINE,
+    Field("GEN0_NUMBER", "creation lock", "generation number, part of its segments' names"),
+    Field("GEN0_SHARDS", "creation lock", "shards, a power of two"),
+    Field("GEN0_SLOTS", "creation lock", "slots a shard"),
+    Field("GEN0_SLOT_SIZE", "creation lock", "bytes a slot, a multiple of 8"),
+    Field("GEN0_BUCKETS", "creation lock", "index buckets a shard"),
+    Field("GEN0_BYTES", "creation lock", "bytes of a shard's segment"),
+    LINE,
+    Field("GEN1_NUMBER", "creation lock", "as GEN0_NUMBER, of the other row"),
+    Field("GEN1_SHARDS", "creation lock", "as GEN0_SHARDS; 0: no such generation"),
+    Field("GEN1_SLOTS", "creation lock", "as GEN0_SLOTS"),
+    Field("GEN1_SLOT_SIZE", "creation lock", "as GEN0_SLOT_SIZE"),
+    Field("GEN1_BUCKETS", "creation lock", "as GEN0_BUCKETS"),
+    Field("GEN1_BYTES", "creation lock", "as GEN0_BYTES"),
+    LINE,
+    Field("LEASE", "sweeper (cas)", "token of the elected sweeper; 0: none"),
+    Field("LEASE_BEAT_NS", "sweeper", "when the sweeper last made progress"),
+    Field("SWEPT_NS", "sweeper", "when the last whole sweep ended; 0: never"),
+    LINE,
+    Field("SWEEP_EPOCH", "sweeper", "rises after every whole sweep: prune local caches"),
+    LINE,
+    Field("TOTAL_HITS", "row claimer", "counters of workers that are gone: hits"),
+    Field("TOTAL_MISSES", "row claimer", "misses"),
+    Field("TOTAL_WRITES", "row claimer", "writes"),
+    Field("TOTAL_DELETES", "row claimer", "deletes"),
+    Field("TOTAL_WAITS", "row claimer", "lock acquisitions that had to wait"),
+    Field("TOTAL_TAKEOVERS", "row claimer", "locks taken over from dead owners"),
+    Field("TOTAL_RETRIES", "row claimer", "lock-free reads that started again"),
+    Field("TOTAL_LOCKED_READS", "row claimer", "reads that queued for the lock"),
+    Field("TOTAL_NEAR_HITS", "row claimer", "hits that a near cache answered"),
+))
+
+ROW = Record("worker row", "R", (
+    Field("STATE", "row owner", "0 free, 1 in use"),
+    Field("INCARNATION", "row claimer", "32 bits; rises whenever the row changes hands"),
+    Field("PID", "row owner", "process id, as its own pid namespace counts"),
+    Field("PID_NAMESPACE", "row owner", "inode of the pid namespace"),
+    Field("START_TICKS", "row owner", "kernel start time of the process, clock ticks"),
+    Field("JOINED_NS", "row owner", "when the row was claimed"),
+    # here, where there is room: a line of its own would take 32 kB from every map
+    Field("NEAR_HITS", "row owner", "hits that a near cache answered"),
+    LINE,
+    Field("HITS", "row owner", "reads that found a live entry"),
+    Field("MISSES", "row owner", "reads that did not"),
+    Field("WRITES", "row owner", "entries written"),
+    Field("DELETES", "row owner", "entries deleted on request"),
+    Field("WAITS", "row owner", "lock acquisitions that had to wait"),
+    Field("TAKEOVERS", "row owner", "locks taken over from dead owners"),
+    Field("RETRIES", "row owner", "lock-free reads that started again"),
+    Field("LOCKED_READS", "row owner", "reads that queued for the lock"),
+))
+
+SHARD = Record("shard header", "S", (
+    Field("MAGIC", "creator", "tells a shard from anything else"),
+    Field("NONCE", "creator", "the map's nonce"),
+    Field("GENERATION", "creator", "number of the generation it belongs to"),
+    Field("NUMBER", "creator", "which shard of that generation"),
+    Field("SLOTS", "creator", "slots"),
+    Field("SLOT_SIZE", "creator", "bytes a slot"),
+    Field("BUCKETS", "creator", "index buckets"),
+    Field("EVICTS", "creator", "1: has the eviction areas"),
+    LINE,
+    Field("SEQUENCE", "lock holder", "odd while the index flips; a miss rests on it"),
+    Field("REBUILDS", "lock holder", "rises by two a rebuild, odd in one: iterators start again"),
+    Field("TRACKING", "lock holder", "token of who takes a snapshot: mark changes; 0: nobody"),
+    LINE,
+    Field("OWNER", "contenders (cas)", "token of the lock holder; 0: free. This word IS the lock"),
+    Field("WAITERS", "contenders", "1: someone may sleep on the semaphore"),
+    LINE,
+    Field("DIRTY", "lock holder", "1: a change is under way; a dead holder's needs repair"),
+    Field("STAMP", "lock holder", "last version given out; stored before it is used"),
+    Field("ENTRIES", "lock holder", "live slots (expired ones that wait for reclaim included)"),
+    Field("LIVE_BYTES", "lock holder", "key and value bytes of those"),
+    Field("FREE_HEAD", "lock holder", "first slot of the free list; 0: empty"),
+    Field("FREE_SLOTS", "lock holder", "slots on the free list and never used"),
+    Field("FRESH", "lock holder", "slots from here on were never used"),
+    Field("EARLIEST_NS", "lock holder", "no deadline is before this; 0: no deadlines"),
+    LINE,
+    Field("HAND", "lock holder", "eviction clock: the slot it looked at last"),
+    Field("RING_START", "lock holder", "probation queue: position of its oldest"),
+    Field("RING_COUNT", "lock holder", "probation queue: how many"),
+    Field("RING_TARGET", "lock holder", "probation queue: how many it should hold"),
+    Field("GONE_EARLY", "lock holder", "evicted from probation, this epoch"),
+    Field("GONE_LATE", "lock holder", "evicted after it, this epoch"),
+    Field("MISSED_EARLY", "lock holder", "of those, how many were asked for again"),
+    Field("MISSED_LATE", "lock holder", "the same, after probation"),
+    LINE,
+    Field("EVICTED", "lock holder", "live entries evicted so far"),
+    Field("EXPIRED", "lock holder", "expired entries reclaimed so far"),
+    Field("IDLED", "lock holder", "idle entries swept so far"),
+    Field("REPAIRS", "lock holder", "repairs so far"),
+    Field("POP_HAND", "lock holder", "index word where popitem looks next"),
+    Field("SCAN_HAND", "lock holder", "slot where a writer looks next for passed deadlines"),
+    LINE,
+    Field("HAS_DEADLINES", "any writer", "1: the pages of the deadlines are reserved"),
+    LINE,
+    Field("RESERVED", "nobody", "for counters to come"),
+))
+
+ENTRY = Record("entry header", "E", (
+    Field("VERSION", "lock holder", "0 free or continuation; even live; odd changing in place"),
+    Field("META", "lock holder", "key length 16 | key type 8 | value type 8 | value length 32"),
+))
+
+RECORDS = (CONTROL, ROW, SHARD, ENTRY)
+
+
+def offsets(record: Record) -> dict[str, int]:
+    """Give the byte offset of every field of `record`."""
+    found: dict[str, int] = {}
+    position = 0
+    for field in record.fields:
+        if field is LINE:
+            position = -(-position // CACHE_LINE) * CACHE_LINE
+        else:
+            found[field.name] = position
+            position += WORD
+    return found
+
+
+def record_bytes(record: Record) -> int:
+    """Give the record's size: whole cache lines (an entry header: its two words)."""
+    end = max(offsets(record).values()) + WORD
+    return end if record is ENTRY else -(-end // CACHE_LINE) * CACHE_LINE
+
+
+_LIMITS = {
+    "CONTROL_MAGIC": 0x4C52_5443_504D_4853,  # "SHMPCTRL" in a little-endian dump
+    "SHARD_MAGIC": 0x4452_4853_504D_4853,  # "SHMPSHRD"
+    "ENGINE_COMPILED": 1, "ENGINE_PURE": 2,
+    "STATE_MAKING": 0, "STATE_READY": 1, "STATE_RETIRED": 2,
+    # index word: tag 32 | overflow count 8 (first word of a bucket only) | slot 24
+    "BUCKET_WORDS": 8, "BUCKET_BYTES": 64,
+    "SLOT_MASK": 0x00FF_FFFF, "OVERFLOW_SHIFT": 24, "OVERFLOW_MAX": 0xFF,
+    "OVERFLOW_MASK": 0xFF00_0000, "WORD_MASK": 0xFFFF_FFFF_00FF_FFFF, "TAG_SHIFT": 32,
+    # next word: 1 in use (in an entry's chain) | 31 the slot that follows, 0: none
+    "IN_USE": 0x8000_0000, "NEXT_MASK": 0x7FFF_FFFF,
+    # owner token: row 10 | incarnation 32 | thread 22
+    "TOKEN_ROW_SHIFT": 54, "TOKEN_INCARNATION_SHIFT": 22, "TOKEN_THREAD_MASK": 0x3F_FFFF,
+    "INCARNATION_MASK": 0xFFFF_FFFF, "ROW_LIMIT": 1024,
+    # meta word
+    "META_KEY_TYPE_SHIFT": 16, "META_VALUE_TYPE_SHIFT": 24, "META_LENGTH_SHIFT": 32,
+    "KEY_LENGTH_MASK": 0xFFFF, "TYPE_MASK": 0xFF, "HAS_DEADLINE": 0x80, "KEY_TYPE_MASK": 0x7F,
+    "VALUE_LENGTH_MAX": 0xFFFF_FFFF,
+    # key types
+    "KEY_STR": 1, "KEY_BYTES": 2, "KEY_INT": 3, "KEY_FLOAT": 4, "KEY_NONE": 5, "KEY_TUPLE": 6,
+    # value types
+    "VALUE_BYTES": 1, "VALUE_STR": 2, "VALUE_INT": 3, "VALUE_BIG_INT": 4, "VALUE_FLOAT": 5,
+    "VALUE_FALSE": 6, "VALUE_TRUE": 7, "VALUE_NONE": 8, "VALUE_ARRAY": 9, "VALUE_PICKLE": 10,
+    "VALUE_TYPE_MAX": 10,
+    "LOW_HALF": 0xFFFF_FFFF, "WHOLE_WORD": 0xFFFF_FFFF_FFFF_FFFF,
+    "KEY_TYPE_SALT": 0x9E37_79B9_7F4A_7C15,  # a key's type, times this, is added to the seed
+    "VERSION_LIMIT": 1 << 63,  # 146 years of nanoseconds, doubled: a version from here on is damage
+    "VERSION_SUSPECT": 1 << 62,  # none comes here by itself: repair puts such an entry last
+    "KEY_META_MASK": 0x007F_FFFF,  # key length and key type
+    # eviction: how often hit, at most; flags of a slot; bits of a ghost's fingerprint
+    "FREQUENCY_MAX": 3, "ON_PROBATION": 1, "IN_RING": 2,
+    "GHOST_MASK": 0x7FFF, "GHOST_LATE": 0x8000,
+}
+
+
+def constants() -> dict[str, int]:
+    """Give every constant of the layout by name: limits, offsets, record sizes."""
+    found = dict(_LIMITS)
+    for record in RECORDS:
+        for name, offset in offsets(record).items():
+            found[f"{record.prefix}_{name}"] = offset
+        found[f"{record.prefix}_BYTES_TOTAL"] = record_bytes(record)
+    return found
+
+
+globals().update(constants())
+
+
+class Areas(NamedTuple):
+    """Where each area of a shard starts, in address order, and where it ends (bytes)."""
+
+    index: int  # type: ignore[assignment]  # u64 a word, eight a bucket
+    ghosts: int  # evicting maps: u64 a bucket of four fingerprints
+    next: int  # u32 a slot, and one for slot 0
+    ring: int  # evicting maps: u16 a place, u32 from 65,536 slots on
+    state: int  # evicting maps: a byte a slot, and one for slot 0
+    flags: int  # evicting maps: two bits a slot
+    changed: int  # a bit a slot: changed since a snapshot copied it; read while one is taken
+    slots: int
+    deadlines: int  # u64 a slot
+    end: int
+
+
+def _up(value: int, unit: int) -> int:
+    return -(-value // unit) * unit
+
+
+def ring_places(slots: int) -> int:
+    """Count the places of the probation queue: its largest target, and two."""
+    return slots * 7 // 10 + 2
+
+
+def ghost_buckets(slots: int) -> int:
+    """Count the ghost buckets."""
+    return slots // 16 + 1
+
+
+def shard_areas(slots: int, slot_size: int, buckets: int, evicts: int) -> Areas:
+    """Place a shard's areas. The deadlines start a page, so that they can stay unreserved."""
+    index = record_bytes(SHARD)
+    ghosts = index + buckets * 64
+    next_ = ghosts + (8 * ghost_buckets(slots) if evicts else 0)
+    ring = next_ + 4 * (slots + 1)
+    width = 2 if slots < 65536 else 4
+    state = ring + (_up(width * ring_places(slots), 4) if evicts else 0)
+    flags = state + (slots + 1 if evicts else 0)
+    changed = _up(flags + (slots // 4 + 1 if evicts else 0), WORD)
+    first = changed + 8 * (slots // 64 + 1)
+    deadlines = _up(first + slots * slot_size, PAGE)
+    end = _up(deadlines + slots * WORD, PAGE)
+    return Areas(index, ghosts, next_, ring, state, flags, changed, first, deadlines, end)
+
+
+def render_pxd() -> str:
+    """Write `_layout.pxd`: the same constants for the compiled engine."""
+    lines = [
+        "# Generated from layout.py by `python shmmap/memory/layout.py`; do not edit.",
+        "from libc.stdint cimport uint64_t",
+        "cdef extern from *:", '    """', "    #include <stdint.h>",
+    ]
+    names = {"LAYOUT_VERSION": LAYOUT_VERSION, "CACHE_LINE": CACHE_LINE, **constants()}
+    lines += [f"    #define SHM_{name} UINT64_C({value:#x})" for name, value in names.items()]
+    lines.append('    """')
+    lines += [f'    const uint64_t {name} "SHM_{name}"' for name in names]
+    return "\n".join(lines) + "\n"
+
+
+MARK_START = "<!-- layout: generated by `python shmmap/memory/layout.py`; do not edit -->"
+MARK_END = "<!-- /layout -->"
+
+
+def render_picture() -> str:
+    """Draw the layout for ARCHITECTURE.md: the areas of a shard, then every record's words."""
+    slots, size = 1000, 136
+    areas = shard_areas(slots, size, slots * 5 // 32 + 1, 1)
+    lines = [MARK_START, f"Layout version {LAYOUT_VERSION}.", "", "```"]
+    lines += [f"a shard of {slots:,} slots of {size} bytes that evicts", ""]
+    lines += ["    offset   bytes  area"]
+    names = ["header", *Areas._fields[:-1]]
+    starts = [0, *areas[:-1]]
+    for name, start, following in zip(names, starts, [*areas], strict=True):
+        lines.append(f"  {start:8d} {following - start:7d}  {name}")
+    lines += ["```", ""]
+    for record in RECORDS:
+        places = offsets(record)
+        lines += [f"**{record.name}**, {record_bytes(record)} bytes", ""]
+        lines += ["| line | offset | word | written by | meaning |", "|---|---|---|---|---|"]
+        for field in record.fields:
+            if field is not LINE:
+                at = places[field.name]
+                lines.append(
+                    f"| {at // CACHE_LINE} | {at} | `{field.name}` | {field.writer} "
+                    f"| {field.meaning.replace('|', chr(92) + '|')} |"
+                )
+        lines.append("")
+    return "\n".join([*lines, MARK_END])
+
+
+def replace_picture(text: str) -> str:
+    """Put the current picture into ARCHITECTURE.md's text, between its marks."""
+    before, _, rest = text.partition(MARK_START)
+    return before + render_picture() + rest.partition(MARK_END)[2]
+
+
+def main() -> None:
+    """Write `_layout.pxd`, and the picture where ARCHITECTURE.md is at hand."""
+    from pathlib import Path
+
+    here = Path(__file__)
+    here.with_name("_layout.pxd").write_text(render_pxd())
+    document = here.parents[2] / "ARCHITECTURE.md"
+    if document.exists():
+        document.write_text(replace_picture(document.read_text()))
+
+
+if __name__ == "__main__":
+    main()

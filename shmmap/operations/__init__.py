@@ -1,0 +1,1 @@
+"""Floor 4: what a handle does: the bases of ShmMap."""

@@ -1,0 +1,51 @@
+from cpython.list cimport PyList_GET_ITEM
+from ..memory._clock_cy cimport Clock
+from ._near_cy cimport NearStore
+from ..shard._repair_cy cimport Repairer
+from ..shard._shard_cy cimport Shard
+from ..memory._layout cimport *
+from ..memory._atomics cimport *
+
+cdef class Handle:
+    cdef mem_t control
+    cdef mem_t fork_page
+    cdef list shards
+    cdef list repairers
+    cdef u64 row
+    cdef u64 seed
+    cdef u64 shift
+    cdef u64 mask
+    cdef bint safe
+    cdef bint evicts
+    cdef readonly bint closed
+    cdef public bint sweeping
+    cdef i64 ttl_ns
+    cdef i64 lock_timeout_ns
+    cdef readonly Py_ssize_t inflight
+    cdef public object attachment
+    cdef object gate
+    cdef dict marks
+    cdef public object at_last
+    cdef Clock clock
+    cdef readonly str name
+    cdef readonly NearStore near
+    cdef int ready(self) except -1
+    cdef int go_on(self) except -1
+    cdef int enter(self) except -1
+    cdef u64 token(self) noexcept
+    cdef void leave(self) noexcept
+    cdef void end_of_all(self) noexcept
+    cdef void tally(self) noexcept
+    cdef void count(self, u64 counter) noexcept
+    cdef Shard shard_of(self, u64 hash)
+    cdef int refuse_reentry(self, Shard shard) except -1
+    cdef int refuse_own(self, Shard shard) except -1
+    cdef int hold(self, Shard shard) except -1
+    cdef int try_hold(self, Shard shard, i64 timeout_ns) except -1
+    cdef int hold_as_child(self, Shard shard, i64 timeout_ns) except -1
+    cdef void let_go(self, Shard shard) noexcept
+    cdef void drop(self, Shard shard) noexcept
+    cdef void mend(self, Shard shard) noexcept
+    cdef object raise_for(self, int status, Shard shard, u64 data_bytes)
+    cdef int find_locked(self, Shard shard, key_t key, probe_t found) except -5
+    cdef bint is_live(self, Shard shard, int status, probe_t found) noexcept

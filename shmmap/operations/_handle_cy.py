@@ -1,0 +1,442 @@
+# mypy: ignore-errors
+"""A handle on a map: the way into and out of every operation, and of every shard.
+
+Each operation: `enter` (closed? forked? unlinked?), the work, `leave`. Around a
+change of a shard: `refuse_reentry`, `hold`, the change, `drop`. Everything is
+encoded before a shard is held and decoded after, so that no Python code of
+anyone's runs meanwhile.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap.memory._atomics import (
+        add_one,
+        i64,
+        load,
+        memory,
+        store,
+        thread_number,
+        u64,
+        was_left_behind,
+    )
+    from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        C_STATE,
+        R_HITS,
+        R_NEAR_HITS,
+        R_TAKEOVERS,
+        R_WAITS,
+        S_DIRTY,
+        S_OWNER,
+        STATE_READY,
+    )
+    from shmmap.operations._near_cy import NearStore
+    from shmmap.shard._repair_cy import Repairer
+
+from shmmap.errors import LockTimeout, MapClosed, Reentered
+
+COMPILED = cython.compiled
+
+
+class Handle:
+    """A handle's view of the shards."""
+
+    if not cython.compiled:
+        name = None
+        closed = True
+
+    def __cinit__(self, *_, **__):
+        """Count as closed until bound (compiled): a debugger may ask for the repr of a handle
+        whose `__init__` raised."""
+        self.closed = True
+
+    def _bind(self, attachment, lock_timeout_ns):
+        """Point this handle at an attachment's memory."""
+        self.attachment = attachment
+        self.name = attachment.name
+        self.control = memory(attachment.control_memory)
+        self.fork_page = memory(attachment.fork_memory)
+        self.shards = attachment.shards
+        self.repairers = attachment.repairers
+        self.seed = attachment.seed
+        bits: u64 = len(attachment.shards).bit_length() - 1
+        self.shift = 64 - bits if bits else 63
+        self.mask = len(attachment.shards) - 1
+        self.safe = attachment.safe
+        self.evicts = attachment.evicts
+        self.ttl_ns = attachment.ttl_ns
+        self.clock = attachment.clock
+        self.lock_timeout_ns = lock_timeout_ns
+        self.row = attachment.worker.row_offset(attachment.worker.row)
+        self.gate = []
+        self.marks = {}
+        self.inflight = 0
+        self.sweeping = False
+        self.near = None
+        self.at_last = None
+        self.closed = False
+
+    def _after_fork(self):
+        """Start anew in a child: the parent's other threads are not here; what this thread is in
+        the middle of goes on."""
+        self.row = self.attachment.worker.row_offset(self.attachment.worker.row)
+        if cython.compiled:
+            self.inflight = own_operations(self)
+        else:
+            self.gate = _frames_of_this_thread(self.gate)
+        me = threading.get_ident()
+        self.marks = {mark: thread for mark, thread in self.marks.copy().items() if thread == me}
+        self.sweeping = False
+        self.at_last = None
+        if self.near is not None:  # what the parent holds may be half-way through a thread
+            self.near = self.near.emptied()
+
+    def _use_near(self, size: Any, copies: Any, bound_ns: Any) -> None:
+        """Keep up to `size` entries in this process (0: none); see `_near_cy`."""
+        self.near = NearStore(size, copies, bound_ns) if size else None
+
+    def tally(self):
+        """Count the answers that were given without touching shared memory. Allocates nothing: a
+        collection of garbage in the middle of a read could close the handle."""
+        answered: u64
+        offset: u64
+        if self.near is not None and not self.closed:
+            answered = self.near.answered
+            self.near.answered = 0
+            offset = self.row + R_HITS
+            store(self.control, offset, load(self.control, offset) + answered)
+            offset = self.row + R_NEAR_HITS
+            store(self.control, offset, load(self.control, offset) + answered)
+
+    def _tally(self) -> None:
+        """Do that for Python callers."""
+        try:
+            self.tally()
+        except ValueError:  # pure: another thread closed us meanwhile
+            if not self.closed:
+                raise
+
+    # -- closing ------------------------------------------------------------------------
+
+    def _seal(self) -> bool:
+        """Refuse new operations; tell whether it was this call that did it."""
+        if self.closed:
+            return False
+        self.tally()
+        self.closed = True
+        return True
+
+    def _under_way(self) -> tuple:
+        """Count the operations that have not ended: (those of other threads, this thread's)."""
+        me = threading.get_ident()
+        own: Any = 0
+        others: Any = 0
+        for mark, thread in self.marks.copy().items():
+            if mark.locked():
+                if thread == me:
+                    own += 1
+                else:
+                    others += 1
+        if cython.compiled:
+            mine = own_operations(self)
+            return others + self.inflight - mine, own + mine
+        mine = len(_frames_of_this_thread(self.gate))
+        return others + _operations_of(self) - mine, own + mine
+
+    def end_of_all(self):
+        """Call what waits for the last operation, if that has ended. Where there is no memory for
+        that it is done later: see `closing`."""
+        finish: Any = self.at_last
+        try:
+            if finish is None or self._under_way() != (0, 0):
+                return
+            self.at_last = None
+            finish()
+        except MemoryError:
+            return
+        except BaseException:  # the operation that ends is not to blame, nor what it gives
+            _report()
+
+    # -- the way in and out ---------------------------------------------------------------
+
+    def ready(self):
+        """Refuse a closed handle and a map that was unlinked or cut off; in a forked child,
+        become a worker."""
+        if self.closed:
+            raise MapClosed(f"map {self.name!r}: this handle is closed; open the map again")
+        # 8: see ForkPage
+        if load(self.fork_page, 8) != 1 or load(self.control, C_STATE) != STATE_READY:
+            self.attachment.reenter()
+            if self.closed:  # by another thread, in there
+                raise MapClosed(f"map {self.name!r}: this handle is closed; open the map again")
+        return 0
+
+    def go_on(self):
+        """Do what `ready` does, without a look at shared memory: whether the map was unlinked is
+        not noticed."""
+        if self.closed or load(self.fork_page, 8) != 1:
+            self.ready()
+        return 0
+
+    def enter(self):
+        """Begin an operation that `close` must wait for."""
+        try:
+            self.ready()  # before counting: in a forked child this starts the count anew
+        except ValueError:  # pure: another thread closed us between two lines of `ready`
+            if not self.closed:
+                raise
+            raise MapClosed(
+                f"map {self.name!r}: this handle is closed; open the map again"
+            ) from None
+        if cython.compiled:
+            begin_operation(self)
+            self.inflight += 1
+        else:
+            operation: Any = sys._getframe(1)
+            self.gate.append(operation)
+            if self.closed:
+                self.gate.remove(operation)
+                self.end_of_all()  # a handler's `close` may have left the rest to this one
+                self.ready()
+        return 0
+
+    def _begin(self, mark: Any) -> None:
+        """Begin an operation written in Python; it is under way until its mark, a lock, is
+        released, which no signal handler can prevent. `_end` only tidies up."""
+        self.marks[mark] = threading.get_ident()
+        self.enter()
+        self.leave()
+
+    def _end(self, mark: Any) -> None:
+        """Forget the mark of an operation that `_begin` began, or was to begin. Idempotent."""
+        self.marks.pop(mark, None)
+        if self.closed and self.at_last is not None:
+            self.end_of_all()
+
+    def token(self):
+        """Give this thread's lock token, as it is now: a fork changes it."""
+        return load(self.fork_page, 0) | thread_number()
+
+    def leave(self):
+        """End an operation."""
+        if cython.compiled:
+            self.inflight -= 1
+            end_operation(self)
+        else:
+            thread = threading.get_ident()
+            for at, shard in self.attachment.held.copy().items():
+                if at[0] == thread and not _holders(sys._getframe(2), shard):
+                    # no operation further up has it: a handler raised at `drop`'s first line
+                    self.let_go(shard)
+            operation: Any = sys._getframe(1)
+            if operation in self.gate:  # not where a child began anew
+                self.gate.remove(operation)
+        if self.closed and self.at_last is not None:
+            self.end_of_all()
+
+    def count(self, counter):
+        """Add one to a counter of this worker's row."""
+        add_one(self.control, self.row + counter)
+
+    def shard_of(self, hash):
+        """Pick the shard: by the hash's top bits."""
+        number: u64 = (hash >> self.shift) & self.mask
+        return self.shards[number]
+
+    def refuse_reentry(self, shard):
+        """Raise if this very thread is inside that shard already."""
+        if cython.compiled:
+            return 0 if load(shard.mem, S_OWNER) == 0 else self.refuse_own(shard)
+        if (threading.get_ident(), shard.number) in self.attachment.held and _is_inside(shard):
+            self.refuse_own(shard)
+
+    def refuse_own(self, shard):
+        """Raise if it is this very thread that holds a shard."""
+        if cython.compiled:
+            me: u64 = self.token()
+            if load(shard.mem, S_OWNER) != me or not shard.lock.holds(me):
+                return 0
+        raise Reentered(
+            f"map {self.name!r}, shard {shard.number}: called from a signal handler or a "
+            "finalizer while its own thread was changing this shard. Defer such calls"
+        )
+
+    def hold(self, shard):
+        """Take a shard's lock, and repair the shard if a change was broken off."""
+        if not cython.compiled:
+            self.note(shard)
+        status: i64 = shard.lock.acquire(self.token(), self.lock_timeout_ns)
+        if status:
+            if status == 5:
+                status = self.hold_as_child(shard, self.lock_timeout_ns)
+            if status == 3:
+                raise LockTimeout(self.attachment.describe_wait(shard, self.lock_timeout_ns))
+            # 4, our own: a signal handler raised before `drop` could free it
+            self.count(R_WAITS)
+            if status == 2:
+                self.count(R_TAKEOVERS)
+        if load(shard.mem, S_DIRTY):
+            self.mend(shard)
+        return 0
+
+    def try_hold(self, shard, timeout_ns):
+        """Take a shard's lock within a time: see `ShardLock.acquire`."""
+        if not cython.compiled:
+            self.note(shard)
+        status: i64 = shard.lock.acquire(self.token(), timeout_ns)
+        return status if status != 5 else self.hold_as_child(shard, timeout_ns)
+
+    def hold_as_child(self, shard, timeout_ns):
+        """Begin again to take a shard's lock, in the child of a fork that a signal handler made
+        as we waited."""
+        status: i64 = 5
+        while status == 5:
+            self.attachment.reenter()
+            status = shard.lock.acquire(self.token(), timeout_ns)
+        return status
+
+    def note(self, shard: Any) -> None:
+        """Note that this thread is about to hold a shard, as far as anyone can tell (pure
+        engine)."""
+        self.attachment.held[threading.get_ident(), shard.number] = shard
+
+    def drop(self, shard):
+        """Free a shard's lock if it is held."""
+        if cython.compiled:
+            if load(shard.mem, S_OWNER) == self.token():
+                shard.lock.release()
+            return
+        try:
+            self.let_go(shard)
+        except BaseException as error:  # a signal handler raised in it: finish all the same
+            self.let_go(shard)
+            if not (isinstance(error, ValueError) and was_left_behind(shard.mem)):
+                raise
+        if was_left_behind(shard.mem):
+            raise Reentered(
+                f"map {self.name!r}, shard {shard.number}: a signal handler or a finalizer has "
+                "forked this process in the middle of an operation. The parent goes on with it; "
+                "here, in the child, it was broken off, and changed nothing"
+            )
+
+    def let_go(self, shard):
+        """Free a shard's lock if it is held, and forget that we are inside. Idempotent.
+
+        A change that an exception broke off (a signal handler raised it) is repaired first:
+        later it could take effect long after the operation has raised.
+        """
+        if not cython.compiled and was_left_behind(shard.mem):
+            self.attachment.held.pop((threading.get_ident(), shard.number), None)
+            return
+        if shard.lock.held_by(self.token()):
+            if not cython.compiled and load(shard.mem, S_DIRTY):
+                self.mend(shard)
+            shard.lock.release()
+        if not cython.compiled:
+            self.attachment.held.pop((threading.get_ident(), shard.number), None)
+
+    def mend(self, shard):
+        """Repair a held shard."""
+        if cython.compiled:  # no test of the type: nothing in here can raise
+            cython.cast(Repairer, PyList_GET_ITEM(self.repairers, shard.number)).run()
+        else:
+            self.repairers[shard.number].run()
+
+    def raise_for(self, status, shard, data_bytes):
+        """Raise the error for a status."""
+        raise self.attachment.error_for(status, shard, data_bytes)
+
+    def find_locked(self, shard, key, found):
+        """Find a key under the lock. What the index gets wrong is repaired once."""
+        status: i64 = shard.find(key.hash, key.type, key.data, key.length, found)
+        if status == -4:
+            self.mend(shard)
+            status = shard.find(key.hash, key.type, key.data, key.length, found)
+            if status == -4:
+                self.raise_for(-4, shard, 0)
+        return status
+
+    def is_live(self, shard, status, found):
+        """Tell whether a lookup found an entry whose deadline has not passed."""
+        return status == 1 and not shard.is_expired(found)
+
+
+# The functions that take a shard's lock; a test compares the list with the sources.
+HOLDERS = frozenset((
+    "_copy_shard", "_cut", "_end_entries", "_repair_shard", "_sweep_part", "clear_shard", "commit",
+    "copy_changed_shard", "copy_next", "fetch_locked", "heal", "incr", "offer", "take",
+    "take_copied", "take_offered", "take_version", "touch", "track_shard", "whole_index",
+))
+HOLDERS_OF_ALL = frozenset(("_cut",))  # of them, those that hold every shard at once
+
+
+def _operations_of(handle):
+    """Count the operations of a handle that are under way (pure engine).
+
+    A signal handler that raises between an operation's first line and its `try` leaves its frame
+    in the gate for ever. A frame that has ended can be cleared, one that runs, in whatever thread,
+    refuses; to walk another thread's stack, as it runs on, has crashed CPython 3.11.
+    """
+    count = 0
+    for frame in list(handle.gate):
+        try:
+            frame.clear()
+        except RuntimeError:
+            count += 1
+    return count
+
+
+def _frames_of_this_thread(gate: Any) -> list:
+    """Pick those frames of a gate that this thread runs (pure engine)."""
+    mine: list = []
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if frame in gate:
+            mine.append(frame)
+        frame = frame.f_back
+    return mine
+
+
+class _LeftByClose:
+    """Its finalizer raises what came of what a close had left to the last operation."""
+
+    def __init__(self, error: Any) -> None:
+        self.error = error
+
+    def __del__(self) -> None:
+        raise self.error
+
+
+def _report() -> None:
+    """Tell of an exception that nobody can be told of otherwise, as of those in finalizers: in one,
+    since the interpreter's own hook takes no call of ours."""
+    _LeftByClose(sys.exc_info()[1])
+
+
+def _is_inside(shard):
+    """Tell whether an operation further up this thread's stack holds the shard (pure engine).
+
+    If none does, a signal handler raised so awkwardly that its `drop` did not run to the end.
+    """
+    return _holders(sys._getframe(1), shard) > 1  # the one that asks is the first
+
+
+def _holders(frame: Any, shard):
+    """Count the operations from a frame upwards that hold a shard, or are about to."""
+    operations = 0
+    while frame is not None:
+        name = frame.f_code.co_name
+        if name in HOLDERS and (
+            name in HOLDERS_OF_ALL or frame.f_locals.get("shard") is shard
+        ):
+            operations += 1
+        frame = frame.f_back
+    return operations

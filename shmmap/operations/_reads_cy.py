@@ -1,0 +1,432 @@
+# mypy: ignore-errors
+"""Reading keys: without a lock, as long as that can be validated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap.memory._atomics import (
+        Key,
+        Probe,
+        add_one,
+        copy_bytes,
+        exactly,
+        i64,
+        key_t,
+        load,
+        new_room,
+        probe_t,
+        target_of,
+        u64,
+    )
+    from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        C_SWEEP_EPOCH,
+        E_BYTES_TOTAL,
+        KEY_LENGTH_MASK,
+        META_LENGTH_SHIFT,
+        META_VALUE_TYPE_SHIFT,
+        R_HITS,
+        R_LOCKED_READS,
+        R_MISSES,
+        R_NEAR_HITS,
+        R_RETRIES,
+        R_TAKEOVERS,
+        S_DIRTY,
+        TYPE_MASK,
+        VALUE_ARRAY,
+        VALUE_PICKLE,
+    )
+    from shmmap.operations._decoding_cy import Decoding
+    from shmmap.operations._near_cy import (
+        AS_OPENED,
+        LINEARIZABLE,
+        SESSION,
+        NearEntry,
+        NearStore,
+        is_plain,
+        plain_form,
+    )
+    from shmmap.shard._lookup_cy import value_position
+    from shmmap.shard._slots_cy import Slots
+    from shmmap.values._keys_cy import encode as encode_key
+
+from shmmap.errors import ShardBusy
+from shmmap.operations._near_cy import read_consistency
+
+COMPILED = cython.compiled
+
+# "no entry", where None could be a value
+MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<no entry>"})()
+
+
+class Reads(Decoding):
+    """The reading operations of a map."""
+
+    def raw_bytes(self, shard, found, position, length):
+        """Copy bytes of a found entry out; None: its chain was cut meanwhile."""
+        slots: Slots = shard.slots
+        if position + length <= slots.size - E_BYTES_TOTAL:
+            return copy_bytes(
+                shard.mem, slots.base + (found.slot - 1) * slots.size + E_BYTES_TOTAL + position,
+                length,
+            )
+        room = new_room(length)
+        if not slots.read(found.slot, position, target_of(room), length):
+            return None
+        return room if cython.compiled else bytes(room)
+
+    def raw_value(self, shard, found):
+        """Copy a found value's bytes out; None: its chain was cut meanwhile."""
+        return self.raw_bytes(
+            shard, found, value_position(found.meta), found.meta >> META_LENGTH_SHIFT
+        )
+
+    def raw_key(self, shard, found):
+        """Copy a found key's bytes out; None: its chain was cut meanwhile."""
+        return self.raw_bytes(shard, found, 0, found.meta & KEY_LENGTH_MASK)
+
+    def try_fetch(self, shard, key, found, wants_value):
+        """Read once without the lock: the raw value, MISSING, or None: start again."""
+        status: i64 = shard.look(key.hash, key.type, key.data, key.length, found)
+        if status == 0:
+            return MISSING
+        if status != 1:
+            return None
+        raw: Any = b""
+        if shard.is_expired(found):
+            raw = MISSING
+        elif wants_value:
+            raw = self.raw_value(shard, found)
+        return raw if shard.confirm(found) else None
+
+    def fetch(self, key, found, wants_value):
+        """Read a key: the raw value, or MISSING. Without the lock, unless that keeps failing; where
+        `wants_value` is 2, give None then.
+
+        The compiled engine keeps the GIL on the way without the lock, so no other thread can
+        close the handle meanwhile; the pure one has to be counted in and out.
+        """
+        raw: Any = None
+        attempt: u64
+        shard = self.shard_of(key.hash)
+        if cython.compiled:
+            self.ready()
+        else:
+            self.enter()
+        try:
+            for attempt in range(16):
+                raw = self.try_fetch(shard, key, found, wants_value)
+                if raw is not None:
+                    break
+                add_one(self.control, self.row + R_RETRIES)
+            if raw is None:
+                if wants_value == 2:
+                    return None
+                raw = self.fetch_guarded(shard, key, found, wants_value)
+            if raw is MISSING:
+                add_one(self.control, self.row + R_MISSES)
+            else:
+                if self.evicts:
+                    shard.eviction.hit(found.slot)
+                add_one(self.control, self.row + R_HITS)
+            return raw
+        finally:
+            if not cython.compiled:
+                self.leave()
+
+    def fetch_guarded(self, shard, key, found, wants_value):
+        """Read with the lock, while `close` waits for us."""
+        self.enter()
+        try:
+            return self.fetch_locked(shard, key, found, wants_value)
+        finally:
+            self.leave()
+
+    def fetch_locked(self, shard, key, found, wants_value):
+        """Read a key under the lock; while it cannot be had, try without it after each slice."""
+        left: i64 = self.lock_timeout_ns
+        slice_ns: i64 = 1000000
+        status: i64
+        raw: Any
+        room: Any = b""
+        capacity: u64 = 0
+        length: u64
+        self.refuse_reentry(shard)
+        while True:
+            try:
+                status = self.try_hold(shard, slice_ns)
+                if status != 3:
+                    if status == 2:
+                        self.count(R_TAKEOVERS)
+                    if capacity == 0:  # not again for a value that there was no room for
+                        self.count(R_LOCKED_READS)
+                    if load(shard.mem, S_DIRTY):
+                        self.mend(shard)
+                    status = self.find_locked(shard, key, found)
+                    if not self.is_live(shard, status, found):
+                        return MISSING
+                    length = found.meta >> META_LENGTH_SHIFT if wants_value else 0
+                    if length and length <= capacity and not shard.slots.read(
+                        found.slot, value_position(found.meta), target_of(room), length
+                    ):
+                        self.raise_for(-4, shard, 0)
+            finally:
+                self.drop(shard)
+            if status != 3:
+                if length <= capacity:
+                    return exactly(room, 0, length)
+                capacity = length if capacity == 0 else 2 * length
+                room = new_room(capacity)  # not under the lock: and once more
+                continue
+            raw = self.try_fetch(shard, key, found, wants_value)
+            if raw is not None:
+                return raw
+            left -= slice_ns
+            if left <= 0:
+                raise ShardBusy(self.attachment.describe_wait(shard, self.lock_timeout_ns))
+            if slice_ns < 50000000:
+                slice_ns *= 2
+
+    def read(self, key, default, consistency):
+        """Give the value of a key, or `default`; `consistency`: see `_near_cy`."""
+        if self.near is not None:
+            return self.near_value(key, default, consistency)
+        if cython.compiled:
+            a_probe: Probe
+            a_key: Key
+            found: probe_t = cython.address(a_probe)
+            packed: key_t = cython.address(a_key)
+        else:
+            found, packed = Probe(), Key()
+        kept: Any = encode_key(key, self.seed, packed)
+        raw: Any = self.fetch(packed, found, True)
+        return default if raw is MISSING else self.value_of(raw, found, key)
+
+    # -- through the near cache: see _near_cy ------------------------------------------
+
+    def near_read(self, key, consistency):
+        """Read a key through the near cache: an entry, or None: the map has none."""
+        near: NearStore
+        held: NearEntry
+        now_ns: i64 = 0
+        if not is_plain(key, 0):
+            key = plain_form(key)
+        if consistency == AS_OPENED:
+            consistency = self.near.bound_ns
+        if consistency >= 0:
+            self.go_on()
+            near = self.near
+            held = near.find(key)
+            now_ns = self.clock.now()
+            if held is not None and now_ns - held.read_ns <= consistency and (
+                not held.expired(now_ns)
+            ):
+                held.hit = True
+                near.answered += 1
+                return held
+        if cython.compiled:
+            self.ready()
+        else:
+            self.enter()
+        try:
+            near = self.near  # a new one in a forked child
+            held = near.find(key)
+            if held is not None and self.is_current(near, held, now_ns):
+                return held
+            pruned: cython.bint = load(self.control, C_SWEEP_EPOCH) != near.epoch
+        finally:
+            if not cython.compiled:
+                self.leave()
+        if pruned:
+            self.prune(near)
+        return self.near_fetch(near, key, consistency)
+
+    def prune(self, near):
+        """Drop what a sweep has ended from the near cache. Whatever it held may have finalizers,
+        and they may close this handle."""
+        self.enter()
+        try:
+            near.epoch = load(self.control, C_SWEEP_EPOCH)
+            near.prune(self.clock.now())
+        finally:
+            self.leave()
+        return 0
+
+    def near_value(self, key, default, consistency):
+        """Give the value of a key, or `default`, through the near cache."""
+        entry: NearEntry = self.near_read(key, consistency)
+        return default if entry is None else self.value_in(entry, key)
+
+    def is_current(self, near, held, now_ns):
+        """Compare an entry with shared memory: tell whether it is what the key has now."""
+        shard = held.shard
+        seal: u64 = near.seal
+        if held.deadline and not now_ns:
+            now_ns = self.clock.now()  # before the load: what follows holds at this reading
+        if load(shard.mem, held.at) != held.version or held.expired(now_ns):
+            return False
+        held.seal = seal
+        if now_ns:
+            held.read_ns = now_ns
+        held.hit = True
+        if self.evicts:
+            shard.eviction.hit(held.slot)
+        self.count_near(near)
+        return True
+
+    def count_near(self, near):
+        """Count a hit that decoded nothing, and those that were not counted yet."""
+        add_one(self.control, self.row + R_HITS)
+        add_one(self.control, self.row + R_NEAR_HITS)
+        if near.answered:
+            self.tally()
+
+    def near_fetch(self, near, key, consistency):
+        """Read a key that the near cache does not answer, and keep what is read."""
+        if cython.compiled:
+            a_probe: Probe
+            a_key: Key
+            found: probe_t = cython.address(a_probe)
+            packed: key_t = cython.address(a_key)
+        else:
+            found, packed = Probe(), Key()
+        kept: Any = encode_key(key, self.seed, packed)
+        raw: Any = None
+        now_ns: i64 = self.clock.now()
+        fresh: NearEntry = near.begin(key)
+        held: NearEntry = fresh.previous
+        if consistency == SESSION and near.may_stand(held, now_ns):
+            raw = self.fetch(packed, found, 2)
+            if raw is None and near.may_stand(held, now_ns):
+                self.count_near(near)
+                return held
+        if raw is None:
+            raw = self.fetch(packed, found, 1)
+        if raw is MISSING:
+            near.drop(key)
+            return None
+        shard = self.shard_of(packed.hash)
+        fresh.shard = shard
+        fresh.slot = found.slot
+        fresh.at = shard.slots.at(found.slot)
+        fresh.version = found.version
+        fresh.deadline = found.deadline
+        fresh.read_ns = now_ns
+        fresh.kind = (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK
+        if near.copies and (fresh.kind == VALUE_PICKLE or fresh.kind == VALUE_ARRAY):
+            fresh.raw = raw
+        else:
+            try:
+                fresh.value = self.value_of(raw, found, key)
+            except BaseException:
+                near.drop(key)  # that there is something newer was seen all the same
+                raise
+        near.finish(key, fresh)
+        return fresh
+
+    def value_in(self, entry, key):
+        """Give the value of an entry: itself, or a new object made from its bytes."""
+        return entry.value if entry.raw is None else self.decoded_value(entry.kind, entry.raw, key)
+
+    # -- operations --------------------------------------------------------------------
+
+    def get(
+        self, key: Any, default: Any = None, *, consistency: Any = None, max_staleness: Any = None
+    ) -> Any:
+        """Give the value of `key`, or `default` if there is no live entry.
+
+        `consistency` and `max_staleness` (seconds): for this call, in place of the handle's.
+        Takes no lock; O(value bytes), O(1) where the near cache has it. Raises ShardBusy if a
+        writer of this shard has been stopped in the middle of publishing for `lock_timeout`
+        seconds; ValueError for "bounded" without near=N.
+        """
+        if consistency is None and max_staleness is None:
+            return self.read(key, default, AS_OPENED)
+        near: NearStore = self.near
+        chosen: i64 = read_consistency(
+            consistency, max_staleness, LINEARIZABLE if near is None else near.bound_ns,
+            0 if near is None else near.size,
+        )
+        return self.read(key, default, chosen)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Give the value of `key`. Raises KeyError if there is no live entry."""
+        value: Any = self.read(key, MISSING, AS_OPENED)
+        if self.copying is not None:
+            value = self.copying.answer(self, key, value, MISSING)
+        if value is MISSING:
+            raise KeyError(key)
+        return value
+
+    def __contains__(self, key: object) -> bool:
+        """Tell whether `key` has a live entry. Copies no value."""
+        if cython.compiled:
+            a_probe: Probe
+            a_key: Key
+            found: probe_t = cython.address(a_probe)
+            packed: key_t = cython.address(a_key)
+        else:
+            found, packed = Probe(), Key()
+        kept: Any = encode_key(key, self.seed, packed)
+        raw: Any = self.fetch(packed, found, False)
+        if self.near is not None:
+            self.near.saw(key, 0 if raw is MISSING else found.version)
+        return raw is not MISSING
+
+    def get_versioned(self, key: Any, default: Any = None) -> Any:
+        """Give (value, version) of `key`; (default, 0) if there is no live entry.
+
+        The version is what `cas` takes; it is unique and rises within a shard.
+        """
+        entry: NearEntry
+        if self.near is not None:
+            entry = self.near_read(key, AS_OPENED)
+            return (default, 0) if entry is None else (self.value_in(entry, key), entry.version)
+        if cython.compiled:
+            a_probe: Probe
+            a_key: Key
+            found: probe_t = cython.address(a_probe)
+            packed: key_t = cython.address(a_key)
+        else:
+            found, packed = Probe(), Key()
+        kept: Any = encode_key(key, self.seed, packed)
+        raw: Any = self.fetch(packed, found, True)
+        if raw is MISSING:
+            return default, 0
+        return self.value_of(raw, found, key), found.version
+
+    def get_many(self, keys: Any) -> Any:
+        """Give {key: value} of those keys that have live entries; each read is one step."""
+        gathered: dict = {}
+        for key in keys:
+            value: Any = self.read(key, MISSING, AS_OPENED)
+            if value is not MISSING:
+                gathered[key] = value
+        return gathered
+
+    def ttl(self, key: Any) -> Any:
+        """Give the seconds that `key` has left; None: it does not expire.
+
+        Takes no lock. Raises KeyError if there is no live entry.
+        """
+        if cython.compiled:
+            a_probe: Probe
+            a_key: Key
+            found: probe_t = cython.address(a_probe)
+            packed: key_t = cython.address(a_key)
+        else:
+            found, packed = Probe(), Key()
+        kept: Any = encode_key(key, self.seed, packed)
+        raw: Any = self.fetch(packed, found, False)
+        if self.near is not None:
+            self.near.saw(key, 0 if raw is MISSING else found.version)
+        if raw is MISSING:
+            raise KeyError(key)
+        if found.deadline == 0:
+            return None
+        return max(0.0, (found.deadline - self.clock.now()) / 1e9)

@@ -1,0 +1,21 @@
+from ..values._codecs_cy cimport encode as encode_value
+from ..values._keys_cy cimport encode as encode_key, refuse_long
+from ._reads_cy cimport Reads
+from ..shard._lookup_cy cimport value_position
+from ._near_cy cimport LINEARIZABLE
+from ..shard._shard_cy cimport Shard
+from ..memory._layout cimport *
+from ..memory._atomics cimport *
+
+cdef class Writes(Reads):
+    cdef i64 deadline_ns(self, object ttl) except -2
+    cdef int prepare_deadlines(self, Shard shard, i64 deadline) except -1
+    cdef object write(self, object key, object value, int mode, object ttl, u64 version)
+    cdef object commit(self, object key, key_t packed, value_t encoded, int mode, i64 deadline,
+                       u64 version)
+    cdef int write_locked(self, Shard shard, key_t key, value_t value, int mode, i64 deadline,
+                          u64 version, probe_t found) except -5
+
+cdef object _as_word(object value, str what)
+cdef i64 _signed(u64 word) noexcept
+cdef u64 _unsigned(i64 value) noexcept

@@ -1,0 +1,347 @@
+# mypy: ignore-errors
+"""Writing keys: each operation is one step under its shard's lock.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap.memory._atomics import (
+        Key,
+        Probe,
+        Value,
+        i64,
+        key_t,
+        load,
+        probe_t,
+        u64,
+        value_t,
+    )
+    from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        META_VALUE_TYPE_SHIFT,
+        R_WRITES,
+        TYPE_MASK,
+        VALUE_INT,
+    )
+    from shmmap.operations._near_cy import LINEARIZABLE
+    from shmmap.operations._reads_cy import Reads
+    from shmmap.shard._lookup_cy import value_position
+    from shmmap.values._codecs_cy import encode as encode_value
+    from shmmap.values._keys_cy import encode as encode_key
+    from shmmap.values._keys_cy import refuse_long
+
+from shmmap.checks import seconds, shown, whole
+from shmmap.operations._reads_cy import MISSING
+
+COMPILED = cython.compiled
+
+DEFAULT: Any = type("Default", (), {"__repr__": lambda self: "<the map's ttl>"})()
+
+
+class Writes(Reads):
+    """The writing operations of a map."""
+
+    def deadline_ns(self, ttl):
+        """Turn a ttl into a deadline: 0 none, -1 passed already."""
+        now_ns: i64
+        if ttl is DEFAULT:
+            return self.clock.now() + self.ttl_ns if self.ttl_ns else 0
+        if ttl is None:
+            return 0
+        if type(ttl) is not float and type(ttl) is not int:
+            ttl = seconds(ttl, "ttl", " or None")
+        if ttl != ttl:
+            raise ValueError("ttl is NaN: give seconds, or None for no expiry")
+        if ttl <= 0:
+            return -1
+        now_ns = self.clock.now()
+        return now_ns + int(ttl * 1e9) if ttl < 3e9 else 0
+
+    def prepare_deadlines(self, shard, deadline):
+        """Reserve the pages for deadlines before the first is set; start the sweeper."""
+        if deadline > 0:
+            if not shard.expiry.ready():
+                self.attachment.reserve_deadlines(shard.number)
+            if not self.sweeping:
+                self.sweeping = self.attachment.start_sweeper()
+        return 0
+
+    def write(self, key, value, mode, ttl, version):
+        """Write an entry if `mode` allows; give whether it did.
+
+        Modes: 0 always, 1 if there is no live one, 2 if there is, 3 if its version is `version`,
+        4 if it is older; 8 more: the same, and evict nothing for it.
+        """
+        if cython.compiled:
+            a_key: Key
+            a_value: Value
+            packed: key_t = cython.address(a_key)
+            encoded: value_t = cython.address(a_value)
+        else:
+            packed, encoded = Key(), Value()
+        kept: Any = encode_key(key, self.seed, packed)
+        held: Any = encode_value(value, self.safe, encoded)
+        return self.commit(key, packed, encoded, mode, self.deadline_ns(ttl), version)
+
+    def commit(self, key, packed, encoded, mode, deadline, version):
+        """Write an encoded entry: see `write`."""
+        if cython.compiled:
+            a_probe: Probe
+            found: probe_t = cython.address(a_probe)
+        else:
+            found = Probe()
+        shard = self.shard_of(packed.hash)
+        status: i64
+        self.enter()
+        try:
+            self.prepare_deadlines(shard, deadline)
+            self.refuse_reentry(shard)
+            try:
+                self.hold(shard)
+                status = self.write_locked(shard, packed, encoded,
+                                           mode, deadline, version, found)
+            finally:
+                self.drop(shard)
+            if self.near is not None:
+                self.near.drop(key)
+            if status < 0:
+                refuse_long(packed.length)
+                self.raise_for(status, shard, packed.length + encoded.length)
+            if status:
+                self.count(R_WRITES)
+            return status == 1
+        finally:
+            self.leave()
+
+    def write_locked(self, shard, key, value, mode, deadline, version, found):
+        """Write an entry if `mode` allows: 1 done, 0 not allowed, or the status of `put`."""
+        status: i64 = self.find_locked(shard, key, found)
+        live: cython.bint = self.is_live(shard, status, found)
+        if mode & 7 and (
+            (mode & 7 == 1 and live) or (mode & 7 == 2 and not live)
+            or (mode & 7 == 3 and (found.version if live else 0) != version)
+            or (mode & 7 == 4 and live and found.version >= version)  # a copy that is not newer
+        ):
+            return 0
+        if deadline < 0:  # expired at once: the same as not being there
+            if status == 1:
+                shard.erase(key.hash, found)
+            found.version = 0
+            return 1
+        status = shard.put(key.hash, key.type, key.data, key.length, value.type, value.data,
+                           value.length, deadline, (mode & 8) == 0, found)
+        if status == -4:  # the free list was broken: rebuild it, and once more
+            self.mend(shard)
+            self.find_locked(shard, key, found)
+            status = shard.put(key.hash, key.type, key.data, key.length, value.type, value.data,
+                               value.length, deadline, (mode & 8) == 0, found)
+        return status
+
+    def set(self, key: Any, value: Any, ttl: Any = DEFAULT, *, evict: Any = True) -> None:
+        """Write `key`, whether or not it is there.
+
+        `ttl` in seconds (float): the map's default if not given, None: the entry does not
+        expire; 0 or less: it is expired at once. An overwrite never keeps the old ttl.
+        `evict=False`: in a map that evicts, raise MapFull rather than evict others for it; every
+        operation that may write a new entry takes it.
+        Locks one shard. Raises MapFull, EntryTooLarge, LockTimeout, TypeError.
+        """
+        self.write(key, value, 0 if evict else 8, ttl, 0)
+
+    def add(self, key: Any, value: Any, ttl: Any = DEFAULT, *, evict: Any = True) -> bool:
+        """Write `key` only if it has no live entry; tell whether it was written."""
+        return self.write(key, value, 1 if evict else 9, ttl, 0)
+
+    def replace(self, key: Any, value: Any, ttl: Any = DEFAULT, *, evict: Any = True) -> bool:
+        """Write `key` only if it has a live entry; tell whether it was written."""
+        return self.write(key, value, 2 if evict else 10, ttl, 0)
+
+    def cas(
+        self, key: Any, value: Any, version: Any, ttl: Any = DEFAULT, *, evict: Any = True
+    ) -> bool:
+        """Write `key` only if its version still is `version` (0: only if it has no live
+        entry); tell whether it was written. See `get_versioned`."""
+        if type(version) is not int:
+            version = whole(version, "version")
+        # no entry ever has an odd version: it stands for all that are out of range
+        mode: Any = 3 if evict else 11
+        return self.write(key, value, mode, ttl, version if 0 <= version < 1 << 63 else 1)
+
+    def set_many(self, mapping: Any, ttl: Any = DEFAULT, *, evict: Any = True) -> None:
+        """Write every item of a mapping (or of pairs); each write is one step.
+
+        An error stops it; the items before have been written.
+        """
+        for key, value in pairs_of(mapping):
+            self.write(key, value, 0 if evict else 8, ttl, 0)
+
+    def setdefault(
+        self, key: Any, default: Any = None, ttl: Any = DEFAULT, *, evict: Any = True
+    ) -> Any:
+        """Give the value of `key`, writing `default` first if there is none: one step."""
+        value: Any = self.read(key, MISSING, LINEARIZABLE)  # one step, whatever the handle's
+        while value is MISSING:
+            if self.write(key, default, 1 if evict else 9, ttl, 0):
+                return default
+            value = self.read(key, MISSING, LINEARIZABLE)
+        return value
+
+    def incr(
+        self, key: Any, delta: Any = 1, initial: Any = 0, ttl: Any = DEFAULT, *, evict: Any = True
+    ) -> int:
+        """Add `delta` to the integer at `key` and give the sum, in one step.
+
+        A missing key starts from `initial`, with `ttl`; a counter that is there keeps its
+        deadline. Counters are signed 64-bit integers. Never fails for want of room if the
+        key is there. Raises TypeError if the value is not an integer, OverflowError.
+        """
+        if cython.compiled:
+            a_probe: Probe
+            a_key: Key
+            a_value: Value
+            found: probe_t = cython.address(a_probe)
+            packed: key_t = cython.address(a_key)
+            encoded: value_t = cython.address(a_value)
+        else:
+            found, packed, encoded = Probe(), Key(), Value()
+        mode: i64 = 0 if evict else 8  # here: no __bool__ of anyone's under the lock
+        by: i64 = _as_word(delta, "delta")
+        fresh: Any = _as_word(initial, "initial") + by
+        too_far: cython.bint = not -0x8000000000000000 <= fresh <= 0x7FFFFFFFFFFFFFFF
+        kept: Any = encode_key(key, self.seed, packed)
+        held: Any = encode_value(0 if too_far else fresh, self.safe, encoded)
+        deadline: i64 = self.deadline_ns(ttl)
+        shard = self.shard_of(packed.hash)
+        status: i64
+        offset: u64
+        value: i64 = 0
+        word: u64
+        self.enter()
+        try:
+            self.prepare_deadlines(shard, deadline)
+            self.refuse_reentry(shard)
+            try:
+                self.hold(shard)
+                status = self.find_locked(shard, packed, found)
+                if self.is_live(shard, status, found):
+                    if (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK != VALUE_INT:
+                        status = -6
+                    else:
+                        offset = shard.slots.value_offset(found.slot, value_position(found.meta))
+                        word = load(shard.mem, offset) if offset else 0
+                        value = _signed(word)
+                        if (by > 0 and value > 0x7FFFFFFFFFFFFFFF - by) or (
+                            by < 0 and value < -0x7FFFFFFFFFFFFFFF - 1 - by
+                        ):
+                            status = -7
+                        elif offset == 0:
+                            status = -4
+                        else:
+                            value = value + by
+                            shard.set_in_place(offset, _unsigned(value), found)
+                            if self.evicts:
+                                shard.eviction.hit(found.slot)
+                            status = 1
+                elif too_far:
+                    status = -7
+                    value = initial
+                else:
+                    status = self.write_locked(
+                        shard, packed, encoded, mode, deadline, 0,
+                        found,
+                    )
+                    value = fresh
+            finally:
+                self.drop(shard)
+            if self.near is not None:
+                self.near.drop(key)
+            if status == -6:
+                raise TypeError(
+                    f"incr: the value of {shown(key)} is not a 64-bit integer of type int (one of "
+                    "numpy's, say, is stored as a pickle: write int(value) instead)"
+                )
+            if status == -7:
+                raise OverflowError(
+                    f"incr: {shown(key)} is at {value}, adding {delta} leaves 64 bits"
+                )
+            if status < 0:
+                refuse_long(packed.length)
+                self.raise_for(status, shard, packed.length + 8)
+            self.count(R_WRITES)
+            return value
+        finally:
+            self.leave()
+
+    def touch(self, key: Any, ttl: Any = DEFAULT) -> bool:
+        """Give `key` a new ttl (seconds, None: no expiry) and a new version; tell whether it
+        has a live entry. Never fails for want of slots."""
+        if cython.compiled:
+            a_probe: Probe
+            a_key: Key
+            found: probe_t = cython.address(a_probe)
+            packed: key_t = cython.address(a_key)
+        else:
+            found, packed = Probe(), Key()
+        kept: Any = encode_key(key, self.seed, packed)
+        deadline: i64 = self.deadline_ns(ttl)
+        shard = self.shard_of(packed.hash)
+        status: i64
+        live: cython.bint
+        self.enter()
+        try:
+            self.prepare_deadlines(shard, deadline)
+            self.refuse_reentry(shard)
+            try:
+                self.hold(shard)
+                status = self.find_locked(shard, packed, found)
+                live = self.is_live(shard, status, found)
+                if live and deadline < 0:
+                    shard.erase(packed.hash, found)
+                elif live:
+                    shard.set_deadline(deadline, found)
+            finally:
+                self.drop(shard)
+            if self.near is not None:
+                self.near.drop(key)
+            if live:
+                self.count(R_WRITES)
+            return live
+        finally:
+            self.leave()
+
+
+def pairs_of(mapping: Any) -> Any:
+    """Give the (key, value) pairs of whatever `dict` can be made of."""
+    if hasattr(mapping, "items"):
+        return mapping.items()
+    if hasattr(mapping, "keys"):
+        return ((key, mapping[key]) for key in mapping.keys())  # noqa: SIM118
+    return mapping
+
+
+def _as_word(value, what):
+    """Check a 64-bit signed integer."""
+    if type(value) is not int:
+        value = whole(value, f"incr: {what}")
+    if not -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
+        raise OverflowError(f"incr: {what}={shown(value)} is not a signed 64-bit integer")
+    return value
+
+
+def _signed(word):
+    """Read a word as a signed integer."""
+    if cython.compiled:
+        return cython.cast(i64, word)  # type: ignore[attr-defined]
+    return word - (1 << 64) if word >> 63 else word
+
+
+def _unsigned(value):
+    """Give the word of a signed integer."""
+    if cython.compiled:
+        return cython.cast(u64, value)  # type: ignore[attr-defined]
+    return value & 0xFFFFFFFFFFFFFFFF

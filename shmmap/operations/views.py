@@ -1,0 +1,207 @@
+"""Key, item and value views that iterate shard by shard, so that nobody's delete breaks them.
+
+`prefix`: only entries whose key is of its type (str or bytes) and starts so. They are picked
+by the keys' bytes, before a value is copied or anything decoded.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from ..checks import shown, whole
+from ..memory.geometry import SHARD_LIMIT
+from ._reads_cy import MISSING
+from ._writes_cy import pairs_of
+from .copying import Copying, Place, place_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Prefix = str | bytes | None
+
+
+def check_prefix(prefix: Prefix) -> Prefix:
+    """Refuse what cannot be a prefix."""
+    if not isinstance(prefix, (str, bytes, type(None))):
+        raise TypeError(f"prefix must be a str or bytes, not {type(prefix).__name__}")
+    return prefix
+
+
+class _Picked:
+    """What the views share: a map or a snapshot, and a prefix."""
+
+    _mapping: Any
+
+    def __init__(self, mapping: Any, prefix: Prefix = None) -> None:
+        super().__init__(mapping)  # type: ignore[call-arg]
+        self._prefix = check_prefix(prefix)
+
+    def __len__(self) -> int:
+        if self._prefix is None:
+            return len(self._mapping)
+        return sum(1 for _ in self._mapping._keys(self._prefix))
+
+    def _picks(self, key: Any) -> bool:
+        """Tell whether the prefix admits a key."""
+        prefix: Any = self._prefix
+        kind = str if isinstance(prefix, str) else bytes
+        return prefix is None or (isinstance(key, kind) and key.startswith(prefix))
+
+
+class ShmKeysView(_Picked, KeysView[Any]):
+    """The keys of a map."""
+
+    def __init__(self, mapping: Any, prefix: Prefix = None, place: Place | None = None) -> None:
+        super().__init__(mapping, prefix)
+        self._place = place
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._place is not None and self._place == place_of(sys._getframe(1)):
+            return self._mapping._keys_to_copy(self._place)  # type: ignore[no-any-return]
+        return self._mapping._keys(self._prefix)  # type: ignore[no-any-return]
+
+    def __contains__(self, key: object) -> bool:
+        return self._picks(key) and key in self._mapping
+
+    def __repr__(self) -> str:
+        return f"<keys of {self._mapping!r}>"
+
+
+class ShmItemsView(_Picked, ItemsView[Any, Any]):
+    """The (key, value) pairs of a map; each pair was together in the map at one moment."""
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return self._mapping._entries(self._prefix)  # type: ignore[no-any-return]
+
+    def __contains__(self, item: object) -> bool:
+        if not isinstance(item, tuple) or len(item) != 2:  # as a dict's view takes it
+            return False
+        key, wanted = item
+        if not self._picks(key):
+            return False
+        value = self._mapping.get(key, MISSING)
+        return value is not MISSING and bool(value is wanted or value == wanted)
+
+    def __repr__(self) -> str:
+        return f"<items of {self._mapping!r}>"
+
+
+class ShmValuesView(_Picked, ValuesView[Any]):
+    """The values of a map."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in self._mapping._entries(self._prefix))
+
+    def __contains__(self, wanted: object) -> bool:
+        return any(value is wanted or value == wanted for value in self)
+
+    def __repr__(self) -> str:
+        return f"<values of {self._mapping!r}>"
+
+
+class Listings:
+    """The views of a map or a snapshot, over what its `_keys` and `_entries` list."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over the keys: see `items`."""
+        listed: Any = self
+        return listed._keys()  # type: ignore[no-any-return]
+
+    def keys(self, prefix: Prefix = None) -> ShmKeysView:
+        """View the keys; with `prefix`, those of its type that start so: see `items`."""
+        return ShmKeysView(self, prefix)
+
+    def items(self, prefix: Prefix = None) -> ShmItemsView:
+        """View the (key, value) pairs; with `prefix` (a str or bytes), those whose key is of that
+        type and starts so: the others' values are neither copied nor decoded.
+
+        Iteration over a map is weakly consistent: an entry that is there throughout comes exactly
+        once, one that comes or goes meanwhile may come or not. Nobody waits for it. O(size of the
+        map), with a prefix too. For all entries at one instant: `snapshot`.
+        """
+        return ShmItemsView(self, prefix)
+
+    def values(self, prefix: Prefix = None) -> ShmValuesView:
+        """View the values; as `items`."""
+        return ShmValuesView(self, prefix)
+
+    def copy(self) -> dict[Any, Any]:
+        """Give a plain dict of the items, as a dict's copy() does: weakly consistent, see `items`.
+        For another handle on a map: copy.copy."""
+        return dict(self.items())
+
+    def __or__(self, other: Any) -> dict[Any, Any]:
+        """Give a plain dict of these items and the other's."""
+        if not hasattr(other, "keys"):
+            return NotImplemented
+        return {**dict(self.items()), **dict(pairs_of(other))}
+
+    def __ror__(self, other: Any) -> dict[Any, Any]:
+        """Give a plain dict of the other's items and these."""
+        if not hasattr(other, "keys"):
+            return NotImplemented
+        return {**dict(pairs_of(other)), **dict(self.items())}
+
+
+class MapListings(Listings):
+    """The listings of a map that goes on changing, and what takes other mappings in."""
+
+    if TYPE_CHECKING:
+        _live: Any
+        _scan: Any
+        set_many: Any
+
+    def _keys(self, prefix: Prefix = None) -> Iterator[Any]:
+        for number in range(self._live.geometry.shards):
+            yield from self._scan(number, False, prefix)
+
+    def _entries(self, prefix: Prefix = None) -> Iterator[tuple[Any, Any]]:
+        for number in range(self._live.geometry.shards):
+            yield from self._scan(number, True, prefix)
+
+    def keys(self, prefix: Prefix = None) -> ShmKeysView:
+        """View the keys; with `prefix`, those of its type that start so: see `items`."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_name == "keys":  # a subclass's own, over this
+            frame = frame.f_back
+        place = None if frame is None or prefix is not None else place_of(frame)
+        return ShmKeysView(self, prefix, place)
+
+    def _keys_to_copy(self, place: Place) -> Iterator[Any]:
+        """List the keys for C code that looks each of them up: see `copying`."""
+        copying: Copying = self.__dict__.setdefault("_copies", Copying())
+        return copying.list_keys(self, place)
+
+    def scan(self, cursor: int = 0, prefix: Prefix = None) -> tuple[int, list[tuple[Any, Any]]]:
+        """List a part of the map: (the next cursor, [(key, value), ...]).
+
+        Start with cursor 0 and go on with what comes back, until that is 0: the end. About a
+        shard a call, so a list may be long, or empty before the end. The cursor is a place among
+        the hashes and all the state there is: it may be kept, and used in another process.
+        An entry that is there from the first call to the last is listed exactly once (more than
+        once only if calls are repeated); one that comes or goes meanwhile may be listed or not.
+        Takes no lock. `prefix`: as for `items`.
+
+        Raises: TypeError, ValueError for what is no cursor.
+        """
+        cursor = whole(cursor, "cursor")
+        if not 0 <= cursor < SHARD_LIMIT:
+            raise ValueError(f"cursor={shown(cursor)} is none that scan gave: start again with 0")
+        shards: int = self._live.geometry.shards
+        number = cursor * shards // SHARD_LIMIT
+        listed = self._scan(number, True, check_prefix(prefix))
+        return (number + 1) * SHARD_LIMIT // shards % SHARD_LIMIT, listed
+
+    def update(self, other: Any = (), /, **named: Any) -> None:
+        """Write every item of a mapping or of (key, value) pairs, and the named ones; each write
+        is one step. An error stops it; the items before have been written."""
+        self.set_many(other)
+        self.set_many(named)
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override]
+        """Write every item of the other; each write is one step."""
+        self.set_many(other)
+        return self

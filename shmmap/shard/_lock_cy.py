@@ -1,0 +1,206 @@
+# mypy: ignore-errors
+"""The shard lock: the owner word decides, the semaphore only queues.
+
+    acquire  cas(owner, 0 -> me): hold. Otherwise spin a little, then in slices:
+             raise the waiters flag, try the cas once more, sleep on the
+             semaphore with the GIL released, and at the end of a slice in which
+             the owner has not changed ask whether it is alive.
+             dead: cas(owner, dead -> me), which exactly one waiter wins.
+    release  owner = 0; if the waiters flag is up: clear it, post one token.
+
+A waiter that wakes raises the flag again, so that the next release wakes the next.
+
+**Invariants**
+ K1  who holds is who the owner word names; nothing else is asked
+ K2  a surplus token costs a waiter one more look, a lost one costs it a slice
+**Crash**: a dead owner's word stays until a waiter or a sweep takes it over.
+DIRTY (the shard's) tells whether that shard needs a repair.
+**Locks**: never held while waiting; interruptible by signals between slices.
+"""
+
+from __future__ import annotations
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap.memory._atomics import (
+        clock_ns,
+        compare_exchange,
+        i64,
+        load,
+        memory,
+        pause,
+        publish,
+        sem_close,
+        sem_open,
+        sem_wait,
+        sem_wake,
+        store,
+        u64,
+    )
+    from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        S_OWNER,
+        S_WAITERS,
+        TOKEN_INCARNATION_SHIFT,
+    )
+
+from shmmap.system._sigbus_cy import unwatch, watch
+
+COMPILED = cython.compiled
+
+# what acquire returns
+FREE = 0  # taken at once
+WAITED = 1  # taken after waiting
+TAKEN_OVER = 2  # taken from a dead owner
+TIMED_OUT = 3
+REENTERED = 4  # this very thread holds it already
+FORKED = 5  # not taken: a signal handler has forked, and this is the child, which is not `me`
+
+
+class ShardLock:
+    """The lock words of one shard and its semaphore.
+
+    `liveness.is_dead(token) -> bool` judges owners; `name` is the semaphore's
+    (None: none, waiters then poll); `fork_page` has this process's token (None: it never forks).
+    """
+
+    def __init__(self, mem, name, liveness, fork_page=None):
+        self.owner_buffer = mem
+        self.mem = memory(mem)
+        self.page_buffer = fork_page
+        self.forks = fork_page is not None
+        if self.forks:
+            self.fork_page = memory(fork_page)
+        self.liveness = liveness
+        self.name = name.encode() if name else b""
+        self.holder = 0
+        self.region = 0
+        self.semaphore = sem_open(self.name) if name else 0
+        if cython.compiled and self.semaphore:
+            try:
+                self.region = watch(self.semaphore, 1)
+            except MemoryError:
+                self.close()
+                raise
+
+    def held_by(self, me):
+        """Tell whether `me` holds the lock."""
+        return load(self.mem, S_OWNER) == me
+
+    def holds(self, me):
+        """Tell whether this thread took the lock, and not only the owner word says so."""
+        return self.holder == me
+
+    def acquire(self, me, timeout_ns):
+        """Take the lock, waiting for `timeout_ns` at most; see the module for the results."""
+        if compare_exchange(self.mem, S_OWNER, 0, me):
+            self.holder = me
+            return 0
+        status: int = self.wait_for(me, timeout_ns)
+        if status != 3 and status != 5:
+            self.holder = me
+        return status
+
+    def is_other(self, me):
+        """Tell whether this process is no longer the one that `me` names: it is the child of a
+        fork in a signal handler that ran while we waited."""
+        return self.forks and (
+            load(self.fork_page, 0) >> TOKEN_INCARNATION_SHIFT != me >> TOKEN_INCARNATION_SHIFT
+        )
+
+    def try_quickly(self, me, until_ns):
+        """Take the lock without sleeping, without signals and without judging its owner, so that
+        other locks may be held meanwhile; give up at `until_ns` of the monotonic clock."""
+        spin: u64
+        if not compare_exchange(self.mem, S_OWNER, 0, me):
+            for spin in range(1 << 16):
+                pause()
+                if load(self.mem, S_OWNER) == 0 and compare_exchange(self.mem, S_OWNER, 0, me):
+                    break
+                if (spin & 15 == 15 or not cython.compiled) and clock_ns(1) >= until_ns:
+                    return False
+            else:
+                return False
+        self.holder = me
+        return True
+
+    def is_dead(self, owner, me):
+        """Judge an owner. Of this process's own threads each knows whether it is inside: a word
+        that names one that is not was damaged."""
+        if cython.compiled and owner >> TOKEN_INCARNATION_SHIFT == me >> TOKEN_INCARNATION_SHIFT:
+            return self.holder != owner
+        return self.liveness.is_dead(owner)
+
+    def wait_for(self, me, timeout_ns):
+        """Take a lock that was not free: see `acquire`."""
+        spin: u64
+        owner: u64 = 0
+        seen: u64
+        if load(self.mem, S_OWNER) == me:
+            return 4
+        for spin in range(50):
+            pause()
+            if load(self.mem, S_OWNER) == 0 and compare_exchange(self.mem, S_OWNER, 0, me):
+                return 1
+        slice_ns: i64 = 1000000
+        start: i64 = clock_ns(1)
+        left: i64 = timeout_ns
+        while True:
+            seen = load(self.mem, S_OWNER)
+            if self.wait_slice(me, slice_ns if slice_ns < left or left < 0 else left):
+                return 1
+            owner = load(self.mem, S_OWNER)
+            if owner == seen and owner != 0 and not self.is_other(me):
+                if self.is_dead(owner, me):  # runs Python code, and so perhaps a handler
+                    if not self.is_other(me) and compare_exchange(self.mem, S_OWNER, owner, me):
+                        return 2
+                elif slice_ns < 8000000:
+                    slice_ns *= 2
+            if self.is_other(me):
+                return 5
+            left = timeout_ns - (clock_ns(1) - start)
+            if left <= 0:
+                return 3
+
+    def wait_slice(self, me, slice_ns):
+        """Raise the flag, try, sleep once, try; tell whether the lock is ours."""
+        publish(self.mem, S_WAITERS, 1)  # seen by whoever frees the lock after the next line fails
+        if compare_exchange(self.mem, S_OWNER, 0, me):
+            return True
+        with cython.nogil:
+            sem_wait(self.semaphore, slice_ns)
+        # The flag was cleared with the token that we may have taken: raise it for the others, also
+        # if we give up now.
+        publish(self.mem, S_WAITERS, 1)
+        if cython.compiled:
+            PyErr_CheckSignals()
+        return not self.is_other(me) and compare_exchange(self.mem, S_OWNER, 0, me)
+
+    def release(self):
+        """Free the lock and wake one waiter, if any."""
+        self.holder = 0
+        publish(self.mem, S_OWNER, 0)
+        if load(self.mem, S_WAITERS):
+            store(self.mem, S_WAITERS, 0)
+            sem_wake(self.semaphore)
+
+    def owner(self) -> int:
+        """Give the token of the holder; 0: free."""
+        return load(self.mem, S_OWNER)
+
+    def lock(self, me, timeout_ns):
+        """Call `acquire` from Python."""
+        return self.acquire(me, timeout_ns)
+
+    def unlock(self):
+        """Call `release` from Python."""
+        self.release()
+
+    def close(self):
+        """Close the semaphore. Nobody may be waiting. Idempotent."""
+        unwatch(self.region)
+        self.region = 0
+        sem_close(self.semaphore)
+        self.semaphore = 0

@@ -1,0 +1,21 @@
+from ._lookup_cy cimport data_bytes, value_position
+from ._room_cy cimport ShardRoom
+from ..memory._layout cimport *
+from ..memory._atomics cimport *
+
+cdef class Shard(ShardRoom):
+    cdef int find(self, u64 hash, u64 key_type, src_t key, u64 key_length, probe_t out) noexcept
+    cdef u64 stamp(self, u64 now_ns) noexcept
+    cdef int put(self, u64 hash, u64 key_type, src_t key, u64 key_length, u64 value_type,
+                 src_t value, u64 value_length, u64 deadline_ns, bint evict,
+                 probe_t found) noexcept
+    cdef void fill(self, u64 head, u64 meta, src_t key, src_t value, u64 deadline_ns) noexcept
+    cdef void erase(self, u64 hash, probe_t found) noexcept
+    cdef void change_word(self, u64 offset, u64 value, probe_t found) noexcept
+    cdef void set_in_place(self, u64 offset, u64 value, probe_t found) noexcept
+    cdef void set_deadline(self, u64 deadline_ns, probe_t found) noexcept
+    cdef u64 sweep_expired(self, u64 first, u64 now_ns, u64 limit) noexcept
+    cdef u64 sweep_idle(self, u64 first, u64 before_ns, u64 limit) noexcept
+    cdef u64 end_all(self, u64 first, u64 last, bint singly) noexcept
+    cdef bint forget_word(self, u64 slot) noexcept
+    cdef void clear(self) noexcept

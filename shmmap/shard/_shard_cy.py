@@ -1,0 +1,295 @@
+# mypy: ignore-errors
+"""One shard: a complete small map under one lock. It deals in bytes.
+
+Read (no lock):  look -> copy out -> deadline -> confirm. A hit rests on the
+version and the index word being unchanged; a miss on the same even sequence
+before and after.
+
+Write (lock held, by the caller):
+ 1  DIRTY = 1
+ 2  find the key; make room; take slots (unreachable, version 0)
+ 3  fill them: bytes, chain, meta, deadline; STAMP, then the new version
+ 4  SEQUENCE odd; end the old version; the index word; SEQUENCE even
+ 5  give the old slots back; counts; DIRTY = 0
+
+`set_in_place` (counters, deadlines) changes one aligned word: the version
+turns odd, the word changes, a new even version ends it. Readers of that key
+wait meanwhile; whatever the word is when the writer dies is a whole value.
+
+**Invariants**
+ S1  a slot lives if and only if its version is not 0
+ S2  versions are unique and at most STAMP
+ S3  no key lives twice
+ S4  ENTRIES and LIVE_BYTES count the live heads
+ S5  SEQUENCE is even while DIRTY is 0
+**Crash**: before 4's first store the old entry lives (a filled new one too:
+repair keeps the newer); after it only the new one does.
+**Locks**: what is read (`_lookup_cy`) needs none; everything here needs the shard lock.
+"""
+
+from __future__ import annotations
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap.memory._atomics import (
+        fence,
+        i64,
+        load,
+        store,
+        u64,
+    )
+    from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        E_META,
+        HAS_DEADLINE,
+        KEY_LENGTH_MASK,
+        META_KEY_TYPE_SHIFT,
+        META_LENGTH_SHIFT,
+        META_VALUE_TYPE_SHIFT,
+        S_DIRTY,
+        S_EARLIEST_NS,
+        S_ENTRIES,
+        S_IDLED,
+        S_LIVE_BYTES,
+        S_SEQUENCE,
+        S_STAMP,
+        VALUE_INT,
+        VERSION_SUSPECT,
+    )
+    from shmmap.shard._lookup_cy import data_bytes, value_position
+    from shmmap.shard._room_cy import ShardRoom
+
+COMPILED = cython.compiled
+
+# what operations return
+FOUND = 1
+MISS = 0
+AGAIN = -1  # another process changed it meanwhile: start again
+FULL = -2
+TOO_LARGE = -3
+CORRUPT = -4
+
+
+class Shard(ShardRoom):
+    """The map in one segment's memory: see the module. Each method is a whole operation."""
+
+    def find(self, hash, key_type, key, key_length, out):
+        """Look a key up under the lock: FOUND, MISS or CORRUPT."""
+        status: i64 = self.look(hash, key_type, key, key_length, out)
+        return -4 if status == -1 else status
+
+    def stamp(self, now_ns):
+        """Give out a new version: the time, or the last one's successor; even, and unique here.
+        Source: hybrid logical clocks: Kulkarni et al., OPODIS 2014."""
+        last: u64 = load(self.mem, S_STAMP)
+        version: u64 = now_ns << 1
+        if version <= last and last < VERSION_SUSPECT:  # from there on it is damage
+            version = (last | 1) + 1
+        store(self.mem, S_STAMP, version)
+        return version
+
+    def put(self, hash, key_type, key, key_length, value_type, value, value_length,
+            deadline_ns, evict, found):
+        """Write an entry in place of the one `found` (position -1: none).
+
+        Gives FOUND with the new version in `found`, FULL (nothing changed but expired and
+        evicted entries), or TOO_LARGE.
+        """
+        now_ns: u64 = self.clock.now()
+        meta: u64 = (
+            key_length
+            | (key_type << META_KEY_TYPE_SHIFT)
+            | (value_type << META_VALUE_TYPE_SHIFT)
+            | (value_length << META_LENGTH_SHIFT)
+        )
+        length: u64 = key_length  # not out of `meta`: a key that is too long has more bits there
+        if value_type == VALUE_INT:
+            length = (length + 7) & ~7
+        length += value_length
+        need: u64 = self.slots.needed(length)
+        had: u64 = 0
+        head: u64
+        room: i64 = -1
+        if length > self.max_bytes:
+            return -3
+        store(self.mem, S_DIRTY, 1)
+        if self.expiry.due(now_ns):
+            self.reclaim_some(now_ns, found.slot if found.position >= 0 else 0)
+        if found.position >= 0:
+            had = self.slots.needed(data_bytes(found.meta))
+        if not self.has_room(need, had) and not self.make_room(
+            need, had, found.slot if had else 0, now_ns, evict
+        ):
+            if not self.evicts or not evict or not had:
+                store(self.mem, S_DIRTY, 0)
+                return -2
+            self.remove(hash, found)  # all others are evicted: the old value goes first
+            had = 0
+        if not had:
+            room = self.index.find_room(self.index.home(hash, self.shard_bits))
+            if room < 0:
+                return -4
+        head = self.slots.take(need)
+        if head == 0:
+            return -4
+        if deadline_ns:
+            meta |= HAS_DEADLINE << META_KEY_TYPE_SHIFT
+        self.fill(head, meta, key, value, deadline_ns)
+        found.version = self.stamp(now_ns)
+        if self.evicts:
+            if had:
+                self.eviction.replaced(found.slot, head)
+            else:
+                self.eviction.inserted(head, hash)
+        self.slots.set_version(head, found.version)
+        self.flip(hash, head, found, room)
+        if had:
+            self.release_slots(found.slot, found.meta)
+        else:
+            store(self.mem, S_ENTRIES, load(self.mem, S_ENTRIES) + 1)
+        store(self.mem, S_LIVE_BYTES, load(self.mem, S_LIVE_BYTES) + key_length + value_length)
+        store(self.mem, S_DIRTY, 0)
+        found.slot = head
+        found.meta = meta
+        return 1
+
+    def fill(self, head, meta, key, value, deadline_ns):
+        """Write everything of an unreachable entry but its version."""
+        fence()
+        store(self.mem, self.slots.at(head) + E_META, meta)
+        self.slots.write(head, 0, key, meta & KEY_LENGTH_MASK)
+        if meta >> META_LENGTH_SHIFT:
+            self.slots.write(head, value_position(meta), value, meta >> META_LENGTH_SHIFT)
+        if deadline_ns:
+            self.expiry.set(head, deadline_ns)
+
+    def erase(self, hash, found):
+        """Remove a found entry: a whole operation."""
+        store(self.mem, S_DIRTY, 1)
+        self.remove(hash, found)
+        store(self.mem, S_DIRTY, 0)
+
+    def change_word(self, offset, value, found):
+        """Change one aligned word of a live entry and give it a new version, within an
+        operation."""
+        version: u64 = self.stamp(self.clock.now())
+        self.slots.set_version(found.slot, found.version | 1)
+        fence()
+        store(self.mem, offset, value)
+        self.slots.set_version(found.slot, version)
+        found.version = version
+
+    def set_in_place(self, offset, value, found):
+        """Change one aligned word of a live entry: a whole operation."""
+        store(self.mem, S_DIRTY, 1)
+        self.change_word(offset, value, found)
+        store(self.mem, S_DIRTY, 0)
+
+    def set_deadline(self, deadline_ns, found):
+        """Change a live entry's deadline (0: none) and give it a new version: a whole operation.
+
+        Without the flag in the meta word nobody looks at the deadline, so setting the flag
+        publishes a first deadline, and clearing it withdraws the last.
+        """
+        meta_at: u64 = self.slots.at(found.slot) + E_META
+        flag: u64 = HAS_DEADLINE << META_KEY_TYPE_SHIFT
+        store(self.mem, S_DIRTY, 1)
+        if deadline_ns and found.meta & flag:
+            self.expiry.hasten(deadline_ns)
+            self.change_word(self.expiry.at(found.slot), deadline_ns, found)
+        elif deadline_ns:
+            self.expiry.set(found.slot, deadline_ns)
+            self.change_word(meta_at, found.meta | flag, found)
+        elif found.meta & flag:
+            self.change_word(meta_at, found.meta & ~flag, found)
+            self.expiry.forget(found.slot)
+        else:
+            self.change_word(meta_at, found.meta, found)
+        store(self.mem, S_DIRTY, 0)
+
+    def sweep_expired(self, first, now_ns, limit):
+        """Remove at most `limit` expired entries from slot `first` on: a whole operation.
+
+        Gives the slot to go on from; 0: done, and EARLIEST is exact.
+        """
+        following: u64
+        store(self.mem, S_DIRTY, 1)
+        following = self.reclaim(first, self.slots.count, now_ns, 0, limit)
+        if following == 0:
+            self.expiry.settle()
+        store(self.mem, S_DIRTY, 0)
+        return following
+
+    def sweep_idle(self, first, before_ns, limit):
+        """Remove entries not written since `before_ns`, looking at `limit` slots from `first`.
+
+        Gives the slot to go on from; 0: done.
+        """
+        slot: u64
+        version: u64
+        last: u64 = first + limit - 1
+        if last > self.slots.count:
+            last = self.slots.count
+        store(self.mem, S_DIRTY, 1)
+        for slot in range(first, last + 1):
+            version = self.slots.version(slot)
+            if version and version >> 1 < before_ns and self.remove_slot(
+                slot, self.slot_hash(slot, self.slots.meta(slot))
+            ):
+                store(self.mem, S_IDLED, load(self.mem, S_IDLED) + 1)
+        store(self.mem, S_DIRTY, 0)
+        return last + 1 if last < self.slots.count else 0
+
+    def end_all(self, first, last, singly):
+        """End the live entries at slots `first` to `last`, and empty the index: `singly`, where
+        they are but few; give how many there were."""
+        slot: u64
+        ended: u64 = 0
+        for slot in range(first, last + 1):
+            if self.slots.version(slot):
+                ended += 1
+                self.slots.set_version(slot, 0)
+                fence()
+                singly = singly and self.forget_word(slot)
+        fence()
+        if not singly:
+            self.index.clear()
+        return ended
+
+    def forget_word(self, slot):
+        """Take a slot whose entry has just ended out of the index; False: it is not there."""
+        hash: u64 = self.slot_hash(slot, self.slots.meta(slot))
+        position: i64 = self.index_word_of(slot, hash)
+        if position < 0:
+            return False
+        self.index.put(position, 0, 0)
+        self.index.unmark(self.index.home(hash, self.shard_bits), position)
+        return True
+
+    def clear(self):
+        """Remove every entry: a whole operation. A death in it leaves some of them.
+
+        Costs what was used, not what there is: slots from FRESH on are not touched, nor, where
+        few slots were used, the pages of the index that no entry was in.
+        """
+        sequence: u64 = load(self.mem, S_SEQUENCE)
+        used: u64 = self.slots.used()
+        ended: u64
+        store(self.mem, S_DIRTY, 1)
+        store(self.mem, S_SEQUENCE, sequence + 1)
+        ended = self.end_all(1, used, used << 6 < self.slots.count)
+        if ended != load(self.mem, S_ENTRIES):  # damage: look everywhere
+            self.end_all(used + 1, self.slots.count, False)
+            used = self.slots.count
+        store(self.mem, S_SEQUENCE, sequence + 2)
+        if self.expiry.ready():
+            self.expiry.forget_all(used)
+        if self.evicts:
+            self.eviction.reset(used)
+        self.slots.reset(1, used)
+        store(self.mem, S_EARLIEST_NS, 0)
+        store(self.mem, S_ENTRIES, 0)
+        store(self.mem, S_LIVE_BYTES, 0)
+        store(self.mem, S_DIRTY, 0)

@@ -1,0 +1,1 @@
+"""Floor 1: the kernel: segments, locks on bytes of files, processes, tasks."""

@@ -1,0 +1,439 @@
+"""One POSIX shared-memory segment: create, publish, attach, verify, reserve, unlink.
+
+Objects are files in /dev/shm, as shm_open has them; they are opened by their paths, since posix_ipc
+gives some errors without their number, and cannot say every name that a stranger may give a file.
+It makes the semaphores. The mapping is made through libc: an `mmap.mmap` would keep a file
+descriptor for each of the shards.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import stat
+
+from ..errors import ConfigMismatch, MapCorrupted, MapNotFound, SharedMemoryFull, SystemCallError
+from ..memory.layout import PAGE
+from . import _sigbus_cy
+from .clibrary import NEW_SEMAPHORE, call, libc
+from .descriptors import Identity, close_own, identity_of, why_no_inodes
+from .process import this_process
+
+SHM_DIRECTORY = "/dev/shm"
+_PROT_READ_WRITE = 3
+_SHARED_THERE = 0x11  # MAP_SHARED | MAP_FIXED
+_PLACE = 0x4022  # MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, since Linux 5.14
+_REMOVE = 9  # MADV_REMOVE
+_NOREPLACE = 1  # RENAME_NOREPLACE
+_AT_FDCWD = -100
+_WHAT_HELPS = {
+    errno.EMFILE: "this process has no free file descriptor: close some, or raise ulimit -n",
+    errno.ENFILE: "the machine has no free file descriptor (fs.file-max)",
+    errno.ENOMEM: "no memory or address space for it: see ulimit -v, the memory limit of the "
+                  "container, and vm.max_map_count",
+    errno.EROFS: f"{SHM_DIRECTORY} is read-only here: mount -o remount,rw {SHM_DIRECTORY}",
+    errno.EFBIG: "it is larger than this process may make files (RLIMIT_FSIZE, ulimit -f)",
+    errno.ENOLCK: "the kernel has no room for one more record lock",
+    errno.EPERM: "the system does not permit it (a seccomp filter, or a security module?)",
+}
+
+
+def refused(doing: str, error: OSError) -> Exception:
+    """Make the error of a system call that failed: what was being done, why, and what helps. One
+    without a number is none of the kernel's: a signal handler has raised it."""
+    if error.errno is None:
+        return error
+    number = error.errno
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        why = why_no_inodes(SHM_DIRECTORY) or f"no room ({os.strerror(number)})"
+        return SharedMemoryFull(f"{doing}: {SHM_DIRECTORY} has {why}")
+    helps = _WHAT_HELPS.get(number, "")
+    if number == errno.ENOENT and is_missing():
+        helps = f"there is no {SHM_DIRECTORY} here: shmmap needs a tmpfs mounted there"
+    return SystemCallError(number, f"{doing}: {os.strerror(number)}" + (helps and f". {helps}"))
+
+
+def is_missing() -> bool:
+    """Tell whether there surely is no /dev/shm. Where it cannot be looked at, there may be one."""
+    try:
+        return not stat.S_ISDIR(os.stat(SHM_DIRECTORY).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+
+
+def control_name(name: str) -> str:
+    """Name the control segment: the only fixed name of a map."""
+    return f"/shmmap.{name}"
+
+
+def shard_name(name: str, nonce: int, generation: int, number: int) -> str:
+    """Name a shard's segment, and its semaphore."""
+    return f"/shmmap.{name}.{nonce:016x}.{generation}.{number}"
+
+
+def temporary_name(name: str, which: str) -> str:
+    """Name a control segment that is being made, the `which`-th of its map's name."""
+    return f"/shmmap.{name}.new{which}"
+
+
+def locks_name(name: str, nonce: int) -> str:
+    """Name the segment of the lock shard, and its semaphore."""
+    return f"/shmmap.{name}.{nonce:016x}.locks"
+
+
+def liveness_name(name: str, nonce: int) -> str:
+    """Name the file whose byte locks tell which workers live."""
+    return f"/shmmap.{name}.{nonce:016x}.live"
+
+
+class Mapping:
+    """A mapped segment: `buffer` is its memory, until `close`.
+
+    It is mapped in place of anonymous memory that an object has which unmaps it as it goes: to
+    tell the address of a new mapping takes memory, and where there is none nobody could unmap it.
+    """
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self.size = size
+        self._region = self._address = 0
+        try:
+            self._place = mmap.mmap(-1, size, _PLACE)
+        except OSError as error:
+            raise refused(f"finding addresses for {size:,} bytes", error) from error
+        try:
+            address = ctypes.addressof(ctypes.c_char.from_buffer(self._place))
+            found = call(libc.mmap, address, size, _PROT_READ_WRITE, _SHARED_THERE, descriptor, 0)
+            if found != address:
+                number = ctypes.get_errno()
+                raise refused(f"mapping {size:,} bytes of {SHM_DIRECTORY}",
+                              OSError(number, os.strerror(number)))
+            self._address = address
+            self._region = _sigbus_cy.watch(address, size)
+            self.buffer = (ctypes.c_char * size).from_address(address)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the file was found shorter than the mapping: see `_sigbus_cy`."""
+        return bool(_sigbus_cy.is_cut(self._region))
+
+    def tell(self, flag_address: int) -> None:
+        """Have a word set to CUT when that is found. It must outlive the mapping."""
+        _sigbus_cy.tell(self._region, flag_address)
+
+    def populate(self, start: int, end: int) -> int:
+        """Back the bytes from `start` to `end` by real pages, without opening the file, which
+        this process may no longer be allowed; give 0 or the kernel's errno."""
+        if call(libc.madvise, self._address + start, end - start, _POPULATE_WRITE) == 0:
+            return 0
+        return ctypes.get_errno()
+
+    def give_up_pages(self) -> None:
+        """See `give_up`."""
+        give_up(self._address, self.size)
+
+    def close(self) -> None:
+        """Unmap. Nothing may touch the buffer any more. Idempotent, and takes no memory."""
+        _sigbus_cy.unwatch(self._region)
+        self._region = self._address = 0
+        self._place.close()
+
+
+def give_up(address: int, size: int) -> None:
+    """Give all mapped pages back to the system, for everybody: what is read then is zeros."""
+    call(libc.madvise, address, size, _REMOVE)
+
+
+def _no_room(what: str, size: int) -> SharedMemoryFull:
+    room = free_bytes()
+    return SharedMemoryFull(
+        f"{SHM_DIRECTORY} has no room for {what}: {size:,} bytes asked, {room:,} free. "
+        "Give a smaller size= or capacity=; remove leftovers (python -m shmmap doctor lists "
+        "them); or enlarge it (docker run --shm-size=..., mount -o remount,size=... /dev/shm)"
+    )
+
+
+def _wrong_size(name: str, actual: int, size: int) -> MapCorrupted:
+    return MapCorrupted(
+        f"segment {name} has {actual:,} bytes where {size:,} belong: it was truncated or "
+        "replaced. Unlink the map and make it again"
+    )
+
+
+def free_bytes() -> int:
+    """Count the bytes that /dev/shm still has."""
+    try:
+        found = os.statvfs(SHM_DIRECTORY)
+    except OSError as error:
+        raise refused(f"asking how much room {SHM_DIRECTORY} has", error) from error
+    return found.f_bavail * found.f_frsize
+
+
+def make(name: str, mode: int) -> int:
+    """Make an empty object of a new name, and give its descriptor.
+
+    Raises:
+        FileExistsError: there is one of that name.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(SHM_DIRECTORY + name, flags, mode)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise refused(f"making {name} in {SHM_DIRECTORY}", error) from error
+
+
+def fill(descriptor: int, name: str, size: int, reserve: int, mode: int) -> None:
+    """Give a new object `size` zero bytes, its first `reserve` bytes backed by real pages.
+
+    Raises:
+        SharedMemoryFull: there is no room.
+    """
+    try:
+        os.fchmod(descriptor, mode)  # whatever the umask took away
+        os.ftruncate(descriptor, size)
+        os.posix_fallocate(descriptor, 0, reserve)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _no_room(f"segment {name}", reserve) from error
+        raise refused(f"making segment {name} of {size:,} bytes", error) from error
+
+
+def create(name: str, size: int, reserve: int, mode: int) -> Mapping:
+    """Make a segment of `size` zero bytes, its first `reserve` bytes backed by real pages.
+
+    Raises:
+        SharedMemoryFull: there is no room; nothing is left behind.
+        FileExistsError: there is one of that name.
+    """
+    maker, descriptor = this_process(), make(name, mode)
+    identity = None
+    try:
+        identity = identity_of(descriptor)
+        fill(descriptor, name, size, reserve, mode)
+        return Mapping(descriptor, size)
+    except BaseException:  # else, for want of memory, its caller removes it
+        if this_process() == maker:
+            unlink(name)
+        raise
+    finally:
+        close_own(descriptor, maker, identity)
+
+
+def publish(name: str, final: str) -> bool:
+    """Rename an object, in one step, to a name that nothing has; False: something has it, or
+    somebody has removed the object."""
+    source, target = (os.fsencode(SHM_DIRECTORY + one) for one in (name, final))
+    if call(libc.renameat2, _AT_FDCWD, source, _AT_FDCWD, target, _NOREPLACE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EEXIST, errno.ENOENT):
+        return False
+    if number not in (errno.ENOSYS, errno.EINVAL):
+        raise refused(f"giving {name} its name {final}", OSError(number, os.strerror(number)))
+    if os.path.lexists(SHM_DIRECTORY + final):  # no such call here; the creation lock is held
+        return False
+    os.rename(SHM_DIRECTORY + name, SHM_DIRECTORY + final)
+    return True
+
+
+def check_room(what: str, size: int) -> None:
+    """Refuse early what cannot fit: reserving first would drive everyone else out of memory."""
+    if size > free_bytes():
+        raise _no_room(what, size)
+
+
+def open_checked(name: str, mode: int | None, owner_uid: int | None) -> int:
+    """Open an object of ours and give its descriptor; refuse what another user made.
+
+    Raises:
+        MapNotFound: there is none.
+        ConfigMismatch: its owner is another user, or its mode is wider than asked.
+        SystemCallError: the kernel refused, for a reason of this process or machine.
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not stop us
+    try:
+        descriptor = os.open(SHM_DIRECTORY + name, flags)
+    except FileNotFoundError as error:
+        if is_missing():
+            raise refused(f"opening {name}", error) from error
+        raise MapNotFound(f"no shared memory {name}") from error
+    except PermissionError as error:
+        if error.errno == errno.EPERM:
+            raise refused(f"opening {name}", error) from error
+        raise ConfigMismatch(
+            f"shared memory {name} belongs to another user and may not be opened: use another "
+            "name, or have its owner open it with a wider mode="
+        ) from error
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV):
+            raise ConfigMismatch(
+                f"{name} is not a shared-memory object but a link, a directory or the like: use "
+                "another name, or look at what it is (ls -l) and who made it"
+            ) from error
+        raise refused(f"opening {name} in {SHM_DIRECTORY}", error) from error
+    try:
+        verify_owner(os.fstat(descriptor), name, mode, owner_uid)
+    except BaseException as error:
+        os.close(descriptor)
+        if type(error) is OSError:
+            raise refused(f"looking at {name}", error) from error
+        raise
+    return descriptor
+
+
+def identity_at(name: str) -> Identity | None:
+    """Tell what an object's name leads to; None: nothing. An error is no answer, and is raised."""
+    try:
+        status = os.lstat(SHM_DIRECTORY + name)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise refused(f"looking at {name}", error) from error
+    return status.st_dev, status.st_ino
+
+
+def verify_owner(
+    status: os.stat_result, name: str, mode: int | None, owner_uid: int | None
+) -> None:
+    """Refuse an object that another user may have filled: see `open_checked`."""
+    owner = os.geteuid() if owner_uid is None else owner_uid
+    if status.st_uid != owner:
+        raise ConfigMismatch(
+            f"{name} belongs to uid {status.st_uid}, not to uid {owner}: someone else made it. "
+            f"Use another name, or say owner_uid={status.st_uid} if you trust them"
+        )
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigMismatch(f"{name} is not a shared-memory object: use another name")
+    if status.st_nlink > 1:
+        raise ConfigMismatch(
+            f"{name} is a hard link to a file that has other names too: someone put it there. "
+            "Use another name, or remove it"
+        )
+    wider = stat.S_IMODE(status.st_mode) & ~(0o600 if mode is None else mode)
+    if wider and (mode is not None or wider & 0o022):
+        raise ConfigMismatch(
+            f"{name} has mode {stat.S_IMODE(status.st_mode):o}, wider than "
+            f"{0o600 if mode is None else mode:o}: say mode=0o{stat.S_IMODE(status.st_mode):o} "
+            "if that is meant"
+        )
+
+
+def attach(name: str, size: int, mode: int | None, owner_uid: int | None) -> Mapping:
+    """Map an existing segment whose size must be `size`.
+
+    Raises:
+        MapNotFound, ConfigMismatch: see `open_checked`.
+        MapCorrupted: it is shorter or longer.
+    """
+    descriptor = open_checked(name, mode, owner_uid)
+    try:
+        actual = os.fstat(descriptor).st_size
+        if actual != size:
+            raise _wrong_size(name, actual, size)
+        return Mapping(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
+def reserve(name: str, mapping: Mapping, start: int, end: int) -> None:
+    """Back the bytes from `start` to `end`, the last of a segment, by real pages.
+
+    Raises:
+        SharedMemoryFull: there is no room.
+        MapCorrupted: it is shorter; reserving would stretch it again, and hide what was lost.
+    """
+    try:
+        actual = os.stat(SHM_DIRECTORY + name).st_size
+    except OSError:
+        actual = end  # it cannot be looked at, or seen here; the mapping can be used all the same
+    if actual < end:
+        raise _wrong_size(name, actual, end)
+    number = mapping.populate(start, end)
+    if number in (errno.EINVAL, errno.ENOSYS):  # a kernel before 5.14
+        number = _reserve_by_name(name, start, end)
+    if number in (errno.EFAULT, errno.ENOSPC, errno.EDQUOT):
+        raise _no_room(f"the deadlines of {name}", end - start)
+    if number:
+        raise refused(f"reserving the deadlines of {name}", OSError(number, os.strerror(number)))
+
+
+def _reserve_by_name(name: str, start: int, end: int) -> int:
+    try:
+        found = os.open(SHM_DIRECTORY + name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.posix_fallocate(found, start, end - start)
+        finally:
+            os.close(found)
+    except PermissionError as error:
+        raise ConfigMismatch(
+            f"{name} may not be opened any more, as its first ttl needs on a kernel before 5.14: "
+            "this process has changed its user since it opened the map. Make the map with a "
+            "default ttl=, or open it after that"
+        ) from error
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
+
+
+def allocated_bytes(name: str) -> int:
+    """Count the bytes of real pages that an object holds; 0: it is gone."""
+    try:
+        return os.stat(SHM_DIRECTORY + name).st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
+def semaphore_file(name: str) -> str:
+    """Give the file behind a semaphore, as a name like a segment's."""
+    return "/sem." + name[1:]
+
+
+def semaphore_bytes(name: str) -> int:
+    """Count the bytes of real pages behind a semaphore."""
+    return max(PAGE, allocated_bytes(semaphore_file(name)))
+
+
+def unlink(name: str) -> bool:
+    """Remove an object's name; tell whether it was there.
+
+    As shm_unlink does; but posix_ipc cannot say every name that a stranger may give a file.
+    """
+    try:
+        os.unlink(SHM_DIRECTORY + name)
+        return True
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise refused(f"removing {name}", error) from error
+
+
+def create_semaphore(name: str, mode: int) -> None:
+    """Make a semaphore without tokens: a file with the bytes that sem_open would write there. That
+    maps it first, and where there is no memory to tell the address nobody could unmap it. Who made
+    it in part removes it.
+
+    Raises:
+        FileExistsError: there is one of that name.
+    """
+    label = semaphore_file(name)
+    maker, descriptor = this_process(), make(label, mode)
+    identity = None
+    try:
+        identity = identity_of(descriptor)
+        fill(descriptor, label, len(NEW_SEMAPHORE), len(NEW_SEMAPHORE), mode)
+        os.write(descriptor, NEW_SEMAPHORE)
+    except OSError as error:
+        if type(error) is not OSError:  # it says already what was being done
+            raise
+        raise refused(f"making semaphore {name}", error) from error
+    finally:
+        close_own(descriptor, maker, identity)

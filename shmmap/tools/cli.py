@@ -1,0 +1,439 @@
+"""The command line: `python -m shmmap ls | info NAME | fsck NAME | unlink NAME... |
+dump NAME FILE | load FILE NAME | size | torture | doctor`.
+
+Exit codes: 0 all is well, 1 a problem (said on stderr, or a FAIL line of doctor), 2 wrong usage;
+fsck has its own (see its --help).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from .. import __version__
+from ..copies import merging
+from ..errors import ShmMapError
+from ..lifecycle import control
+from ..lifecycle.parameters import check_mode, check_name
+from ..map import ShmMap
+from ..memory.layout import LAYOUT_VERSION, constants
+from ..operations.messages import state_of
+from ..printable import never_fail_to_print, printable, printable_lines
+from ..system import creation, segment
+from ..system.descriptors import fill_standard
+from ..torture import command as torture
+from . import doctor, findings, fsck, inspection, sizing
+from .inspection import SeenMap, SeenWorker
+
+K = constants()
+SHOWN = 4  # of what could not be removed
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; give the exit code."""
+    if arguments is None:  # run as a program: what a program has is ours
+        fill_standard()
+    never_fail_to_print()
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+        if sys.stdout is not None:  # `>&-`: there is none, and nobody wants to know
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `... | head` has seen enough; Python would complain at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except (ShmMapError, OSError) as error:
+        return _say(str(error))
+    except MemoryError:
+        return _say("this process got no more memory (ulimit -v, or a limit of its container)")
+
+
+def _say(problem: str) -> int:
+    """Tell what stood against a command, on stderr; give its exit code."""
+    if sys.stderr is not None:  # print() would take stdout
+        print(f"shmmap: {printable_lines(problem)}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    as_module = os.path.basename(sys.argv[0]) in ("__main__.py", "-m", "-c")
+    parser = argparse.ArgumentParser(
+        prog="python -m shmmap" if as_module else "shmmap",
+        description="Look at, and clean up, the maps of this machine.",
+    )
+    parser.add_argument("--version", action="version", version=f"shmmap {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("ls", help="list every map, and what dead ones left")
+    command.set_defaults(run=_ls)
+    command = commands.add_parser("info", help="show one map: parameters, sizes, workers, balance")
+    command.add_argument("name", metavar="NAME", type=_name)
+    command.set_defaults(run=_info)
+    command = commands.add_parser(
+        "fsck", help="check one map, and repair its shards", description=fsck.__doc__,
+        epilog=fsck.EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("name", metavar="NAME", type=_name)
+    command.add_argument("--repair", action="store_true", help="rebuild damaged shards; asks first")
+    command.add_argument("--yes", action="store_true", help="with --repair: do not ask")
+    command.set_defaults(run=lambda options: fsck.run(options.name, options.repair, options.yes))
+    command = commands.add_parser("unlink", help="remove maps, or what is left of them")
+    command.add_argument("names", metavar="NAME", type=_name, nargs="+")
+    command.add_argument("--yes", action="store_true", help="do not ask, live workers or not")
+    command.set_defaults(run=_unlink)
+    command = commands.add_parser("dump", help="write a map's entries to a file")
+    command.add_argument("name", metavar="NAME", type=_name)
+    command.add_argument("file", metavar="FILE")
+    command.set_defaults(run=_dump)
+    command = commands.add_parser(
+        "load", help="merge a dump into a map, or into a new one: the newer entry of a key stays"
+    )
+    command.add_argument("file", metavar="FILE")
+    command.add_argument("name", metavar="NAME", type=_name)
+    command.add_argument("--size", help="of the new map, not the dumped one's")
+    command.set_defaults(run=_load)
+    command = commands.add_parser("size", help="recommend size= and value_size= for your entries")
+    sizing.add_command(command)
+    command = commands.add_parser(
+        "torture", help="kill, stop and fork workers of a map of its own: nothing may get lost"
+    )
+    torture.add_command(command)
+    command = commands.add_parser("doctor", help="check engine, compiler, kernel, leftovers")
+    command.set_defaults(run=lambda options: doctor.run(inspection.find_maps))
+    return parser
+
+
+def _name(text: str) -> str:
+    try:
+        return check_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+# -- ls ---------------------------------------------------------------------------------
+
+
+def _ls(options: argparse.Namespace) -> int:
+    seen = inspection.find_maps()
+    if not seen:
+        print("no maps")
+        return 0
+    heads = ("NAME", "STATE", "ENGINE", "ENTRIES", "SIZE", "ALLOCATED", "WORKERS", "OWNER")
+    hidden: list[str] = []
+    table = [heads, *(_row(one, hidden) for one in seen)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = [
+            cell.rjust(width) if 3 <= place <= 6 else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+    for one in seen:
+        if one.problem:
+            print(f"{one.name}: {one.problem}")
+    for line in hidden:
+        print(line)
+    left = [one.name for one in seen if one.leftover and os.geteuid() in (0, one.owner)]
+    if left:
+        print(f"remove the leftovers with: {findings.unlink_command(left)}")
+    return 0
+
+
+def _row(one: SeenMap, hidden: list[str]) -> tuple[str, ...]:
+    """Give the cells of a map; add a line to `hidden` where not all of them can be told."""
+    state = f"{one.state} (leftover)" if one.leftover else one.state
+    engine = entries = size = "-"
+    if one.state in ("ready", "abandoned") and one.control:
+        engine = control.ENGINES[one.control["ENGINE"]]
+        shards = list(inspection.shards_of(one))
+        entries = f"{sum(shard.entries for shard in shards):,}"
+        if bad := [shard for shard in shards if shard.header is None]:
+            entries = "?"
+            hidden.append(f"{one.name}: {len(bad):,} of {len(shards):,} shards not readable, the "
+                          f"first: {bad[0].problem}")
+        size = findings.human(inspection.shape_of(one.control).total_bytes)
+    count = "-" if one.workers is None else str(len(one.workers))
+    return (
+        one.name, state, engine, entries, size, findings.human(one.allocated), count,
+        findings.user_name(one.owner),
+    )
+
+
+# -- info -------------------------------------------------------------------------------
+
+
+def _info(options: argparse.Namespace) -> int:
+    seen = inspection.find_maps(options.name)
+    if not seen:
+        return _say(f"no map {options.name!r}")
+    one = seen[0]
+    if one.state != "ready":
+        return _say(f"map {one.name!r} is {one.state}: {one.problem}")
+    for title, lines in (
+        (f"map {one.name}", _about(one)), ("parameters", _parameters(one)),
+        ("layout", _layout(one)), ("operations by all workers", _operations(one)),
+        ("shards", _balance(one)), ("workers", _workers(one)),
+    ):
+        print(title)
+        for name, value in lines:
+            print(f"  {name:<16}{value}".rstrip())
+    return 0
+
+
+_Lines = list[tuple[str, object]]
+
+
+def _about(one: SeenMap) -> _Lines:
+    assert one.control is not None
+    return [
+        ("owner", findings.user_name(one.owner)),
+        ("engine", control.ENGINES[one.control["ENGINE"]]),
+        ("nonce", f"{one.control['NONCE']:016x}"),
+        ("objects", f"{len(one.objects):,} in {segment.SHM_DIRECTORY}"),
+        ("size", f"{inspection.shape_of(one.control).total_bytes:,} bytes at most"),
+        ("allocated", f"{one.allocated:,} bytes now"),
+    ]
+
+
+def _parameters(one: SeenMap) -> _Lines:
+    assert one.control is not None
+    lines: _Lines = []
+    for field, value in inspection.parameters_of(one.control)._asdict().items():
+        if field.endswith("_ns"):
+            field = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
+            lines.append((field, f"{value / 1e9:g} s" if value else "none"))
+        elif field == "mode":
+            lines.append((field, f"0o{value:o}"))
+        elif field not in ("shards", "hash_seed"):
+            lines.append((field, "not said" if value is None else value))
+    return lines
+
+
+def _layout(one: SeenMap) -> _Lines:
+    assert one.control is not None
+    shape = inspection.shape_of(one.control)
+    return [
+        ("version", LAYOUT_VERSION), ("shards", f"{shape.shards:,}"),
+        ("slots a shard", f"{shape.slots:,} of {shape.slot_size:,} bytes"),
+        ("buckets a shard", f"{shape.buckets:,}"),
+        ("largest entry", f"{shape.max_entry_bytes:,} bytes of key and value"),
+    ]
+
+
+def _operations(one: SeenMap) -> _Lines:
+    assert one.control is not None
+    lines: _Lines = [
+        (name.replace("_", " "), f"{count:,}")
+        for name, count in inspection.counters_of(one.control).items()
+    ]
+    return [*lines, ("sweeps", f"{one.control['SWEEP_EPOCH']:,}")]
+
+
+def _balance(one: SeenMap) -> _Lines:
+    assert one.control is not None
+    shape = inspection.shape_of(one.control)
+    shards = list(inspection.shards_of(one))
+    headers = [shard.header for shard in shards if shard.header]
+    entries = sorted((shard.entries, shard.number) for shard in shards)
+    used = sum(max(0, shape.slots - header["FREE_SLOTS"]) for header in headers)
+    total = shape.shards * shape.slots
+    bad = [shard for shard in shards if shard.header is None]
+    sums = {
+        field: sum(header[field] for header in headers)
+        for field in ("LIVE_BYTES", "EVICTED", "EXPIRED", "IDLED", "REPAIRS")
+    }
+    return [
+        ("entries", f"{sum(count for count, _ in entries):,}"),
+        ("live bytes", f"{sums['LIVE_BYTES']:,} of keys and values, expired ones included"),
+        ("slots used", f"{used:,} of {total:,} ({used / total:.1%})"),
+        ("balance", f"least {entries[0][0]:,} (shard {entries[0][1]}), "
+                    f"median {entries[len(entries) // 2][0]:,}, "
+                    f"most {entries[-1][0]:,} (shard {entries[-1][1]})"),
+        ("removed", f"{sums['EVICTED']:,} evicted, {sums['EXPIRED']:,} expired, "
+                    f"{sums['IDLED']:,} idle"),
+        ("repairs", f"{sums['REPAIRS']:,}"),
+        *([("not readable", ", ".join(f"{one.number} ({one.problem})" for one in bad))] if bad
+          else []),
+    ]
+
+
+def _workers(one: SeenMap) -> _Lines:
+    if one.workers is None:
+        return [("not known", printable(one.unknown))]
+    if not one.workers:
+        return [("none", "")]
+    return [(f"row {worker.row}", _describe(worker)) for worker in one.workers]
+
+
+def _describe(worker: SeenWorker) -> str:
+    if not worker.namespace_is_ours:
+        return f"pid {worker.pid} of another pid namespace"
+    name, found, state = state_of(worker.pid).rpartition(", ")
+    return f"pid {worker.pid}  {name}  {state}" if found else f"pid {worker.pid}  ({state})"
+
+
+# -- dump and load ---------------------------------------------------------------------
+
+
+def _dump(options: argparse.Namespace) -> int:
+    with ShmMap.attach(options.name, **_trusted(options.name)) as m:
+        report = m.dump(options.file)
+    print(f"{report.entries:,} entries in {report.bytes:,} bytes ({report.seconds:.2f} s)")
+    return 0
+
+
+def _trusted(name: str) -> dict[str, Any]:
+    """Give what has to be said to attach to a map that its owner shares, or that root looks into.
+    Nothing is unpickled here, so nobody has to be trusted for more than the bytes."""
+    seen = _first(name)
+    if seen is None or seen.state != "ready" or not seen.control:
+        return {}
+    try:
+        mode = check_mode(seen.control["MODE"])
+    except ValueError:
+        return {}
+    if os.geteuid() not in (0, seen.owner):
+        return {"mode": mode}
+    return {"mode": mode, "owner_uid": seen.owner}
+
+
+def _load(options: argparse.Namespace) -> int:
+    said = {**_trusted(options.name), **({"size": options.size} if options.size else {})}
+    try:
+        m, report = merging.load(ShmMap, options.file, options.name, said)
+    except (TypeError, ValueError) as error:  # pickles for a safe map; no size
+        return _say(str(error))
+    m.close()
+    print(
+        f"{report.written:,} entries written to {options.name}; {report.older:,} were older, "
+        f"{report.expired:,} expired ({report.seconds:.2f} s)"
+    )
+    return 0
+
+
+# -- unlink -----------------------------------------------------------------------------
+
+
+def _unlink(options: argparse.Namespace) -> int:
+    failures = 0
+    for name in options.names:
+        try:
+            problem = _unlink_one(name, options.yes)
+        except PermissionError as error:
+            problem = (
+                f"map {name!r}: {error}" if error.errno else
+                f"map {name!r} belongs to another user: run this as that user, or as root"
+            )
+        except (ShmMapError, OSError) as error:  # of one name; the others have their turn
+            problem = f"map {name!r}: {error}"
+        if problem:
+            failures += 1
+            _say(problem)
+    return 1 if failures else 0
+
+
+def _unlink_one(name: str, yes: bool) -> str:
+    """Remove a map, asking first where processes use it; give what stood against it, or ""."""
+    asked = _first(name)
+    if asked is None:
+        return f"no map {name!r}"
+    if asked.owner != os.geteuid() and os.geteuid() != 0:
+        raise PermissionError
+    if not yes and _in_use(asked):
+        reason = _why_ask(asked)
+        if sys.stdin is None or not sys.stdin.isatty():
+            return f"map {name!r} {reason}: say --yes to remove it all the same"
+        if not _agreed(f"map {name!r} {reason}. Remove it? [y/N] "):
+            return f"map {name!r} stays"
+    with _as_owner(asked.owner), creation.creation_lock(name):
+        now = _first(name)  # nobody else creates or unlinks it from here on
+        if now is None:
+            return f"map {name!r} is gone already"
+        if not yes and (_nonce(now) != _nonce(asked) or (_in_use(now) and not _in_use(asked))):
+            return f"map {name!r} was opened or made anew meanwhile: run the command again"
+        _retire(now)
+        why = control.remove_objects(name)
+        left = [one for one in now.objects if os.path.lexists(f"{segment.SHM_DIRECTORY}/{one}")]
+    gone = len(now.objects) - len(left)
+    print(f"removed {name}: {gone} objects, {findings.human(now.allocated)}")
+    if left:
+        said = [f"{printable(one)}: {why.get(one, 'it was made anew meanwhile')}" for one in left]
+        return f"map {name!r}: {len(left)} objects stay: {'; '.join(said[:SHOWN])}"
+    return ""
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        print()
+        return False
+
+
+def _first(name: str) -> SeenMap | None:
+    return next(iter(inspection.find_maps(name)), None)
+
+
+def _in_use(one: SeenMap) -> bool:
+    """Tell whether live processes use a map, or may."""
+    return not one.leftover and (one.workers is None or bool(one.workers))
+
+
+def _why_ask(one: SeenMap) -> str:
+    if one.workers is None:
+        return f"may be in use ({one.problem or one.unknown})"
+    pids = ", ".join(str(worker.pid) for worker in one.workers[:8])
+    more = f" and {len(one.workers) - 8} more" if len(one.workers) > 8 else ""
+    return f"is in use by {len(one.workers)} live process(es): {pids}{more}"
+
+
+def _nonce(one: SeenMap) -> int | None:
+    return one.control["NONCE"] if one.control else None
+
+
+def _retire(one: SeenMap) -> None:
+    """Tell the processes that are attached. The creation lock is held.
+
+    Only a segment that is surely a control segment of this layout is written to.
+    """
+    control = one.control
+    if control is None or (control["MAGIC"], control["LAYOUT"]) != (
+        K["CONTROL_MAGIC"], LAYOUT_VERSION
+    ):
+        return
+    path = segment.SHM_DIRECTORY + segment.control_name(one.name)
+    flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not stop us
+    descriptor = os.open(path, flags)
+    try:
+        word = K["STATE_RETIRED"].to_bytes(8, sys.byteorder)
+        os.pwrite(descriptor, word, K["C_STATE"])
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _as_owner(owner: int) -> Iterator[None]:
+    """Be the owner while root unlinks: the creation lock is the owner's, and so is its file."""
+    if os.geteuid() != 0 or owner in (0, -1):
+        yield
+        return
+    try:
+        _act_as(owner)
+        yield
+    finally:
+        _act_as(0)  # also where a handler raised right after the change
+
+
+def _act_as(user: int) -> None:
+    try:
+        os.seteuid(user)
+    except OSError as error:
+        text = f"this process cannot act as {findings.user_name(user)}: {error.strerror}"
+        raise OSError(error.errno, text) from None

@@ -1,0 +1,55 @@
+"""What the command line's reports are made of: lines of doctor, sizes, users, commands to paste."""
+
+from __future__ import annotations
+
+import pwd
+import shlex
+import sys
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ..printable import printable
+
+
+class Line(NamedTuple):
+    """One finding: OK, WARN or FAIL, about what, and what to do."""
+
+    status: str
+    about: str
+    text: str
+    todo: str = ""
+
+
+def human(count: int) -> str:
+    """Write a number of bytes in decimal units, as size= reads them.
+
+    >>> human(999), human(64_000_000)
+    ('999 B', '64.0 MB')
+    """
+    if count < 1000:
+        return f"{count} B"
+    size = float(count)
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if size < 999.95:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} TB"
+
+
+def user_name(uid: int) -> str:
+    """Name a user; the number where it has no name, or none can be asked for."""
+    try:
+        return printable(pwd.getpwuid(uid).pw_name, most=40)
+    except (KeyError, OverflowError, OSError):
+        return str(uid)
+
+
+def unlink_command(names: Iterable[str], yes: bool = True) -> str:
+    """Give the command that removes these maps without asking; `yes=False`: it asks where
+    processes use them, or may."""
+    return f"{python()} -m shmmap unlink {'--yes ' if yes else ''}-- {' '.join(names)}"
+
+
+def python() -> str:
+    """Write the interpreter that runs, for a shell."""
+    return shlex.quote(sys.executable or "python3")

@@ -1,0 +1,227 @@
+"""Check one map from outside, and repair its shards: `python -m shmmap fsck NAME`.
+
+First what can be seen without touching anything: the control segment, and that every object is
+there with its size, owner and mode. Then, as one more worker of the map, each shard under its
+lock: by the code of `ShmMap.check`, and, if asked to, that of `ShmMap.repair`. Other workers go on
+meanwhile, and wait for one shard at a time.
+
+A shard can be repaired, since all but its slots is derived from them. A control segment, or an
+object that is missing or has another size, cannot.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+
+from ..errors import LockTimeout, MapCorrupted, ShmMapError
+from ..lifecycle import checking, control
+from ..lifecycle.parameters import check_mode
+from ..map import ShmMap
+from ..memory import geometry
+from ..memory.layout import constants
+from ..printable import printable_lines
+from ..system import segment
+from . import findings, inspection
+from .inspection import Record, SeenMap
+
+K = constants()
+# what the exit code is the sum of; as those of fsck(8)
+CLEAN, REPAIRED, LEFT, FAILED = 0, 1, 4, 8
+EXIT_CODES = (
+    "exit codes: 0 clean; 1 problems were found and repaired; 4 problems are left; 8 something "
+    "could not be looked at; the sum where several are true; 2 wrong usage"
+)
+SHOWN = 10  # problems of one shard
+LOCK_TIMEOUT_S = 5.0
+
+
+def run(name: str, repairs: bool, yes: bool) -> int:
+    """Check a map and, if asked to, repair it; print what was found; give the exit code."""
+    seen = next(iter(inspection.find_maps(name)), None)
+    if seen is None:
+        return _fail(f"no map {name!r}: python -m shmmap ls lists those that are there")
+    obstacle = _obstacle(seen)
+    if obstacle:
+        code, text = obstacle
+        return _fail(f"map {name!r} {text}", code)
+    problems = list(object_problems(seen))
+    for problem in problems:
+        print(problem)
+    if problems:
+        return _fail(f"map {name!r} cannot be repaired as it is. {_advice(seen)}", LEFT)
+    lives = f"{len(seen.workers)} live worker(s)" if seen.workers is not None else (
+        f"live workers not known ({seen.unknown})")
+    print(f"map {name}: control segment sound, {len(seen.objects):,} objects as they should be, "
+          f"{lives}")
+    assert seen.control is not None
+    try:
+        with ShmMap.attach(
+            name, mode=seen.control["MODE"], owner_uid=seen.owner, lock_timeout=LOCK_TIMEOUT_S
+        ) as m:
+            return check_shards(m, repairs, yes)
+    except MapCorrupted as error:
+        return _fail(f"{error}. {_advice(seen)}", LEFT)
+    except ShmMapError as error:
+        return _fail(str(error))
+
+
+def _fail(text: str, code: int = FAILED) -> int:
+    print(f"shmmap: {printable_lines(text)}", file=sys.stderr)
+    return code
+
+
+def _advice(seen: SeenMap) -> str:
+    return ("Save what its workers still can read, then remove it (this asks where they live): "
+            f"{findings.unlink_command([seen.name], yes=False)}")
+
+
+def _obstacle(seen: SeenMap) -> tuple[int, str] | None:
+    """Say why a map cannot even be attached to; None: it can, as far as this can be seen."""
+    if seen.leftover:
+        remove = findings.unlink_command([seen.name])
+        return LEFT, f"is {seen.state}: {seen.problem}; nothing can use it. Remove it: {remove}"
+    if seen.state == "garbage":
+        return LEFT, f"has a damaged control segment: {seen.problem}. {_advice(seen)}"
+    if seen.state != "ready" or seen.control is None:
+        return FAILED, f"is {seen.state}: {seen.problem}"
+    if os.geteuid() not in (0, seen.owner):
+        owner = findings.user_name(seen.owner)
+        return FAILED, f"belongs to {owner}: run this as {owner}, or as root"
+    mode = seen.control["MODE"]
+    try:
+        check_mode(mode)
+    except ValueError:
+        return LEFT, f"has a damaged control segment: no map has mode {mode:o}. {_advice(seen)}"
+    theirs = control.ENGINES[seen.control["ENGINE"]]
+    if theirs != control.ENGINE:
+        how = (f"SHMMAP_ENGINE=pure python -m shmmap fsck {seen.name}" if theirs == "pure" else
+               "unset SHMMAP_ENGINE, and see python -m shmmap doctor if it is not compiled here")
+        return FAILED, (f"was made by the {theirs} engine, and this is the {control.ENGINE} one, "
+                        f"which must not take its locks. Check it with the other: {how}")
+    return None
+
+
+# -- objects ------------------------------------------------------------------------------
+
+
+def object_problems(seen: SeenMap) -> Iterator[str]:
+    """List what is wrong with the files behind a map whose control segment is sound."""
+    assert seen.control is not None
+    shape = inspection.shape_of(seen.control)
+    nonce = seen.control["NONCE"]
+    generation = seen.control[f"GEN{seen.control['GEN_CURRENT'] & 1}_NUMBER"]
+    mode = seen.control["MODE"]
+    yield from _file_problems(seen, segment.liveness_name(seen.name, nonce), mode, None)
+    for number in range(shape.shards):
+        label = segment.shard_name(seen.name, nonce, generation, number)
+        yield from _file_problems(seen, label, mode, shape.areas.end)
+        yield from _file_problems(seen, segment.semaphore_file(label), mode, None)
+    label, size = segment.locks_name(seen.name, nonce), geometry.lock_geometry().areas.end
+    yield from _file_problems(seen, label, mode, size)
+    yield from _file_problems(seen, segment.semaphore_file(label), mode, None)
+
+
+def _file_problems(seen: SeenMap, label: str, mode: int, size: int | None) -> Iterator[str]:
+    """List what is wrong with one file; `size` None: any but none at all."""
+    try:
+        found = os.lstat(segment.SHM_DIRECTORY + label)
+    except FileNotFoundError:
+        yield f"{label}: is missing"
+        return
+    if not stat.S_ISREG(found.st_mode):
+        yield f"{label}: is not a shared-memory object"
+    if found.st_uid != seen.owner:
+        yield f"{label}: belongs to {findings.user_name(found.st_uid)}, the map does not"
+    if stat.S_IMODE(found.st_mode) & ~mode:
+        yield f"{label}: has mode {stat.S_IMODE(found.st_mode):o}, the map has {mode:o}"
+    if found.st_size != size if size is not None else not found.st_size:
+        belong = f"{size:,} belong" if size is not None else "some belong"
+        yield f"{label}: has {found.st_size:,} bytes where {belong}"
+
+
+# -- shards -------------------------------------------------------------------------------
+
+
+def check_shards(m: ShmMap, repairs: bool, yes: bool) -> int:
+    """Check each shard under its lock, and repair those that need it if that is wanted."""
+    code = CLEAN
+    clean = 0
+    shards = m.attachment.geometry.shards
+    for number in range(shards + 1):  # and that of the named locks
+        try:
+            found = _check_shard(m, number)
+            clean += found == CLEAN and number < shards
+            if found & LEFT and repairs and _agreed(_label(m, number), yes):
+                found = found & ~LEFT | _repair_shard(m, number)
+        except LockTimeout as error:
+            print(f"{_label(m, number)}: could not be looked at: {error}")
+            found = FAILED
+        code |= found
+    print(f"{clean:,} of {shards:,} shard(s) were clean")
+    if code & LEFT and not repairs:
+        print(f"repair with: python -m shmmap fsck --repair {m.name}")
+    return code
+
+
+def _label(m: ShmMap, number: int) -> str:
+    return checking.label(m.attachment, number)
+
+
+def _check_shard(m: ShmMap, number: int) -> int:
+    """Check one shard; print what was found; give what it adds to the exit code."""
+    before = _header(m, number)["REPAIRS"]
+    problems = _problems(m, number)
+    code = CLEAN
+    if _header(m, number)["REPAIRS"] != before:
+        print(f"{_label(m, number)}: a change that a dead worker had broken off was repaired, as "
+              "any worker does that takes its lock")
+        code = REPAIRED
+    if not problems:
+        return code
+    print(f"{_label(m, number)}: {len(problems):,} problem(s)")
+    for problem in problems[:SHOWN]:
+        print(f"  {printable_lines(problem)}")
+    if len(problems) > SHOWN:
+        print(f"  ... and {len(problems) - SHOWN:,} more")
+    return code | LEFT
+
+
+def _problems(m: ShmMap, number: int) -> list[str]:
+    with m._inside() as attached:
+        return checking.check_shard(m, attached, number)
+
+
+def _header(m: ShmMap, number: int) -> Record:
+    mapping = (*m.attachment.mappings, *m.attachment.lock_mappings)[number]
+    return Record(mapping.buffer[: K["S_BYTES_TOTAL"]], "S")
+
+
+def _agreed(label: str, yes: bool) -> bool:
+    if yes:
+        return True
+    if sys.stdin is None or not sys.stdin.isatty():
+        print(f"{label}: not repaired: say --yes, since there is nobody to ask")
+        return False
+    try:
+        answer = input(f"{label}: rebuild it from its slots? Entries that are damaged "
+                       "themselves are dropped. [y/N] ")
+    except EOFError:
+        print()
+        return False
+    return answer.strip().lower() in ("y", "yes")
+
+
+def _repair_shard(m: ShmMap, number: int) -> int:
+    """Repair one shard and check it again; give what that adds to the exit code."""
+    with m._inside() as attached:
+        checking.repair_shard(m, attached, number)
+    left = _problems(m, number)
+    if left:
+        first = printable_lines(left[0])
+        print(f"{_label(m, number)}: still has {len(left):,} problem(s), the first: {first}")
+        return LEFT
+    print(f"{_label(m, number)}: repaired, {_header(m, number)['ENTRIES']:,} entries kept")
+    return REPAIRED

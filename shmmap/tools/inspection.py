@@ -1,0 +1,443 @@
+"""Maps as seen from outside: found by their files, read as bytes, never joined.
+
+Claims no worker row, maps no memory and takes no lock, so it works on maps of
+either engine, on half-made ones and on garbage. Everything is read with pread:
+a file that is truncated meanwhile gives a short answer, where a mapping would
+give SIGBUS. No number read is used as a count or an offset before it is checked.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+
+import numpy as np
+
+from ..errors import SystemCallError
+from ..lifecycle import opening
+from ..lifecycle.control import ENGINES, checksum
+from ..lifecycle.parameters import Parameters
+from ..memory import geometry
+from ..memory._clock_cy import Clock
+from ..memory.layout import LAYOUT_VERSION, SHARD, constants, record_bytes
+from ..system import creation, liveness, process, record_lock, segment
+from .seen import Record as Record
+from .seen import SeenMap as SeenMap
+from .seen import SeenShard as SeenShard
+from .seen import SeenWorker as SeenWorker
+
+K = constants()
+_OBJECT = re.compile(
+    r"(?:sem\.)?shmmap\.([A-Za-z0-9_-]{1,100})"
+    r"(?:\.[0-9a-f]{16}\.(?:live|locks|[0-9]+\.[0-9]+)|(\.new[A-Za-z0-9._-]{0,100}))?"
+)
+_CHUNK = 1 << 20
+_LARGEST_PID = 1 << 22
+UNKNOWN = -1  # instead of a pid: it cannot be found out whether there is such a process
+
+
+def find_maps(only: str | None = None) -> list[SeenMap]:
+    """Find every map that has a file in /dev/shm, or only the one named."""
+    found: dict[str, list[str]] = {}
+    for entry in _entries():
+        match = _OBJECT.fullmatch(entry)
+        if match and only in (None, match[1]):
+            found.setdefault(match[1], []).append(entry)
+    looked_at = (_look_at(name, sorted(found[name])) for name in sorted(found))
+    return [seen for seen in looked_at if seen]
+
+
+def _entries() -> list[str]:
+    """List /dev/shm; say what is wrong with it where that cannot be done."""
+    path = segment.SHM_DIRECTORY
+    try:
+        return os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        text = "is not there, so there are no maps: mount -t tmpfs -o mode=1777 tmpfs " + path
+        raise OSError(error.errno, f"{path} {text}") from None
+    except PermissionError as error:
+        raise OSError(error.errno, f"{path} may not be listed by this user") from None
+
+
+def shape_of(control: Record) -> geometry.Geometry:
+    """Read the current generation's layout from a control segment that was found sound."""
+    current = f"GEN{control['GEN_CURRENT'] & 1}"
+    return geometry.Geometry(
+        control[f"{current}_SHARDS"], control[f"{current}_SLOTS"],
+        control[f"{current}_SLOT_SIZE"], control[f"{current}_BUCKETS"], control["ON_FULL"] & 1,
+    )
+
+
+def parameters_of(control: Record) -> Parameters:
+    """Read a map's parameters."""
+    return Parameters.load(control.words)
+
+
+def shards_of(seen: SeenMap) -> Iterator[SeenShard]:
+    """Read the shard headers of a live map."""
+    control = seen.control
+    assert control is not None
+    shape = shape_of(control)
+    generation = control[f"GEN{control['GEN_CURRENT'] & 1}_NUMBER"]
+    now_ns = Clock().now_ns()
+    for number in range(shape.shards):
+        label = segment.shard_name(seen.name, control["NONCE"], generation, number)
+        header, entries = None, 0
+        try:
+            descriptor = _open(label)
+        except OSError as error:
+            yield SeenShard(number, 0, None, error.strerror or str(error))
+            continue
+        try:
+            data = os.pread(descriptor, record_bytes(SHARD), 0)
+            if len(data) == record_bytes(SHARD):
+                header = Record(data, "S")
+            if header and (header["MAGIC"], header["NONCE"], header["NUMBER"]) != (
+                K["SHARD_MAGIC"], control["NONCE"], number
+            ):
+                header = None
+            if header:
+                due = _count_due(descriptor, header, shape, now_ns)
+                held = header["ENTRIES"]
+                if header["DIRTY"]:  # behind, if its writer died or is stopped in mid-change
+                    held = _count_heads(descriptor, header, shape)
+                entries = max(0, min(held, shape.slots) - due)
+        finally:
+            os.close(descriptor)
+        yield SeenShard(number, entries, header, "" if header else "it is damaged")
+
+
+def counters_of(control: Record) -> dict[str, int]:
+    """Sum the operation counters of all workers, gone ones included."""
+    rows = [row for row in _rows(control) if row["STATE"]]
+    return {
+        field.lower(): control[f"TOTAL_{field}"] + sum(row[field] for row in rows)
+        for field in liveness.COUNTERS
+    }
+
+
+def creating_pid(name: str, owner: int) -> int | None:
+    """Give the pid that is creating or unlinking a map of that name now; None: nobody is, UNKNOWN:
+    that cannot be found out, as of another user's maps.
+
+    Asks for the lock that `creation.creation_lock` takes, without taking it.
+    """
+    byte = creation.name_byte(name)
+    answer: int | None = None
+    for which in range(creation._NAMES):  # others may have taken the first ones
+        label = creation.creators_name(owner, which)
+        try:
+            if os.lstat(segment.SHM_DIRECTORY + label).st_uid == owner:
+                pid = _lock_holder(owner, label, byte)
+                if pid is not None and pid != UNKNOWN:
+                    return pid
+                answer = answer if pid is None else pid
+        except FileNotFoundError:
+            continue
+        except OSError:  # EACCES; or EMFILE, ENOLCK: who cannot ask does not know
+            answer = UNKNOWN
+    return answer
+
+
+def _lock_holder(owner: int, label: str, byte: int) -> int | None:
+    """Give the pid that holds a byte of a creators' file."""
+    own = creation.opened_file(owner)
+    status = os.lstat(segment.SHM_DIRECTORY + label)
+    if own is not None and own.identity == (status.st_dev, status.st_ino):
+        return own.holder(byte)  # closing another descriptor would drop its locks
+    descriptor = _open(label)
+    try:
+        return record_lock.lock_holder(descriptor, byte)
+    finally:
+        os.close(descriptor)
+
+
+def _open(label: str) -> int:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not stop us
+    descriptor = os.open(segment.SHM_DIRECTORY + label, flags)
+    try:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError:
+        os.close(descriptor)
+        raise
+    if not is_file:
+        os.close(descriptor)
+        raise OSError(f"{label} is not a regular file")
+    return descriptor
+
+
+def _count_due(descriptor: int, header: Record, shape: geometry.Geometry, now_ns: int) -> int:
+    """Count a shard's entries that are past their deadline and not yet swept."""
+    if not header["HAS_DEADLINES"] or not 0 < header["EARLIEST_NS"] <= now_ns:
+        return 0
+    if os.fstat(descriptor).st_blocks * 512 < shape.areas.end:  # a shard of ours has no holes
+        return 0
+    start, left, due = shape.areas.deadlines, shape.slots * 8, 0
+    while left:
+        data = os.pread(descriptor, min(left, _CHUNK), start)
+        if len(data) < 8:
+            break
+        deadlines = np.frombuffer(data[: len(data) & ~7], np.uint64)
+        due += int(np.count_nonzero((deadlines != 0) & (deadlines <= np.uint64(now_ns))))
+        start += len(data)
+        left -= len(data)
+    return due
+
+
+def _count_heads(descriptor: int, header: Record, shape: geometry.Geometry) -> int:
+    """Count the entries that a shard's index leads to; while that is rebuilt, the live slots."""
+    areas = shape.areas
+    start, words, step, mask = areas.index, shape.buckets * 8, 1, K["SLOT_MASK"]
+    if header["REBUILDS"] & 1:
+        start, words, step, mask = areas.slots, shape.slots * shape.slot_size >> 3, \
+            shape.slot_size >> 3, K["WHOLE_WORD"]
+    found, chunk = 0, max(1, _CHUNK // (8 * step)) * step
+    for first in range(0, words, chunk):
+        data = os.pread(descriptor, 8 * min(chunk, words - first), start + 8 * first)
+        part = np.frombuffer(data[: len(data) & ~7], np.uint64)[::step]
+        found += int(np.count_nonzero(part & np.uint64(mask)))
+    return found
+
+
+def _look_at(name: str, objects: list[str]) -> SeenMap | None:
+    """Judge what a name's files are; None: they went while they were looked at."""
+    allocated, owner = 0, -1
+    for entry in objects:
+        with suppress(FileNotFoundError):
+            status = os.lstat(f"{segment.SHM_DIRECTORY}/{entry}")
+            allocated += status.st_blocks * 512
+            if owner < 0 or entry == f"shmmap.{name}":
+                owner = status.st_uid
+    making = [entry for entry in objects if _is_of_a_making(entry)]
+    control, (state, problem, leftover) = _settle(name, owner, making)
+    seen_workers: tuple[SeenWorker, ...] | None = None
+    unknown = "its control segment does not tell"
+    if state in ("half-made", "parts"):
+        seen_workers = ()
+    elif control and state not in _OPAQUE:
+        seen_workers, unknown = _live_workers(name, control)
+    deserted = state == "ready" and control and control["EPHEMERAL"] and seen_workers == ()
+    if control and deserted:
+        judged = _unless_busy(_ABANDONED, creating_pid(name, owner))
+        if judged[0] == "busy" or not _is_held(name, control):
+            state, problem, leftover = judged
+    if leftover and not any(os.path.lexists(f"{segment.SHM_DIRECTORY}/{e}") for e in objects):
+        return None
+    return SeenMap(
+        name, tuple(objects), allocated, owner, state, problem, leftover, control, seen_workers,
+        unknown if seen_workers is None else "",
+    )
+
+
+def _is_of_a_making(entry: str) -> bool:
+    """Tell whether a file has a name that only parts of an unfinished map have."""
+    match = _OBJECT.fullmatch(entry)
+    return bool(match and match[2])
+
+
+_Judgement = tuple[str, str, bool]  # state, problem, whether it is a leftover
+_BUSY = ("busy", "another process is creating or unlinking it now", False)
+_ABANDONED = ("abandoned", "ephemeral, and its last worker died without closing it", True)
+
+
+def _unless_busy(judgement: _Judgement, pid: int | None) -> _Judgement:
+    """Judge a leftover again, given the pid of the process that is at it."""
+    if pid is None:
+        return judgement
+    if pid == UNKNOWN:
+        state, problem, _ = judgement
+        return state, f"{problem}; or is being made: only its user, and root, can tell", False
+    return _BUSY
+
+
+def _settle(
+    name: str, owner: int, making: list[str]
+) -> tuple[Record | None, _Judgement]:
+    """Read and judge a control segment. What looks half-made may be in the making: it is a
+    leftover only if nobody is at it, and a second reading after that still says so."""
+    last: _Judgement | None = None
+    while True:
+        control, problem = _read_control(name)
+        found = _judge(control, problem)
+        if found[0] == "parts" and making:
+            found = "half-made", "its maker died while making it", True
+            if any(_is_flocked(f"/{entry}") for entry in making):
+                return control, _BUSY
+        if found == last or not found[2]:
+            return control, found
+        pid = creating_pid(name, owner)
+        if pid is not None:
+            return control, _unless_busy(found, pid)
+        last = found
+
+
+_OPAQUE = ("unreadable", "foreign", "garbage", "parts")
+
+
+def _read_control(name: str) -> tuple[Record | None, str]:
+    """Read a control segment; else say why not ("absent": there is none)."""
+    try:
+        descriptor = _open(segment.control_name(name))
+    except FileNotFoundError:
+        return None, "absent"
+    except OSError as error:
+        return None, f"may not be read ({error.strerror or error})"
+    try:
+        size = os.fstat(descriptor).st_size
+        data = os.pread(descriptor, min(size, geometry.control_bytes()), 0)
+    finally:
+        os.close(descriptor)
+    if not data:
+        return None, "empty"
+    if len(data) < K["C_BYTES_TOTAL"] or size != geometry.control_bytes():
+        return None, f"{size:,} bytes are not the size of a control segment"
+    return Record(data, "C"), ""
+
+
+def _judge(control: Record | None, problem: str) -> _Judgement:
+    """Judge one reading of a control segment."""
+    if control is None:
+        if problem == "absent":
+            return "parts", "parts of a map without its control segment", True
+        if problem == "empty":
+            return "half-made", "its maker died before writing anything", True
+        return ("unreadable" if problem.startswith("may not") else "garbage"), problem, False
+    if control["MAGIC"] == 0 and control["STATE"] == K["STATE_MAKING"]:
+        return "half-made", "its maker died while making it", True
+    if control["MAGIC"] != K["CONTROL_MAGIC"]:
+        return "garbage", "it has no magic number: not a map", False
+    if control["LAYOUT"] != LAYOUT_VERSION:
+        problem = f"layout {control['LAYOUT']}, not {LAYOUT_VERSION}: made by another version"
+        return "foreign", problem, False
+    if not _is_of_this_boot(control["BOOT_HIGH"], control["BOOT_LOW"]):
+        return "old boot", "made before this machine's last boot", True
+    if control["STATE"] == K["STATE_RETIRED"]:
+        return "retired", "its unlinker died before the end", True
+    if control["STATE"] == K["STATE_MAKING"]:
+        return "half-made", "its maker died while making it", True
+    if control["STATE"] != K["STATE_READY"] or not _is_sound(control):
+        return "garbage", "its control segment contradicts itself", False
+    return "ready", "", False
+
+
+def _is_of_this_boot(high: int, low: int) -> bool:
+    """Tell whether a map was made since the last boot, as far as the kernel names its boots."""
+    try:
+        boot = process.boot_id()
+    except OSError:
+        return True
+    return (high, low) == boot or (0, 0) in (boot, (high, low))
+
+
+def _is_sound(control: Record) -> bool:
+    """Tell whether the sizes in a control segment may be used: the same test as at attach."""
+    if control["GEN_CURRENT"] > 1 or control["ENGINE"] not in ENGINES:
+        return False
+    if control["CHECK"] != checksum(control.words):
+        return False
+    if control["ROWS"] != geometry.WORKER_ROWS or control["BYTES"] != geometry.control_bytes():
+        return False
+    shape = shape_of(control)
+    return (
+        1 <= shape.shards <= geometry.SHARD_LIMIT
+        and not shape.shards & (shape.shards - 1)
+        and 2 <= shape.slots <= geometry.SLOT_LIMIT
+        and shape.slot_size % 8 == 0 and 32 <= shape.slot_size <= 1 << 20
+        and shape.slots <= shape.buckets * 8 <= shape.slots * 8 + 8
+        and shape.areas.end == control[f"GEN{control['GEN_CURRENT']}_BYTES"]
+    )
+
+
+def _rows(control: Record) -> Iterator[Record]:
+    octets = control.words.cast("B")
+    size = K["R_BYTES_TOTAL"]
+    for start in range(K["C_BYTES_TOTAL"], len(octets) - size + 1, size):
+        yield Record(bytes(octets[start : start + size]), "R")
+
+
+_HIDDEN = "its liveness file is gone, and a row is of another pid namespace"
+
+
+def _live_workers(name: str, control: Record) -> tuple[tuple[SeenWorker, ...] | None, str]:
+    """List the rows whose process lives: it holds its byte lock, or /proc shows it.
+
+    None where that cannot be found out, and why: the liveness file may not be opened, or there is
+    none and a row is of another pid namespace.
+    """
+    label = segment.liveness_name(name, control["NONCE"])
+    descriptor = -1
+    try:
+        joined = opening.attached(name, control["NONCE"])
+        if joined is not None:  # closing another descriptor would drop this process's own lock
+            return _judge_rows(name, control, joined.worker.file.number()), _HIDDEN
+        descriptor = _open(label)
+        return _judge_rows(name, control, descriptor), _HIDDEN
+    except FileNotFoundError:
+        return _judge_rows(name, control, -1), _HIDDEN
+    except SystemCallError as error:  # ENOLCK
+        return None, str(error)
+    except OSError as error:  # EACCES, EMFILE
+        return None, f"its liveness file cannot be read: {error.strerror or error}"
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _holder(descriptor: int, row: int) -> int | None:
+    return record_lock.lock_holder(descriptor, liveness.row_byte(row))
+
+
+def _judge_rows(name: str, control: Record, descriptor: int) -> tuple[SeenWorker, ...] | None:
+    """List the rows of the living; descriptor -1: there is no liveness file. A process that runs
+    another program now (exec), which may have inherited its lock, has not mapped the map."""
+    _, inode = segment.identity_at(segment.control_name(name)) or (0, 0)
+    ours = process.pid_namespace()
+    found = []
+    for number, row in enumerate(_rows(control)):
+        if row["STATE"]:
+            shared = ours == row["PID_NAMESPACE"] != 0
+            if descriptor < 0 and not shared:
+                return None
+            lives = (descriptor >= 0 and _holder(descriptor, number) is not None) or (
+                shared and _runs(row["PID"], row["START_TICKS"])
+            )
+            if lives and not (
+                shared and inode and process.has_mapped(row["PID"], inode) is False
+            ):
+                found.append(SeenWorker(number, row["PID"], shared))
+    return tuple(found)
+
+
+def _runs(pid: int, ticks: int) -> bool:
+    try:
+        found = process.start_ticks(pid) if 0 < pid <= _LARGEST_PID else None
+        return found is not None and process.is_same_start(found, ticks)
+    except (OSError, ValueError, IndexError):  # hidden, or not to be read: it may live
+        return True
+
+
+def _is_held(name: str, control: Record) -> bool:
+    """Tell whether a process without a row has an ephemeral map open, as a forked child that has
+    not used it yet: it holds a lock on the whole liveness file. Where that cannot be asked: yes."""
+    if opening.attached(name, control["NONCE"]) is not None:
+        return True
+    return _is_flocked(segment.liveness_name(name, control["NONCE"]))
+
+
+def _is_flocked(label: str) -> bool:
+    """Tell whether a process has a whole file locked, or whether that cannot be asked."""
+    try:
+        descriptor = _open(label)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except OSError:  # EWOULDBLOCK
+        return True
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Floor 3: Python objects as bytes."""

@@ -1,0 +1,285 @@
+# mypy: ignore-errors
+"""Values as bytes: the common types natively, everything else by pickle.
+
+    bytes, str (UTF-8), int, float, bool, None, numpy arrays of numpy's own plain
+    types: native
+    others: pickle protocol 5 behind an 8-byte checksum, which is verified
+    before anything is unpickled; `codec="safe"` neither writes nor reads them
+
+Types are exact: a subclass of str or int is pickled, and comes back as itself.
+What is stored natively can be verified without numpy, by `verify`.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import re
+import struct
+import sys
+from contextlib import suppress
+from types import GetSetDescriptorType
+
+import xxhash
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        VALUE_ARRAY,
+        VALUE_BIG_INT,
+        VALUE_BYTES,
+        VALUE_FALSE,
+        VALUE_FLOAT,
+        VALUE_INT,
+        VALUE_LENGTH_MAX,
+        VALUE_NONE,
+        VALUE_PICKLE,
+        VALUE_STR,
+        VALUE_TRUE,
+    )
+
+from shmmap.checks import shown
+from shmmap.errors import EntryTooLarge, MapCorrupted, ShmMapError
+
+COMPILED = cython.compiled
+
+
+class OfTheValue(Exception):
+    """Unpickling a value raised an error of this package, its cause. See `unreadable`."""
+
+
+# what dtype.str says of the types that numpy makes anew from it, and of no others
+_DTYPE = re.compile(
+    rb"[|<>=]b1|[|<>=](?:[iu][1248]|f(?:2|4|8|12|16)|c(?:8|16|24|32)|S[1-9]\d{0,8}|U[1-9]\d{0,8}"
+    rb"|V[1-9]\d{0,8}|[mM]8(?:\[\d{0,10}(?:Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?)"
+)
+_BUILT_IN = 24  # numpy's own types have lower numbers than what other packages register
+_ARRAY_HEAD = struct.Struct("<BBBx")  # dimensions, length of the dtype, 1: Fortran order
+
+
+def encode(value, safe, out):
+    """Encode a value into `out`; give the object that keeps its bytes alive."""
+    kept = value
+    if type(value) is bytes:
+        out.type = VALUE_BYTES
+    elif type(value) is str:
+        out.type = VALUE_STR
+        if cython.compiled:
+            out.data = utf8_of(value, cython.address(out.length))
+            if out.data == cython.NULL:
+                kept = value.encode("utf-8", "surrogatepass")
+        else:
+            kept = value.encode("utf-8", "surrogatepass")
+    elif cython.compiled and type(value) is int and fits_word(value, cython.address(out.small)):
+        out.type = VALUE_INT
+        out.data = bytes_of_word(cython.address(out.small))
+        out.length = 8
+    else:
+        kind, kept = pack(value, safe)
+        out.type = kind
+    if not cython.compiled:
+        out.data = kept
+        out.length = len(kept)
+    elif type(kept) is bytes:
+        out.data = PyBytes_AS_STRING(kept)
+        out.length = PyBytes_GET_SIZE(kept)
+    if out.length > VALUE_LENGTH_MAX:
+        raise EntryTooLarge(f"the value has {out.length:,} bytes, the limit is 4 GiB: split it")
+    return kept
+
+
+def pack(value: object, safe: object = False) -> tuple:
+    """Encode any value as (type, bytes). Raises TypeError where safe forbids pickle."""
+    kind = type(value)
+    if kind is bytes:
+        return VALUE_BYTES, value
+    if kind is str:
+        return VALUE_STR, value.encode("utf-8", "surrogatepass")  # type: ignore[attr-defined]
+    if kind is int:
+        if -(1 << 63) <= value < 1 << 63:  # type: ignore[operator]
+            return VALUE_INT, struct.pack("=q", value)
+        length = (value.bit_length() + 8) // 8  # type: ignore[attr-defined]
+        return VALUE_BIG_INT, value.to_bytes(length, "little", signed=True)  # type: ignore[attr-defined]
+    if kind is float:
+        return VALUE_FLOAT, struct.pack("<d", value)
+    if value is None:
+        return VALUE_NONE, b""
+    if kind is bool:
+        return (VALUE_TRUE if value else VALUE_FALSE), b""
+    what: str = kind.__name__
+    if what == "ndarray" and _is_of_numpy(kind):
+        dtype = _plain_dtype(value.dtype)  # type: ignore[attr-defined]
+        if dtype:
+            return VALUE_ARRAY, _pack_array(value, dtype)
+        what = f"an array of {value.dtype}"  # type: ignore[attr-defined]
+    if safe:
+        raise TypeError(
+            f'codec="safe" stores bytes, str, int, float, bool, None and numpy arrays of plain '
+            f"numbers; {what} would have to be pickled: encode it yourself (json, "
+            f'struct), or create the map with codec="auto" if every process with access is trusted'
+        )
+    data = pickle.dumps(value, 5)
+    return VALUE_PICKLE, struct.pack("<Q", xxhash.xxh3_64_intdigest(data)) + data
+
+
+def _is_of_numpy(kind: object) -> bool:
+    """Tell numpy's class from others of its name. `sys.modules` does not say: while another thread
+    imports numpy, or where a test put something in its place, numpy has no `ndarray` there."""
+    return kind.__module__ == "numpy" and (
+        type(kind.__dict__.get("dtype")) is GetSetDescriptorType  # written in C
+    )
+
+
+def _plain_dtype(dtype: object) -> bytes:
+    """Give the name from which numpy makes an equal dtype again; empty: there is none.
+
+    Others print a name too, which then is an error (float8) or another type (bfloat16, V2).
+    """
+    name: bytes = dtype.str.encode()  # type: ignore[attr-defined]
+    if (
+        dtype.num >= _BUILT_IN or dtype.metadata is not None  # type: ignore[attr-defined]
+        or dtype.names is not None or dtype.subdtype is not None  # type: ignore[attr-defined]
+        or (dtype.kind == "V" and dtype.type.__name__ != "void")  # type: ignore[attr-defined]
+        or _DTYPE.fullmatch(name) is None
+    ):
+        return b""
+    return name
+
+
+def _pack_array(value: object, dtype: bytes) -> bytes:
+    fortran = value.flags.f_contiguous and not value.flags.c_contiguous  # type: ignore[attr-defined]
+    shape = value.shape  # type: ignore[attr-defined]
+    head = _ARRAY_HEAD.pack(len(shape), len(dtype), fortran)
+    head += struct.pack(f"<{len(shape)}q", *shape) + dtype
+    return head + value.tobytes("A")  # type: ignore[attr-defined,no-any-return]
+
+
+def _read_head(data: bytes) -> tuple:
+    """Give (dtype, shape, order, offset of the items) of an array; numpy is not needed."""
+    try:
+        dimensions, dtype_length, fortran = _ARRAY_HEAD.unpack_from(data)
+        shape = struct.unpack_from(f"<{dimensions}q", data, 4)
+    except struct.error as error:
+        raise MapCorrupted(f"an array value is cut off: {error}") from None
+    at = 4 + 8 * dimensions + dtype_length
+    name = data[at - dtype_length : at]
+    if not _DTYPE.fullmatch(name):  # numpy evaluates some others
+        raise MapCorrupted(f"an array value cannot be read: {name!r} is not a type of plain items")
+    dtype = name.decode()
+    number = re.match(r"[0-9]*", dtype[2:])
+    item_bytes = int(number[0]) * (4 if dtype[1] == "U" else 1)  # type: ignore[index]
+    if min(shape, default=0) < 0 or math.prod(shape) * item_bytes != len(data) - at:
+        raise MapCorrupted(
+            f"an array value cannot be read: {len(data) - at} bytes for items {dtype} of {shape}"
+        )
+    return dtype, shape, ("F" if fortran else "C"), at
+
+
+def _unpack_array(data: bytes) -> object:
+    dtype, shape, order, at = _read_head(data)
+    import numpy
+
+    try:
+        flat = numpy.frombuffer(bytearray(memoryview(data)[at:]), dtype)
+        return flat.reshape(shape, order=order)
+    except (ValueError, TypeError) as error:
+        raise MapCorrupted(f"an array value cannot be read: {error}") from None
+
+
+def decode(value_type, data, safe):
+    """Give the value that was encoded. Raises MapCorrupted for bytes that none gives."""
+    if value_type == VALUE_BYTES:
+        return data
+    if value_type == VALUE_STR:
+        try:
+            return data.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise MapCorrupted(f"a str value is not UTF-8: {error}") from None
+    if value_type == VALUE_INT and len(data) == 8:
+        if cython.compiled:
+            return word_of(data)
+        return struct.unpack("=q", data)[0]
+    if value_type == VALUE_NONE:
+        return None
+    if value_type == VALUE_TRUE:
+        return True
+    if value_type == VALUE_FALSE:
+        return False
+    if value_type == VALUE_FLOAT and len(data) == 8:
+        return struct.unpack("<d", data)[0]
+    if value_type == VALUE_BIG_INT:
+        return int.from_bytes(data, "little", signed=True)
+    if value_type == VALUE_ARRAY:
+        return _unpack_array(data)
+    if value_type == VALUE_PICKLE:
+        return _unpickle(data, safe)
+    raise MapCorrupted(f"{len(data)} bytes of value type {value_type} are not a value")
+
+
+def _unpickle(data: bytes, safe: object) -> object:
+    _verify_pickle(data)  # first: a type that was damaged is no pickle
+    if safe:
+        raise TypeError(
+            'this value is a pickle, which codec="safe" does not load: it was written by a '
+            'handle with codec="auto"'
+        )
+    try:
+        return pickle.loads(memoryview(data)[8:])
+    except ShmMapError as error:  # of another map: it must not pass for one about this map
+        raise OfTheValue from error
+
+
+def _verify_pickle(data: bytes) -> None:
+    total = struct.unpack_from("<Q", data)[0] if len(data) >= 8 else None
+    if total is None or xxhash.xxh3_64_intdigest(memoryview(data)[8:]) != total:
+        raise MapCorrupted("a pickled value does not match its checksum; it was not loaded")
+
+
+def verify(value_type: object, data: bytes) -> None:
+    """Raise MapCorrupted for bytes that no value gives. Loads no pickle, and no numpy."""
+    if value_type == VALUE_PICKLE:
+        _verify_pickle(data)
+    elif value_type == VALUE_ARRAY:
+        _read_head(data)
+    else:
+        decode(value_type, data, True)
+
+
+def unpack(value_type: object, data: bytes, safe: object = False) -> object:
+    """Decode a value, for Python callers: the inverse of `pack`."""
+    return decode(value_type, data, safe)
+
+
+def unreadable(error: object, name: object, key: object) -> object:
+    """Give the error to raise for one that the decoding of a value raised: the same one with a
+    note that names map and key. Of a value's own code some would say something else: KeyError and
+    StopIteration of a missing entry, or the end of a loop, and an error of this package (a pickled
+    map that is gone) of the map that is read. They become the cause of a RuntimeError.
+    """
+    where = f"map {name!r}, key {shown(key)}"
+    if isinstance(error, MapCorrupted):
+        made: BaseException = MapCorrupted(f"{where}: {error}")
+        made.__suppress_context__ = True
+        return made
+    note = f"{where}: its value cannot be read here; to remove the entry, delete its key"
+    is_wrapped = isinstance(error, OfTheValue)
+    if is_wrapped:
+        error = error.__cause__  # type: ignore[attr-defined]
+    if is_wrapped or isinstance(error, (KeyError, StopIteration, StopAsyncIteration)):
+        made = RuntimeError(f"{note} ({type(error).__name__} in the value's own code: {error})")
+        made.__cause__ = error  # type: ignore[assignment]
+        return made
+    if not isinstance(error, Exception):  # Ctrl-C, or what ends a greenlet, is not the value's
+        note = f"{where}: raised while its value was read; if it always is, delete the key"
+    notes = getattr(error, "__notes__", None)  # Python 3.11 and newer show them
+    if not isinstance(notes, list):
+        notes = []
+    if note not in notes:
+        with suppress(Exception):  # somebody's class may refuse attributes
+            error.__notes__ = [*notes, note]  # type: ignore[attr-defined]
+        if sys.version_info < (3, 11) and error.__cause__ is None:  # type: ignore[attr-defined]
+            error.__cause__ = RuntimeError(note)  # type: ignore[attr-defined]
+    return error

@@ -1,0 +1,202 @@
+# mypy: ignore-errors
+"""Keys as bytes: equal keys give equal bytes, as Python's dict has them equal.
+
+    str    UTF-8 (lone surrogates pass)
+    bytes  themselves
+    int    8 bytes, little-endian; more where it needs more. bool, and floats
+           that are whole, are encoded as the int they equal
+    float  8 bytes IEEE 754, little-endian
+    None   nothing
+    tuple  for each item: type byte, 4 bytes of length, its bytes
+
+numpy's scalars stand for the Python numbers they equal. NaN equals nothing,
+not even itself, and is refused. A key comes back from iteration as the first
+form here that equals it: `True` as `1`, `2.0` as `2`.
+"""
+
+from __future__ import annotations
+
+import struct
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap.memory._hash_cy import hash_key
+    from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        KEY_BYTES,
+        KEY_FLOAT,
+        KEY_INT,
+        KEY_LENGTH_MASK,
+        KEY_NONE,
+        KEY_STR,
+        KEY_TUPLE,
+    )
+
+from shmmap.errors import EntryTooLarge, MapCorrupted
+
+COMPILED = cython.compiled
+BEYOND = 1 << 40  # added to the length of a key that is too long to be stored
+NESTED_AT_MOST = 100  # tuples in a key: compiled code has no recursion limit but its stack
+_KINDS = "str, bytes, int, float, bool, None, or a tuple of these"
+
+
+def encode(key, seed, out):
+    """Encode and hash a key into `out`; give the object that keeps its bytes alive."""
+    kept = key
+    if type(key) is str:
+        out.type = KEY_STR
+        if cython.compiled:
+            out.data = utf8_of(key, cython.address(out.length))
+            if out.data == cython.NULL:
+                kept = key.encode("utf-8", "surrogatepass")
+        else:
+            kept = key.encode("utf-8", "surrogatepass")
+    elif type(key) is bytes:
+        out.type = KEY_BYTES
+    elif cython.compiled and type(key) is int and fits_word(key, cython.address(out.small)):
+        out.type = KEY_INT
+        out.data = bytes_of_word(cython.address(out.small))
+        out.length = 8
+        out.hash = hash_key(out.data, out.length, out.type, seed)
+        return key
+    else:
+        kind, kept = pack(key)
+        out.type = kind
+    if not cython.compiled:
+        out.data = kept
+        out.length = len(kept)
+    elif type(kept) is bytes:
+        out.data = PyBytes_AS_STRING(kept)
+        out.length = PyBytes_GET_SIZE(kept)
+    out.hash = hash_key(out.data, out.length, out.type, seed)
+    if out.length > KEY_LENGTH_MASK:  # no entry has it, so to look for it is a miss, and no
+        out.length += BEYOND  # shard has so much room: see `refuse_long`
+    return kept
+
+
+def refuse_long(length):
+    """Raise EntryTooLarge for a key that `encode` found to be too long to be stored."""
+    if length > KEY_LENGTH_MASK:
+        raise EntryTooLarge(
+            f"the key has {length - BEYOND:,} encoded bytes, the limit is {KEY_LENGTH_MASK:,}: "
+            "use a digest of it as the key and keep the long form in the value"
+        )
+    return 0
+
+
+def pack(key: object) -> tuple:
+    """Encode any key as (type, bytes). Raises TypeError for what cannot be a key.
+
+    Subclasses count as the built-in class that they are compared and hashed as. Their other
+    methods are not asked, since a dict does not ask them either.
+    """
+    if _compares_as(key, str):
+        return KEY_STR, str.encode(key, "utf-8", "surrogatepass")  # type: ignore[arg-type]
+    if _compares_as(key, bytes):
+        return KEY_BYTES, bytes.__getitem__(key, slice(None))  # type: ignore[arg-type]
+    if _compares_as(key, int):
+        return KEY_INT, _int_bytes(int.__int__(key))  # type: ignore[arg-type]
+    if _compares_as(key, float):
+        return _pack_float(float.__float__(key))  # type: ignore[arg-type]
+    if key is None:
+        return KEY_NONE, b""
+    if _compares_as(key, tuple):
+        return KEY_TUPLE, _pack_tuple(key, 1)
+    if type(key).__module__ == "numpy" and getattr(key, "ndim", 1) == 0 and (
+        key.dtype.kind in "biufSU"  # type: ignore[attr-defined]
+    ):
+        plain = key.item()  # type: ignore[attr-defined]
+        if type(plain) is not type(key) and plain == key and hash(plain) == hash(key):
+            return pack(plain)
+    hash(key)  # an unhashable key gets the error that a dict would raise
+    own = any(isinstance(key, kind) for kind in (str, bytes, int, float, tuple))
+    raise TypeError(
+        f"a key must be {_KINDS}; {type(key).__name__} is not"
+        + (", having its own __eq__ or __hash__" if own else "")
+    )
+
+
+def _compares_as(key: object, kind: object) -> bool:
+    """Tell whether a key is of a built-in class, or of a subclass that dicts take for that."""
+    mine = type(key)
+    return mine is kind or (
+        issubclass(mine, kind)  # type: ignore[arg-type]
+        and mine.__hash__ in (kind.__hash__, bool.__hash__)
+        and mine.__eq__ in (kind.__eq__, bool.__eq__)
+    )
+
+
+def _pack_tuple(key: object, depth: int) -> bytes:
+    if depth > NESTED_AT_MOST:
+        raise TypeError(f"a key's tuples may be nested {NESTED_AT_MOST} deep, not deeper")
+    parts = []
+    for item in tuple.__iter__(key):  # type: ignore[arg-type]
+        if _compares_as(item, tuple):
+            kind, data = KEY_TUPLE, _pack_tuple(item, depth + 1)
+        else:
+            kind, data = pack(item)
+        parts.append(struct.pack("<BI", kind, len(data)) + data)
+    return b"".join(parts)
+
+
+def _int_bytes(key: object) -> bytes:
+    length = 8 if -(1 << 63) <= key < 1 << 63 else (key.bit_length() + 8) // 8  # type: ignore[operator,attr-defined]
+    return key.to_bytes(length, "little", signed=True)  # type: ignore[attr-defined,no-any-return]
+
+
+def _pack_float(key: object) -> tuple:
+    if key != key:
+        raise TypeError("NaN cannot be a key: it does not equal itself, so no lookup finds it")
+    if key.is_integer():  # type: ignore[attr-defined]
+        return KEY_INT, _int_bytes(int(key))  # type: ignore[call-overload]
+    return KEY_FLOAT, struct.pack("<d", key)
+
+
+def decode(key_type, data):
+    """Give the key that was encoded. Raises MapCorrupted for bytes that none gives: were they
+    read as a key all the same, a listing could have another entry's key twice."""
+    if key_type == KEY_STR:
+        try:
+            return data.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise MapCorrupted(f"a str key is not UTF-8: {error}") from None
+    if key_type == KEY_BYTES:
+        return data
+    if key_type == KEY_INT and len(data) >= 8:
+        number = int.from_bytes(data, "little", signed=True)
+        if len(data) == 8 or _int_bytes(number) == data:
+            return number
+    if key_type == KEY_FLOAT and len(data) == 8:
+        number = struct.unpack("<d", data)[0]
+        if number == number and not number.is_integer():
+            return number
+    if key_type == KEY_NONE and not data:
+        return None
+    if key_type == KEY_TUPLE:
+        return _decode_tuple(data, 1)
+    raise MapCorrupted(f"{len(data)} bytes of key type {key_type} are not a key")
+
+
+def _decode_tuple(data: bytes, depth: int) -> tuple:
+    if depth > NESTED_AT_MOST:
+        raise MapCorrupted("a tuple key is nested too deeply")
+    items = []
+    at = 0
+    while at < len(data):
+        if at + 5 > len(data):
+            raise MapCorrupted("a tuple key is cut off")
+        kind, length = struct.unpack_from("<BI", data, at)
+        at += 5
+        if at + length > len(data):
+            raise MapCorrupted("a tuple key is cut off")
+        part = data[at : at + length]
+        items.append(_decode_tuple(part, depth + 1) if kind == KEY_TUPLE else decode(kind, part))
+        at += length
+    return tuple(items)
+
+
+def unpack(key_type: object, data: bytes) -> object:
+    """Decode a key, for Python callers: the inverse of `pack`."""
+    return decode(key_type, data)
