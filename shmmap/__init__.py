@@ -71,3 +71,9 @@ __all__ = [
     "__version__",
     "cached",
 ]
+
+# So that a pickle, in a map or a dump, does not name the module where a class happens to stand.
+for _public in list(globals().values()):
+    if isinstance(_public, type) and _public.__module__.startswith(f"{__name__}."):
+        _public.__module__ = __name__
+del _public

@@ -2,13 +2,14 @@
 
 Needs Python 3.10 and its venv module, nothing else. Makes a virtual environment in .venv-test,
 installs the package into it (again whenever a source has changed; only what changed is
-compiled again), then runs ruff, mypy, and pytest for each engine (most parts of it at once).
+compiled again), then runs ruff, mypy, codespell, and pytest for each engine (most parts of it at
+once).
 What is tested is the installed package, never the source tree. The compiled engine is required
 where C can be compiled; where not, only the pure engine is tested.
 
 What failed is told once more at the end. The last line is "N passed, N failed", summed over the
-engines; what ruff or mypy finds, and a pytest that broke off, counts as one failure each. The
-exit code is 0 only if nothing failed.
+engines; what ruff, mypy or codespell finds, and a pytest that broke off, counts as one failure
+each. The exit code is 0 only if nothing failed.
 """
 
 from __future__ import annotations
@@ -190,11 +191,12 @@ def install(compiles: bool) -> None:
 
 
 def lint() -> list[str]:
-    """Run ruff and mypy; give which of them found anything."""
+    """Run ruff, mypy and codespell; give which of them found anything."""
     paths = [name for name in LINTED if (TOP / name).exists()]
     commands = {
         "ruff": [VENV / "bin" / "ruff", "check", "--output-format=concise", *paths],
         "mypy": [VENV / "bin" / "mypy", "--cache-dir", VENV / "mypy"],
+        "codespell": [VENV / "bin" / "codespell", *paths, "docs", *sorted(TOP.glob("*.md"))],
     }
     return [f"{name}: see the first lines" for name, command in commands.items()
             if subprocess.run(command, cwd=TOP).returncode]

@@ -198,6 +198,12 @@ def test_all_is_sorted_and_true():
     assert public == set(shmmap.__all__) - {"__version__"}
 
 
+def test_public_classes_say_where_users_find_them():
+    """Their pickles lie in maps and dumps, and must outlive any module."""
+    classes = [getattr(shmmap, name) for name in shmmap.__all__]
+    assert {kind.__module__ for kind in classes if isinstance(kind, type)} == {"shmmap"}
+
+
 def test_the_version_is_that_of_the_project():
     project = (PROJECT / "pyproject.toml").read_text()
     assert f'version = "{shmmap.__version__}"' in project

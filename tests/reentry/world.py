@@ -46,7 +46,7 @@ class Boom(Exception):
 def word_of(error: BaseException) -> str:
     """Name an error as users know it."""
     for kind in type(error).__mro__:
-        if kind.__module__ in ("builtins", "shmmap.errors", __name__):
+        if kind.__module__ in ("builtins", "shmmap", __name__):
             return kind.__name__
     return type(error).__name__
 
