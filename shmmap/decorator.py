@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import weakref
@@ -180,8 +179,10 @@ class _Flight:
     """The computing of a key in one event loop, and what those wait for who need it too."""
 
     def __init__(self, place: tuple[str, Any]) -> None:
+        from asyncio import get_running_loop  # not at the top: most programs have no loop
+
         self.place = place  # map and key
-        self.landed = asyncio.get_running_loop().create_future()
+        self.landed = get_running_loop().create_future()
         self.process = this_process()
         self.is_kept = True  # False: the result could not be stored
 
@@ -352,9 +353,11 @@ class _Store:
 
     async def _share(self, m: Any, key: Any, call: _Call, deadline: float | None) -> Any:
         """Give the result; of the tasks of this loop that miss it, one goes for it."""
+        from asyncio import get_running_loop, wait
+
         identity = pack(key)
         place = m.name, identity
-        here = self._loops.setdefault(asyncio.get_running_loop(), {})
+        here = self._loops.setdefault(get_running_loop(), {})
         is_kept = True
         while True:
             value, fresh = single_flight.look_up(m, key, self._stale, self._notes)
@@ -368,7 +371,7 @@ class _Store:
             left = None if deadline is None else deadline - monotonic()
             if left is not None and left <= 0:
                 raise single_flight.too_late(m, key, self._timeout)
-            await asyncio.wait((flight.landed,), timeout=left)  # if we are cancelled, it is not
+            await wait((flight.landed,), timeout=left)  # if we are cancelled, it is not
             is_kept = flight.is_kept
         flight = _Flight(place)
         here.setdefault(identity, flight)

@@ -43,6 +43,10 @@ from .parameters import Parameters
 from .sweeper import Sweeper
 
 K = constants()
+_HEADER = {  # where a shard's segment says which shard it is
+    field: K[f"S_{field}"] >> 3
+    for field in ("MAGIC", "NONCE", "NUMBER", "SLOTS", "SLOT_SIZE", "BUCKETS", "EVICTS")
+}
 _CONTROL_GUARD, _LOCKS_GUARD = 0x7FFFF, 0x7FFFE  # their numbers among the pure engine's guards
 _JOIN_PATIENCE_S = 60.0
 
@@ -111,7 +115,7 @@ class Attachment:
             self.shards.append(self._attach_map_shard(number))
         self.repairers += [Repairer(shard) for shard in self.shards]
         self.locks = self._attach_locks()
-        for _, mapping in self._segments():
+        for mapping in self._mapped():
             mapping.tell(self.worker.fork_page.flag_address)
         self._refuse_cut()  # before that nobody was told
 
@@ -144,17 +148,16 @@ class Attachment:
             mapping.close()
             raise
         words = memoryview(mapping.buffer).cast("B").cast("Q")
-        for field, value in (
-            ("MAGIC", K["SHARD_MAGIC"]), ("NONCE", self.nonce), ("NUMBER", in_header),
-            ("SLOTS", shape.slots), ("SLOT_SIZE", shape.slot_size), ("BUCKETS", shape.buckets),
-            ("EVICTS", shape.evicts),
-        ):
-            if words[K[f"S_{field}"] >> 3] != value:
-                raise MapCorrupted(
-                    f"segment {label} is not that shard of map {self.name!r} ({field}): "
-                    + REMOVE.format(self.name)
-                )
+        found = [words[at] for at in _HEADER.values()]
         words.release()
+        right = [K["SHARD_MAGIC"], self.nonce, in_header, *shape[1:]]
+        if found != right:
+            wrong = [field for field, is_, should in zip(_HEADER, found, right, strict=True)
+                     if is_ != should]
+            raise MapCorrupted(
+                f"segment {label} is not that shard of map {self.name!r} ({', '.join(wrong)}): "
+                + REMOVE.format(self.name)
+            )
         path = segment.SHM_DIRECTORY + segment.semaphore_file(label)
         try:
             status = os.stat(path)
@@ -265,19 +268,16 @@ class Attachment:
             "Open it again by name: others may have a new one already"
         )
 
-    def _segments(self) -> list[tuple[str, segment.Mapping]]:
-        """List what is mapped, by name."""
-        found = [(segment.control_name(self.name), self.control.mapping)]
-        for number, mapping in enumerate(self.mappings):
-            label = segment.shard_name(self.name, self.nonce, self.generation, number)
-            found.append((label, mapping))
-        locks = segment.locks_name(self.name, self.nonce)
-        return found + [(locks, mapping) for mapping in self.lock_mappings]
+    def _mapped(self) -> list[segment.Mapping]:
+        """List what is mapped: the control segment, the shards, the lock shard."""
+        return [self.control.mapping, *self.mappings, *self.lock_mappings]
 
     def _refuse_cut(self) -> None:
         """Refuse a map of which a segment was cut off. A fork wipes the flag, not the cut."""
-        cut = [label for label, mapping in self._segments() if mapping.is_cut]
-        if cut:
+        if [True for mapping in self._mapped() if mapping.is_cut]:
+            labels = (segment.control_name(self.name), *self.part_files[self.geometry.shards + 1 :])
+            cut = [label for label, mapping in zip(labels, self._mapped(), strict=False)
+                   if mapping.is_cut]
             self.worker.fork_page.stop()
             raise MapCorrupted(
                 f"map {self.name!r} has lost memory: another process truncated {', '.join(cut)} "

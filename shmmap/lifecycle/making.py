@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 
 from ..errors import ConfigMismatch, ShmMapError
 from ..memory import geometry
@@ -35,6 +34,11 @@ from .parameters import Parameters
 K = constants()
 _TRIES = 8  # of nonces whose names are taken
 _TEMPORARIES = ("", "1", "2", "3")
+
+
+def random_word() -> int:
+    """Draw 64 bits that nobody can guess."""
+    return int.from_bytes(os.urandom(8), "little")
 
 
 def make_map(
@@ -138,7 +142,7 @@ def _try_to_make(
 def _temporary(name: str, turn: Turn, attempt: _Attempt) -> int:
     """Make an empty control segment under a name of its own, `attempt.label`, and give its
     descriptor, by which it is locked."""
-    for which in (*_TEMPORARIES, secrets.token_hex(8)):
+    for which in (*_TEMPORARIES, f"{random_word():016x}"):
         label = segment.temporary_name(name, which)
         turn.check()
         attempt.label = label
@@ -219,7 +223,7 @@ def _fill(
     identity = descriptors.identity_of(descriptor)
     control = map_control(descriptor, size, identity)
     try:
-        nonce = secrets.randbits(64) or 1
+        nonce = random_word() or 1
         _copy(control.words, _control_words(wanted, shape, nonce), turn)
         leases = bool(wanted.ttl_ns)  # else reserved with the first deadline
         parts = [(segment.shard_name(name, nonce, 0, n), n, shape, leases)
@@ -250,7 +254,7 @@ def _copy(words: memoryview, draft: memoryview, turn: Turn) -> None:
 
 def _control_words(wanted: Parameters, shape: geometry.Geometry, nonce: int) -> memoryview:
     draft = memoryview(bytearray(K["C_BYTES_TOTAL"])).cast("Q")
-    seed = secrets.randbits(64) if wanted.hash_seed is None else wanted.hash_seed
+    seed = random_word() if wanted.hash_seed is None else wanted.hash_seed
     high, low = boot_id()
     for field, value in (
         ("GEN0_SHARDS", shape.shards), ("GEN0_SLOTS", shape.slots),

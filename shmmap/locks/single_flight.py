@@ -15,7 +15,6 @@ another one is at it returns what it found.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -173,6 +172,8 @@ async def get_or_set_async(
     each other until the same `deadline`, which `timeout` seconds gave. Gives also whether the
     result could be kept.
     """
+    from asyncio import sleep  # not at the top: most programs never get here
+
     is_kept = True
     life = life_of(m, ttl, stale)
     name = name_of(FLIGHT, key)
@@ -190,7 +191,7 @@ async def get_or_set_async(
             left = left_until(deadline)
             if left <= 0:
                 raise too_late(m, key, timeout)
-            await asyncio.sleep(min(pause, left))
+            await sleep(min(pause, left))
         value, fresh = look_up(m, key, stale, notes)
         if not fresh:
             value = await factory()

@@ -14,7 +14,7 @@ lock, since a record lock does not exclude threads of one process.
 from __future__ import annotations
 
 import ctypes
-import platform
+import os
 import sys
 import threading
 import time
@@ -193,7 +193,7 @@ def _no_fence() -> None:
 
 
 fence = _no_fence
-if platform.machine() in ("x86_64", "i686", "AMD64"):
+if os.uname().machine in ("x86_64", "i686", "AMD64"):
     load_behind = load
 else:
     fence = _lock_fence

@@ -10,6 +10,7 @@ cache line: words that different parties write never share one.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 LAYOUT_VERSION = 4
@@ -188,6 +189,7 @@ def offsets(record: Record) -> dict[str, int]:
     return found
 
 
+@functools.cache
 def record_bytes(record: Record) -> int:
     """Give the record's size: whole cache lines (an entry header: its two words)."""
     end = max(offsets(record).values()) + WORD
@@ -271,6 +273,7 @@ def ghost_buckets(slots: int) -> int:
     return slots // 16 + 1
 
 
+@functools.lru_cache(maxsize=64)
 def shard_areas(slots: int, slot_size: int, buckets: int, evicts: int) -> Areas:
     """Place a shard's areas. The deadlines start a page, so that they can stay unreserved."""
     index = record_bytes(SHARD)

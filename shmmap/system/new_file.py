@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -93,7 +92,7 @@ def _in_folder(temporary: _Temporary, name: str, mode: int) -> Iterator[BinaryIO
     """Give the file that takes the place of `name` in an open folder."""
     folder, maker = temporary.folder, temporary.maker
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    temporary.name = f".shmmap-dump.{secrets.token_hex(8)}"
+    temporary.name = f".shmmap-dump.{os.urandom(8).hex()}"
     descriptor = os.open(temporary.name, flags, 0o600, dir_fd=folder)
     try:
         temporary.made = identity_of(descriptor)

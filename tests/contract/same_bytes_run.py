@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import secrets
 import sys
 from typing import Any
 
@@ -33,8 +32,10 @@ def shard_bytes(m: Any, number: int) -> bytes:
 def main() -> None:
     """Print the engine, a digest a shard, and how often room ran out."""
     directory, name, shape, seed, steps = sys.argv[1:]
-    secrets.randbits = lambda bits: RANDOM_WORD >> (64 - bits)  # nonce and hash seed
     import shmmap
+    from shmmap.lifecycle import making
+
+    making.random_word = lambda: RANDOM_WORD  # nonce and hash seed
 
     sys.path.insert(0, directory)
     operations = importlib.import_module("operations")

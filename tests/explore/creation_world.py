@@ -145,7 +145,7 @@ class CreationWorld:
                 (creation, "os fcntl sleep monotonic this_process"),
                 (record_lock, "os fcntl"),
                 (segment, "os publish this_process"), (control, "os"), (removal, "os"),
-                (making, "os fcntl secrets this_process"),
+                (making, "os fcntl random_word this_process"),
                 (liveness, "sleep monotonic this_process own_pid OWN_NUMBER"),
                 (worker_table, "os sleep monotonic this_process own_pid"),
                 (attachment, "os this_process"), (ephemeral, "os"),
@@ -153,7 +153,7 @@ class CreationWorld:
                 (descriptors, "os this_process"),
             ):
                 for name in names.split():
-                    is_module = name in ("os", "fcntl", "secrets")
+                    is_module = name in ("os", "fcntl")
                     patch.setattr(module, name, system if is_module else getattr(system, name))
             patch.setattr(segment, "Mapping",
                           lambda descriptor, size: SimulatedMapping(system, descriptor, size))

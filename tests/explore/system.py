@@ -1,6 +1,6 @@
 """An operating system for simulated processes: names in /dev/shm, descriptors, record locks, time.
 
-One object stands in for the modules `os`, `fcntl`, `time` and `secrets` where the
+One object stands in for the modules `os`, `fcntl`, and `time` where the
 engine opens maps and judges who lives. Every call that another process could notice is a step.
 Record locks are the kernel's: they belong to a process, never conflict with its own, and go with
 its end or when it closes any descriptor of the file.
@@ -150,10 +150,7 @@ class System:
     def sleep(self, seconds: float) -> None:
         self.machine.wait(Semaphore(), int(seconds * 1e9))
 
-    def token_hex(self, count: int) -> str:
-        return f"{next(self.numbers):0{2 * count}x}"
-
-    def randbits(self, bits: int) -> int:
+    def random_word(self) -> int:
         return next(self.numbers)
 
     # -- files --------------------------------------------------------------------------

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 
 import pytest
 
 import shmmap
+from shmmap.lifecycle import making
 from shmmap.memory import layout
 
 from .damage import Damage
@@ -97,7 +97,7 @@ def test_the_constants_are_those_of_this_version():
 def test_a_shard_in_memory_is_that_of_this_version(make, freeze, monkeypatch, on_full, golden):
     """Every word that is not 0 after the same few writes. `python -m pytest -vv` shows them all:
     a difference needs a new LAYOUT_VERSION."""
-    monkeypatch.setattr(secrets, "randbits", lambda bits: 0x0123_4567_89AB_CDEF >> (64 - bits))
+    monkeypatch.setattr(making, "random_word", lambda: 0x0123_4567_89AB_CDEF)
     m = make(size="139KB", shards=1, on_full=on_full)
     freeze(m)
     m["text"] = "value"

@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import random
-import secrets
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,9 +100,7 @@ class Subject:
 
     def __init__(self, variant: Variant, prefix: str) -> None:
         rng = random.Random(variant.name)
-        making.secrets = SimpleNamespace(  # the same nonce and seed
-            randbits=rng.getrandbits, token_hex=secrets.token_hex
-        )
+        making.random_word = lambda: rng.getrandbits(64)  # the same nonce and seed
         self.variant = variant
         self.evicts = variant.parameters.get("on_full") == "evict"
         self.name = f"{prefix}-{variant.name}"
