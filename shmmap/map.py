@@ -93,7 +93,6 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
 
     __hash__ = None  # type: ignore[assignment]
     _handle_number = 0  # of one that was never opened
-    _last_words: Any = None  # stays so where a signal handler raised while the map was opened
     _table: LockTable | None = None
 
     if TYPE_CHECKING:  # what the annotations of compiled classes cannot say
@@ -190,7 +189,6 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
 
     def _bind(self, attachment: Any, lock_timeout_ns: int) -> None:
         """Begin to use a map: what takes memory first, then what has others take it for open."""
-        self._last_words = None
         near, near_copy, consistency, max_staleness = self._reading
         bound: Any = read_consistency(consistency, max_staleness, -1, near)
         words = last_words.keep(attachment, self._handle_number)
@@ -305,7 +303,6 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
             MapCorrupted: the map's memory was damaged.
         """
         from .copies import snapshots
-
         with self._inside() as attached:
             return snapshots.take(self, attached, self._lock_timeout)
 
@@ -370,8 +367,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         refused. Deadlines go on while it lies there. All entries are of one instant, copied as
         they are. O(bytes) of time and memory: `snapshot`. OSError, MapCorrupted, LockTimeout.
         """
-        from .copies import dumps  # not at the top: most programs make no copies
-
+        from .copies import dumps  # here: most programs never do
         return dumps.dump(self, path)
 
     @classmethod
@@ -391,7 +387,6 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         if size is not None:
             said["size"] = size
         from .copies import merging
-
         return merging.load(cls, path, name, said)[0]  # type: ignore[no-any-return]
 
     def merge(self, other: ShmMap | str | bytes | os.PathLike[str]) -> MergeReport:
@@ -407,7 +402,6 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         `report` says what was written before. With on_full="evict" what was merged may be evicted.
         """
         from .copies import merging
-
         return merging.merge(self, other)
 
     # -- the end ------------------------------------------------------------------------

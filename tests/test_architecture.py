@@ -16,6 +16,7 @@ import pytest
 import shmmap
 from shmmap import _engine
 from shmmap.operations import _handle_cy
+from shmmap.shard import _status
 
 PACKAGE = Path(shmmap.__file__).parent
 PROJECT = Path(__file__).resolve().parents[1]
@@ -269,6 +270,13 @@ def test_the_pure_engine_lacks_no_name(name):
     code = compile(Path(f"{_engine.path_of(name)}.py").read_text(), name, "exec")
     missing = set(globals_used(code)) - vars(module).keys() - vars(builtins).keys()
     assert missing <= COMPILED_ONLY
+
+
+def test_statuses_are_the_same_in_both_engines():
+    for_c = (PACKAGE / "shard/_status.pxd").read_text()
+    said = dict(re.findall(r"^    ([A-Z_]+) = (.+)$", for_c, re.M))
+    mine = {name: value for name, value in vars(_status).items() if name.isupper()}
+    assert {name: eval(value) for name, value in said.items()} == mine
 
 
 def test_the_list_of_lock_holders_is_complete():

@@ -27,7 +27,7 @@ MODULE = "operations._reads_cy"
 PATIENCE_S = 300.0
 CHANGES = (
     # no try without the lock ...
-    ("for attempt in range(16):", "for attempt in range(0):"),
+    ("for attempt in range(READ_TRIES):", "for attempt in range(0):"),
     # ... also not while waiting for it
     (
         "            raw = self.try_fetch(shard, key, found, wants_value)\n"

@@ -31,6 +31,7 @@ from ..errors import (
 )
 from ..memory._clock_cy import monotonic
 from ..operations._scans_cy import Scans
+from ..shard._status import TOO_LARGE
 from ..system.unfinished import Undo
 from .dumps import DumpReader, RawEntry, raw_entries
 
@@ -162,7 +163,7 @@ def _merge_dump(target: Any, dump: DumpReader, verified: bool = False) -> MergeR
             'codec="auto" if every process with access, and who wrote the dump, is trusted'
         )
     if dump.totals.largest > live.geometry.max_entry_bytes:
-        raise live.error_for(-3, live.shards[0], dump.totals.largest)
+        raise live.error_for(TOO_LARGE, live.shards[0], dump.totals.largest)
     return _write_all(target, dump.path, dump.entries(live.clock.now_ns()))
 
 

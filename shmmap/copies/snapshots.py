@@ -27,7 +27,8 @@ from ..operations._snapshots_cy import Snapshots
 from ..operations.messages import error_for
 from ..operations.views import Listings, Prefix
 from ..shard._repair_cy import Repairer
-from ..shard._shadow_cy import DAMAGED, WHOLE, ShardCopy, copy_bytes_needed
+from ..shard._shadow_cy import ShardCopy, copy_bytes_needed
+from ..shard._status import DAMAGED, WHOLE
 from ..system.tasks import sleep
 
 K = constants()

@@ -30,7 +30,7 @@ from ..memory.layout import constants
 from ..operations import messages
 from ..operations._scans_cy import Scans
 from ..shard._repair_cy import Repairer
-from ..shard._shard_cy import FULL
+from ..shard._status import FULL
 from ..system.background import Background
 from ..values._keys_cy import pack
 from .waiting import Turn

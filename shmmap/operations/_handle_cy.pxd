@@ -3,6 +3,7 @@ from ..memory._clock_cy cimport Clock
 from ._near_cy cimport NearStore
 from ..shard._repair_cy cimport Repairer
 from ..shard._shard_cy cimport Shard
+from ..shard._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 

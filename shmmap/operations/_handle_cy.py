@@ -40,6 +40,7 @@ if not cython.compiled:
     )
     from shmmap.operations._near_cy import NearStore
     from shmmap.shard._repair_cy import Repairer
+    from shmmap.shard._status import CORRUPT, FORKED, FOUND, TAKEN_OVER, TIMED_OUT
 
 from shmmap.errors import LockTimeout, MapClosed, Reentered
 
@@ -275,13 +276,13 @@ class Handle:
             self.note(shard)
         status: i64 = shard.lock.acquire(self.token(), self.lock_timeout_ns)
         if status:
-            if status == 5:
+            if status == FORKED:
                 status = self.hold_as_child(shard, self.lock_timeout_ns)
-            if status == 3:
+            if status == TIMED_OUT:
                 raise LockTimeout(self.attachment.describe_wait(shard, self.lock_timeout_ns))
             # 4, our own: a signal handler raised before `drop` could free it
             self.count(R_WAITS)
-            if status == 2:
+            if status == TAKEN_OVER:
                 self.count(R_TAKEOVERS)
         if load(shard.mem, S_DIRTY):
             self.mend(shard)
@@ -292,13 +293,13 @@ class Handle:
         if not cython.compiled:
             self.note(shard)
         status: i64 = shard.lock.acquire(self.token(), timeout_ns)
-        return status if status != 5 else self.hold_as_child(shard, timeout_ns)
+        return status if status != FORKED else self.hold_as_child(shard, timeout_ns)
 
     def hold_as_child(self, shard, timeout_ns):
         """Begin again to take a shard's lock, in the child of a fork that a signal handler made
         as we waited."""
-        status: i64 = 5
-        while status == 5:
+        status: i64 = FORKED
+        while status == FORKED:
             self.attachment.reenter()
             status = shard.lock.acquire(self.token(), timeout_ns)
         return status
@@ -357,16 +358,16 @@ class Handle:
     def find_locked(self, shard, key, found):
         """Find a key under the lock. What the index gets wrong is repaired once."""
         status: i64 = shard.find(key.hash, key.type, key.data, key.length, found)
-        if status == -4:
+        if status == CORRUPT:
             self.mend(shard)
             status = shard.find(key.hash, key.type, key.data, key.length, found)
-            if status == -4:
-                self.raise_for(-4, shard, 0)
+            if status == CORRUPT:
+                self.raise_for(CORRUPT, shard, 0)
         return status
 
     def is_live(self, shard, status, found):
         """Tell whether a lookup found an entry whose deadline has not passed."""
-        return status == 1 and not shard.is_expired(found)
+        return status == FOUND and not shard.is_expired(found)
 
 
 # The functions that take a shard's lock; a test compares the list with the sources.

@@ -6,6 +6,7 @@ from ._near_cy cimport AS_OPENED, LINEARIZABLE, SESSION, NearEntry, NearStore
 from ._near_cy cimport is_plain, plain_form
 from ..shard._shard_cy cimport Shard
 from ..shard._slots_cy cimport Slots
+from ..shard._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 

@@ -53,6 +53,16 @@ if not cython.compiled:
     )
     from shmmap.shard._lookup_cy import value_position
     from shmmap.shard._slots_cy import Slots
+    from shmmap.shard._status import (
+        CORRUPT,
+        FIRST_SLICE_NS,
+        FOUND,
+        MISS,
+        READ_TRIES,
+        TAKEN_OVER,
+        TIMED_OUT,
+        VALUE_UNLOCKED,
+    )
     from shmmap.values._keys_cy import encode as encode_key
 
 from shmmap.errors import ShardBusy
@@ -93,9 +103,9 @@ class Reads(Decoding):
     def try_fetch(self, shard, key, found, wants_value):
         """Read once without the lock: the raw value, MISSING, or None: start again."""
         status: i64 = shard.look(key.hash, key.type, key.data, key.length, found)
-        if status == 0:
+        if status == MISS:
             return MISSING
-        if status != 1:
+        if status != FOUND:
             return None
         raw: Any = b""
         if shard.is_expired(found):
@@ -106,7 +116,7 @@ class Reads(Decoding):
 
     def fetch(self, key, found, wants_value):
         """Read a key: the raw value, or MISSING. Without the lock, unless that keeps failing; where
-        `wants_value` is 2, give None then.
+        `wants_value` is VALUE_UNLOCKED, give None then.
 
         The compiled engine keeps the GIL on the way without the lock, so no other thread can
         close the handle meanwhile; the pure one has to be counted in and out.
@@ -119,13 +129,13 @@ class Reads(Decoding):
         else:
             self.enter()
         try:
-            for attempt in range(16):
+            for attempt in range(READ_TRIES):
                 raw = self.try_fetch(shard, key, found, wants_value)
                 if raw is not None:
                     break
                 add_one(self.control, self.row + R_RETRIES)
             if raw is None:
-                if wants_value == 2:
+                if wants_value == VALUE_UNLOCKED:
                     return None
                 raw = self.fetch_guarded(shard, key, found, wants_value)
             if raw is MISSING:
@@ -150,7 +160,7 @@ class Reads(Decoding):
     def fetch_locked(self, shard, key, found, wants_value):
         """Read a key under the lock; while it cannot be had, try without it after each slice."""
         left: i64 = self.lock_timeout_ns
-        slice_ns: i64 = 1000000
+        slice_ns: i64 = FIRST_SLICE_NS
         status: i64
         raw: Any
         room: Any = b""
@@ -160,8 +170,8 @@ class Reads(Decoding):
         while True:
             try:
                 status = self.try_hold(shard, slice_ns)
-                if status != 3:
-                    if status == 2:
+                if status != TIMED_OUT:
+                    if status == TAKEN_OVER:
                         self.count(R_TAKEOVERS)
                     if capacity == 0:  # not again for a value that there was no room for
                         self.count(R_LOCKED_READS)
@@ -174,10 +184,10 @@ class Reads(Decoding):
                     if length and length <= capacity and not shard.slots.read(
                         found.slot, value_position(found.meta), target_of(room), length
                     ):
-                        self.raise_for(-4, shard, 0)
+                        self.raise_for(CORRUPT, shard, 0)
             finally:
                 self.drop(shard)
-            if status != 3:
+            if status != TIMED_OUT:
                 if length <= capacity:
                     return exactly(room, 0, length)
                 capacity = length if capacity == 0 else 2 * length

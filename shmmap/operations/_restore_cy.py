@@ -19,6 +19,7 @@ if not cython.compiled:
         VALUE_PICKLE,
     )
     from shmmap.operations._takes_cy import Takes
+    from shmmap.shard._status import IF_NEWER
 
 from shmmap.errors import DumpCorrupted, MapCorrupted
 from shmmap.values._codecs_cy import verify
@@ -69,7 +70,7 @@ class RawWrites(Takes):
             packed.data = raw_key
             encoded.data = raw_value
         packed.hash = hash_key(packed.data, packed.length, packed.type, self.seed)
-        return self.commit(key, packed, encoded, 4, deadline_ns, limit)
+        return self.commit(key, packed, encoded, IF_NEWER, deadline_ns, limit)
 
 
 def _verify(key_type: Any, raw_key: Any, value_type: Any, raw_value: Any) -> Any:

@@ -2,6 +2,7 @@ from ..shard._lookup_cy cimport data_bytes, value_position
 from ..values._keys_cy cimport encode as encode_key
 from ..shard._shard_cy cimport Shard
 from ._restore_cy cimport RawWrites
+from ..shard._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 

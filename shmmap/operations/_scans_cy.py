@@ -46,6 +46,17 @@ if not cython.compiled:
     from shmmap.operations._restore_cy import RawWrites
     from shmmap.shard._lookup_cy import data_bytes, value_position
     from shmmap.shard._shard_cy import Shard
+    from shmmap.shard._status import (
+        AGAIN,
+        COPIED,
+        CORRUPT,
+        FOUND,
+        MISS,
+        NO_ROOM,
+        READ_TRIES,
+        TAKEN_OVER,
+        TIMED_OUT,
+    )
     from shmmap.values._keys_cy import encode as encode_key
 
 COMPILED = cython.compiled
@@ -112,9 +123,9 @@ class Scans(RawWrites):
             return 0
         try:
             status = self.try_hold(shard, 50000000)  # who has it now repairs it
-            if status == 2:
+            if status == TAKEN_OVER:
                 self.count(R_TAKEOVERS)
-            if status != 3 and load(shard.mem, S_DIRTY):
+            if status != TIMED_OUT and load(shard.mem, S_DIRTY):
                 self.mend(shard)
         finally:
             self.drop(shard)
@@ -183,19 +194,19 @@ class Scans(RawWrites):
         status: i64
         while True:
             status = self.scan_one(shard, position, found, start, wants_values, listed)
-            if status == 1:
+            if status == FOUND:
                 position = found.position + 1
                 tries = 0
-            elif status == -1 and tries < 16:
+            elif status == AGAIN and tries < READ_TRIES:
                 position = found.position
                 tries += 1
                 self.count(R_RETRIES)
             elif status < 0:
                 status = self.scan_locked(shard, position, found, start, wants_values, listed)
-                if status == 1:
+                if status == FOUND:
                     position = found.position + 1
                     tries = 0
-            if status == 0:
+            if status == MISS:
                 if shard_rebuilds(shard) == rebuilds:
                     return listed
                 listed = []
@@ -221,20 +232,20 @@ class Scans(RawWrites):
     def scan_one(self, shard, position, found, start, wants_values, listed):
         """Append the next live entry's raw parts to `listed`; FOUND, MISS or AGAIN."""
         status: i64 = shard.scan(position, found)
-        if status != 1:
+        if status != FOUND:
             return status
         if start.type and not starts_with(shard, found, start):
-            return 1 if shard.confirm(found) else -1
+            return FOUND if shard.confirm(found) else AGAIN
         raw_key: Any = self.raw_key(shard, found)
         raw_value: Any = self.raw_value(shard, found) if wants_values else b""
         expired: cython.bint = shard.is_expired(found)
         if not shard.confirm(found) or raw_key is None or raw_value is None:
-            return -1
+            return AGAIN
         if not expired:
             listed.append(found.meta)  # one by one: a tuple could start a garbage collection,
             listed.append(raw_key)  # and somebody's finalizers, under the lock
             listed.append(raw_value)
-        return 1
+        return FOUND
 
     def scan_locked(self, shard, position, found, start, wants_values, listed):
         """The same under the lock, after what another process changes kept getting in between."""
@@ -244,22 +255,22 @@ class Scans(RawWrites):
         at: u64
         while True:
             status = self.copy_next(shard, position, found, start, wants_values, room, capacity)
-            if status != -2:
+            if status != NO_ROOM:
                 break
             capacity = 2 * data_bytes(found.meta) + 64
             room = new_room(capacity)  # not under the lock
-        if status == 2:
+        if status == COPIED:
             at = value_position(found.meta)
             listed.append(found.meta)
             listed.append(exactly(room, 0, found.meta & KEY_LENGTH_MASK))
             listed.append(exactly(room, at, found.meta >> META_LENGTH_SHIFT)
                           if wants_values else b"")
-            status = 1
+            status = FOUND
         return status
 
     def copy_next(self, shard, position, found, start, wants_values, room, capacity):
-        """Copy the next entry into the room: 2; 1: it is not to be listed, 0: there is none, or
-        the listing has to start again, -2: the room is too small."""
+        """Copy the next entry into the room: COPIED; FOUND: it is not to be listed, MISS: there is
+        none, or the listing has to start again, NO_ROOM."""
         self.refuse_reentry(shard)
         status: i64
         need: u64
@@ -267,18 +278,18 @@ class Scans(RawWrites):
             self.hold(shard)
             self.count(R_LOCKED_READS)
             status = shard.scan(position, found)
-            if status == 1 and not (start.type and not starts_with(shard, found, start)) and (
+            if status == FOUND and not (start.type and not starts_with(shard, found, start)) and (
                 not shard.is_expired(found)
             ):
                 need = data_bytes(found.meta) if wants_values else found.meta & KEY_LENGTH_MASK
-                status = 2
+                status = COPIED
                 if need > capacity:
-                    status = -2
+                    status = NO_ROOM
                 elif need and not shard.slots.read(found.slot, 0, target_of(room), need):
-                    status = -1
-            if status == -1 or status == -4:  # damage: rebuild the index
+                    status = AGAIN
+            if status in (AGAIN, CORRUPT):  # damage: rebuild the index
                 self.mend(shard)
-                status = 0
+                status = MISS
         finally:
             self.drop(shard)
         return status

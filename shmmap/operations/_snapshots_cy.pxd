@@ -2,6 +2,7 @@ from cpython.list cimport PyList_GET_ITEM
 from ..shard._shadow_cy cimport ShardCopy
 from ._scans_cy cimport Scans
 from ..shard._shard_cy cimport Shard
+from ..shard._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 

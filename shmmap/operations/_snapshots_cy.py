@@ -28,6 +28,7 @@ if not cython.compiled:
     from shmmap.operations._scans_cy import Scans
     from shmmap.shard._shadow_cy import ShardCopy
     from shmmap.shard._shard_cy import Shard
+    from shmmap.shard._status import CORRUPT
 
 COMPILED = cython.compiled
 # What `_cut` gives for what a shard's number cannot be, negative: all were held, and copied.
@@ -174,7 +175,7 @@ class Snapshots(Scans):
             raw_key = self.raw_key(shard, found)
             raw_value = self.raw_value(shard, found)
             if raw_key is None or raw_value is None:
-                self.raise_for(-4, shard, 0)
+                self.raise_for(CORRUPT, shard, 0)
             listed.append((
                 (found.meta >> META_KEY_TYPE_SHIFT) & KEY_TYPE_MASK, raw_key,
                 (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK, raw_value,

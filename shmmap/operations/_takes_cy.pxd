@@ -2,6 +2,7 @@ from ..values._keys_cy cimport encode as encode_key
 from ..shard._lookup_cy cimport data_bytes, value_position
 from ..shard._shard_cy cimport Shard
 from ._writes_cy cimport Writes
+from ..shard._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 

@@ -48,6 +48,17 @@ if not cython.compiled:
     from shmmap.operations._writes_cy import Writes
     from shmmap.shard._lookup_cy import data_bytes, value_position
     from shmmap.shard._shard_cy import Shard
+    from shmmap.shard._status import (
+        AGAIN,
+        ALWAYS,
+        CORRUPT,
+        FOUND,
+        MISS,
+        NO_ROOM,
+        READ_TRIES,
+        TAKEN,
+        UNSURE,
+    )
     from shmmap.values._keys_cy import encode as encode_key
 
 from shmmap.errors import LockTimeout
@@ -83,7 +94,7 @@ class Takes(Writes):
             try:
                 self.hold(shard)
                 status = self.find_locked(shard, packed, found)
-                if status == 1:
+                if status == FOUND:
                     live = not shard.is_expired(found)
                     shard.erase(packed.hash, found)
             finally:
@@ -102,7 +113,7 @@ class Takes(Writes):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Write `key`; the entry's ttl starts anew with the map's default."""
-        self.write(key, value, 0, DEFAULT, 0)
+        self.write(key, value, ALWAYS, DEFAULT, 0)
 
     def __delitem__(self, key: Any) -> None:
         """Remove `key`. Raises KeyError if there is no live entry."""
@@ -168,9 +179,9 @@ class Takes(Writes):
             if self.token() != me and not self.closed:  # a forked child: the parent removes it
                 return value
             status = self.take_version(shard, packed, found.version, found)
-            if status == 1:
+            if status == FOUND:
                 return value
-            if status == 0:
+            if status == MISS:
                 return MISSING
             tries += 1
             if tries >= ROUNDS:
@@ -184,7 +195,7 @@ class Takes(Writes):
         attempt: u64
         self.enter()
         try:
-            for attempt in range(16):
+            for attempt in range(READ_TRIES):
                 raw = self.try_fetch(shard, key, found, True)
                 if raw is not None:
                     return raw
@@ -193,7 +204,7 @@ class Takes(Writes):
             self.leave()
 
     def take_version(self, shard, key, version, found):
-        """Remove a key if it has this version: 1; 0: it has no live entry, -1: it has another."""
+        """Remove a key if it has this version: FOUND; MISS: it has none, AGAIN: another one."""
         status: i64
         self.enter()
         try:
@@ -202,14 +213,14 @@ class Takes(Writes):
                 self.hold(shard)
                 status = self.find_locked(shard, key, found)
                 if not self.is_live(shard, status, found):
-                    status = 0
+                    status = MISS
                 elif found.version != version:
-                    status = -1
+                    status = AGAIN
                 else:
                     shard.erase(key.hash, found)
             finally:
                 self.drop(shard)
-            if status == 1:
+            if status == FOUND:
                 self.count(R_DELETES)
             return status
         finally:
@@ -224,15 +235,14 @@ class Takes(Writes):
         while True:
             room = new_room(capacity)
             status = self.take_copied(shard, key, room, capacity, found)
-            if status == 1:
+            if status == FOUND:
                 return exactly(room, 0, found.meta >> META_LENGTH_SHIFT)
-            if status != -2:
-                return MISSING if status == 0 else None
+            if status != NO_ROOM:
+                return MISSING if status == MISS else None
             capacity = 2 * (found.meta >> META_LENGTH_SHIFT)
 
     def take_copied(self, shard, key, room, capacity, found):
-        """Copy a key's value and remove it: 1; 0: it has no live entry, -1: it is not sure to be
-        decoded, -2: the room is too small."""
+        """Copy a key's value and remove it: FOUND; MISS: it has no live entry, UNSURE, NO_ROOM."""
         status: i64
         self.enter()
         try:
@@ -241,19 +251,19 @@ class Takes(Writes):
                 self.hold(shard)
                 status = self.find_locked(shard, key, found)
                 if not self.is_live(shard, status, found):
-                    status = 0
+                    status = MISS
                 elif not is_sure(found.meta):
-                    status = -1
+                    status = UNSURE
                 elif found.meta >> META_LENGTH_SHIFT > capacity:
-                    status = -2
+                    status = NO_ROOM
                 elif not shard.slots.read(found.slot, value_position(found.meta), target_of(room),
                                           found.meta >> META_LENGTH_SHIFT):
-                    self.raise_for(-4, shard, 0)
+                    self.raise_for(CORRUPT, shard, 0)
                 else:
                     shard.erase(key.hash, found)
             finally:
                 self.drop(shard)
-            if status == 1:
+            if status == FOUND:
                 self.count(R_DELETES)
             return status
         finally:
@@ -320,9 +330,9 @@ class Takes(Writes):
             if room is None:
                 room = new_room(capacity)
             status = self.offer(shard, room, capacity, tries >= ROUNDS, found)
-            if status == 0:
+            if status == MISS:
                 return None
-            if status == -2:
+            if status == NO_ROOM:
                 capacity = 2 * data_bytes(found.meta)
                 room = None
                 continue
@@ -333,7 +343,7 @@ class Takes(Writes):
                 item = (key, self.value_of(
                     exactly(room, at, found.meta >> META_LENGTH_SHIFT), found, key
                 ))
-                if status == 2 or (self.token() != me and not self.closed) or (
+                if status == TAKEN or (self.token() != me and not self.closed) or (
                     self.take_offered(shard, found)
                 ):
                     return item
@@ -348,30 +358,30 @@ class Takes(Writes):
                 self.give_up_at(until_ns, shard)
 
     def offer(self, shard, room, capacity, at_once, found):
-        """Copy some live entry's key and value into the room: 1, and where it was removed
-        `at_once`, 2; 0: there is none, -2: the room is too small for it."""
-        status: i64 = 0
+        """Copy some live entry's key and value into the room: FOUND, and where it was removed
+        `at_once`, TAKEN; MISS: there is none, NO_ROOM."""
+        status: i64 = MISS
         need: u64
         self.enter()
         try:
             if not has_entries(shard):
-                return 0
+                return MISS
             self.refuse_reentry(shard)
             try:
                 self.hold(shard)
                 if self.find_any(shard, found):
                     need = data_bytes(found.meta)
-                    status = -2 if need > capacity else 1
-                    if status == 1:
+                    status = NO_ROOM if need > capacity else FOUND
+                    if status == FOUND:
                         store(shard.mem, S_POP_HAND, found.position + 1)  # the next is offered next
                         if not shard.slots.read(found.slot, 0, target_of(room), need):
-                            self.raise_for(-4, shard, 0)
+                            self.raise_for(CORRUPT, shard, 0)
                         if at_once and is_sure(found.meta):
                             shard.erase(slot_hash(shard, found), found)
-                            status = 2
+                            status = TAKEN
             finally:
                 self.drop(shard)
-            if status == 2:
+            if status == TAKEN:
                 self.count(R_DELETES)
             return status
         finally:
@@ -406,11 +416,11 @@ class Takes(Writes):
         for lap in range(2):
             while True:
                 status = shard.scan(position, found)
-                if status != 1:
+                if status != FOUND:
                     break
                 if not shard.is_expired(found):
                     if found.word >> TAG_SHIFT != slot_hash(shard, found) & LOW_HALF:
-                        status = -4  # to take it out by this hash would harm others
+                        status = CORRUPT  # to take it out by this hash would harm others
                         break
                     return True
                 position = found.position + 1

@@ -4,6 +4,7 @@ from ._reads_cy cimport Reads
 from ..shard._lookup_cy cimport value_position
 from ._near_cy cimport LINEARIZABLE
 from ..shard._shard_cy cimport Shard
+from ..shard._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 

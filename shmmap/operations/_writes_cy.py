@@ -31,6 +31,19 @@ if not cython.compiled:
     from shmmap.operations._near_cy import LINEARIZABLE
     from shmmap.operations._reads_cy import Reads
     from shmmap.shard._lookup_cy import value_position
+    from shmmap.shard._status import (
+        ALWAYS,
+        CONDITION,
+        CORRUPT,
+        FOUND,
+        IF_MISSING,
+        IF_NEWER,
+        IF_THERE,
+        IF_VERSION,
+        KEEP_OTHERS,
+        NO_INT,
+        OVERFLOWS,
+    )
     from shmmap.values._codecs_cy import encode as encode_value
     from shmmap.values._keys_cy import encode as encode_key
     from shmmap.values._keys_cy import refuse_long
@@ -114,7 +127,7 @@ class Writes(Reads):
                 self.raise_for(status, shard, packed.length + encoded.length)
             if status:
                 self.count(R_WRITES)
-            return status == 1
+            return status == FOUND
         finally:
             self.leave()
 
@@ -122,24 +135,25 @@ class Writes(Reads):
         """Write an entry if `mode` allows: 1 done, 0 not allowed, or the status of `put`."""
         status: i64 = self.find_locked(shard, key, found)
         live: cython.bint = self.is_live(shard, status, found)
-        if mode & 7 and (
-            (mode & 7 == 1 and live) or (mode & 7 == 2 and not live)
-            or (mode & 7 == 3 and (found.version if live else 0) != version)
-            or (mode & 7 == 4 and live and found.version >= version)  # a copy that is not newer
+        if mode & CONDITION and (
+            (mode & CONDITION == IF_MISSING and live)
+            or (mode & CONDITION == IF_THERE and not live)
+            or (mode & CONDITION == IF_VERSION and (found.version if live else 0) != version)
+            or (mode & CONDITION == IF_NEWER and live and found.version >= version)
         ):
             return 0
         if deadline < 0:  # expired at once: the same as not being there
-            if status == 1:
+            if status == FOUND:
                 shard.erase(key.hash, found)
             found.version = 0
             return 1
         status = shard.put(key.hash, key.type, key.data, key.length, value.type, value.data,
-                           value.length, deadline, (mode & 8) == 0, found)
-        if status == -4:  # the free list was broken: rebuild it, and once more
+                           value.length, deadline, (mode & KEEP_OTHERS) == 0, found)
+        if status == CORRUPT:  # the free list was broken: rebuild it, and once more
             self.mend(shard)
             self.find_locked(shard, key, found)
             status = shard.put(key.hash, key.type, key.data, key.length, value.type, value.data,
-                               value.length, deadline, (mode & 8) == 0, found)
+                               value.length, deadline, (mode & KEEP_OTHERS) == 0, found)
         return status
 
     def set(self, key: Any, value: Any, ttl: Any = DEFAULT, *, evict: Any = True) -> None:
@@ -169,7 +183,7 @@ class Writes(Reads):
         if type(version) is not int:
             version = whole(version, "version")
         # no entry ever has an odd version: it stands for all that are out of range
-        mode: Any = 3 if evict else 11
+        mode: Any = IF_VERSION if evict else IF_VERSION | KEEP_OTHERS
         return self.write(key, value, mode, ttl, version if 0 <= version < 1 << 63 else 1)
 
     def set_many(self, mapping: Any, ttl: Any = DEFAULT, *, evict: Any = True) -> None:
@@ -209,7 +223,7 @@ class Writes(Reads):
             encoded: value_t = cython.address(a_value)
         else:
             found, packed, encoded = Probe(), Key(), Value()
-        mode: i64 = 0 if evict else 8  # here: no __bool__ of anyone's under the lock
+        mode: i64 = ALWAYS if evict else KEEP_OTHERS  # here: no __bool__ of anyone's under the lock
         by: i64 = _as_word(delta, "delta")
         fresh: Any = _as_word(initial, "initial") + by
         too_far: cython.bint = not -0x8000000000000000 <= fresh <= 0x7FFFFFFFFFFFFFFF
@@ -230,7 +244,7 @@ class Writes(Reads):
                 status = self.find_locked(shard, packed, found)
                 if self.is_live(shard, status, found):
                     if (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK != VALUE_INT:
-                        status = -6
+                        status = NO_INT
                     else:
                         offset = shard.slots.value_offset(found.slot, value_position(found.meta))
                         word = load(shard.mem, offset) if offset else 0
@@ -238,17 +252,17 @@ class Writes(Reads):
                         if (by > 0 and value > 0x7FFFFFFFFFFFFFFF - by) or (
                             by < 0 and value < -0x7FFFFFFFFFFFFFFF - 1 - by
                         ):
-                            status = -7
+                            status = OVERFLOWS
                         elif offset == 0:
-                            status = -4
+                            status = CORRUPT
                         else:
                             value = value + by
                             shard.set_in_place(offset, _unsigned(value), found)
                             if self.evicts:
                                 shard.eviction.hit(found.slot)
-                            status = 1
+                            status = FOUND
                 elif too_far:
-                    status = -7
+                    status = OVERFLOWS
                     value = initial
                 else:
                     status = self.write_locked(
@@ -260,12 +274,12 @@ class Writes(Reads):
                 self.drop(shard)
             if self.near is not None:
                 self.near.drop(key)
-            if status == -6:
+            if status == NO_INT:
                 raise TypeError(
                     f"incr: the value of {shown(key)} is not a 64-bit integer of type int (one of "
                     "numpy's, say, is stored as a pickle: write int(value) instead)"
                 )
-            if status == -7:
+            if status == OVERFLOWS:
                 raise OverflowError(
                     f"incr: {shown(key)} is at {value}, adding {delta} leaves 64 bits"
                 )

@@ -8,7 +8,7 @@ from ..errors import EntryTooLarge, MapCorrupted, MapFull
 from ..memory.geometry import slots_needed
 from ..memory.layout import constants
 from ..printable import printable
-from ..shard import _shard_cy
+from ..shard import _status
 from ..system import process
 
 K = constants()
@@ -86,7 +86,7 @@ def _longer_than_planned(attachment: Any, shard: Any) -> str:
 def error_for(attachment: Any, status: int, shard: Any, data_bytes: int) -> Exception:
     """Give the exception for a status of the shard."""
     where = place(attachment, shard)
-    if status == _shard_cy.FULL:
+    if status == _status.FULL:
         advice = (
             "the write said evict=False: without it, what is least worth keeping would have gone; "
             "or create the map anew, larger (size=, capacity=)"
@@ -98,7 +98,7 @@ def error_for(attachment: Any, status: int, shard: Any, data_bytes: int) -> Exce
             f"{where} has no room for {data_bytes:,} bytes more; nothing was changed. "
             f"{_longer_than_planned(attachment, shard)}Remove entries or give them a ttl; {advice}"
         )
-    if status == _shard_cy.TOO_LARGE:
+    if status == _status.TOO_LARGE:
         return EntryTooLarge(
             f"{where} holds entries of at most {attachment.geometry.max_entry_bytes:,} bytes (key "
             f"and value), this one has {data_bytes:,}; {attachment.parameters.advice(data_bytes)}"

@@ -65,6 +65,7 @@ if not cython.compiled:
         S_RING_TARGET,
         WHOLE_WORD,
     )
+    from shmmap.shard._status import EARLY_GHOST, LATE_GHOST, NO_GHOST
 
 from shmmap.memory.layout import ghost_buckets, ring_places
 
@@ -194,8 +195,8 @@ class Eviction:
             lane = (lanes >> shift) & 0xFFFF
             if lane & GHOST_MASK == mark:
                 store(self.mem, at, lanes ^ (lane << shift))
-                return 2 if lane & GHOST_LATE else 1
-        return 0
+                return LATE_GHOST if lane & GHOST_LATE else EARLY_GHOST
+        return NO_GHOST
 
     def adapt(self):
         """After so many evictions, give the queue more room or less."""
@@ -229,13 +230,13 @@ class Eviction:
     def inserted(self, slot, hash):
         """Note an entry of a new key."""
         ghost: u64 = self.recall(hash)
-        if ghost == 1:
+        if ghost == EARLY_GHOST:
             self.bump(S_MISSED_EARLY)
-        elif ghost == 2:
+        elif ghost == LATE_GHOST:
             self.bump(S_MISSED_LATE)
         self.adapt()
         store8(self.mem, self.state + slot, 0)
-        self.place(slot, ghost != 1)
+        self.place(slot, ghost != EARLY_GHOST)
 
     def replaced(self, old, new):
         """Note that an entry moves from one slot to another: a write counts as a hit."""

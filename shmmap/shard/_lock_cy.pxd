@@ -1,3 +1,4 @@
+from ._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 from cpython.exc cimport PyErr_CheckSignals

@@ -45,18 +45,24 @@ if not cython.compiled:
         S_WAITERS,
         TOKEN_INCARNATION_SHIFT,
     )
+    from shmmap.shard._status import (
+        FIRST_SLICE_NS,
+        FORKED,
+        FREE,
+        LONGEST_SLICE_NS,
+        QUICK_SPINS,
+        REENTERED,
+        SPINS,
+        TAKEN_OVER,
+        TIMED_OUT,
+        WAITED,
+    )
 
 from shmmap.system._sigbus_cy import unwatch, watch
 
 COMPILED = cython.compiled
 
 # what acquire returns
-FREE = 0  # taken at once
-WAITED = 1  # taken after waiting
-TAKEN_OVER = 2  # taken from a dead owner
-TIMED_OUT = 3
-REENTERED = 4  # this very thread holds it already
-FORKED = 5  # not taken: a signal handler has forked, and this is the child, which is not `me`
 
 
 class ShardLock:
@@ -97,9 +103,9 @@ class ShardLock:
         """Take the lock, waiting for `timeout_ns` at most; see the module for the results."""
         if compare_exchange(self.mem, S_OWNER, 0, me):
             self.holder = me
-            return 0
+            return FREE
         status: int = self.wait_for(me, timeout_ns)
-        if status != 3 and status != 5:
+        if status != TIMED_OUT and status != FORKED:
             self.holder = me
         return status
 
@@ -115,7 +121,7 @@ class ShardLock:
         other locks may be held meanwhile; give up at `until_ns` of the monotonic clock."""
         spin: u64
         if not compare_exchange(self.mem, S_OWNER, 0, me):
-            for spin in range(1 << 16):
+            for spin in range(QUICK_SPINS):
                 pause()
                 if load(self.mem, S_OWNER) == 0 and compare_exchange(self.mem, S_OWNER, 0, me):
                     break
@@ -139,30 +145,30 @@ class ShardLock:
         owner: u64 = 0
         seen: u64
         if load(self.mem, S_OWNER) == me:
-            return 4
-        for spin in range(50):
+            return REENTERED
+        for spin in range(SPINS):
             pause()
             if load(self.mem, S_OWNER) == 0 and compare_exchange(self.mem, S_OWNER, 0, me):
-                return 1
-        slice_ns: i64 = 1000000
+                return WAITED
+        slice_ns: i64 = FIRST_SLICE_NS
         start: i64 = clock_ns(1)
         left: i64 = timeout_ns
         while True:
             seen = load(self.mem, S_OWNER)
             if self.wait_slice(me, slice_ns if slice_ns < left or left < 0 else left):
-                return 1
+                return WAITED
             owner = load(self.mem, S_OWNER)
             if owner == seen and owner != 0 and not self.is_other(me):
                 if self.is_dead(owner, me):  # runs Python code, and so perhaps a handler
                     if not self.is_other(me) and compare_exchange(self.mem, S_OWNER, owner, me):
-                        return 2
-                elif slice_ns < 8000000:
+                        return TAKEN_OVER
+                elif slice_ns < LONGEST_SLICE_NS:
                     slice_ns *= 2
             if self.is_other(me):
-                return 5
+                return FORKED
             left = timeout_ns - (clock_ns(1) - start)
             if left <= 0:
-                return 3
+                return TIMED_OUT
 
     def wait_slice(self, me, slice_ns):
         """Raise the flag, try, sleep once, try; tell whether the lock is ours."""

@@ -5,6 +5,7 @@ from ..memory._hash_cy cimport hash_key
 from ._index_cy cimport Index
 from ._lock_cy cimport ShardLock
 from ._slots_cy cimport Slots
+from ._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 

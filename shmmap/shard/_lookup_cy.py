@@ -59,6 +59,7 @@ if not cython.compiled:
     from shmmap.shard._expiry_cy import Expiry
     from shmmap.shard._index_cy import Index
     from shmmap.shard._slots_cy import Slots
+    from shmmap.shard._status import AGAIN, CORRUPT, FOUND, MISS
 
 from shmmap.memory.layout import shard_areas
 
@@ -124,14 +125,14 @@ class ShardReader:
                 if slot == 0 or word >> TAG_SHIFT != tag:
                     continue
                 if slot > self.slots.count:
-                    return -4
+                    return CORRUPT
                 at = self.slots.base + (slot - 1) * self.slots.size
                 if cython.compiled:  # the value is wanted too: fetch its lines at once
                     prefetch(self.mem, at + CACHE_LINE)
                     prefetch(self.mem, at + 2 * CACHE_LINE)
                 version = load(self.mem, at)
                 if version == 0 or version & 1:
-                    return -1
+                    return AGAIN
                 meta = load(self.mem, at + E_META)
                 if meta & KEY_META_MASK == wanted and (
                     equal(self.mem, at + E_BYTES_TOTAL, key, 0, key_length)
@@ -145,16 +146,17 @@ class ShardReader:
                     out.version = version
                     out.meta = meta
                     if meta >> META_LENGTH_SHIFT > self.max_bytes:
-                        return -4 if self.confirm(out) else -1
-                    return 1
+                        return CORRUPT if self.confirm(out) else AGAIN
+                    return FOUND
                 if load_behind(self.mem, at) != version or self.index.word(position) != word:
-                    return -1
+                    return AGAIN
             if not self.index.passed(bucket):
                 break
             bucket = self.index.after(bucket)
         out.position = -1
         out.version = 0
-        return 0 if sequence & 1 == 0 and load_behind(self.mem, S_SEQUENCE) == sequence else -1
+        is_same: cython.bint = sequence & 1 == 0 and load_behind(self.mem, S_SEQUENCE) == sequence
+        return MISS if is_same else AGAIN
 
     def confirm(self, found):
         """Tell whether what was read since `look` or `scan` was one live entry, whole."""
@@ -186,15 +188,15 @@ class ShardReader:
             out.position = at
             out.bucket = at // BUCKET_WORDS
             if out.slot > self.slots.count:
-                return -4
+                return CORRUPT
             out.version = self.slots.version(out.slot)
             if out.version == 0 or out.version & 1:
-                return -1
+                return AGAIN
             out.meta = self.slots.meta(out.slot)
             if data_bytes(out.meta) > self.max_bytes:
-                return -4 if self.confirm(out) else -1
-            return 1
-        return 0
+                return CORRUPT if self.confirm(out) else AGAIN
+            return FOUND
+        return MISS
 
     def count_live(self, now_ns):
         """Count the entries whose deadline has not passed.

@@ -6,6 +6,7 @@ from ._lookup_cy cimport data_bytes
 from ._repair_cy cimport Repairer
 from ._shard_cy cimport Shard
 from ._slots_cy cimport Slots
+from ._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 

@@ -60,6 +60,7 @@ if not cython.compiled:
     from shmmap.shard._repair_cy import Repairer
     from shmmap.shard._shard_cy import Shard
     from shmmap.shard._slots_cy import Slots
+    from shmmap.shard._status import DAMAGED, DOUBTFUL, WHOLE
 
 from shmmap.memory.geometry import buckets_for
 from shmmap.memory.layout import PAGE
@@ -67,9 +68,6 @@ from shmmap.memory.layout import PAGE
 COMPILED = cython.compiled
 
 # what settle gives
-DAMAGED = 0
-WHOLE = 1
-DOUBTFUL = 2
 
 
 def copy_bytes_needed(slots: int, slot_size: int) -> int:
@@ -218,8 +216,8 @@ class ShardCopy(Shard):
                 if not repairer.plausible(version, meta) or not repairer.claim_chain(
                     slot, self.slots.needed(data_bytes(meta))
                 ):
-                    return 0
+                    return DAMAGED
         self.index.buckets = buckets_for(heads)
         store(self.mem, S_DIRTY, 0)
         repairer.run()
-        return 1 if self.whole or load(self.mem, S_ENTRIES) == self.entries else 2
+        return WHOLE if self.whole or load(self.mem, S_ENTRIES) == self.entries else DOUBTFUL

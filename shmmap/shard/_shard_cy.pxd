@@ -1,5 +1,6 @@
 from ._lookup_cy cimport data_bytes, value_position
 from ._room_cy cimport ShardRoom
+from ._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 

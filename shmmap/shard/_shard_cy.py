@@ -60,16 +60,11 @@ if not cython.compiled:
     )
     from shmmap.shard._lookup_cy import data_bytes, value_position
     from shmmap.shard._room_cy import ShardRoom
+    from shmmap.shard._status import AGAIN, CORRUPT, FULL, TOO_LARGE
 
 COMPILED = cython.compiled
 
 # what operations return
-FOUND = 1
-MISS = 0
-AGAIN = -1  # another process changed it meanwhile: start again
-FULL = -2
-TOO_LARGE = -3
-CORRUPT = -4
 
 
 class Shard(ShardRoom):
@@ -78,7 +73,7 @@ class Shard(ShardRoom):
     def find(self, hash, key_type, key, key_length, out):
         """Look a key up under the lock: FOUND, MISS or CORRUPT."""
         status: i64 = self.look(hash, key_type, key, key_length, out)
-        return -4 if status == -1 else status
+        return CORRUPT if status == AGAIN else status
 
     def stamp(self, now_ns):
         """Give out a new version: the time, or the last one's successor; even, and unique here.
@@ -113,7 +108,7 @@ class Shard(ShardRoom):
         head: u64
         room: i64 = -1
         if length > self.max_bytes:
-            return -3
+            return TOO_LARGE
         store(self.mem, S_DIRTY, 1)
         if self.expiry.due(now_ns):
             self.reclaim_some(now_ns, found.slot if found.position >= 0 else 0)
@@ -124,16 +119,16 @@ class Shard(ShardRoom):
         ):
             if not self.evicts or not evict or not had:
                 store(self.mem, S_DIRTY, 0)
-                return -2
+                return FULL
             self.remove(hash, found)  # all others are evicted: the old value goes first
             had = 0
         if not had:
             room = self.index.find_room(self.index.home(hash, self.shard_bits))
             if room < 0:
-                return -4
+                return CORRUPT
         head = self.slots.take(need)
         if head == 0:
-            return -4
+            return CORRUPT
         if deadline_ns:
             meta |= HAS_DEADLINE << META_KEY_TYPE_SHIFT
         self.fill(head, meta, key, value, deadline_ns)

@@ -180,7 +180,8 @@ class CreationWorld:
             patch.setattr(_lock_cy, "sem_wait", self.wait)
             patch.setattr(_lock_cy, "sem_wake", machine.wake)
             patch.setattr(_lock_cy, "pause", lambda: machine.step(PAUSE, "pause"))
-            patch.setattr(_lock_cy, "range", lambda spins: range(0), raising=False)
+            patch.setattr(_lock_cy, "SPINS", 0)
+            patch.setattr(_lock_cy, "QUICK_SPINS", 0)
             patch.setattr(_lock_cy, "clock_ns", lambda number: machine.now_ns)
             for owner, name, kind, arguments in (
                 (control.Control, "__getitem__", READ, 1),

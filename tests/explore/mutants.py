@@ -199,7 +199,8 @@ MUTANTS = (
     Mutant("a merge looks before it has the lock", (
         change(Writes, "commit", "    status: i64\n",
                "    if shard.look(packed.hash, packed.type, packed.data, packed.length, found) "
-               "== 1 and mode == 4 and found.version >= version:\n        return False\n",
+               "== FOUND and mode == IF_NEWER and found.version >= version:\n"
+               "        return False\n",
                "mode, deadline, version, found)", "mode & 3, deadline, version, found)"),
     ), "merge against set", "every 1"),
     # -- the read -----------------------------------------------------------------------
@@ -276,8 +277,8 @@ MUTANTS = (
         change(_lock_cy, "compare_exchange", "not guard.acquire(offset, CAS_PATIENCE_S)", "False"),
     ), "incr against incr", "every 2"),
     Mutant("a token that a dead holder owed is awaited for ever", (
-        change(ShardLock, "wait_for", "    slice_ns: i64 = 1000000\n",
-               "    slice_ns: i64 = 1000000\n    self.slept = False\n"),
+        change(ShardLock, "wait_for", "    slice_ns: i64 = FIRST_SLICE_NS\n",
+               "    slice_ns: i64 = FIRST_SLICE_NS\n    self.slept = False\n"),
         change(ShardLock, "wait_slice", BEFORE_WAIT,
                BEFORE_WAIT.replace("if ", "if not self.slept and "),
                "sem_wait(self.semaphore", "self.slept = not sem_wait(self.semaphore",

@@ -195,9 +195,10 @@ class World:
             patch.setattr(snapshots, "_make_copies", self._make_copies)
             patch.setattr(snapshots, "sleep", lambda s: machine.sleep(round(s * 1e9)))
             # more turns of these loops would do what the first ones do, and cost schedules
-            patch.setattr(_lock_cy, "range", lambda spins: range(0), raising=False)
-            patch.setattr(_reads_cy, "range", lambda tries: range(2), raising=False)
-            patch.setattr(_takes_cy, "range", lambda tries: range(min(tries, 2)), raising=False)
+            patch.setattr(_lock_cy, "SPINS", 0)
+            patch.setattr(_lock_cy, "QUICK_SPINS", 0)
+            for module in (_reads_cy, _takes_cy):
+                patch.setattr(module, "READ_TRIES", 2)
             patch.setattr(_takes_cy, "clock_ns", lambda number: machine.now_ns)
             yield
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import shmmap
-from shmmap.shard import _lock_cy
+from shmmap.shard import _status
 from shmmap.tools import cli, doctor
 
 from ..fault.strangers import SHM, forget_creations
@@ -92,7 +92,7 @@ def ended(child: Child) -> Any:
 def take_over(m: Any) -> Any:
     """Have a worker die while it holds the shard, and write."""
     def die(child: Child) -> None:
-        child.tell(lock_of(m).lock(token(m), 10**8) in (_lock_cy.FREE, _lock_cy.WAITED))
+        child.tell(lock_of(m).lock(token(m), 10**8) in (_status.FREE, _status.WAITED))
         os.kill(os.getpid(), signal.SIGKILL)
 
     child = Child(die)

@@ -6,11 +6,11 @@ from typing import Any
 
 import shmmap
 from shmmap.memory.layout import constants
-from shmmap.shard import _lock_cy
+from shmmap.shard import _status
 
 K = constants()
 PURE = shmmap.ENGINE == "pure"
-GOT_IT = (_lock_cy.FREE, _lock_cy.WAITED)
+GOT_IT = (_status.FREE, _status.WAITED)
 
 
 def lock_of(m: Any) -> Any:

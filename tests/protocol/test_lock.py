@@ -13,7 +13,7 @@ import posix_ipc
 import pytest
 
 import shmmap
-from shmmap.shard import _lock_cy
+from shmmap.shard import _status
 from shmmap.system import segment
 
 from .shard0 import GOT_IT, PURE, lock_of, set_word, token
@@ -100,7 +100,7 @@ def test_exactly_one_of_several_waiters_wins(make, start):
         for waiter in waiters:
             waiter.reap()
         assert all(mine for _, mine in results), results
-        assert sorted(status for status, _ in results).count(_lock_cy.TAKEN_OVER) == 1, results
+        assert sorted(status for status, _ in results).count(_status.TAKEN_OVER) == 1, results
         assert lock_of(m).owner() == 0 and m.stats().takeovers == before  # counted by handles
 
 
