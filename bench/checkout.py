@@ -21,7 +21,7 @@ def prefer_installed() -> None:
 
 
 def revision() -> str:
-    """Give the checkout's git revision, with "+changes" if files differ; "unknown" without git."""
+    """Return the checkout's git revision, with "+changes" if files differ; "unknown": no git."""
     def git(*arguments: str) -> str:
         run = subprocess.run(
             ["git", "-C", str(CHECKOUT), *arguments],

@@ -40,7 +40,7 @@ class MemoryChurn(NamedTuple):
         return 3
 
     def run(self, setup: Any, progress: Progress) -> list[Row]:
-        """Give a row for each of the three moments."""
+        """Return a row for each of the three moments."""
         import shmmap
 
         scale = setup.workload.scale
@@ -97,7 +97,7 @@ class Churned:
         self.mu = math.log(mean) - SIGMA**2 / 2
 
     def value(self, number: int) -> bytes:
-        """Give the value of entry `number`, of the churn's or of before."""
+        """Return the value of entry `number`, of the churn's or of before."""
         if number < FIRST:
             return self.before.value(number)
         return self.block[: self.lengths[number]]

@@ -54,7 +54,7 @@ class Change(NamedTuple):
 
 
 def interval(old: list[float], new: list[float], seed: int) -> tuple[float, float]:
-    """Give the interval of the ratio of medians, new to old; endless where it cannot be known.
+    """Return the interval of the ratio of medians, new to old; endless where it cannot be known.
 
     >>> interval([10.0] * 5, [11.0] * 5, 1), interval([1.0], [2.0], 1)
     ((1.1, 1.1), (0.0, inf))

@@ -123,7 +123,7 @@ class Store:
                 return
 
     def row(self) -> Row:
-        """Give what was held for each byte."""
+        """Return what was held for each byte."""
         payload = self.entries * self.payload
         return Row.of(
             self.scenario, self.kind.name,
@@ -137,7 +137,7 @@ class Store:
 
 
 def key_of(number: int) -> str:
-    """Give key `number`: 8 ASCII characters, not all of them digits."""
+    """Return key `number`: 8 ASCII characters, not all of them digits."""
     return f"e{number:0{KEY - 1}d}"
 
 

@@ -13,7 +13,7 @@ from .checkout import revision, same_sources
 
 
 def describe_machine() -> dict[str, Any]:
-    """Give hardware, kernel and Python; nothing that names the machine or its owner."""
+    """Return hardware, kernel and Python; nothing that names the machine or its owner."""
     shm = os.statvfs("/dev/shm")
     return {
         "cpu": cpu_model(),
@@ -28,7 +28,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def cpu_model() -> str:
-    """Give the processor's name as the kernel has it."""
+    """Return the processor's name as the kernel has it."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -36,12 +36,12 @@ def cpu_model() -> str:
 
 
 def load_average() -> list[float]:
-    """Give the load averages of 1, 5 and 15 minutes: above 0.5 others were running."""
+    """Return the load averages of 1, 5 and 15 minutes: above 0.5 others were running."""
     return [round(load, 2) for load in os.getloadavg()]
 
 
 def describe_engine() -> dict[str, Any]:
-    """Give the engine under test, its file, and the sources it comes from."""
+    """Return the engine under test, its file, and the sources it comes from."""
     import shmmap
     from shmmap.shard import _shard_cy
 
@@ -57,17 +57,17 @@ def describe_engine() -> dict[str, Any]:
 
 
 def engine_file() -> str:
-    """Give the whole path of the engine's file, for the screen."""
+    """Return the whole path of the engine's file, for the screen."""
     from shmmap.shard import _shard_cy
 
     return str(_shard_cy.__file__)
 
 
 def timestamp() -> str:
-    """Give the time in UTC."""
+    """Return the time in UTC."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def python_command() -> list[str]:
-    """Give the arguments this run was started with; of files the name only, whoever's they are."""
+    """Return the arguments this run was started with; of files the name only, whoever's."""
     return ["python", "-m", "bench", *(Path(each).name for each in sys.argv[1:])]

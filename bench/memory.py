@@ -98,7 +98,7 @@ class Sizes:
         self.block = bytes(n % 251 for n in range(mean if not mixed else 200 * mean))
 
     def value(self, number: int) -> bytes:
-        """Give the value of entry `number`."""
+        """Return the value of entry `number`."""
         if not self.mixed:
             return self.block
         while len(self.drawn) <= number:

@@ -54,7 +54,7 @@ class Stage(NamedTuple):
         return {self.read, self.write} <= kind.statements.keys()
 
     def entries_of(self, kind: type[Peer]) -> int:
-        """Give how many entries this peer gets; fewer if filling it would take minutes."""
+        """Return how many entries this peer gets; fewer if filling it would take minutes."""
         return min(self.entries, kind.most_entries or self.entries)
 
     def open(self, kind: type[Peer]) -> Peer:
@@ -195,7 +195,7 @@ class Mixer:
 
 
 def _operations(mix: Mix, room: int, workers: int) -> int:
-    """Give the length of a plan: whole rounds of large values must fit into the memory."""
+    """Return the length of a plan: whole rounds of large values must fit into the memory."""
     writes = int(room / (1 - mix.reads)) if mix.reads < 1 else PLAN
     return max(EVERY, min(PLAN, writes, TOGETHER // workers))
 

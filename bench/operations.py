@@ -40,12 +40,12 @@ class Check:
 
     @staticmethod
     def entries(workload: Workload) -> dict[str, Any]:
-        """Give what the store is filled with."""
+        """Return what the store is filled with."""
         return dict(workload.values)
 
     @classmethod
     def keys_of(cls, limit: int | None) -> int | None:
-        """Give the keys of a batch at most, for a peer with this limit to its operations."""
+        """Return the keys of a batch at most, for a peer with this limit to its operations."""
         limits = [each for each in (limit, cls.most_keys) if each is not None]
         return min(limits, default=None)
 
@@ -61,7 +61,7 @@ class Check:
                 self.expect(key, one, other)
 
     def statement(self) -> str:
-        """Give what the loop over `key` runs."""
+        """Return what the loop over `key` runs."""
         return self.peer.statements[self.operation]
 
     def calls(self, keys: list[Any], number: int, index: int) -> list[Any]:
@@ -69,7 +69,7 @@ class Check:
         return keys
 
     def value(self, number: int, index: int) -> Any:
-        """Give what a batch of a repetition writes."""
+        """Return what a batch of a repetition writes."""
         return None
 
     def before(self, gather: Gather) -> None:
@@ -237,7 +237,7 @@ class Deleting(Check):
 
 
 def object_of(label: str) -> dict[str, Any]:
-    """Give a record of ten fields that tells what it was made for."""
+    """Return a record of ten fields that tells what it was made for."""
     return {
         "id": label, "name": f"name of {label}", "email": f"{label}@example.org", "age": 42,
         "balance": 1234.5, "active": True, "tags": ["a", "b", "c"], "parent": None,

@@ -11,7 +11,7 @@ PREFIX = "hit-"
 
 
 def overview(results: dict[str, Any]) -> Table | None:
-    """Give all hit ratios in one table, a line for each trace and size; None: there are none."""
+    """Return all hit ratios in one table, a line for each trace and size; None: there are none."""
     rows = [Row(**row) for row in results["rows"] if "hit_percent" in row["samples"]]
     if not rows:
         return None

@@ -142,7 +142,7 @@ def _about(results: dict[str, Any]) -> str:
 
 
 def _scenario(results: dict[str, Any], name: str, pictures: list[str]) -> str:
-    """Give a scenario's question, plots, table and raw numbers."""
+    """Return a scenario's question, plots, table and raw numbers."""
     table = table_of(results, name)
     raw = [row for row in results["rows"] if row["scenario"] == name]
     notes = "<br>\n".join(escape(note) for note in table.notes)

@@ -53,7 +53,7 @@ class Picture(NamedTuple):
 
 
 def missing() -> str:
-    """Give what to do to have plots; "": they can be drawn."""
+    """Return what to do to have plots; "": they can be drawn."""
     if importlib.util.find_spec("matplotlib") is None:
         return "plots need matplotlib: pip install '.[bench]'"
     return ""
@@ -74,7 +74,7 @@ def pictures(results: dict[str, Any]) -> dict[str, list[Picture]]:
 
 
 def styles(results: dict[str, Any]) -> dict[str, Style]:
-    """Give every name its looks: our map, the peers, and whatever else has rows: designs.
+    """Return every name its looks: our map, the peers, and whatever else has rows: designs.
 
     Designs begin with the first looks again, but for those of peers beside which they stand.
     """

@@ -102,7 +102,7 @@ class ReaderLane(Lane):
             self.store.close()
 
     def row(self) -> Row:
-        """Give what was found, with every repetition."""
+        """Return what was found, with every repetition."""
         return Row.of(
             self.scenario.name, self.kind.name,
             {

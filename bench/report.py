@@ -49,7 +49,7 @@ def not_run(results: dict[str, Any]) -> list[str]:
 
 
 def report(results: dict[str, Any]) -> str:
-    """Give all tables, each family's with a legend of its columns, then the verdicts."""
+    """Return all tables, each family's with a legend of its columns, then the verdicts."""
     parts = []
     for family, names in families(results).items():
         parts.append(f"== {family} ==")

@@ -102,7 +102,7 @@ class Row(NamedTuple):
         return f"{self.peer}@{point}" if point else self.peer
 
     def median(self, figure: str) -> float:
-        """Give the median over the repetitions."""
+        """Return the median over the repetitions."""
         return statistics.median(self.samples[figure])
 
 

@@ -142,7 +142,7 @@ class MixerLane(Lane):
         """Do nothing: the rig goes on with the next point."""
 
     def row(self) -> Row:
-        """Give what was found; of a peer that broke nothing but why."""
+        """Return what was found; of a peer that broke nothing but why."""
         problem = self.problem or self.rig.broken
         kind = self.rig.kind.name
         if self.rig.broken or not self.stretches:
@@ -160,7 +160,7 @@ class MixerLane(Lane):
 
 
 def figures(stretches: Sequence[Stretch], processes: int) -> dict[str, list[float]]:
-    """Give the figures of a row; a percentile only if three operations at least lie beyond it."""
+    """Return the figures of a row; a percentile only if three operations at least lie beyond it."""
     spans = [each.spans for each in stretches]
     samples: dict[str, list[float]] = {
         "per_s": [round(each.per_s) for each in stretches],

@@ -175,7 +175,7 @@ def _noting(scenario: str, results: dict[str, Any]) -> Iterator[None]:
 def describe_run(
     setup: Setup, chosen: Sequence[Scenario], absent: dict[str, str]
 ) -> dict[str, Any]:
-    """Give all that is known before anything ran."""
+    """Return all that is known before anything ran."""
     return {
         "format": FORMAT,
         "command": python_command(),

@@ -61,7 +61,7 @@ class Lane(Protocol):
         """Measure once."""
 
     def row(self) -> Row:
-        """Give what was found."""
+        """Return what was found."""
 
     def close(self) -> None:
         """Let go of everything."""

@@ -28,13 +28,13 @@ class Content(Hashable, Protocol):
 
     @property
     def value_bytes(self) -> int:
-        """Give the room that a value needs."""
+        """Return the room that a value needs."""
 
     def make(self, entry: int, writer: int, number: int) -> Any:
-        """Give what this writer's write with this number puts at this entry."""
+        """Return what this writer's write with this number puts at this entry."""
 
     def origin(self, value: Any, entry: int) -> tuple[int, int] | None:
-        """Give writer and number of an entry's value; None: nobody wrote it so."""
+        """Return writer and number of an entry's value; None: nobody wrote it so."""
 
     def wrong(self, answers: Iterable[tuple[int, Any]]) -> str:
         """Say what is wrong with one worker's answers, each with its entry; "": nothing."""
@@ -47,18 +47,18 @@ class Stamped(NamedTuple):
 
     @property
     def value_bytes(self) -> int:
-        """Give the room that a value needs."""
+        """Return the room that a value needs."""
         return self.length
 
     def make(self, entry: int, writer: int, number: int) -> bytes:
-        """Give such a value."""
+        """Return such a value."""
         body = (number << _WRITER_BITS | writer) << _ENTRY_BITS | entry
         check = (body * _MIXER & (1 << 64) - 1) >> _BODY_BITS
         stamp = _STAMP.pack(check << _BODY_BITS | body)
         return (stamp * (self.length // len(stamp) + 1))[: self.length]
 
     def origin(self, value: Any, entry: int) -> tuple[int, int] | None:
-        """Give its writer and number."""
+        """Return its writer and number."""
         if not isinstance(value, (bytes, bytearray, memoryview)) or len(value) != self.length:
             return None
         body = _STAMP.unpack_from(value)[0] >> _ENTRY_BITS
@@ -76,11 +76,11 @@ class Objects(NamedTuple):
 
     @property
     def value_bytes(self) -> int:
-        """Give the room that one needs, pickled; the largest numbers included."""
+        """Return the room that one needs, pickled; the largest numbers included."""
         return len(pickle.dumps(self.make(1 << _ENTRY_BITS, 1 << _WRITER_BITS, 1 << _NUMBER_BITS)))
 
     def make(self, entry: int, writer: int, number: int) -> dict[str, Any]:
-        """Give such an object; about 250 bytes when pickled."""
+        """Return such an object; about 250 bytes when pickled."""
         return {
             "entry": entry, "writer": writer, "number": number,
             "name": f"visitor {entry} of {writer}", "rights": ["read", "write", f"own-{number}"],
@@ -88,7 +88,7 @@ class Objects(NamedTuple):
         }
 
     def origin(self, value: Any, entry: int) -> tuple[int, int] | None:
-        """Give its writer and number."""
+        """Return its writer and number."""
         if not isinstance(value, dict) or not {"writer", "number"} <= value.keys():
             return None
         writer, number = value["writer"], value["number"]
@@ -104,11 +104,11 @@ class Counters(NamedTuple):
 
     @property
     def value_bytes(self) -> int:
-        """Give the room that a value needs: as much as elsewhere, a counter needs less."""
+        """Return the room that a value needs: as much as elsewhere, a counter needs less."""
         return VALUE_BYTES
 
     def make(self, entry: int, writer: int, number: int) -> int:
-        """Give what a counter begins with."""
+        """Return what a counter begins with."""
         return 0
 
     def origin(self, value: Any, entry: int) -> tuple[int, int] | None:

@@ -56,7 +56,7 @@ class Import(NamedTuple):
 
 
 def modules(peer: type[Peer]) -> tuple[str, ...]:
-    """Give what a process imports to use the peer."""
+    """Return what a process imports to use the peer."""
     return peer.modules or ((peer.distribution,) if peer.distribution else ())
 
 
@@ -95,7 +95,7 @@ class ImportLane:
         self.took_ms.append(round(self.start(), 3))
 
     def row(self) -> Row:
-        """Give what was found."""
+        """Return what was found."""
         facts = {"imports": ", ".join(modules(self.peer))}
         return Row.of(
             self.scenario, self.peer.name, {"ms": self.took_ms}, self.problem, facts=facts
@@ -169,7 +169,7 @@ class AttachLane:
             self.repetitions.append(took)
 
     def row(self) -> Row:
-        """Give what was found."""
+        """Return what was found."""
         samples = {
             "ns": [statistics.median(took) for took in self.repetitions],
             "p99_ns": [percentile(took, 0.99) for took in self.repetitions],

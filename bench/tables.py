@@ -130,7 +130,7 @@ def table_of(results: dict[str, Any], scenario: str) -> Table:
 
 
 def _facts(rows: list[Row]) -> tuple[list[str], dict[str, float]]:
-    """Give the facts that are numbers: names of those to be told by row, and the others."""
+    """Return the facts that are numbers: names of those to be told by row, and the others."""
     varying, everywhere = [], {}
     for name in union(name for row in rows for name in row.facts):
         values = [row.facts.get(name) for row in rows if not row.problem]
@@ -169,7 +169,7 @@ def _unit_note(name: str) -> str:
 
 
 def _mark(results: dict[str, Any], row: Row) -> str:
-    """Give WRONG, or the worst verdict of the targets for this row of our map."""
+    """Return WRONG, or the worst verdict of the targets for this row of our map."""
     if row.problem:
         return WRONG
     if row.peer != OURS:

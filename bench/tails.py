@@ -37,7 +37,7 @@ class Histogram:
         self.most = max(self.most, other.most)
 
     def within(self, share: float) -> int:
-        """Give the latency that this share of all stayed within: nearest rank, bucket's end."""
+        """Return the latency that this share of all stayed within: nearest rank, bucket's end."""
         rank = max(1, math.ceil(share * self.count))
         for bucket in sorted(self.buckets):
             rank -= self.buckets[bucket]
@@ -57,7 +57,7 @@ def bucket_of(span: int) -> int:
 
 
 def last_of(bucket: int) -> int:
-    """Give the longest latency of a bucket.
+    """Return the longest latency of a bucket.
 
     >>> [last_of(bucket) for bucket in (0, 127, 128, 129)]
     [0, 127, 129, 131]

@@ -67,7 +67,7 @@ def collector_off() -> Iterator[None]:
 
 
 def percentile(figures: Sequence[float], share: float) -> float:
-    """Give the nearest-rank percentile.
+    """Return the nearest-rank percentile.
 
     >>> percentile([4, 1, 3, 2], 0.5), percentile([4, 1, 3, 2], 0.99)
     (2, 4)
@@ -77,7 +77,7 @@ def percentile(figures: Sequence[float], share: float) -> float:
 
 
 def paired_ratio(above: Sequence[float], below: Sequence[float]) -> tuple[float, float, float]:
-    """Give median, least and most of the repetitions' ratios.
+    """Return median, least and most of the repetitions' ratios.
 
     The two sides of a repetition ran right after each other, so what disturbs the machine for
     longer than a repetition disturbs both.

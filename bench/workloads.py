@@ -120,7 +120,7 @@ FULL = QUICK._replace(
 
 
 def key_of(number: int, prefix: str = "k") -> str:
-    """Give key `number`: 16 ASCII characters.
+    """Return key `number`: 16 ASCII characters.
 
     >>> key_of(7)
     'k000000000000007'
@@ -129,7 +129,7 @@ def key_of(number: int, prefix: str = "k") -> str:
 
 
 def value_of(label: str, length: int = VALUE_BYTES) -> bytes:
-    """Give a value that tells what it was written for.
+    """Return a value that tells what it was written for.
 
     >>> value_of("k01", 8)
     b'k01k01k0'
@@ -151,7 +151,7 @@ class Workload:
         self.hot = self.shuffled[: scale.hot]
 
     def order(self, keyset: str) -> list[str]:
-        """Give the keys of one repetition, in order.
+        """Return the keys of one repetition, in order.
 
         keyset: "hot" (few keys again and again), "shuffled" (all, in one fixed random order),
         "insertion" (all, as they were written), "absent" (as many keys that are not there).

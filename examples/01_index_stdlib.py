@@ -83,7 +83,7 @@ class Plan(NamedTuple):
         return bytes(COUNT.size + LAST.size * len(self.lanes))
 
     def read(self, path: str) -> tuple[int, Counter[str]]:
-        """Give a file's size and the counts of its words."""
+        """Return a file's size and the counts of its words."""
         data = (self.root / path).read_bytes()
         return len(data), Counter(WORD.findall(data.decode("latin-1")))
 
@@ -305,7 +305,7 @@ def count_files(m: Any, plan: Plan) -> int:
 
 
 def progress_bar(total: int) -> tuple[Callable[[int], None], Callable[[], None]]:
-    """Give a function that shows how many files are in, and one that ends the bar."""
+    """Return a function that shows how many files are in, and one that ends the bar."""
     try:
         from tqdm import tqdm
     except ImportError:  # not needed, only nicer

@@ -75,7 +75,7 @@ def render(number: int) -> str:
 
 
 def page(number: int) -> tuple[str, str]:
-    """Give a page and whether it was a hit in the cache that all workers share."""
+    """Return a page and whether it was a hit in the cache that all workers share."""
     text = pages.get(number)
     if text is not None:
         return text, "hit"
@@ -105,7 +105,7 @@ def whole(text: str, status_line: str, what: str) -> int:
 
 
 def answer(environ: dict[str, Any]) -> tuple[str, list[tuple[str, str]]]:
-    """Give a request's answer and its headers."""
+    """Return a request's answer and its headers."""
     path = environ.get("PATH_INFO", "/")
     if path == "/status":
         return status(), []

@@ -29,7 +29,7 @@ class _Again:
         return getattr(self._own.loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Give the module."""
+        """Return the module."""
         return self._module
 
     def exec_module(self, module: ModuleType) -> None:

@@ -65,7 +65,7 @@ class CallKeys:
     def _settled(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Give the arguments by position and those by name, as they are for every such call."""
+        """Return the arguments by position and those by name, as they are for every such call."""
         as_passed = args, tuple(sorted(kwargs.items()))
         if self._signature is None:
             return as_passed
@@ -98,7 +98,7 @@ class CallKeys:
 
 
 def shortened(key: Any, label: tuple[Any, ...] = ()) -> Any:
-    """Give a key, or, if it is long, `label` and its digest. Raises TypeError if it is none."""
+    """Return a key, or, if it is long, `label` and its digest. Raises TypeError if it is none."""
     kind, data = pack(key)
     if len(data) <= KEY_BYTES:
         return key

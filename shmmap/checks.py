@@ -13,7 +13,7 @@ _FAR_S = 10**18  # seconds; more is more than any limit, and may have too many d
 
 
 def whole(value: object, what: str, kind: str = "an int") -> int:
-    """Give an int for whatever is one exactly, numpy's integers among them. A bool is none."""
+    """Return an int for whatever is one exactly, numpy's integers among them. A bool is none."""
     if not _is_no_number(value):
         try:
             return int(operator.index(value))  # type: ignore[arg-type]
@@ -23,7 +23,7 @@ def whole(value: object, what: str, kind: str = "an int") -> int:
 
 
 def flag(value: object, what: str) -> bool:
-    """Give a plain bool for a bool, numpy's among them."""
+    """Return a plain bool for a bool, numpy's among them."""
     if isinstance(value, bool):
         return value
     kind = type(value)
@@ -38,7 +38,7 @@ def _is_no_number(value: object) -> bool:
 
 
 def seconds(value: object, what: str, or_none: str = "") -> int | float:
-    """Give a plain number of seconds for any real number: numpy's, a Fraction. A bool is none,
+    """Return a plain number of seconds for any real number: numpy's, a Fraction. A bool is none,
     nor is a timedelta or a Decimal."""
     kind = type(value)
     if kind is float:

@@ -39,10 +39,10 @@ class Cached(Protocol[P, R_co]):
     __wrapped__: Callable[..., Any]
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Give the cached result for these arguments, computing it if there is none."""
+        """Return the cached result for these arguments, computing it if there is none."""
 
     def key_for(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Give the key of the result for these arguments."""
+        """Return the key of the result for these arguments."""
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Forget the result for these arguments; tell whether there was one."""
@@ -219,7 +219,7 @@ class _Call:
         self.is_running = False  # also if it raised
 
     def run(self) -> Any:
-        """Give the result."""
+        """Return the result."""
         if not self._results:
             self.is_running = True
             self._results = (self._function(*self._args, **self._kwargs),)
@@ -227,7 +227,7 @@ class _Call:
         return self._results[0]
 
     async def run_async(self) -> Any:
-        """Give the result of a coroutine function."""
+        """Return the result of a coroutine function."""
         if not self._results:
             self.is_running = True
             self._results = (await self._function(*self._args, **self._kwargs),)
@@ -257,7 +257,7 @@ class _Store:
         )
 
     def map(self) -> Any:
-        """Give the map, opening it if need be."""
+        """Return the map, opening it if need be."""
         m = self._map
         if self._open is not None and (m is None or m.closed):
             return self._opened(m)
@@ -325,7 +325,7 @@ class _Store:
         return self._opened(m).delete(key)  # type: ignore[no-any-return]
 
     def fetch(self, args: Any, kwargs: Any) -> Any:
-        """Give the result, computing it if need be."""
+        """Return the result, computing it if need be."""
         m, key = self.map(), self.key_for(*args, **kwargs)
         call = _Call(self._function, args, kwargs)
         try:
@@ -352,7 +352,7 @@ class _Store:
         return await self._share(self._opened(m), key, call, deadline)
 
     async def _share(self, m: Any, key: Any, call: _Call, deadline: float | None) -> Any:
-        """Give the result; of the tasks of this loop that miss it, one goes for it."""
+        """Return the result; of the tasks of this loop that miss it, one goes for it."""
         from asyncio import get_running_loop, wait
 
         identity = pack(key)

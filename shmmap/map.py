@@ -210,7 +210,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
 
     @contextmanager
     def _inside(self) -> Iterator[Any]:
-        """Give the attachment, and have `close` wait until it is no longer used."""
+        """Return the attachment, and have `close` wait until it is no longer used."""
         mark = new_lock(threading.Lock)
         mark.acquire()
         try:
@@ -244,7 +244,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         self, key: Any, factory: Callable[[], Any], ttl: float | None = DEFAULT, *,
         stale: float = 0, timeout: float | None = None,
     ) -> Any:
-        """Give the value of `key`; if there is none, `factory()`, stored for all: of all workers
+        """Return the value of `key`; if there is none, `factory()`, stored for all: of all workers
         of the machine that miss it at once, one computes it, the others wait and read it.
 
         Args:
@@ -273,7 +273,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         return single_flight.get_or_set(self, key, factory, ttl, stale, timeout)
 
     def _lock_table(self) -> LockTable:
-        """Give this handle's way to the lock shard. To be called inside."""
+        """Return this handle's way to the lock shard. To be called inside."""
         if self._table is None:
             table = LockTable()
             table._bind(self.attachment.locks, int(self._lock_timeout * 1e9))
@@ -329,7 +329,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
             return found.sweeper.sweep_if_due(self)  # type: ignore[no-any-return]
 
     def stats(self) -> Stats:
-        """Give the map's figures: see Stats. Takes no lock; O(shards)."""
+        """Return the map's figures: see Stats. Takes no lock; O(shards)."""
         with self._inside() as found:
             for handle in list(found.handles.values()):
                 handle._tally()

@@ -106,7 +106,7 @@ def set_attribute(handle: Any, name: str, value: Any) -> None:
 
 
 def state_of(handle: Any) -> Any:
-    """Give a handle's attributes that are not ShmMap's own, as pickle takes them."""
+    """Return a handle's attributes that are not ShmMap's own, as pickle takes them."""
     state = {
         name.removesuffix(_THEIRS): value for name, value in vars(handle).copy().items()
         if name not in PRIVATE

@@ -120,7 +120,7 @@ def can_compile() -> bool:
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """Give the environment without what could lead another package or engine in."""
+    """Return the environment without what could lead another package or engine in."""
     kept = {
         name: value for name, value in os.environ.items()
         if not name.startswith(("SHMMAP_", "PYTHON")) or name == "SHMMAP_CFLAGS"

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 
 def delayed_s() -> float:
-    """Give for how long, in all, this thread could run and another one had the processor; 0 where
+    """Return for how long, in all, this thread could run and another one had the processor; 0 where
     the kernel does not tell."""
     with suppress(OSError, IndexError), open("/proc/thread-self/schedstat", "rb") as file:
         return int(file.read().split()[1]) / 1e9
@@ -15,6 +15,6 @@ def delayed_s() -> float:
 
 
 def now() -> float:
-    """Give seconds that pass while this thread runs or waits for something, and stand still while
+    """Return seconds that pass while this thread runs or waits for something, and stand still while
     it only waits for a processor."""
     return time.monotonic() - delayed_s()

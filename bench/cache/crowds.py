@@ -34,7 +34,7 @@ class Way:
         """Make a store; give what workers open it by."""
 
     def open(self, address: Any, compute: Compute) -> Get:
-        """Give what a worker's threads call."""
+        """Return what a worker's threads call."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -279,7 +279,7 @@ class CrowdLane:
         self.served.append(self.crew.run(0.0))
 
     def row(self) -> Row:
-        """Give what was counted."""
+        """Return what was counted."""
         wrong = [each.problem for turn in self.served for each in turn if each.problem]
         return Row.of(
             self.scenario, self.way.name,

@@ -164,7 +164,7 @@ class CutLane:
         self.writes.append(writes)
 
     def row(self) -> Row:
-        """Give what was found."""
+        """Return what was found."""
         samples = {
             "pause_ns": [float(max(map(max, each))) for each in self.writes],
             "writes_per_s": [

@@ -92,7 +92,7 @@ def left_out() -> str:
 
 
 def rows_of_size(scenario: str, entries: int, turns: list[dict[str, Turn]]) -> list[Row]:
-    """Give a row for each cache, with a figure for each repetition."""
+    """Return a row for each cache, with a figure for each repetition."""
     rows = []
     for name in turns[0]:
         mine = [turn[name] for turn in turns]

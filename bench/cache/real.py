@@ -58,14 +58,14 @@ class RealMap:
 
 
 def default_shards(entries: int) -> int:
-    """Give the shards that capacity= gives so many entries."""
+    """Return the shards that capacity= gives so many entries."""
     from shmmap.memory.geometry import plan_capacity
 
     return plan_capacity(entries, None, 8, 16, True).shards
 
 
 def fitting_capacity(entries: int, shards: int) -> int:
-    """Give the largest capacity= with which a map holds at most so many entries of one slot."""
+    """Return the largest capacity= with which a map holds at most so many entries of one slot."""
     from shmmap.memory.geometry import plan_capacity
 
     def holds(capacity: int) -> int:
@@ -83,6 +83,6 @@ def fitting_capacity(entries: int, shards: int) -> int:
 
 
 def describe(handle: Any) -> dict[str, int]:
-    """Give the facts of a map that are told with its hit ratio."""
+    """Return the facts of a map that are told with its hit ratio."""
     stats = handle.stats()
     return {"shards": len(stats.shard_entries), "evicted": stats.evicted}

@@ -33,7 +33,7 @@ class Trace(NamedTuple):
     most: int = 10_000
 
     def keys(self, entries: int, requests: int, seed: int) -> list[int]:
-        """Give the keys of about so many requests to a cache of so many entries."""
+        """Return the keys of about so many requests to a cache of so many entries."""
         generator = np.random.default_rng([seed, sum(self.name.encode())])
         drawn = self.draw(entries, max(requests, self.least * entries), generator)
         keys: list[int] = drawn.tolist()

@@ -59,7 +59,7 @@ class Boxed(NamedTuple):
 
 
 def record(number: int) -> tuple[int, float, bytes]:
-    """Give record `number`; no two share an object."""
+    """Return record `number`; no two share an object."""
     return number + 10**6, number * 0.25, b"EUR%05d" % (number % 10**5)
 
 
@@ -163,7 +163,7 @@ class BoxedLane:
                     self.samples.setdefault(figure, []).append(count / len(self.keys))
 
     def row(self) -> Row:
-        """Give what was found."""
+        """Return what was found."""
         return Row.of(
             self.scenario, self.form.name, self.samples, self.problem, {"order": self.order},
             {"entries": len(self.keys), "counters": why_not() or "perf stat"},

@@ -113,7 +113,7 @@ class CleanupLane:
         self.problem = self.problem or what
 
     def row(self) -> Row:
-        """Give what was found."""
+        """Return what was found."""
         return Row.of(
             self.scenario, OURS,
             {

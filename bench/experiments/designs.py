@@ -123,7 +123,7 @@ class Designs(NamedTuple):
 
 
 def breaks(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Give for each design, as a fact, the least write share in percent at which it has less than
+    """Return for each design, as a fact, the least write share in percent at which it has less than
     half of our throughput; none if it has not at any."""
     ours = {row.point["write_share"]: row.median("per_s") for row in rows if row.peer == OURS}
     found: dict[str, dict[str, float]] = {row.peer: {} for row in rows}

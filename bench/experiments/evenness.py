@@ -29,13 +29,13 @@ def sequential(count: int) -> Iterator[Key]:
 
 
 def at_random(count: int) -> Iterator[Key]:
-    """Give 16 random bytes."""
+    """Return 16 random bytes."""
     rng = random.Random(SEED)
     return (rng.randbytes(16) for _ in range(count))
 
 
 def like_urls(count: int) -> Iterator[Key]:
-    """Give addresses of pages, which have most of their characters in common."""
+    """Return addresses of pages, which have most of their characters in common."""
     rng = random.Random(SEED)
     return (
         f"https://www.example.com/{rng.choice(WORDS)}/{n // 50}/view?id={n}&page={n % 7}"
@@ -44,7 +44,7 @@ def like_urls(count: int) -> Iterator[Key]:
 
 
 def one_bit(count: int) -> Iterator[Key]:
-    """Give one kilobyte, with one or two of its bits flipped."""
+    """Return one kilobyte, with one or two of its bits flipped."""
     base = random.Random(SEED).getrandbits(8192)
     flips = ((n,) for n in range(8192))
     pairs = combinations(range(8192), 2)
@@ -56,17 +56,17 @@ def one_bit(count: int) -> Iterator[Key]:
 
 
 def multiples(power: int) -> Callable[[int], Iterator[Key]]:
-    """Give multiples of 2**power: all lower bits are 0."""
+    """Return multiples of 2**power: all lower bits are 0."""
     return lambda count: (n << power for n in range(count))
 
 
 def long_prefix(count: int) -> Iterator[Key]:
-    """Give keys that differ after one kilobyte only."""
+    """Return keys that differ after one kilobyte only."""
     return (f"{'p' * 1024}{n}" for n in range(count))
 
 
 def strided(count: int) -> Iterator[Key]:
-    """Give every 4,096th sequential key."""
+    """Return every 4,096th sequential key."""
     return (key_of(n * 4096) for n in range(count))
 
 
@@ -132,7 +132,7 @@ def judge(found: Any) -> dict[str, float]:
 
 
 def usual_spread(count: int, shards: int) -> float:
-    """Give the median spread of keys that are thrown at random."""
+    """Return the median spread of keys that are thrown at random."""
     thrown = np.random.default_rng(SEED).multinomial(count, [1 / shards] * shards, size=201)
     return float(np.median(thrown.max(axis=1))) / (count / shards)
 

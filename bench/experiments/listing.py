@@ -28,7 +28,7 @@ LISTER, WRITER = 0, 1
 
 
 def stamp(turn: int) -> bytes:
-    """Give the value that all keys get in the writer's n-th turn.
+    """Return the value that all keys get in the writer's n-th turn.
 
     >>> stamp(3)[:17], len(stamp(3))
     (b'0000000000000003.', 100)
@@ -229,7 +229,7 @@ class ListingLane:
         self.writes.append(writes)
 
     def row(self) -> Row:
-        """Give what was found."""
+        """Return what was found."""
         samples = {
             "pause_ns": [float(max(times)) for times in self.writes],
             "writes_per_s": [round(len(times) / sum(times) * 1e9, 1) for times in self.writes],

@@ -225,7 +225,7 @@ def unlike(store: Store, chunks: list[Chunk]) -> str:
 
 
 def rate(crowd: Sequence[Stretch]) -> float:
-    """Give the operations a second of all workers, from the first start to the last end."""
+    """Return the operations a second of all workers, from the first start to the last end."""
     window_ns = max(each.ended for each in crowd) - min(each.began for each in crowd)
     return round(sum(each.operations for each in crowd) / window_ns * 1e9)
 
@@ -253,7 +253,7 @@ class TrafficLane:
         self.repetitions.append(self.crew.run(self.seconds, range(self.who)))
 
     def samples(self) -> dict[str, list[float]]:
-        """Give throughput and latencies, a number for each repetition."""
+        """Return throughput and latencies, a number for each repetition."""
         times = [[ns for each in crowd for ns in each.times] for crowd in self.repetitions]
         return {
             "per_s": [rate(crowd) for crowd in self.repetitions],
@@ -266,11 +266,11 @@ class TrafficLane:
         }
 
     def facts(self) -> dict[str, Any]:
-        """Give what else is to be told."""
+        """Return what else is to be told."""
         return {"processes": self.who}
 
     def row(self) -> Row:
-        """Give what was found."""
+        """Return what was found."""
         wrong = [s.problem for crowd in self.repetitions for s in crowd if s.problem]
         return Row.of(
             self.scenario, self.peer, self.samples(), "; ".join(wrong[:1]), self.point,

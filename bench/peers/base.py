@@ -93,7 +93,7 @@ class Peer:
 
     @classmethod
     def missing(cls) -> str:
-        """Give the command that installs this peer; "": it is there."""
+        """Return the command that installs this peer; "": it is there."""
         modules = cls.modules or ((cls.distribution,) if cls.distribution else ())
         steps = []
         if not all(map(_importable, modules)):
@@ -104,19 +104,19 @@ class Peer:
 
     @classmethod
     def version(cls) -> str:
-        """Give the peer's version."""
+        """Return the peer's version."""
         if cls.distribution:
             return importlib.metadata.version(cls.distribution)
         return "standard library"
 
     @classmethod
     def limit(cls, scale: Scale, operation: str = "") -> int | None:
-        """Give the most operations of a batch, for a peer that would take minutes; else None."""
+        """Return the most operations of a batch, for a peer that would take minutes; else None."""
         return scale.slow_batch if cls.slow else None
 
     @classmethod
     def fitting(cls, workload: Workload) -> Workload:
-        """Give the workload, or one with as many keys as this peer is filled with."""
+        """Return the workload, or one with as many keys as this peer is filled with."""
         scale = workload.scale
         if cls.most_entries is None or scale.keys <= cls.most_entries:
             return workload
@@ -133,7 +133,7 @@ class Peer:
         raise NotImplementedError
 
     def names(self) -> dict[str, Any]:
-        """Give what the statements refer to."""
+        """Return what the statements refer to."""
         raise NotImplementedError
 
     def native_keys(self, keys: list[str]) -> list[Any]:
@@ -196,7 +196,7 @@ class ServedPeer(Peer):
     server: Server | None = None
 
     def command(self, socket: str, room: int, value_bytes: int) -> list[str]:
-        """Give the command that serves at this socket."""
+        """Return the command that serves at this socket."""
         raise NotImplementedError
 
     def make(self, room: int, value_bytes: int) -> None:
@@ -226,7 +226,7 @@ def encoded(keys: list[str]) -> list[bytes]:
 
 
 def unique_name() -> str:
-    """Give a map name that nobody else uses."""
+    """Return a map name that nobody else uses."""
     return f"bench-{os.getpid()}-{next(_numbers)}"
 
 

@@ -234,7 +234,7 @@ class _OwnPlace(FileIO):
         return offset
 
     def tell(self) -> int:
-        """Give the place."""
+        """Return the place."""
         return self._at
 
 
@@ -276,7 +276,7 @@ class DumpReader:
         return data
 
     def _read_head(self) -> tuple[Head, int]:
-        """Give the head, and the offset of the first block."""
+        """Return the head, and the offset of the first block."""
         start = self._file.read(HEAD.size)
         if start[:8] != MAGIC:
             if MAGIC.startswith(start):
@@ -315,7 +315,7 @@ class DumpReader:
         return head, self._file.tell()
 
     def _read_trailer(self) -> tuple[int, Totals]:
-        """Give the number of blocks, and the totals."""
+        """Return the number of blocks, and the totals."""
         length = TRAILER.size + SUM.size
         if self._size < self._first + length:
             raise self._wrong(f"it ends at byte {self._size:,}, without a trailer")
@@ -331,7 +331,7 @@ class DumpReader:
         return blocks, totals
 
     def _payloads(self) -> Iterator[tuple[int, bytes]]:
-        """Give the number of records and the payload of each block, verified."""
+        """Return the number of records and the payload of each block, verified."""
         chain = xxhash.xxh3_64(self._begin_chain)
         self._file.seek(self._first)
         left = self._size - self._first - TRAILER.size - SUM.size
@@ -359,7 +359,7 @@ class DumpReader:
             raise self._wrong(f"{records:,} entries, its trailer says {self.totals.records:,}")
 
     def records(self) -> Iterator[RawEntry]:
-        """Give the entries as they are in the file: deadlines by the wall clock."""
+        """Return the entries as they are in the file: deadlines by the wall clock."""
         for records, payload in self._payloads():
             at = 0
             for _ in range(records):
@@ -378,7 +378,7 @@ class DumpReader:
                 raise self._wrong("a block holds more than its entries")
 
     def entries(self, now_boottime_ns: int) -> Iterator[RawEntry]:
-        """Give the entries with deadlines and versions as if this boot's clock had given them.
+        """Return the entries with deadlines and versions as if this boot's clock had given them.
 
         On the boot of the dump that is exact. Else what lies between is the wall clock's word.
         """
@@ -393,7 +393,7 @@ class DumpReader:
             yield entry._replace(version=min(max(version, 0), FAR), deadline_ns=deadline_ns)
 
     def options(self) -> dict[str, Any]:
-        """Give the parameters of the map that was dumped, as ShmMap takes them, and `hash_seed`.
+        """Return the parameters of the map that was dumped, as ShmMap takes them, and `hash_seed`.
 
         Who may use a map that is made from a dump is for the caller to say, so `mode` is no part
         of it: a file from elsewhere could open the map to every user.

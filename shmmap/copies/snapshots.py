@@ -66,11 +66,11 @@ class Snapshot(Listings, Mapping[Any, Any]):
         self._view._bind(still, 0)
 
     def __getitem__(self, key: Any) -> Any:
-        """Give the value of `key`. Raises KeyError if it had no live entry."""
+        """Return the value of `key`. Raises KeyError if it had no live entry."""
         return self._view[key]
 
     def get(self, key: Any, default: Any = None) -> Any:
-        """Give the value of `key`, or `default` if it had no live entry."""
+        """Return the value of `key`, or `default` if it had no live entry."""
         return self._view.get(key, default)
 
     def __contains__(self, key: object) -> bool:
@@ -114,7 +114,7 @@ class _Row:
     row = 0
 
     def row_offset(self, row: int) -> int:
-        """Give where reads are counted."""
+        """Return where reads are counted."""
         return _ROW
 
 
@@ -140,7 +140,7 @@ class _Still:
         ))
 
     def error_for(self, status: int, shard: Any, data_bytes: int) -> Exception:
-        """Give the exception for a status of a shard."""
+        """Return the exception for a status of a shard."""
         return error_for(self, status, shard, data_bytes)
 
 

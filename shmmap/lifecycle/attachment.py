@@ -52,7 +52,7 @@ _JOIN_PATIENCE_S = 60.0
 
 
 def _memory(mapping: segment.Mapping, guard: KernelGuard) -> Any:
-    """Give what the engine's `memory()` takes: the buffer, or the pure engine's Memory."""
+    """Return what the engine's `memory()` takes: the buffer, or the pure engine's Memory."""
     if ENGINE == "compiled":
         return mapping.buffer
     from ..memory._atomics import Memory
@@ -379,7 +379,7 @@ class Attachment:
         self.presences.end(number)
 
     def unmap(self) -> None:
-        """Give everything back to the system that this process has of the map: see `Steps`.
+        """Return everything back to the system that this process has of the map: see `Steps`.
         Nothing may touch the map any more."""
         self.is_down = True
         if self._down is None:

@@ -71,7 +71,7 @@ def label(attached: Any, number: int) -> str:
 
 
 def _part(m: Any, attached: Any, number: int) -> tuple[Any, Any, int]:
-    """Give the handle on a shard, what it is attached to, and its number there."""
+    """Return the handle on a shard, what it is attached to, and its number there."""
     if number < attached.geometry.shards:
         return m, attached, number
     return m._lock_table(), attached.locks, 0

@@ -195,7 +195,7 @@ def _unmap(mine: Attachment) -> None:
 
 
 def _known(name: str) -> Attachment | None:
-    """Give this process's attachment to the map that has the name now. Opens no file."""
+    """Return this process's attachment to the map that has the name now. Opens no file."""
     for (known, _), found in _attachments.copy().items():
         if known == name and not found.is_down and (
             found.control["STATE"] == K["STATE_READY"]
@@ -206,7 +206,7 @@ def _known(name: str) -> Attachment | None:
 
 
 def attached(name: str, nonce: int) -> Attachment | None:
-    """Give this process's attachment to a map, if it has one by which it is a worker."""
+    """Return this process's attachment to a map, if it has one by which it is a worker."""
     found = _attachments.get((name, nonce))
     return found if found is not None and found.worker.file is not None else None
 
@@ -236,7 +236,7 @@ def _check(
 
 
 def _lock_of(attachment: Attachment, patience_s: float) -> Any:
-    """Give the lock under which an attachment is taken down."""
+    """Return the lock under which an attachment is taken down."""
     kind: Any = creation.creation_lock if attachment.parameters.ephemeral else creation.name_mutex
     return kind(attachment.name, patience_s)
 

@@ -158,7 +158,7 @@ class Parameters(NamedTuple):
         )
 
     def lengths(self) -> tuple[int, int]:
-        """Give the bytes of key and value that a typical entry has."""
+        """Return the bytes of key and value that a typical entry has."""
         return (
             geometry.KEY_SIZE if self.key_size is None else self.key_size,
             geometry.VALUE_SIZE if self.value_size is None else self.value_size,

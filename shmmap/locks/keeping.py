@@ -38,13 +38,13 @@ class Notes:
 
 
 def notes_of(m: Any) -> Notes:
-    """Give the notes of a handle."""
+    """Return the notes of a handle."""
     notes: Notes = m.__dict__.setdefault("_notes", Notes())
     return notes
 
 
 def _level_of_user() -> int:
-    """Give the `stacklevel` of who called into this package."""
+    """Return the `stacklevel` of who called into this package."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1
@@ -52,7 +52,7 @@ def _level_of_user() -> int:
 
 
 def read(m: Any, key: Any, notes: Notes) -> Any:
-    """Give the value of `key`, or MISSING: also where what is there cannot be unpickled."""
+    """Return the value of `key`, or MISSING: also where what is there cannot be unpickled."""
     try:
         return m.get(key, MISSING)
     except EntryTooLarge:  # a key longer than any that is there

@@ -45,7 +45,7 @@ LOCK, FLIGHT = b"L", b"F"  # what a name is of: a lock of the user's, the comput
 
 
 def name_of(kind: bytes, key: Any) -> bytes:
-    """Give the name under which a key is locked: 17 bytes, so that each lock takes one slot
+    """Return the name under which a key is locked: 17 bytes, so that each lock takes one slot
     however long its key is, and no lock meets the computing of a value. Equal keys have equal
     names; others have others, since nobody can make two keys with one digest of 128 bits."""
     from hashlib import blake2b  # not at the top: it loads OpenSSL
@@ -75,7 +75,7 @@ class Record(NamedTuple):
     since_ns: int
 
     def pack(self) -> bytes:
-        """Give the entry's value."""
+        """Return the entry's value."""
         return _RECORD.pack(*self)
 
     @classmethod
@@ -134,7 +134,7 @@ class LockShard:
         self.turns: weakref.WeakValueDictionary[Any, Turn] = weakref.WeakValueDictionary()
 
     def hasty_table(self) -> LockTable:
-        """Give a way to the lock shard that waits for no process that is stopped in there."""
+        """Return a way to the lock shard that waits for no process that is stopped in there."""
         table = self._hasty
         if table is None:
             table = LockTable()
@@ -199,11 +199,11 @@ class LockShard:
         self.whole = None
 
     def row_offset(self, row: int) -> int:
-        """Give where a handle counts its operations."""
+        """Return where a handle counts its operations."""
         return K["C_BYTES_TOTAL"]
 
     def pid_of(self, token: int) -> tuple[int, bool]:
-        """Give the pid of a token: see Worker."""
+        """Return the pid of a token: see Worker."""
         return self.liveness.pid_of(token)  # type: ignore[no-any-return]
 
     def is_dead(self, token: int) -> bool:
@@ -231,7 +231,7 @@ class LockShard:
         return messages.describe_wait(self, shard, waited_ns)
 
     def error_for(self, status: int, shard: Any, data_bytes: int) -> Exception:
-        """Give the exception for a status of the lock shard."""
+        """Return the exception for a status of the lock shard."""
         if status == FULL:
             return MapFull(
                 f"map {self.name!r} has no room for one more named lock: {self.count():,} are "
@@ -288,7 +288,7 @@ class LockTable(Scans):
             raise Unread(str(error)) from error
 
     def lapsed_version(self, raw: bytes) -> int:
-        """Give the version of the entry of a record whose lease was over before it could be read
+        """Return the version of the entry of a record whose lease was over before it could be read
         as others are; 0: its slot has been freed since. It was taken all the same, and is said to
         be: a lease shorter than the steps that take it would else be tried for without an end. A
         longer one that was over so soon, since its process was stopped, is tried for again."""
@@ -301,7 +301,7 @@ class LockTable(Scans):
         return 0 if version & 1 else version
 
     def version_of(self, key: Any, raw: bytes) -> int:
-        """Give the version of `key` while this very record holds it, else 0."""
+        """Return the version of `key` while this very record holds it, else 0."""
         found, version = self.get_versioned(key)
         return version if found == raw else 0
 
@@ -317,7 +317,7 @@ class LockTable(Scans):
         return version != 0 and self.cas(key, OPEN, version, OPEN_S)
 
     def renew(self, key: Any, raw: bytes, lease: float | None) -> bool:
-        """Give a lock that this record still holds another lease; tell whether it did."""
+        """Return a lock that this record still holds another lease; tell whether it did."""
         version = self.version_of(key, raw)
         return version != 0 and self.cas(key, raw, version, lease)
 

@@ -226,7 +226,7 @@ class Lock:
         return hold.fence if hold and hold.process == this_process() else 0
 
     def _mine(self) -> Hold | None:
-        """Give this thread's holding; else the only one, which another thread began."""
+        """Return this thread's holding; else the only one, which another thread began."""
         hold = self._holds.get(current_task())
         if hold is None and len(self._holds) == 1:
             with suppress(IndexError):

@@ -30,7 +30,7 @@ from .waiting import deadline_of, left_until, pauses, place_of, wait_for
 
 
 def life_of(m: Any, ttl: Any, stale: float) -> Any:
-    """Give the ttl to store with: what was asked, and `stale` on top."""
+    """Return the ttl to store with: what was asked, and `stale` on top."""
     stale = seconds(stale, "stale")
     if not 0 <= stale < 3e9:
         raise ValueError(f"stale={stale} must be 0 seconds or more, and less than 3e9 (95 years)")
@@ -57,7 +57,7 @@ def check_ttl(ttl: Any) -> None:
 
 
 def look_up(m: Any, key: Any, stale: float, notes: Notes) -> tuple[Any, bool]:
-    """Give the value of `key`, or MISSING, and whether it is fresh."""
+    """Return the value of `key`, or MISSING, and whether it is fresh."""
     value = read(m, key, notes)
     if value is MISSING or not stale:
         return value, value is not MISSING

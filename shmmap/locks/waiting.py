@@ -48,13 +48,13 @@ class Turn:
 
 
 def place_of(key: Any) -> Any:
-    """Give the place where those queue who wait for a key: where greenlets take turns, those of
+    """Return the place where those queue who wait for a key: where greenlets take turns, those of
     each thread for themselves, since their locks wake nobody in another one."""
     return (key, current_thread()) if is_cooperative() else key
 
 
 def pauses() -> Iterator[float]:
-    """Give how long to sleep before each look, in seconds."""
+    """Return how long to sleep before each look, in seconds."""
     pause = FIRST_PAUSE_S
     while True:
         yield pause
@@ -73,7 +73,7 @@ def deadline_of(timeout: float | None) -> float | None:
 
 
 def left_until(deadline: float | None) -> float:
-    """Give the seconds left, at most TURN_S; 0 or less: it is over."""
+    """Return the seconds left, at most TURN_S; 0 or less: it is over."""
     return TURN_S if deadline is None else min(TURN_S, deadline - monotonic())
 
 

@@ -93,7 +93,7 @@ class Memory:
 
 
 def memory(owner: Any) -> Memory:
-    """Give the memory of a writable buffer (or of a Memory: itself)."""
+    """Return the memory of a writable buffer (or of a Memory: itself)."""
     return owner if isinstance(owner, Memory) else Memory(owner)
 
 
@@ -225,12 +225,12 @@ def equal(m: Any, offset: int, source: Any, at: int, length: int) -> bool:
 
 
 def view(m: Any, offset: int, length: int) -> Any:
-    """Give `length` bytes of the memory as a source for the other functions."""
+    """Return `length` bytes of the memory as a source for the other functions."""
     return bytes(m.octets[offset : offset + length])
 
 
 def room_for_key(length: int) -> Any:
-    """Give room for a key's bytes, until the next call (pure: for as long as it is wanted).
+    """Return room for a key's bytes, until the next call (pure: for as long as it is wanted).
 
     The compiled engine has one such place, made with the module: under a shard's lock nothing may
     need memory. The GIL is kept from here to the last use.
@@ -244,17 +244,17 @@ def new_room(length: int) -> Any:
 
 
 def target_of(room: Any) -> Any:
-    """Give where a room is filled."""
+    """Return where a room is filled."""
     return room
 
 
 def exactly(room: Any, start: int, length: int) -> bytes:
-    """Give `length` bytes of a room that was filled, from `start` on. Fill it no more then."""
+    """Return `length` bytes of a room that was filled, from `start` on. Fill it no more then."""
     return bytes(room[start : start + length])
 
 
 def room_of(buffer: Any) -> Any:
-    """Give a private bytearray as a target (and a source) for the other functions."""
+    """Return a private bytearray as a target (and a source) for the other functions."""
     return buffer
 
 
@@ -288,13 +288,13 @@ def first_due(m: Any, offset: int, count: int, now_ns: int) -> int:
 
 
 def least_set(m: Any, offset: int, count: int) -> int:
-    """Give the least of `count` words that is not 0; 0: all are."""
+    """Return the least of `count` words that is not 0; 0: all are."""
     first = offset >> 3
     return min(filter(None, m.words[first : first + count].tolist()), default=0)
 
 
 def lowest_bit(mask: int) -> int:
-    """Give the number of the lowest set bit of a non-zero mask."""
+    """Return the number of the lowest set bit of a non-zero mask."""
     return (mask & -mask).bit_length() - 1
 
 
@@ -323,7 +323,7 @@ _thread_count = iter(range(1 << 62))
 
 
 def thread_number() -> int:
-    """Give a small number for this thread, 1 .. 2**22 - 1, kept for its life."""
+    """Return a small number for this thread, 1 .. 2**22 - 1, kept for its life."""
     try:
         return _thread.number  # type: ignore[no-any-return]
     except AttributeError:
@@ -347,7 +347,7 @@ def sem_close(s: Any) -> None:
 
 
 def _constant_part() -> bytes:
-    """Give the bytes of a shared semaphore that never change, as the C library makes them."""
+    """Return the bytes of a shared semaphore that never change, as the C library makes them."""
     made = ctypes.create_string_buffer(32)
     _libc.sem_init(made, 1, 0)
     return made.raw[8:16]

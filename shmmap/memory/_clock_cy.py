@@ -28,26 +28,26 @@ class Clock:
         self.frozen_ns = frozen_ns
 
     def now(self):
-        """Give nanoseconds since boot."""
+        """Return nanoseconds since boot."""
         if self.frozen_ns >= 0:
             return self.frozen_ns
         return clock_ns(7)
 
     def now_ns(self) -> int:
-        """Give nanoseconds since boot, to Python callers."""
+        """Return nanoseconds since boot, to Python callers."""
         return self.now()
 
 
 def wall_ns() -> int:
-    """Give nanoseconds of the wall clock, as time.time_ns() does where no test has stopped it."""
+    """Return nanoseconds of the wall clock, as time.time_ns() does where no test has stopped it."""
     return clock_ns(0)
 
 
 def monotonic_ns() -> int:
-    """Give nanoseconds of the clock that timeouts are measured by."""
+    """Return nanoseconds of the clock that timeouts are measured by."""
     return clock_ns(1)
 
 
 def monotonic() -> float:
-    """Give seconds of the clock that timeouts are measured by."""
+    """Return seconds of the clock that timeouts are measured by."""
     return clock_ns(1) / 1e9

@@ -27,7 +27,7 @@ _VECTORS = [(bytes(range(n)), seed) for n in (0, 1, 5, 16, 100, 200) for seed in
 
 
 def _c_function_address():
-    """Give the address of the package's XXH3_64bits_withSeed; 0: not to be had, use ours."""
+    """Return the address of the package's XXH3_64bits_withSeed; 0: not to be had, use ours."""
     try:
         from xxhash import _xxhash
 

@@ -58,7 +58,7 @@ class Geometry(NamedTuple):
 
 
 def control_bytes() -> int:
-    """Give the size of a control segment."""
+    """Return the size of a control segment."""
     whole = record_bytes(CONTROL) + WORKER_ROWS * record_bytes(ROW)
     return -(-whole // PAGE) * PAGE
 
@@ -69,7 +69,7 @@ def lock_geometry() -> Geometry:
 
 
 def lock_bytes() -> int:
-    """Give the bytes of the lock shard and its semaphore."""
+    """Return the bytes of the lock shard and its semaphore."""
     return lock_geometry().areas.end + PAGE
 
 
@@ -120,7 +120,7 @@ def slots_needed(data_bytes: int, slot_size: int) -> int:
 
 
 def shard_load_bound(entries: int, shards: int, chance: float = FAILURE_CHANCE) -> int:
-    """Give the least c so that, with so many entries hashed over the shards, any shard gets
+    """Return the least c so that, with so many entries hashed over the shards, any shard gets
     more than c with at most this chance (union bound over the binomial tail).
 
     >>> shard_load_bound(1000, 1)

@@ -177,7 +177,7 @@ RECORDS = (CONTROL, ROW, SHARD, ENTRY)
 
 
 def offsets(record: Record) -> dict[str, int]:
-    """Give the byte offset of every field of `record`."""
+    """Return the byte offset of every field of `record`."""
     found: dict[str, int] = {}
     position = 0
     for field in record.fields:
@@ -191,7 +191,7 @@ def offsets(record: Record) -> dict[str, int]:
 
 @functools.cache
 def record_bytes(record: Record) -> int:
-    """Give the record's size: whole cache lines (an entry header: its two words)."""
+    """Return the record's size: whole cache lines (an entry header: its two words)."""
     end = max(offsets(record).values()) + WORD
     return end if record is ENTRY else -(-end // CACHE_LINE) * CACHE_LINE
 
@@ -232,7 +232,7 @@ _LIMITS = {
 
 
 def constants() -> dict[str, int]:
-    """Give every constant of the layout by name: limits, offsets, record sizes."""
+    """Return every constant of the layout by name: limits, offsets, record sizes."""
     found = dict(_LIMITS)
     for record in RECORDS:
         for name, offset in offsets(record).items():

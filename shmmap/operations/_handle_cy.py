@@ -223,7 +223,7 @@ class Handle:
             self.end_of_all()
 
     def token(self):
-        """Give this thread's lock token, as it is now: a fork changes it."""
+        """Return this thread's lock token, as it is now: a fork changes it."""
         return load(self.fork_page, 0) | thread_number()
 
     def leave(self):

@@ -90,11 +90,11 @@ class NearStore:
         self.answered = 0
 
     def emptied(self) -> NearStore:
-        """Give a new store like this one."""
+        """Return a new store like this one."""
         return NearStore(self.size, self.copies, self.bound_ns)
 
     def find(self, key):
-        """Give the entry that is held for a plain key, or None."""
+        """Return the entry that is held for a plain key, or None."""
         if cython.compiled:
             found: Any = held_in(self.entries, key)
         else:
@@ -226,7 +226,7 @@ def is_plain(key, depth):
 
 
 def plain_form(key):
-    """Give the key of built-in types that equals this one. Raises TypeError: it is no key."""
+    """Return the key of built-in types that equals this one. Raises TypeError: it is no key."""
     kind, data = pack(key)
     return unpack(kind, data)
 

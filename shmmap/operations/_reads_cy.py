@@ -203,7 +203,7 @@ class Reads(Decoding):
                 slice_ns *= 2
 
     def read(self, key, default, consistency):
-        """Give the value of a key, or `default`; `consistency`: see `_near_cy`."""
+        """Return the value of a key, or `default`; `consistency`: see `_near_cy`."""
         if self.near is not None:
             return self.near_value(key, default, consistency)
         if cython.compiled:
@@ -268,7 +268,7 @@ class Reads(Decoding):
         return 0
 
     def near_value(self, key, default, consistency):
-        """Give the value of a key, or `default`, through the near cache."""
+        """Return the value of a key, or `default`, through the near cache."""
         entry: NearEntry = self.near_read(key, consistency)
         return default if entry is None else self.value_in(entry, key)
 
@@ -340,7 +340,7 @@ class Reads(Decoding):
         return fresh
 
     def value_in(self, entry, key):
-        """Give the value of an entry: itself, or a new object made from its bytes."""
+        """Return the value of an entry: itself, or a new object made from its bytes."""
         return entry.value if entry.raw is None else self.decoded_value(entry.kind, entry.raw, key)
 
     # -- operations --------------------------------------------------------------------
@@ -348,7 +348,7 @@ class Reads(Decoding):
     def get(
         self, key: Any, default: Any = None, *, consistency: Any = None, max_staleness: Any = None
     ) -> Any:
-        """Give the value of `key`, or `default` if there is no live entry.
+        """Return the value of `key`, or `default` if there is no live entry.
 
         `consistency` and `max_staleness` (seconds): for this call, in place of the handle's.
         Takes no lock; O(value bytes), O(1) where the near cache has it. Raises ShardBusy if a
@@ -365,7 +365,7 @@ class Reads(Decoding):
         return self.read(key, default, chosen)
 
     def __getitem__(self, key: Any) -> Any:
-        """Give the value of `key`. Raises KeyError if there is no live entry."""
+        """Return the value of `key`. Raises KeyError if there is no live entry."""
         value: Any = self.read(key, MISSING, AS_OPENED)
         if self.copying is not None:
             value = self.copying.answer(self, key, value, MISSING)
@@ -389,7 +389,7 @@ class Reads(Decoding):
         return raw is not MISSING
 
     def get_versioned(self, key: Any, default: Any = None) -> Any:
-        """Give (value, version) of `key`; (default, 0) if there is no live entry.
+        """Return (value, version) of `key`; (default, 0) if there is no live entry.
 
         The version is what `cas` takes; it is unique and rises within a shard.
         """
@@ -411,7 +411,7 @@ class Reads(Decoding):
         return self.value_of(raw, found, key), found.version
 
     def get_many(self, keys: Any) -> Any:
-        """Give {key: value} of those keys that have live entries; each read is one step."""
+        """Return {key: value} of those keys that have live entries; each read is one step."""
         gathered: dict = {}
         for key in keys:
             value: Any = self.read(key, MISSING, AS_OPENED)
@@ -420,7 +420,7 @@ class Reads(Decoding):
         return gathered
 
     def ttl(self, key: Any) -> Any:
-        """Give the seconds that `key` has left; None: it does not expire.
+        """Return the seconds that `key` has left; None: it does not expire.
 
         Takes no lock. Raises KeyError if there is no live entry.
         """

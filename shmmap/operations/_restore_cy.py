@@ -74,7 +74,7 @@ class RawWrites(Takes):
 
 
 def _verify(key_type: Any, raw_key: Any, value_type: Any, raw_value: Any) -> Any:
-    """Give the key; refuse what is not the bytes of a key and a value. Loads no pickle."""
+    """Return the key; refuse what is not the bytes of a key and a value. Loads no pickle."""
     if type(raw_key) is not bytes or type(raw_value) is not bytes:
         raise TypeError("a raw entry's key and value must be bytes")
     if len(raw_key) > KEY_LENGTH_MASK or len(raw_value) > VALUE_LENGTH_MAX:

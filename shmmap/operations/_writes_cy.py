@@ -197,7 +197,7 @@ class Writes(Reads):
     def setdefault(
         self, key: Any, default: Any = None, ttl: Any = DEFAULT, *, evict: Any = True
     ) -> Any:
-        """Give the value of `key`, writing `default` first if there is none: one step."""
+        """Return the value of `key`, writing `default` first if there is none: one step."""
         value: Any = self.read(key, MISSING, LINEARIZABLE)  # one step, whatever the handle's
         while value is MISSING:
             if self.write(key, default, 1 if evict else 9, ttl, 0):
@@ -292,7 +292,7 @@ class Writes(Reads):
             self.leave()
 
     def touch(self, key: Any, ttl: Any = DEFAULT) -> bool:
-        """Give `key` a new ttl (seconds, None: no expiry) and a new version; tell whether it
+        """Return `key` a new ttl (seconds, None: no expiry) and a new version; tell whether it
         has a live entry. Never fails for want of slots."""
         if cython.compiled:
             a_probe: Probe
@@ -330,7 +330,7 @@ class Writes(Reads):
 
 
 def pairs_of(mapping: Any) -> Any:
-    """Give the (key, value) pairs of whatever `dict` can be made of."""
+    """Return the (key, value) pairs of whatever `dict` can be made of."""
     if hasattr(mapping, "items"):
         return mapping.items()
     if hasattr(mapping, "keys"):
@@ -355,7 +355,7 @@ def _signed(word):
 
 
 def _unsigned(value):
-    """Give the word of a signed integer."""
+    """Return the word of a signed integer."""
     if cython.compiled:
         return cython.cast(u64, value)  # type: ignore[attr-defined]
     return value & 0xFFFFFFFFFFFFFFFF

@@ -71,7 +71,7 @@ class Copying:
                 self._end(handle)
 
     def answer(self, handle: Any, key: Any, value: Any, missing: Any) -> Any:
-        """Give the value of a key that was looked up, or the one that it was listed with."""
+        """Return the value of a key that was looked up, or the one that it was listed with."""
         copy = self._under_way.get(get_ident())
         if copy is None:
             return value

@@ -84,7 +84,7 @@ def _longer_than_planned(attachment: Any, shard: Any) -> str:
 
 
 def error_for(attachment: Any, status: int, shard: Any, data_bytes: int) -> Exception:
-    """Give the exception for a status of the shard."""
+    """Return the exception for a status of the shard."""
     where = place(attachment, shard)
     if status == _status.FULL:
         advice = (

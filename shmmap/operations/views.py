@@ -129,18 +129,18 @@ class Listings:
         return ShmValuesView(self, prefix)
 
     def copy(self) -> dict[Any, Any]:
-        """Give a plain dict of the items, as a dict's copy() does: weakly consistent, see `items`.
+        """Return a dict of the items, as a dict's copy() is: weakly consistent: see `items`.
         For another handle on a map: copy.copy."""
         return dict(self.items())
 
     def __or__(self, other: Any) -> dict[Any, Any]:
-        """Give a plain dict of these items and the other's."""
+        """Return a plain dict of these items and the other's."""
         if not hasattr(other, "keys"):
             return NotImplemented
         return {**dict(self.items()), **dict(pairs_of(other))}
 
     def __ror__(self, other: Any) -> dict[Any, Any]:
-        """Give a plain dict of the other's items and these."""
+        """Return a plain dict of the other's items and these."""
         if not hasattr(other, "keys"):
             return NotImplemented
         return {**dict(pairs_of(other)), **dict(self.items())}

@@ -143,7 +143,7 @@ class Eviction:
         store(self.mem, S_RING_COUNT, length + 1)
 
     def wanted(self):
-        """Give how many entries the queue should hold: its target, or before there is one 40 % of
+        """Return how many entries the queue should hold: its target, or before there is one 40 % of
         the entries; never so many that too few are left for the clock.
 
         Entries, not slots: where an entry takes several, a queue for slots would hold them all.
@@ -158,7 +158,7 @@ class Eviction:
         return target if target else 1
 
     def place(self, slot, probation):
-        """Give a slot its place: on probation at the end of the queue, or under the clock."""
+        """Return a slot its place: on probation at the end of the queue, or under the clock."""
         flags: u64 = self.flags(slot)
         length: u64
         step: u64
@@ -180,7 +180,7 @@ class Eviction:
             self.set_flags(slot, ON_PROBATION | IN_RING)
 
     def ghost_at(self, hash):
-        """Give the offset of a hash's ghost bucket."""
+        """Return the offset of a hash's ghost bucket."""
         upper: u64 = ((hash << self.shard_bits) >> 32) & LOW_HALF
         return self.ghosts + 8 * ((upper * self.ghost_count) >> 32)
 

@@ -46,7 +46,7 @@ class Expiry:
         return load(self.mem, self.base + (slot - 1) * 8)
 
     def at(self, slot):
-        """Give the offset of a slot's deadline."""
+        """Return the offset of a slot's deadline."""
         return self.base + (slot - 1) * 8
 
     def hasten(self, deadline_ns):

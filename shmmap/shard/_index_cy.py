@@ -46,7 +46,7 @@ class Index:
         self.buckets = buckets
 
     def home(self, hash, shard_bits):
-        """Give the bucket where a hash belongs: by the 32 bits below those that chose the shard.
+        """Return the bucket where a hash belongs: by the 32 bits below those that chose the shard.
 
         Source: D. Lemire, 'Fast random integer generation in an interval', 2019.
         """
@@ -67,7 +67,7 @@ class Index:
         return (word & OVERFLOW_MASK) >> OVERFLOW_SHIFT
 
     def after(self, bucket):
-        """Give the bucket that a probe looks at next."""
+        """Return the bucket that a probe looks at next."""
         bucket += 1
         return 0 if bucket >= self.buckets else bucket
 

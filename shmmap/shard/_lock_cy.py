@@ -193,7 +193,7 @@ class ShardLock:
             sem_wake(self.semaphore)
 
     def owner(self) -> int:
-        """Give the token of the holder; 0: free."""
+        """Return the token of the holder; 0: free."""
         return load(self.mem, S_OWNER)
 
     def lock(self, me, timeout_ns):

@@ -67,7 +67,7 @@ COMPILED = cython.compiled
 
 
 def value_position(meta):
-    """Give where the value starts in an entry's bytes: after the key; aligned for integers."""
+    """Return where the value starts in an entry's bytes: after the key; aligned for integers."""
     length: u64 = meta & KEY_LENGTH_MASK
     if (meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK == VALUE_INT:
         return (length + 7) & ~7

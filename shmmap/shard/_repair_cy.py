@@ -109,7 +109,7 @@ class Repairer:
             n -= 1
 
     def chain_end(self, head, n):
-        """Give the last of the `n` slots of a whole chain."""
+        """Return the last of the `n` slots of a whole chain."""
         slot: u64 = head
         step: u64
         for step in range(1, n):

@@ -71,7 +71,7 @@ COMPILED = cython.compiled
 
 
 def copy_bytes_needed(slots: int, slot_size: int) -> int:
-    """Give the bytes of address space that a shard's copy needs, in whole pages."""
+    """Return the bytes of address space that a shard's copy needs, in whole pages."""
     cells = S_BYTES_TOTAL + (4 * (slots + 1) + 7) // 8 * 8 + slots * slot_size + slots * 8
     return -(-(cells + CACHE_LINE + buckets_for(slots) * BUCKET_BYTES) // PAGE) * PAGE
 

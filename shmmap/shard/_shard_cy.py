@@ -76,7 +76,7 @@ class Shard(ShardRoom):
         return CORRUPT if status == AGAIN else status
 
     def stamp(self, now_ns):
-        """Give out a new version: the time, or the last one's successor; even, and unique here.
+        """Return out a new version: the time, or the last one's successor; even, and unique here.
         Source: hybrid logical clocks: Kulkarni et al., OPODIS 2014."""
         last: u64 = load(self.mem, S_STAMP)
         version: u64 = now_ns << 1

@@ -68,7 +68,7 @@ class Slots:
         self.changed_base = changed_base
 
     def at(self, slot):
-        """Give the offset of a slot (1 .. count)."""
+        """Return the offset of a slot (1 .. count)."""
         return self.base + (slot - 1) * self.size
 
     def version(self, slot):
@@ -288,7 +288,7 @@ class Slots:
             start = 8
 
     def value_offset(self, head, position):
-        """Give the offset of byte `position` of a chain; 0: the chain is short."""
+        """Return the offset of byte `position` of a chain; 0: the chain is short."""
         slot: u64 = head
         room: u64 = self.size - E_BYTES_TOTAL
         start: u64 = E_BYTES_TOTAL

@@ -143,7 +143,7 @@ def _is_current(file: LockFile, uid: int) -> bool:
 
 
 def creators_file() -> LockFile:
-    """Give this user's creators' file; a replaced one is left open: others may hold locks by it."""
+    """Return this user's creators' file; one that was replaced stays open, with its locks."""
     uid = os.geteuid()
     file = _files.get(uid)
     if file is None or not _is_current(file, uid):
@@ -159,12 +159,12 @@ def creators_file() -> LockFile:
 
 
 def opened_file(uid: int) -> LockFile | None:
-    """Give the creators' file of a user if this process has it open."""
+    """Return the creators' file of a user if this process has it open."""
     return _files.get(uid)
 
 
 def name_byte(name: str) -> int:
-    """Give the byte of the creators' file that stands for a map name."""
+    """Return the byte of the creators' file that stands for a map name."""
     return int(xxhash.xxh3_64_intdigest(name.encode()) >> 2)
 
 

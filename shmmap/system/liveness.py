@@ -52,7 +52,7 @@ COUNTERS = (
 
 
 def row_byte(row: int) -> int:
-    """Give the byte of the liveness file that the process of a row holds locked."""
+    """Return the byte of the liveness file that the process of a row holds locked."""
     return FIRST_BYTE + row
 
 
@@ -131,7 +131,7 @@ class Judge:
             sleep(0.002)
 
     def row_offset(self, row: int) -> int:
-        """Give the offset of a row in the control segment."""
+        """Return the offset of a row in the control segment."""
         return int(K["C_BYTES_TOTAL"] + row * K["R_BYTES_TOTAL"])
 
     def _get(self, row: int, field: str) -> int:
@@ -252,7 +252,7 @@ class Judge:
     is_cut = False
 
     def pid_of(self, token: int) -> tuple[int, bool]:
-        """Give the pid in a token's row, and whether that is one of this pid namespace; 0: the
+        """Return the pid in a token's row, and whether that is one of this pid namespace; 0: the
         row has changed hands."""
         row = token >> K["TOKEN_ROW_SHIFT"]
         incarnation = token >> K["TOKEN_INCARNATION_SHIFT"] & K["INCARNATION_MASK"]

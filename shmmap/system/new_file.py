@@ -34,7 +34,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextmanager
 def new_file(path: str | bytes | os.PathLike[str], mode: int) -> Iterator[BinaryIO]:
-    """Give a file that takes the place of `path` once it is written, whole and on disk; it is
+    """Return a file that takes the place of `path` once it is written, whole and on disk; it is
     removed where anything fails, and what was there stays.
 
     Raises:
@@ -89,7 +89,7 @@ def _is_about_something_else(error: OSError) -> bool:
 
 @contextmanager
 def _in_folder(temporary: _Temporary, name: str, mode: int) -> Iterator[BinaryIO]:
-    """Give the file that takes the place of `name` in an open folder."""
+    """Return the file that takes the place of `name` in an open folder."""
     folder, maker = temporary.folder, temporary.maker
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     temporary.name = f".shmmap-dump.{os.urandom(8).hex()}"

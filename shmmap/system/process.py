@@ -42,7 +42,7 @@ OWN_NUMBER = _words[_MINE : _MINE + 1]
 
 
 def this_process() -> int:
-    """Give a number that no ancestor of this process has: what was noted with another number is
+    """Return a number that no ancestor of this process has: what was noted with another number is
     a parent's. Cheap, and needs no memory.
 
     Not its pid: a child may have its parent's (each is 1 in a pid namespace of its own), and
@@ -102,7 +102,7 @@ def exists(pid: int) -> bool:
 
 
 def name_and_state(pid: int) -> tuple[str, str]:
-    """Give what a process calls itself, which is its own choice, and what it does. Raises OSError
+    """Return what a process calls itself, which is its own choice, and what it does. Raises OSError
     where that cannot be read."""
     start, _, rest = read_file(f"/proc/{pid}/stat").rpartition(b")")
     letter = rest.split()[0].decode()
@@ -119,7 +119,7 @@ def is_visible(pid: int) -> bool:
 
 
 def start_ticks(pid: int) -> int | None:
-    """Give a live process's start time in clock ticks; None: dead, a zombie, or never was.
+    """Return a live process's start time in clock ticks; None: dead, a zombie, or never was.
 
     Read from /proc rather than as psutil's create_time(): that is derived from the wall
     clock, so it moves when the clock is set, and a live owner would look dead. It is the same
@@ -142,7 +142,7 @@ def is_same_start(one: int, other: int) -> bool:
 
 
 def _as_first_sees_it(ticks: int) -> int:
-    """Give a time that /proc shows this process as it shows it to those of the first time
+    """Return a time that /proc shows this process as it shows it to those of the first time
     namespace: it adds the offset of the namespace of the process that reads."""
     offset_ns = _boot_offset_ns()
     if not offset_ns:
@@ -155,7 +155,7 @@ def _as_first_sees_it(ticks: int) -> int:
 
 
 def _boot_offset_ns() -> int:
-    """Give what this process's time namespace adds to the time since boot. Raises OSError where
+    """Return what this process's time namespace adds to the time since boot. Raises OSError where
     that cannot be told."""
     try:
         mine = posix.stat("/proc/self/ns/time").st_ino
@@ -230,7 +230,7 @@ def _status(pid: int | str, field: bytes) -> list[bytes]:
 
 
 def effective_uid(pid: int) -> int | None:
-    """Give the user that a process acts as; None: it is gone, or cannot be looked at.
+    """Return the user that a process acts as; None: it is gone, or cannot be looked at.
 
     Not the owner of /proc/PID: that is root's where a process has changed its user.
     """

@@ -26,7 +26,7 @@ _FLOCK = struct.Struct("hhqqi4x")  # type, whence, start, length, pid
 
 
 def lock_holder(descriptor: int, byte: int) -> int | None:
-    """Give the pid that holds a lock on a byte (0: of another pid namespace); None: free."""
+    """Return the pid that holds a lock on a byte (0: of another pid namespace); None: free."""
     ask = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
     try:
         kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, ask))
@@ -98,7 +98,7 @@ class LockFile:
             raise segment.refused("looking at a lock file", error) from error
 
     def number(self) -> int:
-        """Give the descriptor, after opening the file again if that was closed by others.
+        """Return the descriptor, after opening the file again if that was closed by others.
 
         Raises:
             LostFile: it is not there any more, or cannot be opened.
@@ -133,7 +133,7 @@ class LockFile:
         return self.descriptor
 
     def holder(self, byte: int) -> int | None:
-        """Give the pid that holds a lock on a byte (0: of another pid namespace); None: free."""
+        """Return the pid that holds a lock on a byte (0: of another pid namespace); None: free."""
         return lock_holder(self.number(), byte)
 
     def try_lock(self, byte: int) -> bool:

@@ -147,7 +147,7 @@ class Mapping:
 
 
 def give_up(address: int, size: int) -> None:
-    """Give all mapped pages back to the system, for everybody: what is read then is zeros."""
+    """Return all mapped pages back to the system, for everybody: what is read then is zeros."""
     call(libc.madvise, address, size, _REMOVE)
 
 
@@ -192,7 +192,7 @@ def make(name: str, mode: int) -> int:
 
 
 def fill(descriptor: int, name: str, size: int, reserve: int, mode: int) -> None:
-    """Give a new object `size` zero bytes, its first `reserve` bytes backed by real pages.
+    """Return a new object `size` zero bytes, its first `reserve` bytes backed by real pages.
 
     Raises:
         SharedMemoryFull: there is no room.
@@ -393,7 +393,7 @@ def allocated_bytes(name: str) -> int:
 
 
 def semaphore_file(name: str) -> str:
-    """Give the file behind a semaphore, as a name like a segment's."""
+    """Return the file behind a semaphore, as a name like a segment's."""
     return "/sem." + name[1:]
 
 

@@ -46,7 +46,7 @@ def is_cooperative() -> bool:
 
 
 def _cooperative_sleep() -> Any:
-    """Give the sleep of gevent or eventlet, if that is what sleeps here, though a test may have
+    """Return the sleep of gevent or eventlet, if that is what sleeps here, though a test may have
     replaced it meanwhile; else None."""
     if isinstance(time.sleep, BuiltinFunctionType):
         return None
@@ -61,7 +61,7 @@ def _cooperative_sleep() -> Any:
 
 
 def _current_greenlet() -> Any:
-    """Give the running greenlet; None: the program has none."""
+    """Return the running greenlet; None: the program has none."""
     getcurrent = getattr(sys.modules.get("greenlet"), "getcurrent", None)
     return None if getcurrent is None else getcurrent()
 

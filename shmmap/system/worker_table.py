@@ -212,7 +212,7 @@ class Worker(Judge):
             self.fork_page.clear()
 
     def give_back(self) -> None:
-        """Give the row back, and the hold. The caller keeps this process's other tasks out."""
+        """Return the row back, and the hold. The caller keeps this process's other tasks out."""
         process = this_process()
         self._claims.clear()
         if self.file is not None and self.fork_page.word:  # 0 in a child that has no row yet
@@ -225,7 +225,7 @@ class Worker(Judge):
             vars(self).pop("_hold", None)
 
     def leave(self) -> None:
-        """Give everything back, the file too."""
+        """Return everything back, the file too."""
         self.give_back()
         if self.file is not None:
             self.file.close()
@@ -249,5 +249,5 @@ class Worker(Judge):
         self.file.unlock(_SNAPSHOT_BYTE)
 
     def snapshot_pid(self) -> int | None:
-        """Give the pid of another process that takes a snapshot (0: of another pid namespace)."""
+        """Return the pid of another process that takes a snapshot (0: of another pid namespace)."""
         return self.file.holder(_SNAPSHOT_BYTE)  # type: ignore[no-any-return]

@@ -71,7 +71,7 @@ def check_limits() -> list[Line]:
 
 
 def _soft(what: int) -> int | None:
-    """Give a soft limit; None: there is none."""
+    """Return a soft limit; None: there is none."""
     value = resource.getrlimit(what)[0]
     return None if value == resource.RLIM_INFINITY else value
 

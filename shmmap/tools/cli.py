@@ -147,7 +147,7 @@ def _ls(options: argparse.Namespace) -> int:
 
 
 def _row(one: SeenMap, hidden: list[str]) -> tuple[str, ...]:
-    """Give the cells of a map; add a line to `hidden` where not all of them can be told."""
+    """Return the cells of a map; add a line to `hidden` where not all of them can be told."""
     state = f"{one.state} (leftover)" if one.leftover else one.state
     engine = entries = size = "-"
     if one.state in ("ready", "abandoned") and one.control:
@@ -290,7 +290,7 @@ def _dump(options: argparse.Namespace) -> int:
 
 
 def _trusted(name: str) -> dict[str, Any]:
-    """Give what has to be said to attach to a map that its owner shares, or that root looks into.
+    """Return what has to be said to attach to a map that its owner shares, or that root looks into.
     Nothing is unpickled here, so nobody has to be trusted for more than the bytes."""
     seen = _first(name)
     if seen is None or seen.state != "ready" or not seen.control:

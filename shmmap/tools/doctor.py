@@ -193,7 +193,7 @@ def check_copies() -> list[Line]:
 
 
 def install_source() -> tuple[str, str]:
-    """Give what pip must be told to install the same again, and a caveat ("" for none)."""
+    """Return what pip must be told to install the same again, and a caveat ("" for none)."""
     if _is_checkout(PACKAGE):
         editable = any(d == PACKAGE and _editable_directory(one) for d, one in installations())
         return ("-e " if editable else "") + shlex.quote(str(PACKAGE.parent)), ""
@@ -216,7 +216,7 @@ def install_source() -> tuple[str, str]:
 
 
 def reinstall_command() -> str:
-    """Give the command that compiles this package anew, whatever pip has in its cache.
+    """Return the command that compiles this package anew, whatever pip has in its cache.
 
     --no-binary alone still takes a wheel that pip built and cached before (since pip 23.1),
     --no-cache-dir alone still takes a wheel from the index: it takes both.

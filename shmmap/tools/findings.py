@@ -45,7 +45,7 @@ def user_name(uid: int) -> str:
 
 
 def unlink_command(names: Iterable[str], yes: bool = True) -> str:
-    """Give the command that removes these maps without asking; `yes=False`: it asks where
+    """Return the command that removes these maps without asking; `yes=False`: it asks where
     processes use them, or may."""
     return f"{python()} -m shmmap unlink {'--yes ' if yes else ''}-- {' '.join(names)}"
 

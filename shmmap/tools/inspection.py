@@ -121,7 +121,7 @@ def counters_of(control: Record) -> dict[str, int]:
 
 
 def creating_pid(name: str, owner: int) -> int | None:
-    """Give the pid that is creating or unlinking a map of that name now; None: nobody is, UNKNOWN:
+    """Return the pid that is creating or unlinking a map of that name; None: nobody is, UNKNOWN:
     that cannot be found out, as of another user's maps.
 
     Asks for the lock that `creation.creation_lock` takes, without taking it.
@@ -144,7 +144,7 @@ def creating_pid(name: str, owner: int) -> int | None:
 
 
 def _lock_holder(owner: int, label: str, byte: int) -> int | None:
-    """Give the pid that holds a byte of a creators' file."""
+    """Return the pid that holds a byte of a creators' file."""
     own = creation.opened_file(owner)
     status = os.lstat(segment.SHM_DIRECTORY + label)
     if own is not None and own.identity == (status.st_dev, status.st_ino):

@@ -74,7 +74,7 @@ class Sample:
         self.value_bytes += value_length * times
 
     def quantile(self, share: float) -> int:
-        """Give the length that this share of the entries does not exceed."""
+        """Return the length that this share of the entries does not exceed."""
         left = share * self.entries
         for length in sorted(self.lengths):
             left -= self.lengths[length]

@@ -57,7 +57,7 @@ class Maps:
         self.scratch = scratch
 
     def each(self) -> tuple[ShmMap, ShmMap, ShmMap]:
-        """Give all three."""
+        """Return all three."""
         return self.main, self.cache, self.scratch
 
     def is_held_by(self, pid: int) -> bool:
@@ -93,12 +93,12 @@ class Maps:
 
 
 def counter_key(lane: int) -> str:
-    """Give the key of a counter that only this lane raises."""
+    """Return the key of a counter that only this lane raises."""
     return f"own-count-{lane}"
 
 
 def own_key(lane: int, key: int) -> Any:
-    """Give the key that only this lane writes: each of another type, one longer than a slot."""
+    """Return the key that only this lane writes: each of another type, one longer than a slot."""
     names = (f"lane-{lane}-{key}", f"lane-{lane}-{key}".encode(), 10**6 + lane * 100 + key,
              ("lane", lane, key), f"lane-{lane}-{key}-" + "long" * 60)
     return names[key % len(names)]
@@ -114,7 +114,7 @@ class Scheduler:
             self._file = -1
 
     def delay_ns(self) -> int:
-        """Give how long that was, all in all; 0: the kernel does not say."""
+        """Return how long that was, all in all; 0: the kernel does not say."""
         return int(os.pread(self._file, 64, 0).split()[1]) if self._file >= 0 else 0
 
     def __del__(self) -> None:
@@ -207,17 +207,17 @@ class Actor:
     # -- values --------------------------------------------------------------------------
 
     def number(self) -> int:
-        """Give the next operation's number; they rise through all lives of a lane."""
+        """Return the next operation's number; they rise through all lives of a lane."""
         self.lane.words[NUMBER] += 1
         return int(self.lane.words[NUMBER])
 
     def value(self, key: int, number: int, lengths: tuple[int, ...] = ()) -> Any:
-        """Give a value for a key."""
+        """Return a value for a key."""
         identity = Identity(self.lane.number, key, number)
         return make_value(identity, self.fillings.cut(self.rng, lengths), self.rng.random() < 0.1)
 
     def read(self, value: Any, where: str) -> Identity:
-        """Give a value's identity."""
+        """Return a value's identity."""
         return whole(value, where)
 
     def expect(self, holds: bool, kind: str, text: str) -> None:
@@ -226,7 +226,7 @@ class Actor:
             raise Violation(kind, f"lane {self.lane.number}: {text}")
 
     def expect_own(self, value: Any, key: int) -> int:
-        """Give the operation that a value under an own key shows."""
+        """Return the operation that a value under an own key shows."""
         identity = whole(value, f"{self.names[key]!r:.40}")
         self.expect(identity[:2] == (self.lane.number, key), "torn",
                     f"{self.names[key]!r:.40} holds {identity}")
@@ -234,7 +234,7 @@ class Actor:
 
 
 def whole(value: Any, where: str) -> Identity:
-    """Give a value's identity; complain if it is torn."""
+    """Return a value's identity; complain if it is torn."""
     try:
         return read_value(value)
     except Torn as torn:

@@ -54,7 +54,7 @@ class Family:
         return any(lane.words[CALL] for lane in self.lanes)
 
     def last_delay(self) -> tuple[int, int, int]:
-        """Give since when, until when, and for how long of it a dead worker that is not reaped
+        """Return since when, until when, and for how long of it a dead worker that is not reaped
         yet was kept from running: since its last operation began, or since it was killed."""
         words = self.lanes[0].words
         since, before = self.killed_ns, self.delay_ns
@@ -67,7 +67,7 @@ class Family:
         self._since = [now] * len(self.lanes)
 
     def stuck_for(self, now: float) -> float:
-        """Give for how long it, or one lane inside an operation, has made no progress."""
+        """Return for how long it, or one lane inside an operation, has made no progress."""
         for i, lane in enumerate(self.lanes):
             progress = lane.words[OPERATIONS], lane.words[SINCE]
             if progress != self._progress[i]:

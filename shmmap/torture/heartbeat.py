@@ -35,11 +35,11 @@ class Heartbeat:
             words[_BUCKETS] = max(words[_BUCKETS], delay)
 
     def longest_ms(self) -> float:
-        """Give the longest delay."""
+        """Return the longest delay."""
         return self._words[_BUCKETS] / 1e6
 
     def share_below_ms(self, share: float) -> float:
-        """Give a bound, a power of two in microseconds, below which this share of delays is."""
+        """Return a bound, a power of two in microseconds, below which this share of delays is."""
         counts = self._words[:_BUCKETS].tolist()
         wanted, seen = share * sum(counts), 0
         for bucket, count in enumerate(counts):

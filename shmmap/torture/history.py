@@ -31,7 +31,7 @@ _CAS = NAMES.index("cas")
 
 
 def window_key(window: int, key: int) -> str:
-    """Give the name of a window's key."""
+    """Return the name of a window's key."""
     return f"window-{window}-{key}"
 
 
@@ -88,7 +88,7 @@ def _perform(main: Any, name: str, key: str, value: Any, ttl: float | None, vers
 
 
 def _stored(key: int, value: int) -> Any:
-    """Give the value that stands for a number: of the second key, a long one."""
+    """Return the value that stands for a number: of the second key, a long one."""
     return value.to_bytes(8, "little") + _LONG if key else value
 
 

@@ -61,7 +61,7 @@ _SLACK_NS = 60 * 10**9  # how much later than it began a write can have read the
 
 
 def now_ns() -> int:
-    """Give nanoseconds by the clock that the map uses."""
+    """Return nanoseconds by the clock that the map uses."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
@@ -102,11 +102,11 @@ class Lane:
         return Record(*self.words[at : at + 3])
 
     def done(self, key: int) -> Record:
-        """Give what was acknowledged last."""
+        """Return what was acknowledged last."""
         return self._record(key, self.words[_STATES + key * _STATE_WORDS] >> 1)
 
     def under_way(self, key: int) -> Record | None:
-        """Give what was begun and not acknowledged."""
+        """Return what was begun and not acknowledged."""
         state = self.words[_STATES + key * _STATE_WORDS]
         return self._record(key, 1 - (state >> 1)) if state & 1 else None
 
@@ -175,7 +175,7 @@ class Lane:
         self.words[WRITES] += raised
 
     def counts(self, which: int) -> tuple[int, int]:
-        """Give (acknowledged, begun)."""
+        """Return (acknowledged, begun)."""
         at = _TALLIES + which * 2
         return self.words[at + 1], self.words[at]
 
@@ -192,7 +192,7 @@ class Lane:
         self.words[_CLAIMS + number % CLAIMS] = number << 2 | state
 
     def claim(self, number: int) -> int:
-        """Give the state of a claim."""
+        """Return the state of a claim."""
         word = self.words[_CLAIMS + number % CLAIMS]
         return int(word & 3) if word >> 2 == number else 0
 
@@ -207,7 +207,7 @@ class Lane:
         self.words[NOTICED] = index + 1
 
     def notices(self, since: int) -> tuple[int, list[Notice]]:
-        """Give how many were ever noticed, and those after the first `since`."""
+        """Return how many were ever noticed, and those after the first `since`."""
         upto, width = self.words[NOTICED], len(Notice._fields)
         starts = [_NOTICES + index % NOTICES * width
                   for index in range(max(since, upto - NOTICES), upto)]
@@ -223,13 +223,13 @@ class Lane:
         return at
 
     def history(self) -> list[list[int]]:
-        """Give the calls that were written down."""
+        """Return the calls that were written down."""
         at = range(_HISTORY, _HISTORY + self.words[HISTORY_COUNT] * HISTORY_WORDS, HISTORY_WORDS)
         return [self.words[i : i + HISTORY_WORDS].tolist() for i in at]
 
 
 def _either(found: int, one: Record, other: Record) -> Record:
-    """Give a record that allows what two allow, of which a look cannot tell which holds."""
+    """Return a record that allows what two allow, of which a look cannot tell which holds."""
     if not found:
         return Record(0)
     latest = max(one.latest, other.latest) if one.latest and other.latest else 0

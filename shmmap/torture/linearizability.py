@@ -68,12 +68,12 @@ class State(NamedTuple):
     floor: int = 0
 
     def written(self, value: Any, deadline: Deadline) -> State:
-        """Give the state after a write."""
+        """Return the state after a write."""
         floor = max(self.floor, self.version)
         return State(floor=floor) if deadline == GONE else State(value, deadline, 0, floor)
 
     def removed(self) -> State:
-        """Give the state after a removal."""
+        """Return the state after a removal."""
         return State(floor=max(self.floor, self.version))
 
     def may_have(self, version: int) -> bool:
@@ -109,7 +109,7 @@ _EMPTY = State()
 
 
 def find_violation(calls: Iterable[Call], initial: State = _EMPTY) -> Violation | None:
-    """Give the first call that no order explains; None: the history is linearizable.
+    """Return the first call that no order explains; None: the history is linearizable.
 
     O(calls x configurations); configurations grow exponentially with the calls that overlap,
     those that never returned included.
@@ -160,7 +160,7 @@ def _effects(
 
 
 def _steps(state: State, call: Call) -> Iterator[State]:
-    """Give the states that a call can lead to from this one, its result being what it is."""
+    """Return the states that a call can lead to from this one, its result being what it is."""
     if call.name in ("evict", "clear"):
         yield state.removed()
         if call.name == "evict":
@@ -181,7 +181,7 @@ def _may_give(call: Call, result: Any) -> bool:
 
 
 def _absent(state: State, call: Call) -> Iterator[State]:
-    """Give what a call leads to if it finds no live entry."""
+    """Return what a call leads to if it finds no live entry."""
     match call.name, *call.arguments:
         case "set", value, deadline:
             result, after = call.result, state.written(value, deadline)
@@ -200,7 +200,7 @@ def _absent(state: State, call: Call) -> Iterator[State]:
 
 
 def _present(state: State, call: Call) -> Iterator[State]:
-    """Give what a call leads to if it finds the entry live."""
+    """Return what a call leads to if it finds the entry live."""
     match call.name, *call.arguments:
         case "set", value, deadline:
             result, after = call.result, state.written(value, deadline)

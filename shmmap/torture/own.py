@@ -12,13 +12,13 @@ _TTLS_S = (0.002, 0.02, 0.2, 1000.0)
 
 
 def _choose(actor: Actor) -> tuple[int, Any, int]:
-    """Give an own key, its name, and a new operation's number."""
+    """Return an own key, its name, and a new operation's number."""
     key = int(actor.rng.random() * KEYS)
     return key, actor.names[key], actor.number()
 
 
 def _ttl(actor: Actor) -> tuple[float | None, int]:
-    """Give a ttl, mostly none, as seconds and as nanoseconds."""
+    """Return a ttl, mostly none, as seconds and as nanoseconds."""
     if actor.rng.random() < 0.85:
         return None, 0
     seconds = actor.rng.choice(_TTLS_S)
@@ -161,7 +161,7 @@ def cas_key(actor: Actor) -> None:
 
 
 def touch_key(actor: Actor) -> None:
-    """Give a new deadline."""
+    """Return a new deadline."""
     key, _, _ = _choose(actor)
     ttl, ttl_ns = _ttl(actor)
     _change_if(actor, key, actor.lane.done(key).number, ttl_ns, True, "touch", ttl)

@@ -41,7 +41,7 @@ class Plan(NamedTuple):
         return self.workers * LANES_EACH
 
     def lengths(self, shard_bytes: int, shards: int) -> tuple[int, ...]:
-        """Give lengths of values: long ones keep a writer inside for most of its time, and
+        """Return lengths of values: long ones keep a writer inside for most of its time, and
         what all lanes have together mostly fits in beside what fills the map."""
         fair = min(shard_bytes // 8, shard_bytes * shards // (self.lanes * KEYS))
         longest = min(_LONGEST[ENGINE], max(1_000, fair))
@@ -71,7 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read_options(options: argparse.Namespace, clock_seed: int) -> Plan:
-    """Give the run that the options describe."""
+    """Return the run that the options describe."""
     seconds = options.minutes * 60 if options.minutes else options.seconds
     if seconds is None:
         seconds = 60.0 if not options.kills else 1e9

@@ -70,7 +70,7 @@ def reap_family(leader: int) -> int:
 
 
 def reap_if_ended(pid: int) -> int | None:
-    """Give a child's status if it has ended; None: it lives."""
+    """Return a child's status if it has ended; None: it lives."""
     ended, status = os.waitpid(pid, os.WNOHANG)
     return status if ended else None
 
@@ -81,7 +81,7 @@ def kill(pid: int) -> None:
 
 
 def delay_ns(pid: int) -> int:
-    """Give for how long the scheduler has kept a process from running though it could, dead ones
+    """Return for how long the scheduler has kept a process from running though it could, dead ones
     that were not reaped included; 0: the kernel does not say."""
     try:
         with open(f"/proc/{pid}/schedstat", "rb") as file:

@@ -111,11 +111,11 @@ class Report:
             print(line, file=sys.stderr, flush=True)
 
     def as_json(self) -> str:
-        """Give every field."""
+        """Return every field."""
         return json.dumps(self.fields)
 
     def as_text(self) -> str:
-        """Give a table."""
+        """Return a table."""
         f = self.fields
         lines = [f"{f['engine']} engine, seed {f['seed']}, {f['size']} in {f['shards']} shard(s), "
                  f"{f['fill']:,} entries, {f['workers']} workers"

@@ -20,7 +20,7 @@ _CLAIM_LAG = 8  # claims so far behind the newest one that nobody begins them an
 
 
 def fill_value(number: int) -> Any:
-    """Give the value of an entry that lies there all along."""
+    """Return the value of an entry that lies there all along."""
     return make_value(Identity(FILL_OWNER, number, number), bytes(76))
 
 

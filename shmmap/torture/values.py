@@ -33,21 +33,21 @@ class Fillings:
         self._block = random.Random(1).randbytes(max(lengths) + _SHIFTS)
 
     def cut(self, rng: random.Random, lengths: tuple[int, ...] = ()) -> bytes:
-        """Give a filling of one of the lengths."""
+        """Return a filling of one of the lengths."""
         length = rng.choice(lengths or self._lengths)
         start = int(rng.random() * _SHIFTS)
         return self._block[start : start + length]
 
 
 def make_value(identity: Identity, filling: bytes, pickled: bool = False) -> Any:
-    """Give a value of this identity: bytes, or a tuple of them, which a map pickles."""
+    """Return a value of this identity: bytes, or a tuple of them, which a map pickles."""
     body = _HEAD.pack(*identity) + filling
     value = xxhash.xxh3_64_digest(body) + body
     return (value,) if pickled else value
 
 
 def read_value(value: Any) -> Identity:
-    """Give a value's identity. Raises Torn."""
+    """Return a value's identity. Raises Torn."""
     whole = value[0] if isinstance(value, tuple) and len(value) == 1 else value
     if not isinstance(whole, bytes) or len(whole) < _DIGEST_BYTES + _HEAD.size:
         raise Torn(f"{value!r:.80} is no value that a worker writes")

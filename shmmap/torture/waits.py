@@ -111,16 +111,16 @@ class Waits:
             self._free[death] = max(self._free.get(death, 0), free)
 
     def after_takeover_ms(self, share: float) -> float:
-        """Give a quantile, over the deaths whose lock a survivor took over, of the longest wait."""
+        """Return a quantile of the longest waits after deaths whose lock was taken over."""
         return _quantile_ms([self._raw[death] for death in self._taken_over], share)
 
     def after_death_ms(self, share: float, deaths: int, free: bool = False) -> float:
-        """Give the same over all deaths; after most of them nobody has to wait."""
+        """Return the same over all deaths; after most of them nobody has to wait."""
         waited = list((self._free if free else self._raw).values())
         return _quantile_ms(waited + [0] * (deaths - len(waited)), share)
 
     def longest_ms(self, free: bool = False) -> float:
-        """Give the longest wait."""
+        """Return the longest wait."""
         return max((self._free if free else self._raw).values(), default=0) / 1e6
 
     @property
@@ -130,12 +130,12 @@ class Waits:
 
 
 def _quantile_ms(values: list[int], share: float) -> float:
-    """Give a quantile of nanoseconds, in milliseconds."""
+    """Return a quantile of nanoseconds, in milliseconds."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))] / 1e6 if values else 0.0
 
 
 def _surely_delayed(since: int, until: int, delays: list[tuple[int, int, int]]) -> int:
-    """Give for how long at least, of an interval, somebody was kept from running: `delays` are
+    """Return for how long at least, of an interval, somebody was kept from running: `delays` are
     intervals of their own, each with how much of it was delay, wherever in it that was."""
     counted: list[tuple[int, int]] = []
     total = 0

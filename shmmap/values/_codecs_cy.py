@@ -134,7 +134,7 @@ def _is_of_numpy(kind: object) -> bool:
 
 
 def _plain_dtype(dtype: object) -> bytes:
-    """Give the name from which numpy makes an equal dtype again; empty: there is none.
+    """Return the name from which numpy makes an equal dtype again; empty: there is none.
 
     Others print a name too, which then is an error (float8) or another type (bfloat16, V2).
     """
@@ -158,7 +158,7 @@ def _pack_array(value: object, dtype: bytes) -> bytes:
 
 
 def _read_head(data: bytes) -> tuple:
-    """Give (dtype, shape, order, offset of the items) of an array; numpy is not needed."""
+    """Return (dtype, shape, order, offset of the items) of an array; numpy is not needed."""
     try:
         dimensions, dtype_length, fortran = _ARRAY_HEAD.unpack_from(data)
         shape = struct.unpack_from(f"<{dimensions}q", data, 4)
@@ -190,7 +190,7 @@ def _unpack_array(data: bytes) -> object:
 
 
 def decode(value_type, data, safe):
-    """Give the value that was encoded. Raises MapCorrupted for bytes that none gives."""
+    """Return the value that was encoded. Raises MapCorrupted for bytes that none gives."""
     if value_type == VALUE_BYTES:
         return data
     if value_type == VALUE_STR:
@@ -254,7 +254,7 @@ def unpack(value_type: object, data: bytes, safe: object = False) -> object:
 
 
 def unreadable(error: object, name: object, key: object) -> object:
-    """Give the error to raise for one that the decoding of a value raised: the same one with a
+    """Return the error to raise for one that the decoding of a value raised: the same one with a
     note that names map and key. Of a value's own code some would say something else: KeyError and
     StopIteration of a missing entry, or the end of a loop, and an error of this package (a pickled
     map that is gone) of the map that is read. They become the cause of a RuntimeError.

@@ -155,7 +155,7 @@ def _pack_float(key: object) -> tuple:
 
 
 def decode(key_type, data):
-    """Give the key that was encoded. Raises MapCorrupted for bytes that none gives: were they
+    """Return the key that was encoded. Raises MapCorrupted for bytes that none gives: were they
     read as a key all the same, a listing could have another entry's key twice."""
     if key_type == KEY_STR:
         try:

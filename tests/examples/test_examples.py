@@ -116,7 +116,7 @@ class Job:
 
 
 def dies_at(fatal: int) -> Any:
-    """Give a `before` that ends the worker at its operation number `fatal`."""
+    """Return a `before` that ends the worker at its operation number `fatal`."""
 
     def before(operation: int) -> None:
         if operation == fatal:

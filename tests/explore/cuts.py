@@ -59,7 +59,7 @@ def find_torn(keys: list[str], calls: list[tuple[str, Call]], cuts: list[Call]) 
 
 
 def _reached(keys: list[str], states: States, about: About) -> Iterator[States]:
-    """Give the states of all keys that a call can lead to, its result being what it is."""
+    """Return the states of all keys that a call can lead to, its result being what it is."""
     key, call = about
     if key is not None:
         at = keys.index(key)

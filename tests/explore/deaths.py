@@ -88,7 +88,7 @@ class Deaths:
                     yield Failure(self.scenario.name, where, problem)
 
     def left_by(self, step: int) -> tuple[bytes, bool]:
-        """Give the memory that worker 0 leaves if it dies at a step, and whether it does."""
+        """Return the memory that worker 0 leaves if it dies at a step, and whether it does."""
         world = self.world
         world.restore()
         world.machine.die_at = {0: step}

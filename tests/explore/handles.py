@@ -37,7 +37,7 @@ class SimulatedHandle(Snapshots):
         return raw
 
     def read_near(self, name: str, key: str, default: Any, bound_ns: int = 0) -> Any:
-        """Give (value, version), and whether no look at shared memory confirmed it."""
+        """Return (value, version), and whether no look at shared memory confirmed it."""
         if self.near is None:
             self._use_near(NEAR_SIZE, False, LINEARIZABLE)
         worker = self.clock.machine.current

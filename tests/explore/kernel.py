@@ -76,7 +76,7 @@ class Kernel:
             del self.locks[byte]
 
     def holder(self, byte: int) -> int | None:
-        """Give who would stand against a lock: never the process that asks."""
+        """Return who would stand against a lock: never the process that asks."""
         self.machine.step(LIVENESS, "lock")
         holder = self._holder(byte)
         return None if holder == self.getpid() else holder

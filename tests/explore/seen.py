@@ -33,7 +33,7 @@ class Seen:
         self.problems: list[str] = []
 
     def copy(self) -> Seen:
-        """Give a copy."""
+        """Return a copy."""
         other = Seen()
         other.times, other.looks = list(self.times), list(self.looks)
         return other

@@ -95,7 +95,7 @@ class System:
         self.numbers = itertools.count(1)
 
     def __getattr__(self, name: str) -> Any:
-        """Give constants and exceptions of the real modules, and nothing that does anything."""
+        """Return constants and exceptions of the real modules, and nothing that does anything."""
         for module in (os, posix_ipc, fcntl):
             value = getattr(module, name, None)
             if isinstance(value, int) or (
@@ -107,7 +107,7 @@ class System:
     # -- processes ----------------------------------------------------------------------
 
     def number(self) -> int:
-        """Give the number of the process that acts."""
+        """Return the number of the process that acts."""
         worker = self.machine.current
         return self.acting if worker is None else worker.number
 
@@ -132,7 +132,7 @@ class System:
         return self.namespaces.get(self.number(), 1)
 
     def start_ticks(self, pid: int) -> int | None:
-        """Give when a process of the caller's namespace was started."""
+        """Return when a process of the caller's namespace was started."""
         self.machine.step(LIVENESS, f"start of {pid}")
         for number in (*range(self.processes), CHECKER):
             same_namespace = self.namespaces.get(number, 1) == self.pid_namespace()
@@ -161,7 +161,7 @@ class System:
         return descriptor
 
     def file(self, descriptor: int) -> File:
-        """Give the file that the acting process has opened under a descriptor."""
+        """Return the file that the acting process has opened under a descriptor."""
         if (self.number(), descriptor) not in self.opened:
             raise OSError(errno.EBADF, f"descriptor {descriptor} is not open")
         return self.opened[self.number(), descriptor]
@@ -186,7 +186,7 @@ class System:
         return self.files[name]
 
     def open_semaphore(self, name: bytes) -> Any:
-        """Give the machine's semaphore of a name; 0: there is none."""
+        """Return the machine's semaphore of a name; 0: there is none."""
         self.machine.step(LIVENESS, f"open {name.decode()}")
         file = self.files.get("sem." + name.decode()[1:])
         return file.semaphore if file else 0
@@ -285,7 +285,7 @@ class System:
     # -- record locks -------------------------------------------------------------------
 
     def _holder(self, file: File, byte: int) -> int | None:
-        """Give the live process that stands against a lock of the acting one."""
+        """Return the live process that stands against a lock of the acting one."""
         number = file.locks.get(byte)
         if number is None or number == self.number() or not self.lives(number):
             return None

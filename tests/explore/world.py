@@ -237,7 +237,7 @@ class World:
             handle.near = None
 
     def memory(self) -> bytes:
-        """Give what is in all shards."""
+        """Return what is in all shards."""
         return b"".join(self.segments)
 
     def held(self) -> list[int]:

@@ -78,7 +78,7 @@ def build(target: Path) -> None:
 
 
 def environment(target: Path) -> dict[str, str]:
-    """Give the environment in which Python loads the sanitizers before anything else."""
+    """Return the environment in which Python loads the sanitizers before anything else."""
     libraries = []
     for name in ("libasan.so", "libubsan.so"):
         found = subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True,

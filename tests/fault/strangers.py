@@ -37,14 +37,14 @@ def forget_creations() -> None:
 
 
 def enter_own_mounts() -> bool:
-    """Give this process mounts of its own; False: not permitted."""
+    """Return this process mounts of its own; False: not permitted."""
     if libc.unshare(_CLONE_NEWNS) != 0:
         return False
     return bool(libc.mount(b"none", b"/", None, _MS_REC_PRIVATE, None) == 0)
 
 
 def enter_own_shm(size: str) -> bool:
-    """Give this process a fresh /dev/shm of some size; False: not permitted."""
+    """Return this process a fresh /dev/shm of some size; False: not permitted."""
     if not enter_own_mounts():
         return False
     options = f"size={size},mode=1777".encode()
@@ -84,7 +84,7 @@ def as_user(uid: int, work: Callable[[], Any], groups: Iterable[int] = ()) -> An
 
 
 def outcome(operation: Callable[[], Any]) -> tuple[str, str]:
-    """Give the class and the text of what an operation raises; ("", result) if it does not."""
+    """Return the class and the text of what an operation raises; ("", result) if it does not."""
     try:
         return "", repr(operation())
     except Exception as error:

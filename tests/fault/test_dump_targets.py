@@ -27,7 +27,7 @@ _MS_REMOUNT, _MS_RDONLY = 32, 1
 
 
 def settle_in() -> None:
-    """Give the caller a folder that nobody else can look into, and a file in it."""
+    """Return the caller a folder that nobody else can look into, and a file in it."""
     HOME.mkdir(mode=0o700)
     (HOME / "precious").write_bytes(PRECIOUS)
 

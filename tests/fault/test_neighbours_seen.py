@@ -41,7 +41,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 def sound_words() -> bytes:
-    """Give the bytes of the control segment of a live map of this user."""
+    """Return the bytes of the control segment of a live map of this user."""
     with shmmap.ShmMap("pattern", "300KB", shards=1) as m:
         data = (SHM / "shmmap.pattern").read_bytes()
         m.unlink()

@@ -29,7 +29,7 @@ KEPT = [f"kept-{i}" for i in range(20)]
 
 
 def shard_words(m: Any) -> memoryview:
-    """Give the words of shard 0."""
+    """Return the words of shard 0."""
     return memoryview(m.attachment.mappings[0].buffer).cast("B").cast("Q")
 
 
@@ -102,14 +102,14 @@ def filled(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def timed(operation: Callable[[], Any]) -> float:
-    """Give the seconds that an operation took."""
+    """Return the seconds that an operation took."""
     started = now()
     operation()
     return now() - started
 
 
 def refused(error: type[Exception], operation: Callable[[], Any]) -> tuple[str, float]:
-    """Give the text of the error that an operation must raise, and the seconds it took."""
+    """Return the text of the error that an operation must raise, and the seconds it took."""
     started = time.monotonic()
     with pytest.raises(error) as caught:
         operation()

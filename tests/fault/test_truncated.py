@@ -46,7 +46,7 @@ def leftovers(name: str) -> Iterator[str]:
 
 
 def objects(m: Any) -> dict[str, Path]:
-    """Give the files of a map of two shards."""
+    """Return the files of a map of two shards."""
     found = m.attachment
     label = segment.shard_name(m.name, found.nonce, 0, 0)
     return {

@@ -14,12 +14,12 @@ GOT_IT = (_status.FREE, _status.WAITED)
 
 
 def lock_of(m: Any) -> Any:
-    """Give the lock of shard 0."""
+    """Return the lock of shard 0."""
     return m.attachment.shards[0].lock
 
 
 def token(m: Any, thread: int = 0x3000) -> int:
-    """Give a token of this process, in the name of a thread that does not exist."""
+    """Return a token of this process, in the name of a thread that does not exist."""
     m.get("become a worker")
     return int(m.attachment.worker.fork_page.word | thread)
 

@@ -78,7 +78,7 @@ def shared(make, monkeypatch):
 
 
 def importable(function: Any) -> Any:
-    """Give a function of this file as the module `test_processes` has it, so that children
+    """Return a function of this file as the module `test_processes` has it, so that children
     that were not forked can import it."""
     import importlib
     import sys

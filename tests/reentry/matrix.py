@@ -22,7 +22,7 @@ Cell = tuple[str, ...]
 
 
 def words_of(found: Any) -> set[str]:
-    """Give the words of a series: `goes on`, or what was raised and to whom."""
+    """Return the words of a series: `goes on`, or what was raised and to whom."""
     said = {word for word in found.words if word != DONE}
     said |= {f"deed: {word}" for word in found.deed_words if word not in (DONE, *said)}
     other = "daemon" if found.series.deed == "daemon" else "child"
@@ -78,12 +78,12 @@ def read_page(text: str) -> dict[tuple[str, str], set[str]]:
 
 
 def markers() -> tuple[str, str]:
-    """Give what encloses the tables of this engine."""
+    """Return what encloses the tables of this engine."""
     return f"<!-- {ENGINE}: generated -->\n", f"<!-- /{ENGINE} -->"
 
 
 def section(text: str) -> str:
-    """Give the tables of this engine, as the page has them."""
+    """Return the tables of this engine, as the page has them."""
     start, end = markers()
     return text.split(start)[1].split(end)[0]
 

@@ -71,7 +71,7 @@ class Report:
         self._memory[start : start + 8] = _HEAD.pack(len(text), zlib.crc32(text))
 
     def read(self, side: str) -> dict[str, Any] | None:
-        """Give what a side said last; None: nothing."""
+        """Return what a side said last; None: nothing."""
         start = SIDES.index(side) * self._ROOM
         while True:
             length, check = _HEAD.unpack(self._memory[start : start + 8])
@@ -92,7 +92,7 @@ class Report:
             time.sleep(0.001)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Return the memory back."""
         self._memory.close()
         os.close(self.file)
 

@@ -70,7 +70,7 @@ class Child:
         self._pipe.send(("told", thing))
 
     def hear(self, patience_s: float = 30.0) -> Any:
-        """Give what the other side told; what it raised is raised here."""
+        """Return what the other side told; what it raised is raised here."""
         if not self._pipe.poll(patience_s):
             raise TimeoutError(f"process {self.pid} said nothing for {patience_s} s")
         kind, *rest = self._pipe.recv()

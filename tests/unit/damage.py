@@ -29,7 +29,7 @@ class Damage:
         self.words[K[f"S_{field}"] >> 3] = value
 
     def slot_word(self, slot: int, offset: int = 0) -> int:
-        """Give the index of a slot's word, of its version first of all."""
+        """Return the index of a slot's word, of its version first of all."""
         return (self.areas.slots + (slot - 1) * self.shape.slot_size + offset) >> 3
 
     def deadline_word(self, slot: int) -> int:
@@ -44,7 +44,7 @@ class Damage:
         return [slot for slot in slots if self.words[self.slot_word(slot)]]
 
     def head(self, key: bytes) -> int:
-        """Give the slot of a key's entry."""
+        """Return the slot of a key's entry."""
         for slot in self.live():
             start = self.slot_word(slot) * 8 + 16
             length = self.words[self.slot_word(slot, 8)] & K["KEY_LENGTH_MASK"]
@@ -53,12 +53,12 @@ class Damage:
         raise KeyError(key)
 
     def free(self) -> int:
-        """Give a free slot that is in no chain: the one that was never used last."""
+        """Return a free slot that is in no chain: the one that was never used last."""
         assert self.header("FRESH") <= self.shape.slots
         return self.shape.slots
 
     def next_of(self, slot: int) -> int:
-        """Give the slot that follows another in its chain; 0: none."""
+        """Return the slot that follows another in its chain; 0: none."""
         return self.halves[self.next_half(slot)] & K["NEXT_MASK"]
 
     def tie(self, slot: int, following: int) -> None:
@@ -70,7 +70,7 @@ class Damage:
         return range(first, first + self.shape.buckets * 8)
 
     def index_word(self, slot: int) -> int:
-        """Give the index of the index word that names a slot; 0: that names none."""
+        """Return the index of the index word that names a slot; 0: that names none."""
         for at in self.index_words():
             if self.words[at] & K["SLOT_MASK"] == slot:
                 return at

@@ -36,7 +36,7 @@ ENGINE = {
 
 
 def made(rows: list[Row], *wanted: Plot, **changes: Any) -> dict[str, Any]:
-    """Give results with these rows, as they come out of a JSON; each scenario has the plots."""
+    """Return results with these rows, as they come out of a JSON; each scenario has the plots."""
     names = tables.union(row.scenario for row in rows)
     figures, drawn = results.metrics(rows), [plot._asdict() for plot in wanted]
     found = {
@@ -54,7 +54,7 @@ def made(rows: list[Row], *wanted: Plot, **changes: Any) -> dict[str, Any]:
 
 
 def lines(figure: str = "per_s", places: tuple[int, ...] = (1, 2, 64)) -> list[Row]:
-    """Give rows of 13 peers over a number of processes, the later the better."""
+    """Return rows of 13 peers over a number of processes, the later the better."""
     return [
         Row.of("load", peer, {figure: [100.0 * n * x, 90.0 * n * x, 130.0 * n * x]},
                point={"processes": x})

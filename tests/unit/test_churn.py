@@ -48,7 +48,7 @@ def live_bytes(m: Any) -> int:
 
 
 def shmmap_key(key: Any) -> bytes:
-    """Give a key's bytes as the map has them: text as UTF-8."""
+    """Return a key's bytes as the map has them: text as UTF-8."""
     assert isinstance(key, str)
     return key.encode()
 

@@ -100,7 +100,7 @@ def test_another_format(small):
 
 
 def with_head(whole: bytes, text: bytes, order: int = dumps._ORDER) -> bytes:
-    """Give a dump whose head says something else; the head's checksum is right."""
+    """Return a dump whose head says something else; the head's checksum is right."""
     length = dumps.HEAD.unpack_from(whole)[3]
     head = dumps.HEAD.pack(dumps.MAGIC, dumps.FORMAT, order, len(text)) + text
     total = struct.pack("<Q", xxhash.xxh3_64_intdigest(head))

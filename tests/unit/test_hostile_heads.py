@@ -34,7 +34,7 @@ def dumped(make: Any, tmp_path: Path) -> Path:
 
 
 def forged(whole: bytes, text: bytes) -> bytes:
-    """Give a small dump whose head says something else, with every checksum right."""
+    """Return a small dump whose head says something else, with every checksum right."""
     length = dumps.HEAD.unpack_from(whole)[3]
     first = dumps.HEAD.size + length + dumps.SUM.size
     begin = dumps.HEAD.pack(dumps.MAGIC, dumps.FORMAT, dumps._ORDER, len(text)) + text

@@ -29,7 +29,7 @@ WORK: dict[str, Callable[[Any, Path, bytes], Any]] = {
 
 
 def took(work: Callable[[], Any]) -> float:
-    """Give the processor time of some work."""
+    """Return the processor time of some work."""
     start = time.process_time()
     work()
     return time.process_time() - start

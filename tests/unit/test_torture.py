@@ -103,7 +103,7 @@ def test_a_death_at_any_store_leaves_what_was_acknowledged_or_is_under_way():
 
 
 def under_way() -> Lane:
-    """Give a lane whose write 8 of key 2 is under way after write 7."""
+    """Return a lane whose write 8 of key 2 is under way after write 7."""
     lane = Ledger(1).lanes[0]
     lane.begin(2, 7)
     lane.finish(2)
@@ -153,7 +153,7 @@ def test_an_own_counter():
 
 
 def claimed(winners: list[int], owner: int | None) -> tuple[dict[str, Any], Ledger]:
-    """Give a map and a ledger in which lanes say that they won claim 0."""
+    """Return a map and a ledger in which lanes say that they won claim 0."""
     ledger = Ledger(3)
     ledger.words[CLAIM_NEXT] = 20
     for lane in winners:
@@ -182,7 +182,7 @@ def test_a_claim_under_way_is_not_settled():
 
 
 def logged(*calls: tuple[str, int, int, int, int]) -> Ledger:
-    """Give a ledger with calls of window 1 on key 0: name, value, start, end, result."""
+    """Return a ledger with calls of window 1 on key 0: name, value, start, end, result."""
     ledger = Ledger(2)
     for lane in ledger.lanes:
         lane.words[HISTORY_WINDOW] = 1
@@ -220,7 +220,7 @@ def waits_of(
     *noticed: Notice, deaths: tuple[int, ...] = (), held: tuple[int, ...] = (), marks: Any = (),
     delays: Any = (),
 ) -> Waits:
-    """Give what becomes of noticed operations."""
+    """Return what becomes of noticed operations."""
     ledger = Ledger(1)
     waits = Waits(ledger)
     for death in deaths:

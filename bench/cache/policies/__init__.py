@@ -33,7 +33,7 @@ class Policy(Protocol):
 
     @staticmethod
     def missing() -> str:
-        """Give the command that installs what it needs; "": nothing is missing."""
+        """Return the command that installs what it needs; "": nothing is missing."""
 
     def replay(self, keys: list[int]) -> int:
         """Ask for each key, write it where it is missed; count the hits."""

@@ -40,7 +40,7 @@ class Belady:
 
     @staticmethod
     def following(keys: list[int]) -> list[int]:
-        """Give for each request when its key is asked for the next time; never: after the end.
+        """Return for each request when its key is asked for the next time; never: after the end.
 
         >>> Belady.following([7, 8, 7])
         [2, 4, 5]

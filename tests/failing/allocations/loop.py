@@ -68,7 +68,7 @@ def some_cases() -> list[Case]:
 
 
 def numbers(thoroughly: bool) -> Iterator[int]:
-    """Give which allocations to fail: all, or the first ones and then ever fewer."""
+    """Return which allocations to fail: all, or the first ones and then ever fewer."""
     at = 1
     while True:
         yield at

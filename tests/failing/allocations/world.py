@@ -105,7 +105,7 @@ class World:
                 self.leave_half_done(memoryview(mapping.buffer).cast("B").cast("Q"), mapping)
 
     def dead_token(self) -> int:
-        """Give the token of an earlier incarnation of this worker's row."""
+        """Return the token of an earlier incarnation of this worker's row."""
         worker = self.m.attachment.worker
         earlier = (worker.incarnation - 1) & K["INCARNATION_MASK"]
         return worker.row << K["TOKEN_ROW_SHIFT"] | earlier << K["TOKEN_INCARNATION_SHIFT"] | 1

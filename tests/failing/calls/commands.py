@@ -27,7 +27,7 @@ class Command(Scenario):
         self.prefix = ""
 
     def arguments(self) -> list[str]:
-        """Give the command with the map's name in it."""
+        """Return the command with the map's name in it."""
         words = (("NAME", self.map_name), ("DIRECTORY", self.directory))
         found = list(self.command)
         for word, value in words:

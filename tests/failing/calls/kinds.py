@@ -132,7 +132,7 @@ def _text_at(pid: int, address: int) -> str:
 
 
 def _path_of(call: Call) -> str:
-    """Give the path that a call is about, whole: it may be relative to an open folder."""
+    """Return the path that a call is about, whole: it may be relative to an open folder."""
     which = _BY_PATH[call.name]
     path = _text_at(call.pid, call.arguments[which])
     if not path or path.startswith("/"):
@@ -275,5 +275,5 @@ def raw_names(name: str) -> tuple[str, ...]:
 
 
 def number_of(name: str) -> int:
-    """Give an errno by its name."""
+    """Return an errno by its name."""
     return int(getattr(errno, name))

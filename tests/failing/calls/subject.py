@@ -163,7 +163,7 @@ def _holdings() -> dict[str, int]:
 
 
 def _name_of(path: str) -> str:
-    """Give the name that a file has, or had: to lose it makes it no new one."""
+    """Return the name that a file has, or had: to lose it makes it no new one."""
     return path.removesuffix(" (deleted)")
 
 

@@ -16,7 +16,7 @@ EDGES = (0, 1, 2, 3, 7, 8, 255, 1 << 16, (1 << 22) + 5, (1 << 24) - 1, 1 << 24, 
 
 
 def odd_value(rng: random.Random, near: int = 0) -> int:
-    """Give a word that code may trip over: an edge, something near a true value, or noise."""
+    """Return a word that code may trip over: an edge, something near a true value, or noise."""
     choice = rng.random()
     if choice < 0.4:
         return rng.choice(EDGES)
@@ -60,7 +60,7 @@ def some_index_word(rng: random.Random, d: Damage) -> int:
 
 
 def following(d: Damage, slot: int) -> int:
-    """Give the slot that a next word names."""
+    """Return the slot that a next word names."""
     return d.halves[d.next_half(slot)] & NEXT_MASK
 
 

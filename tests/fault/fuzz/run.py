@@ -69,7 +69,7 @@ class Report:
                   f"{problem.operation}: {problem.text}", file=sys.stderr, flush=True)
 
     def as_dict(self, options: argparse.Namespace) -> dict[str, Any]:
-        """Give all of it, for --json."""
+        """Return all of it, for --json."""
         operations = Counter(dict.fromkeys(OPERATIONS, 0))  # with those that had no turn
         damages = Counter({**dict.fromkeys(KINDS, 0), **self.kinds})
         results: Counter[str] = Counter()

@@ -46,7 +46,7 @@ VARIANTS = (
 
 
 def entries(fill: str) -> dict[Any, Any]:
-    """Give what a subject holds: every kind of key and value, in one slot and in several."""
+    """Return what a subject holds: every kind of key and value, in one slot and in several."""
     if fill == "full":
         return {number: number * 3 for number in range(52)}
     found: dict[Any, Any] = {
@@ -190,11 +190,11 @@ class Subject:
             semaphore[:] = octets
 
     def older(self, shard: Damage) -> bytes:
-        """Give a shard's bytes as they were before the last writes."""
+        """Return a shard's bytes as they were before the last writes."""
         return self._older[self._with_locks.index(shard)]
 
     def semaphore(self, shard: Damage) -> mmap.mmap:
-        """Give the file of a shard's semaphore."""
+        """Return the file of a shard's semaphore."""
         return self._semaphores[self._with_locks.index(shard)]
 
     def changed(self) -> list[np.ndarray[Any, Any]]:

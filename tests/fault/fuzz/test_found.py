@@ -44,12 +44,12 @@ def damaged(name: str, start: Any) -> Iterator[Callable[..., Any]]:
 
 
 def header(field: str, value: int) -> Callable[[Any, Damage], None]:
-    """Give what damages a word of the shard's header."""
+    """Return what damages a word of the shard's header."""
     return lambda m, d: d.set_header(field, value)
 
 
 def control(field: str, value: int) -> Callable[[Any, Damage], None]:
-    """Give what damages a word of the control segment."""
+    """Return what damages a word of the control segment."""
 
     def damage(m: Any, d: Damage) -> None:
         m.attachment.control[field] = value

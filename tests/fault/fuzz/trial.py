@@ -186,7 +186,7 @@ class Trial:
         self.wrote_nothing_but_room()
 
     def allowed(self) -> tuple[type[Exception], ...]:
-        """Give the errors that any operation may raise in the state as it is now: what allows
+        """Return the errors that any operation may raise in the state as it is now: what allows
         them is damage that no operation gets past, so it is still there afterwards."""
         if self.files_damaged:  # our own memory may be cut off
             return (shmmap.MapCorrupted,)

@@ -92,7 +92,7 @@ def fork(t: Trial) -> None:
 
 
 def _command(*words: str) -> Callable[[Trial], None]:
-    """Give what runs a command of the command line."""
+    """Return what runs a command of the command line."""
 
     def act(t: Trial) -> str:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

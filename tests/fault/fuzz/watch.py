@@ -53,7 +53,7 @@ class Watch:
         return self._words[_NEIGHBOUR]
 
     def running_s(self) -> float:
-        """Give for how long an operation has been running."""
+        """Return for how long an operation has been running."""
         since = self._words[_SINCE]
         return (time.monotonic_ns() - since) / 1e9 if since else 0.0
 
