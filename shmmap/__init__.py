@@ -8,6 +8,9 @@ from ._engine import choose_engine  # noqa: E402
 
 choose_engine()
 
+from .copies.dumps import DumpReport  # noqa: E402
+from .copies.merging import MergeReport  # noqa: E402
+from .copies.snapshots import Snapshot  # noqa: E402
 from .errors import (  # noqa: E402
     CacheWarning,
     ConfigMismatch,
@@ -36,9 +39,6 @@ from .map import ShmMap  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .copies.dumps import DumpReport
-    from .copies.merging import MergeReport
-    from .copies.snapshots import Snapshot
     from .decorator import cached
 
 __version__ = "0.1.0"
@@ -74,22 +74,17 @@ __all__ = [
     "cached",
 ]
 
-_LATER = {  # imported at their first use: not every program copies maps, or caches calls
-    "DumpReport": "copies.dumps", "MergeReport": "copies.merging", "Snapshot": "copies.snapshots",
-    "cached": "decorator",
-}
-
 
 def __getattr__(name: str) -> object:
-    if name not in _LATER:
+    """Import `cached` at its first use, and with it inspect and asyncio. All else is there from the
+    start: a process that has a map open may be unable to import anything more."""
+    if name != "cached":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    from .decorator import cached
 
-    found = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
-    _name_it(found)
-    globals()[name] = found
+    globals()[name] = cached
     _once.remember(__name__)
-    return found
+    return cached
 
 
 def __dir__() -> list[str]:

@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import subclasses
 from .checks import seconds, shown, whole
+from .copies import dumps, merging, snapshots
+from .copies.dumps import DumpReport
+from .copies.merging import MergeReport
+from .copies.snapshots import Snapshot
 from .errors import MapClosed, MapCorrupted, MapUnlinked
 from .lifecycle import checking, last_words, opening
 from .lifecycle import stats as statistics
@@ -32,10 +36,6 @@ from .system.tasks import new_lock
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from .copies.dumps import DumpReport
-    from .copies.merging import MergeReport
-    from .copies.snapshots import Snapshot
 
 K = constants()
 _numbers = itertools.count(1)  # of handles: an id is given again, though vars() of one is kept
@@ -302,7 +302,6 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
             LockTimeout: a shard could not be had for `lock_timeout` seconds; the map is as ever.
             MapCorrupted: the map's memory was damaged.
         """
-        from .copies import snapshots
         with self._inside() as attached:
             return snapshots.take(self, attached, self._lock_timeout)
 
@@ -367,7 +366,6 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         refused. Deadlines go on while it lies there. All entries are of one instant, copied as
         they are. O(bytes) of time and memory: `snapshot`. OSError, MapCorrupted, LockTimeout.
         """
-        from .copies import dumps  # here: most programs never do
         return dumps.dump(self, path)
 
     @classmethod
@@ -386,7 +384,6 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         said: dict[str, Any] = {**parameters}
         if size is not None:
             said["size"] = size
-        from .copies import merging
         return merging.load(cls, path, name, said)[0]  # type: ignore[no-any-return]
 
     def merge(self, other: ShmMap | str | bytes | os.PathLike[str]) -> MergeReport:
@@ -401,7 +398,6 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         TypeError for pickles where codec="safe"; MapFull, EntryTooLarge, LockTimeout, whose
         `report` says what was written before. With on_full="evict" what was merged may be evicted.
         """
-        from .copies import merging
         return merging.merge(self, other)
 
     # -- the end ------------------------------------------------------------------------

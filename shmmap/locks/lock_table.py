@@ -21,6 +21,7 @@ import itertools
 import struct
 import sys
 import weakref
+from _blake2 import blake2b  # hashlib's, without OpenSSL
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -48,8 +49,6 @@ def name_of(kind: bytes, key: Any) -> bytes:
     """Return the name under which a key is locked: 17 bytes, so that each lock takes one slot
     however long its key is, and no lock meets the computing of a value. Equal keys have equal
     names; others have others, since nobody can make two keys with one digest of 128 bits."""
-    from hashlib import blake2b  # not at the top: it loads OpenSSL
-
     key_type, data = pack(key)
     return kind + blake2b(bytes((key_type,)) + data, digest_size=16).digest()
 
