@@ -20,6 +20,7 @@ from .operations import NAMED
 from .world import STATES, Operation, World
 
 PATIENCE_S = 15.0  # for one run of one operation
+TRANSIENT_S = 1.0  # a thread that frees named locks has a file of /proc open now and then
 FAULTS_AT_MOST = 3  # of a case; there is no use in more
 # what Python raises where a lock or a thread cannot be made for want of memory
 OF_PYTHON = (
@@ -141,11 +142,15 @@ def run_once(world: World, case: Case, faults: Faults, at: int) -> tuple[list[st
         operation.finish(world, outcome.result)
     world.settle()
     problems += world.problems(operation, error is None)
-    after = world.resources()
-    problems += [
-        f"{what}: {before[what]} before, {after[what]} after"
-        for what in before if after[what] > before[what]
-    ]
+    until = time.monotonic() + TRANSIENT_S
+    while more := [
+        f"{what}: {before[what]} before, {after} after"
+        for what, after in world.resources().items() if after > before[what]
+    ]:
+        if time.monotonic() > until:
+            problems += more
+            break
+        time.sleep(0.005)
     return problems, outcome.fired
 
 
