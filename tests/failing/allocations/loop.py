@@ -28,6 +28,11 @@ OF_PYTHON = (
     # of CPython 3.11, for want of room for a frame
     "error return without exception set", "returned NULL without setting an exception",
 )
+# CPython ends the process where each exception that it makes for want of memory wants some
+ABORTS_OF_PYTHON = (
+    "Cannot recover from MemoryErrors while normalizing exceptions",
+    "Cannot recover from the recursive normalization of an exception",
+)
 
 
 class Case(NamedTuple):
@@ -180,9 +185,12 @@ def run_child(
     """Run a case in a child until it ends or dies: (last allocation, how many failed, faults,
     whether it came to the end)."""
     reader, writer = os.pipe()
+    # what the interpreter says as it aborts
+    last_words = tempfile.TemporaryFile()  # noqa: SIM115
     child = os.fork()
     if child == 0:
         os.close(reader)
+        os.dup2(last_words.fileno(), 2)
         code = 1
         try:
             run_case(case, faults, ats,
@@ -220,7 +228,13 @@ def run_child(
     if hung:
         problems.append(f"allocation {at}: it hung")
     elif os.WIFSIGNALED(status) and os.WTERMSIG(status) != signal.SIGKILL:
-        problems.append(f"allocation {at}: the process died of signal {os.WTERMSIG(status)}")
+        last_words.seek(0)
+        said = last_words.read().decode(errors="replace")
+        if not any(text in said for text in ABORTS_OF_PYTHON):
+            problems.append(
+                f"allocation {at}: the process died of signal {os.WTERMSIG(status)}: {said[-2000:]}"
+            )
+    last_words.close()
     left = World(name, Path("/"))
     left.close()
     return at, tried, problems, not status
