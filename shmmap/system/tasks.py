@@ -120,11 +120,21 @@ def _runs_the_others(current: Any) -> bool:
     return getattr(hub, "greenlet", None) is current
 
 
+def _has_hub() -> bool:
+    """Tell whether this thread has a hub. Where it has none it has no other greenlets either; and
+    to make one, as a sleep of gevent's does, imports modules: two threads that do so at once, soon
+    after the patches, wait for each other for ever."""
+    gevent, eventlet = sys.modules.get("gevent._hub_local"), sys.modules.get("eventlet.hubs")
+    if gevent is not None and gevent.get_hub_if_exists() is not None:
+        return True
+    return getattr(getattr(eventlet, "_threadlocal", None), "hub", None) is not None
+
+
 def sleep(seconds: float) -> None:
     """Sleep, and let the other greenlets of this thread go on where they can."""
     cooperative = _cooperative_sleep()
     current = _current_greenlet() if cooperative is not None else None
-    if cooperative is not None and not (
+    if cooperative is not None and _has_hub() and not (
         current is not None and _runs_the_others(current)  # in a finalizer, say
     ):
         cooperative(seconds)

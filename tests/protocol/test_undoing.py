@@ -307,10 +307,13 @@ print(found, len(opening._attachments))
 """
 
 
-def test_a_handle_that_is_garbage_keeps_the_map_until_its_finalizers_have_run(make, name):
+def test_a_handle_that_is_garbage_keeps_the_map_until_its_finalizers_have_run(
+    make, name, tmp_path
+):
     make()["key"] = "value"
     ran = subprocess.run(
         [sys.executable, "-c", GARBAGE, name], capture_output=True, text=True, timeout=60,
+        cwd=tmp_path,  # else the sources would be taken
     )
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "['value'] 0\n", "")
 
