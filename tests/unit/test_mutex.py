@@ -28,6 +28,8 @@ class Hub:
         switch = self.sleep
         monkeypatch.setattr(time, "sleep", switch)
         monkeypatch.setitem(sys.modules, "gevent.hub", SimpleNamespace(sleep=switch))
+        there = SimpleNamespace(get_hub_if_exists=lambda: self)
+        monkeypatch.setitem(sys.modules, "gevent._hub_local", there)
 
     def sleep(self, seconds: float) -> None:
         me = getcurrent()
@@ -106,6 +108,11 @@ def test_where_a_sleep_cannot_switch_it_waits_all_the_same(monkeypatch):
         tasks.sleep(0.02)
         assert time.monotonic() - began >= 0.015
         monkeypatch.delitem(sys.modules, label)
+    began = time.monotonic()
+    tasks.sleep(0.02)  # this thread has no hub, nor other greenlets: none is made for it
+    assert time.monotonic() - began >= 0.015
+    other = SimpleNamespace(get_hub_if_exists=lambda: object())
+    monkeypatch.setitem(sys.modules, "gevent._hub_local", other)
     with pytest.raises(AssertionError):  # not one of ours, so it is not swallowed
         tasks.sleep(0.02)
 
