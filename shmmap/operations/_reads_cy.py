@@ -311,12 +311,12 @@ class Reads(Decoding):
         fresh: NearEntry = near.begin(key)
         held: NearEntry = fresh.previous
         if consistency == SESSION and near.may_stand(held, now_ns):
-            raw = self.fetch(packed, found, 2)
+            raw = self.fetch(packed, found, VALUE_UNLOCKED)
             if raw is None and near.may_stand(held, now_ns):
                 self.count_near(near)
                 return held
         if raw is None:
-            raw = self.fetch(packed, found, 1)
+            raw = self.fetch(packed, found, True)
         if raw is MISSING:
             near.drop(key)
             return None

@@ -165,15 +165,15 @@ class Writes(Reads):
         operation that may write a new entry takes it.
         Locks one shard. Raises MapFull, EntryTooLarge, LockTimeout, TypeError.
         """
-        self.write(key, value, 0 if evict else 8, ttl, 0)
+        self.write(key, value, ALWAYS if evict else KEEP_OTHERS, ttl, 0)
 
     def add(self, key: Any, value: Any, ttl: Any = DEFAULT, *, evict: Any = True) -> bool:
         """Write `key` only if it has no live entry; tell whether it was written."""
-        return self.write(key, value, 1 if evict else 9, ttl, 0)
+        return self.write(key, value, IF_MISSING if evict else IF_MISSING | KEEP_OTHERS, ttl, 0)
 
     def replace(self, key: Any, value: Any, ttl: Any = DEFAULT, *, evict: Any = True) -> bool:
         """Write `key` only if it has a live entry; tell whether it was written."""
-        return self.write(key, value, 2 if evict else 10, ttl, 0)
+        return self.write(key, value, IF_THERE if evict else IF_THERE | KEEP_OTHERS, ttl, 0)
 
     def cas(
         self, key: Any, value: Any, version: Any, ttl: Any = DEFAULT, *, evict: Any = True
@@ -192,7 +192,7 @@ class Writes(Reads):
         An error stops it; the items before have been written.
         """
         for key, value in pairs_of(mapping):
-            self.write(key, value, 0 if evict else 8, ttl, 0)
+            self.write(key, value, ALWAYS if evict else KEEP_OTHERS, ttl, 0)
 
     def setdefault(
         self, key: Any, default: Any = None, ttl: Any = DEFAULT, *, evict: Any = True
@@ -200,7 +200,7 @@ class Writes(Reads):
         """Return the value of `key`, writing `default` first if there is none: one step."""
         value: Any = self.read(key, MISSING, LINEARIZABLE)  # one step, whatever the handle's
         while value is MISSING:
-            if self.write(key, default, 1 if evict else 9, ttl, 0):
+            if self.write(key, default, IF_MISSING if evict else IF_MISSING | KEEP_OTHERS, ttl, 0):
                 return default
             value = self.read(key, MISSING, LINEARIZABLE)
         return value
