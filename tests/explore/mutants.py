@@ -265,7 +265,7 @@ MUTANTS = (
         change(Reads, "near_read", "not held.expired(now_ns)", "True"),
     ), "bounded, it expires", "every 1"),
     Mutant("a session answers what it holds though it may wait", (
-        change(Reads, "near_fetch", "raw = self.fetch(packed, found, 2)\n", "raw = None\n"),
+        change(Reads, "near_fetch", "raw = self.fetch(packed, found, VALUE_UNLOCKED)\n", "raw = None\n"),
     ), "session and set", "every 1"),
     Mutant("repair meets the newest where it lies", (
         change(Repairer, "run", "version == newest and not last", "False"),
