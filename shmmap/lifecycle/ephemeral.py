@@ -46,8 +46,8 @@ def remove(attached: Any) -> None:
 
 
 def _give_up_memory(attached: Any) -> None:
-    """Return back the memory of a map that nobody uses, but that of its control segment, which says
-    so. The semaphores are mapped by the C library: /proc tells where."""
+    """Return the memory of a map that nobody uses to the system, but for that of its control
+    segment, which says so. The semaphores are mapped by the C library: /proc tells where."""
     for mapping in (*attached.mappings, *attached.lock_mappings):
         mapping.give_up_pages()
     semaphores = segment.semaphore_file(segment.shard_name(attached.name, attached.nonce, 0, 0))

@@ -158,7 +158,7 @@ class Eviction:
         return target if target else 1
 
     def place(self, slot, probation):
-        """Return a slot its place: on probation at the end of the queue, or under the clock."""
+        """Put a slot in its place: on probation at the end of the queue, or under the clock."""
         flags: u64 = self.flags(slot)
         length: u64
         step: u64

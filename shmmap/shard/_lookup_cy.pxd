@@ -12,7 +12,7 @@ from ..memory._atomics cimport *
 cdef u64 data_bytes(u64 meta) noexcept
 cdef u64 value_position(u64 meta) noexcept
 
-cdef class ShardReader:
+cdef class ShardLookup:
     cdef mem_t mem
     cdef readonly object buffer
     cdef readonly Index index

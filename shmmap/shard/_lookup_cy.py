@@ -79,7 +79,7 @@ def data_bytes(meta):
     return value_position(meta) + (meta >> META_LENGTH_SHIFT)
 
 
-class ShardReader:
+class ShardLookup:
     """A shard's memory, and how to look things up in it."""
 
     def __init__(self, buffer, number, slots, slot_size, buckets, evicts, shard_bits, seed,

@@ -23,7 +23,8 @@ wait meanwhile; whatever the word is when the writer dies is a whole value.
  S4  ENTRIES and LIVE_BYTES count the live heads
  S5  SEQUENCE is even while DIRTY is 0
 **Crash**: before 4's first store the old entry lives (a filled new one too:
-repair keeps the newer); after it only the new one does.
+repair keeps the newer); after it only the new one does. A removal takes steps 1, 4 and 5.
+**Room** comes from expired entries, then, where a map evicts, from those that the policy names.
 **Locks**: what is read (`_lookup_cy`) needs none; everything here needs the shard lock.
 """
 
@@ -35,40 +36,49 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap.memory._atomics import (
+        Probe,
         fence,
         i64,
         load,
+        lowest_bit,
+        probe_t,
         store,
         u64,
     )
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        BUCKET_WORDS,
         E_META,
         HAS_DEADLINE,
         KEY_LENGTH_MASK,
+        LOW_HALF,
         META_KEY_TYPE_SHIFT,
         META_LENGTH_SHIFT,
         META_VALUE_TYPE_SHIFT,
         S_DIRTY,
         S_EARLIEST_NS,
         S_ENTRIES,
+        S_EVICTED,
+        S_EXPIRED,
         S_IDLED,
         S_LIVE_BYTES,
+        S_SCAN_HAND,
         S_SEQUENCE,
         S_STAMP,
+        SLOT_MASK,
         VALUE_INT,
         VERSION_SUSPECT,
     )
-    from shmmap.shard._lookup_cy import data_bytes, value_position
-    from shmmap.shard._room_cy import ShardRoom
-    from shmmap.shard._status import AGAIN, CORRUPT, FULL, TOO_LARGE
+    from shmmap.shard._lookup_cy import ShardLookup, data_bytes, value_position
+    from shmmap.shard._status import AGAIN, CORRUPT, FOUND, FULL, TOO_LARGE
 
 COMPILED = cython.compiled
 
-# what operations return
 
+class Shard(ShardLookup):
+    """The map in one segment's memory: see the module. Where nothing else is said, a method is a
+    whole operation."""
 
-class Shard(ShardRoom):
-    """The map in one segment's memory: see the module. Each method is a whole operation."""
+    # -- writing -------------------------------------------------------------------------------
 
     def find(self, hash, key_type, key, key_length, out):
         """Look a key up under the lock: FOUND, MISS or CORRUPT."""
@@ -76,7 +86,7 @@ class Shard(ShardRoom):
         return CORRUPT if status == AGAIN else status
 
     def stamp(self, now_ns):
-        """Return out a new version: the time, or the last one's successor; even, and unique here.
+        """Hand out a new version: the time, or the last one's successor; even, and unique here.
         Source: hybrid logical clocks: Kulkarni et al., OPODIS 2014."""
         last: u64 = load(self.mem, S_STAMP)
         version: u64 = now_ns << 1
@@ -109,7 +119,7 @@ class Shard(ShardRoom):
         room: i64 = -1
         if length > self.max_bytes:
             return TOO_LARGE
-        store(self.mem, S_DIRTY, 1)
+        store(self.mem, S_DIRTY, 1)  # step 1
         if self.expiry.due(now_ns):
             self.reclaim_some(now_ns, found.slot if found.position >= 0 else 0)
         if found.position >= 0:
@@ -126,29 +136,29 @@ class Shard(ShardRoom):
             room = self.index.find_room(self.index.home(hash, self.shard_bits))
             if room < 0:
                 return CORRUPT
-        head = self.slots.take(need)
+        head = self.slots.take(need)  # step 2: unreachable, version 0
         if head == 0:
             return CORRUPT
         if deadline_ns:
             meta |= HAS_DEADLINE << META_KEY_TYPE_SHIFT
-        self.fill(head, meta, key, value, deadline_ns)
-        found.version = self.stamp(now_ns)
+        self.fill(head, meta, key, value, deadline_ns)  # step 3
+        found.version = self.stamp(now_ns)  # STAMP first: no version is given twice
         if self.evicts:
             if had:
                 self.eviction.replaced(found.slot, head)
             else:
                 self.eviction.inserted(head, hash)
-        self.slots.set_version(head, found.version)
-        self.flip(hash, head, found, room)
-        if had:
+        self.slots.set_version(head, found.version)  # alive: a repair would keep it
+        self.flip(hash, head, found, room)  # step 4
+        if had:  # step 5
             self.release_slots(found.slot, found.meta)
         else:
             store(self.mem, S_ENTRIES, load(self.mem, S_ENTRIES) + 1)
         store(self.mem, S_LIVE_BYTES, load(self.mem, S_LIVE_BYTES) + key_length + value_length)
-        store(self.mem, S_DIRTY, 0)
+        store(self.mem, S_DIRTY, 0)  # the end of step 5
         found.slot = head
         found.meta = meta
-        return 1
+        return FOUND
 
     def fill(self, head, meta, key, value, deadline_ns):
         """Write everything of an unreachable entry but its version."""
@@ -160,11 +170,23 @@ class Shard(ShardRoom):
         if deadline_ns:
             self.expiry.set(head, deadline_ns)
 
-    def erase(self, hash, found):
-        """Remove a found entry: a whole operation."""
-        store(self.mem, S_DIRTY, 1)
-        self.remove(hash, found)
-        store(self.mem, S_DIRTY, 0)
+    def flip(self, hash, slot, found, room):
+        """Publish `slot` (0: nothing) in place of what was found, or at index word `room`:
+        end the old version, then point. Step 4 of a write, and of a removal."""
+        home: u64 = self.index.home(hash, self.shard_bits)
+        sequence: u64 = load(self.mem, S_SEQUENCE)
+        if room >= 0:
+            self.index.mark(home, room)
+            found.position = room
+            store(self.mem, S_SEQUENCE, sequence + 1)
+        else:
+            store(self.mem, S_SEQUENCE, sequence + 1)
+            self.slots.set_version(found.slot, 0)
+        fence()
+        self.index.put(found.position, hash & LOW_HALF, slot)
+        store(self.mem, S_SEQUENCE, sequence + 2)
+        if slot == 0:
+            self.index.unmark(home, found.position)
 
     def change_word(self, offset, value, found):
         """Change one aligned word of a live entry and give it a new version, within an
@@ -203,6 +225,139 @@ class Shard(ShardRoom):
         else:
             self.change_word(meta_at, found.meta, found)
         store(self.mem, S_DIRTY, 0)
+
+    # -- removing ------------------------------------------------------------------------------
+
+    def erase(self, hash, found):
+        """Remove a found entry: a whole operation."""
+        store(self.mem, S_DIRTY, 1)
+        self.remove(hash, found)
+        store(self.mem, S_DIRTY, 0)
+
+    def remove(self, hash, found):
+        """Remove a found entry, within an operation."""
+        self.flip(hash, 0, found, -1)
+        if self.evicts:
+            self.eviction.removed(found.slot)
+        self.release_slots(found.slot, found.meta)
+        store(self.mem, S_ENTRIES, load(self.mem, S_ENTRIES) - 1)
+        found.position = -1
+
+    def release_slots(self, slot, meta):
+        """Free the slots of an entry that is no longer reachable, and uncount its bytes."""
+        fence()
+        if (meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE and self.expiry.ready():
+            self.expiry.forget(slot)
+        self.slots.give_back(slot, self.slots.needed(data_bytes(meta)))
+        store(self.mem, S_LIVE_BYTES, load(self.mem, S_LIVE_BYTES)
+              - (meta & KEY_LENGTH_MASK) - (meta >> META_LENGTH_SHIFT))
+
+    def remove_slot(self, slot, hash):
+        """Remove the live entry at a slot, within an operation; False: the index does not
+        name it."""
+        if cython.compiled:
+            a_probe: Probe
+            found: probe_t = cython.address(a_probe)
+        else:
+            found = Probe()
+        found.position = self.index_word_of(slot, hash)
+        if found.position < 0:
+            return False
+        found.slot = slot
+        found.meta = self.slots.meta(slot)
+        self.remove(hash, found)
+        return True
+
+    def index_word_of(self, slot, hash):
+        """Find the index word that names a slot whose key has this hash; -1: none does."""
+        step: u64
+        mask: u64
+        position: i64
+        bucket: u64 = self.index.home(hash, self.shard_bits)
+        for step in range(self.index.buckets):
+            mask = self.index.match(bucket, hash & LOW_HALF)
+            while mask:
+                position = bucket * BUCKET_WORDS + lowest_bit(mask)
+                mask &= mask - 1
+                if self.index.word(position) & SLOT_MASK == slot:
+                    return position
+            if not self.index.passed(bucket):
+                break
+            bucket = self.index.after(bucket)
+        return -1
+
+    # -- room ----------------------------------------------------------------------------------
+
+    def has_room(self, need, had):
+        """Tell whether `need` slots can be taken where `had` come back, one staying in reserve."""
+        free: u64 = self.slots.free_slots()
+        return free >= need and free + had > need
+
+    def make_room(self, need, had, keep, now_ns, evict):
+        """Remove expired entries, then evict if we may, until there is room; tell whether there is.
+
+        The entry at slot `keep` stays.
+        """
+        if self.expiry.due(now_ns):
+            self.reclaim(1, self.slots.count, now_ns, keep, self.slots.count)
+            self.expiry.settle()
+        while evict and self.evicts and not self.has_room(need, had):
+            if not self.evict_one(keep):
+                break
+        return self.has_room(need, had)
+
+    def evict_one(self, keep):
+        """Evict the entry that the policy names; False: there is none."""
+        tries: u64
+        slot: u64
+        hash: u64
+        for tries in range(4 * self.slots.count):
+            slot = self.eviction.next_victim(tries)
+            if slot and slot != keep and self.slots.version(slot) != 0:
+                hash = self.slot_hash(slot, self.slots.meta(slot))
+                self.eviction.evicted(slot, hash)
+                if self.remove_slot(slot, hash):
+                    store(self.mem, S_EVICTED, load(self.mem, S_EVICTED) + 1)
+                    return True
+        return False
+
+    def reclaim_some(self, now_ns, keep):
+        """Reclaim what expired in the next stretch of slots: every writer does a little."""
+        first: u64 = load(self.mem, S_SCAN_HAND) + 1
+        last: u64
+        if first == 0 or first > self.slots.count:
+            first = 1
+        last = first + 511
+        if last >= self.slots.count:
+            last = self.slots.count
+        self.reclaim(first, last, now_ns, keep, 8)
+        if last == self.slots.count:
+            self.expiry.settle()
+            last = 0
+        store(self.mem, S_SCAN_HAND, last)
+
+    def reclaim(self, first, last, now_ns, keep, limit):
+        """Remove at most `limit` entries of slots `first` to `last` whose deadline has passed.
+
+        Gives the slot to go on from; 0: none is left.
+        """
+        done: u64 = 0
+        meta: u64
+        slot: u64 = self.expiry.find_due(first, now_ns)
+        while slot and slot <= last and done < limit:
+            meta = self.slots.meta(slot)
+            if self.slots.version(slot) == 0 or (
+                (meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE == 0
+            ):
+                self.expiry.forget(slot)  # of no entry: only damage leaves that
+            elif slot != keep and self.remove_slot(slot, self.slot_hash(slot, meta)):
+                done += 1
+            slot = self.expiry.find_due(slot + 1, now_ns)
+        if done:
+            store(self.mem, S_EXPIRED, load(self.mem, S_EXPIRED) + done)
+        return slot if slot <= last else 0
+
+    # -- sweeping and clearing -----------------------------------------------------------------
 
     def sweep_expired(self, first, now_ns, limit):
         """Remove at most `limit` expired entries from slot `first` on: a whole operation.

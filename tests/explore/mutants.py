@@ -7,6 +7,7 @@ Each text must be there exactly once, so a mutant never becomes the engine itsel
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
 from typing import Any, NamedTuple
 
@@ -17,14 +18,15 @@ from shmmap.operations._takes_cy import Takes
 from shmmap.operations._writes_cy import Writes
 from shmmap.shard import _lock_cy
 from shmmap.shard._lock_cy import ShardLock
-from shmmap.shard._lookup_cy import ShardReader
+from shmmap.shard._lookup_cy import ShardLookup
 from shmmap.shard._repair_cy import Repairer
-from shmmap.shard._room_cy import ShardRoom
 from shmmap.shard._shadow_cy import ShardCopy
 from shmmap.shard._shard_cy import Shard
 from shmmap.shard._slots_cy import Slots
 
 from .scenarios import BOUNDED, LEASE, LONG, PASS, SHORT, SNAP, Operation, Scenario
+
+BEHIND_CODE = re.compile(r"(?m)(?<=\S)  # .*$")
 
 
 class Patch(NamedTuple):
@@ -35,10 +37,11 @@ class Patch(NamedTuple):
     changes: tuple[tuple[str, str], ...]
 
     def mutated(self) -> Any:
-        """Compile the function with its texts replaced."""
+        """Compile the function with its texts replaced. Comments behind code are no part of it."""
         function = inspect.unwrap(getattr(self.owner, self.name))
-        source = textwrap.dedent(inspect.getsource(function))
-        for old, new in self.changes:
+        source = BEHIND_CODE.sub("", textwrap.dedent(inspect.getsource(function)))
+        for text, new in self.changes:
+            old = BEHIND_CODE.sub("", text)
             found = source.count(old)
             assert found == 1, f"{self.name}: {found} times, not once: {old!r}"
             source = source.replace(old, new)
@@ -115,17 +118,17 @@ MUTANTS = (
         change(Shard, "put", "    " + FILL, "", PUBLISH, PUBLISH + "    " + FILL),
     ), "a slot is used again", "every 3", 6000),
     Mutant("old version ends after the flip", (
-        change(ShardRoom, "flip", END_OLD, "    pass\n", EVEN,
+        change(Shard, "flip", END_OLD, "    pass\n", EVEN,
                "    if room < 0:\n" + END_OLD + EVEN),
     ), "near cache and set", "every 2"),
     Mutant("deleted version ends after the flip", (
-        change(ShardRoom, "flip", END_OLD, "    pass\n", EVEN,
+        change(Shard, "flip", END_OLD, "    pass\n", EVEN,
                EVEN + "    if room < 0:\n" + END_OLD),
     ), death_in(("delete", "a")), "deaths"),
     Mutant("a state byte says what is live", (
         change(Shard, "put", PUBLISH, PUBLISH + f"    {STATE.format('self.slots', 'head')} = 1\n"),
-        drop(ShardRoom, "flip", END_OLD),
-        change(ShardRoom, "release_slots", "    fence()\n",
+        drop(Shard, "flip", END_OLD),
+        change(Shard, "release_slots", "    fence()\n",
                f"    {STATE.format('self.slots', 'slot')} = 0\n"
                "    store(self.mem, self.slots.at(slot), 0)\n"),
         change(Repairer, "run", "if version == 0:",
@@ -149,10 +152,10 @@ MUTANTS = (
         change(Shard, "put", "    head = self.slots.take(need)\n",
                RELEASE.replace("    else:\n", END_OLD) + "    head = self.slots.take(need)\n",
                FLIP + RELEASE, FLIP + "    if not had:\n"),
-        drop(ShardRoom, "flip", END_OLD),
+        drop(Shard, "flip", END_OLD),
     ), death_in(A), "deaths"),
     Mutant("an entry that expired is freed before the flip", (
-        change(ShardRoom, "remove", "    self.flip(hash, 0, found, -1)\n", "",
+        change(Shard, "remove", "    self.flip(hash, 0, found, -1)\n", "",
                "    self.release_slots(found.slot, found.meta)\n",
                "    self.release_slots(found.slot, found.meta)\n"
                "    self.flip(hash, 0, found, -1)\n"),
@@ -178,11 +181,11 @@ MUTANTS = (
         drop(Shard, "change_word", "    self.slots.set_version(found.slot, found.version | 1)\n"),
     ), "versions of a counter", "every 2"),
     Mutant("a deadline is not forgotten", (
-        change(ShardRoom, "release_slots", "self.expiry.forget(slot)", "pass"),
-        change(ShardRoom, "reclaim", "self.expiry.forget(slot)", "pass"),
+        change(Shard, "release_slots", "self.expiry.forget(slot)", "pass"),
+        change(Shard, "reclaim", "self.expiry.forget(slot)", "pass"),
     ), "sweep against set", "every 1"),
     Mutant("eviction takes what is being overwritten", (
-        drop(ShardRoom, "evict_one", " and slot != keep"),
+        drop(Shard, "evict_one", " and slot != keep"),
     ), "evict for an own longer value", "every 1"),
     # -- the merge ----------------------------------------------------------------------
     Mutant("a merge does not look at the version", (
@@ -205,19 +208,19 @@ MUTANTS = (
     ), "merge against set", "every 1"),
     # -- the read -----------------------------------------------------------------------
     Mutant("a miss rests on no sequence", (
-        change(ShardReader, "look", MISS, "True"),
+        change(ShardLookup, "look", MISS, "True"),
     ), "get in a rebuild", "every 1"),
     Mutant("a miss rests on a sequence that may be odd", (
-        change(ShardReader, "look", MISS, "load_behind(self.mem, S_SEQUENCE) == sequence"),
+        change(ShardLookup, "look", MISS, "load_behind(self.mem, S_SEQUENCE) == sequence"),
     ), "get in a rebuild", "every 2"),
     Mutant("a miss rests on the sequence before it", (
-        change(ShardReader, "look", MISS, "sequence & 1 == 0"),
+        change(ShardLookup, "look", MISS, "sequence & 1 == 0"),
     ), "get in a rebuild", "every 2"),
     Mutant("no second look at the index word", (
-        drop(ShardReader, "confirm", "and load(self.mem, word_at) & WORD_MASK == found.word"),
+        drop(ShardLookup, "confirm", "and load(self.mem, word_at) & WORD_MASK == found.word"),
     ), "get and set", "every 2"),
     Mutant("no second look at the version", (
-        drop(ShardReader, "confirm", "load_behind(self.mem, at) == found.version\n        and "),
+        drop(ShardLookup, "confirm", "load_behind(self.mem, at) == found.version\n        and "),
     ), "get and set", "every 1"),
     Mutant("deadline read after the second look", (
         change(Reads, "try_fetch", "    if shard.is_expired(found):\n        raw = MISSING\n"
@@ -227,7 +230,7 @@ MUTANTS = (
                "    return MISSING if shard.is_expired(found) else raw"),
     ), "sweep against get", "every 2"),
     Mutant("readers have a coarse clock", (
-        change(ShardReader, "is_expired", "self.clock.now()", "self.clock.now() // 1000 * 1000"),
+        change(ShardLookup, "is_expired", "self.clock.now()", "self.clock.now() // 1000 * 1000"),
     ), "it expires", "every 1"),
     # -- the near cache -----------------------------------------------------------------
     Mutant("a near cache does not compare the version", (
@@ -265,7 +268,8 @@ MUTANTS = (
         change(Reads, "near_read", "not held.expired(now_ns)", "True"),
     ), "bounded, it expires", "every 1"),
     Mutant("a session answers what it holds though it may wait", (
-        change(Reads, "near_fetch", "raw = self.fetch(packed, found, VALUE_UNLOCKED)\n", "raw = None\n"),
+        change(Reads, "near_fetch", "raw = self.fetch(packed, found, VALUE_UNLOCKED)\n",
+               "raw = None\n"),
     ), "session and set", "every 1"),
     Mutant("repair meets the newest where it lies", (
         change(Repairer, "run", "version == newest and not last", "False"),
@@ -333,7 +337,7 @@ MUTANTS = (
         change(Shard, "put", PUBLISH, f"    {RAW.format('head')}found.version)\n"),
     ), "snapshot of new keys", "every 2"),
     Mutant("a flip does not mark what it ended", (
-        change(ShardRoom, "flip", END_OLD, f"        {RAW.format('found.slot')}0)\n"),
+        change(Shard, "flip", END_OLD, f"        {RAW.format('found.slot')}0)\n"),
     ), "snapshot and deletes", "every 2"),
     Mutant("a change in place marks nothing", (
         change(Shard, "change_word", "self.slots.set_version(found.slot, found.version | 1)",

@@ -50,13 +50,13 @@ def set_word(m: Any, field: str, value: int) -> None:
 
 def halt_at_store(child: Any, field: str, odd: bool, number: int) -> None:
     """In a child with the pure engine: send it `number` right after it stored such a word."""
-    from shmmap.shard import _room_cy, _shard_cy
+    from shmmap.shard import _shard_cy
 
     original = _shard_cy.store
     offset = K[f"S_{field}"]
 
     def put_back() -> None:
-        _shard_cy.store = _room_cy.store = original
+        _shard_cy.store = original
 
     def store(mem: Any, at: int, value: int) -> None:
         original(mem, at, value)
@@ -64,7 +64,7 @@ def halt_at_store(child: Any, field: str, odd: bool, number: int) -> None:
             put_back()
             os.kill(os.getpid(), number)
 
-    _shard_cy.store = _room_cy.store = store
+    _shard_cy.store = store
 
 
 def hold_and_halt(child: Any, m: Any, inside: bool, number: int) -> None:

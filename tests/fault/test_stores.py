@@ -30,11 +30,11 @@ CHANGES = {
 
 def die_at_store(m: Any, change: Callable[[Any], Any], number: int) -> None:
     """In a child with the pure engine: die right after the `number`th store of a change."""
-    from shmmap.shard import _eviction_cy, _expiry_cy, _index_cy, _room_cy, _shard_cy, _slots_cy
+    from shmmap.shard import _eviction_cy, _expiry_cy, _index_cy, _shard_cy, _slots_cy
 
     m.get("nothing")
     stores = 0
-    for module in (_shard_cy, _room_cy, _slots_cy, _index_cy, _expiry_cy, _eviction_cy):
+    for module in (_shard_cy, _slots_cy, _index_cy, _expiry_cy, _eviction_cy):
         for function in ("store", "store8", "store16", "store32", "copy_in", "zero"):
             original = getattr(module, function, None)
             if original is None:

@@ -45,14 +45,14 @@ def test_ttl_forgets_the_deadline_of_an_attempt_that_failed(make, monkeypatch):
 
     m = make(shards=1)
     m.set("k", 1, ttl=60)
-    real = _lookup_cy.ShardReader.confirm
+    real = _lookup_cy.ShardLookup.confirm
 
     def confirm(shard: Any, found: Any) -> Any:
-        monkeypatch.setattr(_lookup_cy.ShardReader, "confirm", real)
+        monkeypatch.setattr(_lookup_cy.ShardLookup, "confirm", real)
         m.set("k", 2, ttl=None)  # another process, just here
         return real(shard, found)
 
-    monkeypatch.setattr(_lookup_cy.ShardReader, "confirm", confirm)
+    monkeypatch.setattr(_lookup_cy.ShardLookup, "confirm", confirm)
     assert m.ttl("k") is None
 
 
