@@ -29,7 +29,7 @@ from .locks.lock_table import LockTable
 from .locks.named_locks import Lock
 from .memory.layout import constants
 from .operations._near_cy import read_consistency, read_size
-from .operations._snapshots_cy import COMPILED, Snapshots
+from .operations._takes_cy import COMPILED, Takes
 from .operations._writes_cy import DEFAULT
 from .operations.views import MapListings
 from .system.tasks import new_lock
@@ -42,7 +42,7 @@ _numbers = itertools.count(1)  # of handles: an id is given again, though vars()
 LOCK_TIMEOUT_S = 5.0
 
 
-class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
+class ShmMap(Takes, MapListings, MutableMapping[Any, Any]):
     """A dict that every process on the machine shares: open it by name, use it as a dict.
 
     The first to open a name creates the map; all others attach to it. Parameters that are

@@ -13,7 +13,7 @@ import sys
 from types import FrameType
 from typing import Any
 
-from .operations._snapshots_cy import COMPILED, Snapshots
+from .operations._takes_cy import COMPILED, Takes
 
 # What callers may use and override. Of all other names without an underscore each side has its own.
 PUBLIC = frozenset((
@@ -27,7 +27,7 @@ ATTRIBUTES = frozenset((
     "sweeping", "ttl_ns",
 ))
 INTERNAL = frozenset() if COMPILED else ATTRIBUTES | {
-    name for kind in Snapshots.__mro__[:-1] for name in vars(kind) if not name.startswith("_")
+    name for kind in Takes.__mro__[:-1] for name in vars(kind) if not name.startswith("_")
 } - PUBLIC
 # of a handle's own attributes, those that a copy gets otherwise, or makes anew
 PRIVATE = (frozenset() if COMPILED else ATTRIBUTES) | {
@@ -49,7 +49,7 @@ class _Apart:
     def __init__(self, name: str, theirs: tuple[Any, ...]) -> None:
         self.name = name
         self.theirs = theirs  # what the subclass's body has under it, if it has
-        self.ours = tuple(vars(kind)[name] for kind in Snapshots.__mro__ if name in vars(kind))[:1]
+        self.ours = tuple(vars(kind)[name] for kind in Takes.__mro__ if name in vars(kind))[:1]
 
     def __get__(self, handle: Any, kind: Any = None) -> Any:
         is_ours = _is_ours(sys._getframe(1))

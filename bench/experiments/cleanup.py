@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 from ..peers import unique_name
@@ -20,19 +21,25 @@ LONG_S, SHORT_S = 1e6, 1.0
 SECOND_NS = 10**9
 
 
-class Stopwatch:
-    """Stands for a map before its sweeper, and times each hold of a lock, the wait included."""
+@contextmanager
+def each_hold_timed() -> Iterator[list[int]]:
+    """Time each hold of a lock that the sweeper takes, the wait included, in nanoseconds."""
+    from shmmap.lifecycle import sweeper
 
-    def __init__(self, m: Any) -> None:
-        self.m = m
-        self._lock_table = m._lock_table  # swept too, and not timed: it has no entries
-        self.holds: list[int] = []
+    holds: list[int] = []
+    sweep_part = sweeper.sweep_part
 
-    def _sweep_part(self, *arguments: int) -> int:
+    def timed(*arguments: Any) -> int:
         begin = time.perf_counter_ns()
-        following: int = self.m._sweep_part(*arguments)
-        self.holds.append(time.perf_counter_ns() - begin)
+        following: int = sweep_part(*arguments)
+        holds.append(time.perf_counter_ns() - begin)
         return following
+
+    sweeper.sweep_part = timed
+    try:
+        yield holds
+    finally:
+        sweeper.sweep_part = sweep_part
 
 
 def freeze(m: Any) -> Any:
@@ -93,12 +100,11 @@ class CleanupLane:
         for key in chosen:
             m.touch(key, SHORT_S)
         clock.frozen_ns += 2 * SECOND_NS
-        watch = Stopwatch(m)
-        with collector_off():
+        with collector_off(), each_hold_timed() as holds:
             begin = time.perf_counter_ns()
-            report = m.attachment.sweeper.sweep(watch)
+            report = m.attachment.sweeper.sweep(m)
             took = time.perf_counter_ns() - begin
-        self.sweeps.append((took, watch.holds, count))
+        self.sweeps.append((took, holds, count))
         if report.expired != count or m.stats().free_slots < count or report.busy_shards:
             self.wrong(f"{report.expired:,} of {count:,} expired entries were removed")
         gone = set(chosen)

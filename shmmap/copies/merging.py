@@ -1,7 +1,7 @@
 """Merging copies of maps: for each key, the last write wins.
 
 An entry is written unless its key has a live one whose version is as new or
-newer. That test and the write are one step (`_write_raw`); a whole merge is
+newer. That test and the write are one step (`write_raw`); a whole merge is
 not. A written entry gets a new version of this map, because the one it comes
 with need not be unique here: shards and maps give out versions independently,
 and two entries that take turns in one slot under one version would pass for
@@ -30,7 +30,8 @@ from ..errors import (
     SystemCallError,
 )
 from ..memory._clock_cy import monotonic
-from ..operations._scans_cy import Scans
+from ..operations._restore_cy import write_raw
+from ..operations._takes_cy import Takes
 from ..shard._status import TOO_LARGE
 from ..system.unfinished import Undo
 from .dumps import DumpReader, RawEntry, raw_entries
@@ -54,7 +55,7 @@ class MergeReport(NamedTuple):
 
 def merge(target: Any, source: Any) -> MergeReport:
     """Merge a map or a dump into a map: see `ShmMap.merge`."""
-    if isinstance(source, Scans):
+    if isinstance(source, Takes):
         theirs, ours = source._live, target._live  # type: ignore[attr-defined]
         if (theirs.name, theirs.nonce) == (ours.name, ours.nonce):
             return MergeReport(0, 0, 0, 0.0)  # what was deleted since would come back
@@ -176,7 +177,7 @@ def _write_all(target: Any, what: str, entries: Iterable[RawEntry]) -> MergeRepo
         for key_type, key, value_type, value, deadline_ns, version in entries:
             if deadline_ns and deadline_ns <= clock.now_ns():
                 expired += 1
-            elif target._write_raw(key_type, key, value_type, value, deadline_ns, version):
+            elif write_raw(target, key_type, key, value_type, value, deadline_ns, version):
                 written += 1
             else:
                 older += 1

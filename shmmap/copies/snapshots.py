@@ -22,8 +22,17 @@ from typing import Any
 from ..errors import LockTimeout, MapCorrupted, Reentered, ShmMapError
 from ..memory._clock_cy import Clock, monotonic_ns
 from ..memory.layout import constants
-from ..operations import _snapshots_cy
-from ..operations._snapshots_cy import Snapshots
+from ..operations._cut_cy import (
+    COMPILED,
+    copy_changed,
+    copy_whole,
+    cut,
+    forget_tracking,
+    settle_copy,
+    track,
+)
+from ..operations._listing_cy import list_copied, list_entries
+from ..operations._takes_cy import Takes
 from ..operations.messages import error_for
 from ..operations.views import Listings, Prefix
 from ..shard._repair_cy import Repairer
@@ -37,7 +46,7 @@ FEW = 64  # entries that may be left to copy while all shards are held
 MOST = 1000  # entries that are copied under one hold of one shard
 # How long a shard that is not free may keep those waiting that we hold already. Most changes
 # take a microsecond; who takes longer was put to sleep by the scheduler.
-PATIENCE_NS = 300_000 if _snapshots_cy.COMPILED else 5_000_000
+PATIENCE_NS = 300_000 if COMPILED else 5_000_000
 _MAP_NORESERVE = 0x4000
 _ROW = 1024  # where a snapshot's private control memory counts its reads
 Raw = tuple[int, bytes, int, bytes, int, int]
@@ -62,7 +71,7 @@ class Snapshot(Listings, Mapping[Any, Any]):
         self.taken_ns = taken_ns
         self.held_seconds = held_ns / 1e9
         self._shards = len(still.shards)
-        self._view = Snapshots()
+        self._view = Takes()
         self._view._bind(still, 0)
 
     def __getitem__(self, key: Any) -> Any:
@@ -83,17 +92,17 @@ class Snapshot(Listings, Mapping[Any, Any]):
 
     def _keys(self, prefix: Prefix = None) -> Iterator[Any]:
         for number in range(self._shards):
-            yield from self._view._scan(number, False, prefix)
+            yield from list_entries(self._view, number, False, prefix)
 
     def _entries(self, prefix: Prefix = None) -> Iterator[tuple[Any, Any]]:
         for number in range(self._shards):
-            yield from self._view._scan(number, True, prefix)
+            yield from list_entries(self._view, number, True, prefix)
 
     def raw_entries(self) -> Iterator[Raw]:
         """Go through the entries as they are stored: (key type, key bytes, value type, value
         bytes, deadline in ns of CLOCK_BOOTTIME or 0, version), types as in `layout`."""
         for number in range(self._shards):
-            yield from self._view._list_raw(number)
+            yield from list_copied(self._view, number)
 
     def __repr__(self) -> str:
         return f"<Snapshot of {self.name!r}, {len(self)} entries>"
@@ -123,6 +132,7 @@ class _Still:
 
     def __init__(self, attached: Any, copies: list[Any], clock: Clock) -> None:
         self.name = attached.name
+        self.geometry = attached.geometry
         self.seed = attached.seed
         self.safe = attached.safe
         self.evicts = False
@@ -152,11 +162,11 @@ def take(handle: Any, attached: Any, timeout_s: float) -> Snapshot:
         MapCorrupted: the copy holds what no operation leaves.
     """
     for whole in (False, True):  # again, if a damaged header may have had us miss slots
-        copies, clock, cut = _copy_all(handle, attached, timeout_s, whole)
-        clock.frozen_ns = cut[0]
-        settled = [_snapshots_cy.settle_copy(copy) for copy in copies]
+        copies, clock, instant = _copy_all(handle, attached, timeout_s, whole)
+        clock.frozen_ns = instant[0]
+        settled = [settle_copy(copy) for copy in copies]
         if set(settled) == {WHOLE}:
-            return Snapshot(attached.name, _Still(attached, copies, clock), *cut)
+            return Snapshot(attached.name, _Still(attached, copies, clock), *instant)
     raise MapCorrupted(
         f"map {attached.name!r}, shard {settled.index(DAMAGED)}: an entry's lengths, types or "
         "chain are what no operation leaves. m.check() lists what is wrong, m.repair() keeps what "
@@ -175,12 +185,12 @@ def _copy_all(
             clock = Clock(0)  # of the copies: it stands still
             copies = _make_copies(attached, clock, whole)
             try:
-                cut = _copy(handle, attached, copies, until_ns, timeout_s)
+                instant = _copy(handle, attached, copies, until_ns, timeout_s)
             finally:
                 with suppress(ShmMapError):  # unlinked meanwhile: nobody marks anything there
-                    handle._forget_tracking(copies)
-            if cut is not None:
-                return copies, clock, cut
+                    forget_tracking(handle, copies)
+            if instant is not None:
+                return copies, clock, instant
             if monotonic_ns() > until_ns:
                 raise LockTimeout(
                     f"map {attached.name!r}: snapshots of it got in each other's way for "
@@ -212,11 +222,11 @@ def _copy(
     handle: Any, attached: Any, copies: list[Any], until_ns: int, timeout_s: float
 ) -> tuple[int, int] | None:
     """Copy every shard; give when, and for how long all were held. None: begin again."""
-    handle._track(copies)
+    track(handle, copies)
     for copy in copies:
-        handle._copy_whole(copy)
+        copy_whole(handle, copy)
     while _catch_up(handle, copies):
-        busy, taken_ns, held_ns = handle._cut(copies, PATIENCE_NS)
+        busy, taken_ns, held_ns = cut(handle, copies, PATIENCE_NS)
         if busy < 0:
             return taken_ns, held_ns
         if busy >= len(copies):
@@ -224,7 +234,7 @@ def _copy(
         if monotonic_ns() > until_ns:
             raise LockTimeout(attached.describe_wait(attached.shards[busy], int(timeout_s * 1e9)))
         # wait for that one alone, as a writer does; a dead owner's change is repaired
-        handle._copy_changed([copies[busy]], MOST)
+        copy_changed(handle, [copies[busy]], MOST)
     return None
 
 
@@ -233,7 +243,7 @@ def _catch_up(handle: Any, copies: list[Any]) -> bool:
     else tracks changes now."""
     before = 0
     for _ in range(ROUNDS):
-        changed = handle._copy_changed(copies, MOST)
+        changed = copy_changed(handle, copies, MOST)
         if changed < 0:
             return False
         if changed <= FEW or (changed < MOST and 0 < before * 3 < changed * 4):

@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import MapCorrupted
 from ..memory.geometry import Geometry
 from ..memory.layout import constants
+from ..operations._care_cy import copy_shard, end_entries, rebuild_shard
 from ..shard._repair_cy import Repairer
 from ..shard._shard_cy import Shard
 from ..values import _codecs_cy, _keys_cy
@@ -83,7 +84,7 @@ def check_shard(m: Any, attached: Any, number: int) -> list[str]:
     shape = attached.geometry
     shard = attached.shards[number]
     length = shape.areas.end if shard.has_deadlines() else shape.areas.deadlines
-    copied = core._copy_shard(number, length)
+    copied = copy_shard(core, number, length)
     if length == shape.areas.deadlines:  # they may have been reserved since
         at = K["S_HAS_DEADLINES"]
         copied[at : at + 8] = bytes(8)
@@ -98,9 +99,9 @@ def check_shard(m: Any, attached: Any, number: int) -> list[str]:
 def repair_shard(m: Any, attached: Any, number: int) -> None:
     """Rebuild what is derived in a shard, and drop entries that cannot be read."""
     core, attached, number = _part(m, attached, number)
-    core._repair_shard(number)
+    rebuild_shard(core, number)
     shape = attached.geometry
-    copied = core._copy_shard(number, shape.areas.deadlines)
+    copied = copy_shard(core, number, shape.areas.deadlines)
     bad = [(slot, version) for slot, version, _ in unreadable(copied, shape)]
     if bad:
-        core._end_entries(number, bad)
+        end_entries(core, number, bad)

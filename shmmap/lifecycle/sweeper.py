@@ -17,6 +17,7 @@ from ..errors import LockTimeout, MapClosed, MapUnlinked, ShmMapError
 from ..locks.deferred_release import see_to_it
 from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
+from ..operations._care_cy import sweep_part
 from ..system import unfinished
 from ..system.background import Background, Trouble
 from ..system.tasks import is_cooperative, sleep
@@ -253,7 +254,7 @@ class Sweeper:
             first = 1
             while first:
                 began = monotonic()
-                first = handle._sweep_part(number, first, idle_before, limit)
+                first = sweep_part(handle, number, first, idle_before, limit)
                 longest = max(longest, monotonic() - began)
         return longest
 

@@ -29,7 +29,9 @@ from ..errors import LockTimeout, MapClosed, MapFull, Reentered
 from ..memory import geometry
 from ..memory.layout import constants
 from ..operations import messages
-from ..operations._scans_cy import Scans
+from ..operations._care_cy import sweep_part
+from ..operations._listing_cy import list_entries
+from ..operations._writes_cy import Writes
 from ..shard._repair_cy import Repairer
 from ..shard._status import FULL
 from ..system.background import Background
@@ -95,7 +97,7 @@ class LockShard:
 
     label = "the lock shard"
     safe = True
-    evicts = 0
+    evicts = False
     ttl_ns = 0
     row = 0  # it stands for the worker too, whose row says where operations are counted
 
@@ -244,7 +246,7 @@ class LockShard:
         return self.shards[0].entries()  # type: ignore[no-any-return]
 
 
-class LockTable(Scans):
+class LockTable(Writes):
     """A handle on the lock shard. Each method is one try; none waits for a named lock."""
 
     def new_record(self) -> Record:
@@ -335,7 +337,7 @@ class LockTable(Scans):
     def drop_abandoned(self) -> int:
         """Free the locks of dead holders; count them. O(slots of the lock shard)."""
         freed = 0
-        for key, raw in self._scan(0, True):
+        for key, raw in list_entries(self, 0, True):
             if self.is_abandoned(raw):
                 freed += self.give_back(key, raw)
         return freed
@@ -344,5 +346,5 @@ class LockTable(Scans):
         """Free the locks of dead holders, and those whose lease is over; count the former."""
         following = 1
         while following:
-            following = self._sweep_part(0, following, 0, geometry.LOCK_SLOTS)
+            following = sweep_part(self, 0, following, 0, geometry.LOCK_SLOTS)
         return self.drop_abandoned()

@@ -49,4 +49,3 @@ cdef class Handle:
     cdef void mend(self, Shard shard) noexcept
     cdef object raise_for(self, int status, Shard shard, u64 data_bytes)
     cdef int find_locked(self, Shard shard, key_t key, probe_t found) except -5
-    cdef bint is_live(self, Shard shard, int status, probe_t found) noexcept

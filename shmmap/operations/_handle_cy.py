@@ -38,9 +38,10 @@ if not cython.compiled:
         S_OWNER,
         STATE_READY,
     )
+    from shmmap.operations import reentry
     from shmmap.operations._near_cy import NearStore
     from shmmap.shard._repair_cy import Repairer
-    from shmmap.shard._status import CORRUPT, FORKED, FOUND, TAKEN_OVER, TIMED_OUT
+    from shmmap.shard._status import CORRUPT, FORKED, TAKEN_OVER, TIMED_OUT
 
 from shmmap.errors import LockTimeout, MapClosed, Reentered
 
@@ -92,7 +93,7 @@ class Handle:
         if cython.compiled:
             self.inflight = own_operations(self)
         else:
-            self.gate = _frames_of_this_thread(self.gate)
+            self.gate = reentry.own_operations(self)
         me = threading.get_ident()
         self.marks = {mark: thread for mark, thread in self.marks.copy().items() if thread == me}
         self.sweeping = False
@@ -149,8 +150,8 @@ class Handle:
         if cython.compiled:
             mine = own_operations(self)
             return others + self.inflight - mine, own + mine
-        mine = len(_frames_of_this_thread(self.gate))
-        return others + _operations_of(self) - mine, own + mine
+        mine = len(reentry.own_operations(self))
+        return others + reentry.count_operations(self) - mine, own + mine
 
     def end_of_all(self):
         """Call what waits for the last operation, if that has ended. Where there is no memory for
@@ -201,12 +202,7 @@ class Handle:
             begin_operation(self)
             self.inflight += 1
         else:
-            operation: Any = sys._getframe(1)
-            self.gate.append(operation)
-            if self.closed:
-                self.gate.remove(operation)
-                self.end_of_all()  # a handler's `close` may have left the rest to this one
-                self.ready()
+            reentry.begin(self)
         return 0
 
     def _begin(self, mark: Any) -> None:
@@ -232,14 +228,7 @@ class Handle:
             self.inflight -= 1
             end_operation(self)
         else:
-            thread = threading.get_ident()
-            for at, shard in self.attachment.held.copy().items():
-                if at[0] == thread and not _holders(sys._getframe(2), shard):
-                    # no operation further up has it: a handler raised at `drop`'s first line
-                    self.let_go(shard)
-            operation: Any = sys._getframe(1)
-            if operation in self.gate:  # not where a child began anew
-                self.gate.remove(operation)
+            reentry.end(self)
         if self.closed and self.at_last is not None:
             self.end_of_all()
 
@@ -256,7 +245,7 @@ class Handle:
         """Raise if this very thread is inside that shard already."""
         if cython.compiled:
             return 0 if load(shard.mem, S_OWNER) == 0 else self.refuse_own(shard)
-        if (threading.get_ident(), shard.number) in self.attachment.held and _is_inside(shard):
+        if reentry.is_noted(self.attachment, shard) and reentry.is_inside(shard):
             self.refuse_own(shard)
 
     def refuse_own(self, shard):
@@ -273,7 +262,7 @@ class Handle:
     def hold(self, shard):
         """Take a shard's lock, and repair the shard if a change was broken off."""
         if not cython.compiled:
-            self.note(shard)
+            reentry.note(self.attachment, shard)
         status: i64 = shard.lock.acquire(self.token(), self.lock_timeout_ns)
         if status:
             if status == FORKED:
@@ -291,7 +280,7 @@ class Handle:
     def try_hold(self, shard, timeout_ns):
         """Take a shard's lock within a time: see `ShardLock.acquire`."""
         if not cython.compiled:
-            self.note(shard)
+            reentry.note(self.attachment, shard)
         status: i64 = shard.lock.acquire(self.token(), timeout_ns)
         return status if status != FORKED else self.hold_as_child(shard, timeout_ns)
 
@@ -303,11 +292,6 @@ class Handle:
             self.attachment.reenter()
             status = shard.lock.acquire(self.token(), timeout_ns)
         return status
-
-    def note(self, shard: Any) -> None:
-        """Note that this thread is about to hold a shard, as far as anyone can tell (pure
-        engine)."""
-        self.attachment.held[threading.get_ident(), shard.number] = shard
 
     def drop(self, shard):
         """Free a shard's lock if it is held."""
@@ -335,14 +319,14 @@ class Handle:
         later it could take effect long after the operation has raised.
         """
         if not cython.compiled and was_left_behind(shard.mem):
-            self.attachment.held.pop((threading.get_ident(), shard.number), None)
+            reentry.forget(self.attachment, shard)
             return
         if shard.lock.held_by(self.token()):
             if not cython.compiled and load(shard.mem, S_DIRTY):
                 self.mend(shard)
             shard.lock.release()
         if not cython.compiled:
-            self.attachment.held.pop((threading.get_ident(), shard.number), None)
+            reentry.forget(self.attachment, shard)
 
     def mend(self, shard):
         """Repair a held shard."""
@@ -365,46 +349,6 @@ class Handle:
                 self.raise_for(CORRUPT, shard, 0)
         return status
 
-    def is_live(self, shard, status, found):
-        """Tell whether a lookup found an entry whose deadline has not passed."""
-        return status == FOUND and not shard.is_expired(found)
-
-
-# The functions that take a shard's lock; a test compares the list with the sources.
-HOLDERS = frozenset((
-    "_copy_shard", "_cut", "_end_entries", "_repair_shard", "_sweep_part", "clear_shard", "commit",
-    "copy_changed_shard", "copy_next", "fetch_locked", "heal", "incr", "offer", "take",
-    "take_copied", "take_offered", "take_version", "touch", "track_shard", "whole_index",
-))
-HOLDERS_OF_ALL = frozenset(("_cut",))  # of them, those that hold every shard at once
-
-
-def _operations_of(handle):
-    """Count the operations of a handle that are under way (pure engine).
-
-    A signal handler that raises between an operation's first line and its `try` leaves its frame
-    in the gate for ever. A frame that has ended can be cleared, one that runs, in whatever thread,
-    refuses; to walk another thread's stack, as it runs on, has crashed CPython 3.11.
-    """
-    count = 0
-    for frame in list(handle.gate):
-        try:
-            frame.clear()
-        except RuntimeError:
-            count += 1
-    return count
-
-
-def _frames_of_this_thread(gate: Any) -> list:
-    """Pick those frames of a gate that this thread runs (pure engine)."""
-    mine: list = []
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        if frame in gate:
-            mine.append(frame)
-        frame = frame.f_back
-    return mine
-
 
 class _LeftByClose:
     """Its finalizer raises what came of what a close had left to the last operation."""
@@ -420,24 +364,3 @@ def _report() -> None:
     """Tell of an exception that nobody can be told of otherwise, as of those in finalizers: in one,
     since the interpreter's own hook takes no call of ours."""
     _LeftByClose(sys.exc_info()[1])
-
-
-def _is_inside(shard):
-    """Tell whether an operation further up this thread's stack holds the shard (pure engine).
-
-    If none does, a signal handler raised so awkwardly that its `drop` did not run to the end.
-    """
-    return _holders(sys._getframe(1), shard) > 1  # the one that asks is the first
-
-
-def _holders(frame: Any, shard):
-    """Count the operations from a frame upwards that hold a shard, or are about to."""
-    operations = 0
-    while frame is not None:
-        name = frame.f_code.co_name
-        if name in HOLDERS and (
-            name in HOLDERS_OF_ALL or frame.f_locals.get("shard") is shard
-        ):
-            operations += 1
-        frame = frame.f_back
-    return operations

@@ -1,7 +1,8 @@
 cimport cython
-from ._decoding_cy cimport Decoding
+from ._decoding_cy cimport decoded_value, value_of
+from ._handle_cy cimport Handle
 from ..values._keys_cy cimport encode as encode_key
-from ..shard._lookup_cy cimport value_position
+from ..shard._slots_cy cimport value_position
 from ._near_cy cimport AS_OPENED, LINEARIZABLE, SESSION, NearEntry, NearStore
 from ._near_cy cimport is_plain, plain_form
 from ..shard._shard_cy cimport Shard
@@ -10,7 +11,8 @@ from ..shard._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 
-cdef class Reads(Decoding):
+cdef class Reads(Handle):
+    cdef object copying
     cdef object raw_bytes(self, Shard shard, probe_t found, u64 position, u64 length)
     cdef object raw_value(self, Shard shard, probe_t found)
     cdef object raw_key(self, Shard shard, probe_t found)

@@ -41,7 +41,8 @@ if not cython.compiled:
         VALUE_ARRAY,
         VALUE_PICKLE,
     )
-    from shmmap.operations._decoding_cy import Decoding
+    from shmmap.operations._decoding_cy import decoded_value, value_of
+    from shmmap.operations._handle_cy import Handle
     from shmmap.operations._near_cy import (
         AS_OPENED,
         LINEARIZABLE,
@@ -51,8 +52,7 @@ if not cython.compiled:
         is_plain,
         plain_form,
     )
-    from shmmap.shard._lookup_cy import value_position
-    from shmmap.shard._slots_cy import Slots
+    from shmmap.shard._slots_cy import Slots, value_position
     from shmmap.shard._status import (
         CORRUPT,
         FIRST_SLICE_NS,
@@ -74,8 +74,11 @@ COMPILED = cython.compiled
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<no entry>"})()
 
 
-class Reads(Decoding):
+class Reads(Handle):
     """The reading operations of a map."""
+
+    if not cython.compiled:
+        copying = None
 
     def raw_bytes(self, shard, found, position, length):
         """Copy bytes of a found entry out; None: its chain was cut meanwhile."""
@@ -178,7 +181,7 @@ class Reads(Decoding):
                     if load(shard.mem, S_DIRTY):
                         self.mend(shard)
                     status = self.find_locked(shard, key, found)
-                    if not self.is_live(shard, status, found):
+                    if not shard.is_live(status, found):
                         return MISSING
                     length = found.meta >> META_LENGTH_SHIFT if wants_value else 0
                     if length and length <= capacity and not shard.slots.read(
@@ -215,7 +218,7 @@ class Reads(Decoding):
             found, packed = Probe(), Key()
         kept: Any = encode_key(key, self.seed, packed)
         raw: Any = self.fetch(packed, found, True)
-        return default if raw is MISSING else self.value_of(raw, found, key)
+        return default if raw is MISSING else value_of(self, raw, found, key)
 
     # -- through the near cache: see _near_cy ------------------------------------------
 
@@ -332,7 +335,7 @@ class Reads(Decoding):
             fresh.raw = raw
         else:
             try:
-                fresh.value = self.value_of(raw, found, key)
+                fresh.value = value_of(self, raw, found, key)
             except BaseException:
                 near.drop(key)  # that there is something newer was seen all the same
                 raise
@@ -341,7 +344,7 @@ class Reads(Decoding):
 
     def value_in(self, entry, key):
         """Return the value of an entry: itself, or a new object made from its bytes."""
-        return entry.value if entry.raw is None else self.decoded_value(entry.kind, entry.raw, key)
+        return entry.value if entry.raw is None else decoded_value(self, entry.kind, entry.raw, key)
 
     # -- operations --------------------------------------------------------------------
 
@@ -372,6 +375,10 @@ class Reads(Decoding):
         if value is MISSING:
             raise KeyError(key)
         return value
+
+    def _copy_by(self, copying: Any) -> None:
+        """Have each `m[key]` go by this object, or by none: see `copying`."""
+        self.copying = copying
 
     def __contains__(self, key: object) -> bool:
         """Tell whether `key` has a live entry. Copies no value."""
@@ -408,7 +415,7 @@ class Reads(Decoding):
         raw: Any = self.fetch(packed, found, True)
         if raw is MISSING:
             return default, 0
-        return self.value_of(raw, found, key), found.version
+        return value_of(self, raw, found, key), found.version
 
     def get_many(self, keys: Any) -> Any:
         """Return {key: value} of those keys that have live entries; each read is one step."""

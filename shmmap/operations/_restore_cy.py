@@ -18,7 +18,6 @@ if not cython.compiled:
         VALUE_LENGTH_MAX,
         VALUE_PICKLE,
     )
-    from shmmap.operations._takes_cy import Takes
     from shmmap.shard._status import IF_NEWER
 
 from shmmap.errors import DumpCorrupted, MapCorrupted
@@ -28,49 +27,46 @@ from shmmap.values._keys_cy import unpack
 COMPILED = cython.compiled
 
 
-class RawWrites(Takes):
-    """The writing of encoded entries."""
+def write_raw(
+    handle: Any, key_type: Any, raw_key: Any, value_type: Any, raw_value: Any, deadline_ns: Any,
+    limit: Any,
+) -> bool:
+    """Write an encoded entry, unless its key has a live one of version `limit` or newer; tell
+    whether it was written.
 
-    def _write_raw(
-        self, key_type: Any, raw_key: Any, value_type: Any, raw_value: Any, deadline_ns: Any,
-        limit: Any,
-    ) -> bool:
-        """Write an encoded entry, unless its key has a live one of version `limit` or newer; tell
-        whether it was written.
-
-        Test and write are one step under the shard's lock. The entry gets a new version of this
-        map. `deadline_ns`: by the map's clock, 0: none. What no map would have written is
-        refused before: bytes from a file must not harm a map. Pickles are checked, not loaded.
-        Raises DumpCorrupted, TypeError (a pickle, codec="safe"), MapFull, EntryTooLarge,
-        LockTimeout.
-        """
-        if cython.compiled:
-            a_key: Key
-            a_value: Value
-            packed: key_t = cython.address(a_key)
-            encoded: value_t = cython.address(a_value)
-        else:
-            packed, encoded = Key(), Value()
-        key: Any = _verify(key_type, raw_key, value_type, raw_value)
-        if not 0 <= deadline_ns < 1 << 63 or not 0 <= limit < 1 << 63:
-            raise DumpCorrupted(f"{deadline_ns} is no deadline, or {limit} no version")
-        if self.safe and value_type == VALUE_PICKLE:
-            raise TypeError(
-                f'map {self.name!r} has codec="safe", which takes no pickles, and this value is '
-                'one: create the map with codec="auto" if every process with access is trusted'
-            )
-        packed.type = key_type
-        packed.length = len(raw_key)
-        encoded.type = value_type
-        encoded.length = len(raw_value)
-        if cython.compiled:
-            packed.data = PyBytes_AS_STRING(raw_key)
-            encoded.data = PyBytes_AS_STRING(raw_value)
-        else:
-            packed.data = raw_key
-            encoded.data = raw_value
-        packed.hash = hash_key(packed.data, packed.length, packed.type, self.seed)
-        return self.commit(key, packed, encoded, IF_NEWER, deadline_ns, limit)
+    Test and write are one step under the shard's lock. The entry gets a new version of this
+    map. `deadline_ns`: by the map's clock, 0: none. What no map would have written is
+    refused before: bytes from a file must not harm a map. Pickles are checked, not loaded.
+    Raises DumpCorrupted, TypeError (a pickle, codec="safe"), MapFull, EntryTooLarge,
+    LockTimeout.
+    """
+    if cython.compiled:
+        a_key: Key
+        a_value: Value
+        packed: key_t = cython.address(a_key)
+        encoded: value_t = cython.address(a_value)
+    else:
+        packed, encoded = Key(), Value()
+    key: Any = _verify(key_type, raw_key, value_type, raw_value)
+    if not 0 <= deadline_ns < 1 << 63 or not 0 <= limit < 1 << 63:
+        raise DumpCorrupted(f"{deadline_ns} is no deadline, or {limit} no version")
+    if handle.safe and value_type == VALUE_PICKLE:
+        raise TypeError(
+            f'map {handle.name!r} has codec="safe", which takes no pickles, and this value is '
+            'one: create the map with codec="auto" if every process with access is trusted'
+        )
+    packed.type = key_type
+    packed.length = len(raw_key)
+    encoded.type = value_type
+    encoded.length = len(raw_value)
+    if cython.compiled:
+        packed.data = PyBytes_AS_STRING(raw_key)
+        encoded.data = PyBytes_AS_STRING(raw_value)
+    else:
+        packed.data = raw_key
+        encoded.data = raw_value
+    packed.hash = hash_key(packed.data, packed.length, packed.type, handle.seed)
+    return handle.commit(key, packed, encoded, IF_NEWER, deadline_ns, limit)
 
 
 def _verify(key_type: Any, raw_key: Any, value_type: Any, raw_value: Any) -> Any:

@@ -1,6 +1,7 @@
 # mypy: ignore-errors
-"""Removing keys: on request, with their values or without. And `m[key] = value`, since that and
-`del m[key]` are one slot of a type: a class that had but one of them would hand on the other.
+"""Removing entries, one, any or all of them, and counting what there is. And `m[key] = value`:
+that and `del m[key]` are one slot of a type, and a class that had but one of them would hand on
+the other.
 
 What gives a value decodes it first, with nothing held, and removes the entry only if it still
 has the version that was read: so what this process cannot decode stays for one that can. Where
@@ -25,29 +26,24 @@ if not cython.compiled:
         key_t,
         load,
         new_room,
+        pause,
         probe_t,
-        store,
         target_of,
         u64,
     )
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
-        BUCKET_WORDS,
-        KEY_LENGTH_MASK,
-        LOW_HALF,
         META_LENGTH_SHIFT,
-        META_VALUE_TYPE_SHIFT,
         R_DELETES,
+        R_TAKEOVERS,
         S_DIRTY,
-        S_ENTRIES,
-        S_POP_HAND,
-        TAG_SHIFT,
-        TYPE_MASK,
-        VALUE_ARRAY,
-        VALUE_PICKLE,
+        S_OWNER,
     )
+    from shmmap.operations import reentry
+    from shmmap.operations._decoding_cy import value_of
+    from shmmap.operations._pop_any_cy import give_up_at, is_sure, take_any
     from shmmap.operations._writes_cy import Writes
-    from shmmap.shard._lookup_cy import data_bytes, value_position
     from shmmap.shard._shard_cy import Shard
+    from shmmap.shard._slots_cy import value_position
     from shmmap.shard._status import (
         AGAIN,
         ALWAYS,
@@ -56,21 +52,21 @@ if not cython.compiled:
         MISS,
         NO_ROOM,
         READ_TRIES,
-        TAKEN,
+        TAKEN_OVER,
+        TIMED_OUT,
         UNSURE,
     )
     from shmmap.values._keys_cy import encode as encode_key
 
-from shmmap.errors import LockTimeout
+from shmmap.operations._pop_any_cy import ROUNDS
 from shmmap.operations._reads_cy import MISSING
 from shmmap.operations._writes_cy import DEFAULT
 
 COMPILED = cython.compiled
-ROUNDS = 8  # in which others may change what we have decoded, before it is taken at once
 
 
 class Takes(Writes):
-    """The removing operations of a map."""
+    """The removing operations of a map, and its length."""
 
     if not cython.compiled:
         pop_turn = 0
@@ -172,10 +168,10 @@ class Takes(Writes):
                 if raw is MISSING:
                     return MISSING
                 if raw is not None:
-                    return self.value_of(raw, found, key)
+                    return value_of(self, raw, found, key)
                 continue
             me = self.token()
-            value = self.value_of(raw, found, key)  # what this raises leaves the entry where it is
+            value = value_of(self, raw, found, key)  # what this raises leaves the entry where it is
             if self.token() != me and not self.closed:  # a forked child: the parent removes it
                 return value
             status = self.take_version(shard, packed, found.version, found)
@@ -187,7 +183,7 @@ class Takes(Writes):
             if tries >= ROUNDS:
                 if until_ns == 0:
                     until_ns = clock_ns(1) + self.lock_timeout_ns
-                self.give_up_at(until_ns, shard)
+                give_up_at(self, until_ns, shard)
 
     def peek(self, shard, key, found):
         """Read a key without counting it: the raw value, or MISSING."""
@@ -212,7 +208,7 @@ class Takes(Writes):
             try:
                 self.hold(shard)
                 status = self.find_locked(shard, key, found)
-                if not self.is_live(shard, status, found):
+                if not shard.is_live(status, found):
                     status = MISS
                 elif found.version != version:
                     status = AGAIN
@@ -250,7 +246,7 @@ class Takes(Writes):
             try:
                 self.hold(shard)
                 status = self.find_locked(shard, key, found)
-                if not self.is_live(shard, status, found):
+                if not shard.is_live(status, found):
                     status = MISS
                 elif not is_sure(found.meta):
                     status = UNSURE
@@ -269,17 +265,7 @@ class Takes(Writes):
         finally:
             self.leave()
 
-    def give_up_at(self, until_ns, shard):
-        """Raise once the time is over in which others have changed what we decoded."""
-        if clock_ns(1) >= until_ns:
-            raise LockTimeout(
-                f"map {self.name!r}, shard {shard.number}: other workers have written the entry "
-                f"again each time before it could be removed, for {self.lock_timeout_ns / 1e9:g} "
-                "s; nothing was removed. Have fewer of them write it, or raise lock_timeout="
-            )
-        return 0
-
-    # -- any entry -----------------------------------------------------------------------
+    # -- any, and all --------------------------------------------------------------------
 
     def popitem(self) -> Any:
         """Remove some entry and give it as (key, value), in one step. KeyError: the map is empty.
@@ -305,7 +291,7 @@ class Takes(Writes):
         for turn in range(self.mask + 1):
             shard = self.shards[(first + turn) & self.mask]
             try:
-                item = self.take_any(shard, found)
+                item = take_any(self, shard, found)
             except BaseException:
                 self.pop_turn += 1  # the next call begins with another shard
                 raise
@@ -315,133 +301,90 @@ class Takes(Writes):
             self.near.clear()
         raise KeyError(f"popitem: map {self.name!r} is empty")
 
-    def take_any(self, shard, found):
-        """Remove some entry of a shard and give it as (key, value); None: there is none."""
-        capacity: u64 = 512
-        room: Any = None
-        key: Any
-        item: Any
-        status: i64
-        at: u64
-        until_ns: i64 = 0
-        tries: u64 = 0
-        me: u64
-        while True:
-            if room is None:
-                room = new_room(capacity)
-            status = self.offer(shard, room, capacity, tries >= ROUNDS, found)
-            if status == MISS:
-                return None
-            if status == NO_ROOM:
-                capacity = 2 * data_bytes(found.meta)
-                room = None
-                continue
-            at = value_position(found.meta)
-            key = self.key_of(exactly(room, 0, found.meta & KEY_LENGTH_MASK), found)
-            me = self.token()
-            try:
-                item = (key, self.value_of(
-                    exactly(room, at, found.meta >> META_LENGTH_SHIFT), found, key
-                ))
-                if status == TAKEN or (self.token() != me and not self.closed) or (
-                    self.take_offered(shard, found)
-                ):
-                    return item
-            finally:
-                if self.near is not None:
-                    self.near.drop(key)
-            room = None  # it may be part of what was decoded
-            tries += 1
-            if tries >= ROUNDS:
-                if until_ns == 0:
-                    until_ns = clock_ns(1) + self.lock_timeout_ns
-                self.give_up_at(until_ns, shard)
-
-    def offer(self, shard, room, capacity, at_once, found):
-        """Copy some live entry's key and value into the room: FOUND, and where it was removed
-        `at_once`, TAKEN; MISS: there is none, NO_ROOM."""
-        status: i64 = MISS
-        need: u64
+    def __len__(self) -> int:
+        """Count the live entries: O(shards), and a scan of the deadlines where some passed."""
+        total: u64 = 0
+        shard: Shard
         self.enter()
         try:
-            if not has_entries(shard):
-                return MISS
-            self.refuse_reentry(shard)
-            try:
-                self.hold(shard)
-                if self.find_any(shard, found):
-                    need = data_bytes(found.meta)
-                    status = NO_ROOM if need > capacity else FOUND
-                    if status == FOUND:
-                        store(shard.mem, S_POP_HAND, found.position + 1)  # the next is offered next
-                        if not shard.slots.read(found.slot, 0, target_of(room), need):
-                            self.raise_for(CORRUPT, shard, 0)
-                        if at_once and is_sure(found.meta):
-                            shard.erase(slot_hash(shard, found), found)
-                            status = TAKEN
-            finally:
-                self.drop(shard)
-            if status == TAKEN:
-                self.count(R_DELETES)
-            return status
+            now_ns: i64 = self.clock.now()
+            for shard in self.shards:
+                if load(shard.mem, S_DIRTY):
+                    self.heal(shard)
+                total += shard.count_live(now_ns)
+            if self.near is not None:
+                self.near.reseal()
+            return total
         finally:
             self.leave()
 
-    def take_offered(self, shard, found):
-        """Remove what was offered, if it still is there and has not changed."""
-        taken: cython.bint = False
+    def __bool__(self) -> bool:
+        """Tell whether there is a live entry: O(shards), and, of a shard where a deadline has
+        passed, as far as to the first live entry."""
+        shard: Shard
+        found: cython.bint = False
+        if type(self).__len__ is not Takes.__len__:  # a subclass counts in its own way
+            return len(self) != 0
         self.enter()
         try:
-            self.refuse_reentry(shard)
-            try:
-                self.hold(shard)
-                taken = shard.confirm(found) and not shard.is_expired(found)
-                if taken:
-                    shard.erase(slot_hash(shard, found), found)
-            finally:
-                self.drop(shard)
-            if taken:
-                self.count(R_DELETES)
-            return taken
-        finally:
-            self.leave()
-
-    def find_any(self, shard, found):
-        """Find some live entry under the lock, going round from where the last one was."""
-        words: u64 = shard.index.buckets * BUCKET_WORDS
-        start: u64 = load(shard.mem, S_POP_HAND)
-        lap: u64
-        status: i64
-        position: u64 = start if start < words else 0
-        for lap in range(2):
-            while True:
-                status = shard.scan(position, found)
-                if status != FOUND:
+            now_ns: i64 = self.clock.now()
+            for shard in self.shards:
+                if load(shard.mem, S_DIRTY):
+                    self.heal(shard)
+                if shard.has_live(now_ns):
+                    found = True
                     break
-                if not shard.is_expired(found):
-                    if found.word >> TAG_SHIFT != slot_hash(shard, found) & LOW_HALF:
-                        status = CORRUPT  # to take it out by this hash would harm others
-                        break
-                    return True
-                position = found.position + 1
-            if status < 0:
+            if self.near is not None:
+                self.near.reseal()
+            return found
+        finally:
+            self.leave()
+
+    def heal(self, shard):
+        """Repair a shard whose writer has died in mid-change: counts are read without the lock.
+
+        A writer that lives, stopped or not, is left alone, and soon: see `count_live`. Nor is
+        anything done in a signal handler or finalizer of an operation on this very shard.
+        """
+        status: i64
+        spin: u64
+        for spin in range(100):  # most changes take a microsecond
+            if load(shard.mem, S_DIRTY) == 0:
+                return 0
+            pause()
+        owner: u64 = load(shard.mem, S_OWNER)
+        if owner and not shard.lock.is_dead(owner, self.token()):
+            return 0
+        if not cython.compiled and reentry.is_noted(self.attachment, shard):
+            return 0
+        try:
+            status = self.try_hold(shard, 50000000)  # who has it now repairs it
+            if status == TAKEN_OVER:
+                self.count(R_TAKEOVERS)
+            if status != TIMED_OUT and load(shard.mem, S_DIRTY):
                 self.mend(shard)
-            position = 0
-        return False
+        finally:
+            self.drop(shard)
+        return 0
+
+    def clear(self) -> None:
+        """Remove every entry, shard by shard: not one step for the whole map."""
+        shard: Shard
+        self.enter()
+        try:
+            for shard in self.shards:
+                clear_shard(self, shard)
+        finally:
+            self.leave()
+            if self.near is not None:
+                self.near.clear()
 
 
-def is_sure(meta):
-    """Tell whether an entry's value is decoded without anybody's code, which could fail."""
-    kind: u64 = (meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK
-    return kind != VALUE_PICKLE and kind != VALUE_ARRAY
-
-
-def has_entries(shard):
-    """Tell whether a shard may hold entries, expired ones included; under a change the count
-    may be behind."""
-    return load(shard.mem, S_ENTRIES) != 0 or load(shard.mem, S_DIRTY) != 0
-
-
-def slot_hash(shard, found):
-    """Hash the key of a found entry."""
-    return shard.slot_hash(found.slot, found.meta)
+def clear_shard(handle, shard):
+    """Clear one shard under its lock."""
+    handle.refuse_reentry(shard)
+    try:
+        handle.hold(shard)
+        shard.clear()
+    finally:
+        handle.drop(shard)

@@ -1,7 +1,7 @@
 from ..values._codecs_cy cimport encode as encode_value
 from ..values._keys_cy cimport encode as encode_key, refuse_long
 from ._reads_cy cimport Reads
-from ..shard._lookup_cy cimport value_position
+from ..shard._slots_cy cimport value_position
 from ._near_cy cimport LINEARIZABLE
 from ..shard._shard_cy cimport Shard
 from ..shard._status cimport *

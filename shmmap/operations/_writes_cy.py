@@ -30,7 +30,7 @@ if not cython.compiled:
     )
     from shmmap.operations._near_cy import LINEARIZABLE
     from shmmap.operations._reads_cy import Reads
-    from shmmap.shard._lookup_cy import value_position
+    from shmmap.shard._slots_cy import value_position
     from shmmap.shard._status import (
         ALWAYS,
         CONDITION,
@@ -134,7 +134,7 @@ class Writes(Reads):
     def write_locked(self, shard, key, value, mode, deadline, version, found):
         """Write an entry if `mode` allows: 1 done, 0 not allowed, or the status of `put`."""
         status: i64 = self.find_locked(shard, key, found)
-        live: cython.bint = self.is_live(shard, status, found)
+        live: cython.bint = shard.is_live(status, found)
         if mode & CONDITION and (
             (mode & CONDITION == IF_MISSING and live)
             or (mode & CONDITION == IF_THERE and not live)
@@ -242,7 +242,7 @@ class Writes(Reads):
             try:
                 self.hold(shard)
                 status = self.find_locked(shard, packed, found)
-                if self.is_live(shard, status, found):
+                if shard.is_live(status, found):
                     if (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK != VALUE_INT:
                         status = NO_INT
                     else:
@@ -313,7 +313,7 @@ class Writes(Reads):
             try:
                 self.hold(shard)
                 status = self.find_locked(shard, packed, found)
-                live = self.is_live(shard, status, found)
+                live = shard.is_live(status, found)
                 if live and deadline < 0:
                     shard.erase(packed.hash, found)
                 elif live:

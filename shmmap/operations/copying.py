@@ -19,6 +19,9 @@ from threading import get_ident
 from types import FrameType
 from typing import Any
 
+from ._decoding_cy import decode_listed
+from ._listing_cy import list_raw
+
 Place = tuple[int, int]
 
 
@@ -62,7 +65,7 @@ class Copying:
         handle._copy_by(self)
         try:
             for number in range(handle._live.geometry.shards):
-                for entry in handle._scan_raw(number):
+                for entry in list_raw(handle, number):
                     copy.waiting.append(entry)
                     yield entry[0]
             copy.is_listed = True
@@ -82,7 +85,7 @@ class Copying:
             if copy.is_listed and not copy.waiting:
                 self._end(handle)
             if value is missing:
-                return handle._decode(kind, raw, key)
+                return decode_listed(handle, kind, raw, key)
         return value
 
     def _end(self, handle: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import EntryTooLarge, MapCorrupted, MapFull
 from ..memory.geometry import slots_needed
@@ -11,14 +11,18 @@ from ..printable import printable
 from ..shard import _status
 from ..system import process
 
+if TYPE_CHECKING:
+    from ..shard._shard_cy import Shard
+    from .host import Host, Readable
+
 K = constants()
 PIDS = 1 << 22  # no kernel gives a greater one
 
 
-def place(attachment: Any, shard: Any) -> str:
+def place(host: Readable, shard: Shard) -> str:
     """Name a shard of a map."""
-    which = getattr(attachment, "label", None) or f"shard {shard.number}"
-    return f"map {attachment.name!r}, {which}"
+    which = getattr(host, "label", None) or f"shard {shard.number}"
+    return f"map {host.name!r}, {which}"
 
 
 def state_of(pid: int) -> str:
@@ -34,11 +38,11 @@ def state_of(pid: int) -> str:
         return f"not visible: {error.strerror}"
 
 
-def describe_wait(attachment: Any, shard: Any, waited_ns: int) -> str:
+def describe_wait(host: Host, shard: Shard, waited_ns: int) -> str:
     """Say who holds a shard's lock, for how long at least, and what to do."""
     owner = shard.lock.owner()
-    pid, is_ours = attachment.worker.pid_of(owner) if owner else (0, False)
-    where = f"{place(attachment, shard)}: not free within {waited_ns / 1e9:g} s"
+    pid, is_ours = host.worker.pid_of(owner) if owner else (0, False)
+    where = f"{place(host, shard)}: not free within {waited_ns / 1e9:g} s"
     if not pid:
         return f"{where}; it was just released, or goes round among many writers: try again, " \
                "raise lock_timeout=, or use more shards="
@@ -59,16 +63,16 @@ def describe_wait(attachment: Any, shard: Any, waited_ns: int) -> str:
     return f"{where}; held by process {pid} ({state}) for at least that long; {advice}"
 
 
-def _longer_than_planned(attachment: Any, shard: Any) -> str:
+def _longer_than_planned(host: Readable, shard: Shard) -> str:
     """Say so if the entries of a full shard take more slots each than the map was laid out for."""
-    said = getattr(attachment, "parameters", None)
+    said = getattr(host, "parameters", None)
     if said is None or {said.capacity, said.key_size, said.value_size} == {None}:
         return ""  # no lengths were planned with
     whole = getattr(shard.buffer, "octets", shard.buffer)  # of a Memory, in the pure engine
     words = memoryview(whole).cast("B")[: K["S_BYTES_TOTAL"]].cast("Q")
     entries, used, free = (words[K[f"S_{name}"] >> 3] for name in
                            ("ENTRIES", "LIVE_BYTES", "FREE_SLOTS"))
-    shape = attachment.geometry
+    shape = host.geometry
     key_size, value_size = said.lengths()
     planned = slots_needed(key_size + value_size, shape.slot_size)
     taken = (shape.slots - free) / entries if entries > 0 and free <= shape.slots else 0.0
@@ -83,25 +87,31 @@ def _longer_than_planned(attachment: Any, shard: Any) -> str:
     )
 
 
-def error_for(attachment: Any, status: int, shard: Any, data_bytes: int) -> Exception:
+def _advice(host: Readable, data_bytes: int) -> str:
+    """Say with what parameters a map would hold an entry of so many bytes."""
+    said = getattr(host, "parameters", None)
+    return "" if said is None else f"; {said.advice(data_bytes)}"
+
+
+def error_for(host: Readable, status: int, shard: Shard, data_bytes: int) -> Exception:
     """Return the exception for a status of the shard."""
-    where = place(attachment, shard)
+    where = place(host, shard)
     if status == _status.FULL:
         advice = (
             "the write said evict=False: without it, what is least worth keeping would have gone; "
             "or create the map anew, larger (size=, capacity=)"
-            if attachment.evicts else
+            if host.evicts else
             "or unlink the map and create it anew, larger (size=, capacity=) or with "
             'on_full="evict"'
         )
         return MapFull(
             f"{where} has no room for {data_bytes:,} bytes more; nothing was changed. "
-            f"{_longer_than_planned(attachment, shard)}Remove entries or give them a ttl; {advice}"
+            f"{_longer_than_planned(host, shard)}Remove entries or give them a ttl; {advice}"
         )
     if status == _status.TOO_LARGE:
         return EntryTooLarge(
-            f"{where} holds entries of at most {attachment.geometry.max_entry_bytes:,} bytes (key "
-            f"and value), this one has {data_bytes:,}; {attachment.parameters.advice(data_bytes)}"
+            f"{where} holds entries of at most {host.geometry.max_entry_bytes:,} bytes (key "
+            f"and value), this one has {data_bytes:,}{_advice(host, data_bytes)}"
         )
     return MapCorrupted(
         f"{where}: its memory holds what no operation leaves. m.check() lists what; if it "

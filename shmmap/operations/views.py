@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checks import shown, whole
 from ..memory.geometry import SHARD_LIMIT
+from ._listing_cy import list_entries
 from ._reads_cy import MISSING
 from ._writes_cy import pairs_of
 from .copying import Copying, Place, place_of
@@ -151,16 +152,15 @@ class MapListings(Listings):
 
     if TYPE_CHECKING:
         _live: Any
-        _scan: Any
         set_many: Any
 
     def _keys(self, prefix: Prefix = None) -> Iterator[Any]:
         for number in range(self._live.geometry.shards):
-            yield from self._scan(number, False, prefix)
+            yield from list_entries(self, number, False, prefix)
 
     def _entries(self, prefix: Prefix = None) -> Iterator[tuple[Any, Any]]:
         for number in range(self._live.geometry.shards):
-            yield from self._scan(number, True, prefix)
+            yield from list_entries(self, number, True, prefix)
 
     def keys(self, prefix: Prefix = None) -> ShmKeysView:
         """View the keys; with `prefix`, those of its type that start so: see `items`."""
@@ -192,7 +192,7 @@ class MapListings(Listings):
             raise ValueError(f"cursor={shown(cursor)} is none that scan gave: start again with 0")
         shards: int = self._live.geometry.shards
         number = cursor * shards // SHARD_LIMIT
-        listed = self._scan(number, True, check_prefix(prefix))
+        listed = list_entries(self, number, True, check_prefix(prefix))
         return (number + 1) * SHARD_LIMIT // shards % SHARD_LIMIT, listed
 
     def update(self, other: Any = (), /, **named: Any) -> None:

@@ -4,13 +4,10 @@ from ._expiry_cy cimport Expiry
 from ..memory._hash_cy cimport hash_key
 from ._index_cy cimport Index
 from ._lock_cy cimport ShardLock
-from ._slots_cy cimport Slots
+from ._slots_cy cimport Slots, data_bytes
 from ._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
-
-cdef u64 data_bytes(u64 meta) noexcept
-cdef u64 value_position(u64 meta) noexcept
 
 cdef class ShardLookup:
     cdef mem_t mem
@@ -27,8 +24,10 @@ cdef class ShardLookup:
     cdef readonly u64 max_bytes
     cdef readonly bint evicts
     cdef int look(self, u64 hash, u64 key_type, src_t key, u64 key_length, probe_t out) noexcept
+    cdef int find(self, u64 hash, u64 key_type, src_t key, u64 key_length, probe_t out) noexcept
     cdef bint confirm(self, probe_t found) noexcept
     cdef bint is_expired(self, probe_t found) noexcept
+    cdef bint is_live(self, int status, probe_t found) noexcept
     cdef int scan(self, u64 position, probe_t out) noexcept
     cdef u64 count_live(self, i64 now_ns) noexcept
     cdef bint has_live(self, i64 now_ns) noexcept

@@ -44,39 +44,23 @@ if not cython.compiled:
         LOW_HALF,
         META_KEY_TYPE_SHIFT,
         META_LENGTH_SHIFT,
-        META_VALUE_TYPE_SHIFT,
         S_DIRTY,
         S_ENTRIES,
         S_REBUILDS,
         S_SEQUENCE,
         SLOT_MASK,
         TAG_SHIFT,
-        TYPE_MASK,
-        VALUE_INT,
         WORD_MASK,
     )
     from shmmap.shard._eviction_cy import Eviction
     from shmmap.shard._expiry_cy import Expiry
     from shmmap.shard._index_cy import Index
-    from shmmap.shard._slots_cy import Slots
+    from shmmap.shard._slots_cy import Slots, data_bytes
     from shmmap.shard._status import AGAIN, CORRUPT, FOUND, MISS
 
 from shmmap.memory.layout import shard_areas
 
 COMPILED = cython.compiled
-
-
-def value_position(meta):
-    """Return where the value starts in an entry's bytes: after the key; aligned for integers."""
-    length: u64 = meta & KEY_LENGTH_MASK
-    if (meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK == VALUE_INT:
-        return (length + 7) & ~7
-    return length
-
-
-def data_bytes(meta):
-    """Count the bytes of an entry's key and value, padding included."""
-    return value_position(meta) + (meta >> META_LENGTH_SHIFT)
 
 
 class ShardLookup:
@@ -158,6 +142,11 @@ class ShardLookup:
         is_same: cython.bint = sequence & 1 == 0 and load_behind(self.mem, S_SEQUENCE) == sequence
         return MISS if is_same else AGAIN
 
+    def find(self, hash, key_type, key, key_length, out):
+        """Look a key up while the lock is held: FOUND, MISS or CORRUPT."""
+        status: i64 = self.look(hash, key_type, key, key_length, out)
+        return CORRUPT if status == AGAIN else status
+
     def confirm(self, found):
         """Tell whether what was read since `look` or `scan` was one live entry, whole."""
         at: u64 = self.slots.base + (found.slot - 1) * self.slots.size
@@ -173,6 +162,10 @@ class ShardLookup:
         if (found.meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE and self.expiry.ready():
             found.deadline = self.expiry.deadline(found.slot)
         return found.deadline != 0 and found.deadline <= self.clock.now()
+
+    def is_live(self, status, found):
+        """Tell whether a lookup found an entry whose deadline has not passed."""
+        return status == FOUND and not self.is_expired(found)
 
     def scan(self, position, out):
         """Find the next live entry from index word `position` on: FOUND (confirm it), MISS at

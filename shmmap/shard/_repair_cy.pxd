@@ -1,4 +1,4 @@
-from ._lookup_cy cimport data_bytes
+from ._slots_cy cimport data_bytes
 from ._shard_cy cimport Shard
 from ..memory._layout cimport *
 from ..memory._atomics cimport *

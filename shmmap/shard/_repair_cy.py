@@ -66,7 +66,7 @@ if not cython.compiled:
         VERSION_LIMIT,
         VERSION_SUSPECT,
     )
-    from shmmap.shard._shard_cy import data_bytes
+    from shmmap.shard._slots_cy import data_bytes
 
 COMPILED = cython.compiled
 

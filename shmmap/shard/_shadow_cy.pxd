@@ -2,7 +2,7 @@ from ..memory._clock_cy cimport Clock
 from ._expiry_cy cimport Expiry
 from ._index_cy cimport Index
 from ._lock_cy cimport ShardLock
-from ._lookup_cy cimport data_bytes
+from ._slots_cy cimport data_bytes
 from ._repair_cy cimport Repairer
 from ._shard_cy cimport Shard
 from ._slots_cy cimport Slots

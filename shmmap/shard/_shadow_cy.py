@@ -56,10 +56,9 @@ if not cython.compiled:
     from shmmap.shard._expiry_cy import Expiry
     from shmmap.shard._index_cy import Index
     from shmmap.shard._lock_cy import ShardLock
-    from shmmap.shard._lookup_cy import data_bytes
     from shmmap.shard._repair_cy import Repairer
     from shmmap.shard._shard_cy import Shard
-    from shmmap.shard._slots_cy import Slots
+    from shmmap.shard._slots_cy import Slots, data_bytes
     from shmmap.shard._status import DAMAGED, DOUBTFUL, WHOLE
 
 from shmmap.memory.geometry import buckets_for

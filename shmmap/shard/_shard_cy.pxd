@@ -1,10 +1,10 @@
-from ._lookup_cy cimport ShardLookup, data_bytes, value_position
+from ._lookup_cy cimport ShardLookup
+from ._slots_cy cimport data_bytes, value_position
 from ._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 
 cdef class Shard(ShardLookup):
-    cdef int find(self, u64 hash, u64 key_type, src_t key, u64 key_length, probe_t out) noexcept
     cdef u64 stamp(self, u64 now_ns) noexcept
     cdef int put(self, u64 hash, u64 key_type, src_t key, u64 key_length, u64 value_type,
                  src_t value, u64 value_length, u64 deadline_ns, bint evict,

@@ -68,8 +68,9 @@ if not cython.compiled:
         VALUE_INT,
         VERSION_SUSPECT,
     )
-    from shmmap.shard._lookup_cy import ShardLookup, data_bytes, value_position
-    from shmmap.shard._status import AGAIN, CORRUPT, FOUND, FULL, TOO_LARGE
+    from shmmap.shard._lookup_cy import ShardLookup
+    from shmmap.shard._slots_cy import data_bytes, value_position
+    from shmmap.shard._status import CORRUPT, FOUND, FULL, TOO_LARGE
 
 COMPILED = cython.compiled
 
@@ -79,11 +80,6 @@ class Shard(ShardLookup):
     whole operation."""
 
     # -- writing -------------------------------------------------------------------------------
-
-    def find(self, hash, key_type, key, key_length, out):
-        """Look a key up under the lock: FOUND, MISS or CORRUPT."""
-        status: i64 = self.look(hash, key_type, key, key_length, out)
-        return CORRUPT if status == AGAIN else status
 
     def stamp(self, now_ns):
         """Hand out a new version: the time, or the last one's successor; even, and unique here.
@@ -113,7 +109,7 @@ class Shard(ShardLookup):
         if value_type == VALUE_INT:
             length = (length + 7) & ~7
         length += value_length
-        need: u64 = self.slots.needed(length)
+        need: u64
         had: u64 = 0
         head: u64
         room: i64 = -1
@@ -122,6 +118,7 @@ class Shard(ShardLookup):
         store(self.mem, S_DIRTY, 1)  # step 1
         if self.expiry.due(now_ns):
             self.reclaim_some(now_ns, found.slot if found.position >= 0 else 0)
+        need = self.slots.needed(length)
         if found.position >= 0:
             had = self.slots.needed(data_bytes(found.meta))
         if not self.has_room(need, had) and not self.make_room(

@@ -1,6 +1,9 @@
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 
+cdef u64 data_bytes(u64 meta) noexcept
+cdef u64 value_position(u64 meta) noexcept
+
 cdef class Slots:
     cdef mem_t mem
     cdef u64 next_base

@@ -45,14 +45,32 @@ if not cython.compiled:
         E_BYTES_TOTAL,
         E_META,
         IN_USE,
+        KEY_LENGTH_MASK,
+        META_LENGTH_SHIFT,
+        META_VALUE_TYPE_SHIFT,
         NEXT_MASK,
         S_FREE_HEAD,
         S_FREE_SLOTS,
         S_FRESH,
         S_TRACKING,
+        TYPE_MASK,
+        VALUE_INT,
     )
 
 COMPILED = cython.compiled
+
+
+def value_position(meta):
+    """Return where the value starts in an entry's bytes: after the key; aligned for integers."""
+    length: u64 = meta & KEY_LENGTH_MASK
+    if (meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK == VALUE_INT:
+        return (length + 7) & ~7
+    return length
+
+
+def data_bytes(meta):
+    """Count the bytes of an entry's key and value, padding included."""
+    return value_position(meta) + (meta >> META_LENGTH_SHIFT)
 
 
 class Slots:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import shmmap
+from shmmap.operations import copying, views
 
 
 @pytest.fixture
@@ -32,17 +33,30 @@ class RemovesMeanwhile(shmmap.ShmMap):
 
     other: Any = None
 
-    def _scan_raw(self, number: int) -> Any:
-        listed = super()._scan_raw(number)
-        for key, _, _ in listed[::2]:
+    def meanwhile(self, keys: list[Any]) -> None:
+        for key in keys[::2]:
             self.other.delete(key)
+
+
+@pytest.fixture(autouse=True)
+def _meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Call `meanwhile` of such a handle with the keys that were just listed."""
+    list_raw, list_entries = copying.list_raw, views.list_entries
+
+    def raw(handle: Any, number: int) -> Any:
+        listed = list_raw(handle, number)
+        if isinstance(handle, RemovesMeanwhile):
+            handle.meanwhile([key for key, _, _ in listed])
         return listed
 
-    def _scan(self, number: int, wants_values: bool, prefix: Any = None) -> Any:
-        listed = super()._scan(number, wants_values, prefix)
-        for item in listed[::2]:
-            self.other.delete(item[0] if wants_values else item)
+    def entries(handle: Any, number: int, wants_values: bool, prefix: Any = None) -> Any:
+        listed = list_entries(handle, number, wants_values, prefix)
+        if isinstance(handle, RemovesMeanwhile):
+            handle.meanwhile([item[0] if wants_values else item for item in listed])
         return listed
+
+    monkeypatch.setattr(copying, "list_raw", raw)
+    monkeypatch.setattr(views, "list_entries", entries)
 
 
 COPIES = {
@@ -147,11 +161,8 @@ def test_a_loop_gets_no_value_that_is_gone(m, other):
 
 def test_a_copy_has_the_newest_value_of_what_is_there(m, other):
     class Overwrites(RemovesMeanwhile):
-        def _scan_raw(self, number: int) -> Any:
-            listed = shmmap.ShmMap._scan_raw(self, number)
-            for key, _, _ in listed:
-                self.other[key] = "newer"
-            return listed
+        def meanwhile(self, keys: list[Any]) -> None:
+            self.other.update(dict.fromkeys(keys, "newer"))
 
     m.set_many(dict.fromkeys(range(20), "older"))
     with Overwrites(m.name) as changing:

@@ -19,7 +19,7 @@ from shmmap.lifecycle import attachment, control, ephemeral, making, opening
 from shmmap.lifecycle.parameters import Parameters
 from shmmap.memory import geometry
 from shmmap.memory.layout import constants
-from shmmap.operations._scans_cy import Scans
+from shmmap.operations._takes_cy import Takes
 from shmmap.shard import _lock_cy
 from shmmap.system import (
     creation,
@@ -118,7 +118,7 @@ class SimulatedForkPage:
 
 def numbered_handle() -> Any:
     """Make a handle that is not open, with its number in the process."""
-    handle: Any = Scans()
+    handle: Any = Takes()
     handle._handle_number = id(handle)
     return handle
 

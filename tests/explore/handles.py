@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from shmmap.operations._near_cy import LINEARIZABLE, SESSION
-from shmmap.operations._snapshots_cy import Snapshots
+from shmmap.operations._restore_cy import write_raw
+from shmmap.operations._takes_cy import Takes
 from shmmap.values._codecs_cy import pack as pack_value
 from shmmap.values._keys_cy import pack as pack_key
 
@@ -13,7 +14,7 @@ NEAR_SIZE = 8
 NEAR = {"near": LINEARIZABLE, "session": SESSION, "bounded": 0}  # calls, and their consistency
 
 
-class SimulatedHandle(Snapshots):
+class SimulatedHandle(Takes):
     """A handle on a simulated map; its first call in NEAR gives it a near cache."""
 
     def __init__(self) -> None:
@@ -26,7 +27,7 @@ class SimulatedHandle(Snapshots):
     def merge(self, key: str, value: Any, limit: int, ttl: float | None) -> bool:
         """Write an entry as a merge does, if the one that is there is older than `limit`."""
         deadline_ns = self.deadline_ns(ttl)
-        return self._write_raw(*pack_key(key), *pack_value(value), deadline_ns, limit)
+        return write_raw(self, *pack_key(key), *pack_value(value), deadline_ns, limit)
 
     def fetch(self, key: Any, found: Any, wants_value: int) -> Any:
         """Read as the engine does; note who gave up."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from shmmap.locks.lock_table import LockTable, Record
+from shmmap.operations._listing_cy import list_entries
 from shmmap.shard._repair_cy import Repairer
 
 from .creations import CreationExplorer
@@ -161,7 +162,7 @@ class LockWorld(World):
         """Say what is wrong after a run; None: nothing."""
         problems, table = list(self.problems), self.handles[CHECKER]
         table.sweep()
-        left = {raw for _, raw in table._scan(0, True)}
+        left = {raw for _, raw in list_entries(table, 0, True)}
         inside = [
             taking for takings in self.inside.values() for taking in takings
             if not self.machine.workers[taking.worker].dead

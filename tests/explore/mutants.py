@@ -11,9 +11,10 @@ import re
 import textwrap
 from typing import Any, NamedTuple
 
+from shmmap.copies import snapshots
+from shmmap.operations import _pop_any_cy
 from shmmap.operations._near_cy import NearStore
 from shmmap.operations._reads_cy import Reads
-from shmmap.operations._snapshots_cy import Snapshots
 from shmmap.operations._takes_cy import Takes
 from shmmap.operations._writes_cy import Writes
 from shmmap.shard import _lock_cy
@@ -164,7 +165,7 @@ MUTANTS = (
         change(Takes, "take_version", "found.version != version", "False"),
     ), "pop against set, long", "every 2"),
     Mutant("popitem takes what was changed since", (
-        change(Takes, "take_offered", "shard.confirm(found) and not shard.is_expired(found)",
+        change(_pop_any_cy, "take_offered", "shard.confirm(found) and not shard.is_expired(found)",
                "True"),
     ), "popitem against set", "every 2"),
     Mutant("dirty is not set", (
@@ -358,20 +359,20 @@ MUTANTS = (
                "return True"),
     ), "snapshot between two sets", "every 2"),
     Mutant("tracking ends before the cut", (
-        change(Snapshots, "_cut", "began = clock_ns(1)",
+        change(snapshots, "cut", "began = clock_ns(1)",
                "began = clock_ns(1)\n"
-               "        for copy in all_copies:\n            copy.forget_tracking(self.token())",
-               "not copy.is_tracked(self.token())", "False"),
+               "        for copy in all_copies:\n            copy.forget_tracking(handle.token())",
+               "not copy.is_tracked(handle.token())", "False"),
     ), "snapshot between two sets", "every 2"),
     Mutant("each shard is held alone", (
-        change(Snapshots, "_cut", """                    failed = shard.number
+        change(snapshots, "cut", """                    failed = shard.number
                     break
 """, """                    failed = shard.number
                     break
                 all_copies[shard.number].copy_changed(1 << 62)
                 all_copies[shard.number].stop()
-                self.drop(shard)
-""", "not copy.is_tracked(self.token())", "False", """                for copy in all_copies:
+                handle.drop(shard)
+""", "not copy.is_tracked(handle.token())", "False", """                for copy in all_copies:
                     copy.copy_changed(1 << 62)
                     copy.stop()
 """, ""),

@@ -23,7 +23,17 @@ from shmmap.memory._atomics import Memory
 from shmmap.memory._clock_cy import Clock
 from shmmap.memory.geometry import Geometry
 from shmmap.memory.layout import constants
-from shmmap.operations import _handle_cy, _reads_cy, _snapshots_cy, _takes_cy
+from shmmap.operations import (
+    _cut_cy,
+    _handle_cy,
+    _listing_cy,
+    _pop_any_cy,
+    _reads_cy,
+    _takes_cy,
+    reentry,
+)
+from shmmap.operations._care_cy import rebuild_shard, sweep_part
+from shmmap.operations._listing_cy import list_entries
 from shmmap.shard import _lock_cy
 from shmmap.shard._lock_cy import ShardLock
 from shmmap.shard._repair_cy import Repairer
@@ -185,21 +195,23 @@ class World:
             patch.setattr(liveness, "has_mapped", lambda pid, inode: True)
             patch.setattr(liveness, "is_past_its_program", lambda pid: False)
             patch.setattr(_handle_cy, "thread_number", lambda: self._number() + 1)
-            patch.setattr(_handle_cy, "threading", SimpleNamespace(get_ident=getcurrent))
+            for module in (_handle_cy, reentry):
+                patch.setattr(module, "threading", SimpleNamespace(get_ident=getcurrent))
             patch.setattr(_lock_cy, "sem_wait", machine.wait)
             patch.setattr(_lock_cy, "sem_wake", machine.wake)
             patch.setattr(_lock_cy, "pause", lambda: machine.step(PAUSE, "pause"))
             patch.setattr(_lock_cy, "clock_ns", lambda number: machine.now_ns)
-            patch.setattr(_snapshots_cy, "clock_ns", lambda number: machine.now_ns)
+            patch.setattr(_cut_cy, "clock_ns", lambda number: machine.now_ns)
             patch.setattr(snapshots, "monotonic_ns", lambda: machine.now_ns)
             patch.setattr(snapshots, "_make_copies", self._make_copies)
             patch.setattr(snapshots, "sleep", lambda s: machine.sleep(round(s * 1e9)))
             # more turns of these loops would do what the first ones do, and cost schedules
             patch.setattr(_lock_cy, "SPINS", 0)
             patch.setattr(_lock_cy, "QUICK_SPINS", 0)
-            for module in (_reads_cy, _takes_cy):
+            for module in (_reads_cy, _takes_cy, _listing_cy):
                 patch.setattr(module, "READ_TRIES", 2)
-            patch.setattr(_takes_cy, "clock_ns", lambda number: machine.now_ns)
+            for module in (_takes_cy, _pop_any_cy):
+                patch.setattr(module, "clock_ns", lambda number: machine.now_ns)
             yield
 
     def _make_copies(self, attached: Any, clock: Any, whole: bool) -> Any:
@@ -282,14 +294,15 @@ class World:
             for number in range(self.shape.shards):
                 following = 1
                 while following:
-                    following = handle._sweep_part(number, following, before_ns, 2)
+                    following = sweep_part(handle, number, following, before_ns, 2)
             return None
         if name == "repair":
             for number in range(self.shape.shards):
-                handle._repair_shard(number)
+                rebuild_shard(handle, number)
             return None
         if name == "list":
-            return [pair for n in range(self.shape.shards) for pair in handle._scan(n, True)]
+            shards = range(self.shape.shards)
+            return [pair for n in shards for pair in list_entries(handle, n, True)]
         if name == "snapshot":
             return dict(snapshots.take(handle, handle.attachment, LOCK_TIMEOUT_NS / 1e9))
         if name == "clear":

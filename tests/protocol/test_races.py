@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import shmmap
+from shmmap.lifecycle import checking
 
 pure_only = pytest.mark.skipif(
     shmmap.ENGINE != "pure", reason="steps in where only the pure engine can be stepped into"
@@ -60,13 +61,13 @@ def test_check_beside_the_first_ttl_of_a_shard(make, monkeypatch):
     """The deadlines get their pages after check() has decided how much to copy."""
     m = make(shards=1)
     m.update({i: i for i in range(1000)})
-    real = shmmap.ShmMap._copy_shard
+    real = checking.copy_shard
 
     def copy(handle: Any, number: int, length: int) -> Any:
         m.set("first", 1, ttl=60)
         return real(handle, number, length)
 
-    monkeypatch.setattr(shmmap.ShmMap, "_copy_shard", copy)
+    monkeypatch.setattr(checking, "copy_shard", copy)
     assert m.check() == []
     monkeypatch.undo()
     assert m.check() == []

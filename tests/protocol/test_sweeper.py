@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import shmmap
+from shmmap.lifecycle import sweeper
 from shmmap.memory.layout import constants
 from shmmap.system import background
 
@@ -150,20 +151,20 @@ def test_what_fails_in_one_shard_does_not_keep_the_others_from_being_swept(make,
     m = make(shards=8, ttl=5, sweep_interval=3000)
     m.set_many({number: number for number in range(200)})
     mine = m.attachment.mappings
-    real = m._sweep_part
+    real = sweeper.sweep_part
 
-    def fail_in_one(number: int, *rest: int) -> Any:
+    def fail_in_one(handle: Any, number: int, *rest: int) -> Any:
         if number == 2:
             raise OSError(errno.EMFILE, "too many open files")
-        return real(number, *rest)
+        return real(handle, number, *rest)
 
-    m._sweep_part = fail_in_one
+    monkeypatch.setattr(sweeper, "sweep_part", fail_in_one)
     pass_time(m, 6)
     with pytest.raises(OSError, match="too many"):
         m.sweep()
     left = [memoryview(one.buffer).cast("B").cast("Q")[K["S_ENTRIES"] >> 3] for one in mine]
     assert left[2] > 0 and sum(left) == left[2]
-    del m._sweep_part
+    monkeypatch.undo()
     assert m.sweep().expired == left[2]
 
 

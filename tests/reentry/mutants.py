@@ -74,7 +74,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a child forgets the operation that it is in the middle of", Handle, "_after_fork",
-        (("_frames_of_this_thread(self.gate)", "[]"),),
+        (("reentry.own_operations(self)", "[]"),),
         (Series("get", "fork, closed", "line"),), "released memoryview", 30, True,
     ),
 )

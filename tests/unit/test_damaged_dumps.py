@@ -13,6 +13,7 @@ import xxhash
 
 import shmmap
 from shmmap.copies import dumps
+from shmmap.operations._restore_cy import write_raw
 from shmmap.values._keys_cy import pack, unpack
 
 from .dump_files import BYTES, FLOAT, INT, NONE, PICKLE, STR, TUPLE, read, rewritten
@@ -204,7 +205,7 @@ def test_random_records_get_in_only_if_a_map_could_have_written_them(other):
         key = b"".join(rng.choices(pieces, k=rng.choice([1, 1, 1, 2])))
         value = b"".join(rng.choices(pieces, k=rng.choice([1, 1, 2])))
         try:
-            written += n._write_raw(key_type, key, value_type, value, 0, 1 << 62)
+            written += write_raw(n, key_type, key, value_type, value, 0, 1 << 62)
         except shmmap.DumpCorrupted:
             continue
         found = unpack(key_type, key)

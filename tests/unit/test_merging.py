@@ -12,6 +12,8 @@ import pytest
 
 import shmmap
 from shmmap.copies import dumps, merging
+from shmmap.operations._listing_cy import list_entries
+from shmmap.operations._restore_cy import write_raw
 
 from .dump_files import BYTES, STR, load, rewritten
 
@@ -146,16 +148,16 @@ def test_raw_writes_take_bytes_only(make):
     m = make()
     for key, value in (("a", b""), (b"a", "x"), (bytearray(b"a"), b""), (b"a", None)):
         with pytest.raises(TypeError, match="must be bytes"):
-            m._write_raw(STR, key, BYTES, value, 0, 2)
+            write_raw(m, STR, key, BYTES, value, 0, 2)
     with pytest.raises(shmmap.DumpCorrupted, match=r"no entry has 65,536"):
-        m._write_raw(STR, b"a" * 65536, BYTES, b"", 0, 2)
+        write_raw(m, STR, b"a" * 65536, BYTES, b"", 0, 2)
     for deadline, limit in ((-1, 0), (1 << 63, 0), (0, -1), (0, 1 << 63)):
         with pytest.raises(shmmap.DumpCorrupted, match="no deadline"):
-            m._write_raw(STR, b"a", BYTES, b"", deadline, limit)
+            write_raw(m, STR, b"a", BYTES, b"", deadline, limit)
     assert len(m) == 0
     m.close()
     with pytest.raises(shmmap.MapClosed):
-        m._write_raw(STR, b"a", BYTES, b"", 0, 2)
+        write_raw(m, STR, b"a", BYTES, b"", 0, 2)
 
 
 # -- what cannot be merged --------------------------------------------------------------------
@@ -300,7 +302,7 @@ def test_a_shard_of_a_full_map_has_what_it_had(make, other, tmp_path):
     m.dump(tmp_path / "d")
     n = load(other, tmp_path / "d", ttl=None)
     for number in range(4):
-        assert sorted(n._scan(number, False)) == sorted(m._scan(number, False))
+        assert sorted(list_entries(n, number, False)) == sorted(list_entries(m, number, False))
     larger = shmmap.ShmMap.load(tmp_path / "d", f"{other.name}-larger", size="2MB")
     assert len(larger) == len(m)
     larger.unlink()

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import shmmap
 from shmmap.locks.lock_table import OPEN
 from shmmap.memory.layout import constants
-from shmmap.operations import _handle_cy
+from shmmap.operations import reentry
+from shmmap.operations._listing_cy import list_entries
 from shmmap.system import background
 
 K = constants()
@@ -142,7 +143,7 @@ class World:
                 yield f"shard {shard.number}: the lock is still held"
         for handle in (self.m, self.near):
             if handle.inflight or (
-                shmmap.ENGINE == "pure" and _handle_cy._operations_of(handle)
+                shmmap.ENGINE == "pure" and reentry.count_operations(handle)
             ):
                 yield "an operation counts as in flight"
         yield from self.held_names()
@@ -162,7 +163,7 @@ class World:
         while True:
             self.m.stats()
             table = self.m._lock_table()
-            held = [raw for _, raw in table._scan(0, True) if raw != OPEN]
+            held = [raw for _, raw in list_entries(table, 0, True) if raw != OPEN]
             left = [repr(one) for one in (held, part.holds, part.by_task) if one]
             if not left and not part.is_owing:
                 table.drop_abandoned()  # what stands open

@@ -18,7 +18,7 @@ from truth import Truth
 from unit.damage import Damage, K
 
 import shmmap
-from shmmap.lifecycle import making
+from shmmap.lifecycle import checking, making
 from shmmap.locks import lock_table
 from shmmap.memory import layout
 from shmmap.system import segment
@@ -90,9 +90,13 @@ class Watched(shmmap.ShmMap):
 
     gaps: Gaps
 
-    def _copy_shard(self, number: int, length: int) -> Any:
-        with self.gaps.open():
-            return super()._copy_shard(number, length)
+
+def _copy_shard(handle: Any, number: int, length: int) -> Any:
+    with handle.gaps.open() if isinstance(handle, Watched) else contextlib.nullcontext():
+        return copy_shard(handle, number, length)
+
+
+copy_shard, checking.copy_shard = checking.copy_shard, _copy_shard  # type: ignore[attr-defined]
 
 
 class Subject:

@@ -1,0 +1,103 @@
+# mypy: ignore-errors
+"""The care of one shard under its lock: sweeping, repairing, ending what is damaged, copying it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap.memory._atomics import copy_out, load, room_of, store, u64
+    from shmmap.memory.layout import S_DIRTY, S_TRACKING  # type: ignore[attr-defined]
+    from shmmap.shard._shard_cy import Shard
+
+COMPILED = cython.compiled
+
+
+def sweep_part(handle, number: Any, first: Any, idle_before_ns: Any, limit: Any) -> Any:
+    """Sweep some slots of a shard under one hold of its lock; give where to go on, 0: done.
+
+    Removes at most `limit` expired entries (`idle_before_ns` 0), or looks at `limit` slots
+    for idle ones. A dead owner's lock is healed on the way.
+    """
+    shard: Shard = handle.shards[number]
+    from_slot: u64 = first
+    before: u64 = idle_before_ns
+    most: u64 = limit
+    following: u64 = 0
+    handle.enter()
+    try:
+        tracker: u64 = load(shard.mem, S_TRACKING)  # judged before anything is held
+        gone: cython.bint = tracker != 0 and handle.attachment.worker.is_dead(tracker)
+        handle.refuse_reentry(shard)
+        try:
+            handle.hold(shard)
+            if gone and load(shard.mem, S_TRACKING) == tracker:
+                store(shard.mem, S_TRACKING, 0)
+            if before:
+                following = shard.sweep_idle(from_slot, before, most)
+            elif shard.expiry.due(handle.clock.now()):
+                following = shard.sweep_expired(from_slot, handle.clock.now(), most)
+        finally:
+            handle.drop(shard)
+    finally:
+        handle.leave()
+    return following
+
+
+def rebuild_shard(handle, number: Any) -> None:
+    """Rebuild what is derived in a shard from its slots, under its lock."""
+    shard: Shard = handle.shards[number]
+    handle.enter()
+    try:
+        handle.attachment.restore_deadlines(number)
+        handle.refuse_reentry(shard)
+        try:
+            handle.hold(shard)
+            handle.mend(shard)
+        finally:
+            handle.drop(shard)
+    finally:
+        handle.leave()
+
+
+def end_entries(handle, number: Any, entries: Any) -> None:
+    """End the entries at these (slot, version), if they still are there, and repair."""
+    shard: Shard = handle.shards[number]
+    slot: u64
+    version: u64
+    handle.enter()
+    try:
+        handle.refuse_reentry(shard)
+        try:
+            handle.hold(shard)
+            store(shard.mem, S_DIRTY, 1)
+            for slot, version in entries:
+                if shard.slots.version(slot) == version:
+                    shard.slots.set_version(slot, 0)
+            handle.mend(shard)
+        finally:
+            handle.drop(shard)
+    finally:
+        handle.leave()
+
+
+def copy_shard(handle, number: Any, length: Any) -> Any:
+    """Copy a shard's first `length` bytes under its lock."""
+    shard: Shard = handle.shards[number]
+    room: Any = bytearray(length)
+    handle.enter()
+    try:
+        handle.refuse_reentry(shard)
+        try:
+            handle.hold(shard)
+            copy_out(shard.mem, 0, room_of(room), 0, length)
+        finally:
+            handle.drop(shard)
+    finally:
+        handle.leave()
+    return room

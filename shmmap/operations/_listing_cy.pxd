@@ -1,0 +1,23 @@
+from ._decoding_cy cimport key_of, value_of
+from ._reads_cy cimport Reads
+from ..shard._slots_cy cimport data_bytes, value_position
+from ..values._keys_cy cimport encode as encode_key
+from ..shard._shard_cy cimport Shard
+from ..shard._status cimport *
+from ..memory._layout cimport *
+from ..memory._atomics cimport *
+
+cpdef object list_entries(Reads handle, object number, object wants_values, object prefix=*)
+cpdef object list_raw(Reads handle, object number)
+cpdef list list_copied(Reads handle, object number)
+cdef object scan_shard(Reads handle, u64 number, bint wants_values, object prefix)
+cdef u64 whole_index(Reads handle, Shard shard) except? 1
+cdef int scan_one(Reads handle, Shard shard, u64 position, probe_t found, key_t start,
+                  bint wants_values, list listed) except -5
+cdef int scan_locked(Reads handle, Shard shard, u64 position, probe_t found, key_t start,
+                     bint wants_values, list listed) except -5
+cdef int copy_next(Reads handle, Shard shard, u64 position, probe_t found, key_t start,
+                   bint wants_values, object room, u64 capacity) except -5
+cdef object decoded(Reads handle, list listed, bint wants_values)
+cdef bint starts_with(Shard shard, probe_t found, key_t start) noexcept
+cdef u64 shard_rebuilds(Shard shard) noexcept

@@ -1,0 +1,267 @@
+# mypy: ignore-errors
+"""Listing the entries of a shard: without its lock, as long as that can be validated.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap.memory._atomics import (
+        Key,
+        Probe,
+        exactly,
+        i64,
+        key_t,
+        load,
+        new_room,
+        probe_t,
+        target_of,
+        u64,
+    )
+    from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        KEY_LENGTH_MASK,
+        KEY_TYPE_MASK,
+        META_KEY_TYPE_SHIFT,
+        META_LENGTH_SHIFT,
+        META_VALUE_TYPE_SHIFT,
+        R_LOCKED_READS,
+        R_RETRIES,
+        S_REBUILDS,
+        TYPE_MASK,
+    )
+    from shmmap.operations._decoding_cy import key_of, value_of
+    from shmmap.shard._shard_cy import Shard
+    from shmmap.shard._slots_cy import data_bytes, value_position
+    from shmmap.shard._status import AGAIN, COPIED, CORRUPT, FOUND, MISS, NO_ROOM, READ_TRIES
+    from shmmap.values._keys_cy import encode as encode_key
+
+COMPILED = cython.compiled
+
+
+def list_entries(handle, number: Any, wants_values: Any, prefix: Any = None) -> Any:
+    """List the live entries of a shard, as keys or as (key, value) pairs; with `prefix`, a str
+    or bytes, only those whose key is of that type and starts so.
+
+    Weakly consistent: an entry that is there throughout is listed exactly once.
+    """
+    handle.enter()
+    try:
+        listed: Any = scan_shard(handle, number, wants_values, prefix)
+        if handle.near is not None:
+            handle.near.reseal()
+    finally:
+        handle.leave()
+    return decoded(handle, listed, wants_values)
+
+
+def list_raw(handle, number: Any) -> Any:
+    """List the live entries of a shard as (key, value type, value bytes): see `decode_listed`."""
+    handle.enter()
+    try:
+        listed: Any = scan_shard(handle, number, True, None)
+        if handle.near is not None:
+            handle.near.reseal()
+    finally:
+        handle.leave()
+    return [
+        (key, (listed[3 * at] >> META_VALUE_TYPE_SHIFT) & TYPE_MASK, listed[3 * at + 2])
+        for at, key in enumerate(decoded(handle, listed, False))
+    ]
+
+
+def scan_shard(handle, number, wants_values, prefix):
+    """List a shard without the lock, as meta word, key, value, and so on; an index rebuilt
+    meanwhile is listed again."""
+    if cython.compiled:
+        a_probe: Probe
+        a_key: Key
+        found: probe_t = cython.address(a_probe)
+        start: key_t = cython.address(a_key)
+    else:
+        found, start = Probe(), Key()
+    start.type = 0  # every key
+    kept: Any = None
+    if prefix is not None:
+        kept = encode_key(prefix, handle.seed, start)  # one too long for a key starts none
+    shard: Shard = handle.shards[number]
+    listed: list = []
+    position: u64 = 0
+    rebuilds: u64 = whole_index(handle, shard)
+    tries: u64 = 0
+    status: i64
+    while True:
+        status = scan_one(handle, shard, position, found, start, wants_values, listed)
+        if status == FOUND:
+            position = found.position + 1
+            tries = 0
+        elif status == AGAIN and tries < READ_TRIES:
+            position = found.position
+            tries += 1
+            handle.count(R_RETRIES)
+        elif status < 0:
+            status = scan_locked(handle, shard, position, found, start, wants_values, listed)
+            if status == FOUND:
+                position = found.position + 1
+                tries = 0
+        if status == MISS:
+            if shard_rebuilds(shard) == rebuilds:
+                return listed
+            listed = []
+            position = 0
+            rebuilds = whole_index(handle, shard)
+
+
+def whole_index(handle, shard):
+    """Load REBUILDS, which is even while the index is whole; where it is being rebuilt, or
+    its rebuilder died, wait for the lock first: a listing of half an index would not show
+    what it lacks."""
+    rebuilds: u64 = shard_rebuilds(shard)
+    while rebuilds & 1:
+        handle.refuse_reentry(shard)
+        try:
+            handle.hold(shard)
+            if shard_rebuilds(shard) & 1:  # nobody is at it, since we hold the lock: damage
+                handle.mend(shard)
+        finally:
+            handle.drop(shard)
+        rebuilds = shard_rebuilds(shard)
+    return rebuilds
+
+
+def scan_one(handle, shard, position, found, start, wants_values, listed):
+    """Append the next live entry's raw parts to `listed`; FOUND, MISS or AGAIN."""
+    status: i64 = shard.scan(position, found)
+    if status != FOUND:
+        return status
+    if start.type and not starts_with(shard, found, start):
+        return FOUND if shard.confirm(found) else AGAIN
+    raw_key: Any = handle.raw_key(shard, found)
+    raw_value: Any = handle.raw_value(shard, found) if wants_values else b""
+    expired: cython.bint = shard.is_expired(found)
+    if not shard.confirm(found) or raw_key is None or raw_value is None:
+        return AGAIN
+    if not expired:
+        listed.append(found.meta)  # one by one: a tuple could start a garbage collection,
+        listed.append(raw_key)  # and somebody's finalizers, under the lock
+        listed.append(raw_value)
+    return FOUND
+
+
+def scan_locked(handle, shard, position, found, start, wants_values, listed):
+    """The same under the lock, after what another process changes kept getting in between."""
+    room: Any = None
+    capacity: u64 = 0
+    status: i64
+    at: u64
+    while True:
+        status = copy_next(handle, shard, position, found, start, wants_values, room, capacity)
+        if status != NO_ROOM:
+            break
+        capacity = 2 * data_bytes(found.meta) + 64
+        room = new_room(capacity)  # not under the lock
+    if status == COPIED:
+        at = value_position(found.meta)
+        listed.append(found.meta)
+        listed.append(exactly(room, 0, found.meta & KEY_LENGTH_MASK))
+        listed.append(exactly(room, at, found.meta >> META_LENGTH_SHIFT)
+                      if wants_values else b"")
+        status = FOUND
+    return status
+
+
+def copy_next(handle, shard, position, found, start, wants_values, room, capacity):
+    """Copy the next entry into the room: COPIED; FOUND: it is not to be listed, MISS: there is
+    none, or the listing has to start again, NO_ROOM."""
+    handle.refuse_reentry(shard)
+    status: i64
+    need: u64
+    try:
+        handle.hold(shard)
+        handle.count(R_LOCKED_READS)
+        status = shard.scan(position, found)
+        if status == FOUND and not (start.type and not starts_with(shard, found, start)) and (
+            not shard.is_expired(found)
+        ):
+            need = data_bytes(found.meta) if wants_values else found.meta & KEY_LENGTH_MASK
+            status = COPIED
+            if need > capacity:
+                status = NO_ROOM
+            elif need and not shard.slots.read(found.slot, 0, target_of(room), need):
+                status = AGAIN
+        if status in (AGAIN, CORRUPT):  # damage: rebuild the index
+            handle.mend(shard)
+            status = MISS
+    finally:
+        handle.drop(shard)
+    return status
+
+
+def decoded(handle, listed, wants_values):
+    """Decode what was listed: keys, or (key, value) pairs."""
+    if cython.compiled:
+        a_probe: Probe
+        found: probe_t = cython.address(a_probe)
+    else:
+        found = Probe()
+    items: list = []
+    at: u64
+    for at in range(0, len(listed), 3):
+        found.meta = listed[at]
+        key: Any = key_of(handle, listed[at + 1], found)
+        if wants_values:
+            items.append((key, value_of(handle, listed[at + 2], found, key)))
+        else:
+            items.append(key)
+    return items
+
+
+def list_copied(handle, number: Any) -> list:
+    """List the live entries of a shard of a snapshot as (key type, key bytes, value type,
+    value bytes, deadline in ns or 0, version)."""
+    if cython.compiled:
+        a_probe: Probe
+        found: probe_t = cython.address(a_probe)
+    else:
+        found = Probe()
+    shard: Shard = handle.shards[number]
+    slot: u64
+    raw_key: Any
+    raw_value: Any
+    listed: list = []
+    for slot in range(1, shard.slots.count + 1):
+        found.slot = slot
+        found.version = shard.slots.version(slot)
+        if found.version == 0:
+            continue
+        found.meta = shard.slots.meta(slot)
+        if shard.is_expired(found):
+            continue
+        raw_key = handle.raw_key(shard, found)
+        raw_value = handle.raw_value(shard, found)
+        if raw_key is None or raw_value is None:
+            handle.raise_for(CORRUPT, shard, 0)
+        listed.append((
+            (found.meta >> META_KEY_TYPE_SHIFT) & KEY_TYPE_MASK, raw_key,
+            (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK, raw_value,
+            found.deadline, found.version,
+        ))
+    return listed
+
+
+def starts_with(shard, found, start):
+    """Tell whether a found key is of a type and starts with some bytes; confirm it."""
+    return (
+        (found.meta >> META_KEY_TYPE_SHIFT) & KEY_TYPE_MASK == start.type
+        and start.length <= found.meta & KEY_LENGTH_MASK
+        and shard.slots.same(found.slot, start.data, start.length)
+    )
+
+
+def shard_rebuilds(shard):
+    """Load how often the index was rebuilt."""
+    return load(shard.mem, S_REBUILDS)
