@@ -35,7 +35,7 @@ from .lifecycle.control import ENGINE  # noqa: E402
 from .lifecycle.stats import Stats  # noqa: E402
 from .lifecycle.sweeper import SweepReport  # noqa: E402
 from .locks.named_locks import Lock  # noqa: E402
-from .map import ShmMap  # noqa: E402
+from .map import ShmMap, _reattach  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,11 +93,13 @@ def __dir__() -> list[str]:
 
 def _name_it(public: object) -> None:
     """Have a class say that it is found here: a pickle of it, in a map or a dump, must not name
-    the module where it happens to stand."""
+    the module where it happens to stand. Nor may one of a map: to import a module of a package
+    that another thread is importing does not wait for the package."""
     if isinstance(public, type) and public.__module__.startswith(f"{__name__}."):
         public.__module__ = __name__
 
 
+_reattach.__module__ = __name__
 for _public in list(globals().values()):
     _name_it(_public)
 del _public

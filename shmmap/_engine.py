@@ -36,7 +36,13 @@ class _SourceFinder:
             return None
         import importlib.util
 
-        return importlib.util.spec_from_file_location(fullname, f"{path_of(name)}.py")
+        source = f"{path_of(name)}.py"
+        if not os.path.exists(source):
+            raise ImportError(
+                f"shmmap's pure engine needs {source}, which is not there; its compiled engine "
+                f"is not complete, or not wanted ({VARIABLE}=pure). Install shmmap anew"
+            )
+        return importlib.util.spec_from_file_location(fullname, source)
 
 
 def _in_main_interpreter() -> bool:
@@ -56,6 +62,20 @@ def compiled_modules() -> list[str]:
         name for name in MODULES
         if any(os.path.exists(path_of(name) + suffix) for suffix in EXTENSION_SUFFIXES)
     ]
+
+
+def _refuse_hidden_cython() -> None:
+    """Refuse a folder or module of the user's that stands in the place of Cython's."""
+    try:
+        import cython
+    except ModuleNotFoundError:
+        return  # as in most installations: see `_cython`
+    if not hasattr(cython, "compiled"):
+        where = getattr(cython, "__file__", None) or next(iter(cython.__path__), "?")
+        raise ImportError(
+            f"shmmap's pure engine uses Cython's module `cython` if there is one, and {where} is "
+            "another one: rename it, or start Python elsewhere"
+        )
 
 
 def choose_engine() -> None:
@@ -87,9 +107,10 @@ def choose_engine() -> None:
             f"{VARIABLE}=compiled, but these modules are not compiled: {', '.join(missing)}. "
             f"{VARIABLE}=pure python -m shmmap doctor prints the command that compiles them"
         )
-    if (wanted == "pure" or not complete) and not any(
-        isinstance(finder, _SourceFinder) for finder in sys.meta_path
-    ):
+    pure = wanted == "pure" or not complete
+    if pure:
+        _refuse_hidden_cython()
+    if pure and present and not any(isinstance(one, _SourceFinder) for one in sys.meta_path):
         sys.meta_path.insert(0, _SourceFinder())
     if not wanted and not complete:
         why = "it was not compiled at installation"

@@ -32,6 +32,7 @@ from .operations._near_cy import read_consistency, read_size
 from .operations._takes_cy import COMPILED, Takes
 from .operations._writes_cy import DEFAULT
 from .operations.views import MapListings
+from .system.presences import alive
 from .system.tasks import new_lock
 
 if TYPE_CHECKING:
@@ -330,7 +331,7 @@ class ShmMap(Takes, MapListings, MutableMapping[Any, Any]):
     def stats(self) -> Stats:
         """Return the map's figures: see Stats. Takes no lock; O(shards)."""
         with self._inside() as found:
-            for handle in list(found.handles.values()):
+            for handle in alive(found.handles):
                 handle._tally()
             return statistics.gather(found, len(self))
 
@@ -435,7 +436,7 @@ class ShmMap(Takes, MapListings, MutableMapping[Any, Any]):
         self.close()
 
 
-def _reattach(
+def _reattach(  # its pickles name it as `shmmap._reattach`: see `_name_it`
     name: str, nonce: int, lock_timeout: float, owner_uid: int | None, reading: Any,
     kind: type[ShmMap] | None = None,
 ) -> ShmMap:

@@ -219,6 +219,28 @@ def test_no_dict_is_listed_by_its_items(module):
             assert not re.fullmatch(r"list\([\w.]+\.items\(\)\)", ast.unparse(node)), node.lineno
 
 
+def weak_dictionaries() -> set[str]:
+    """List the attributes that hold weak dictionaries, whatever the object."""
+    sources = "".join((PACKAGE / f"{module}.py").read_text() for module in SOURCES)
+    return set(re.findall(r"(\w+)(?::[^=\n]*)? = weakref\.Weak(?:Value|Key)Dictionary\(", sources))
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_no_weak_dictionary_is_gone_through(module):
+    """Its `values`, `items` and `keys` are generators: another thread, or a handler of a signal,
+    may add something in the middle. `presences.alive` takes what there is in one step."""
+    weak = weak_dictionaries()
+    assert {"handles", "turns"} <= weak
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            of = node.func.value
+            gone_through = node.func.attr in ("values", "items", "keys", "copy")
+            assert not (gone_through and getattr(of, "attr", getattr(of, "id", "")) in weak), (
+                node.lineno)
+        if isinstance(node, ast.For | ast.comprehension):
+            assert getattr(node.iter, "attr", "") not in weak
+
+
 @pytest.mark.parametrize("module", SOURCES)
 def test_no_file_is_too_long(module):
     lines = (PACKAGE / f"{module}.py").read_text().count("\n")

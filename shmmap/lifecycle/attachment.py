@@ -32,7 +32,7 @@ from ..shard._lock_cy import ShardLock
 from ..shard._repair_cy import Repairer
 from ..system import creation, removal, segment
 from ..system.mutex import Mark, Mutex
-from ..system.presences import Presences
+from ..system.presences import Presences, alive
 from ..system.process import this_process
 from ..system.tasks import new_lock
 from ..system.unfinished import Steps, is_final
@@ -224,7 +224,7 @@ class Attachment:
         self.worker.join(self.clock.now_ns())
         if self.parameters.ephemeral:  # held now: from here on nobody takes himself for the last
             self.refuse_lost()
-        for handle in list(self.handles.values()):
+        for handle in alive(self.handles):
             if forked and not handle.closed:
                 handle._after_fork()
         if self.sweeper is None:

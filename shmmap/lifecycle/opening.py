@@ -28,6 +28,7 @@ from ..errors import (
 from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
 from ..system import creation, segment, unfinished
+from ..system.presences import alive
 from ..system.process import OWN_NUMBER, this_process
 from ..system.tasks import sleep
 from ..system.unfinished import Undo
@@ -331,7 +332,7 @@ def leave_all() -> None:
     all that it had."""
     for attachment in list(_attachments.values()):
         if attachment.parameters.ephemeral:
-            for handle in list(attachment.handles.values()):
+            for handle in alive(attachment.handles):
                 with contextlib.suppress(ShmMapError, OSError):
                     handle.close()
             with contextlib.suppress(ShmMapError, OSError):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ..memory.geometry import Geometry
 from ..memory.layout import constants
 from ..system import segment
+from ..system.presences import alive
 
 K = constants()
 
@@ -113,7 +114,7 @@ def gather(attachment: Any, entries: int) -> Stats:
         sweeps=control["SWEEP_EPOCH"],
         sweep_failures=trouble.times if (trouble := attachment.sweeper.trouble) else 0,
         uncached=sum(
-            handle.__dict__["_notes"].times for handle in list(attachment.handles.values())
+            handle.__dict__["_notes"].times for handle in alive(attachment.handles)
             if "_notes" in handle.__dict__
         ),
         workers=tuple(pid for _, pid in attachment.worker.rows_in_use()),

@@ -20,6 +20,7 @@ from ..memory.layout import constants
 from ..operations._care_cy import sweep_part
 from ..system import unfinished
 from ..system.background import Background, Trouble
+from ..system.presences import alive
 from ..system.tasks import is_cooperative, sleep
 
 K = constants()
@@ -113,13 +114,13 @@ class Sweeper:
         return self._background.stop()
 
     def _have_it_started_anew(self) -> None:
-        for handle in list(self._attachment.handles.values()):
+        for handle in alive(self._attachment.handles):
             handle.sweeping = False
         self._attachment.sweeping_ended()
 
     def _sweep_in_background(self) -> bool:
         # dropping the last handle at the end of this ends the memory
-        handle = next(iter(list(self._attachment.handles.values())), None)
+        handle = next(iter(alive(self._attachment.handles)), None)
         if handle is None:  # one is being opened, or the last one is being closed
             return True
         self._background.busy = True  # before the next look: see Background.stop

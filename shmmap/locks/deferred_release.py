@@ -18,6 +18,7 @@ from typing import Any
 
 from ..errors import LockTimeout, MapClosed, MapCorrupted, MapUnlinked
 from ..system.background import Background
+from ..system.presences import alive
 from ..system.tasks import is_cooperative
 from .lock_table import LockTable
 
@@ -46,7 +47,7 @@ def _start(attached: Any) -> None:
 def _is_settled(attached: Any) -> bool:
     """Try once; tell whether there is nothing left to do."""
     part = attached.locks
-    handle = next(iter(list(attached.handles.values())), None)
+    handle = next(iter(alive(attached.handles)), None)
     if handle is None:
         return True
     try:

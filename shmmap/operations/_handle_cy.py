@@ -54,6 +54,7 @@ class Handle:
     if not cython.compiled:
         name = None
         closed = True
+        near = None
 
     def __cinit__(self, *_, **__):
         """Count as closed until bound (compiled): a debugger may ask for the repr of a handle

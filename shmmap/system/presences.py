@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+Found = TypeVar("Found")
 _PLAIN = compile("0", "what a handle alone refers to", "eval")
 
 
@@ -45,3 +46,9 @@ class Presences:
     def any(self) -> bool:
         """Tell whether any of the objects is there."""
         return bool([True for presence in list(self.noted.values()) if presence() is not None])
+
+
+def alive(objects: weakref.WeakValueDictionary[Any, Found]) -> list[Found]:
+    """List the objects that such a dictionary still has, in one step. Its `values` is a generator:
+    another thread, or a handler of a signal, may add an object before it has come to its end."""
+    return [found for one in objects.valuerefs() if (found := one()) is not None]

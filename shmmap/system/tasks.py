@@ -12,6 +12,7 @@ count as one, so that such a wait is refused instead of lasting for ever.
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import sys
 import threading
@@ -40,6 +41,14 @@ class _Marks(threading.local):
 _marks = _Marks()
 
 
+def _own_mark() -> object:
+    """Identify this thread."""
+    try:
+        return _marks.mine
+    except RuntimeError:  # gevent's, at exit: see `_current_greenlet`
+        return _thread.get_ident()
+
+
 def is_cooperative() -> bool:
     """Tell whether a sleep lets the other greenlets of this thread go on."""
     return _cooperative_sleep() is not None
@@ -63,7 +72,10 @@ def _cooperative_sleep() -> Any:
 def _current_greenlet() -> Any:
     """Return the running greenlet; None: the program has none."""
     getcurrent = getattr(sys.modules.get("greenlet"), "getcurrent", None)
-    return None if getcurrent is None else getcurrent()
+    try:
+        return None if getcurrent is None else getcurrent()
+    except RuntimeError:  # at exit, once there are none any more
+        return None
 
 
 def current_task() -> object:
@@ -77,14 +89,14 @@ def current_task() -> object:
             task = weakref.ref(current)
             hash(task)  # now: when the greenlet is gone it no longer can be
             return task
-    return _marks.mine
+    return _own_mark()
 
 
 def current_thread() -> object:
     """Identify the thread that is running, whichever of its greenlets does."""
     current = _current_greenlet()
     if current is None or not is_cooperative():
-        return _marks.mine
+        return _own_mark()
     while current.parent is not None:
         current = current.parent
     main = weakref.ref(current)

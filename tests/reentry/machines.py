@@ -17,6 +17,7 @@ from .operations import MAKING, OPERATIONS, Operation
 from .trials import Outcome, Runner, Trial
 from .world import PURE
 
+LIBRARY_DEEDS = ("open", "close")  # what changes what Python's own code goes through
 WAYS = ("del", "weakref", "owner", "drop")
 SHOWN = 2  # problems of a series
 
@@ -50,6 +51,8 @@ def of_collector(operation: Operation) -> Iterator[Series]:
         yield Series(operation.name, deed.name, WAYS[number % 2])
         if PURE:
             yield Series(operation.name, deed.name, "line")
+    for deed in LIBRARY_DEEDS:
+        yield Series(operation.name, deed, "line in weakref.py")
     if not making:
         yield Series(operation.name, "nothing", "owner")
         yield Series(operation.name, "nothing", "drop")

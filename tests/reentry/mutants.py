@@ -11,6 +11,7 @@ import inspect
 import textwrap
 from typing import Any, NamedTuple
 
+import shmmap.map
 from shmmap.lifecycle import closing, opening
 from shmmap.locks import named_locks
 from shmmap.locks.lock_table import LockShard
@@ -71,6 +72,12 @@ MUTANTS: tuple[Mutant, ...] = (
         "a handler that raises leaves a named lock taken", named_locks._Leaving, "__del__",
         (('getattr(self, "mine", ())', "()"),),
         (Series("taking a named lock", "raise", "line in named_locks.py"),), "has not left", 90,
+    ),
+    Mutant(
+        "the handles of a map are gone through while others are opened", shmmap.map, "alive",
+        (("[found for one in objects.valuerefs() if (found := one()) is not None]",
+          "list(objects.values())"),),
+        (Series("stats", "open", "line in weakref.py"),), "changed size during iteration", 40,
     ),
     Mutant(
         "a child forgets the operation that it is in the middle of", Handle, "_after_fork",

@@ -146,7 +146,8 @@ def _holder(m: Any) -> Any:
 
 class Lines:
     """Does the deed before the k-th line of the package that runs while `during` does; 0: never,
-    only counts. `file`: the only one that counts; `locked`: only while that is so."""
+    only counts. `file`: the only one that counts, ours or Python's; `locked`: only while that is
+    so."""
 
     def __init__(
         self, at: int, act: Act, file: str = "", locked: Callable[[], bool] | None = None
@@ -156,15 +157,13 @@ class Lines:
         self.place = ""
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(ENGINE):
-            return None
-        if self.file and not frame.f_code.co_filename.endswith(f"/{self.file}"):
+        file = frame.f_code.co_filename
+        if not (file.endswith(f"/{self.file}") if self.file else file.startswith(ENGINE)):
             return None
         if event == "line" and (self.locked is None or self.locked()):
             self.count += 1
             if self.count == self.at:
-                file = os.path.basename(frame.f_code.co_filename)
-                self.place = f"{file}:{frame.f_lineno}, {frame.f_code.co_name}"
+                self.place = f"{os.path.basename(file)}:{frame.f_lineno}, {frame.f_code.co_name}"
                 sys.settrace(None)
                 step: FrameType | None = frame
                 while step is not None:
