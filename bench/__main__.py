@@ -11,17 +11,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from .checkout import prefer_installed
+from .core.source_tree import prefer_installed
 
 prefer_installed()  # before anything imports shmmap
 
-from . import plots  # noqa: E402
-from .machine import engine_file  # noqa: E402
-from .page import page  # noqa: E402
+from .core.machine import engine_file  # noqa: E402
+from .core.run import FORMAT, named, problems, run, select, select_cache  # noqa: E402
+from .core.workloads import FULL, QUICK  # noqa: E402
 from .peers import present_peers  # noqa: E402
-from .report import header, report  # noqa: E402
-from .run import FORMAT, named, problems, run, select, select_cache  # noqa: E402
-from .workloads import FULL, QUICK  # noqa: E402
+from .report import plots  # noqa: E402
+from .report.page import page  # noqa: E402
+from .report.text import header, report  # noqa: E402
 
 OTHERS = """\
 other commands:
@@ -151,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says; gives the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["compare"]:
-        from . import compare  # here: every worker imports this module, and not numpy with it
+        from .report import compare  # here: every worker imports this module, and not numpy with it
 
         return compare.main(arguments[1:])
     if arguments[:1] == ["cache"]:

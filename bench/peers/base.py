@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
-from ..timing import gather_loop
-from ..workloads import VALUE_BYTES, Scale, Workload
+from ..core.timing import gather_loop
+from ..core.workloads import VALUE_BYTES, Scale, Workload
 from .server import Server
 
 SHM = "/dev/shm"

@@ -10,7 +10,7 @@ from functools import cache
 from itertools import islice
 from typing import Any, ClassVar
 
-from ..workloads import KEY_BYTES
+from ..core.workloads import KEY_BYTES
 from .base import Entries, PackedPeer, ServedPeer, encoded, packed
 
 _CHUNK = 100  # the client reads no answer before all is sent, and the server waits to answer

@@ -6,7 +6,7 @@ import multiprocessing
 import textwrap
 from typing import Any, ClassVar
 
-from ..workloads import KEY_BYTES
+from ..core.workloads import KEY_BYTES
 from .base import Entries, Peer, unique_name
 
 _PLAIN = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..workloads import Scale
+from ..core.workloads import Scale
 from .base import Entries, Peer, unique_name
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from multiprocessing import resource_tracker
 from typing import Any, ClassVar
 
-from ..workloads import KEY_BYTES, Scale
+from ..core.workloads import KEY_BYTES, Scale
 from .base import Entries, Peer, unique_name
 
 BUFFER_BYTES = 64 << 20

@@ -1,0 +1,1 @@
+"""Processes that read and write one store at once, and proof of what they wrote."""

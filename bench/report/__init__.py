@@ -1,0 +1,1 @@
+"""What is told of a run, made from its JSON only."""

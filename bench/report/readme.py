@@ -1,0 +1,132 @@
+"""Put a run's figures where they are told: `python -m bench.readme RESULTS.json`.
+
+Into README.md a table and a plot, into bench/README.md the list of where shmmap lost.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..core.results import OURS, UNITS, Row
+from ..core.run import FORMAT
+from . import plots
+from .tables import rows_of
+
+ROOT = Path(__file__).resolve().parents[2]
+README, BENCH_README = ROOT / "README.md", ROOT / "bench/README.md"
+PLOT = Path("bench/results/readme.svg")
+START, END = "<!-- bench -->", "<!-- /bench -->"
+LOST = 1.03  # so many times worse than another: nearer is a draw
+PEERS = ("dict", "shmmap", "TTLCache+lock", "lmdb", "redis", "memcached", "Manager().dict")
+ROWS = {
+    "get-hot": "`get`, 64 keys over and over",
+    "get-insertion": "`get`, 100,000 keys in the order written",
+    "get-shuffled": "`get`, 100,000 keys in random order",
+    "set-hot": "`set` of an existing key, 64 keys",
+    "set-insertion": "`set` of an existing key, 100,000 keys in the order written",
+    "set-shuffled": "`set` of an existing key, 100,000 keys in random order",
+    "incr-hot": "`incr`, 64 counters",
+}
+# The first of these that was measured is the picture.
+PICTURES = ("load-processes", "load-reads", "get-shuffled")
+
+
+def table(results: dict[str, Any]) -> list[str]:
+    """Write the lines of the table."""
+    peers = [peer for peer in PEERS if peer in results["peers"]]
+    lines = ["| | " + " | ".join(peers) + " |", "|---|" + "---:|" * len(peers)]
+    for scenario, title in ROWS.items():
+        figures = [results["metrics"].get(f"{scenario}/{peer} ns") for peer in peers]
+        if any(figures):
+            cells = ["-" if figure is None else f"{figure:,.0f}" for figure in figures]
+            lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def picture(results: dict[str, Any]) -> plots.Picture | None:
+    """Choose the picture, of the peers in the table only; None: none was measured."""
+    drawn = plots.pictures(results)
+    for scenario in PICTURES:
+        if scenario in drawn:
+            whole = drawn[scenario][0]
+            return whole._replace(rows=[row for row in whole.rows if row.peer in PEERS])
+    return None
+
+
+def section(results: dict[str, Any]) -> str:
+    """Write what stands between the marks."""
+    machine, engine = results["machine"], results["engine"]
+    lines = [
+        f"Nanoseconds an operation, medians of one run ({engine['engine']} engine, "
+        f"{machine['cores']} cores of {machine['cpu']}, {machine['python'].split(' (')[0]}; "
+        "16-byte str keys, 100-byte values):",
+        "",
+        *table(results),
+        "",
+    ]
+    if drawn := picture(results):
+        lines += [f"![{drawn.plot.title}]({PLOT})", ""]
+    lines.append(
+        "`dict` and `TTLCache` share nothing between processes. `python -m bench --quick` measures "
+        "it on your machine; [bench/README.md](bench/README.md) says what the figures leave out "
+        "and where shmmap loses."
+    )
+    return "\n".join(lines)
+
+
+def losses(results: dict[str, Any]) -> str:
+    """List the scenarios in which another had a better first figure than shmmap, at any point."""
+    lines = ["| scenario | lost to (at the worst point, times) |", "|---|---|"]
+    for scenario, about in results["scenarios"].items():
+        rows = [row for row in rows_of(results, scenario) if not row.problem]
+        ours = {str(row.point): row for row in rows if row.peer == OURS}
+        worst: dict[str, float] = {}
+        for row in rows:
+            factor = behind(ours.get(str(row.point)), row)
+            if factor > LOST and not row.peer.startswith("("):  # no store, but a control
+                worst[row.peer] = max(factor, worst.get(row.peer, 0.0))
+        if worst:
+            told = ", ".join(f"{peer} ({factor:.1f})" for peer, factor in worst.items())
+            lines.append(f"| {about['title']} | {told} |")
+    return "\n".join(lines)
+
+
+def behind(ours: Row | None, other: Row) -> float:
+    """Tell how many times worse our first figure is than another's; 0: not to be said."""
+    figure = next(iter(ours.samples), "") if ours is not None else ""
+    if ours is None or not other.samples.get(figure) or not UNITS[figure].better:
+        return 0.0
+    mine, theirs = ours.median(figure), other.median(figure)
+    worse, better = (mine, theirs) if UNITS[figure].better == "lower" else (theirs, mine)
+    return worse / better if better else 0.0
+
+
+def replaced(text: str, section: str) -> str:
+    """Put a section between the marks of a README's text."""
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        raise SystemExit(f"a README lacks its marks {START} and {END}")
+    return f"{before}{START}\n{section}\n{END}{after}"
+
+
+def main() -> None:
+    """Update both READMEs and the plot from the JSON that the command line names."""
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    if plots.missing():
+        raise SystemExit(plots.missing())
+    results = json.loads(Path(sys.argv[1]).read_text())
+    if results["format"] != FORMAT:
+        raise SystemExit(f"{sys.argv[1]} has format {results['format']}, not {FORMAT}")
+    for path, told in ((README, section(results)), (BENCH_README, losses(results))):
+        path.write_text(replaced(path.read_text(), told))
+    if drawn := picture(results):
+        (ROOT / PLOT).write_bytes(plots.render(drawn, plots.styles(results), "svg"))
+
+
+if __name__ == "__main__":
+    main()
