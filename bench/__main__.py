@@ -16,18 +16,22 @@ from .core.source_tree import prefer_installed
 prefer_installed()  # before anything imports shmmap
 
 from .core.machine import engine_file  # noqa: E402
-from .core.run import FORMAT, named, problems, run, select, select_cache  # noqa: E402
-from .core.workloads import FULL, QUICK  # noqa: E402
-from .peers import present_peers  # noqa: E402
+from .core.results import FORMAT, problems  # noqa: E402
+from .core.run import run  # noqa: E402
+from .core.scenario import Setup  # noqa: E402
+from .core.workloads import FULL, QUICK, Workload  # noqa: E402
+from .peers import named, present_peers  # noqa: E402
 from .report import plots  # noqa: E402
 from .report.page import page  # noqa: E402
 from .report.text import header, report  # noqa: E402
+from .scenarios import select, select_cache  # noqa: E402
 
 OTHERS = """\
 other commands:
   python -m bench cache --quick | --full                            the map as a cache, same options
   python -m bench report RESULTS.json [--html PATH] [--plots DIR]   from what was measured before
   python -m bench compare OLD.json NEW.json                         what became faster or slower
+  python -m bench readme RESULTS.json                               into README.md, bench/README.md
 
 exit status of a run: 0 measured, whether or not targets were met; 1 something answered wrongly or
 failed; 130 interrupted. Of compare: 1 if anything is slower."""
@@ -110,13 +114,16 @@ def measure(arguments: list[str], cache: bool = False) -> int:
                 print(f"  {scenario.name:20}{mark} {scenario.title}")
         print("* not in --quick, unless --only names it")
         return 0
+    present, skipped = present_peers()
     try:
-        peers = named(present_peers()[0], options.peers)
+        peers = named(present, options.peers)
     except ValueError as error:
         parser.error(f"--peers: {error}")
     signal.signal(signal.SIGTERM, _interrupt)
+    scale = FULL if full else QUICK
+    setup = Setup(Workload(scale), peers, options.processes or scale.processes)
     results = run(
-        FULL if full else QUICK, chosen, peers, options.processes,
+        setup, chosen, skipped,
         announce=lambda known: print(header(known, engine_file()), flush=True),
     )
     if options.json is not None:  # first: nothing that follows may cost the figures
@@ -148,12 +155,16 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the command line says; gives the exit status."""
+    """Do what the command line says; return the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["compare"]:
         from .report import compare  # here: every worker imports this module, and not numpy with it
 
         return compare.main(arguments[1:])
+    if arguments[:1] == ["readme"]:
+        from .report import readme
+
+        return readme.main(arguments[1:])
     if arguments[:1] == ["cache"]:
         return measure(arguments[1:], cache=True)
     return tell(arguments[1:]) if arguments[:1] == ["report"] else measure(arguments)

@@ -1,1 +1,1 @@
-"""What a run is made of: its scenarios and rows, the workload, the clock, the machine."""
+"""What a run is made of: scenarios, peers and rows, the workload, the clock, the machine."""

@@ -11,13 +11,15 @@ from typing import Any
 
 from .source_tree import revision, same_sources
 
+SHM = Path("/dev/shm")
+
 
 def describe_machine() -> dict[str, Any]:
     """Return hardware, kernel and Python; nothing that names the machine or its owner."""
-    shm = os.statvfs("/dev/shm")
+    shm = os.statvfs(SHM)
     return {
         "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": len(own_cores()),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "shm_bytes": shm.f_frsize * shm.f_blocks,
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -25,6 +27,11 @@ def describe_machine() -> dict[str, Any]:
                   f"({platform.python_compiler()})",
         "load_average": load_average(),
     }
+
+
+def own_cores() -> list[int]:
+    """List the cores that this process may use."""
+    return sorted(os.sched_getaffinity(0))
 
 
 def cpu_model() -> str:

@@ -46,7 +46,7 @@ def why_not() -> str:
 
 
 def counted(work: Callable[[], object]) -> dict[str, float]:
-    """Do some work of this thread; give its cycles and cache misses. {}: perf came too late."""
+    """Do some work of this thread; return its cycles and cache misses. {}: perf came too late."""
     with subprocess.Popen(
         [*_perf(), "-p", str(os.getpid())], stderr=subprocess.PIPE, text=True,
         env={**os.environ, "LC_ALL": "C"},

@@ -1,4 +1,4 @@
-"""What a scenario gives: rows of figures, each figure with all its repetitions."""
+"""What comes of a scenario: rows of figures, each figure with all its repetitions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from .timing import paired_ratio
 
+FORMAT = 2  # of the JSON
 OURS = "shmmap"
+HIT_PREFIX = "hit-"  # what the names of scenarios of hit ratios begin with
 
 
 class Unit(NamedTuple):
@@ -128,3 +130,13 @@ def metrics(rows: Iterable[Row]) -> dict[str, float]:
                     ratio = paired_ratio(above.samples[figure], below.samples[figure])[0]
                     found[f"{row.scenario}/{pair} {figure}"] = ratio
     return found
+
+
+def problems(results: dict[str, Any]) -> list[str]:
+    """List what went wrong: wrong answers by scenario and row, and scenarios that failed."""
+    wrong = [
+        f"{row.scenario}, {row.label()}: {row.problem}"
+        for row in (Row(**row) for row in results["rows"])
+        if row.problem
+    ]
+    return wrong + [f"{name} failed: {why}" for name, why in results["failures"].items()]

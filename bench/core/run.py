@@ -1,123 +1,47 @@
-"""One run: which scenarios there are, in which order they run, and what comes of them."""
+"""One run: the scenarios in their order, what each costs, and what comes of them."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..peers import EmptyLoop, Peer, present_peers
-from . import results as figures
 from . import targets
-from .machine import describe_engine, describe_machine, load_average, python_command, timestamp
+from .machine import (
+    SHM,
+    describe_engine,
+    describe_machine,
+    load_average,
+    python_command,
+    timestamp,
+)
 from .progress import Progress
-from .results import Row
-from .scenario import Scenario
-from .workloads import SEED, Scale, Workload
-
-FORMAT = 2
-SHM = Path("/dev/shm")
-
-# A family is a module or package of this name in scenarios, with a tuple SCENARIOS. In this order
-# they run.
-FAMILIES = ("latency", "load", "design", "memory", "churn", "capacity", "cache")
-
-
-class Setup(NamedTuple):
-    """What every scenario is given.
-
-    Attributes:
-        workload: keys, values and how much of everything (`workload.scale`).
-        peers: the stores to compare.
-        processes: numbers of worker processes, where that is varied.
-    """
-
-    workload: Workload
-    peers: list[type[Peer]]
-    processes: tuple[int, ...]
-
-
-@cache
-def scenarios() -> tuple[Scenario, ...]:
-    """List all scenarios of all families. Not at import: families import Setup from here."""
-    found: list[Scenario] = []
-    for family in FAMILIES:
-        found += importlib.import_module(f"bench.scenarios.{family}").SCENARIOS
-    return tuple(found)
-
-
-def select(only: str = "", quick: bool = False) -> list[Scenario]:
-    """List the scenarios whose name has one of the comma-separated parts.
-
-    With `quick` and no parts, those that --quick asks: who names a scenario gets it.
-
-    >>> [scenario.name for scenario in select("filled-")]
-    ['filled-64']
-    """
-    parts = [part for part in only.split(",") if part]
-    if not parts:
-        return [scenario for scenario in scenarios() if scenario.quick or not quick]
-    return [s for s in scenarios() if any(part in s.name for part in parts)]
-
-
-def select_cache(only: str = "", quick: bool = False) -> list[Scenario]:
-    """List the scenarios of `python -m bench cache`, or those of them whose name has a part."""
-    from ..scenarios import cache as family
-
-    shown = [*family.SCENARIOS, *select(",".join(family.ALSO))]
-    also = family.QUICKLY if quick else family.ALSO
-    wanted = select(only) if only else [*family.SCENARIOS, *select(",".join(also))]
-    return [scenario for scenario in shown if scenario in wanted]
-
-
-def named(peers: Sequence[type[Peer]], wanted: str) -> list[type[Peer]]:
-    """List the peers of these comma-separated names or parts of names; "": all.
-
-    A name that is one peer's whole name means that one only. Our map and the empty loop are
-    always there: the ratios and the net figures are made with them.
-    """
-    if not wanted:
-        return list(peers)
-    chosen = {figures.OURS, EmptyLoop.name}
-    for part in wanted.lower().split(","):
-        whole = {peer.name for peer in peers if peer.name.lower() == part}
-        found = whole or {peer.name for peer in peers if part and part in peer.name.lower()}
-        if not found:
-            raise ValueError(f"no peer is called {part!r}: {', '.join(p.name for p in peers)}")
-        chosen |= found
-    return [peer for peer in peers if peer.name in chosen]
+from .results import FORMAT, Row, metrics
+from .scenario import Scenario, Setup
+from .workloads import SEED
 
 
 def run(
-    scale: Scale, chosen: Sequence[Scenario], peers: list[type[Peer]] | None = None,
-    processes: tuple[int, ...] = (), quiet: bool = False,
-    announce: Callable[[dict[str, Any]], None] = lambda results: None,
+    setup: Setup, chosen: Sequence[Scenario], skipped: Mapping[str, str] | None = None,
+    quiet: bool = False, announce: Callable[[dict[str, Any]], None] = lambda results: None,
 ) -> dict[str, Any]:
-    """Run scenarios; gives everything that the report, the plots and the JSON tell.
+    """Run scenarios; return everything that the report, the plots and the JSON tell.
 
     A scenario that fails is told as failed, and the next one runs; after Ctrl-C none does. What
     was measured before is kept.
 
     Args:
-        scale: how much.
-        chosen: the scenarios, as select() gives them.
-        peers: the peers to run; default: all that are installed.
-        processes: numbers of worker processes; default: the scale's.
+        setup: what every scenario is given.
+        chosen: the scenarios.
+        skipped: the peers that cannot run here, with the command that installs each.
         quiet: no progress bar.
         announce: called with all that is known before the first scenario.
     """
-    present, absent = present_peers()
-    setup = Setup(
-        Workload(scale), present if peers is None else peers, processes or scale.processes
-    )
-    results = describe_run(setup, chosen, absent)
+    results = describe_run(setup, chosen, dict(skipped or {}))
     announce(results)
     rows: list[Row] = []
     try:
@@ -131,7 +55,7 @@ def run(
     for scenario in chosen:
         with _noting(scenario.name, results):
             own = [row for row in rows if row.scenario == scenario.name]
-            results["metrics"] |= figures.metrics(own)
+            results["metrics"] |= metrics(own)
     results["targets"] = targets.judge(
         results["metrics"], results["engine"]["engine"], [scenario.name for scenario in chosen]
     )
@@ -174,7 +98,7 @@ def _noting(scenario: str, results: dict[str, Any]) -> Iterator[None]:
 
 
 def describe_run(
-    setup: Setup, chosen: Sequence[Scenario], absent: dict[str, str]
+    setup: Setup, chosen: Sequence[Scenario], skipped: dict[str, str]
 ) -> dict[str, Any]:
     """Return all that is known before anything ran."""
     return {
@@ -183,7 +107,7 @@ def describe_run(
         "started": timestamp(),
         "engine": describe_engine(),
         "machine": describe_machine(),
-        "scale": setup.workload.scale._asdict(),
+        "scale": setup.scale._asdict(),
         "processes": list(setup.processes),
         "seed": SEED,
         "scenarios": {
@@ -195,20 +119,10 @@ def describe_run(
             for scenario in chosen
         },
         "peers": {p.name: {"version": p.version(), "setting": p.setting} for p in setup.peers},
-        "skipped_peers": absent,
+        "skipped_peers": skipped,
         "took_s": {},
         "failures": {},
         "interrupted": False,
         "rows": [],
         "metrics": {},
     }
-
-
-def problems(results: dict[str, Any]) -> list[str]:
-    """List what went wrong: wrong answers by scenario and row, and scenarios that failed."""
-    wrong = [
-        f"{row.scenario}, {row.label()}: {row.problem}"
-        for row in (Row(**row) for row in results["rows"])
-        if row.problem
-    ]
-    return wrong + [f"{name} failed: {why}" for name, why in results["failures"].items()]

@@ -1,15 +1,34 @@
-"""What every scenario has, and how the peers of one take turns."""
+"""What a scenario is, what it is given, and how the peers of one take turns."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from .peer import Peer
 from .progress import Progress
 from .results import Row
+from .workloads import Scale, Workload
 
-EXPERIMENTS = "The map itself, in different settings"  # a family
+
+class Setup(NamedTuple):
+    """What every scenario is given.
+
+    Attributes:
+        workload: keys and values.
+        peers: the stores to compare.
+        processes: numbers of worker processes, where that is varied.
+    """
+
+    workload: Workload
+    peers: list[type[Peer]]
+    processes: tuple[int, ...]
+
+    @property
+    def scale(self) -> Scale:
+        """How much of everything."""
+        return self.workload.scale
 
 
 class Plot(NamedTuple):
@@ -41,17 +60,22 @@ class Scenario(Protocol):
         plots: pictures of its rows.
     """
 
-    name: str
-    title: str
-    family: str
-    quick: bool
-    plots: tuple[Plot, ...]
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def family(self) -> str: ...
+    @property
+    def quick(self) -> bool: ...
+    @property
+    def plots(self) -> tuple[Plot, ...]: ...
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
-        """Measure; `setup` is a run.Setup: workload, peers, numbers of processes."""
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
+        """Measure."""
 
 
 class Lane(Protocol):
@@ -64,17 +88,23 @@ class Lane(Protocol):
         """Return what was found."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Let go of what belongs to this lane alone; most lanes have a store or workers."""
 
 
-def take_turns(lanes: Sequence[Lane], repetitions: int, progress: Progress) -> list[Row]:
+def take_turns(lanes: Iterable[Lane], repetitions: int, progress: Progress) -> list[Row]:
     """Measure all lanes forth and back again, so that none always runs after the same other one:
-    A B C, C B A, ... Closes them. Gives their rows."""
+    A B C, C B A, ... Return their rows.
+
+    Closes the lanes. If they come from a generator, which opens one after the other, those that
+    are open are closed also when the next one cannot be opened.
+    """
     with ExitStack() as stack:
+        ready = []
         for lane in lanes:
+            ready.append(lane)
             stack.callback(lane.close)
         for number in range(repetitions):
-            for lane in lanes if number % 2 == 0 else reversed(lanes):
+            for lane in ready if number % 2 == 0 else reversed(ready):
                 lane.repeat(number)
                 progress.step()
-        return [lane.row() for lane in lanes]
+        return [lane.row() for lane in ready]

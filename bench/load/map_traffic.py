@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import random
 import time
 from array import array
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from ..core.results import Row
 from ..core.timing import percentile
 from ..core.workloads import KEY_BYTES, SEED, key_of, value_of
-from .worker_pool import Crew
+from .worker_pool import WorkerPool
 
 PLAN = 8_192  # operations until the same keys are used again, with other values
 CHUNK = 8  # of so many operations one is timed on its own, and verified if it is a read
@@ -65,12 +64,12 @@ class Dial:
         self.numbers = multiprocessing.get_context("spawn").RawArray("i", 2)
 
     def turn(self, store: int, share: int) -> None:
-        """Choose, before the crew's next run."""
+        """Choose, before the pool's next run."""
         self.numbers[:] = (store, share)
 
 
 class Users(NamedTuple):
-    """A crew's job: read all keys of the store that the dial tells, write one's own.
+    """A pool's job: read all keys of the store that the dial tells, write one's own.
 
     Attributes:
         openers: the stores.
@@ -231,7 +230,7 @@ def rate(crowd: Sequence[Stretch]) -> float:
 
 
 class TrafficLane:
-    """A design or setting under one mix, on a crew that others use in turns with it.
+    """A design or setting under one mix, on a pool that others use in turns with it.
 
     Attributes:
         who: how many of the workers take part.
@@ -239,18 +238,18 @@ class TrafficLane:
     """
 
     def __init__(
-        self, scenario: str, peer: str, point: dict[str, Any], crew: Crew, dial: Dial,
+        self, scenario: str, peer: str, point: dict[str, Any], pool: WorkerPool, dial: Dial,
         turn: tuple[int, int], who: int, seconds: float,
     ) -> None:
         self.scenario, self.peer, self.point = scenario, peer, point
-        self.crew, self.dial, self.turn = crew, dial, turn
+        self.pool, self.dial, self.turn = pool, dial, turn
         self.who, self.seconds = who, seconds
         self.repetitions: list[list[Stretch]] = []
 
     def repeat(self, number: int) -> None:
         """Have the workers work once."""
         self.dial.turn(*self.turn)
-        self.repetitions.append(self.crew.run(self.seconds, range(self.who)))
+        self.repetitions.append(self.pool.run(self.seconds, range(self.who)))
 
     def samples(self) -> dict[str, list[float]]:
         """Return throughput and latencies, a number for each repetition."""
@@ -278,31 +277,4 @@ class TrafficLane:
         )
 
     def close(self) -> None:
-        """Leave the crew to the scenario, whose it is."""
-
-
-def filled_map(name: str, entries: int, shards: int | None) -> Any:
-    """Make a map that holds every key."""
-    import shmmap
-
-    m = shmmap.ShmMap.create(name, capacity=entries, shards=shards, ephemeral=True)
-    m.set_many((key, value_of(key)) for key in map(key_of, range(entries)))
-    return m
-
-
-def affordable(entries: int) -> int:
-    """Take a fiftieth of a large number where the map runs its pure engine."""
-    import shmmap
-
-    return entries if shmmap.ENGINE == "compiled" else max(1, entries // 50)
-
-
-def remove(m: Any) -> None:
-    """Remove a map that this process made."""
-    m.unlink()
-    m.close()
-
-
-def own_cores() -> list[int]:
-    """List the cores that this process may use."""
-    return sorted(os.sched_getaffinity(0))
+        """Leave the pool to the scenario, whose it is."""

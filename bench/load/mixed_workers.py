@@ -8,12 +8,12 @@ from collections import deque
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from ..core.peer import Peer
 from ..core.workloads import key_of
-from ..peers import Peer
 from .histogram import Histogram
 from .operation_mix import EVERY, PLAN, Mix, Plan, Round, mixed_loop
 from .signed_values import FILLED, MOST_ENTRIES, Content
-from .worker_pool import CrewError, Work
+from .worker_pool import Work, WorkerError
 
 HELD_BYTES = 32 * 10**6  # a plan's values, and the answers that wait for being verified
 TOGETHER = 1 << 19  # operations of all workers' plans
@@ -102,7 +102,7 @@ class Answer(NamedTuple):
     broken: str = ""
 
 
-class MixerJob(NamedTuple):
+class MixedJob(NamedTuple):
     """How a worker gets ready.
 
     Attributes:
@@ -122,7 +122,7 @@ class MixerJob(NamedTuple):
     def begin(self, index: int) -> Work:
         """Open the store; draw the plans."""
         try:
-            return Mixer(self, index)
+            return MixedWorker(self, index)
         except Exception as error:
             return Broken(index + 1, told(error))
 
@@ -141,10 +141,10 @@ class Broken(NamedTuple):
         """Do nothing."""
 
 
-class Mixer:
+class MixedWorker:
     """A worker: at each command it goes on with the plan of the point that is its turn."""
 
-    def __init__(self, job: MixerJob, index: int) -> None:
+    def __init__(self, job: MixedJob, index: int) -> None:
         stage, kind = job.stage, job.kind
         self.content, self.writer = stage.content, index + 1
         entries = stage.entries_of(kind)
@@ -203,4 +203,4 @@ def _operations(mix: Mix, room: int, workers: int) -> int:
 def told(error: Exception) -> str:
     """Tell what was raised, in one line."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, CrewError) else f"{type(error).__name__}: {text[:200]}"
+    return text if isinstance(error, WorkerError) else f"{type(error).__name__}: {text[:200]}"

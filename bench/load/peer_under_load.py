@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
+from ..core.peer import Peer
 from ..core.results import Row
 from ..core.scenario import Lane
 from ..core.timing import gather_loop
 from ..core.workloads import key_of
-from ..peers import Peer
 from .histogram import Histogram
-from .mixed_workers import Answer, MixerJob, Point, Stage, told
+from .mixed_workers import Answer, MixedJob, Point, Stage, told
 from .operation_mix import EVERY
 from .signed_values import Counters, Ledger, Tally
-from .worker_pool import Crew
+from .worker_pool import WorkerPool
 
 SLOW_NS = 8_000  # reading the clock is nothing beside such an operation: every one is timed singly
 LOOKED = 16  # entries that are read after filling, for that
@@ -26,7 +26,7 @@ WARM_UP = 0.25  # of a stretch
 CROWDED = 4  # processes; the more there are beyond, the longer stretches are, so that all run
 
 
-class Rig:
+class PeerUnderLoad:
     """One peer in one stage: its store, its workers, and the books of what they wrote.
 
     What the peer raises, also in a worker, ends its part only: `broken` says what it was.
@@ -41,9 +41,9 @@ class Rig:
         self.stack = ExitStack()
         try:
             store = self._open() if kind.shared else None
-            job = MixerJob(kind, store and store.address, stage, self.every, stretches)
-            self.crew = Crew(job, stage.workers)
-            self.stack.callback(self.crew.close)
+            job = MixedJob(kind, store and store.address, stage, self.every, stretches)
+            self.pool = WorkerPool(job, stage.workers)
+            self.stack.callback(self.pool.close)
         except Exception as error:
             self.broken = told(error)
             self.stack.close()
@@ -73,9 +73,9 @@ class Rig:
         return store
 
     def run(self, workers: int, seconds: float) -> tuple[list[Answer], str]:
-        """Have so many workers work for so long; gives what they did, and what was wrong."""
+        """Have so many workers work for so long; return what they did, and what was wrong."""
         try:
-            answers: list[Answer] = self.crew.run(seconds, range(workers))
+            answers: list[Answer] = self.pool.run(seconds, range(workers))
             self.broken = next((each.broken for each in answers if each.broken), "")
             if self.broken:
                 return [], self.broken
@@ -117,12 +117,12 @@ class Stretch(NamedTuple):
         )
 
 
-class MixerLane(Lane):
+class LoadLane(Lane):
     """A peer at one point. Its first stretch is short, warms up, and counts for nothing."""
 
-    def __init__(self, scenario: str, rig: Rig, point: Point, seconds: float) -> None:
+    def __init__(self, scenario: str, loaded: PeerUnderLoad, point: Point, seconds: float) -> None:
         self.scenario = scenario
-        self.rig = rig
+        self.loaded = loaded
         self.point = point
         self.seconds = seconds * max(1.0, point.processes / CROWDED)
         self.problem = ""
@@ -130,26 +130,26 @@ class MixerLane(Lane):
 
     def repeat(self, number: int) -> None:
         """Let the workers work for one stretch."""
-        if self.rig.broken:
+        if self.loaded.broken:
             return
         seconds = self.seconds if number else self.seconds * WARM_UP
-        answers, problem = self.rig.run(self.point.processes, seconds)
+        answers, problem = self.loaded.run(self.point.processes, seconds)
         self.problem = self.problem or problem
         if number and answers:
             self.stretches.append(Stretch.of(answers))
 
     def close(self) -> None:
-        """Do nothing: the rig goes on with the next point."""
+        """Do nothing: the peer goes on with the next point."""
 
     def row(self) -> Row:
         """Return what was found; of a peer that broke nothing but why."""
-        problem = self.problem or self.rig.broken
-        kind = self.rig.kind.name
-        if self.rig.broken or not self.stretches:
+        problem = self.problem or self.loaded.broken
+        kind = self.loaded.kind.name
+        if self.loaded.broken or not self.stretches:
             return Row.of(self.scenario, kind, {}, problem, self.point.point)
         facts = {
-            "entries": self.rig.stage.entries_of(self.rig.kind),
-            "one timed singly of": self.rig.every,
+            "entries": self.loaded.stage.entries_of(self.loaded.kind),
+            "one timed singly of": self.loaded.every,
             "timed singly": sum(each.spans.count for each in self.stretches),
             "verified": sum(each.verified for each in self.stretches),
         }

@@ -40,7 +40,7 @@ class Content(Hashable, Protocol):
         """Say what is wrong with one worker's answers, each with its entry; "": nothing."""
 
 
-class Stamped(NamedTuple):
+class SignedBytes(NamedTuple):
     """Bytes: a stamp of 8 (entry, writer, number, check bits) again and again."""
 
     length: int
@@ -71,7 +71,7 @@ class Stamped(NamedTuple):
         return _first_without_origin(self, answers)
 
 
-class Objects(NamedTuple):
+class SignedObjects(NamedTuple):
     """Small dicts as a service keeps them: a session with its rights and times."""
 
     @property

@@ -18,7 +18,7 @@ PATIENCE_S = 120.0  # no command takes a worker longer, on a busy machine either
 LEAD_NS = 20_000_000  # from the command to the start; as much again for every 16 workers
 
 
-class CrewError(Exception):
+class WorkerError(Exception):
     """A worker failed, or gave no answer: its message says which and what."""
 
 
@@ -26,7 +26,7 @@ class Work(Protocol):
     """What a worker does, once it is set up."""
 
     def run(self, until_ns: int) -> Any:
-        """Work until time.monotonic_ns() is there; give what came of it."""
+        """Work until time.monotonic_ns() is there; return what came of it."""
 
     def close(self) -> None:
         """Let go of everything."""
@@ -39,7 +39,7 @@ class Job(Protocol):
         """Open, warm up and verify, as worker number `index`."""
 
 
-class Crew:
+class WorkerPool:
     """Workers that wait for commands, each a spawned process.
 
     All start at one instant of the clock that every process of the machine has, so that none
@@ -62,29 +62,29 @@ class Crew:
                 self.processes.append(process)
             engines = {self._answer(index) for index in range(workers)}
             if engines != {engine_file()}:
-                raise CrewError(f"workers run {engines}, this process runs {engine_file()}")
+                raise WorkerError(f"workers run {engines}, this process runs {engine_file()}")
         except BaseException:
             self.close()
             raise
 
     def run(self, seconds: float, who: Sequence[int] | None = None) -> list[Any]:
-        """Have all workers, or just these, work for so long; give their answers in order."""
+        """Have all workers, or just these, work for so long; return their answers in order."""
         chosen = range(len(self.pipes)) if who is None else who
         start = time.monotonic_ns() + LEAD_NS * (1 + len(chosen) // 16)
         for index in chosen:
             try:
                 self.pipes[index].send((start, start + int(seconds * 1e9)))
             except OSError:
-                raise CrewError(f"worker {index} died; see stderr") from None
+                raise WorkerError(f"worker {index} died; see stderr") from None
         return [self._answer(index) for index in chosen]
 
     def _answer(self, index: int) -> Any:
         if not self.pipes[index].poll(PATIENCE_S):
-            raise CrewError(f"worker {index}: no answer in {PATIENCE_S} s")
+            raise WorkerError(f"worker {index}: no answer in {PATIENCE_S} s")
         try:
             return self.pipes[index].recv()
         except (EOFError, ConnectionError):
-            raise CrewError(f"worker {index} died; see stderr") from None
+            raise WorkerError(f"worker {index} died; see stderr") from None
 
     def close(self) -> None:
         """End all workers."""

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
+from ..core.peer import Peer
 from ..core.timing import gather_loop
 from ..core.workloads import VALUE_BYTES, Workload, value_of
-from . import Peer
 
 Gather = Callable[..., list[Any]]
 MANY = 100  # entries of one call of get_many and set_many

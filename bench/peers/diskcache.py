@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any, ClassVar
 
-from .base import Entries, StoredPeer
+from ..core.peer import Entries
+from .base import StoredPeer
 
 PATIENCE_S = 60.0
 _INSERT = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from .base import Entries, Peer
+from ..core.peer import Entries, Peer
 
 
 class EmptyLoop(Peer):

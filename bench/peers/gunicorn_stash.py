@@ -6,7 +6,8 @@ import multiprocessing
 import sys
 from typing import Any, ClassVar
 
-from .base import Entries, ServedPeer
+from ..core.peer import Entries
+from .base import ServedPeer
 
 # The stash needs the arbiter only: no dirty workers, no HTTP. An arbiter leaves when the process
 # that made it is no more its parent; here that is whoever started this program.

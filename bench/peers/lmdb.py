@@ -5,7 +5,8 @@ from __future__ import annotations
 import pickle
 from typing import Any, ClassVar
 
-from .base import Entries, PackedPeer, StoredPeer, encoded, packed
+from ..core.peer import Entries
+from .base import PackedPeer, StoredPeer, encoded, packed
 
 MAP_BYTES = 1 << 36  # addresses, not memory: the file grows as it is written
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from typing import Any, ClassVar
 
-from .base import Entries, Peer
+from ..core.peer import Entries, Peer
 
 
 class ManagerDict(Peer):

@@ -10,8 +10,9 @@ from functools import cache
 from itertools import islice
 from typing import Any, ClassVar
 
+from ..core.peer import Entries
 from ..core.workloads import KEY_BYTES
-from .base import Entries, PackedPeer, ServedPeer, encoded, packed
+from .base import PackedPeer, ServedPeer, encoded, packed
 
 _CHUNK = 100  # the client reads no answer before all is sent, and the server waits to answer
 

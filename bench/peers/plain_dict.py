@@ -6,7 +6,7 @@ import textwrap
 import threading
 from typing import Any, ClassVar
 
-from .base import Entries, Peer
+from ..core.peer import Entries, Peer
 
 
 class Dict(Peer):

@@ -9,7 +9,8 @@ from functools import cache
 from itertools import chain, islice
 from typing import Any, ClassVar
 
-from .base import Entries, PackedPeer, ServedPeer, packed
+from ..core.peer import Entries
+from .base import PackedPeer, ServedPeer, packed
 
 _CHUNK = 100  # entries of a message: of large values more would be too much for one
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+PREFIX = "shmmap-bench-"  # of directories
 PATIENCE_S = 30.0  # a server starts within that, on a busy machine too
 FAREWELL_S = 0.3  # then it is killed: nothing that it has is to be kept
 
@@ -33,7 +34,7 @@ class Server:
 
     def __init__(self, command: Callable[[str], list[str]]) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._directory = tempfile.mkdtemp(prefix="shmmap-bench-")
+        self._directory = tempfile.mkdtemp(prefix=PREFIX)
         atexit.register(self.stop)
         self.socket = os.path.join(self._directory, "socket")
         try:

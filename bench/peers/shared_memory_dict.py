@@ -6,8 +6,8 @@ import multiprocessing
 import textwrap
 from typing import Any, ClassVar
 
+from ..core.peer import Entries, Peer, unique_name
 from ..core.workloads import KEY_BYTES
-from .base import Entries, Peer, unique_name
 
 _PLAIN = {
     "get": "value = data[key]",

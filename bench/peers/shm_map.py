@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from ..core.peer import Entries, Peer, unique_name
 from ..core.workloads import Scale
-from .base import Entries, Peer, unique_name
 
 
 class ShmMapPeer(Peer):

@@ -7,7 +7,8 @@ import pickle
 import sqlite3
 from typing import Any, ClassVar
 
-from .base import Entries, PackedPeer, StoredPeer, packed
+from ..core.peer import Entries
+from .base import PackedPeer, StoredPeer, packed
 
 PATIENCE_S = 60.0
 _GET = "SELECT value FROM entries WHERE key = ?"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from multiprocessing import resource_tracker
 from typing import Any, ClassVar
 
+from ..core.peer import Entries, Peer, unique_name
 from ..core.workloads import KEY_BYTES, Scale
-from .base import Entries, Peer, unique_name
 
 BUFFER_BYTES = 64 << 20
 _READS = ("get", "miss", "contains", "get_object", "get_many")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..load.map_traffic import remove
-from ..peers import unique_name
+from ..core.peer import unique_name
+from ..peers.own_map import remove
 
 MODES = {"shmmap": None, "shmmap, 1 shard": 1}  # name -> shards
 

@@ -26,8 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..core.results import OURS, UNITS, Row
-from ..core.run import FORMAT
+from ..core.results import FORMAT, OURS, UNITS, Row
 from ..peers import EmptyLoop
 from .tables import Table, quantity, union
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.results import OURS, Row
+from ..core.results import HIT_PREFIX, OURS, Row
 from .tables import Table, union
-
-PREFIX = "hit-"
 
 
 def overview(results: dict[str, Any]) -> Table | None:
@@ -19,7 +17,7 @@ def overview(results: dict[str, Any]) -> Table | None:
     found = {(row.scenario, row.point["entries"], row.peer): row for row in rows}
     lines = []
     for scenario, entries in dict.fromkeys((r.scenario, r.point["entries"]) for r in rows):
-        line = [scenario.removeprefix(PREFIX), f"{entries:,}"]
+        line = [scenario.removeprefix(HIT_PREFIX), f"{entries:,}"]
         for cache in caches:
             row = found.get((scenario, entries, cache))
             line.append("-" if row is None else f"{row.median('hit_percent'):.1f}")

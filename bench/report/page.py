@@ -6,8 +6,7 @@ import json
 from html import escape
 from typing import Any
 
-from ..core.results import OURS
-from ..core.run import problems
+from ..core.results import OURS, problems
 from ..core.targets import MISS, PASS
 from . import plots
 from .hit_ratio_table import overview

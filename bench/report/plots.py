@@ -100,7 +100,7 @@ def _style(place: int) -> Style:
 
 
 def write(results: dict[str, Any], directory: Path) -> list[Path]:
-    """Draw every picture into a directory, as PNG and SVG; gives the paths."""
+    """Draw every picture into a directory, as PNG and SVG; return the paths."""
     directory.mkdir(parents=True, exist_ok=True)
     looks, written = styles(results), []
     for drawn in pictures(results).values():
@@ -123,7 +123,7 @@ def inline_svg(picture: Picture, looks: dict[str, Style]) -> str:
 
 
 def render(picture: Picture, looks: dict[str, Style], kind: str) -> bytes:
-    """Draw a picture; gives the file's bytes, the same for the same figures."""
+    """Draw a picture; return the file's bytes, the same for the same figures."""
     import matplotlib
 
     with matplotlib.rc_context({**SETTINGS, "svg.hashsalt": picture.file}):
@@ -136,7 +136,7 @@ def render(picture: Picture, looks: dict[str, Style], kind: str) -> bytes:
 
 
 def figure_of(picture: Picture, looks: dict[str, Style]) -> Any:
-    """Draw a picture; gives matplotlib's figure."""
+    """Draw a picture; return matplotlib's figure."""
     return _lines(picture, looks) if _has_axis(picture) else _bars(picture, looks)
 
 
@@ -257,7 +257,7 @@ def _label(figure: str) -> str:
 
 
 def _scale(axis: Any, set_scale: Any, log: bool, label: str) -> str:
-    """Set an axis linear or logarithmic, with short numbers; give its name, which says so."""
+    """Set an axis linear or logarithmic, with short numbers; return its name, which says so."""
     from matplotlib.ticker import LogLocator
 
     if log:

@@ -1,22 +1,21 @@
-"""Put a run's figures where they are told: `python -m bench.readme RESULTS.json`.
+"""`python -m bench readme RESULTS.json`: put a run's figures where they are told.
 
 Into README.md a table and a plot, into bench/README.md the list of where shmmap lost.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from ..core.results import OURS, UNITS, Row
-from ..core.run import FORMAT
+from ..core.results import FORMAT, OURS, UNITS, Row
+from ..core.source_tree import CHECKOUT
 from . import plots
 from .tables import rows_of
 
-ROOT = Path(__file__).resolve().parents[2]
-README, BENCH_README = ROOT / "README.md", ROOT / "bench/README.md"
+README, BENCH_README = CHECKOUT / "README.md", CHECKOUT / "bench/README.md"
 PLOT = Path("bench/results/readme.svg")
 START, END = "<!-- bench -->", "<!-- /bench -->"
 LOST = 1.03  # so many times worse than another: nearer is a draw
@@ -113,20 +112,21 @@ def replaced(text: str, section: str) -> str:
     return f"{before}{START}\n{section}\n{END}{after}"
 
 
-def main() -> None:
-    """Update both READMEs and the plot from the JSON that the command line names."""
-    if len(sys.argv) != 2:
-        raise SystemExit(__doc__)
+def main(arguments: list[str]) -> int:
+    """Update both READMEs and the plot; 0: done."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench readme", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("results", type=Path, help="what --json wrote")
+    options = parser.parse_args(arguments)
     if plots.missing():
-        raise SystemExit(plots.missing())
-    results = json.loads(Path(sys.argv[1]).read_text())
+        parser.error(plots.missing())
+    results = json.loads(options.results.read_text())
     if results["format"] != FORMAT:
-        raise SystemExit(f"{sys.argv[1]} has format {results['format']}, not {FORMAT}")
+        parser.error(f"{options.results} has format {results['format']}, not {FORMAT}")
     for path, told in ((README, section(results)), (BENCH_README, losses(results))):
         path.write_text(replaced(path.read_text(), told))
     if drawn := picture(results):
-        (ROOT / PLOT).write_bytes(plots.render(drawn, plots.styles(results), "svg"))
-
-
-if __name__ == "__main__":
-    main()
+        (CHECKOUT / PLOT).write_bytes(plots.render(drawn, plots.styles(results), "svg"))
+    return 0

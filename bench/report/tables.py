@@ -1,4 +1,4 @@
-"""One table for each scenario, made from the results only; as text here, as HTML in page.py."""
+"""One table for each scenario, made from the results only; as text here, as HTML in page."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.run import problems
+from ..core.results import problems
 from .hit_ratio_table import overview
 from .tables import WRONG, table_of, targets_table, union
 
@@ -59,8 +59,8 @@ def report(results: dict[str, Any]) -> str:
         parts.append("\n".join(
             f"  {note}" for note in union(note for t in tables.values() for note in t.notes)
         ))
-    if table := overview(results):
-        parts.append(f"== Hit ratios ==\n{table.text()}\n\n  {table.notes[0]}")
+    if hits := overview(results):
+        parts.append(f"== Hit ratios ==\n{hits.text()}\n\n  {hits.notes[0]}")
     if parts:
         parts.append(READ)
     if results["targets"]:

@@ -1,14 +1,16 @@
-"""What it costs that capacity=N holds N entries, and whether it does."""
+"""Does capacity=N hold N entries, and what does that promise cost?"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from ..core.peer import unique_name
 from ..core.progress import Progress
 from ..core.results import OURS, Row
-from ..core.scenario import Plot
+from ..core.scenario import Plot, Scenario, Setup
 from ..core.workloads import KEY_BYTES, VALUE_BYTES, key_of, value_of
-from ..peers import unique_name
+from ..peers.own_map import remove
+from .families import ROOM
 
 
 class Headroom(NamedTuple):
@@ -16,20 +18,20 @@ class Headroom(NamedTuple):
 
     name: str
     title: str
-    family: str = "Room of capacity=N"
+    family: str = ROOM
     quick: bool = True
     plots: tuple[Plot, ...] = ()
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
         return 1
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
-        """Plan every capacity; gives a row for each, with each number of shards."""
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
+        """Plan every capacity; return a row for each, with each number of shards."""
         from shmmap.memory.geometry import plan_capacity
 
         rows = []
-        for capacity in setup.workload.scale.capacities:
+        for capacity in setup.scale.capacities:
             for said in (None, 64):
                 plan = plan_capacity(capacity, said, None, KEY_BYTES, False)
                 samples = {
@@ -49,18 +51,18 @@ class Filled(NamedTuple):
     name: str
     title: str
     shards: int | None
-    family: str = "Room of capacity=N"
+    family: str = ROOM
     quick: bool = True
     plots: tuple[Plot, ...] = ()
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
-        return len(setup.workload.scale.filled)
+        return len(setup.scale.filled)
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
-        """Fill the maps; gives a row for each capacity."""
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
+        """Fill the maps; return a row for each capacity."""
         rows = []
-        for capacity, maps in setup.workload.scale.filled:
+        for capacity, maps in setup.scale.filled:
             refused, problem = 0, ""
             for trial in range(maps):
                 full, wrong = fill_one(capacity, self.shards, f"{trial:x}-")
@@ -90,11 +92,10 @@ def fill_one(capacity: int, shards: int | None, prefix: str) -> tuple[int, str]:
     except shmmap.MapFull:
         return 1, ""
     finally:
-        m.unlink()
-        m.close()
+        remove(m)
 
 
-SCENARIOS = (
+SCENARIOS: tuple[Scenario, ...] = (
     Headroom("headroom", "slots bought for each entry of capacity=N"),
     Filled("filled", "N entries into capacity=N, default shards", None),
     Filled("filled-64", "N entries into capacity=N, 64 shards", 64),

@@ -1,5 +1,8 @@
-"""Scenarios that overwrite, delete and expire ten times what a full cache holds, then measure the
-memory again: what an allocator would have lost to fragments by then."""
+"""Does a full cache hold as much after ten times its entries have come and gone?
+
+They are overwritten, deleted, left to expire; then the memory is measured again: what an allocator
+would have lost to fragments by then.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ import math
 import random
 from typing import Any, NamedTuple
 
+from ..core.peer import unique_name
 from ..core.progress import Progress
 from ..core.results import OURS, Row
-from ..core.scenario import Plot
+from ..core.scenario import Plot, Scenario, Setup
 from ..core.workloads import KEY_BYTES, SEED, key_of
-from ..peers import unique_name
+from ..peers.own_map import remove
+from .families import MEMORY_AFTER_CHURN
 from .memory import SIGMA, Sizes, fill, look
 
 TIMES = 10  # operations of the churn for each entry that the full map held
@@ -31,19 +36,19 @@ class MemoryChurn(NamedTuple):
     value_size: int | None
     mixed: bool = False
     expiries: bool = False
-    family: str = "Memory after churn"
+    family: str = MEMORY_AFTER_CHURN
     quick: bool = False
     plots: tuple[Plot, ...] = ()
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
         return 3
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
         """Return a row for each of the three moments."""
         import shmmap
 
-        scale = setup.workload.scale
+        scale = setup.scale
         # what is fixed weighs more in a small map: long entries are few enough for a large one
         size = scale.churn_bytes if self.value_bytes < 500 else scale.memory_bytes
         m = shmmap.ShmMap.create(
@@ -67,8 +72,7 @@ class MemoryChurn(NamedTuple):
             rows.append(self._row("after churn", m, sizes, problem))
             progress.step()
         finally:
-            m.unlink()
-            m.close()
+            remove(m)
         return rows
 
     def _row(self, when: str, m: Any, sizes: Any, problem: str) -> Row:
@@ -130,7 +134,7 @@ def reserve_deadlines(m: Any) -> None:
         number += 1
 
 
-SCENARIOS = (
+SCENARIOS: tuple[Scenario, ...] = (
     MemoryChurn("memory-churn-64", "64 B of payload, value_size=48, after churn", 48, 48),
     MemoryChurn("memory-churn-116", "116 B of payload, value_size=100, after churn", 100, 100),
     MemoryChurn("memory-churn-1040", "1,040 B of payload, value_size=1024, after churn", 1024,

@@ -1,4 +1,4 @@
-"""Scenarios that time one operation in one process, all peers interleaved."""
+"""What does one operation take in one process? All peers take turns."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
+from ..core.peer import Peer
 from ..core.progress import Progress
 from ..core.results import Row
-from ..core.scenario import Lane, Plot, take_turns
+from ..core.scenario import Lane, Plot, Scenario, Setup, take_turns
 from ..core.timing import collector_off, gather_loop, percentile, timed_loop
 from ..core.workloads import Workload
-from ..peers import EmptyLoop, Peer
+from ..peers import EmptyLoop
 from ..peers.answers import MANY, OPERATIONS
-from . import startup
+from .families import ONE_OPERATION
 
 BARS = (Plot("", "time of one operation", "", "ns", "y"),)
 
@@ -27,26 +28,26 @@ class Latency(NamedTuple):
     operation: str
     keyset: str
     quick: bool = False
-    family: str = "One operation, one process"
+    family: str = ONE_OPERATION
     plots: tuple[Plot, ...] = BARS
 
-    def able(self, setup: Any) -> list[type[Peer]]:
+    def able(self, setup: Setup) -> list[type[Peer]]:
         """List the peers that have the operation."""
         return [peer for peer in setup.peers if self.operation in peer.statements]
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
-        return int(setup.workload.scale.repetitions * len(self.able(setup)))
+        return setup.scale.repetitions * len(self.able(setup))
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
-        """Time every peer; gives a row for each."""
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
+        """Time every peer; return a row for each."""
         with collector_off():
             lanes = self.open(setup)
-            rows = take_turns(lanes, setup.workload.scale.repetitions, progress)
+            rows = take_turns(lanes, setup.scale.repetitions, progress)
         add_net(rows)
         return rows
 
-    def open(self, setup: Any) -> Sequence[Lane]:
+    def open(self, setup: Setup) -> Sequence[Lane]:
         """Make and fill all stores; if one fails in an unknown way, none is left."""
         with ExitStack() as stack:
             lanes = []
@@ -132,7 +133,7 @@ class OperationLane:
             check.repetition(number)
 
     def row(self) -> Row:
-        """Verify every key again; give what was found."""
+        """Verify every key again; return what was found."""
         if self.kind.answers and not self.failure:
             with self._guarded("verifying again"):
                 self.check.after(self.gather)
@@ -162,7 +163,7 @@ def add_net(rows: Sequence[Row]) -> None:
             row.samples["net_ns"] = [round(raw - empty, 2) for raw, empty in pairs]
 
 
-SCENARIOS = (
+SCENARIOS: tuple[Scenario, ...] = (
     Latency("get-hot", "get, 64 hot keys of 100,000", "get", "hot", quick=True),
     Latency("get-shuffled", "get, 100,000 keys in a fixed shuffled order", "get", "shuffled",
             quick=True),
@@ -181,5 +182,4 @@ SCENARIOS = (
             "shuffled"),
     Latency("set-many", f"set_many of {MANY} entries; the time is one entry's", "set_many",
             "shuffled"),
-    *startup.SCENARIOS,
 )

@@ -1,25 +1,22 @@
-"""Scenarios in which several processes read and write one store at once."""
+"""How many operations a second, and how slow the slowest, when processes share one store?"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from ..core.peer import Peer
 from ..core.progress import Progress
 from ..core.results import Row
-from ..core.scenario import Plot, take_turns
+from ..core.scenario import Plot, Scenario, Setup, take_turns
 from ..core.workloads import VALUE_BYTES
 from ..load.mixed_workers import Point, Stage
 from ..load.operation_mix import SKEW, Mix
-from ..load.peer_under_load import MixerLane, Rig
-from ..load.signed_values import Counters, Objects, Stamped
-from ..peers import Dict, Peer
-from . import two_readers
-from .two_readers import FAMILY
-
-if TYPE_CHECKING:
-    from ..core.run import Setup
+from ..load.peer_under_load import LoadLane, PeerUnderLoad
+from ..load.signed_values import Counters, SignedBytes, SignedObjects
+from ..peers import Dict
+from .families import SEVERAL_PROCESSES
 
 SIZED_BYTES = 16 * 10**6  # payload of a store whose values are large
 OBJECTS = 1_000
@@ -43,7 +40,7 @@ class Load(NamedTuple):
     quick: bool = False
     only: tuple[str, ...] = ()
     control: bool = False
-    family: str = FAMILY
+    family: str = SEVERAL_PROCESSES
 
     def chosen(self, setup: Setup, stage: Stage) -> list[type[Peer]]:
         """List the peers of a stage."""
@@ -55,45 +52,45 @@ class Load(NamedTuple):
 
     def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
-        stretches = 1 + setup.workload.scale.load_repetitions
+        stretches = 1 + setup.scale.load_repetitions
         return stretches * sum(
             len(self.chosen(setup, stage)) * len(stage.points) for stage in self.stages(setup)
         )
 
     def run(self, setup: Setup, progress: Progress) -> list[Row]:
         """Measure every peer at every point."""
-        scale = setup.workload.scale
+        scale = setup.scale
         stretches = 1 + scale.load_repetitions
         rows: list[Row] = []
         for stage in self.stages(setup):
             with ExitStack() as stack:
-                rigs = []
+                peers = []
                 for kind in self.chosen(setup, stage):
-                    rigs.append(Rig(kind, stage, stretches))
-                    stack.callback(rigs[-1].close)
+                    peers.append(PeerUnderLoad(kind, stage, stretches))
+                    stack.callback(peers[-1].close)
                 for point in stage.points:
-                    lanes = [MixerLane(self.name, rig, point, scale.load_seconds) for rig in rigs]
+                    lanes = [LoadLane(self.name, peer, point, scale.load_seconds) for peer in peers]
                     rows += take_turns(lanes, stretches, progress)
         return rows
 
 
 def shares(setup: Setup) -> list[Stage]:
     """Vary the share of reads: {"read share": 0.95}."""
-    scale = setup.workload.scale
+    scale = setup.scale
     points = tuple(Point({"read share": share}, Mix(share)) for share in scale.read_shares)
-    return [Stage(Stamped(VALUE_BYTES), scale.keys, points)]
+    return [Stage(SignedBytes(VALUE_BYTES), scale.keys, points)]
 
 
 def processes(setup: Setup) -> list[Stage]:
     """Vary the number of processes: {"processes": 2}."""
     points = tuple(Point({"processes": n}, processes=n) for n in setup.processes)
-    return [Stage(Stamped(VALUE_BYTES), setup.workload.scale.keys, points)]
+    return [Stage(SignedBytes(VALUE_BYTES), setup.scale.keys, points)]
 
 
 def crowd(setup: Setup) -> list[Stage]:
     """Have more processes than cores: {"processes": 64}."""
-    points = tuple(Point({"processes": n}, processes=n) for n in setup.workload.scale.many)
-    return [Stage(Stamped(VALUE_BYTES), min(CROWD_ENTRIES, setup.workload.scale.keys), points)]
+    points = tuple(Point({"processes": n}, processes=n) for n in setup.scale.many)
+    return [Stage(SignedBytes(VALUE_BYTES), min(CROWD_ENTRIES, setup.scale.keys), points)]
 
 
 def skews(setup: Setup) -> list[Stage]:
@@ -101,15 +98,15 @@ def skews(setup: Setup) -> list[Stage]:
     points = (
         Point({"keys": "uniform"}, Mix()), Point({"keys": f"zipf {SKEW}"}, Mix(skew=SKEW)),
     )
-    return [Stage(Stamped(VALUE_BYTES), setup.workload.scale.keys, points)]
+    return [Stage(SignedBytes(VALUE_BYTES), setup.scale.keys, points)]
 
 
 def sizes(setup: Setup) -> list[Stage]:
     """Vary the length of values: {"value bytes": 4096}. The larger, the fewer there are."""
-    scale = setup.workload.scale
+    scale = setup.scale
     return [
         Stage(
-            Stamped(length), max(1, min(scale.keys, SIZED_BYTES // length)),
+            SignedBytes(length), max(1, min(scale.keys, SIZED_BYTES // length)),
             (Point({"value bytes": length}),),
         )
         for length in scale.sizes
@@ -119,7 +116,7 @@ def sizes(setup: Setup) -> list[Stage]:
 def hot_key(setup: Setup) -> list[Stage]:
     """Have all processes read one key: {"processes": 2}."""
     points = tuple(Point({"processes": n}, Mix(1.0), n) for n in setup.processes)
-    return [Stage(Stamped(VALUE_BYTES), 1, points)]
+    return [Stage(SignedBytes(VALUE_BYTES), 1, points)]
 
 
 def counter(setup: Setup) -> list[Stage]:
@@ -130,8 +127,8 @@ def counter(setup: Setup) -> list[Stage]:
 
 def objects(setup: Setup) -> list[Stage]:
     """Read and write small dicts, which most stores pickle."""
-    entries = min(OBJECTS, setup.workload.scale.keys)
-    return [Stage(Objects(), entries, (Point({}),), "get_object", "set_object")]
+    entries = min(OBJECTS, setup.scale.keys)
+    return [Stage(SignedObjects(), entries, (Point({}),), "get_object", "set_object")]
 
 
 def _rate_and_tail(title: str, x: str, log: str = "y") -> tuple[Plot, ...]:
@@ -142,7 +139,7 @@ def _rate_and_tail(title: str, x: str, log: str = "y") -> tuple[Plot, ...]:
     )
 
 
-SCENARIOS = (
+SCENARIOS: tuple[Scenario, ...] = (
     Load("load-reads", "2 processes, share of reads from 100 to 0 %", shares,
          _rate_and_tail("2 processes, share of reads", "read share"), quick=True),
     Load("load-processes", "1 to 8 processes, 95 % reads", processes,
@@ -162,5 +159,4 @@ SCENARIOS = (
          only=CROWD),
     Load("load-objects", "2 processes, 95 % reads, small dicts as values", objects,
          (Plot("", "2 processes, 95 % reads of small dicts", "", "per_s", "y"),)),
-    *two_readers.SCENARIOS,
 )

@@ -1,20 +1,23 @@
-"""Scenarios that fill a cache twice over and compare the memory it takes with what is in it."""
+"""How much memory does a full cache take, for each byte of what is in it?
+
+Each is filled twice over first.
+"""
 
 from __future__ import annotations
 
 import math
 import random
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..core.machine import SHM
+from ..core.peer import unique_name
 from ..core.progress import Progress
 from ..core.results import OURS, Row
-from ..core.scenario import Plot
+from ..core.scenario import Plot, Scenario, Setup
 from ..core.workloads import KEY_BYTES, SEED, key_of
-from ..peers import unique_name
-from .memory_by_size import CURVES
+from ..peers.own_map import remove
+from .families import MEMORY
 
-SHM = Path("/dev/shm")
 SIGMA = 1.0
 CHUNKS = 20  # the fill is looked at so many times for each filling
 GIVE_UP = 10  # fillings after which a shard that never evicted is a fault
@@ -29,19 +32,19 @@ class Memory(NamedTuple):
     value_size: int | None  # what the map is told
     mixed: bool = False
 
-    family: str = "Memory"
+    family: str = MEMORY
     quick: bool = True
     plots: tuple[Plot, ...] = ()
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
         return 1
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
-        """Fill a map twice over; gives one row."""
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
+        """Fill a map twice over; return one row."""
         import shmmap
 
-        size = setup.workload.scale.memory_bytes
+        size = setup.scale.memory_bytes
         m = shmmap.ShmMap.create(
             unique_name(), size=size, on_full="evict", value_size=self.value_size, ephemeral=True
         )
@@ -50,8 +53,7 @@ class Memory(NamedTuple):
             written, problem = fill(m, sizes, size // (KEY_BYTES + self.value_bytes) // CHUNKS + 1)
             facts, wrong = look(m, sizes)
         finally:
-            m.unlink()
-            m.close()
+            remove(m)
         progress.step()
         amplification = facts["allocated_bytes"] / facts["payload_bytes"]
         return [Row.of(
@@ -148,11 +150,10 @@ def listed_bytes(name: str) -> int:
     )
 
 
-SCENARIOS = (
+SCENARIOS: tuple[Scenario, ...] = (
     Memory("memory-64", "64 B of payload, value_size=48", 48, 48),
     Memory("memory-116", "116 B of payload, value_size=100", 100, 100),
     Memory("memory-116-default", "116 B of payload, default slots", 100, None),
     Memory("memory-1040", "1,040 B of payload, value_size=1024", 1024, 1024),
     Memory("memory-mixed", "log-normal values, mean 500 B, default slots", 500, None, True),
-    *CURVES,
 )

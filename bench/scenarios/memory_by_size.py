@@ -1,6 +1,7 @@
-"""How much memory an entry takes, by its size: our map, and stores that are as large as they hold.
+"""How much memory does an entry take, by its size?
 
-Every store gets the same entries, and is asked for all it holds for them:
+Asked of our map, and of stores that can say what they hold. Every store gets the same entries, and
+is asked for all it holds for them:
 
 - shmmap: the pages of all its objects in /dev/shm, room for the entries that may still come and
   the part that does not grow included;
@@ -23,13 +24,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..core.peer import Peer
 from ..core.progress import Progress
 from ..core.results import Row
-from ..core.scenario import Plot, take_turns
+from ..core.scenario import Plot, Scenario, Setup, take_turns
 from ..core.workloads import SEED, value_of
-from ..peers import Peer, ShmMapPeer
+from ..peers import ShmMapPeer
+from .families import MEMORY
 
-SHM = Path("/dev/shm")
 KEY = 8  # bytes of a key here, so that the smallest payload has a value of 8
 MOST_ENTRIES = 100_000
 VERIFIED = 1_000  # entries of each store that are read back
@@ -41,39 +43,39 @@ class Told(ShmMapPeer):
     key_size = KEY
 
 
-class Curve(NamedTuple):
+class MemoryBySize(NamedTuple):
     """All stores that can say what they hold, at each size of payload."""
 
     name: str
     title: str
-    family: str = "Memory"
+    family: str = MEMORY
     quick: bool = True
     plots: tuple[Plot, ...] = (
         Plot("", "Memory held for each byte of keys and values", "payload_bytes",
              "amplification", "x"),
     )
 
-    def lanes(self, setup: Any) -> list[Store]:
+    def lanes(self, setup: Setup) -> list[StoreLane]:
         """List each peer at each size."""
-        scale = setup.workload.scale
+        scale = setup.scale
         return [
-            Store(self.name, Told if kind is ShmMapPeer else kind, payload,
+            StoreLane(self.name, Told if kind is ShmMapPeer else kind, payload,
                   min(MOST_ENTRIES, scale.curve_bytes // payload))
             for payload in scale.curve
             for kind in setup.peers
             if kind.name in HELD
         ]
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
         return len(self.lanes(setup))
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
         """Fill each store once: the same entries take the same memory again."""
         return take_turns(self.lanes(setup), 1, progress)
 
 
-class Store:
+class StoreLane:
     """One peer with entries of one size; it lives only while it is looked at."""
 
     def __init__(self, scenario: str, kind: type[Peer], payload: int, entries: int) -> None:
@@ -172,4 +174,6 @@ HELD: dict[str, Callable[[Any], int]] = {
 }
 LESS_EMPTY = ("redis", "memcached")
 
-CURVES = (Curve("memory-curve", "memory held for each byte of payload, by the size of entries"),)
+SCENARIOS: tuple[Scenario, ...] = (
+    MemoryBySize("memory-curve", "memory held for each byte of payload, by the size of entries"),
+)

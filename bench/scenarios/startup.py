@@ -1,4 +1,4 @@
-"""Scenarios of a process that starts: what an import costs, and what opening a filled store."""
+"""What does a process pay before its first read: to import a client, to open a filled store?"""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import time
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
+from ..core.peer import Peer
 from ..core.progress import Progress
 from ..core.results import Row
-from ..core.scenario import Plot, take_turns
+from ..core.scenario import Plot, Scenario, Setup, take_turns
 from ..core.timing import percentile
 from ..core.workloads import Workload
-from ..load.worker_pool import Crew
-from ..peers import Dict, ManagerDict, Peer
-
-FAMILY = "A process that starts"
+from ..load.worker_pool import WorkerPool
+from ..peers import Dict, ManagerDict
+from ..peers.server import PREFIX
+from .families import STARTING
 
 
 class Import(NamedTuple):
@@ -29,24 +30,24 @@ class Import(NamedTuple):
     name: str = "import"
     title: str = "a fresh interpreter imports the client and ends; dict: it imports nothing"
     quick: bool = False
-    family: str = FAMILY
+    family: str = STARTING
     plots: tuple[Plot, ...] = (Plot("", "start, import, end", "", "ms"),)
 
-    def able(self, setup: Any) -> list[type[Peer]]:
+    def able(self, setup: Setup) -> list[type[Peer]]:
         """List dict, and the peers that need a module."""
         return [peer for peer in setup.peers if peer is Dict or modules(peer)]
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
-        return int(setup.workload.scale.repetitions * len(self.able(setup)))
+        return setup.scale.repetitions * len(self.able(setup))
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
         """Start an interpreter again and again for every peer."""
-        with tempfile.TemporaryDirectory(prefix="shmmap-bench-") as elsewhere:
+        with tempfile.TemporaryDirectory(prefix=PREFIX) as elsewhere:
             lanes = [ImportLane(self.name, peer, elsewhere) for peer in self.able(setup)]
             for lane in lanes:
                 lane.start()  # its bytecode is written, its files are in memory
-            rows = take_turns(lanes, setup.workload.scale.repetitions, progress)
+            rows = take_turns(lanes, setup.scale.repetitions, progress)
         empty = next((row for row in rows if row.peer == Dict.name and not row.problem), None)
         for row in rows:
             if empty is not None and row is not empty and not row.problem:
@@ -80,7 +81,7 @@ class ImportLane:
         self.environment = {**os.environ, "PYTHONPATH": path}
 
     def start(self) -> float:
-        """Run an interpreter to its end; verify what it imported; give milliseconds."""
+        """Run an interpreter to its end; verify what it imported; return milliseconds."""
         start = time.perf_counter_ns()
         done = subprocess.run(
             self.command, cwd=self.elsewhere, env=self.environment, capture_output=True, text=True
@@ -111,29 +112,26 @@ class Attach(NamedTuple):
     name: str = "attach"
     title: str = "open a store of 100,000 entries that another process made; read one"
     quick: bool = False
-    family: str = FAMILY
+    family: str = STARTING
     plots: tuple[Plot, ...] = (Plot("", "open a filled store, read one entry", "", "ns", "y"),)
 
-    def able(self, setup: Any) -> list[type[Peer]]:
+    def able(self, setup: Setup) -> list[type[Peer]]:
         """List dict (an empty one: nothing to open), and the peers that can be shared.
 
         Not the manager's: a process is handed its proxy open, when it is spawned.
         """
         return [p for p in setup.peers if p is Dict or (p.shared and p is not ManagerDict)]
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
-        return int(setup.workload.scale.repetitions * len(self.able(setup)))
+        return setup.scale.repetitions * len(self.able(setup))
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
         """Have a worker for each peer that attaches again and again."""
-        with ExitStack() as stack:
-            lanes = []
-            for peer in self.able(setup):
-                lanes.append(AttachLane(self.name, peer, peer.fitting(setup.workload)))
-                stack.callback(lanes[-1].close)
-            stack.pop_all()
-        return take_turns(lanes, setup.workload.scale.repetitions, progress)
+        lanes = (
+            AttachLane(self.name, peer, peer.fitting(setup.workload)) for peer in self.able(setup)
+        )
+        return take_turns(lanes, setup.scale.repetitions, progress)
 
 
 class AttachLane:
@@ -147,7 +145,7 @@ class AttachLane:
         self.problem = ""
         self.repetitions: list[list[int]] = []
         self.peer: Peer | None = None
-        self.crew: Crew | None = None
+        self.pool: WorkerPool | None = None
         try:
             key = workload.hot[0]
             address = None
@@ -155,7 +153,7 @@ class AttachLane:
                 self.peer = kind(len(workload.keys))
                 self.peer.fill(workload.values)
                 address = self.peer.address
-            self.crew = Crew(AttachJob(kind, address, key, workload.values[key]), 1)
+            self.pool = WorkerPool(AttachJob(kind, address, key, workload.values[key]), 1)
         except Exception as error:
             self.problem = f"opening: {type(error).__name__}: {str(error)[:120]}"
         except BaseException:
@@ -164,8 +162,8 @@ class AttachLane:
 
     def repeat(self, number: int) -> None:
         """Have the worker attach for a while."""
-        if self.crew is not None and not self.problem:
-            took, self.problem = self.crew.run(self.seconds)[0]
+        if self.pool is not None and not self.problem:
+            took, self.problem = self.pool.run(self.seconds)[0]
             self.repetitions.append(took)
 
     def row(self) -> Row:
@@ -181,8 +179,8 @@ class AttachLane:
         with ExitStack() as stack:
             if self.peer is not None:
                 stack.callback(self.peer.close)
-            if self.crew is not None:
-                stack.callback(self.crew.close)
+            if self.pool is not None:
+                stack.callback(self.pool.close)
 
 
 class AttachJob(NamedTuple):
@@ -209,7 +207,7 @@ class AttachWork:
         self.reading = compile(job.kind.statements["get"], "<bench attach>", "exec")
 
     def run(self, until_ns: int) -> tuple[list[int], str]:
-        """Attach until the time is over, and at least once; give what each took."""
+        """Attach until the time is over, and at least once; return what each took."""
         took = [self.once()]
         while time.monotonic_ns() < until_ns:
             took.append(self.once())
@@ -236,4 +234,4 @@ class AttachWork:
         """Nothing is open between two turns."""
 
 
-SCENARIOS = (Import(), Attach())
+SCENARIOS: tuple[Scenario, ...] = (Import(), Attach())

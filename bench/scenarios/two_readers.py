@@ -1,24 +1,22 @@
-"""Scenarios in which two processes only read: what the second one adds."""
+"""What does a second process add where both only read?"""
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from ..core.machine import own_cores
+from ..core.peer import Peer
 from ..core.progress import Progress
 from ..core.results import Row
-from ..core.scenario import Lane, Plot, take_turns
+from ..core.scenario import Lane, Plot, Scenario, Setup, take_turns
 from ..core.timing import timed_loop
 from ..core.workloads import Scale, Workload
-from ..load.worker_pool import Crew, Work
-from ..peers import Dict, Lmdb, Peer, ShmMapPeer
+from ..load.worker_pool import Work, WorkerPool
+from ..peers import Dict, Lmdb, ShmMapPeer
+from .families import SEVERAL_PROCESSES
 
-if TYPE_CHECKING:
-    from ..core.run import Setup
-
-FAMILY = "Several processes on one store"
 # dict is the control: every process has its own, so it shows what the two cores can give.
 READ: tuple[type[Peer], ...] = (Dict, ShmMapPeer, Lmdb)
 
@@ -31,29 +29,22 @@ class Readers(NamedTuple):
     keyset: str
     plots: tuple[Plot, ...]
     quick: bool = False
-    family: str = FAMILY
+    family: str = SEVERAL_PROCESSES
 
     def steps(self, setup: Setup) -> int:
         """Count the progress steps: none on a machine with one core."""
-        if len(os.sched_getaffinity(0)) < 2:
+        if len(own_cores()) < 2:
             return 0
-        return setup.workload.scale.reader_repetitions * len([p for p in READ if p in setup.peers])
+        return setup.scale.reader_repetitions * len([p for p in READ if p in setup.peers])
 
     def run(self, setup: Setup, progress: Progress) -> list[Row]:
-        """Measure every peer; gives a row for each, none on a machine with one core."""
-        cores = sorted(os.sched_getaffinity(0))[:2]
+        """Measure every peer; return a row for each, none on a machine with one core."""
+        cores = own_cores()[:2]
         if len(cores) < 2:
             return []
-        lanes: list[ReaderLane] = []
-        try:
-            for kind in READ:
-                if kind in setup.peers:
-                    lanes.append(ReaderLane(self, kind, setup.workload, cores))
-        except BaseException:
-            for lane in lanes:
-                lane.close()
-            raise
-        return take_turns(lanes, setup.workload.scale.reader_repetitions, progress)
+        kinds = [kind for kind in READ if kind in setup.peers]
+        lanes = (ReaderLane(self, kind, setup.workload, cores) for kind in kinds)
+        return take_turns(lanes, setup.scale.reader_repetitions, progress)
 
 
 class ReaderLane(Lane):
@@ -76,7 +67,7 @@ class ReaderLane(Lane):
                 self.store.fill(workload.values)
             address = self.store and self.store.address
             job = ReaderJob(kind, address, scenario.keyset, workload.scale)
-            self.crew = Crew(job, 2, cores)
+            self.pool = WorkerPool(job, 2, cores)
         except BaseException:
             self._remove()
             raise
@@ -87,14 +78,14 @@ class ReaderLane(Lane):
         self.both.append(self._throughput([0, 1]))
 
     def _throughput(self, who: list[int]) -> float:
-        found = self.crew.run(self.seconds, who)
+        found = self.pool.run(self.seconds, who)
         self.problem = self.problem or next((each[3] for each in found if each[3]), "")
         window = max(end for _, _, end, _ in found) - min(begun for _, begun, _, _ in found)
         return float(sum(count for count, _, _, _ in found) / window * 1e9)
 
     def close(self) -> None:
         """End both readers and remove the store."""
-        self.crew.close()
+        self.pool.close()
         self._remove()
 
     def _remove(self) -> None:
@@ -165,7 +156,7 @@ def _gain(title: str) -> tuple[Plot, ...]:
     return (Plot("", f"{title}: throughput of two to that of one", "", "gain"),)
 
 
-SCENARIOS = (
+SCENARIOS: tuple[Scenario, ...] = (
     Readers("readers-hot", "two processes read 64 hot keys", "hot",
             _gain("Two processes read 64 hot keys"), quick=True),
     Readers("readers-shuffled", "two processes read 100,000 keys, shuffled", "shuffled",

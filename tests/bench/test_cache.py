@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import json
 import random
-import sys
-from pathlib import Path
 from typing import Any
 
 import cachetools
 import pytest
 
 import shmmap
-
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))  # at the end: the shmmap under test stays the one imported above
-
-from bench import peers  # noqa: E402
-from bench.core import run, targets  # noqa: E402
-from bench.core.workloads import QUICK, Workload  # noqa: E402
-from bench.policies import (  # noqa: E402
+from bench import peers
+from bench.core import targets
+from bench.core.workloads import QUICK
+from bench.policies import (
     POLICIES,
     Belady,
     Fifo,
@@ -31,11 +23,13 @@ from bench.policies import (  # noqa: E402
     TinyLfu,
     real_map,
 )
-from bench.policies.traces import TRACES, Trace  # noqa: E402
-from bench.report import hit_ratio_table  # noqa: E402
-from bench.report.text import report  # noqa: E402
-from bench.scenarios import churn  # noqa: E402
-from bench.scenarios.cache import ALSO, hit_ratios, mixed_sizes, near, snapshots, stampede  # noqa: E402
+from bench.policies.traces import TRACES, Trace
+from bench.report import hit_ratio_table
+from bench.report.text import report
+from bench.scenarios import BESIDE_CACHE, churn, select, select_cache
+from bench.scenarios.cache import hit_ratios, mixed_sizes, near, snapshots, stampede
+
+from .runs import kept, measured, setup_of
 
 TINY = QUICK._replace(
     caches=((200, 3_000),), cache_repetitions=2, churn_bytes=300_000, memory_bytes=500_000,
@@ -43,21 +37,8 @@ TINY = QUICK._replace(
 SIMULATED = [policy for policy in POLICIES if policy is not TinyLfu]
 
 
-class Steps:
-    """Stands in for a progress bar."""
-
-    def __init__(self) -> None:
-        self.done = 0
-
-    def step(self) -> None:
-        self.done += 1
-
-
-def measured(scenario: Any, scale: Any = TINY) -> list[Any]:
-    steps, setup = Steps(), run.Setup(Workload(scale), [], (1,))
-    rows = scenario.run(setup, steps)
-    assert steps.done == scenario.steps(setup)
-    return rows
+def rows_of(scenario: Any) -> list[Any]:
+    return measured(scenario, setup_of(TINY))
 
 
 def zipf_like(requests: int, seed: int) -> list[int]:
@@ -194,7 +175,7 @@ def test_the_map_holds_as_many_entries_as_the_others(shards):
 
 def test_hit_ratios_of_all():
     trace = next(trace for trace in TRACES if trace.name == "zipf-0.9")
-    rows = measured(hit_ratios.HitRatio(trace))
+    rows = rows_of(hit_ratios.HitRatio(trace))
     names = [policy.name for policy in POLICIES if not policy.missing()]
     assert [row.peer for row in rows] == ["shmmap", "shmmap, 1 shard", *names]
     assert [row.problem for row in rows] == [""] * len(rows)
@@ -218,8 +199,8 @@ def test_what_is_not_installed_is_named(monkeypatch):
 
 
 def test_entries_of_many_sizes():
-    (scenario,) = mixed_sizes.MIXED
-    ours, lru = measured(scenario)
+    (scenario,) = mixed_sizes.SCENARIOS
+    ours, lru = rows_of(scenario)
     assert (ours.peer, lru.peer) == ("shmmap", "LRU") and lru.samples["over_lru"] == [0.0, 0.0]
     for row in (ours, lru):
         assert 0 < row.median("byte_hit_percent") < 100 > row.median("hit_percent") > 0
@@ -229,7 +210,7 @@ def test_entries_of_many_sizes():
 @pytest.mark.parametrize("name", ["memory-churn-64", "memory-churn-ttl-mixed"])
 def test_churn(name):
     (scenario,) = (s for s in churn.SCENARIOS if s.name == name)
-    rows = measured(scenario)
+    rows = rows_of(scenario)
     assert [row.point["when"] for row in rows] == ["filled", "in churn", "after churn"]
     assert [row.problem for row in rows] == [""] * 3
     filled, _, after = rows
@@ -251,27 +232,26 @@ def test_a_wrong_value_in_the_churn_is_found(name):
 
 
 def test_the_command_shows_all_of_a_cache():
-    names = [scenario.name for scenario in run.select_cache()]
+    names = [scenario.name for scenario in select_cache()]
     assert len(set(names)) == len(names)
     assert {f"hit-{trace.name}" for trace in TRACES} <= set(names)
-    for part in ALSO:
+    for part in BESIDE_CACHE:
         assert any(part in name for name in names)
     assert "get-hot" not in names
-    assert [s.name for s in run.select_cache("zipf-0.9")] == ["hit-zipf-0.9", "hit-zipf-0.99"]
-    quickly = [scenario.name for scenario in run.select_cache(quick=True)]
+    assert [s.name for s in select_cache("zipf-0.9")] == ["hit-zipf-0.9", "hit-zipf-0.99"]
+    quickly = [scenario.name for scenario in select_cache(quick=True)]
     assert set(quickly) < set(names) and "memory-curve" in quickly and "hit-loop" in quickly
-    assert set(names) <= {scenario.name for scenario in run.select()}
+    assert set(names) <= {scenario.name for scenario in select()}
 
 
 def test_the_overview_has_a_line_for_each_trace():
     trace = Trace("tiny", "a loop", lambda entries, requests, generator: generator.permutation(300))
-    found = run.run(TINY, [hit_ratios.HitRatio(trace)], peers=[peers.ShmMapPeer], quiet=True)
+    found = kept(setup_of(TINY, [peers.ShmMapPeer]), hit_ratios.HitRatio(trace))
     assert found["failures"] == {}
-    kept = json.loads(json.dumps(found))
-    table = hit_ratio_table.overview(kept)
+    table = hit_ratio_table.overview(found)
     assert table is not None
     assert table.rows == [["tiny", "200", *["0.0"] * (len(table.heads) - 3), "+0.0"]]
-    assert table.text() in report(kept)
+    assert table.text() in report(found)
     assert hit_ratio_table.overview({"rows": []}) is None
 
 
@@ -285,7 +265,7 @@ def test_a_near_cache_beside_stores():
     tiny = TINY._replace(keys=300, hot_batch=64, batches=2, repetitions=1, read_shares=(0.9,),
                          load_repetitions=1, load_seconds=0.05)
     get, load = near.SCENARIOS
-    found = run.run(tiny, [get, load], peers=[peers.Dict, peers.ShmMapPeer], quiet=True)
+    found = kept(setup_of(tiny, [peers.Dict, peers.ShmMapPeer], tiny.processes), get, load)
     assert found["failures"] == {}
     rows = [row for row in found["rows"] if row["scenario"] == get.name]
     names = {"dict", "shmmap", *(peer.name for peer in near.NEAR)}
@@ -298,7 +278,7 @@ def test_a_near_cache_beside_stores():
 def test_one_of_a_crowd_computes(monkeypatch):
     monkeypatch.setattr(stampede, "PROCESSES", 2)
     kinds = [peers.ShmMapPeer, *(p for p in (peers.Redis, peers.DiskCache) if not p.missing())]
-    found = run.run(TINY, stampede.SCENARIOS, peers=kinds, quiet=True)
+    found = kept(setup_of(TINY, kinds), *stampede.SCENARIOS)
     assert found["failures"] == {}
     calls = {row["peer"]: row["samples"]["calls"] for row in found["rows"]}
     assert set(calls["shmmap"]) == {1} and set(calls["cachetools.cached"]) == {2}
@@ -314,7 +294,7 @@ def test_a_wrong_value_for_a_crowd_is_found(monkeypatch):
 
 def test_snapshots_under_writers():
     tiny = TINY._replace(listing=(300,), seconds=0.1, experiment_repetitions=1)
-    found = run.run(tiny, snapshots.SCENARIOS, peers=[peers.ShmMapPeer], quiet=True)
+    found = kept(setup_of(tiny, [peers.ShmMapPeer]), *snapshots.SCENARIOS)
     assert found["failures"] == {}
     rows = {row["peer"]: row for row in found["rows"]}
     assert rows["snapshot"]["problem"] == "" and rows["snapshot"]["facts"]["copies"] > 0

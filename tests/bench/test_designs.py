@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,20 +15,30 @@ from typing import Any, NamedTuple
 import pytest
 
 import shmmap
-from shmmap import _engine
-
-from .experiment_runs import TINY, nothing_left, rows_of  # noqa: F401  # first: finds bench
-
-# isort: split
 from bench.core.results import OURS, Row
 from bench.core.workloads import key_of, value_of
 from bench.load import map_traffic
 from bench.load.map_traffic import Users
-from bench.load.worker_pool import Crew, CrewError
-from bench.scenarios.design import designs, listing, locked_reads
+from bench.load.worker_pool import WorkerError, WorkerPool
+from bench.peers.own_map import all_locks, filled_map, remove
+from bench.scenarios.design import designs, locked_reads
 from bench.scenarios.design.copy_on_write import CopyOnWrite, CopyOpener
+from shmmap import _engine
+
+from .runs import DESIGN_SCALE, design_rows
 
 pytestmark = pytest.mark.skipif(shmmap.ENGINE == "pure", reason="the same with either engine")
+
+SMALL = designs.SCENARIOS[0]._replace(entries=200)
+
+
+@pytest.fixture(autouse=True)
+def no_build_left() -> Iterator[None]:
+    before = set(os.listdir(tempfile.gettempdir()))
+    yield
+    left = set(os.listdir(tempfile.gettempdir())) - before
+    assert [entry for entry in left if entry.startswith("shmmap-bench-build-")] == []
+
 
 
 # -- traffic --------------------------------------------------------------------------
@@ -102,11 +114,11 @@ def test_copy_on_write_keeps_every_write_of_two_writers():
     made = CopyOnWrite.create(name, lock, entries)
     try:
         job = Users((CopyOpener(name, lock),), 50, (100.0,), 2, map_traffic.Dial())
-        crew = Crew(job, 2)
+        pool = WorkerPool(job, 2)
         try:
-            answers = crew.run(0.2)
+            answers = pool.run(0.2)
         finally:
-            crew.close()
+            pool.close()
         assert [answer.problem for answer in answers] == ["", ""]
         assert made.words[0] == 1 + sum(answer.writes for answer in answers)
         assert all(made.get(key).startswith(key.encode()) for key in entries)
@@ -151,32 +163,32 @@ def test_the_build_really_locks_its_reads(tmp_path):
     file = tmp_path / build.file
     file.write_bytes(build.content)
     name = f"bench-{os.getpid()}-locked"
-    m = map_traffic.filled_map(name, 200, 1)
+    m = filled_map(name, 200, 1)
     try:
         for opener, locked in (
             (map_traffic.MapOpener(name), False), (locked_reads.LockedOpener(name, str(file)), True)
         ):
             before = m.stats()
-            crew = Crew(Users((opener,), 200, (0.0,), 1, map_traffic.Dial()), 1)
+            pool = WorkerPool(Users((opener,), 200, (0.0,), 1, map_traffic.Dial()), 1)
             try:
-                (answer,) = crew.run(0.05)
+                (answer,) = pool.run(0.05)
             finally:
-                crew.close()
+                pool.close()
             after = m.stats()
             reads = after.hits - before.hits
             assert answer.problem == "" and reads == 200 + answer.operations
             assert after.locked_reads - before.locked_reads == (reads if locked else 0)
         # And they wait for it: with the lock held, no read of the changed build gets through.
-        with pytest.raises(CrewError), listing.all_locks(m):
-            Crew(users(0.0, locked_reads.LockedOpener(name, str(file)), 1), 1)
+        with pytest.raises(WorkerError), all_locks(m):
+            WorkerPool(users(0.0, locked_reads.LockedOpener(name, str(file)), 1), 1)
     finally:
-        map_traffic.remove(m)
+        remove(m)
 
 
 def test_designs_with_the_build():
     if locked_reads.locked_reads().problem:
         pytest.skip(locked_reads.locked_reads().problem)
-    rows = rows_of(designs.DESIGNS[0]._replace(entries=200), TINY._replace(builds=True))
+    rows = design_rows(SMALL, DESIGN_SCALE._replace(builds=True))
     names = {OURS, designs.ONE_LOCK, designs.LOCKED, designs.COPIED}
     points = {(row.peer, row.point["write_share"]) for row in rows}
     assert points == set(product(names, (0.0, 50.0)))
@@ -184,11 +196,11 @@ def test_designs_with_the_build():
 
 
 def test_designs_without_a_build(monkeypatch):
-    rows = rows_of(designs.DESIGNS[0]._replace(entries=200))
+    rows = design_rows(SMALL)
     assert {row.peer for row in rows} == {OURS, designs.COPIED}
     assert all(len(row.samples["per_s"]) == 2 for row in rows)
     monkeypatch.setattr(designs, "locked_reads", lambda: locked_reads.Build("", b"", "no gcc"))
-    rows = rows_of(designs.DESIGNS[0]._replace(entries=200), TINY._replace(builds=True))
+    rows = design_rows(SMALL, DESIGN_SCALE._replace(builds=True))
     assert {row.peer for row in rows} == {OURS, designs.COPIED}
     assert {row.facts["skipped"] for row in rows} == {"no gcc"}
 
@@ -203,16 +215,16 @@ def test_where_a_design_breaks():
 
 
 def test_contention_is_counted_and_timed(name):
-    m = map_traffic.filled_map(name, 200, 1)
+    m = filled_map(name, 200, 1)
     try:
-        crew = Crew(Late(name), 1)
+        pool = WorkerPool(Late(name), 1)
         try:
-            (answer,) = crew.run(0.1)
+            (answer,) = pool.run(0.1)
         finally:
-            crew.close()
-        assert answer.waits == 1 and len(answer.waited) == 1 and answer.waited[0] > 10_000_000
+            pool.close()
+        assert answer.waits == 1 and len(answer.waited) == 1 and answer.waited[0] > 1_000_000
     finally:
-        map_traffic.remove(m)
+        remove(m)
 
 
 class Late(NamedTuple):
@@ -230,9 +242,9 @@ class LateUser(map_traffic.User):
             held = threading.Event()
 
             def hold() -> None:
-                with listing.all_locks(m):
+                with all_locks(m):
                     held.set()
-                    time.sleep(0.03)
+                    time.sleep(0.05)
 
             thread = threading.Thread(target=hold)
             thread.start()

@@ -3,81 +3,44 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import random
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import shmmap  # noqa: F401  before the checkout is on the path
+from bench.core.results import Row, metrics
+from bench.core.timing import percentile
+from bench.core.workloads import FULL, Scale, Workload
+from bench.load import operation_mix, peer_under_load
+from bench.load.histogram import Histogram, bucket_of, last_of
+from bench.load.operation_mix import EVERY, Mix, Plan, Round
+from bench.load.signed_values import FILLED, Counters, Ledger, SignedBytes, SignedObjects, Tally
+from bench.load.worker_pool import WorkerError
+from bench.peers import Dict, Lmdb, ShmMapPeer, Sqlite, present_peers
+from bench.scenarios import load, two_readers
+from bench.scenarios.families import SEVERAL_PROCESSES
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))  # at the end: the shmmap under test stays the one imported above
-
-from bench.core import run  # noqa: E402
-from bench.core.results import Row, metrics  # noqa: E402
-from bench.core.timing import percentile  # noqa: E402
-from bench.core.workloads import FULL, Scale, Workload  # noqa: E402
-from bench.load import operation_mix, peer_under_load  # noqa: E402
-from bench.load.histogram import Histogram, bucket_of, last_of  # noqa: E402
-from bench.load.operation_mix import EVERY, Mix, Plan, Round  # noqa: E402
-from bench.load.signed_values import FILLED, Counters, Ledger, Objects, Stamped, Tally  # noqa: E402
-from bench.load.worker_pool import CrewError  # noqa: E402
-from bench.peers import Dict, Lmdb, ShmMapPeer, Sqlite, present_peers  # noqa: E402
-from bench.scenarios import load, two_readers  # noqa: E402
-
-from ..engines import once  # noqa: E402
-from . import broken_peers  # noqa: E402
+from ..engines import once
+from . import broken_peers
+from .runs import Interrupting, measured, setup_of
 
 TINY = Scale(
     keys=300, hot=8, batches=4, hot_batch=64, slow_batch=3, processes=(2,), load_seconds=0.04,
     load_repetitions=1, read_shares=(0.5,), reader_repetitions=2, sizes=(8, 200_000), many=(3,),
 )
-SCENARIOS = {scenario.name: scenario for scenario in load.SCENARIOS}
+SCENARIOS = {each.name: each for each in (*load.SCENARIOS, *two_readers.SCENARIOS)}
 KEYS = [f"k{n}" for n in range(1_000)]
 
 
-class Silent:
-    """Stands in for a progress bar."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-
-    def step(self) -> None:
-        self.steps += 1
-
-
-class Interrupting(Silent):
-    """A progress bar at whose first step somebody presses Ctrl-C."""
-
-    def step(self) -> None:
-        raise KeyboardInterrupt
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    yield
-    assert multiprocessing.active_children() == []
-    assert [entry for entry in os.listdir("/dev/shm") if f"bench-{os.getpid()}-" in entry] == []
-
-
 def measure(name: str, *kinds: Any, progress: Any = None) -> list[Row]:
-    setup = run.Setup(Workload(TINY), list(kinds), TINY.processes)
-    progress = progress or Silent()
-    rows: list[Row] = SCENARIOS[name].run(setup, progress)
-    assert progress.steps == SCENARIOS[name].steps(setup)
-    return rows
+    return measured(SCENARIOS[name], setup_of(TINY, kinds, TINY.processes), progress)
 
 
 def plan_of(mix: Mix, **given: Any) -> Plan:
     given = {"writer": 1, "numbers": itertools.count(), **given}
-    return Plan.of(mix, KEYS, Stamped(16), given.pop("writer"), given.pop("numbers"), **given)
+    return Plan.of(mix, KEYS, SignedBytes(16), given.pop("writer"), given.pop("numbers"), **given)
 
 
 def steps_of(plan: Plan) -> list[tuple[Any, Any]]:
@@ -171,7 +134,7 @@ def test_the_loop_does_the_plan_in_order_and_stops_in_time():
     assert loop(iter(plan.groups), 0, spans.append, answers.append) == 1
 
 
-@pytest.mark.parametrize("content", [Stamped(8), Stamped(100), Objects()])
+@pytest.mark.parametrize("content", [SignedBytes(8), SignedBytes(100), SignedObjects()])
 def test_a_value_tells_who_wrote_it(content):
     value = content.make(70_000, 64, 1 << 19)
     assert content.origin(value, 70_000) == (64, 1 << 19)
@@ -189,7 +152,7 @@ def test_a_value_tells_who_wrote_it(content):
 
 
 def test_the_ledger_finds_a_write_that_got_lost():
-    content = Stamped(24)
+    content = SignedBytes(24)
     store = {entry: content.make(entry, *FILLED) for entry in range(4)}
     ledger = Ledger(content, lambda entries: [store.get(entry) for entry in entries])
     assert ledger.look([0, 1, 2, 3]) == ""
@@ -304,9 +267,9 @@ def test_a_reader_that_dies_is_reported():
         SCENARIOS["readers-hot"], ShmMapPeer, Workload(TINY), [core, core]
     )
     try:
-        lane.crew.processes[0].kill()
-        lane.crew.processes[0].join(10)
-        with pytest.raises(CrewError, match="worker 0 died"):
+        lane.pool.processes[0].kill()
+        lane.pool.processes[0].join(10)
+        with pytest.raises(WorkerError, match="worker 0 died"):
             lane.repeat(0)
     finally:
         lane.close()
@@ -318,10 +281,9 @@ def test_ctrl_c_leaves_nothing():
 
 
 def test_every_scenario_is_listed_with_its_pictures():
-    setup = run.Setup(Workload(TINY), present_peers()[0], TINY.processes)
-    assert len(SCENARIOS) == len(load.SCENARIOS)
-    for scenario in load.SCENARIOS:
-        assert scenario.family == load.FAMILY and scenario.plots and scenario.title
+    setup = setup_of(TINY, present_peers()[0], TINY.processes)
+    for scenario in SCENARIOS.values():
+        assert scenario.family == SEVERAL_PROCESSES and scenario.plots and scenario.title
         if isinstance(scenario, load.Load):
             points = {name for stage in scenario.stages(setup) for at in stage.points
                       for name in at.point}

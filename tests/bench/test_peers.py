@@ -15,21 +15,19 @@ from typing import Any, NamedTuple
 
 import pytest
 
-import shmmap  # before the checkout is on the path
+import shmmap
+from bench import peers
+from bench.core.peer import Peer
+from bench.core.results import Row
+from bench.core.source_tree import CHECKOUT
+from bench.core.workloads import Scale, key_of, value_of
+from bench.load.worker_pool import WorkerPool
+from bench.peers import server as servers
+from bench.peers.answers import OPERATIONS
+from bench.peers.base import ServedPeer
+from bench.scenarios import latency, startup
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))  # at the end: the shmmap under test stays the one imported above
-
-from bench import peers  # noqa: E402
-from bench.core import run  # noqa: E402
-from bench.core.results import Row  # noqa: E402
-from bench.core.workloads import Scale, Workload, key_of, value_of  # noqa: E402
-from bench.load.worker_pool import Crew  # noqa: E402
-from bench.peers import server as servers  # noqa: E402
-from bench.peers.answers import OPERATIONS  # noqa: E402
-from bench.peers.base import ServedPeer  # noqa: E402
-from bench.scenarios import latency, startup  # noqa: E402
+from .runs import Interrupting, measured, setup_of
 
 TINY = Scale(
     keys=400, hot=8, batches=4, hot_batch=32, slow_batch=3, repetitions=2, seconds=0.02,
@@ -41,23 +39,9 @@ SHARED = [peer for peer in PRESENT if peer.shared]
 SERVED = [peer for peer in PRESENT if issubclass(peer, ServedPeer)]
 
 
-class Silent:
-    """Stands in for a progress bar."""
-
-    def step(self) -> None:
-        pass
-
-
-class Interrupting:
-    """A progress bar at whose first step somebody presses Ctrl-C."""
-
-    def step(self) -> None:
-        raise KeyboardInterrupt
-
-
 @pytest.fixture(autouse=True)
 def directories(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Every directory that is made; none may be there at the end, nor any shared memory."""
+    """Every directory that is made; none may be there at the end."""
     made: list[str] = []
     plain = tempfile.mkdtemp
 
@@ -68,7 +52,6 @@ def directories(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setattr(tempfile, "mkdtemp", noted)
     yield made
     assert [directory for directory in made if os.path.exists(directory)] == []
-    assert [each for each in os.listdir("/dev/shm") if f"bench-{os.getpid()}-" in each] == []
 
 
 def is_there(pid: int) -> bool:
@@ -83,15 +66,14 @@ def gone(pid: int, seconds: float = 20.0) -> bool:
     return not is_there(pid)
 
 
-def rows_of(operation: str, *kinds: type[peers.Peer], progress: Any = None) -> list[Row]:
+def rows_of(operation: str, *kinds: type[Peer], progress: Any = None) -> list[Row]:
     once = dict.fromkeys(("delete", "get_many", "set_many"), "shuffled")
     keyset = {"miss": "absent", **once}.get(operation, "hot")
     scenario = latency.Latency("tried", "", operation, keyset)
-    setup = run.Setup(Workload(TINY), list(kinds), (1,))
-    return scenario.run(setup, progress or Silent())
+    return measured(scenario, setup_of(TINY, kinds), progress)
 
 
-def problem_of(operation: str, kind: type[peers.Peer]) -> str:
+def problem_of(operation: str, kind: type[Peer]) -> str:
     (row,) = rows_of(operation, kind)
     return row.problem
 
@@ -190,7 +172,7 @@ def test_ctrl_c_leaves_nothing():
 class Raiser(NamedTuple):
     """Raises a counter in another process."""
 
-    kind: type[peers.Peer]
+    kind: type[Peer]
     address: Any
     key: str
 
@@ -219,11 +201,11 @@ def test_processes_share_and_lose_no_increment(kind):
     try:
         key = key_of(1)
         peer.fill({key: 0, key_of(2): value_of("other")})
-        crew = Crew(Raiser(kind, peer.address, key), 2)
+        pool = WorkerPool(Raiser(kind, peer.address, key), 2)
         try:
-            counts = crew.run(0.3)
+            counts = pool.run(0.3)
         finally:
-            crew.close()
+            pool.close()
         assert kind.atomic_incr and min(counts) > 0
         assert peer.read_all([key, key_of(2)]) == [sum(counts), value_of("other")]
     finally:
@@ -304,7 +286,7 @@ def test_a_server_ends_with_the_runner(kind, end):
     if end == "kill" and shutil.which("setpriv") is None:
         pytest.skip("no setpriv here: a killed runner cannot take its servers along")
     runner = subprocess.Popen(
-        [sys.executable, "-c", _LEFT_OPEN, str(ROOT), kind.name, end], text=True,
+        [sys.executable, "-c", _LEFT_OPEN, str(CHECKOUT), kind.name, end], text=True,
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )
     with runner:
@@ -342,8 +324,8 @@ def test_ultra_dict_leaves_the_resource_tracker_to_the_others():
 
 
 def test_imports_are_timed_and_a_wrong_one_is_found(monkeypatch):
-    setup = run.Setup(Workload(TINY), [peers.Dict, peers.ShmMapPeer, peers.Sqlite], (1,))
-    empty, ours, sqlite = startup.Import().run(setup, Silent())
+    kinds = [peers.Dict, peers.ShmMapPeer, peers.Sqlite]
+    empty, ours, sqlite = measured(startup.Import(), setup_of(TINY, kinds))
     assert [row.problem for row in (empty, ours, sqlite)] == ["", "", ""]
     assert ours.median("ms") > empty.median("ms") > 0
     assert len(ours.samples["net_ms"]) == TINY.repetitions and "net_ms" not in empty.samples
@@ -355,8 +337,7 @@ def test_imports_are_timed_and_a_wrong_one_is_found(monkeypatch):
 
 def test_attaching_is_timed_and_a_wrong_value_is_found():
     chosen = [peers.Dict, peers.DictLock, peers.ShmMapPeer, peers.Lmdb]
-    setup = run.Setup(Workload(TINY), chosen, (1,))
-    rows = startup.Attach().run(setup, Silent())
+    rows = measured(startup.Attach(), setup_of(TINY, chosen))
     assert [(row.peer, row.problem) for row in rows] == [
         ("dict", ""), ("shmmap", ""), ("lmdb", "")
     ]

@@ -6,23 +6,16 @@ import copy
 import json
 import random
 import re
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import shmmap  # before the checkout is on the path
-
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))  # at the end: the shmmap under test stays the one imported above
-
-from bench.core import results, targets  # noqa: E402
-from bench.core.results import Row  # noqa: E402
-from bench.core.scenario import Plot  # noqa: E402
-from bench.report import compare, page, plots, readme, tables  # noqa: E402
-from bench.report.text import header, report  # noqa: E402
+import shmmap
+from bench.core import results, targets
+from bench.core.results import Row
+from bench.core.scenario import Plot
+from bench.report import compare, page, plots, readme, tables
+from bench.report.text import header, report
 
 pytestmark = pytest.mark.skipif(shmmap.ENGINE == "pure", reason="the same with either engine")
 

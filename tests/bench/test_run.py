@@ -7,38 +7,28 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 import shmmap
+from bench import peers
+from bench.core import results, source_tree, targets, timing
+from bench.core.peer import Peer, unique_name
+from bench.core.results import Row
+from bench.core.scenario import Plot, Setup
+from bench.core.source_tree import CHECKOUT
+from bench.core.workloads import FULL, QUICK, Workload, key_of, value_of
+from bench.scenarios import memory, memory_by_size, select
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))  # at the end: the shmmap under test stays the one imported above
-
-from bench import peers  # noqa: E402
-from bench.core import results, run, source_tree, targets, timing  # noqa: E402
-from bench.core.results import Row  # noqa: E402
-from bench.core.scenario import Plot  # noqa: E402
-from bench.core.workloads import FULL, QUICK, Workload, key_of, value_of  # noqa: E402
-from bench.scenarios import memory, memory_by_size  # noqa: E402
+from .runs import kept, measured, setup_of
 
 TINY = QUICK._replace(
     keys=400, hot=8, batches=4, hot_batch=64, slow_batch=3, repetitions=2, memory_bytes=2 * 10**6,
     curve=(16, 500), curve_bytes=100_000, capacities=(1_000,), filled=((300, 1),),
 )
-
-
-class Steps:
-    """Stands in for a progress bar."""
-
-    def __init__(self) -> None:
-        self.done = 0
-
-    def step(self) -> None:
-        self.done += 1
 
 
 class Says(NamedTuple):
@@ -51,25 +41,21 @@ class Says(NamedTuple):
     quick: bool = True
     plots: tuple[Plot, ...] = ()
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         return 1
 
-    def run(self, setup: Any, progress: Any) -> list[Row]:
+    def run(self, setup: Setup, progress: Any) -> list[Row]:
         if isinstance(self.gives, BaseException):
             raise self.gives
         return list(self.gives)
 
 
 def said(*scenarios: Says) -> dict[str, Any]:
-    found = run.run(TINY, scenarios, peers=[peers.Dict, peers.ShmMapPeer], quiet=True)
-    return json.loads(json.dumps(found))
+    return kept(setup_of(TINY, [peers.Dict, peers.ShmMapPeer]), *scenarios)
 
 
-def measured(scenario: Any, chosen: list[Any]) -> list[Row]:
-    steps, setup = Steps(), run.Setup(Workload(TINY), chosen, (1,))
-    rows = scenario.run(setup, steps)
-    assert steps.done == scenario.steps(setup)
-    return rows
+def rows_of(scenario: Any, chosen: Sequence[type[Peer]] = ()) -> list[Row]:
+    return measured(scenario, setup_of(TINY, chosen))
 
 
 def test_ratios_are_taken_within_a_repetition():
@@ -114,22 +100,22 @@ def test_verdicts_follow_the_figures():
 
 
 def test_every_target_belongs_to_a_scenario():
-    names = [scenario.name for scenario in run.select()]
+    names = [scenario.name for scenario in select()]
     assert len(names) == len(set(names))
     assert {target.scenario for target in targets.TARGETS} <= set(names)
 
 
 def test_scenarios_are_chosen_by_parts_of_their_names():
-    assert [s.name for s in run.select("filled-,memory-1040")] == ["memory-1040", "filled-64"]
-    assert [s for s in run.select() if s.quick] == run.select(quick=True) != run.select()
-    slow = next(s for s in run.select() if not s.quick)
-    assert slow in run.select(slow.name, quick=True)  # who names it gets it
-    assert run.select("no-such") == []
+    assert [s.name for s in select("filled-,memory-1040")] == ["memory-1040", "filled-64"]
+    assert [s for s in select() if s.quick] == select(quick=True) != select()
+    slow = next(s for s in select() if not s.quick)
+    assert slow in select(slow.name, quick=True)  # who names it gets it
+    assert select("no-such") == []
 
 
 def test_peers_are_chosen_by_name():
     def chosen(wanted: str) -> list[str]:
-        return [peer.name for peer in run.named(peers.PEERS, wanted)]
+        return [peer.name for peer in peers.named(peers.PEERS, wanted)]
 
     assert chosen("") == [peer.name for peer in peers.PEERS]
     assert chosen("dict") == ["(empty loop)", "dict", "shmmap"]  # its whole name
@@ -163,7 +149,7 @@ def test_a_scenario_that_fails_costs_no_other_its_figures():
     assert found["failures"]["bad"].startswith("OSError: no room (test_run.py:")
     assert found["metrics"]["good/shmmap ns"] == 2.0
     assert [Row(**each) for each in found["rows"]] == [*uneven, row]
-    assert len(run.problems(found)) == 2 and not found["interrupted"]
+    assert len(results.problems(found)) == 2 and not found["interrupted"]
 
 
 def test_what_was_measured_before_ctrl_c_is_kept():
@@ -177,7 +163,7 @@ def test_what_was_measured_before_ctrl_c_is_kept():
 
 
 def test_a_map_that_ctrl_c_left_is_removed():
-    m = shmmap.ShmMap.create(peers.unique_name(), size="1MB")  # and nobody comes to unlink it
+    m = shmmap.ShmMap.create(unique_name(), size="1MB")  # and nobody comes to unlink it
     said(Says("interrupted", KeyboardInterrupt()))
     m.close()
     assert not [entry for entry in os.listdir("/dev/shm") if m.name in entry]
@@ -185,18 +171,18 @@ def test_a_map_that_ctrl_c_left_is_removed():
 
 def test_wrong_answers_are_problems():
     found = said(Says("a", [Row.of("a", "shmmap", {}, "lost 3", {"processes": 2})]))
-    assert run.problems(found) == ["a, shmmap@processes=2: lost 3"]
+    assert results.problems(found) == ["a, shmmap@processes=2: lost 3"]
 
 
 def test_the_checkout_goes_last_on_the_path(monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(ROOT), "/elsewhere", str(ROOT) + "/"])
+    monkeypatch.setattr(sys, "path", [str(CHECKOUT), "/elsewhere", str(CHECKOUT) + "/"])
     source_tree.prefer_installed()
-    assert sys.path == ["/elsewhere", str(ROOT)]
+    assert sys.path == ["/elsewhere", str(CHECKOUT)]
 
 
 def test_full_caches():
     (scenario,) = (s for s in memory.SCENARIOS if s.name == "memory-64")
-    (row,) = measured(scenario, [])
+    (row,) = rows_of(scenario)
     assert row.problem == "" and 1 < row.median("amplification") < 3
     assert row.facts["evicted"] > 0 and row.facts["written"] >= 2 * row.facts["entries"]
 
@@ -211,7 +197,7 @@ def test_a_wrong_value_in_a_full_cache_is_found(name):
 
 
 def test_capacity_is_planned_and_kept():
-    found = {name: measured(s, []) for s in run.select("headroom,filled") for name in [s.name]}
+    found = {name: rows_of(s) for s in select("headroom,filled") for name in [s.name]}
     assert [row.point["shards"] for row in found["headroom"]] == ["default", 64]
     assert all(row.median("slots") > 1 for row in found["headroom"])
     for name in ("filled", "filled-64"):
@@ -221,7 +207,7 @@ def test_capacity_is_planned_and_kept():
 
 def test_memory_by_the_size_of_entries():
     kinds = [peer for peer in peers.present_peers()[0] if peer.name in memory_by_size.HELD]
-    rows = measured(memory_by_size.CURVES[0], kinds)
+    rows = rows_of(memory_by_size.SCENARIOS[0], kinds)
     assert [row.problem for row in rows] == [""] * 2 * len(kinds)
     assert [row.peer for row in rows] == [kind.name for kind in kinds] * 2
     for row in rows:
@@ -237,14 +223,14 @@ def test_a_store_that_looks_small_because_it_drops_entries_is_found():
         def fill(self, entries):
             super().fill(dict(list(entries.items())[::2]))
 
-    row, *_ = measured(memory_by_size.CURVES[0], [Dropping])
+    row, *_ = rows_of(memory_by_size.SCENARIOS[0], [Dropping])
     assert row.problem.endswith("gave 'None'")
 
 
 def bench(*arguments: str, wanted: int = 0) -> subprocess.CompletedProcess[str]:
     """Run the command line in the checkout, with the map that is under test."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench", *arguments], cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, "-m", "bench", *arguments], cwd=CHECKOUT, capture_output=True, text=True,
         timeout=60, env=environment(),
     )
     assert done.returncode == wanted, done.stderr
@@ -262,7 +248,7 @@ def test_command_line_measures_the_installed_map_from_the_checkout(tmp_path):
     site = environment()["PYTHONPATH"]
     assert f"{shmmap.ENGINE} engine, {site}" in done.stdout
     written = json.loads(out.read_text())
-    assert written["engine"]["engine"] == shmmap.ENGINE and written["format"] == run.FORMAT
+    assert written["engine"]["engine"] == shmmap.ENGINE and written["format"] == results.FORMAT
     assert site not in json.dumps(written["engine"]) and "<h3 id='headroom'>" in html.read_text()
     again = bench("report", str(out), "--html", str(html))
     assert "headroom" in again.stdout
@@ -287,7 +273,7 @@ def test_an_interrupted_run_keeps_its_figures_and_leaves_nothing(tmp_path, numbe
     out = tmp_path / "out.json"
     process = subprocess.Popen(
         [sys.executable, "-m", "bench", "--quick", "--only", "headroom,filled", "--json", str(out)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+        cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
     )
     try:
         seen = ""

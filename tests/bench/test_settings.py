@@ -1,4 +1,4 @@
-"""The experiments of the bench on shards, listing, hash, cleanup, layout: a tiny run of each."""
+"""The map itself: shards, listing, hash, cleanup, layout: a tiny run of each."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ import numpy as np
 import pytest
 
 import shmmap
-
-from .experiment_runs import TINY, Steps, nothing_left, rows_of  # noqa: F401  # first: finds bench
-
-# isort: split
 from bench.core import perf_counters
 from bench.core.results import OURS
-from bench.core.run import Setup
-from bench.core.workloads import QUICK, Workload, key_of
-from bench.load import map_traffic
-from bench.scenarios import design
+from bench.core.workloads import QUICK, key_of
+from bench.load.ordered_writes import turn_value
+from bench.peers.own_map import freeze, remove
+from bench.scenarios import scenarios
 from bench.scenarios.design import (
     boxed,
+    churn_hour,
     cleanup,
     evenness,
     listing,
     shards,
 )
+
+from .runs import DESIGN_SCALE, design_rows, measured, setup_of
 
 pytestmark = pytest.mark.skipif(shmmap.ENGINE == "pure", reason="the same with either engine")
 
@@ -33,7 +32,7 @@ pytestmark = pytest.mark.skipif(shmmap.ENGINE == "pure", reason="the same with e
 
 
 def test_shards():
-    rows = rows_of(shards.SHARDS._replace(name="tried"))
+    rows = design_rows(shards.SHARDS._replace(name="tried"))
     points = {(row.peer, row.point["shards"]) for row in rows}
     assert points == set(product(("1 process", "2 processes"), (1, 4)))
     for row in rows:
@@ -46,7 +45,7 @@ def test_shards():
 
 
 def test_listing():
-    rows = {row.peer: row for row in rows_of(listing.LISTING)}
+    rows = {row.peer: row for row in design_rows(listing.LISTING)}
     assert set(rows) >= {OURS, listing.ALL_LOCKS, listing.ONE_LOCK, listing.NOBODY}
     for way, row in rows.items():
         assert all(pause > 0 for pause in row.samples["pause_ns"])
@@ -58,20 +57,20 @@ def test_listing():
 
 def test_what_no_listing_may_show_is_found(name):
     m = shmmap.ShmMap.create(name, size="1MB", ephemeral=True)
-    m.set_many((key_of(n), listing.stamp(0)) for n in range(10))
-    lister = listing.Pair(name, 10, OURS).begin(listing.LISTER)
+    m.set_many((key_of(n), turn_value(0)) for n in range(10))
+    lister = listing.ListingJob(name, 10, OURS).begin(listing.LISTER)
     try:
         sound = dict(m.items())
         assert lister.wrong(sound) == ""
         assert "9 of 10" in lister.wrong(dict(list(sound.items())[1:]))
         assert "nobody wrote" in lister.wrong({**sound, key_of(3): b"0" * 16})
-        torn = [listing.stamp(n) for n in (2, 1, 2)]
+        torn = [turn_value(n) for n in (2, 1, 2)]
         assert not listing.of_one_moment(torn)
-        assert listing.of_one_moment([listing.stamp(n) for n in (2, 2, 1)])
-        assert not listing.of_one_moment([listing.stamp(n) for n in (2, 2, 0)])
+        assert listing.of_one_moment([turn_value(n) for n in (2, 2, 1)])
+        assert not listing.of_one_moment([turn_value(n) for n in (2, 2, 0)])
     finally:
         lister.close()
-        map_traffic.remove(m)
+        remove(m)
 
 
 # -- evenness ---------------------------------------------------------------------------------
@@ -79,7 +78,7 @@ def test_what_no_listing_may_show_is_found(name):
 
 def test_evenness_of_our_hash():
     pytest.importorskip("scipy")
-    rows = rows_of(evenness.EVENNESS)
+    rows = design_rows(evenness.EVENNESS)
     assert {(row.peer, row.point["shards"]) for row in rows} == set(
         product(evenness.KEYS, evenness.SHARDS)
     )
@@ -94,8 +93,7 @@ def test_evenness_of_our_hash():
 ], ids=["identity", "sum"])
 def test_a_bad_hash_is_found(bad):
     pytest.importorskip("scipy")
-    steps, setup = Steps(), Setup(Workload(TINY), [], (1,))
-    rows = evenness.EVENNESS._replace(hashed=bad).run(setup, steps)
+    rows = measured(evenness.EVENNESS._replace(hashed=bad), setup_of(DESIGN_SCALE))
     wrong = {row.peer for row in rows if row.problem}
     assert {"sequential", "one bit", "prefix of 1 kB", "URL-like"} <= wrong
 
@@ -108,9 +106,7 @@ def test_a_hash_that_is_too_even_is_found():
         seen.append(0)
         return (len(seen) % 128) << 57
 
-    rows = evenness.EVENNESS._replace(hashed=in_turn).run(
-        Setup(Workload(TINY), [], (1,)), Steps()
-    )
+    rows = measured(evenness.EVENNESS._replace(hashed=in_turn), setup_of(DESIGN_SCALE))
     assert all("ks_p" in row.problem for row in rows)
 
 
@@ -141,7 +137,7 @@ def test_p_values_of_chance_are_usual():
 
 
 def test_cleanup():
-    rows = rows_of(cleanup.CLEANUP)
+    rows = design_rows(cleanup.CLEANUP)
     assert [row.point["expired"] for row in rows] == list(cleanup.SHARES)
     for row in rows:
         assert row.facts["holds"] >= row.facts["shards"]
@@ -151,7 +147,7 @@ def test_cleanup():
 
 def test_a_sweep_that_leaves_entries_is_found(make):
     m = make(capacity=500)
-    cleanup.freeze(m)
+    freeze(m)
     keys = [key_of(n) for n in range(300)]
     m.set_many(dict.fromkeys(keys, b"v"), ttl=cleanup.LONG_S)
     lane = cleanup.CleanupLane("tried", m, keys, b"v", 50.0)
@@ -163,7 +159,7 @@ def test_a_sweep_that_leaves_entries_is_found(make):
 
 
 def test_churn():
-    rows = rows_of(cleanup.CHURN._replace(minutes=3, every=1))
+    rows = design_rows(churn_hour.CHURN_HOUR._replace(minutes=3, every=1))
     assert [row.point["minute"] for row in rows] == [1, 2, 3, 5]
     assert all(row.median("count") > 100 for row in rows[:-1]) and rows[-1].median("count") == 0
     assert len({row.median("bytes") for row in rows}) == 1
@@ -171,17 +167,17 @@ def test_churn():
 
 def test_growth_is_found(make):
     m = make(capacity=500)
-    clock = cleanup.freeze(m)
+    clock = freeze(m)
     before = m.stats()
     m.set("stays", b"v" * 300)
-    cleanup.expire(m, clock)
-    assert "entries: 0 before, 1 after" in cleanup.grown(before, m)
+    churn_hour.expire(m, clock)
+    assert "entries: 0 before, 1 after" in churn_hour.grown(before, m)
     del m["stays"]
-    assert cleanup.grown(before, m) == ""
+    assert churn_hour.grown(before, m) == ""
 
 
 def test_boxed():
-    rows = rows_of(boxed.BOXED)
+    rows = design_rows(boxed.BOXED)
     forms = [form.name for form in boxed.FORMS]
     assert {(row.peer, row.point["order"]) for row in rows} == set(product(forms, boxed.ORDERS))
     assert all(len(row.samples["ns"]) == 2 for row in rows)
@@ -229,7 +225,7 @@ def test_without_counters_there_is_a_reason(monkeypatch, tmp_path):
 
 
 def test_names_are_unique_and_quick_ones_need_no_build():
-    names = [scenario.name for scenario in design.SCENARIOS]
+    names = [scenario.name for scenario in scenarios("design.")]
     assert len(set(names)) == len(names)
-    quick = {scenario.name for scenario in design.SCENARIOS if scenario.quick}
+    quick = {scenario.name for scenario in scenarios("design.") if scenario.quick}
     assert quick == {"shards", "designs-1000", "evenness"} and not QUICK.builds

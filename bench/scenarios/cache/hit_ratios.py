@@ -1,31 +1,29 @@
-"""Scenarios: the hits of the map beside those of eviction policies, on one trace each."""
+"""How many reads does the map answer, beside eviction policies of the same size, on each trace?"""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 from ...core.progress import Progress
-from ...core.results import Row
-from ...core.scenario import Plot
+from ...core.results import HIT_PREFIX, Row
+from ...core.scenario import Plot, Scenario, Setup
 from ...policies import POLICIES, Lru
 from ...policies.real_map import MODES, RealMap, describe
 from ...policies.traces import TRACES, Trace
-from ...report.hit_ratio_table import PREFIX
-
-FAMILY = "Cache: hit ratios"
+from ..families import HIT_RATIOS
 
 
 class HitRatio(NamedTuple):
     """One trace, caches of several sizes; each repetition draws the trace with another seed."""
 
     trace: Trace
-    family: str = FAMILY
+    family: str = HIT_RATIOS
     quick: bool = False  # `python -m bench cache` asks all of them
 
     @property
     def name(self) -> str:
         """As on the command line."""
-        return PREFIX + self.trace.name
+        return HIT_PREFIX + self.trace.name
 
     @property
     def title(self) -> str:
@@ -37,20 +35,20 @@ class HitRatio(NamedTuple):
         """Hits by the size of the cache."""
         return (Plot("", f"Hit ratio: {self.trace.title}", "entries", "hit_percent", "x"),)
 
-    def sizes(self, setup: Any) -> list[tuple[int, int]]:
+    def sizes(self, setup: Setup) -> list[tuple[int, int]]:
         """List (entries, requests)."""
-        return [size for size in setup.workload.scale.caches if size[0] <= self.trace.most]
+        return [size for size in setup.scale.caches if size[0] <= self.trace.most]
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
-        return len(self.sizes(setup)) * setup.workload.scale.cache_repetitions
+        return len(self.sizes(setup)) * setup.scale.cache_repetitions
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
         """Replay the trace to the map and to each policy."""
         rows: list[Row] = []
         for entries, requests in self.sizes(setup):
             turns = []
-            for seed in range(setup.workload.scale.cache_repetitions):
+            for seed in range(setup.scale.cache_repetitions):
                 turns.append(replay(self.trace.keys(entries, requests, seed), entries))
                 progress.step()
             rows += rows_of_size(self.name, entries, turns)
@@ -108,4 +106,4 @@ def rows_of_size(scenario: str, entries: int, turns: list[dict[str, Turn]]) -> l
     return rows
 
 
-HIT_RATIOS = tuple(HitRatio(trace) for trace in TRACES)
+SCENARIOS: tuple[Scenario, ...] = tuple(HitRatio(trace) for trace in TRACES)

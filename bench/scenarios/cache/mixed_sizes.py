@@ -1,4 +1,7 @@
-"""Scenario: entries of many sizes, where a hit of a long one saves more than one of a short one."""
+"""How many reads, and bytes, does the map answer where entries have many sizes?
+
+A hit of a long one saves more than one of a short one.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...core.peer import unique_name
 from ...core.progress import Progress
 from ...core.results import OURS, Row
-from ...core.scenario import Plot
-from ...load.map_traffic import remove
-from ...peers import unique_name
+from ...core.scenario import Plot, Scenario, Setup
+from ...peers.own_map import remove
 from ...policies import Lru
 from ...policies.traces import zipf
-from .hit_ratios import FAMILY
+from ..families import HIT_RATIOS
 
 MEAN, SIGMA = 500, 1.0  # of the log-normal sizes of values
 MOST = 10_000  # entries of the largest cache
@@ -27,23 +30,23 @@ class MixedSizes(NamedTuple):
 
     name: str
     title: str
-    family: str = FAMILY
+    family: str = HIT_RATIOS
     quick: bool = False
     plots: tuple[Plot, ...] = ()
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
         return len(self.sizes(setup))
 
-    def sizes(self, setup: Any) -> list[tuple[int, int]]:
+    def sizes(self, setup: Setup) -> list[tuple[int, int]]:
         """List (entries, requests)."""
-        return [size for size in setup.workload.scale.caches if size[0] <= MOST]
+        return [size for size in setup.scale.caches if size[0] <= MOST]
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
-        """Replay to both; gives a row of each for each size."""
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
+        """Replay to both; return a row of each for each size."""
         rows = []
         for entries, requests in self.sizes(setup):
-            repetitions = setup.workload.scale.cache_repetitions
+            repetitions = setup.scale.cache_repetitions
             turns = [turn(entries, requests, seed) for seed in range(repetitions)]
             progress.step()
             lru_hits = [one.lru[0] for one in turns]
@@ -129,4 +132,6 @@ def replay_lru(
     return 100 * hits / len(keys), 100 * hit_bytes / sum(sizes[key] for key in keys)
 
 
-MIXED = (MixedSizes("hit-sizes", "hit ratio: Zipf 0.9 over entries of log-normal sizes"),)
+SCENARIOS: tuple[Scenario, ...] = (
+    MixedSizes("hit-sizes", "hit ratio: Zipf 0.9 over entries of log-normal sizes"),
+)

@@ -1,22 +1,20 @@
-"""Scenarios: objects through a near cache, at each consistency, beside stores that unpickle."""
+"""What does a near cache bring for objects, at each consistency, beside stores that unpickle?"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from ...core.scenario import Plot
-from ...load.map_traffic import remove
+from ...core.peer import Peer
+from ...core.scenario import Plot, Scenario, Setup
 from ...load.mixed_workers import Point, Stage
 from ...load.operation_mix import SKEW, Mix
-from ...load.signed_values import Objects
-from ...peers import Peer, ShmMapPeer
+from ...load.signed_values import SignedObjects
+from ...peers import ShmMapPeer
+from ...peers.own_map import remove
+from ..families import NEAR_CACHE
 from ..latency import Latency
 from ..load import OBJECTS, Load
 
-if TYPE_CHECKING:
-    from ...core.run import Setup
-
-FAMILY = "Cache: near cache and staleness"
 BESIDE = ("dict", "TTLCache+lock", "shmmap", "lmdb", "diskcache.Cache", "redis")
 
 
@@ -79,7 +77,7 @@ NEAR: tuple[type[Peer], ...] = (Near, NearCopy, NearSession, NearBounded)
 class NearGet(Latency):
     """Reads of a few objects, again and again, in one process."""
 
-    def able(self, setup: Any) -> list[type[Peer]]:
+    def able(self, setup: Setup) -> list[type[Peer]]:
         """List the stores to compare."""
         return [*(peer for peer in super().able(setup) if peer.name in BESIDE), *NEAR]
 
@@ -96,15 +94,15 @@ def shares(setup: Setup) -> list[Stage]:
     """Vary the share of reads: {"read share": 0.95}. Keys are drawn with Zipf's weights."""
     points = tuple(
         Point({"read share": share}, Mix(share, skew=SKEW))
-        for share in setup.workload.scale.read_shares
+        for share in setup.scale.read_shares
     )
-    return [Stage(Objects(), OBJECTS, points, "get_object", "set_object")]
+    return [Stage(SignedObjects(), OBJECTS, points, "get_object", "set_object")]
 
 
-SCENARIOS = (
+SCENARIOS: tuple[Scenario, ...] = (
     NearGet("cache-near-get", "get of 64 records of ten fields, near and not", "get_object", "hot",
-            family=FAMILY),
+            family=NEAR_CACHE),
     NearLoad("cache-near-load", "2 processes, 1,000 small dicts, share of reads", shares,
              (Plot("", "Near cache, 2 processes, small dicts: throughput", "read share", "per_s"),),
-             family=FAMILY),
+             family=NEAR_CACHE),
 )

@@ -1,28 +1,31 @@
-"""Scenarios: snapshots of a map under two writers: how long are they stopped?"""
+"""For how long do snapshots of a map stop the processes that write it?
+
+One process takes snapshots half of its time, two write. Beside that the same with copies of all
+shards under all their locks, and with nobody who copies.
+"""
 
 from __future__ import annotations
 
 import time
 from array import array
-from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ...core.progress import Progress
 from ...core.results import Row
-from ...core.scenario import Plot, take_turns
+from ...core.scenario import Plot, Scenario, Setup, take_turns
 from ...core.timing import percentile
 from ...core.workloads import key_of
-from ...load.map_traffic import remove
-from ...load.worker_pool import Crew, Work
-from ...peers import unique_name
-from ..design.listing import ALL_LOCKS, NOBODY, SNAPSHOT, all_locks, stamp
+from ...load.ordered_writes import ALL_LOCKS, NOBODY, SNAPSHOT, OrderedWriter, WatchedWriters
+from ...load.worker_pool import Work
+from ...peers.own_map import all_locks
+from ..families import SNAPSHOTS
 
-FAMILY = "Cache: snapshots"
 WRITERS = 2
+WAYS = (SNAPSHOT, ALL_LOCKS, NOBODY)
 
 
-class Cut(NamedTuple):
-    """A crew's job: worker 0 takes snapshots, the others write, each its own half of the keys."""
+class SnapshotJob(NamedTuple):
+    """A pool's job: worker 0 takes snapshots, the others write, each its own share of the keys."""
 
     name: str
     entries: int
@@ -30,7 +33,10 @@ class Cut(NamedTuple):
 
     def begin(self, index: int) -> Work:
         """Attach."""
-        return Taker(self) if index == 0 else Writer(self, index - 1)
+        if index == 0:
+            return Taker(self)
+        mine = range(index - 1, self.entries, WRITERS)
+        return OrderedWriter(self.name, [key_of(n) for n in mine])
 
 
 class Taken(NamedTuple):
@@ -44,7 +50,7 @@ class Taken(NamedTuple):
 class Taker:
     """Takes copies, one after the other, with as long a rest between."""
 
-    def __init__(self, job: Cut) -> None:
+    def __init__(self, job: SnapshotJob) -> None:
         import shmmap
 
         self.job, self.m = job, shmmap.ShmMap.attach(job.name)
@@ -76,43 +82,12 @@ class Taker:
         self.m.close()
 
 
-class Writer:
-    """Writes its keys round and round; gives the nanoseconds of each write."""
-
-    def __init__(self, job: Cut, number: int) -> None:
-        import shmmap
-
-        self.m = shmmap.ShmMap.attach(job.name)
-        self.keys = [key_of(n) for n in range(number, job.entries, WRITERS)]
-        self.turn = 0
-
-    def run(self, until_ns: int) -> array[int]:
-        """Write until it is time."""
-        put, clock, times = self.m.set, time.monotonic_ns, array("q")
-        note, before = times.append, clock()
-        while before < until_ns:
-            self.turn += 1
-            value = stamp(self.turn)
-            for key in self.keys:
-                put(key, value)
-                now = clock()
-                note(now - before)
-                before = now
-                if now > until_ns:
-                    break
-        return times
-
-    def close(self) -> None:
-        """Detach."""
-        self.m.close()
-
-
-class Cuts(NamedTuple):
+class Snapshots(NamedTuple):
     """Snapshots, copies under all locks, and nothing of the sort, in turns."""
 
     name: str = "cache-snapshot"
     title: str = f"snapshots of maps of 116-byte entries under {WRITERS} writers"
-    family: str = FAMILY
+    family: str = SNAPSHOTS
     quick: bool = False
     plots: tuple[Plot, ...] = (
         Plot("", "All shards held: the longest of a run", "entries", "held_most_ns", "xy"),
@@ -120,75 +95,45 @@ class Cuts(NamedTuple):
         Plot("ms", "A whole snapshot", "entries", "ms", "xy"),
     )
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
-        scale = setup.workload.scale
-        return 3 * len(scale.listing) * int(scale.experiment_repetitions)
+        return len(WAYS) * len(setup.scale.listing) * setup.scale.experiment_repetitions
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
         """Measure every way at every size."""
-        scale = setup.workload.scale
-        with ExitStack() as stack:
-            lanes = []
-            for entries in scale.listing:
-                for way in (SNAPSHOT, ALL_LOCKS, NOBODY):
-                    lanes.append(CutLane(self.name, way, entries, scale.seconds))
-                    stack.callback(lanes[-1].close)
-            return take_turns(lanes, scale.experiment_repetitions, progress)
+        scale = setup.scale
+        lanes = (
+            SnapshotLane(self.name, way, entries, scale.seconds)
+            for entries in scale.listing
+            for way in WAYS
+        )
+        return take_turns(lanes, scale.experiment_repetitions, progress)
 
 
-class CutLane:
+class SnapshotLane(WatchedWriters):
     """One way, one size."""
 
+    read: list[Taken]
+
     def __init__(self, scenario: str, way: str, entries: int, seconds: float) -> None:
-        import shmmap
-
-        self.scenario, self.way, self.entries, self.seconds = scenario, way, entries, seconds
-        self.taken: list[Taken] = []
-        self.writes: list[list[array[int]]] = []
-        self.m = shmmap.ShmMap.create(unique_name(), capacity=entries, ephemeral=True)
-        self.m.set_many((key_of(n), stamp(0)) for n in range(entries))
-        try:
-            self.crew = Crew(Cut(self.m.name, entries, way), 1 + WRITERS)
-        except BaseException:
-            remove(self.m)
-            raise
-
-    def repeat(self, number: int) -> None:
-        """Write, and take copies, for a while."""
-        if self.way == NOBODY:
-            self.writes.append(self.crew.run(self.seconds, range(1, 1 + WRITERS)))
-            return
-        taken, *writes = self.crew.run(self.seconds)
-        self.taken.append(taken)
-        self.writes.append(writes)
+        super().__init__(
+            scenario, way, entries, seconds, lambda name: SnapshotJob(name, entries, way), WRITERS
+        )
 
     def row(self) -> Row:
         """Return what was found."""
-        samples = {
-            "pause_ns": [float(max(map(max, each))) for each in self.writes],
-            "writes_per_s": [
-                round(sum(len(times) / sum(times) for times in each) * 1e9, 1)
-                for each in self.writes
-            ],
-        }
-        if self.taken:
+        samples = self.writing()
+        if self.read:
             samples = {
-                "held_most_ns": [float(max(each.held)) for each in self.taken],
-                "held_ns": [percentile(each.held, 0.5) for each in self.taken],
-                "ms": [percentile(each.times, 0.5) / 1e6 for each in self.taken],
+                "held_most_ns": [float(max(each.held)) for each in self.read],
+                "held_ns": [percentile(each.held, 0.5) for each in self.read],
+                "ms": [percentile(each.times, 0.5) / 1e6 for each in self.read],
             } | samples
-        problems = [each.problem for each in self.taken if each.problem]
+        problems = [each.problem for each in self.read if each.problem]
         return Row.of(
             self.scenario, self.way, samples, "; ".join(problems[:1]), {"entries": self.entries},
-            {"copies": sum(len(each.times) for each in self.taken)},
+            {"copies": sum(len(each.times) for each in self.read)},
         )
 
-    def close(self) -> None:
-        """End the workers and remove the map. Idempotent."""
-        self.crew.close()
-        if not self.m.closed:
-            remove(self.m)
 
-
-SCENARIOS = (Cuts(),)
+SCENARIOS: tuple[Scenario, ...] = (Snapshots(),)

@@ -1,21 +1,21 @@
-"""Scenarios: a thousand threads of eight processes miss one key; how often is it computed?"""
+"""If a thousand threads of eight processes miss one key at once, how often is it computed?"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any, NamedTuple
 
+from ...core.peer import Peer, unique_name
 from ...core.progress import Progress
 from ...core.results import OURS, Row
-from ...core.scenario import Plot, take_turns
-from ...load.map_traffic import remove
-from ...load.worker_pool import Crew, Work
-from ...peers import DiskCache, Peer, Redis, unique_name
+from ...core.scenario import Plot, Scenario, Setup, take_turns
+from ...load.worker_pool import Work, WorkerPool
+from ...peers import DiskCache, Redis
+from ...peers.own_map import remove
+from ..families import SINGLE_FLIGHT
 
-FAMILY = "Cache: single flight"
 PROCESSES, THREADS = 8, 125
 COMPUTING_S = 0.1  # what the factory takes
 CONNECTIONS = 50  # of a process to redis, which is asked to take 512 in all
@@ -31,7 +31,7 @@ class Way:
     slow: bool = False  # takes half a minute for one key
 
     def make(self) -> Any:
-        """Make a store; give what workers open it by."""
+        """Make a store; return what workers open it by."""
 
     def open(self, address: Any, compute: Compute) -> Get:
         """Return what a worker's threads call."""
@@ -41,7 +41,7 @@ class Way:
         """Remove the store."""
 
 
-class Ours(Way):
+class GetOrSet(Way):
     """The map's own."""
 
     name = OURS
@@ -63,7 +63,7 @@ class Ours(Way):
         remove(self.m)
 
 
-class EachForItself(Ours):
+class EachForItself(GetOrSet):
     """What happens without."""
 
     name = "get, then set"
@@ -160,12 +160,12 @@ class DiskCacheBarrier(OfPeer):
         return get  # type: ignore[no-any-return]
 
 
-_ALL = (Ours(), EachForItself(), PerProcess(), RedisLock(), DiskCacheBarrier())
+_ALL = (GetOrSet(), EachForItself(), PerProcess(), RedisLock(), DiskCacheBarrier())
 WAYS: dict[str, Way] = {way.name: way for way in _ALL}
 
 
-class Miss(NamedTuple):
-    """A crew's job: in each stretch every thread of every worker wants the same new key."""
+class StampedeJob(NamedTuple):
+    """A pool's job: in each stretch every thread of every worker wants the same new key."""
 
     way: str
     address: Any
@@ -186,7 +186,7 @@ class Served(NamedTuple):
 class Wanting:
     """The threads of one process."""
 
-    def __init__(self, job: Miss) -> None:
+    def __init__(self, job: StampedeJob) -> None:
         self.turn = 0
         self.calls: list[str] = []
         self.get = WAYS[job.way].open(job.address, self.compute)
@@ -222,7 +222,7 @@ class Wanting:
         """Nothing: the process ends."""
 
 
-class Crowd(NamedTuple):
+class Stampede(NamedTuple):
     """All ways, in turns."""
 
     name: str = "cache-crowd"
@@ -230,53 +230,48 @@ class Crowd(NamedTuple):
         f"{PROCESSES * THREADS:,} threads of {PROCESSES} processes miss one key at once; computing "
         f"takes {COMPUTING_S * 1e3:.0f} ms"
     )
-    family: str = FAMILY
+    family: str = SINGLE_FLIGHT
     quick: bool = False
     plots: tuple[Plot, ...] = (
         Plot("", "A thousand misses of one key: calls of the factory", "", "calls", "y"),
         Plot("served", "A thousand misses of one key: until all are served", "", "ms", "y"),
     )
 
-    def ways(self, setup: Any) -> list[Way]:
+    def ways(self, setup: Setup) -> list[Way]:
         """List those that can run."""
         present = {peer.name for peer in setup.peers}
         return [
             way for way in WAYS.values()
             if (not isinstance(way, OfPeer) or way.kind.name in present)
-            and (setup.workload.scale.patient or not way.slow)
+            and (setup.scale.patient or not way.slow)
         ]
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
-        return len(self.ways(setup)) * int(setup.workload.scale.experiment_repetitions)
+        return len(self.ways(setup)) * setup.scale.experiment_repetitions
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
-        """Have the crowd come, once a repetition."""
-        with ExitStack() as stack:
-            lanes = []
-            for way in self.ways(setup):
-                lanes.append(CrowdLane(self.name, way))
-                stack.callback(lanes[-1].close)
-            return take_turns(lanes, setup.workload.scale.experiment_repetitions, progress)
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
+        """Have all threads come at once, once a repetition."""
+        lanes = (StampedeLane(self.name, way) for way in self.ways(setup))
+        return take_turns(lanes, setup.scale.experiment_repetitions, progress)
 
 
-class CrowdLane:
-    """One way, and its crowd."""
+class StampedeLane:
+    """One way, and its processes."""
 
     def __init__(self, scenario: str, way: Way) -> None:
         self.scenario, self.way = scenario, way
         self.served: list[list[Served]] = []
-        self.is_open = True
         address = way.make()
         try:
-            self.crew = Crew(Miss(way.name, address), PROCESSES)
+            self.pool = WorkerPool(StampedeJob(way.name, address), PROCESSES)
         except BaseException:
             way.close()
             raise
 
     def repeat(self, number: int) -> None:
         """Want one key."""
-        self.served.append(self.crew.run(0.0))
+        self.served.append(self.pool.run(0.0))
 
     def row(self) -> Row:
         """Return what was counted."""
@@ -291,11 +286,9 @@ class CrowdLane:
         )
 
     def close(self) -> None:
-        """End the workers and remove the store. Idempotent."""
-        if self.is_open:
-            self.is_open = False
-            self.crew.close()
-            self.way.close()
+        """End the workers and remove the store."""
+        self.pool.close()
+        self.way.close()
 
 
-SCENARIOS = (Crowd(),)
+SCENARIOS: tuple[Scenario, ...] = (Stampede(),)

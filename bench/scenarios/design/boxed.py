@@ -1,4 +1,7 @@
-"""Records of fixed layout against boxed objects: one field of each is summed up."""
+"""What do boxed objects cost a reader, against records of a fixed layout?
+
+One field of each record is summed up.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,15 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
+from ...core.peer import unique_name
 from ...core.perf_counters import counted, why_not
 from ...core.progress import Progress
 from ...core.results import OURS, Row
-from ...core.scenario import EXPERIMENTS, Plot, take_turns
+from ...core.scenario import Plot, Scenario, Setup, take_turns
 from ...core.timing import collector_off
 from ...core.workloads import SEED, key_of
-from ...load.map_traffic import affordable, remove
-from ...peers import unique_name
+from ...peers.own_map import affordable, remove
+from ..families import THE_MAP_ITSELF
 
 RECORD = struct.Struct("<qd8s")  # number, price, currency
 ORDERS = ("sequential", "random")
@@ -34,17 +38,17 @@ class Boxed(NamedTuple):
     name: str
     title: str
     plots: tuple[Plot, ...]
-    family: str = EXPERIMENTS
+    family: str = THE_MAP_ITSELF
     quick: bool = False
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
         lanes = len(ORDERS) * len(FORMS)
-        return lanes + lanes * int(setup.workload.scale.experiment_repetitions)
+        return lanes + lanes * setup.scale.experiment_repetitions
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
         """Fill every store; sum each up in the order written and at random."""
-        scale = setup.workload.scale
+        scale = setup.scale
         keys = [key_of(n) for n in range(affordable(scale.boxed_entries))]
         shuffled = keys[:]
         random.Random(SEED).shuffle(shuffled)
@@ -68,7 +72,7 @@ class Form(NamedTuple):
 
     Attributes:
         name: as in tables.
-        make: fills it, and gives what reads it by key.
+        make: fills it, and returns what reads it by key.
         total: sums up over keys; each form has bytecode of its own.
     """
 
@@ -180,3 +184,4 @@ BOXED = Boxed(
         Plot("misses", "Cache misses a record", "order", "cache_misses"),
     ),
 )
+SCENARIOS: tuple[Scenario, ...] = (BOXED,)

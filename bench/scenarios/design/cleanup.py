@@ -1,4 +1,4 @@
-"""What sweeping expired entries takes, and whether an hour of coming and going leaves anything."""
+"""What does it take to sweep expired entries, by their share of the map?"""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
+from ...core.peer import unique_name
 from ...core.progress import Progress
 from ...core.results import OURS, Row
-from ...core.scenario import EXPERIMENTS, Plot, take_turns
+from ...core.scenario import Plot, Scenario, Setup, take_turns
 from ...core.timing import collector_off, percentile
 from ...core.workloads import SEED, key_of, value_of
-from ...load.map_traffic import affordable, remove
-from ...peers import unique_name
+from ...peers.own_map import affordable, freeze, remove
+from ..families import THE_MAP_ITSELF
 
 SHARES = (0.1, 1.0, 10.0, 50.0)  # percent of the entries that expire
 LONG_S, SHORT_S = 1e6, 1.0
@@ -42,31 +43,24 @@ def each_hold_timed() -> Iterator[list[int]]:
         sweeper.sweep_part = sweep_part
 
 
-def freeze(m: Any) -> Any:
-    """Stop the clock of a map that no other process uses; its `frozen_ns` is the time."""
-    clock = m.attachment.clock
-    clock.frozen_ns = clock.now_ns()
-    return clock
-
-
 class Cleanup(NamedTuple):
     """A map of which some entries expire at once, all others much later."""
 
     name: str
     title: str
     plots: tuple[Plot, ...]
-    family: str = EXPERIMENTS
+    family: str = THE_MAP_ITSELF
     quick: bool = False
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
-        return 1 + len(SHARES) * int(setup.workload.scale.experiment_repetitions)
+        return 1 + len(SHARES) * setup.scale.experiment_repetitions
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
         """Fill one map; expire every share of it again and again."""
         import shmmap
 
-        scale = setup.workload.scale
+        scale = setup.scale
         entries = affordable(scale.cleanup_entries)
         keys = [key_of(n) for n in range(entries)]
         value = value_of("cleanup ")
@@ -138,82 +132,6 @@ class CleanupLane:
         """Leave the map to the scenario, whose it is."""
 
 
-class Churn(NamedTuple):
-    """An hour of a simulated clock: every second new keys with a ttl of a minute, of one to three
-    slots, some of them overwritten or deleted, and a sweep whenever one is due."""
-
-    name: str
-    title: str
-    plots: tuple[Plot, ...]
-    minutes: int = 60
-    every: int = 5
-    quick: bool = False
-    family: str = EXPERIMENTS
-
-    def steps(self, setup: Any) -> int:
-        """Count the progress steps."""
-        return self.minutes
-
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
-        """Let an hour pass; a row for every few minutes, and one for when all has expired."""
-        import shmmap
-
-        writes = setup.workload.scale.churn_writes
-        m = shmmap.ShmMap.create(
-            unique_name(), capacity=writes * 300, ephemeral=True, sweep_interval=None
-        )
-        try:
-            clock = freeze(m)
-            for key in map(key_of, range(writes * 300)):  # every shard gets its deadlines
-                m.set(key, b"", ttl=SHORT_S)
-            expire(m, clock)
-            before, rng = m.stats(), random.Random(SEED)
-            rows = []
-            for minute in range(self.minutes):
-                for second in range(60):
-                    churn_for_a_second(m, (minute * 60 + second) * writes, writes, rng)
-                    clock.frozen_ns += SECOND_NS
-                    m.sweep_if_due()
-                if (minute + 1) % self.every == 0:
-                    rows.append(self.row(minute + 1, m.stats()))
-                progress.step()
-            expire(m, clock)
-            return [*rows, self.row(self.minutes + 2, m.stats(), grown(before, m))]
-        finally:
-            remove(m)
-
-    def row(self, minute: int, stats: Any, problem: str = "") -> Row:
-        """Tell what the map holds after so many minutes."""
-        figures = {"bytes": [float(stats.allocated_bytes)], "count": [float(stats.entries)]}
-        facts = {"free_slots": stats.free_slots, "expired": stats.expired, "writes": stats.writes}
-        return Row.of(self.name, OURS, figures, problem, {"minute": minute}, facts)
-
-
-def expire(m: Any, clock: Any) -> None:
-    """Let all that has a ttl expire, and sweep it."""
-    clock.frozen_ns += 120 * SECOND_NS
-    m.sweep()
-
-
-def churn_for_a_second(m: Any, first: int, writes: int, rng: random.Random) -> None:
-    """Write new keys; overwrite some of them, and delete others."""
-    for number in range(first, first + writes):
-        m.set(key_of(number), value_of("churn ", rng.choice((20, 100, 300))), ttl=60.0)
-        if rng.random() < 0.2:
-            m.set(key_of(max(0, number - rng.randrange(100))), value_of("again "), ttl=60.0)
-        if rng.random() < 0.1:
-            m.pop(key_of(max(0, number - rng.randrange(100))), None)
-
-
-def grown(before: Any, m: Any) -> str:
-    """Say what is there at the end that was not at the start; "": nothing."""
-    after = m.stats()
-    for what in ("entries", "free_slots", "live_bytes", "allocated_bytes"):
-        if getattr(after, what) != getattr(before, what):
-            return f"{what}: {getattr(before, what):,} before, {getattr(after, what):,} after"
-    return "; ".join(m.check()[:1])
-
-
 CLEANUP = Cleanup(
     "cleanup", "sweep of a map of which 0.1 to 50 % have expired",
     (
@@ -222,10 +140,4 @@ CLEANUP = Cleanup(
         Plot("entry", "Time of the sweep for an expired entry", "expired", "ns", "xy"),
     ),
 )
-CHURN = Churn(
-    "churn", "an hour of expiring entries, on a simulated clock",
-    (
-        Plot("", "Memory of the map", "minute", "bytes"),
-        Plot("entries", "Entries", "minute", "count"),
-    ),
-)
+SCENARIOS: tuple[Scenario, ...] = (CLEANUP,)

@@ -13,9 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...core.machine import SHM
 from ...load.map_traffic import Store
-
-SHM = Path("/dev/shm")
 
 
 class CopyOnWrite:

@@ -1,4 +1,4 @@
-"""Designs of a shared map, by the share of writes: where each breaks."""
+"""At which share of writes does each design of a shared map break?"""
 
 from __future__ import annotations
 
@@ -7,24 +7,18 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from ...core.machine import own_cores
+from ...core.peer import unique_name
 from ...core.progress import Progress
 from ...core.results import OURS, Row
-from ...core.scenario import EXPERIMENTS, Plot, take_turns
-from ...core.workloads import key_of, value_of
-from ...load.map_traffic import (
-    Dial,
-    MapOpener,
-    Opener,
-    TrafficLane,
-    Users,
-    filled_map,
-    own_cores,
-    remove,
-)
-from ...load.worker_pool import Crew
-from ...peers import unique_name
+from ...core.scenario import Plot, Scenario, Setup, take_turns
+from ...core.workloads import Scale, key_of, value_of
+from ...load.map_traffic import Dial, MapOpener, Opener, TrafficLane, Users
+from ...load.worker_pool import WorkerPool
+from ...peers.own_map import filled_map, remove
+from ..families import THE_MAP_ITSELF
 from .copy_on_write import CopyOnWrite, CopyOpener
 from .locked_reads import LockedOpener, locked_reads
 
@@ -47,19 +41,19 @@ class Designs(NamedTuple):
     entries: int
     plots: tuple[Plot, ...]
     quick: bool
-    family: str = EXPERIMENTS
+    family: str = THE_MAP_ITSELF
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps: the build, and the turns of all designs."""
-        scale = setup.workload.scale
-        points = len(scale.write_shares) * int(scale.experiment_repetitions)
+        scale = setup.scale
+        points = len(scale.write_shares) * scale.experiment_repetitions
         return 4 * points + 1 if scale.builds else 2 * points
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
         """Measure every design at every write share; say where each breaks."""
-        scale = setup.workload.scale
+        scale = setup.scale
         with ExitStack() as stack:
-            openers, skipped = self.openers(stack, bool(scale.builds), progress)
+            openers, skipped = self.openers(stack, scale.builds, progress)
             workers = max(2, min(len(own_cores()), max(setup.processes)))
             lanes = self.lanes(stack, openers, workers, scale)
             rows = take_turns(lanes, scale.experiment_repetitions, progress)
@@ -75,7 +69,7 @@ class Designs(NamedTuple):
     def openers(
         self, stack: ExitStack, builds: bool, progress: Progress
     ) -> tuple[dict[str, Opener], str]:
-        """Make and fill a store of each design; also give why some are left out, if they are."""
+        """Make and fill a store of each design; also say why some are left out, if they are."""
         def made(shards: int) -> str:
             m = filled_map(unique_name(), self.entries, shards)
             stack.callback(remove, m)
@@ -103,18 +97,18 @@ class Designs(NamedTuple):
         }, ""
 
     def lanes(
-        self, stack: ExitStack, openers: dict[str, Opener], workers: int, scale: Any
+        self, stack: ExitStack, openers: dict[str, Opener], workers: int, scale: Scale
     ) -> list[TrafficLane]:
-        """Start a crew for each design; give its lanes, one for each write share."""
-        crews: dict[str, tuple[Crew, Dial]] = {}
+        """Start a pool for each design; return its lanes, one for each write share."""
+        pools: dict[str, tuple[WorkerPool, Dial]] = {}
         for design, opener in openers.items():
             dial = Dial()
             job = Users((opener,), self.entries, scale.write_shares, workers, dial)
-            crews[design] = Crew(job, workers, own_cores()), dial
-            stack.callback(crews[design][0].close)
+            pools[design] = WorkerPool(job, workers, own_cores()), dial
+            stack.callback(pools[design][0].close)
         return [
             TrafficLane(
-                self.name, design, {"write_share": share}, *crews[design], (0, number), workers,
+                self.name, design, {"write_share": share}, *pools[design], (0, number), workers,
                 scale.experiment_seconds,
             )
             for number, share in enumerate(scale.write_shares)
@@ -147,4 +141,4 @@ def _designs(entries: int, quick: bool) -> Designs:
     )
 
 
-DESIGNS = (_designs(1_000, True), _designs(10_000, False))
+SCENARIOS: tuple[Scenario, ...] = (_designs(1_000, True), _designs(10_000, False))

@@ -1,4 +1,4 @@
-"""How evenly keys spread over shards, also keys that were chosen to be alike."""
+"""How evenly do keys spread over shards, also keys that were chosen to be alike?"""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import numpy as np
 
 from ...core.progress import Progress
 from ...core.results import Row
-from ...core.scenario import EXPERIMENTS, Plot
+from ...core.scenario import Plot, Scenario, Setup
 from ...core.workloads import SEED, key_of
+from ..families import THE_MAP_ITSELF
 
 Key = str | bytes | int
 Hash = Callable[[bytes, int, int], int]  # (encoded key, its type, the map's seed) -> 64 bits
@@ -147,16 +148,16 @@ class Evenness(NamedTuple):
     title: str
     plots: tuple[Plot, ...]
     hashed: Hash = shmmap_hash
-    family: str = EXPERIMENTS
+    family: str = THE_MAP_ITSELF
     quick: bool = True
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
         return len(KEYS)
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
         """Judge every kind of keys over every number of shards."""
-        scale = setup.workload.scale
+        scale = setup.scale
         rows = []
         for kind, keys in KEYS.items():
             rng, packed = random.Random(SEED), encoded(keys(scale.evenness_keys))
@@ -199,3 +200,4 @@ EVENNESS = Evenness(
         Plot("p", "Chi-square test of the shards' loads", "shards", "chi2_p"),
     ),
 )
+SCENARIOS: tuple[Scenario, ...] = (EVENNESS,)

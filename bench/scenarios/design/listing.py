@@ -1,47 +1,45 @@
-"""Listing a whole map while another process writes: what it takes, and what the writer pays."""
+"""What does it take to list a whole map while another process writes, and what does that one pay?
+
+Maps of several sizes are listed in several ways under one writer. Copies under a lock decode what
+they copy under it too.
+"""
 
 from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ...core.machine import own_cores
 from ...core.progress import Progress
 from ...core.results import OURS, Row
-from ...core.scenario import EXPERIMENTS, Plot, take_turns
+from ...core.scenario import Plot, Scenario, Setup, take_turns
 from ...core.timing import percentile
-from ...core.workloads import VALUE_BYTES, key_of
-from ...load.map_traffic import own_cores, remove
-from ...load.worker_pool import Crew, Work
-from ...peers import unique_name
+from ...core.workloads import key_of
+from ...load.ordered_writes import (
+    ALL_LOCKS,
+    NOBODY,
+    SNAPSHOT,
+    OrderedWriter,
+    WatchedWriters,
+    turn_value,
+)
+from ...load.worker_pool import Work
+from ...peers.own_map import all_locks
+from ..families import THE_MAP_ITSELF
 
-NOBODY = "(nobody lists)"
-ALL_LOCKS = "copy under all locks"
 ONE_LOCK = "copy under one lock"
-SNAPSHOT = "snapshot"
-TIMED_OUT = 3  # what a lock answers then
-PATIENCE_NS = 10**10
-OTHER_THREAD = 0x3000  # locks are taken in the name of a thread that does not exist
-LISTER, WRITER = 0, 1
+LISTER = 0
 
 
-def stamp(turn: int) -> bytes:
-    """Return the value that all keys get in the writer's n-th turn.
-
-    >>> stamp(3)[:17], len(stamp(3))
-    (b'0000000000000003.', 100)
-    """
-    return b"%016d" % turn + b"." * (VALUE_BYTES - 16)
+def keys_of(entries: int) -> list[str]:
+    """Return all keys, in the order in which they are written."""
+    return [key_of(n) for n in range(entries)]
 
 
-class Pair(NamedTuple):
-    """A crew's job: worker 0 lists again and again, worker 1 writes key after key in order.
-
-    So at any one moment the first so many keys, in order, are of one turn, and all others of the
-    turn before. A listing that is not so was true at no moment.
-    """
+class ListingJob(NamedTuple):
+    """A pool's job: worker 0 lists again and again, worker 1 writes."""
 
     name: str
     entries: int
@@ -49,7 +47,9 @@ class Pair(NamedTuple):
 
     def begin(self, index: int) -> Work:
         """Attach."""
-        return (Lister if index == LISTER else Writer)(self)
+        if index == LISTER:
+            return Lister(self)
+        return OrderedWriter(self.name, keys_of(self.entries))
 
 
 class Listings(NamedTuple):
@@ -63,14 +63,14 @@ class Listings(NamedTuple):
 class Lister:
     """Lists a map."""
 
-    def __init__(self, job: Pair) -> None:
+    def __init__(self, job: ListingJob) -> None:
         import shmmap
 
         self.job = job
         self.m = shmmap.ShmMap.attach(job.name)
-        self.keys = [key_of(n) for n in range(job.entries)]
+        self.keys = keys_of(job.entries)
         self.list_all = self._way()
-        if self.list_all() != dict.fromkeys(self.keys, stamp(0)):
+        if self.list_all() != dict.fromkeys(self.keys, turn_value(0)):
             raise ValueError("the map was not filled")
 
     def _way(self) -> Callable[[], dict[str, bytes]]:
@@ -100,41 +100,9 @@ class Lister:
         if listed.keys() != set(self.keys):
             return f"{len(listed)} of {len(self.keys)} keys were listed"
         for value in set(listed.values()):
-            if value != stamp(int(value[:16])):
+            if value != turn_value(int(value[:16])):
                 return f"a value that nobody wrote: {value!r}"
         return ""
-
-    def close(self) -> None:
-        """Detach."""
-        self.m.close()
-
-
-class Writer:
-    """Writes a map, key after key; gives the nanoseconds of each write."""
-
-    def __init__(self, job: Pair) -> None:
-        import shmmap
-
-        self.m = shmmap.ShmMap.attach(job.name)
-        self.keys = [key_of(n) for n in range(job.entries)]
-        self.at, self.turn = 0, 1
-
-    def run(self, until_ns: int) -> array[int]:
-        """Write until it is time."""
-        put, clock, keys, at = self.m.set, time.monotonic_ns, self.keys, self.at
-        value, last, times = stamp(self.turn), len(keys) - 1, array("q")
-        note, before = times.append, clock()
-        while not times or before < until_ns:
-            put(keys[at], value)
-            now = clock()
-            note(now - before)
-            before = now
-            if at == last:
-                at, self.turn = -1, self.turn + 1
-                value = stamp(self.turn)
-            at += 1
-        self.at = at
-        return times
 
     def close(self) -> None:
         """Detach."""
@@ -144,36 +112,21 @@ class Writer:
 def of_one_moment(values: list[bytes]) -> bool:
     """Tell whether the values, in the order in which keys are written, were there at one moment.
 
-    >>> of_one_moment([stamp(5), stamp(4)]), of_one_moment([stamp(4), stamp(5)])
+    >>> of_one_moment([turn_value(5), turn_value(4)]), of_one_moment([turn_value(4), turn_value(5)])
     (True, False)
     """
     turn = int(values[0][:16])
     written = values.count(values[0])
-    return values == [values[0]] * written + [stamp(turn - 1)] * (len(values) - written)
-
-
-@contextmanager
-def all_locks(m: Any) -> Iterator[None]:
-    """Hold every shard's lock, taken in order: no write gets in between."""
-    me = m.attachment.worker.fork_page.word | OTHER_THREAD
-    with ExitStack() as stack:
-        for number, shard in enumerate(m.attachment.shards):
-            if shard.lock.lock(me, PATIENCE_NS) == TIMED_OUT:
-                raise TimeoutError(f"shard {number} of {m.name} stays locked")
-            stack.callback(shard.lock.unlock)
-        yield
+    return values == [values[0]] * written + [turn_value(turn - 1)] * (len(values) - written)
 
 
 class Listing(NamedTuple):
-    """Maps of several sizes, listed in several ways under one writer.
-
-    Copies under a lock decode what they copy under it too. `torn`: see Pair.
-    """
+    """Every way at every size. `torn`: the share of listings that were true at no moment."""
 
     name: str
     title: str
     plots: tuple[Plot, ...]
-    family: str = EXPERIMENTS
+    family: str = THE_MAP_ITSELF
     quick: bool = False
 
     def ways(self) -> tuple[str, ...]:
@@ -183,80 +136,53 @@ class Listing(NamedTuple):
         later = (SNAPSHOT,) if hasattr(shmmap.ShmMap, SNAPSHOT) else ()
         return (OURS, ALL_LOCKS, ONE_LOCK, *later, NOBODY)
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
-        scale = setup.workload.scale
-        return len(scale.listing) * len(self.ways()) * int(scale.experiment_repetitions)
+        points = len(setup.scale.listing) * len(self.ways())
+        return points * setup.scale.experiment_repetitions
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
         """Measure every way at every size."""
-        scale = setup.workload.scale
-        with ExitStack() as stack:
-            lanes = []
-            for entries in scale.listing:
-                for way in self.ways():
-                    lanes.append(ListingLane(self.name, way, entries, scale.seconds))
-                    stack.callback(lanes[-1].close)
-            return take_turns(lanes, scale.experiment_repetitions, progress)
+        scale = setup.scale
+        lanes = (
+            ListingLane(self.name, way, entries, scale.seconds)
+            for entries in scale.listing
+            for way in self.ways()
+        )
+        return take_turns(lanes, scale.experiment_repetitions, progress)
 
 
-class ListingLane:
+class ListingLane(WatchedWriters):
     """One way to list a map of one size."""
 
+    read: list[Listings]
+
     def __init__(self, scenario: str, way: str, entries: int, seconds: float) -> None:
-        import shmmap
-
-        self.scenario, self.way, self.entries, self.seconds = scenario, way, entries, seconds
-        self.listings: list[Listings] = []
-        self.writes: list[array[int]] = []
-        self.m = shmmap.ShmMap.create(
-            unique_name(), capacity=entries, ephemeral=True, shards=1 if way == ONE_LOCK else None
+        super().__init__(
+            scenario, way, entries, seconds, lambda name: ListingJob(name, entries, way), 1,
+            shards=1 if way == ONE_LOCK else None, cores=own_cores(),
         )
-        self.m.set_many((key_of(n), stamp(0)) for n in range(entries))
-        try:
-            self.crew = Crew(Pair(self.m.name, entries, way), 2, own_cores())
-        except BaseException:
-            remove(self.m)
-            raise
-
-    def repeat(self, number: int) -> None:
-        """List and write for a while."""
-        if self.way == NOBODY:
-            self.writes += self.crew.run(self.seconds, [WRITER])
-            return
-        listings, writes = self.crew.run(self.seconds)
-        self.listings.append(listings)
-        self.writes.append(writes)
 
     def row(self) -> Row:
         """Return what was found."""
-        samples = {
-            "pause_ns": [float(max(times)) for times in self.writes],
-            "writes_per_s": [round(len(times) / sum(times) * 1e9, 1) for times in self.writes],
-        }
-        if self.listings:
+        samples = self.writing()
+        if self.read:
             samples |= {
-                "p50_ns": [percentile(each.times, 0.5) for each in self.listings],
-                "p99_ns": [percentile(each.times, 0.99) for each in self.listings],
-                "torn": [each.torn / len(each.times) for each in self.listings],
+                "p50_ns": [percentile(each.times, 0.5) for each in self.read],
+                "p99_ns": [percentile(each.times, 0.99) for each in self.read],
+                "torn": [each.torn / len(each.times) for each in self.read],
             }
         return Row.of(
             self.scenario, self.way, samples, self.problem(), {"entries": self.entries},
-            {"listings": sum(len(each.times) for each in self.listings)},
+            {"listings": sum(len(each.times) for each in self.read)},
         )
 
     def problem(self) -> str:
         """Say what was listed wrongly; under all locks every listing must be of one moment."""
-        wrong = [each.problem for each in self.listings if each.problem]
-        if not wrong and self.way != OURS and any(each.torn for each in self.listings):
+        wrong = [each.problem for each in self.read if each.problem]
+        if not wrong and self.way != OURS and any(each.torn for each in self.read):
             return "a listing that was true at no moment"
         return "; ".join(wrong[:1])
-
-    def close(self) -> None:
-        """End the workers and remove the map. Idempotent."""
-        self.crew.close()
-        if not self.m.closed:
-            remove(self.m)
 
 
 LISTING = Listing(
@@ -266,3 +192,4 @@ LISTING = Listing(
         Plot("pause", "The writer's longest pause", "entries", "pause_ns", "xy"),
     ),
 )
+SCENARIOS: tuple[Scenario, ...] = (LISTING,)

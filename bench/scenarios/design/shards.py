@@ -1,18 +1,21 @@
-"""How many shards: what each number costs and gains, by the number of processes."""
+"""What does each number of shards cost and gain, by the number of processes?"""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
+from ...core.machine import own_cores
+from ...core.peer import unique_name
 from ...core.progress import Progress
 from ...core.results import Row
-from ...core.scenario import EXPERIMENTS, Plot, take_turns
+from ...core.scenario import Plot, Scenario, Setup, take_turns
 from ...core.timing import percentile
 from ...core.workloads import KEY_BYTES, VALUE_BYTES
-from ...load.map_traffic import Dial, MapOpener, TrafficLane, Users, filled_map, own_cores, remove
-from ...load.worker_pool import Crew
-from ...peers import unique_name
+from ...load.map_traffic import Dial, MapOpener, TrafficLane, Users
+from ...load.worker_pool import WorkerPool
+from ...peers.own_map import filled_map, remove
+from ..families import THE_MAP_ITSELF
 
 ENTRIES = 10_000
 ONLY_WRITES = 100.0
@@ -24,18 +27,18 @@ class Shards(NamedTuple):
     name: str
     title: str
     plots: tuple[Plot, ...]
-    family: str = EXPERIMENTS
+    family: str = THE_MAP_ITSELF
     quick: bool = True
 
-    def steps(self, setup: Any) -> int:
+    def steps(self, setup: Setup) -> int:
         """Count the progress steps."""
-        scale = setup.workload.scale
+        scale = setup.scale
         settings = len(scale.shards) * len(setup.processes)
-        return settings * int(scale.experiment_repetitions)
+        return settings * scale.experiment_repetitions
 
-    def run(self, setup: Any, progress: Progress) -> list[Row]:
+    def run(self, setup: Setup, progress: Progress) -> list[Row]:
         """Measure every number of shards with every number of processes."""
-        scale = setup.workload.scale
+        scale = setup.scale
         workers = max(setup.processes)
         dial = Dial()
         with ExitStack() as stack:
@@ -44,14 +47,14 @@ class Shards(NamedTuple):
                 maps.append(filled_map(unique_name(), ENTRIES, shards))
                 stack.callback(remove, maps[-1])
             openers = tuple(MapOpener(m.name) for m in maps)
-            crew = Crew(
+            pool = WorkerPool(
                 Users(openers, ENTRIES, (ONLY_WRITES,), workers, dial), workers, own_cores()
             )
-            stack.callback(crew.close)
+            stack.callback(pool.close)
             lanes = [
                 ShardsLane(
                     self.name, "1 process" if processes == 1 else f"{processes} processes",
-                    {"shards": m.attachment.geometry.shards}, crew, dial, (number, 0), processes,
+                    {"shards": m.attachment.geometry.shards}, pool, dial, (number, 0), processes,
                     scale.experiment_seconds,
                 ).of(m.attachment.geometry)
                 for processes in setup.processes
@@ -103,3 +106,4 @@ SHARDS = Shards(
         Plot("metadata", "Bytes that are not slots", "shards", "metadata_bytes", "xy"),
     ),
 )
+SCENARIOS: tuple[Scenario, ...] = (SHARDS,)
