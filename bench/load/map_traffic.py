@@ -223,10 +223,10 @@ def unlike(store: Store, chunks: list[Chunk]) -> str:
     return ""
 
 
-def rate(crowd: Sequence[Stretch]) -> float:
+def rate(turn: Sequence[Stretch]) -> float:
     """Return the operations a second of all workers, from the first start to the last end."""
-    window_ns = max(each.ended for each in crowd) - min(each.began for each in crowd)
-    return round(sum(each.operations for each in crowd) / window_ns * 1e9)
+    window_ns = max(each.ended for each in turn) - min(each.began for each in turn)
+    return round(sum(each.operations for each in turn) / window_ns * 1e9)
 
 
 class TrafficLane:
@@ -253,14 +253,14 @@ class TrafficLane:
 
     def samples(self) -> dict[str, list[float]]:
         """Return throughput and latencies, a number for each repetition."""
-        times = [[ns for each in crowd for ns in each.times] for crowd in self.repetitions]
+        times = [[ns for each in turn for ns in each.times] for turn in self.repetitions]
         return {
-            "per_s": [rate(crowd) for crowd in self.repetitions],
+            "per_s": [rate(turn) for turn in self.repetitions],
             "p50_ns": [percentile(every, 0.5) for every in times],
             "p99_ns": [percentile(every, 0.99) for every in times],
             "fairness": [
-                min(each.operations for each in crowd) / max(each.operations for each in crowd)
-                for crowd in self.repetitions
+                min(each.operations for each in turn) / max(each.operations for each in turn)
+                for turn in self.repetitions
             ],
         }
 
@@ -270,7 +270,7 @@ class TrafficLane:
 
     def row(self) -> Row:
         """Return what was found."""
-        wrong = [s.problem for crowd in self.repetitions for s in crowd if s.problem]
+        wrong = [s.problem for turn in self.repetitions for s in turn if s.problem]
         return Row.of(
             self.scenario, self.peer, self.samples(), "; ".join(wrong[:1]), self.point,
             self.facts(),

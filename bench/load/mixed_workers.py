@@ -72,7 +72,7 @@ class Stage(NamedTuple):
 @lru_cache(maxsize=1)
 def _filling(content: Content, entries: int) -> dict[str, Any]:
     """Make what stores begin with, once for the peers that follow each other."""
-    assert entries <= MOST_ENTRIES, f"{entries} entries are more than stamps tell apart"
+    assert entries <= MOST_ENTRIES, f"{entries} entries are more than signatures tell apart"
     return {key_of(entry): content.make(entry, *FILLED) for entry in range(entries)}
 
 

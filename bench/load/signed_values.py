@@ -1,8 +1,8 @@
 """Values that say who wrote them, and books of what a shared store must hold in the end.
 
 A torn value, one of another key or one that nobody wrote is found when it is read, as every
-value is one stamp again and again. A write that got lost is found afterwards: what is there must
-be the last write of one of the workers, or what the store was filled with if none wrote.
+value is one signature again and again. A write that got lost is found afterwards: what is there
+must be the last write of one of the workers, or what the store was filled with if none wrote.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, Protocol
 from ..core.workloads import VALUE_BYTES
 
 FILLED = (0, 0)  # writer and number of what the store was filled with; workers begin at 1
-_STAMP = struct.Struct("<Q")
-_ENTRY_BITS, _WRITER_BITS, _NUMBER_BITS = 20, 8, 20  # the other 16 tell a torn stamp
+_SIGNATURE = struct.Struct("<Q")
+_ENTRY_BITS, _WRITER_BITS, _NUMBER_BITS = 20, 8, 20  # the other 16 tell a torn signature
 MOST_ENTRIES = 1 << _ENTRY_BITS
 _BODY_BITS = _ENTRY_BITS + _WRITER_BITS + _NUMBER_BITS
 _MIXER = 0x9E3779B97F4A7C15  # odd: every bit of the body reaches the check bits
@@ -41,7 +41,7 @@ class Content(Hashable, Protocol):
 
 
 class SignedBytes(NamedTuple):
-    """Bytes: a stamp of 8 (entry, writer, number, check bits) again and again."""
+    """Bytes: a signature of 8 (entry, writer, number, check bits) again and again."""
 
     length: int
 
@@ -54,14 +54,14 @@ class SignedBytes(NamedTuple):
         """Return such a value."""
         body = (number << _WRITER_BITS | writer) << _ENTRY_BITS | entry
         check = (body * _MIXER & (1 << 64) - 1) >> _BODY_BITS
-        stamp = _STAMP.pack(check << _BODY_BITS | body)
-        return (stamp * (self.length // len(stamp) + 1))[: self.length]
+        signature = _SIGNATURE.pack(check << _BODY_BITS | body)
+        return (signature * (self.length // len(signature) + 1))[: self.length]
 
     def origin(self, value: Any, entry: int) -> tuple[int, int] | None:
         """Return its writer and number."""
         if not isinstance(value, (bytes, bytearray, memoryview)) or len(value) != self.length:
             return None
-        body = _STAMP.unpack_from(value)[0] >> _ENTRY_BITS
+        body = _SIGNATURE.unpack_from(value)[0] >> _ENTRY_BITS
         writer = body & (1 << _WRITER_BITS) - 1
         number = body >> _WRITER_BITS & (1 << _NUMBER_BITS) - 1
         return (writer, number) if value == self.make(entry, writer, number) else None

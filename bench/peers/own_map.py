@@ -8,7 +8,6 @@ from typing import Any
 
 from ..core.workloads import key_of, value_of
 
-TIMED_OUT = 3  # what a lock answers then
 PATIENCE_NS = 10**10
 OTHER_THREAD = 0x3000  # locks are taken in the name of a thread that does not exist
 
@@ -39,6 +38,8 @@ def freeze(m: Any) -> Any:
 @contextmanager
 def all_locks(m: Any) -> Iterator[None]:
     """Hold every shard's lock, taken in order: no write gets in between."""
+    from shmmap.shard._status import TIMED_OUT
+
     me = m.attachment.worker.fork_page.word | OTHER_THREAD
     with ExitStack() as stack:
         for number, shard in enumerate(m.attachment.shards):

@@ -77,12 +77,12 @@ class ShardsLane(TrafficLane):
         """Add how often and how long locks were waited for, and what the shards take."""
         shape = self.geometry
         slots = shape.shards * shape.slots * shape.slot_size
-        waited = [[ns for each in crowd for ns in each.waited] for crowd in self.repetitions]
+        waited = [[ns for each in turn for ns in each.waited] for turn in self.repetitions]
         found = {
             **super().samples(),
             "share": [
-                sum(each.waits for each in crowd) / sum(each.writes for each in crowd)
-                for crowd in self.repetitions
+                sum(each.waits for each in turn) / sum(each.writes for each in turn)
+                for turn in self.repetitions
             ],
             "metadata_bytes": [shape.total_bytes - slots],
             "amplification": [shape.total_bytes / (ENTRIES * (KEY_BYTES + VALUE_BYTES))],
@@ -92,7 +92,7 @@ class ShardsLane(TrafficLane):
 
     def facts(self) -> dict[str, Any]:
         """Add how many waits were timed: the p99 of few is their longest."""
-        timed = sum(len(each.waited) for crowd in self.repetitions for each in crowd)
+        timed = sum(len(each.waited) for turn in self.repetitions for each in turn)
         return {**super().facts(), "timed_waits": timed, "slots": self.geometry.slots}
 
 
