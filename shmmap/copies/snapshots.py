@@ -22,6 +22,7 @@ from typing import Any
 from ..errors import LockTimeout, MapCorrupted, Reentered, ShmMapError
 from ..memory._clock_cy import Clock, monotonic_ns
 from ..memory.layout import constants
+from ..memory.words import ControlWords
 from ..operations import _snapshots_cy
 from ..operations._snapshots_cy import Snapshots
 from ..operations.messages import error_for
@@ -133,8 +134,8 @@ class _Still:
         self.repairers = [Repairer(copy) for copy in copies]
         self.held: dict[tuple[int, int], Any] = {}
         self.control_memory = bytearray(2 * _ROW)
-        state = K["STATE_READY"].to_bytes(8, sys.byteorder)
-        self.control_memory[K["C_STATE"] : K["C_STATE"] + 8] = state
+        with ControlWords(self.control_memory) as control:
+            control.STATE = K["STATE_READY"]
         self.fork_memory = bytearray(b"".join(  # a token, and "go on"
             word.to_bytes(8, sys.byteorder) for word in (1 << K["TOKEN_INCARNATION_SHIFT"], 1)
         ))

@@ -26,6 +26,7 @@ from ..locks.lock_table import LockShard
 from ..memory import geometry
 from ..memory._clock_cy import Clock
 from ..memory.layout import constants
+from ..memory.words import ShardWords, Word, generation_of
 from ..operations import messages
 from ..shard import _shard_cy
 from ..shard._lock_cy import ShardLock
@@ -38,15 +39,11 @@ from ..system.tasks import new_lock
 from ..system.unfinished import Steps, is_final
 from ..system.worker_table import KernelGuard, Worker
 from . import ephemeral
-from .control import ENGINE, REMOVE, Control, remove_files
+from .control import ENGINE, REMOVE, Control, geometry_of, remove_files
 from .parameters import Parameters
 from .sweeper import Sweeper
 
 K = constants()
-_HEADER = {  # where a shard's segment says which shard it is
-    field: K[f"S_{field}"] >> 3
-    for field in ("MAGIC", "NONCE", "NUMBER", "SLOTS", "SLOT_SIZE", "BUCKETS", "EVICTS")
-}
 _CONTROL_GUARD, _LOCKS_GUARD = 0x7FFFF, 0x7FFFE  # their numbers among the pure engine's guards
 _JOIN_PATIENCE_S = 60.0
 
@@ -73,12 +70,12 @@ class Attachment:
         self.control = control
         self.owner_uid = owner_uid
         self._on_join = on_join
-        self.nonce = control["NONCE"]
-        self.parameters = Parameters.load(control.words)
-        self.geometry = control.geometry()
-        self.generation = control[f"GEN{control['GEN_CURRENT']}_NUMBER"]
+        self.nonce = control.NONCE
+        self.parameters = Parameters.load(control)
+        self.geometry = geometry_of(control)
+        self.generation = generation_of(control).NUMBER
         self.part_files = control.object_files(name)
-        self.seed = control["HASH_SEED"]
+        self.seed = control.HASH_SEED
         self.safe = self.parameters.codec == "safe"
         self.evicts = self.geometry.evicts
         self.ttl_ns = self.parameters.ttl_ns
@@ -100,7 +97,7 @@ class Attachment:
         self._is_last = False
         self.worker = Worker(
             f"map {name!r}", segment.liveness_name(name, self.nonce), control.words,
-            control["ROWS"], self.parameters.mode, owner_uid, control.identity[1],
+            control.ROWS, self.parameters.mode, owner_uid, control.identity[1],
             holds_file=bool(self.parameters.ephemeral),
         )
         self.guards = [KernelGuard(self.worker, _CONTROL_GUARD)]
@@ -147,13 +144,15 @@ class Attachment:
         except MemoryError:
             mapping.close()
             raise
-        words = memoryview(mapping.buffer).cast("B").cast("Q")
-        found = [words[at] for at in _HEADER.values()]
-        words.release()
-        right = [K["SHARD_MAGIC"], self.nonce, in_header, *shape[1:]]
-        if found != right:
-            wrong = [field for field, is_, should in zip(_HEADER, found, right, strict=True)
-                     if is_ != should]
+        right: tuple[tuple[Word, int], ...] = (
+            (ShardWords.MAGIC, K["SHARD_MAGIC"]), (ShardWords.NONCE, self.nonce),
+            (ShardWords.NUMBER, in_header), (ShardWords.SLOTS, shape.slots),
+            (ShardWords.SLOT_SIZE, shape.slot_size), (ShardWords.BUCKETS, shape.buckets),
+            (ShardWords.EVICTS, shape.evicts),
+        )
+        with ShardWords(mapping.buffer) as header:
+            wrong = [word.name for word, value in right if header[word] != value]
+        if wrong:
             raise MapCorrupted(
                 f"segment {label} is not that shard of map {self.name!r} ({', '.join(wrong)}): "
                 + REMOVE.format(self.name)
@@ -237,7 +236,7 @@ class Attachment:
         if self.is_down:
             raise MapClosed(f"map {self.name!r}: this process has left it; open it again")
         # first: where the control segment itself is cut off, this is what finds it out
-        unlinked = self.control["STATE"] != K["STATE_READY"]
+        unlinked = self.control.STATE != K["STATE_READY"]
         if unlinked and not self.control.mapping.is_cut:
             raise MapUnlinked(
                 f"map {self.name!r} was unlinked; open it again by name to get its successor"
@@ -260,8 +259,8 @@ class Attachment:
                 return
         except SystemCallError:  # it cannot be looked at now
             return
-        if self.control["STATE"] == K["STATE_READY"]:
-            self.control["STATE"] = K["STATE_RETIRED"]
+        if self.control.STATE == K["STATE_READY"]:
+            self.control.STATE = K["STATE_RETIRED"]
         raise MapUnlinked(
             f"map {self.name!r}: its files were removed from {segment.SHM_DIRECTORY}, not by "
             "shmmap. A cleaner, or systemd's RemoveIPC=yes at the end of its user's last session? "
@@ -354,9 +353,8 @@ class Attachment:
         except SystemCallError:
             self.refuse_lost()  # a kernel that needs the name for it
             raise
-        words = memoryview(self.mappings[number].buffer).cast("B").cast("Q")
-        words[K["S_HAS_DEADLINES"] >> 3] = 1
-        words.release()
+        with ShardWords(self.mappings[number].buffer) as header:
+            header.HAS_DEADLINES = 1
 
     def restore_deadlines(self, number: int) -> None:
         """Where the pages of a shard's deadlines are reserved, have its header say so: else a
@@ -402,13 +400,13 @@ class Attachment:
         is_over = True
         try:
             if may_remove and not self.is_down and self.parameters.ephemeral and (
-                self._is_last or self.control["STATE"] == K["STATE_READY"]
+                self._is_last or self.control.STATE == K["STATE_READY"]
             ):
                 if ephemeral.is_last(self):
                     self._is_last = True
-                    self.control["STATE"] = K["STATE_RETIRED"]  # before the look: none comes now
+                    self.control.STATE = K["STATE_RETIRED"]  # before the look: none comes now
                     if is_open_again():
-                        self.control["STATE"] = K["STATE_READY"]
+                        self.control.STATE = K["STATE_READY"]
                         self._is_last = False
                     else:
                         ephemeral.remove(self)

@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import MapCorrupted
 from ..memory.geometry import Geometry
 from ..memory.layout import constants
+from ..memory.words import ShardWords
 from ..shard._repair_cy import Repairer
 from ..shard._shard_cy import Shard
 from ..values import _codecs_cy, _keys_cy
@@ -85,8 +86,8 @@ def check_shard(m: Any, attached: Any, number: int) -> list[str]:
     length = shape.areas.end if shard.has_deadlines() else shape.areas.deadlines
     copied = core._copy_shard(number, length)
     if length == shape.areas.deadlines:  # they may have been reserved since
-        at = K["S_HAS_DEADLINES"]
-        copied[at : at + 8] = bytes(8)
+        with ShardWords(copied) as header:
+            header.HAS_DEADLINES = 0
     twin = Shard(
         copied, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
         shape.shards.bit_length() - 1, attached.seed, shard.lock, attached.clock,

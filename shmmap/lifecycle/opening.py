@@ -157,8 +157,8 @@ def _attach(
     give_back: Undo | None = None
     try:
         if control.undo is None:
-            actual = Parameters.load(control.words)
-            _check(name, wanted, actual, control["NONCE"], may_attach, nonce)
+            actual = Parameters.load(control)
+            _check(name, wanted, actual, control.NONCE, may_attach, nonce)
         mine = Attachment(name, control, owner_uid, leave_at_exit)
         give_back = Undo(lambda: _unmap(mine), lambda: creation.name_mutex(name, 0))
         mine.map_parts()
@@ -198,7 +198,7 @@ def _known(name: str) -> Attachment | None:
     """Return this process's attachment to the map that has the name now. Opens no file."""
     for (known, _), found in _attachments.copy().items():
         if known == name and not found.is_down and (
-            found.control["STATE"] == K["STATE_READY"]
+            found.control.STATE == K["STATE_READY"]
             and found.has_its_name()
         ):
             return found
@@ -296,11 +296,11 @@ def retire(attachment: Attachment) -> None:
     with creation.creation_lock(attachment.name) as turn:
         if attachment.has_its_name():
             _refuse_to_unlink(attachment.name)
-        elif attachment.control["STATE"] == K["STATE_RETIRED"]:
+        elif attachment.control.STATE == K["STATE_RETIRED"]:
             return  # else somebody has removed the name only, or cut the segment off
         turn.check()
         undo = Undo(attachment.remove_files, lambda: creation.creation_lock(attachment.name, 0))
-        attachment.control["STATE"] = K["STATE_RETIRED"]
+        attachment.control.STATE = K["STATE_RETIRED"]
         undo.settle()
 
 

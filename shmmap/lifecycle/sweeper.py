@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 from ..errors import LockTimeout, MapClosed, MapUnlinked, ShmMapError
 from ..locks.deferred_release import see_to_it
 from ..memory._clock_cy import monotonic
-from ..memory.layout import constants
+from ..memory.words import ShardWords
 from ..system import unfinished
 from ..system.background import Background, Trouble
 from ..system.tasks import is_cooperative, sleep
+from .stats import summed
 
-K = constants()
 ON_REQUEST_NS = 30_000_000_000  # after which a sweep is due without sweep_interval=
 LIMIT = 256  # entries removed under one hold of a lock
 _GREENLET_PATIENCE_S = 0.05
@@ -139,9 +139,9 @@ class Sweeper:
         """Become the sweeper; False: another one is at it."""
         control = self._attachment.control
         worker = self._attachment.worker
-        holder = control["LEASE"]
+        holder = control.LEASE
         mine = worker.fork_page.word
-        fresh = abs(now_ns - control["LEASE_BEAT_NS"]) < 3 * self._interval_ns
+        fresh = abs(now_ns - control.LEASE_BEAT_NS) < 3 * self._interval_ns
         if fresh and holder not in (0, mine) and not worker.is_dead(holder):
             return False
         with self._attachment.alone(0) as had:  # whoever has it may be waiting for this thread
@@ -151,10 +151,10 @@ class Sweeper:
             if not alone and not self._is_overdue(now_ns):
                 return False
             try:
-                if control["LEASE"] != holder:
+                if control.LEASE != holder:
                     return False
-                control["LEASE_BEAT_NS"] = now_ns
-                control["LEASE"] = mine
+                control.LEASE_BEAT_NS = now_ns
+                control.LEASE = mine
                 return True
             finally:
                 if alone:
@@ -164,7 +164,7 @@ class Sweeper:
         """Tell whether nobody has swept for three intervals: then whoever is just deciding who
         sweeps, which takes microseconds, was stopped."""
         control = self._attachment.control
-        last_ns = (control["SWEPT_NS"], control["LEASE_BEAT_NS"], self._since_ns)
+        last_ns = (control.SWEPT_NS, control.LEASE_BEAT_NS, self._since_ns)
         return bool(min([abs(now_ns - last) for last in last_ns]) > 3 * self._interval_ns)
 
     def sweep_if_due(
@@ -173,7 +173,7 @@ class Sweeper:
         """Sweep if an interval has passed since the last sweep and no other worker is at it."""
         control = self._attachment.control
         now_ns = self._attachment.clock.now_ns()
-        if control["SWEPT_NS"] and abs(now_ns - control["SWEPT_NS"]) < self._interval_ns * 9 // 10:
+        if control.SWEPT_NS and abs(now_ns - control.SWEPT_NS) < self._interval_ns * 9 // 10:
             return None
         if not self._take_lease(now_ns):
             return None
@@ -186,12 +186,13 @@ class Sweeper:
         attachment = self._attachment
         control = attachment.control
         started = monotonic()
-        counts = {"EXPIRED": -self._sum("EXPIRED"), "IDLED": -self._sum("IDLED")}
+        mappings = attachment.mappings
+        expired, idled = (summed(mappings, word) for word in (ShardWords.EXPIRED, ShardWords.IDLED))
         found = _Findings()
         try:
             unfinished.finish()
             for number in range(attachment.geometry.shards):
-                control["LEASE_BEAT_NS"] = attachment.clock.now_ns()
+                control.LEASE_BEAT_NS = attachment.clock.now_ns()
                 if background is not None and is_cooperative():
                     sleep(0)
                 if background is not None and background.stopping:
@@ -203,17 +204,16 @@ class Sweeper:
             else:
                 self._sweep_the_dead(handle, background, found)
                 if not found.errors:
-                    control["SWEPT_NS"] = attachment.clock.now_ns()
-                    control["SWEEP_EPOCH"] += 1
+                    control.SWEPT_NS = attachment.clock.now_ns()
+                    control.SWEEP_EPOCH += 1
         finally:
-            if control["LEASE"] == attachment.worker.fork_page.word:  # not taken over meanwhile
-                control["LEASE"] = 0
+            if control.LEASE == attachment.worker.fork_page.word:  # not taken over meanwhile
+                control.LEASE = 0
         if found.errors:
             raise found.errors[0]
-        for field in counts:
-            counts[field] += self._sum(field)
         return SweepReport(
-            counts["EXPIRED"], counts["IDLED"], found.dead, found.busy, found.longest,
+            summed(mappings, ShardWords.EXPIRED) - expired,
+            summed(mappings, ShardWords.IDLED) - idled, found.dead, found.busy, found.longest,
             monotonic() - started, found.dead_locks,
         )
 
@@ -256,13 +256,4 @@ class Sweeper:
                 first = handle._sweep_part(number, first, idle_before, limit)
                 longest = max(longest, monotonic() - began)
         return longest
-
-    def _sum(self, field: str) -> int:
-        offset = K[f"S_{field}"]
-        total = 0
-        for mapping in self._attachment.mappings:
-            words = memoryview(mapping.buffer).cast("B").cast("Q")
-            total += words[offset >> 3]
-            words.release()
-        return total
 

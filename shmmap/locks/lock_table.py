@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from ..errors import LockTimeout, MapClosed, MapFull, Reentered
 from ..memory import geometry
 from ..memory.layout import constants
+from ..memory.words import ControlWords, ShardWords
 from ..operations import messages
 from ..operations._scans_cy import Scans
 from ..shard._repair_cy import Repairer
@@ -110,8 +111,8 @@ class LockShard:
         self.liveness = attachment.worker
         self.worker = self
         self.control_memory = bytearray(K["C_BYTES_TOTAL"] + K["R_BYTES_TOTAL"])
-        at = K["C_STATE"]  # whoever comes here has looked at the real one
-        self.control_memory[at : at + 8] = K["STATE_READY"].to_bytes(8, sys.byteorder)
+        with ControlWords(self.control_memory) as control:
+            control.STATE = K["STATE_READY"]  # whoever comes here has looked at the real one
         self.shards = [shard]
         self.repairers = [Repairer(shard)]
         self.acting: list[LockTable] = []  # those with which a step is under way: see `act`
@@ -219,9 +220,8 @@ class LockShard:
 
     def reserve_deadlines(self, number: int) -> None:
         """Say that there are deadlines; their pages were reserved when the map was made."""
-        words = memoryview(self.mapping.buffer).cast("B").cast("Q")
-        words[K["S_HAS_DEADLINES"] >> 3] = 1
-        words.release()
+        with ShardWords(self.mapping.buffer) as header:
+            header.HAS_DEADLINES = 1
 
     restore_deadlines = reserve_deadlines
 

@@ -17,6 +17,7 @@ from ..errors import WorkersFull
 from ..memory._atomics import CAS_PATIENCE_S
 from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
+from ..memory.words import RowWords
 from . import segment
 from ._sigbus_cy import CUT
 from .liveness import TOTALS_BYTE, Judge, row_byte
@@ -174,11 +175,12 @@ class Worker(Judge):
         row, incarnation, namespace, ticks, joined_ns = claim
         self._fold(row, process)
         self.row, self.incarnation = row, incarnation
-        for field, value in (
-            ("INCARNATION", incarnation), ("PID", pid), ("PID_NAMESPACE", namespace),
-            ("START_TICKS", ticks), ("JOINED_NS", joined_ns), ("STATE", 1),
+        for word, value in (
+            (RowWords.INCARNATION, incarnation), (RowWords.PID, pid),
+            (RowWords.PID_NAMESPACE, namespace), (RowWords.START_TICKS, ticks),
+            (RowWords.JOINED_NS, joined_ns), (RowWords.STATE, 1),
         ):
-            self._set(row, field, value, process)
+            self._set(row, word, value, process)
 
     def _choose(self, pid: int, now_ns: int) -> tuple[int, int, int, int, int]:
         """Lock a row that nobody living has; give what to write into it, its incarnation first."""
@@ -189,7 +191,7 @@ class Worker(Judge):
             if self._process_lives(row):  # closing all its descriptors cost it its lock
                 self.file.unlock(row_byte(row))
                 continue
-            incarnation = (self._get(row, "INCARNATION") + 1) & K["INCARNATION_MASK"] or 1
+            incarnation = (self._get(row, RowWords.INCARNATION) + 1) & K["INCARNATION_MASK"] or 1
             try:
                 ticks = start_ticks(pid) or 0
             except OSError:  # it cannot be looked at: no free descriptor

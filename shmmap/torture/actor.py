@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from ..map import ShmMap
-from ..memory.layout import constants
+from ..memory.words import RowWords
 from .ledger import (
     CALL,
     DELAYED,
@@ -27,11 +27,10 @@ from .ledger import (
 from .plan import KEYS
 from .values import Fillings, Identity, Torn, make_value, read_value
 
-K = constants()
 _NOTICED_NS = 200_000  # operations that take less are not worth remembering
 _LONG_NS = 2_000_000  # these are, whether or not they waited for a lock
-_WAITS = tuple(K[f"R_{name}"] >> 3 for name in ("WAITS", "LOCKED_READS", "RETRIES"))
-_TAKEOVERS = K["R_TAKEOVERS"] >> 3
+_WAITS = (RowWords.WAITS.index, RowWords.LOCKED_READS.index, RowWords.RETRIES.index)
+_TAKEOVERS = RowWords.TAKEOVERS.index
 INTERRUPTED = "the handler of a signal raised this"
 
 
