@@ -29,7 +29,7 @@ import xxhash
 
 from ..checks import path_of
 from ..errors import ConfigMismatch, DumpCorrupted
-from ..lifecycle.parameters import Parameters, check_name
+from ..lifecycle.parameters import Parameters, argument, check_name
 from ..memory import _clock_cy
 from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
@@ -413,9 +413,8 @@ class DumpReader:
                 if field == "sweep_ns" and value:
                     value = max(value, _LEAST_SWEEP_NS)
                 if field.endswith("_ns"):
-                    field = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
                     value = value / 1e9 if value else None
-                options[field] = value
+                options[argument(field)] = value
             Parameters.read(options).plan()
         except (TypeError, ValueError, OverflowError) as error:
             why = printable(str(error))

@@ -85,6 +85,21 @@ def check_mode(mode: object) -> int:
     return mode
 
 
+def argument(field: str) -> str:
+    """Return the name of the argument that says a parameter."""
+    return "sweep_interval" if field == "sweep_ns" else field.removesuffix("_ns")
+
+
+def as_text(field: str, value: object) -> object:
+    """Return a parameter as texts show it; None: not said, or none."""
+    if isinstance(value, int):
+        if field.endswith("_ns"):
+            return f"{value / 1e9:g} s" if value else None
+        if field == "mode":
+            return f"0o{value:o}"
+    return value
+
+
 class MapOptions(TypedDict, total=False):
     """The keyword arguments of ShmMap, for `create` and `attach`."""
 
@@ -264,13 +279,10 @@ class Parameters(NamedTuple):
         for field, said, has in zip(self._fields, self, actual, strict=True):
             if said is None or said == has:
                 continue
-            if field.endswith("_ns"):
-                said, has = (f"{int(v) / 1e9:g} s" if v else None for v in (said, has))
-            elif field == "mode":
-                said, has = f"0o{said:o}", f"0o{has:o}"
-            named = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
+            asked, found = as_text(field, said), as_text(field, has)
             differences.append(
-                f"{named}: asked {said}, " + (f"it has {has}" if has else "it was made without one")
+                f"{argument(field)}: asked {asked}, "
+                + (f"it has {found}" if found else "it was made without one")
             )
         if differences:
             raise ConfigMismatch(

@@ -19,7 +19,7 @@ from .. import __version__
 from ..copies import merging
 from ..errors import ShmMapError
 from ..lifecycle import control
-from ..lifecycle.parameters import check_mode, check_name
+from ..lifecycle.parameters import argument, as_text, check_mode, check_name
 from ..map import ShmMap
 from ..memory.layout import LAYOUT_VERSION, constants
 from ..memory.words import ShardWords
@@ -207,13 +207,10 @@ def _parameters(one: SeenMap) -> _Lines:
     assert one.control is not None
     lines: _Lines = []
     for field, value in inspection.parameters_of(one.control)._asdict().items():
-        if field.endswith("_ns"):
-            field = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
-            lines.append((field, f"{value / 1e9:g} s" if value else "none"))
-        elif field == "mode":
-            lines.append((field, f"0o{value:o}"))
-        elif field not in ("shards", "hash_seed"):
-            lines.append((field, "not said" if value is None else value))
+        if field not in ("shards", "hash_seed"):
+            text = as_text(field, value)
+            without = "none" if field.endswith("_ns") else "not said"
+            lines.append((argument(field), without if text is None else text))
     return lines
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import shmmap
 from shmmap.lifecycle.control import geometry_of, is_sound
+from shmmap.lifecycle.parameters import Parameters, argument, as_text
 from shmmap.memory import geometry, layout, words
 from shmmap.memory.words import ControlWords, GenerationWords, RowWords, ShardWords
 
@@ -143,3 +144,14 @@ def test_sizes_that_no_map_has(m, field, value):
     damaged = ControlWords(bytearray(control.words.tobytes()))
     setattr(damaged, field, value)
     assert not is_sound(damaged)
+
+
+def test_parameters_have_the_names_of_the_arguments():
+    named = {field: argument(field) for field in Parameters._fields if argument(field) != field}
+    assert named == {
+        "ttl_ns": "ttl", "max_idle_ns": "max_idle", "sweep_ns": "sweep_interval"
+    }
+    assert as_text("sweep_ns", 1_500_000_000) == "1.5 s"
+    assert as_text("ttl_ns", 0) is as_text("ttl_ns", None) is None
+    assert as_text("mode", 0o660) == "0o660"
+    assert as_text("capacity", 100) == 100
