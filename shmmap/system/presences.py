@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from types import CodeType
 
 _PLAIN = compile("0", "what a handle alone refers to", "eval")
 
@@ -24,9 +24,9 @@ class Presences:
     """
 
     def __init__(self) -> None:
-        self.noted: dict[int, weakref.ref[Any]] = {}
+        self.noted: dict[int, weakref.ref[CodeType]] = {}
 
-    def note(self, number: int, at_end: Callable[[Any], object]) -> object:
+    def note(self, number: int, at_end: Callable[[weakref.ref[CodeType]], object]) -> object:
         """Return what the object of that number, and nobody else, has to refer to; `at_end` is
         called once it has gone."""
         presence = _PLAIN.replace(co_firstlineno=1)  # a new one

@@ -86,7 +86,7 @@ class KernelGuard:
     handler may raise between any two steps here, and `release` must still know what to free.
     """
 
-    def __init__(self, worker: Any, segment_number: int) -> None:
+    def __init__(self, worker: Worker, segment_number: int) -> None:
         self._worker = worker
         self._byte = _CAS_BYTES + (segment_number << 12)
         self._lock: Any = new_lock(threading.RLock)
@@ -119,8 +119,11 @@ class Worker(Judge):
 
     _hold: Hold | None = None
 
-    def __init__(self, *arguments: Any, holds_file: bool = False) -> None:
-        super().__init__(*arguments)
+    def __init__(
+        self, label: str, file_name: str, control: memoryview, rows: int, mode: int | None,
+        owner_uid: int | None, inode: int, holds_file: bool = False,
+    ) -> None:
+        super().__init__(label, file_name, control, rows, mode, owner_uid, inode)
         self._holds_file = holds_file
         self.fork_page = ForkPage()
         self._claims: dict[int, tuple[int, int, int, int, int]] = {}  # by process
