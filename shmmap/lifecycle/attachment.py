@@ -10,7 +10,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import (
     ConfigMismatch,
@@ -26,7 +26,7 @@ from ..locks.lock_table import LockShard
 from ..memory import geometry
 from ..memory._clock_cy import Clock
 from ..memory.layout import constants
-from ..memory.words import ShardWords, Word, generation_of
+from ..memory.words import ShardWords, generation_of
 from ..operations import messages
 from ..shard import _shard_cy
 from ..shard._lock_cy import ShardLock
@@ -40,15 +40,23 @@ from ..system.unfinished import Steps, is_final
 from ..system.worker_table import KernelGuard, Worker
 from . import ephemeral
 from .control import ENGINE, REMOVE, Control, geometry_of, remove_files
+from .headers import wrong_words
 from .parameters import Parameters
 from .sweeper import Sweeper
+
+if TYPE_CHECKING:
+    from ctypes import Array, c_char
+
+    from ..locks.hosts import MapHandle
+    from ..memory._atomics import Memory
+    from ..shard._shard_cy import Shard
 
 K = constants()
 _CONTROL_GUARD, _LOCKS_GUARD = 0x7FFFF, 0x7FFFE  # their numbers among the pure engine's guards
 _JOIN_PATIENCE_S = 60.0
 
 
-def _memory(mapping: segment.Mapping, guard: KernelGuard) -> Any:
+def _memory(mapping: segment.Mapping, guard: KernelGuard) -> Array[c_char] | Memory:
     """Return what the engine's `memory()` takes: the buffer, or the pure engine's Memory."""
     if ENGINE == "compiled":
         return mapping.buffer
@@ -78,21 +86,21 @@ class Attachment:
         self.seed = control.HASH_SEED
         self.safe = self.parameters.codec == "safe"
         self.evicts = self.geometry.evicts
-        self.ttl_ns = self.parameters.ttl_ns
+        self.ttl_ns = self.parameters.ttl_ns or 0
         self.clock = Clock()
         self.is_down = self._is_left = False
         self._process = this_process()  # the one that is a worker by this
         self.mutex = Mutex()  # of the tasks of this process, around its row and the others'
-        self.handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self.handles: weakref.WeakValueDictionary[int, MapHandle] = weakref.WeakValueDictionary()
         self.presences = Presences()  # of the same
-        self.held: dict[tuple[int, int], Any] = {}  # pure engine: by thread and shard
-        self.snapshots = new_lock(threading.RLock)  # held by the thread that takes one
+        self.held: dict[tuple[int, int], object] = {}  # pure engine: by thread and shard
+        self.snapshots: Any = new_lock(threading.RLock)  # held by the thread that takes one
         self.mappings: list[segment.Mapping] = []
         self.lock_mappings: list[segment.Mapping] = []  # one
         self.locks: Any = None
         self.sweeper: Any = None
-        self.memories: list[Any] = []
-        self._shard_locks: list[Any] = []
+        self.memories: list[Array[c_char] | Memory] = []
+        self._shard_locks: list[ShardLock | None] = []
         self._down: Steps | None = None
         self._is_last = False
         self.worker = Worker(
@@ -103,8 +111,8 @@ class Attachment:
         self.guards = [KernelGuard(self.worker, _CONTROL_GUARD)]
         self.control_memory = _memory(control.mapping, self.guards[0])
         self.fork_memory = self.worker.fork_page.buffer
-        self.shards: list[Any] = []
-        self.repairers: list[Any] = []
+        self.shards: list[Shard] = []
+        self.repairers: list[Repairer] = []
 
     def map_parts(self) -> None:
         """Map the shards. Where that fails the caller has it all unmapped."""
@@ -116,7 +124,7 @@ class Attachment:
             mapping.tell(self.worker.fork_page.flag_address)
         self._refuse_cut()  # before that nobody was told
 
-    def _attach_map_shard(self, number: int) -> Any:
+    def _attach_map_shard(self, number: int) -> Shard:
         """Map one of the shards that hold the map's entries."""
         label = segment.shard_name(self.name, self.nonce, self.generation, number)
         return self._attach_shard(label, self.geometry, number, number, self.mappings)
@@ -131,7 +139,7 @@ class Attachment:
     def _attach_shard(
         self, label: str, shape: geometry.Geometry, number: int, in_header: int,
         mappings: list[segment.Mapping],
-    ) -> Any:
+    ) -> Shard:
         """Map one shard's segment, verify its header, and see that its semaphore is ours."""
         try:
             mapping = segment.attach(label, shape.areas.end, self.parameters.mode, self.owner_uid)
@@ -144,15 +152,7 @@ class Attachment:
         except MemoryError:
             mapping.close()
             raise
-        right: tuple[tuple[Word, int], ...] = (
-            (ShardWords.MAGIC, K["SHARD_MAGIC"]), (ShardWords.NONCE, self.nonce),
-            (ShardWords.NUMBER, in_header), (ShardWords.SLOTS, shape.slots),
-            (ShardWords.SLOT_SIZE, shape.slot_size), (ShardWords.BUCKETS, shape.buckets),
-            (ShardWords.EVICTS, shape.evicts),
-        )
-        with ShardWords(mapping.buffer) as header:
-            wrong = [word.name for word, value in right if header[word] != value]
-        if wrong:
+        if wrong := wrong_words(mapping, shape, self.nonce, in_header):
             raise MapCorrupted(
                 f"segment {label} is not that shard of map {self.name!r} ({', '.join(wrong)}): "
                 + REMOVE.format(self.name)
@@ -170,7 +170,7 @@ class Attachment:
 
     def _shard_over(
         self, mapping: segment.Mapping, label: str | None, shape: geometry.Geometry, number: int
-    ) -> Any:
+    ) -> Shard:
         """Make a shard of a mapped segment, and open its semaphore, if it is named."""
         is_locks = mapping in self.lock_mappings
         guard = KernelGuard(self.worker, _LOCKS_GUARD if is_locks else number)
@@ -331,7 +331,9 @@ class Attachment:
             self.locks.shards[:] = [shard]
             self.locks.repairers[:] = [Repairer(shard)]
 
-    def _successor(self, shard: Any, mapping: segment.Mapping, shape: geometry.Geometry) -> Any:
+    def _successor(
+        self, shard: Shard, mapping: segment.Mapping, shape: geometry.Geometry
+    ) -> Shard:
         """Make a shard that takes the place of one that was left behind, with its semaphore."""
         made = self._shard_over(mapping, None, shape, shard.number)
         made.lock.semaphore, shard.lock.semaphore = shard.lock.semaphore, 0

@@ -30,6 +30,7 @@ from ..system.creation import Turn, creation_lock
 from ..system.process import boot_id, this_process
 from ..system.unfinished import Undo
 from .control import ENGINE_NUMBER, Control, Remains, checksum, map_control, remove_files
+from .headers import draft_header
 from .parameters import Parameters
 
 K = constants()
@@ -274,11 +275,7 @@ def _make_shard(
     made: list[str], turn: Turn,
 ) -> None:
     """Make one shard's segment and semaphore; `leases`: reserve the pages of its deadlines."""
-    draft = ShardWords(bytearray(K["S_BYTES_TOTAL"]))
-    draft.MAGIC, draft.NONCE, draft.NUMBER = K["SHARD_MAGIC"], nonce, number
-    draft.SLOTS, draft.SLOT_SIZE, draft.BUCKETS = shape.slots, shape.slot_size, shape.buckets
-    draft.EVICTS = shape.evicts
-    draft.FRESH, draft.FREE_SLOTS = 1, shape.slots
+    draft = draft_header(shape, nonce, number)
     draft.HAS_DEADLINES = int(leases)
     reserved = shape.areas.end if leases else shape.areas.deadlines
     made.append(label)

@@ -13,7 +13,7 @@ import atexit
 import contextlib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import (
     ConfigMismatch,
@@ -36,13 +36,16 @@ from .control import ENGINE, RETIRED, STATE_AT, Control, Remains, open_control
 from .making import make_map
 from .parameters import Parameters
 
+if TYPE_CHECKING:
+    from ..locks.hosts import MapHandle
+
 K = constants()
 _attachments: dict[tuple[str, int], Attachment] = {}
 _EXIT_PATIENCE_S = 1.0  # for a process that opens or closes the map
 
 
 def join_map(
-    handle: Any, lock_timeout_ns: int, name: str, wanted: Parameters, may_create: bool,
+    handle: MapHandle, lock_timeout_ns: int, name: str, wanted: Parameters, may_create: bool,
     may_attach: bool, nonce: int | None, owner_uid: int | None,
 ) -> Attachment:
     """Bind a handle to this process's attachment to a map, creating the map if need be and
@@ -64,7 +67,7 @@ def join_map(
 
 
 def _join(
-    handle: Any, lock_timeout_ns: int, name: str, wanted: Parameters, may_create: bool,
+    handle: MapHandle, lock_timeout_ns: int, name: str, wanted: Parameters, may_create: bool,
     may_attach: bool, nonce: int | None, owner_uid: int | None, turn: creation.Turn,
 ) -> Attachment | None:
     """Do it once; None: begin again. The creation lock is held."""
@@ -235,10 +238,13 @@ def _check(
 # -- leaving ------------------------------------------------------------------------------
 
 
-def _lock_of(attachment: Attachment, patience_s: float) -> Any:
+def _lock_of(
+    attachment: Attachment, patience_s: float
+) -> contextlib.AbstractContextManager[object]:
     """Return the lock under which an attachment is taken down."""
-    kind: Any = creation.creation_lock if attachment.parameters.ephemeral else creation.name_mutex
-    return kind(attachment.name, patience_s)
+    if attachment.parameters.ephemeral:
+        return creation.creation_lock(attachment.name, patience_s)
+    return creation.name_mutex(attachment.name, patience_s)
 
 
 def release(attachment: Attachment, patience_s: float = creation.CREATION_TIMEOUT_S) -> bool:
@@ -314,7 +320,7 @@ def _refuse_to_unlink(name: str) -> None:
             )
 
 
-def wait_for(handle: Any, patience_s: float) -> None:
+def wait_for(handle: MapHandle, patience_s: float) -> None:
     """Wait until no operation of a sealed handle is under way in another thread."""
     deadline = monotonic() + patience_s
     while handle._under_way()[0] and monotonic() <= deadline:

@@ -100,6 +100,9 @@ def as_text(field: str, value: object) -> object:
     return value
 
 
+Options = dict[str, Any]  # as MapOptions, or with what nobody has checked yet
+
+
 class MapOptions(TypedDict, total=False):
     """The keyword arguments of ShmMap, for `create` and `attach`."""
 
@@ -140,7 +143,7 @@ class Parameters(NamedTuple):
     hash_seed: int | None = None  # said by `load` only: entries fall on shards as dumped
 
     @classmethod
-    def read(cls, said: dict[str, Any]) -> Parameters:
+    def read(cls, said: Options) -> Parameters:
         """Check what a user said (a missing name, or UNSAID: not said)."""
         given = {name: value for name, value in said.items() if value is not UNSAID}
         for name in ("value_size", "key_size"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import LockTimeout, MapClosed, MapUnlinked, ShmMapError
 from ..locks.deferred_release import see_to_it
@@ -21,6 +21,11 @@ from ..system import unfinished
 from ..system.background import Background, Trouble
 from ..system.tasks import is_cooperative, sleep
 from .stats import summed
+
+if TYPE_CHECKING:
+    from ..locks.hosts import MapHandle
+    from ..shard._shard_cy import Shard
+    from .attachment import Attachment
 
 ON_REQUEST_NS = 30_000_000_000  # after which a sweep is due without sweep_interval=
 LIMIT = 256  # entries removed under one hold of a lock
@@ -80,12 +85,12 @@ class Sweeper:
     it, from when it opens the map, or, if it was forked, from its first use.
     """
 
-    def __init__(self, attachment: Any) -> None:
+    def __init__(self, attachment: Attachment) -> None:
         self._attachment = attachment
         me = weakref.ref(self)  # no circle: what goes with its last user goes at once
         self._background = Background(
             lambda: (one := me()) is not None and one._sweep_in_background(),
-            attachment.parameters.sweep_ns / 1e9,
+            (attachment.parameters.sweep_ns or 0) / 1e9,
             ended=lambda: one._have_it_started_anew() if (one := me()) is not None else None,
         )
         self._interval_ns = attachment.parameters.sweep_ns or ON_REQUEST_NS
@@ -168,7 +173,7 @@ class Sweeper:
         return bool(min([abs(now_ns - last) for last in last_ns]) > 3 * self._interval_ns)
 
     def sweep_if_due(
-        self, handle: Any, background: Background | None = None
+        self, handle: MapHandle, background: Background | None = None
     ) -> SweepReport | None:
         """Sweep if an interval has passed since the last sweep and no other worker is at it."""
         control = self._attachment.control
@@ -179,7 +184,7 @@ class Sweeper:
             return None
         return self.sweep(handle, background)
 
-    def sweep(self, handle: Any, background: Background | None = None) -> SweepReport:
+    def sweep(self, handle: MapHandle, background: Background | None = None) -> SweepReport:
         """Sweep every shard now, through `handle`. What fails in one of them does not keep the
         others from it; the first error is raised at the end. In the background: let others go on,
         and end when told to."""
@@ -218,7 +223,7 @@ class Sweeper:
         )
 
     def _sweep_the_dead(
-        self, handle: Any, background: Background | None, found: _Findings
+        self, handle: MapHandle, background: Background | None, found: _Findings
     ) -> None:
         """Free the named locks and the rows of processes that have died."""
         attachment = self._attachment
@@ -230,7 +235,7 @@ class Sweeper:
             if had:
                 found.dead = attachment.worker.clear_dead_rows()
 
-    def _can_be_had(self, shard: Any) -> bool:
+    def _can_be_had(self, shard: Shard) -> bool:
         """Tell whether a shard's lock is likely to be free, where waiting for it would hold up
         all greenlets of the thread: give others some time to leave it first."""
         if not is_cooperative():
@@ -242,7 +247,7 @@ class Sweeper:
             sleep(0.001)
         return True
 
-    def _sweep_shard(self, handle: Any, number: int) -> float:
+    def _sweep_shard(self, handle: MapHandle, number: int) -> float:
         """Sweep one shard; give the longest step under its lock in seconds."""
         longest = 0.0
         idle_ns = self._attachment.parameters.max_idle_ns

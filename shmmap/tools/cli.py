@@ -13,13 +13,12 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from .. import __version__
 from ..copies import merging
 from ..errors import ShmMapError
 from ..lifecycle import control
-from ..lifecycle.parameters import argument, as_text, check_mode, check_name
+from ..lifecycle.parameters import Options, argument, as_text, check_mode, check_name
 from ..map import ShmMap
 from ..memory.layout import LAYOUT_VERSION, constants
 from ..memory.words import ShardWords
@@ -288,7 +287,7 @@ def _dump(options: argparse.Namespace) -> int:
     return 0
 
 
-def _trusted(name: str) -> dict[str, Any]:
+def _trusted(name: str) -> Options:
     """Return what has to be said to attach to a map that its owner shares, or that root looks into.
     Nothing is unpickled here, so nobody has to be trusted for more than the bytes."""
     seen = _first(name)

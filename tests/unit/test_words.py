@@ -62,9 +62,9 @@ def test_the_generation_in_use(row):
 def test_a_name_that_the_layout_lacks(kind):
     view = kind(bytearray(1024))
     with pytest.raises(AttributeError):
-        _ = view.ENTRYS
+        _ = view.ENTRY
     with pytest.raises(AttributeError):
-        view.ENTRYS = 1
+        view.ENTRY = 1
 
 
 def test_a_name_that_the_layout_lacks_is_an_error_of_mypy(tmp_path):
@@ -72,10 +72,10 @@ def test_a_name_that_the_layout_lacks_is_an_error_of_mypy(tmp_path):
     sample.write_text(
         "from shmmap.memory.words import ControlWords, ShardWords\n"
         "def use(control: ControlWords, shard: ShardWords) -> int:\n"
-        "    control.STAT = 1\n"
+        "    control.STATUS = 1\n"
         "    shard.DIRTY = 1\n"
         "    control['STATE'] = 1\n"
-        "    return shard.ENTRYS + shard.ENTRIES\n"
+        "    return shard.ENTRY + shard.ENTRIES\n"
     )
     package = Path(shmmap.__file__).parents[1]
     # mypy finds what is installed by itself, and refuses to be pointed there
