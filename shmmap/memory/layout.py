@@ -231,8 +231,10 @@ _LIMITS = {
 }
 
 
+@functools.cache
 def constants() -> dict[str, int]:
-    """Return every constant of the layout by name: limits, offsets, record sizes."""
+    """Return every constant of the layout by name: limits, offsets, record sizes. It is one dict
+    for all, which nobody changes."""
     found = dict(_LIMITS)
     for record in RECORDS:
         for name, offset in offsets(record).items():
