@@ -99,9 +99,10 @@ class Control(ControlWords):
         """List the files in /dev/shm of the parts of this map, as far as its words can be
         believed."""
         row = generation_of(self)
-        if not 1 <= row.SHARDS <= geometry.SHARD_LIMIT:
+        shards = row.SHARDS  # read once: what was looked at is what is used
+        if not 1 <= shards <= geometry.SHARD_LIMIT:
             return []
-        return part_files(name, self.NONCE, row.NUMBER, row.SHARDS)
+        return part_files(name, self.NONCE, row.NUMBER, shards)
 
 
 def map_control(descriptor: int, size: int, identity: descriptors.Identity) -> Control:
