@@ -46,6 +46,7 @@ _LOOK_AGAIN_S = 0.25  # after which a process may have another program
 _FOLD_PATIENCE_S = 0.2  # a process stopped in there costs others its counters, not more
 # bytes of the liveness file, after a row's own
 TOTALS_BYTE = FIRST_BYTE + (1 << 16)  # guards the totals of the control segment
+_STATE = RowWords.STATE  # looked up once: loops over all rows ask for it
 # what a row counts, and where that goes when its worker has gone
 COUNTERS: dict[str, tuple[Word, Word]] = {
     "hits": (RowWords.HITS, ControlWords.TOTAL_HITS),
@@ -180,7 +181,7 @@ class Judge:
         out of the table."""
         freed, process = 0, this_process()
         for row in range(self._rows):
-            if row == self.row or not self._get(row, RowWords.STATE):
+            if row == self.row or not self._get(row, _STATE):
                 continue
             if self.file.try_lock(row_byte(row)):
                 if not self._process_lives(row):
@@ -274,7 +275,7 @@ class Judge:
         return [
             (row, self._get(row, RowWords.PID))
             for row in range(self._rows)
-            if self._get(row, RowWords.STATE) and (row == self.row or self._lives(row))
+            if self._get(row, _STATE) and (row == self.row or self._lives(row))
         ]
 
     def totals(self) -> dict[str, int]:
@@ -282,7 +283,7 @@ class Judge:
         return {
             name: self._control[total.index] + sum(
                 self._get(row, counter) for row in range(self._rows)
-                if self._get(row, RowWords.STATE)
+                if self._get(row, _STATE)
             )
             for name, (counter, total) in COUNTERS.items()
         }
