@@ -7,7 +7,6 @@ import os
 import sys
 import warnings
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
-from typing import Any
 
 # The one list of the hot modules, in the order of their floors: setup.py reads it from here.
 MODULES = (
@@ -30,7 +29,7 @@ class _SourceFinder:
     Not a subclass of importlib.abc.MetaPathFinder: importing that takes longer than our engine.
     """
 
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
         package, _, name = fullname.partition(".")
         if package != __package__ or name not in MODULES:
             return None

@@ -25,7 +25,7 @@ class _Again:
         self._module = module
         self._own = own
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._own.loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -41,7 +41,7 @@ class _Finder:
     """Finds the package's modules where they are kept, whoever dropped them from sys.modules. The
     package itself is found as ever: its first lines ask `restore`, which refuses another copy."""
 
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
         module: Any = getattr(sys, _PLACE, {}).get(fullname)
         own = getattr(module, "__spec__", None)
         if own is None or "." not in fullname:

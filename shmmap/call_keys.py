@@ -15,9 +15,12 @@ import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .values._keys_cy import pack
+
+if TYPE_CHECKING:
+    from .checks import Key
 
 KEY_BYTES = 1024
 _EMPTY = inspect.Parameter.empty
@@ -27,7 +30,7 @@ _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_
 class CallKeys:
     """Make keys of a function's calls."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., object]) -> None:
         self._function = function
         # methods of built-in types have no module, their types have
         self._module = getattr(getattr(function, "__objclass__", None), "__module__", None)
@@ -43,7 +46,7 @@ class CallKeys:
                 break
             self._plain += 1
 
-    def key_for(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def key_for(self, args: tuple[Key, ...], kwargs: dict[str, Key]) -> Key:
         """Make the key. Raises TypeError for arguments that cannot be part of one."""
         if kwargs or len(args) > self._plain:
             args, named = self._settled(args, kwargs)
@@ -51,7 +54,7 @@ class CallKeys:
             named = ()
         function = self._function
         module = getattr(function, "__module__", self._module)
-        key: tuple[Any, ...] = (module, function.__qualname__, args)
+        key: tuple[Key, ...] = (module, function.__qualname__, args)
         if named:
             key += (named,)
         try:
@@ -63,8 +66,8 @@ class CallKeys:
             ) from None
 
     def _settled(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        self, args: tuple[Key, ...], kwargs: dict[str, Key]
+    ) -> tuple[tuple[Key, ...], tuple[Key, ...]]:
         """Return the arguments by position and those by name, as they are for every such call."""
         as_passed = args, tuple(sorted(kwargs.items()))
         if self._signature is None:
@@ -73,8 +76,8 @@ class CallKeys:
             given = self._signature.bind(*args, **kwargs).arguments
         except TypeError:  # the function will say so, in words of its own
             return as_passed
-        place: list[Any] = []
-        named: dict[Any, Any] = {}
+        place: list[Key] = []
+        named: dict[str | bytes, Key] = {}
         has_gap = False
         parameters = self._signature.parameters
         rest = any(p.kind is p.VAR_POSITIONAL and given.get(p.name) for p in parameters.values())
@@ -97,7 +100,7 @@ class CallKeys:
         return tuple(place), tuple(by_name)
 
 
-def shortened(key: Any, label: tuple[Any, ...] = ()) -> Any:
+def shortened(key: Key, label: tuple[Key, ...] = ()) -> Key:
     """Return a key, or, if it is long, `label` and its digest. Raises TypeError if it is none."""
     kind, data = pack(key)
     if len(data) <= KEY_BYTES:
@@ -105,7 +108,7 @@ def shortened(key: Any, label: tuple[Any, ...] = ()) -> Any:
     return (*label, blake2b(bytes((kind,)) + data, digest_size=32).digest())
 
 
-def _is_same(value: Any, default: Any) -> bool:
+def _is_same(value: object, default: object) -> bool:
     """Tell whether an argument is the default, as a key of a map tells."""
     if value is default:
         return True

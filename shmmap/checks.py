@@ -8,6 +8,8 @@ from math import inf
 from numbers import Real
 from typing import Any
 
+Key = Any  # of an entry: str, bytes, numbers, None, or tuples of these
+Value = Any  # whatever a user stores, or has computed
 SHOWN = 200  # characters of a key that an error shows
 _FAR_S = 10**18  # seconds; more is more than any limit, and may have too many digits to print
 
@@ -71,7 +73,7 @@ def shown(key: object) -> str:
     return text
 
 
-def path_of(path: Any) -> Any:
+def path_of(path: Value) -> Value:
     """Do what os.fspath does, which calls a lack of memory a wrong type."""
     if isinstance(path, (str, bytes)):
         return path

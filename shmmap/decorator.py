@@ -8,10 +8,10 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from .call_keys import CallKeys, shortened
-from .checks import shown
+from .checks import Key, Value, shown
 from .errors import MapClosed, MapUnlinked, Reentered, ShmMapError
 from .locks import single_flight
 from .locks.keeping import Notes
@@ -27,6 +27,9 @@ from .values._keys_cy import pack
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+Args = tuple[Value, ...]
+Named = dict[str, Value]
+Packed = tuple[int, bytes]  # a key as it is stored
 
 
 class Cached(Protocol[P, R_co]):
@@ -36,12 +39,12 @@ class Cached(Protocol[P, R_co]):
         __wrapped__: the function without the cache.
     """
 
-    __wrapped__: Callable[..., Any]
+    __wrapped__: Callable[..., Value]
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Return the cached result for these arguments, computing it if there is none."""
 
-    def key_for(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def key_for(self, *args: P.args, **kwargs: P.kwargs) -> Key:
         """Return the key of the result for these arguments."""
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
@@ -51,7 +54,7 @@ class Cached(Protocol[P, R_co]):
 def cached(
     m: ShmMap | Callable[[], ShmMap],
     ttl: float | None = DEFAULT,
-    key: Callable[..., Any] | None = None,
+    key: Callable[..., Key] | None = None,
     stale: float = 0,
     timeout: float | None = None,
 ) -> Callable[[Callable[P, R]], Cached[P, R]]:
@@ -108,7 +111,7 @@ def cached(
     deadline_of(timeout)  # to refuse what is none
 
     # more than one argument, so that a call of what a mere `@cached` made is told as such
-    def decorate(function: Any = None, *others: Any, **named: Any) -> Any:
+    def decorate(function: Value = None, *others: object, **named: object) -> Value:
         if others or named or not callable(function):
             raise TypeError(
                 f"cached: there is no function to decorate: {function!r} was given. If it was "
@@ -117,14 +120,14 @@ def cached(
             )
         is_coroutine = _check_function(function, key)
         store = _Store(function, m, ttl, key, stale, timeout)
-        wrapper: Any
+        wrapper: Value
         if is_coroutine:
             @functools.wraps(function)
-            async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            async def wrapper(*args: Value, **kwargs: Value) -> Value:
                 return await store.fetch_async(args, kwargs)
         else:
             @functools.wraps(function)
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
+            def wrapper(*args: Value, **kwargs: Value) -> Value:
                 return store.fetch(args, kwargs)
         wrapper.key_for = store.key_for
         wrapper.invalidate = store.invalidate
@@ -133,7 +136,7 @@ def cached(
     return decorate
 
 
-def _check_opener(m: Any) -> None:
+def _check_opener(m: Value) -> None:
     """Refuse what is neither a map nor opens one, such as the function of a mere `@cached`."""
     if isinstance(m, ShmMap):
         return
@@ -152,7 +155,7 @@ def _check_opener(m: Any) -> None:
         )
 
 
-def _check_function(function: Any, key: Any) -> bool:
+def _check_function(function: object, key: object) -> bool:
     """Refuse what cannot be cached; tell whether it is to be awaited."""
     inner = function
     while isinstance(inner, (functools.partial, staticmethod)):
@@ -178,7 +181,7 @@ def _check_function(function: Any, key: Any) -> bool:
 class _Flight:
     """The computing of a key in one event loop, and what those wait for who need it too."""
 
-    def __init__(self, place: tuple[str, Any]) -> None:
+    def __init__(self, place: tuple[str, Packed]) -> None:
         from asyncio import get_running_loop  # not at the top: most programs have no loop
 
         self.place = place  # map and key
@@ -192,7 +195,7 @@ class _Flight:
 _within: ContextVar[tuple[_Flight, ...]] = ContextVar("shmmap_within", default=())
 
 
-def _refuse_own(m: Any, key: Any, place: tuple[str, Any]) -> None:
+def _refuse_own(m: ShmMap, key: Key, place: tuple[str, Packed]) -> None:
     """Refuse to wait for a computing that this code is a part of, unless that is over, or goes on
     in the process that forked this one."""
     for flight in _within.get():
@@ -211,14 +214,14 @@ class _Call:
 
     __slots__ = ("_args", "_function", "_kwargs", "_results", "is_running")
 
-    def __init__(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    def __init__(self, function: Callable[..., Value], args: Args, kwargs: Named) -> None:
         self._function = function
         self._args = args
         self._kwargs = kwargs
-        self._results: tuple[Any, ...] = ()
+        self._results: tuple[Value, ...] = ()
         self.is_running = False  # also if it raised
 
-    def run(self) -> Any:
+    def run(self) -> Value:
         """Return the result."""
         if not self._results:
             self.is_running = True
@@ -226,7 +229,7 @@ class _Call:
             self.is_running = False
         return self._results[0]
 
-    async def run_async(self) -> Any:
+    async def run_async(self) -> Value:
         """Return the result of a coroutine function."""
         if not self._results:
             self.is_running = True
@@ -239,8 +242,8 @@ class _Store:
     """What one decorated function needs."""
 
     def __init__(
-        self, function: Callable[..., Any], m: Any, ttl: Any, key: Any, stale: float,
-        timeout: float | None,
+        self, function: Callable[..., Value], m: ShmMap | Callable[[], ShmMap],
+        ttl: float | None, key: Callable[..., Key] | None, stale: float, timeout: float | None,
     ) -> None:
         self._function = function
         self._key = key
@@ -249,21 +252,21 @@ class _Store:
         self._ttl = ttl
         self._stale = stale
         self._timeout = timeout
-        self._open: Any = None if isinstance(m, ShmMap) else m
-        self._map: Any = m if isinstance(m, ShmMap) else None
+        self._open = None if isinstance(m, ShmMap) else m
+        self._map = m if isinstance(m, ShmMap) else None
         self._opening = Mutex()
-        self._loops: weakref.WeakKeyDictionary[Any, dict[Any, _Flight]] = (
+        self._loops: weakref.WeakKeyDictionary[object, dict[Packed, _Flight]] = (
             weakref.WeakKeyDictionary()
         )
 
-    def map(self) -> Any:
+    def map(self) -> ShmMap:
         """Return the map, opening it if need be."""
         m = self._map
-        if self._open is not None and (m is None or m.closed):
+        if m is None or (self._open is not None and m.closed):
             return self._opened(m)
         return m
 
-    def _opened(self, old: Any) -> Any:
+    def _opened(self, old: ShmMap | None) -> ShmMap:
         """Open the map in place of `old`; of the threads that want to, one does."""
         mark = Mark()
         try:
@@ -284,13 +287,13 @@ class _Store:
                 if old is not None:
                     with suppress(ShmMapError):
                         old.close()
-            return self._map
+            return self._map  # type: ignore[return-value]  # it is there now
         finally:
             mark.clear()
 
     def _open_anew(self) -> ShmMap:
         """Call the opener. Caller holds the lock of opening."""
-        m = self._open()
+        m: object = self._open()  # type: ignore[misc]  # there is one
         if not isinstance(m, ShmMap):
             raise TypeError(
                 f"cached: {self._open!r} is to open the map and gave {m!r}, no ShmMap. If it is "
@@ -298,7 +301,7 @@ class _Store:
             )
         return m
 
-    def _may_try_again(self, m: Any, call: _Call | None) -> bool:
+    def _may_try_again(self, m: ShmMap, call: _Call | None) -> bool:
         """Tell whether an error came of a map that can be opened anew, not of the function."""
         if self._open is None or (call is not None and call.is_running):
             return False
@@ -308,23 +311,24 @@ class _Store:
         except (MapUnlinked, MapClosed):
             return True
 
-    def key_for(self, /, *args: Any, **kwargs: Any) -> Any:
+    def key_for(self, /, *args: Key, **kwargs: Key) -> Key:
         """Make the key for these arguments."""
-        if self._call_keys is None:
-            return shortened(self._key(*args, **kwargs), (b"shmmap.cached",))
-        return self._call_keys.key_for(args, kwargs)
+        if self._call_keys is not None:
+            return self._call_keys.key_for(args, kwargs)
+        assert self._key is not None
+        return shortened(self._key(*args, **kwargs), (b"shmmap.cached",))
 
-    def invalidate(self, /, *args: Any, **kwargs: Any) -> bool:
+    def invalidate(self, /, *args: Key, **kwargs: Key) -> bool:
         """Forget the result for these arguments."""
         m, key = self.map(), self.key_for(*args, **kwargs)
         try:
-            return m.delete(key)  # type: ignore[no-any-return]
+            return m.delete(key)
         except (MapUnlinked, MapClosed):
             if not self._may_try_again(m, None):
                 raise
-        return self._opened(m).delete(key)  # type: ignore[no-any-return]
+        return self._opened(m).delete(key)
 
-    def fetch(self, args: Any, kwargs: Any) -> Any:
+    def fetch(self, args: Args, kwargs: Named) -> Value:
         """Return the result, computing it if need be."""
         m, key = self.map(), self.key_for(*args, **kwargs)
         call = _Call(self._function, args, kwargs)
@@ -339,7 +343,7 @@ class _Store:
             self._opened(m), key, call.run, self._ttl, self._stale, self._timeout, self._notes
         )
 
-    async def fetch_async(self, args: Any, kwargs: Any) -> Any:
+    async def fetch_async(self, args: Args, kwargs: Named) -> Value:
         """Do the same for a coroutine function."""
         m, key = self.map(), self.key_for(*args, **kwargs)
         call = _Call(self._function, args, kwargs)
@@ -351,7 +355,7 @@ class _Store:
                 raise
         return await self._share(self._opened(m), key, call, deadline)
 
-    async def _share(self, m: Any, key: Any, call: _Call, deadline: float | None) -> Any:
+    async def _share(self, m: ShmMap, key: Key, call: _Call, deadline: float | None) -> Value:
         """Return the result; of the tasks of this loop that miss it, one goes for it."""
         from asyncio import get_running_loop, wait
 

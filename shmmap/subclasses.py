@@ -11,9 +11,12 @@ from __future__ import annotations
 import copyreg
 import sys
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .operations._takes_cy import COMPILED, Takes
+
+if TYPE_CHECKING:
+    from .checks import Value
 
 # What callers may use and override. Of all other names without an underscore each side has its own.
 PUBLIC = frozenset((
@@ -46,12 +49,12 @@ def _is_ours(frame: FrameType) -> bool:
 class _Apart:
     """A name that the pure engine and a subclass both use."""
 
-    def __init__(self, name: str, theirs: tuple[Any, ...]) -> None:
+    def __init__(self, name: str, theirs: tuple[Value, ...]) -> None:
         self.name = name
         self.theirs = theirs  # what the subclass's body has under it, if it has
         self.ours = tuple(vars(kind)[name] for kind in Takes.__mro__ if name in vars(kind))[:1]
 
-    def __get__(self, handle: Any, kind: Any = None) -> Any:
+    def __get__(self, handle: Takes | None, kind: type) -> Value:
         is_ours = _is_ours(sys._getframe(1))
         key = self.name if is_ours else self.name + _THEIRS
         if handle is not None and key in vars(handle):
@@ -61,15 +64,15 @@ class _Apart:
             return found if bind is None else bind(found, handle, kind)
         raise AttributeError(f"{kind.__name__!r} object has no attribute {self.name!r}")
 
-    def __set__(self, handle: Any, value: Any) -> None:
+    def __set__(self, handle: Takes, value: Value) -> None:
         _keep(handle, self.name, value, _is_ours(sys._getframe(1)))
 
-    def __delete__(self, handle: Any) -> None:
+    def __delete__(self, handle: Takes) -> None:
         if vars(handle).pop(self.name + _THEIRS, self) is self:
             raise AttributeError(self.name)
 
 
-def check_names(kind: Any, base: Any) -> None:
+def check_names(kind: type, base: type) -> None:
     """Refuse a subclass that takes a name which ShmMap needs; set apart what both use."""
     own = kind.__mro__[: kind.__mro__.index(base)]
     for name in RESERVED:
@@ -84,7 +87,7 @@ def check_names(kind: Any, base: Any) -> None:
             setattr(kind, name, _Apart(name, found[:1]))
 
 
-def _keep(handle: Any, name: str, value: Any, is_ours: bool) -> None:
+def _keep(handle: Takes, name: str, value: Value, is_ours: bool) -> None:
     """Store an attribute whose name the pure engine uses too."""
     if is_ours:
         vars(handle)[name] = value
@@ -97,7 +100,7 @@ def _keep(handle: Any, name: str, value: Any, is_ours: bool) -> None:
     vars(handle)[name + _THEIRS] = value
 
 
-def set_attribute(handle: Any, name: str, value: Any) -> None:
+def set_attribute(handle: Takes, name: str, value: Value) -> None:
     """Set an attribute (pure engine: the `__setattr__` of ShmMap)."""
     if name in INTERNAL:
         _keep(handle, name, value, _is_ours(sys._getframe(1)))
@@ -105,7 +108,7 @@ def set_attribute(handle: Any, name: str, value: Any) -> None:
         object.__setattr__(handle, name, value)
 
 
-def state_of(handle: Any) -> Any:
+def state_of(handle: Takes) -> Value:
     """Return a handle's attributes that are not ShmMap's own, as pickle takes them."""
     state = {
         name.removesuffix(_THEIRS): value for name, value in vars(handle).copy().items()
@@ -118,7 +121,7 @@ def state_of(handle: Any) -> Any:
     return (state, slots) if slots else state
 
 
-def without_private(handle: Any, state: Any) -> Any:
+def without_private(handle: Takes, state: Value) -> Value:
     """Take ShmMap's own attributes out of what a subclass's `__getstate__` gave."""
     if not isinstance(state, dict):
         return state
@@ -128,7 +131,7 @@ def without_private(handle: Any, state: Any) -> Any:
     }
 
 
-def set_state(handle: Any, state: Any) -> None:
+def set_state(handle: Takes, state: Value) -> None:
     """Set attributes as `state_of` gave them."""
     state, slots = state if isinstance(state, tuple) else (state, {})
     for name, value in state.items():

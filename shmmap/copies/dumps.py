@@ -23,19 +23,25 @@ import struct
 import sys
 from collections.abc import Iterable, Iterator
 from io import BufferedReader, FileIO
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import xxhash
 
 from ..checks import path_of
 from ..errors import ConfigMismatch, DumpCorrupted
-from ..lifecycle.parameters import Parameters, check_name
+from ..lifecycle.parameters import Parameters, argument, check_name
 from ..memory import _clock_cy
 from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
 from ..printable import printable
 from ..system.new_file import new_file
 from ..system.process import boot_id
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+    from ..lifecycle.parameters import Options
+    from .hosts import OpenMap
 
 K = constants()
 MAGIC = b"SHMMDUMP"
@@ -52,6 +58,7 @@ _ORDER = 1 if sys.byteorder == "little" else 2  # of int values, which are as in
 # of a map's parameters, what a copy of it does not take over: how long it lives, and who may use it
 _NOT_TAKEN_OVER = ("ephemeral", "mode")
 _LEAST_SWEEP_NS = 1_000_000_000  # a dump asks for no more frequent sweeps than this
+FromJson = Any  # what a file says; looked at before it is used
 FAR = 1 << 62  # later than any clock of ours
 
 
@@ -103,7 +110,7 @@ class Head(NamedTuple):
     boot_id: str
     wall_ns: int
     boottime_ns: int
-    parameters: dict[str, Any]
+    parameters: dict[str, FromJson]
 
 
 def wall_ns() -> int:
@@ -116,7 +123,7 @@ def this_boot() -> str:
     return "{:016x}{:016x}".format(*boot_id())
 
 
-def raw_entries(source: Any) -> Iterator[RawEntry]:
+def raw_entries(source: OpenMap) -> Iterator[RawEntry]:
     """List a map's live entries, all of one instant: the copy is in memory meanwhile."""
     return map(RawEntry._make, source.snapshot().raw_entries())
 
@@ -124,7 +131,7 @@ def raw_entries(source: Any) -> Iterator[RawEntry]:
 # -- writing ------------------------------------------------------------------------------
 
 
-def dump(source: Any, path: str | bytes | os.PathLike[str]) -> DumpReport:
+def dump(source: OpenMap, path: str | bytes | os.PathLike[str]) -> DumpReport:
     """Write a map's entries to a file: see `ShmMap.dump`."""
     started = monotonic()
     live = source._live
@@ -136,7 +143,7 @@ def dump(source: Any, path: str | bytes | os.PathLike[str]) -> DumpReport:
             if value is not None and field != "ephemeral"
         },
     )
-    with new_file(path, live.parameters.mode) as file:
+    with new_file(path, live.parameters.mode or 0o600) as file:
         totals = write(file, head, raw_entries(source))
     return DumpReport(totals.records, totals.bytes, totals.pickled, monotonic() - started)
 
@@ -221,7 +228,7 @@ class _OwnPlace(FileIO):
 
     _at = 0
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: WriteableBuffer) -> int:
         """Read on."""
         count = os.preadv(self.fileno(), [buffer], self._at)
         self._at += count
@@ -392,16 +399,16 @@ class DumpReader:
                 deadline_ns = min(max(deadline_ns - now, 1), FAR)  # 1: passed long ago
             yield entry._replace(version=min(max(version, 0), FAR), deadline_ns=deadline_ns)
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> Options:
         """Return the parameters of the map that was dumped, as ShmMap takes them, and `hash_seed`.
 
         Who may use a map that is made from a dump is for the caller to say, so `mode` is no part
         of it: a file from elsewhere could open the map to every user.
         """
-        options: dict[str, Any] = {}
+        options: Options = {}
         try:
             for field in Parameters._fields:
-                value = self.head.parameters.get(field)
+                value: FromJson = self.head.parameters.get(field)
                 if value is None:
                     continue
                 if type(value) is not _TYPES.get(field, int):
@@ -413,9 +420,8 @@ class DumpReader:
                 if field == "sweep_ns" and value:
                     value = max(value, _LEAST_SWEEP_NS)
                 if field.endswith("_ns"):
-                    field = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
                     value = value / 1e9 if value else None
-                options[field] = value
+                options[argument(field)] = value
             Parameters.read(options).plan()
         except (TypeError, ValueError, OverflowError) as error:
             why = printable(str(error))

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import nullcontext, suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import (
     DumpCorrupted,
@@ -36,6 +36,12 @@ from ..shard._status import TOO_LARGE
 from ..system.unfinished import Undo
 from .dumps import DumpReader, RawEntry, raw_entries
 
+if TYPE_CHECKING:
+    from ..lifecycle.parameters import Options
+    from .hosts import MapClass, OpenMap
+
+Failure = TypeVar("Failure", bound=Exception)
+
 
 class MergeReport(NamedTuple):
     """What a merge did.
@@ -53,13 +59,13 @@ class MergeReport(NamedTuple):
     seconds: float
 
 
-def merge(target: Any, source: Any) -> MergeReport:
+def merge(target: OpenMap, source: object) -> MergeReport:
     """Merge a map or a dump into a map: see `ShmMap.merge`."""
     if isinstance(source, Takes):
         theirs, ours = source._live, target._live  # type: ignore[attr-defined]
         if (theirs.name, theirs.nonce) == (ours.name, ours.nonce):
             return MergeReport(0, 0, 0, 0.0)  # what was deleted since would come back
-        return _write_all(target, f"map {theirs.name!r}", raw_entries(source))
+        return _write_all(target, f"map {theirs.name!r}", raw_entries(source))  # type: ignore[arg-type]
     if not isinstance(source, (str, bytes, os.PathLike)):
         raise TypeError(
             f"merge takes a ShmMap, or the path of a dump, not {type(source).__name__}"
@@ -68,14 +74,16 @@ def merge(target: Any, source: Any) -> MergeReport:
         return _merge_dump(target, dump)
 
 
-def load(opener: Any, path: Any, name: str, said: dict[str, Any]) -> tuple[Any, MergeReport]:
-    """Open or create a map and merge a dump into it: see `ShmMap.load`."""
+def load(
+    opener: MapClass, path: str | bytes | os.PathLike[str], name: str, said: Options
+) -> tuple[Any, MergeReport]:
+    """Open or create a map, of the class that is the `opener`, and merge a dump into it: see
+    `ShmMap.load`."""
     with DumpReader(path) as dump:
         dump.verify()
         loading = _Loading()
         try:
-            _open(opener, dump, name, said, loading)
-            report = _merge_dump(loading.target, dump, verified=True)
+            report = _merge_dump(_open(opener, dump, name, said, loading), dump, verified=True)
             loading.undo.drop()
             return loading.target, report
         except BaseException as error:
@@ -89,7 +97,7 @@ class _Loading:
     """A map that is being loaded, and is taken back if that fails."""
 
     def __init__(self) -> None:
-        self.target: Any = None
+        self.target: OpenMap | None = None
         self.made = self.is_removed = False
         self.undo = Undo(self._take_back, nullcontext)
 
@@ -109,7 +117,7 @@ class _Loading:
         target.close()
 
 
-def _remove_unshared(target: Any) -> bool:
+def _remove_unshared(target: OpenMap) -> bool:
     """Remove a map that could not be loaded, unless others use it already; tell whether that was
     done. What the loading failed of says more than what its removal does."""
     with suppress(SystemCallError, LockTimeout):
@@ -120,8 +128,8 @@ def _remove_unshared(target: Any) -> bool:
 
 
 def _open(
-    opener: Any, dump: DumpReader, name: str, said: dict[str, Any], loading: _Loading
-) -> None:
+    opener: MapClass, dump: DumpReader, name: str, said: Options, loading: _Loading
+) -> OpenMap:
     """Attach to a map, or create it with a dump's parameters.
 
     A new map takes the dump's hash seed over. Of as many shards each then gets the entries that it
@@ -136,13 +144,13 @@ def _open(
     while True:
         try:
             loading.target = opener.attach(name, **said)
-            return
+            return loading.target
         except MapNotFound:
             pass
         try:
             loading.made = True
             loading.target = opener.create(name, **{**options, **said}, _seed=seed)
-            return
+            return loading.target
         except MapExists:  # another process was faster
             loading.made = False
         except SharedMemoryFull as error:
@@ -152,7 +160,7 @@ def _open(
             ) from None
 
 
-def _merge_dump(target: Any, dump: DumpReader, verified: bool = False) -> MergeReport:
+def _merge_dump(target: OpenMap, dump: DumpReader, verified: bool = False) -> MergeReport:
     """Merge a dump; whatever can be known to fail is refused before anything is written."""
     if not verified:
         dump.verify()
@@ -168,7 +176,7 @@ def _merge_dump(target: Any, dump: DumpReader, verified: bool = False) -> MergeR
     return _write_all(target, dump.path, dump.entries(live.clock.now_ns()))
 
 
-def _write_all(target: Any, what: str, entries: Iterable[RawEntry]) -> MergeReport:
+def _write_all(target: OpenMap, what: str, entries: Iterable[RawEntry]) -> MergeReport:
     """Write what is newer, until it is done or fails."""
     started = monotonic()
     clock = target._live.clock
@@ -199,17 +207,17 @@ def _removed(error: ShmMapError, dump: DumpReader, name: str) -> Exception:
         why = f"{error.__cause__ or error}. The new map was removed again"
     made = _anew(error, type(error), f"loading {dump.path} into a new map {name!r}: {why}")
     made.report = error.report
-    return made  # type: ignore[no-any-return]
+    return made
 
 
-def _anew(error: Exception, kind: Any, text: str) -> Any:
+def _anew(error: Exception, kind: type[Failure], text: str) -> Failure:
     """Make an error of a class with another text; a system call's keeps its number."""
     return kind(error.errno, text) if isinstance(error, SystemCallError) else kind(text)
 
 
 def _stopped(error: Exception, what: str, report: MergeReport) -> Exception:
     """Say how far a merge came, in an error of the same class."""
-    kind: Any = type(error)
+    kind: type[Exception] = type(error)
     if kind is DumpCorrupted and what.startswith("map "):
         kind = MapCorrupted
     made = _anew(
@@ -218,5 +226,5 @@ def _stopped(error: Exception, what: str, report: MergeReport) -> Exception:
         f"({report.older:,} older and {report.expired:,} expired ones were not); a merge may be "
         "run again"
     )
-    made.report = report
-    return made  # type: ignore[no-any-return]
+    made.report = report  # type: ignore[attr-defined]
+    return made

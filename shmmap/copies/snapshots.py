@@ -17,11 +17,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING
 
+from ..checks import Key, Value
 from ..errors import LockTimeout, MapCorrupted, Reentered, ShmMapError
 from ..memory._clock_cy import Clock, monotonic_ns
 from ..memory.layout import constants
+from ..memory.words import ControlWords
 from ..operations._cut_cy import (
     COMPILED,
     copy_changed,
@@ -40,6 +42,10 @@ from ..shard._shadow_cy import ShardCopy, copy_bytes_needed
 from ..shard._status import DAMAGED, WHOLE
 from ..system.tasks import sleep
 
+if TYPE_CHECKING:
+    from ..lifecycle.attachment import Attachment
+    from ..shard._shard_cy import Shard
+
 K = constants()
 ROUNDS = 20  # of copying again what changed, at most
 FEW = 64  # entries that may be left to copy while all shards are held
@@ -52,7 +58,7 @@ _ROW = 1024  # where a snapshot's private control memory counts its reads
 Raw = tuple[int, bytes, int, bytes, int, int]
 
 
-class Snapshot(Listings, Mapping[Any, Any]):
+class Snapshot(Listings, Mapping[Key, Value]):
     """A map as it was at one instant: a read-only mapping in this process's own memory.
 
     `ShmMap.snapshot` makes it. It outlives the map: closing or unlinking that, or forking, does
@@ -74,11 +80,11 @@ class Snapshot(Listings, Mapping[Any, Any]):
         self._view = Takes()
         self._view._bind(still, 0)
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: Key) -> Value:
         """Return the value of `key`. Raises KeyError if it had no live entry."""
         return self._view[key]
 
-    def get(self, key: Any, default: Any = None) -> Any:
+    def get(self, key: Key, default: Value = None) -> Value:
         """Return the value of `key`, or `default` if it had no live entry."""
         return self._view.get(key, default)
 
@@ -90,11 +96,11 @@ class Snapshot(Listings, Mapping[Any, Any]):
         """Count the entries."""
         return len(self._view)
 
-    def _keys(self, prefix: Prefix = None) -> Iterator[Any]:
+    def _keys(self, prefix: Prefix = None) -> Iterator[Key]:
         for number in range(self._shards):
             yield from list_entries(self._view, number, False, prefix)
 
-    def _entries(self, prefix: Prefix = None) -> Iterator[tuple[Any, Any]]:
+    def _entries(self, prefix: Prefix = None) -> Iterator[tuple[Key, Value]]:
         for number in range(self._shards):
             yield from list_entries(self._view, number, True, prefix)
 
@@ -130,7 +136,7 @@ class _Row:
 class _Still:
     """What the handle on a snapshot's copies needs of an attachment."""
 
-    def __init__(self, attached: Any, copies: list[Any], clock: Clock) -> None:
+    def __init__(self, attached: Attachment, copies: list[ShardCopy], clock: Clock) -> None:
         self.name = attached.name
         self.geometry = attached.geometry
         self.seed = attached.seed
@@ -141,20 +147,20 @@ class _Still:
         self.worker = _Row()
         self.shards = copies
         self.repairers = [Repairer(copy) for copy in copies]
-        self.held: dict[tuple[int, int], Any] = {}
+        self.held: dict[tuple[int, int], object] = {}
         self.control_memory = bytearray(2 * _ROW)
-        state = K["STATE_READY"].to_bytes(8, sys.byteorder)
-        self.control_memory[K["C_STATE"] : K["C_STATE"] + 8] = state
+        with ControlWords(self.control_memory) as control:
+            control.STATE = K["STATE_READY"]
         self.fork_memory = bytearray(b"".join(  # a token, and "go on"
             word.to_bytes(8, sys.byteorder) for word in (1 << K["TOKEN_INCARNATION_SHIFT"], 1)
         ))
 
-    def error_for(self, status: int, shard: Any, data_bytes: int) -> Exception:
+    def error_for(self, status: int, shard: Shard, data_bytes: int) -> Exception:
         """Return the exception for a status of a shard."""
         return error_for(self, status, shard, data_bytes)
 
 
-def take(handle: Any, attached: Any, timeout_s: float) -> Snapshot:
+def take(handle: Takes, attached: Attachment, timeout_s: float) -> Snapshot:
     """Take a snapshot through a handle.
 
     Raises:
@@ -175,8 +181,8 @@ def take(handle: Any, attached: Any, timeout_s: float) -> Snapshot:
 
 
 def _copy_all(
-    handle: Any, attached: Any, timeout_s: float, whole: bool
-) -> tuple[list[Any], Clock, tuple[int, int]]:
+    handle: Takes, attached: Attachment, timeout_s: float, whole: bool
+) -> tuple[list[ShardCopy], Clock, tuple[int, int]]:
     """Copy all shards at one instant: (copies, their clock, (when, for how long they were held)).
     `whole`: copy every slot, whatever the headers say of how many were used."""
     until_ns = monotonic_ns() + int(timeout_s * 1e9)
@@ -198,7 +204,7 @@ def _copy_all(
                 )
 
 
-def _make_copies(attached: Any, clock: Clock, whole: bool) -> list[Any]:
+def _make_copies(attached: Attachment, clock: Clock, whole: bool) -> list[ShardCopy]:
     """Make a copy of each shard, empty. Pages that nothing is copied to cost nothing."""
     each = [copy_bytes_needed(shard.slots.count, shard.slots.size) for shard in attached.shards]
     try:
@@ -219,7 +225,8 @@ def _make_copies(attached: Any, clock: Clock, whole: bool) -> list[Any]:
 
 
 def _copy(
-    handle: Any, attached: Any, copies: list[Any], until_ns: int, timeout_s: float
+    handle: Takes, attached: Attachment, copies: list[ShardCopy], until_ns: int,
+    timeout_s: float,
 ) -> tuple[int, int] | None:
     """Copy every shard; give when, and for how long all were held. None: begin again."""
     track(handle, copies)
@@ -238,7 +245,7 @@ def _copy(
     return None
 
 
-def _catch_up(handle: Any, copies: list[Any]) -> bool:
+def _catch_up(handle: Takes, copies: list[ShardCopy]) -> bool:
     """Copy again what changed, until little is left or it no longer gets less; False: somebody
     else tracks changes now."""
     before = 0
@@ -253,7 +260,7 @@ def _catch_up(handle: Any, copies: list[Any]) -> bool:
 
 
 @contextmanager
-def _turn(attached: Any, until_ns: int, timeout_s: float) -> Iterator[None]:
+def _turn(attached: Attachment, until_ns: int, timeout_s: float) -> Iterator[None]:
     """Be the only one that takes a snapshot of this map."""
     lock, worker = attached.snapshots, attached.worker
     if lock._is_owned():

@@ -10,7 +10,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import (
     ConfigMismatch,
@@ -26,6 +26,7 @@ from ..locks.lock_table import LockShard
 from ..memory import geometry
 from ..memory._clock_cy import Clock
 from ..memory.layout import constants
+from ..memory.words import ShardWords, generation_of
 from ..operations import messages
 from ..shard import _shard_cy
 from ..shard._lock_cy import ShardLock
@@ -38,20 +39,24 @@ from ..system.tasks import new_lock
 from ..system.unfinished import Steps, is_final
 from ..system.worker_table import KernelGuard, Worker
 from . import ephemeral
-from .control import ENGINE, REMOVE, Control, remove_files
+from .control import ENGINE, REMOVE, Control, geometry_of, remove_files
+from .headers import wrong_words
 from .parameters import Parameters
 from .sweeper import Sweeper
 
+if TYPE_CHECKING:
+    from ctypes import Array, c_char
+
+    from ..locks.hosts import MapHandle
+    from ..memory._atomics import Memory
+    from ..shard._shard_cy import Shard
+
 K = constants()
-_HEADER = {  # where a shard's segment says which shard it is
-    field: K[f"S_{field}"] >> 3
-    for field in ("MAGIC", "NONCE", "NUMBER", "SLOTS", "SLOT_SIZE", "BUCKETS", "EVICTS")
-}
 _CONTROL_GUARD, _LOCKS_GUARD = 0x7FFFF, 0x7FFFE  # their numbers among the pure engine's guards
 _JOIN_PATIENCE_S = 60.0
 
 
-def _memory(mapping: segment.Mapping, guard: KernelGuard) -> Any:
+def _memory(mapping: segment.Mapping, guard: KernelGuard) -> Array[c_char] | Memory:
     """Return what the engine's `memory()` takes: the buffer, or the pure engine's Memory."""
     if ENGINE == "compiled":
         return mapping.buffer
@@ -73,41 +78,41 @@ class Attachment:
         self.control = control
         self.owner_uid = owner_uid
         self._on_join = on_join
-        self.nonce = control["NONCE"]
-        self.parameters = Parameters.load(control.words)
-        self.geometry = control.geometry()
-        self.generation = control[f"GEN{control['GEN_CURRENT']}_NUMBER"]
+        self.nonce = control.NONCE
+        self.parameters = Parameters.load(control)
+        self.geometry = geometry_of(control)
+        self.generation = generation_of(control).NUMBER
         self.part_files = control.object_files(name)
-        self.seed = control["HASH_SEED"]
+        self.seed = control.HASH_SEED
         self.safe = self.parameters.codec == "safe"
-        self.evicts = self.geometry.evicts
-        self.ttl_ns = self.parameters.ttl_ns
+        self.evicts = bool(self.geometry.evicts)
+        self.ttl_ns = self.parameters.ttl_ns or 0
         self.clock = Clock()
         self.is_down = self._is_left = False
         self._process = this_process()  # the one that is a worker by this
         self.mutex = Mutex()  # of the tasks of this process, around its row and the others'
-        self.handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self.handles: weakref.WeakValueDictionary[int, MapHandle] = weakref.WeakValueDictionary()
         self.presences = Presences()  # of the same
-        self.held: dict[tuple[int, int], Any] = {}  # pure engine: by thread and shard
-        self.snapshots = new_lock(threading.RLock)  # held by the thread that takes one
+        self.held: dict[tuple[int, int], object] = {}  # pure engine: by thread and shard
+        self.snapshots: Any = new_lock(threading.RLock)  # held by the thread that takes one
         self.mappings: list[segment.Mapping] = []
         self.lock_mappings: list[segment.Mapping] = []  # one
         self.locks: Any = None
         self.sweeper: Any = None
-        self.memories: list[Any] = []
-        self._shard_locks: list[Any] = []
+        self.memories: list[Array[c_char] | Memory] = []
+        self._shard_locks: list[ShardLock | None] = []
         self._down: Steps | None = None
         self._is_last = False
         self.worker = Worker(
             f"map {name!r}", segment.liveness_name(name, self.nonce), control.words,
-            control["ROWS"], self.parameters.mode, owner_uid, control.identity[1],
+            control.ROWS, self.parameters.mode, owner_uid, control.identity[1],
             holds_file=bool(self.parameters.ephemeral),
         )
         self.guards = [KernelGuard(self.worker, _CONTROL_GUARD)]
         self.control_memory = _memory(control.mapping, self.guards[0])
         self.fork_memory = self.worker.fork_page.buffer
-        self.shards: list[Any] = []
-        self.repairers: list[Any] = []
+        self.shards: list[Shard] = []
+        self.repairers: list[Repairer] = []
 
     def map_parts(self) -> None:
         """Map the shards. Where that fails the caller has it all unmapped."""
@@ -119,7 +124,7 @@ class Attachment:
             mapping.tell(self.worker.fork_page.flag_address)
         self._refuse_cut()  # before that nobody was told
 
-    def _attach_map_shard(self, number: int) -> Any:
+    def _attach_map_shard(self, number: int) -> Shard:
         """Map one of the shards that hold the map's entries."""
         label = segment.shard_name(self.name, self.nonce, self.generation, number)
         return self._attach_shard(label, self.geometry, number, number, self.mappings)
@@ -134,7 +139,7 @@ class Attachment:
     def _attach_shard(
         self, label: str, shape: geometry.Geometry, number: int, in_header: int,
         mappings: list[segment.Mapping],
-    ) -> Any:
+    ) -> Shard:
         """Map one shard's segment, verify its header, and see that its semaphore is ours."""
         try:
             mapping = segment.attach(label, shape.areas.end, self.parameters.mode, self.owner_uid)
@@ -147,13 +152,7 @@ class Attachment:
         except MemoryError:
             mapping.close()
             raise
-        words = memoryview(mapping.buffer).cast("B").cast("Q")
-        found = [words[at] for at in _HEADER.values()]
-        words.release()
-        right = [K["SHARD_MAGIC"], self.nonce, in_header, *shape[1:]]
-        if found != right:
-            wrong = [field for field, is_, should in zip(_HEADER, found, right, strict=True)
-                     if is_ != should]
+        if wrong := wrong_words(mapping, shape, self.nonce, in_header):
             raise MapCorrupted(
                 f"segment {label} is not that shard of map {self.name!r} ({', '.join(wrong)}): "
                 + REMOVE.format(self.name)
@@ -171,7 +170,7 @@ class Attachment:
 
     def _shard_over(
         self, mapping: segment.Mapping, label: str | None, shape: geometry.Geometry, number: int
-    ) -> Any:
+    ) -> Shard:
         """Make a shard of a mapped segment, and open its semaphore, if it is named."""
         is_locks = mapping in self.lock_mappings
         guard = KernelGuard(self.worker, _LOCKS_GUARD if is_locks else number)
@@ -237,7 +236,7 @@ class Attachment:
         if self.is_down:
             raise MapClosed(f"map {self.name!r}: this process has left it; open it again")
         # first: where the control segment itself is cut off, this is what finds it out
-        unlinked = self.control["STATE"] != K["STATE_READY"]
+        unlinked = self.control.STATE != K["STATE_READY"]
         if unlinked and not self.control.mapping.is_cut:
             raise MapUnlinked(
                 f"map {self.name!r} was unlinked; open it again by name to get its successor"
@@ -260,8 +259,8 @@ class Attachment:
                 return
         except SystemCallError:  # it cannot be looked at now
             return
-        if self.control["STATE"] == K["STATE_READY"]:
-            self.control["STATE"] = K["STATE_RETIRED"]
+        if self.control.STATE == K["STATE_READY"]:
+            self.control.STATE = K["STATE_RETIRED"]
         raise MapUnlinked(
             f"map {self.name!r}: its files were removed from {segment.SHM_DIRECTORY}, not by "
             "shmmap. A cleaner, or systemd's RemoveIPC=yes at the end of its user's last session? "
@@ -332,7 +331,9 @@ class Attachment:
             self.locks.shards[:] = [shard]
             self.locks.repairers[:] = [Repairer(shard)]
 
-    def _successor(self, shard: Any, mapping: segment.Mapping, shape: geometry.Geometry) -> Any:
+    def _successor(
+        self, shard: Shard, mapping: segment.Mapping, shape: geometry.Geometry
+    ) -> Shard:
         """Make a shard that takes the place of one that was left behind, with its semaphore."""
         made = self._shard_over(mapping, None, shape, shard.number)
         made.lock.semaphore, shard.lock.semaphore = shard.lock.semaphore, 0
@@ -354,9 +355,8 @@ class Attachment:
         except SystemCallError:
             self.refuse_lost()  # a kernel that needs the name for it
             raise
-        words = memoryview(self.mappings[number].buffer).cast("B").cast("Q")
-        words[K["S_HAS_DEADLINES"] >> 3] = 1
-        words.release()
+        with ShardWords(self.mappings[number].buffer) as header:
+            header.HAS_DEADLINES = 1
 
     def restore_deadlines(self, number: int) -> None:
         """Where the pages of a shard's deadlines are reserved, have its header say so: else a
@@ -402,13 +402,13 @@ class Attachment:
         is_over = True
         try:
             if may_remove and not self.is_down and self.parameters.ephemeral and (
-                self._is_last or self.control["STATE"] == K["STATE_READY"]
+                self._is_last or self.control.STATE == K["STATE_READY"]
             ):
                 if ephemeral.is_last(self):
                     self._is_last = True
-                    self.control["STATE"] = K["STATE_RETIRED"]  # before the look: none comes now
+                    self.control.STATE = K["STATE_RETIRED"]  # before the look: none comes now
                     if is_open_again():
-                        self.control["STATE"] = K["STATE_READY"]
+                        self.control.STATE = K["STATE_READY"]
                         self._is_last = False
                     else:
                         ephemeral.remove(self)

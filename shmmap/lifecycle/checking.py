@@ -9,15 +9,21 @@ Both work on a copy of a shard, so that nobody waits while bytes are decoded.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import MapCorrupted
 from ..memory.geometry import Geometry
 from ..memory.layout import constants
+from ..memory.words import ShardWords
 from ..operations._care_cy import copy_shard, end_entries, rebuild_shard
 from ..shard._repair_cy import Repairer
 from ..shard._shard_cy import Shard
 from ..values import _codecs_cy, _keys_cy
+
+if TYPE_CHECKING:
+    from ..locks.hosts import MapHandle
+    from ..locks.lock_table import LockShard, LockTable
+    from .attachment import Attachment
 
 K = constants()
 
@@ -65,42 +71,44 @@ def _chain_bytes(copied: bytearray, shape: Geometry, slot: int, length: int) -> 
     return b"".join(parts)
 
 
-def label(attached: Any, number: int) -> str:
+def label(attached: Attachment, number: int) -> str:
     """Name a shard; after those of the map comes the lock shard."""
     shards: int = attached.geometry.shards
     return f"shard {number}" if number < shards else str(attached.locks.label)
 
 
-def _part(m: Any, attached: Any, number: int) -> tuple[Any, Any, int]:
+def _part(
+    m: MapHandle, attached: Attachment, number: int
+) -> tuple[MapHandle | LockTable, Attachment | LockShard, int]:
     """Return the handle on a shard, what it is attached to, and its number there."""
     if number < attached.geometry.shards:
         return m, attached, number
     return m._lock_table(), attached.locks, 0
 
 
-def check_shard(m: Any, attached: Any, number: int) -> list[str]:
+def check_shard(m: MapHandle, attached: Attachment, number: int) -> list[str]:
     """List what is wrong in a shard of an open map."""
-    core, attached, number = _part(m, attached, number)
-    shape = attached.geometry
-    shard = attached.shards[number]
+    core, host, number = _part(m, attached, number)
+    shape = host.geometry
+    shard = host.shards[number]
     length = shape.areas.end if shard.has_deadlines() else shape.areas.deadlines
     copied = copy_shard(core, number, length)
     if length == shape.areas.deadlines:  # they may have been reserved since
-        at = K["S_HAS_DEADLINES"]
-        copied[at : at + 8] = bytes(8)
+        with ShardWords(copied) as header:
+            header.HAS_DEADLINES = 0
     twin = Shard(
         copied, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
-        shape.shards.bit_length() - 1, attached.seed, shard.lock, attached.clock,
+        shape.shards.bit_length() - 1, host.seed, shard.lock, host.clock,
     )
     problems: list[str] = Repairer(twin).problems()
     return problems + [f"V1: slot {slot}: {why}" for slot, _, why in unreadable(copied, shape)]
 
 
-def repair_shard(m: Any, attached: Any, number: int) -> None:
+def repair_shard(m: MapHandle, attached: Attachment, number: int) -> None:
     """Rebuild what is derived in a shard, and drop entries that cannot be read."""
-    core, attached, number = _part(m, attached, number)
+    core, host, number = _part(m, attached, number)
     rebuild_shard(core, number)
-    shape = attached.geometry
+    shape = host.geometry
     copied = copy_shard(core, number, shape.areas.deadlines)
     bad = [(slot, version) for slot, version, _ in unreadable(copied, shape)]
     if bad:

@@ -8,7 +8,7 @@ where operations go on for too long, by the last of them.
 from __future__ import annotations
 
 from contextlib import nullcontext, suppress
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import ShmMapError
 from ..locks.holdings import let_all_go
@@ -16,11 +16,15 @@ from ..operations._handle_cy import _report
 from ..system.unfinished import Undo, is_final
 from . import last_words, opening
 
+if TYPE_CHECKING:
+    from ..locks.hosts import MapHandle
+    from .attachment import Attachment
+
 
 class Closing:
     """The closing of one handle."""
 
-    def __init__(self, handle: Any, attachment: Any) -> None:
+    def __init__(self, handle: MapHandle, attachment: Attachment) -> None:
         self._handle = handle
         self._key = handle._handle_number
         self._attachment = attachment

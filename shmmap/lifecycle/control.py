@@ -16,6 +16,7 @@ import xxhash
 from ..errors import ConfigMismatch, MapCorrupted, MapNotFound
 from ..memory import geometry
 from ..memory.layout import LAYOUT_VERSION, WORD, constants
+from ..memory.words import ControlWords, generation_of
 from ..shard import _shard_cy
 from ..system import descriptors, removal, segment
 from ..system.liveness import Judge
@@ -27,29 +28,49 @@ K = constants()
 ENGINE = "compiled" if _shard_cy.COMPILED else "pure"
 ENGINES = {K["ENGINE_COMPILED"]: "compiled", K["ENGINE_PURE"]: "pure"}
 ENGINE_NUMBER = K["ENGINE_COMPILED"] if ENGINE == "compiled" else K["ENGINE_PURE"]
-STATE_AT, RETIRED = K["C_STATE"] >> 3, K["STATE_RETIRED"]
+STATE_AT, RETIRED = ControlWords.STATE.index, K["STATE_RETIRED"]
 REMOVE = "if nothing uses it, remove it with: python -m shmmap unlink {}"
 
 
 def checksum(words: memoryview) -> int:
     """Sum up what the creator of a control segment said once and for all: see CHECK."""
-    return int(xxhash.xxh3_64_intdigest(words[1 : K["C_CHECK"] >> 3].tobytes()))
+    return int(xxhash.xxh3_64_intdigest(words[1 : ControlWords.CHECK.index].tobytes()))
 
 
-class Control:
+def geometry_of(control: ControlWords) -> geometry.Geometry:
+    """Read the current generation's layout."""
+    row = generation_of(control)
+    return geometry.Geometry(
+        row.SHARDS, row.SLOTS, row.SLOT_SIZE, row.BUCKETS, control.ON_FULL & 1
+    )
+
+
+def is_sound(control: ControlWords) -> bool:
+    """Tell whether the sizes in a control segment agree: only then may they be used."""
+    shape = geometry_of(control)
+    return (
+        control.BYTES == geometry.control_bytes()
+        and control.ROWS == geometry.WORKER_ROWS
+        and control.GEN_CURRENT <= 1
+        and 1 <= shape.shards <= geometry.SHARD_LIMIT
+        and not shape.shards & (shape.shards - 1)
+        and 2 <= shape.slots <= geometry.SLOT_LIMIT
+        and shape.slot_size % 8 == 0 and 32 <= shape.slot_size <= 1 << 20
+        and shape.slots <= shape.buckets * 8 <= shape.slots * 8 + 8
+        and shape.areas.end == generation_of(control).BYTES
+    )
+
+
+class Control(ControlWords):
     """A mapped control segment, its words readable by name."""
 
+    __slots__ = ("identity", "mapping", "undo")
+
     def __init__(self, mapping: segment.Mapping, identity: descriptors.Identity) -> None:
+        super().__init__(mapping.buffer)
         self.mapping = mapping
         self.identity = identity
         self.undo: Undo | None = None  # of its maker, until a handle is bound to the map
-        self.words = memoryview(mapping.buffer).cast("B").cast("Q")
-
-    def __getitem__(self, field: str) -> int:
-        return self.words[K[f"C_{field}"] >> 3]
-
-    def __setitem__(self, field: str, value: int) -> None:
-        self.words[K[f"C_{field}"] >> 3] = value & K["WHOLE_WORD"]  # a damaged count may wrap
 
     def retire(self) -> None:
         """Mark the map as unlinked, unless this is closed. Takes no memory."""
@@ -63,18 +84,10 @@ class Control:
         self.words.release()
         self.mapping.close()
 
-    def geometry(self) -> geometry.Geometry:
-        """Read the current generation's layout."""
-        current = f"GEN{self['GEN_CURRENT'] & 1}"
-        return geometry.Geometry(
-            self[f"{current}_SHARDS"], self[f"{current}_SLOTS"], self[f"{current}_SLOT_SIZE"],
-            self[f"{current}_BUCKETS"], self["ON_FULL"] & 1,
-        )
-
     def is_used(self, name: str, mode: int | None, owner_uid: int | None) -> bool:
         """Tell whether any process has this map open. Only where this one has not."""
-        label = segment.liveness_name(name, self["NONCE"])
-        judge = Judge(f"map {name!r}", label, self.words, self["ROWS"], mode, owner_uid,
+        label = segment.liveness_name(name, self.NONCE)
+        judge = Judge(f"map {name!r}", label, self.words, self.ROWS, mode, owner_uid,
                       self.identity[1])
         try:
             with judge.asking():
@@ -85,11 +98,11 @@ class Control:
     def object_files(self, name: str) -> list[str]:
         """List the files in /dev/shm of the parts of this map, as far as its words can be
         believed."""
-        shape = self.geometry()
-        if not 1 <= shape.shards <= geometry.SHARD_LIMIT:
+        row = generation_of(self)
+        shards = row.SHARDS  # read once: what was looked at is what is used
+        if not 1 <= shards <= geometry.SHARD_LIMIT:
             return []
-        current = f"GEN{self['GEN_CURRENT'] & 1}"
-        return part_files(name, self["NONCE"], self[f"{current}_NUMBER"], shape.shards)
+        return part_files(name, self.NONCE, row.NUMBER, shards)
 
 
 def map_control(descriptor: int, size: int, identity: descriptors.Identity) -> Control:
@@ -163,7 +176,7 @@ class Remains:
         """
         try:
             if self._control is not None:
-                self._control["STATE"] = K["STATE_RETIRED"]
+                self._control.STATE = K["STATE_RETIRED"]
             remove_files(self._files)
             removal.unlink_if(segment.control_name(self._name), self._identity)
         finally:
@@ -205,7 +218,7 @@ def open_control(
     try:
         if _verify(control, name, label, attached, mode, owner_uid):
             return control
-        if control["MAGIC"] == K["CONTROL_MAGIC"] and size == geometry.control_bytes():
+        if control.MAGIC == K["CONTROL_MAGIC"] and size == geometry.control_bytes():
             return Remains(name, identity, control)
     except BaseException:
         control.close()
@@ -215,7 +228,7 @@ def open_control(
 
 
 def _is_of_another_boot(control: Control) -> bool:
-    here, there = boot_id(), (control["BOOT_HIGH"], control["BOOT_LOW"])
+    here, there = boot_id(), (control.BOOT_HIGH, control.BOOT_LOW)
     return here != there and (0, 0) not in (here, there)
 
 
@@ -224,50 +237,38 @@ def _verify(
     owner_uid: int | None,
 ) -> bool:
     """Tell whether a control segment is a live map's; raise if it is nothing to touch."""
-    magic = control["MAGIC"]
+    magic = control.MAGIC
     if magic == 0:
         return False  # its maker died before any other part was made
     if magic != K["CONTROL_MAGIC"]:
         if magic.to_bytes(8, "big") == K["CONTROL_MAGIC"].to_bytes(8, "little"):
             raise ConfigMismatch(f"{label} was made on a machine of the other byte order")
         raise MapCorrupted(f"{label} is not a map (no magic number): {REMOVE.format(name)}")
-    if control["LAYOUT"] != LAYOUT_VERSION:
+    if control.LAYOUT != LAYOUT_VERSION:
         raise ConfigMismatch(
-            f"{label} has layout {control['LAYOUT']}, this version of shmmap reads "
+            f"{label} has layout {control.LAYOUT}, this version of shmmap reads "
             f"{LAYOUT_VERSION}: use one version in all processes, or unlink the map"
         )
     if _is_of_another_boot(control):
         return False
-    if control["STATE"] != K["STATE_READY"]:
-        if control["STATE"] not in (K["STATE_MAKING"], K["STATE_RETIRED"]):
+    if control.STATE != K["STATE_READY"]:
+        if control.STATE not in (K["STATE_MAKING"], K["STATE_RETIRED"]):
             raise MapCorrupted(f"{label} was damaged (its state): {REMOVE.format(name)}")
         return False
-    shape = control.geometry()
-    if (
-        control["BYTES"] != control.mapping.size
-        or control["ROWS"] != geometry.WORKER_ROWS
-        or control.mapping.size != geometry.control_bytes()
-        or control["GEN_CURRENT"] > 1
-        or not 1 <= shape.shards <= geometry.SHARD_LIMIT
-        or shape.shards & (shape.shards - 1)
-        or not 2 <= shape.slots <= geometry.SLOT_LIMIT
-        or shape.slot_size % 8 or not 32 <= shape.slot_size <= 1 << 20
-        or not shape.slots <= shape.buckets * 8 <= shape.slots * 8 + 8
-        or shape.areas.end != control[f"GEN{control['GEN_CURRENT']}_BYTES"]
-    ):
+    if control.mapping.size != geometry.control_bytes() or not is_sound(control):
         raise MapCorrupted(f"{label} contradicts itself (sizes): {REMOVE.format(name)}")
-    if control["ENGINE"] != ENGINE_NUMBER:
-        theirs = ENGINES.get(control["ENGINE"], "unknown")
+    if control.ENGINE != ENGINE_NUMBER:
+        theirs = ENGINES.get(control.ENGINE, "unknown")
         raise ConfigMismatch(
             f"map {name!r} was made by the {theirs} engine, this process runs the {ENGINE} one; "
             "the two cannot share a live map. Install shmmap the same way in every environment "
             "that uses it (python -m shmmap doctor says how), or unlink the map"
         )
-    if control["CHECK"] != checksum(control.words):
+    if control.CHECK != checksum(control.words):
         raise MapCorrupted(f"{label} was damaged (its checksum is wrong): {REMOVE.format(name)}")
-    if field := Parameters.impossible(control.words):
+    if field := Parameters.impossible(control):
         raise MapCorrupted(f"{label} says what no map has ({field}): {REMOVE.format(name)}")
-    if control["EPHEMERAL"] and control["NONCE"] not in attached:
+    if control.EPHEMERAL and control.NONCE not in attached:
         # never where we are attached: it opens the liveness file
         return control.is_used(name, mode, owner_uid)
     return True

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import MapCorrupted, SystemCallError
 from ..system import segment
 from ..system.process import effective_uid, mapped_here
 
+if TYPE_CHECKING:
+    from .attachment import Attachment
+
 _PATIENCE_S = 0.03  # for a subprocess that was just started, and has not let go of the map yet
 
 
-def is_last(attached: Any) -> bool:
+def is_last(attached: Attachment) -> bool:
     """Return this process's row back, and tell whether nobody has the map any more. The creation
     lock is held.
 
@@ -34,7 +37,7 @@ def is_last(attached: Any) -> bool:
     return bool(worker.is_abandoned(_PATIENCE_S))
 
 
-def remove(attached: Any) -> None:
+def remove(attached: Attachment) -> None:
     """Remove a retired map's files. Where they are another user's, who alone may remove them, or
     not to be seen here (chroot), at least give their memory back."""
     for _ in range(2):
@@ -45,7 +48,7 @@ def remove(attached: Any) -> None:
     _give_up_memory(attached)
 
 
-def _give_up_memory(attached: Any) -> None:
+def _give_up_memory(attached: Attachment) -> None:
     """Return the memory of a map that nobody uses to the system, but for that of its control
     segment, which says so. The semaphores are mapped by the C library: /proc tells where."""
     for mapping in (*attached.mappings, *attached.lock_mappings):
@@ -55,7 +58,7 @@ def _give_up_memory(attached: Any) -> None:
         segment.give_up(start, end - start)
 
 
-def hand_over(attached: Any) -> None:
+def hand_over(attached: Attachment) -> None:
     """As root, give the files to the user of those who stay, if all of root's have gone and they
     are of one user: the last of them could not remove what is root's from a sticky directory."""
     control = segment.control_name(attached.name)

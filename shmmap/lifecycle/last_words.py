@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..locks.holdings import let_all_go
 from ..system.presences import Presences
 from ..system.unfinished import Undo
 from . import opening
 
+if TYPE_CHECKING:
+    from .attachment import Attachment
+
 _kept: dict[int, tuple[Undo, Presences]] = {}  # by handle: how it is let go, and who knows it
 
 
-def keep(attachment: Any, key: int) -> object:
+def keep(attachment: Attachment, key: int) -> object:
     """Make what a handle of that number alone refers to, as long as it has to be let go: where it
     is part of garbage, that goes after all finalizers, which may still use the handle."""
     for old, (undo, presences) in _kept.copy().items():
@@ -40,7 +43,7 @@ def _say(key: int) -> None:
         _kept.pop(key, None)
 
 
-def _let_go(found: Any, key: int) -> None:
+def _let_go(found: Attachment, key: int) -> None:
     found.end_use(key)
     let_all_go(found, key, None)
     if not found.is_used():

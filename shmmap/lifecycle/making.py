@@ -24,11 +24,13 @@ import os
 from ..errors import ConfigMismatch, ShmMapError
 from ..memory import geometry
 from ..memory.layout import LAYOUT_VERSION, constants
+from ..memory.words import ControlWords, ShardWords
 from ..system import descriptors, removal, segment
 from ..system.creation import Turn, creation_lock
 from ..system.process import boot_id, this_process
 from ..system.unfinished import Undo
 from .control import ENGINE_NUMBER, Control, Remains, checksum, map_control, remove_files
+from .headers import draft_header
 from .parameters import Parameters
 
 K = constants()
@@ -201,7 +203,7 @@ def _remove_dead(name: str, label: str) -> bool:
         if os.fstat(descriptor).st_size == size:
             left = map_control(descriptor, size, identity)
             try:
-                if left["NONCE"]:
+                if left.NONCE:
                     remove_files(left.object_files(name))
             finally:
                 left.close()
@@ -224,7 +226,7 @@ def _fill(
     control = map_control(descriptor, size, identity)
     try:
         nonce = random_word() or 1
-        _copy(control.words, _control_words(wanted, shape, nonce), turn)
+        _copy(control.words, _control_words(wanted, shape, nonce).words, turn)
         leases = bool(wanted.ttl_ns)  # else reserved with the first deadline
         parts = [(segment.shard_name(name, nonce, 0, n), n, shape, leases)
                  for n in range(shape.shards)]
@@ -237,7 +239,7 @@ def _fill(
             turn.check()
             _make_shard(part, its_shape, nonce, number, mode, reserves, made, turn)
         turn.check()
-        control["STATE"] = K["STATE_READY"]
+        control.STATE = K["STATE_READY"]
         return control
     except BaseException:
         control.close()
@@ -252,21 +254,19 @@ def _copy(words: memoryview, draft: memoryview, turn: Turn) -> None:
     words[where] = draft
 
 
-def _control_words(wanted: Parameters, shape: geometry.Geometry, nonce: int) -> memoryview:
-    draft = memoryview(bytearray(K["C_BYTES_TOTAL"])).cast("Q")
-    seed = random_word() if wanted.hash_seed is None else wanted.hash_seed
-    high, low = boot_id()
-    for field, value in (
-        ("GEN0_SHARDS", shape.shards), ("GEN0_SLOTS", shape.slots),
-        ("GEN0_SLOT_SIZE", shape.slot_size), ("GEN0_BUCKETS", shape.buckets),
-        ("GEN0_BYTES", shape.areas.end), ("NONCE", nonce), ("LAYOUT", LAYOUT_VERSION),
-        ("ENGINE", ENGINE_NUMBER), ("BOOT_HIGH", high), ("BOOT_LOW", low),
-        ("BYTES", geometry.control_bytes()), ("ROWS", geometry.WORKER_ROWS), ("HASH_SEED", seed),
-        ("MAGIC", K["CONTROL_MAGIC"]),
-    ):
-        draft[K[f"C_{field}"] >> 3] = value
+def _control_words(wanted: Parameters, shape: geometry.Geometry, nonce: int) -> ControlWords:
+    draft = ControlWords(bytearray(K["C_BYTES_TOTAL"]))
+    draft.GEN0_SHARDS, draft.GEN0_SLOTS = shape.shards, shape.slots
+    draft.GEN0_SLOT_SIZE, draft.GEN0_BUCKETS = shape.slot_size, shape.buckets
+    draft.GEN0_BYTES = shape.areas.end
+    draft.NONCE = nonce
+    draft.LAYOUT, draft.ENGINE = LAYOUT_VERSION, ENGINE_NUMBER
+    draft.BOOT_HIGH, draft.BOOT_LOW = boot_id()
+    draft.BYTES, draft.ROWS = geometry.control_bytes(), geometry.WORKER_ROWS
+    draft.HASH_SEED = random_word() if wanted.hash_seed is None else wanted.hash_seed
+    draft.MAGIC = K["CONTROL_MAGIC"]
     wanted.store(draft)
-    draft[K["C_CHECK"] >> 3] = checksum(draft)
+    draft.CHECK = checksum(draft.words)
     return draft
 
 
@@ -275,21 +275,14 @@ def _make_shard(
     made: list[str], turn: Turn,
 ) -> None:
     """Make one shard's segment and semaphore; `leases`: reserve the pages of its deadlines."""
-    draft = memoryview(bytearray(K["S_BYTES_TOTAL"])).cast("Q")
-    for field, value in (
-        ("MAGIC", K["SHARD_MAGIC"]), ("NONCE", nonce), ("NUMBER", number),
-        ("SLOTS", shape.slots), ("SLOT_SIZE", shape.slot_size), ("BUCKETS", shape.buckets),
-        ("EVICTS", shape.evicts), ("FRESH", 1), ("FREE_SLOTS", shape.slots),
-        ("HAS_DEADLINES", int(leases)),
-    ):
-        draft[K[f"S_{field}"] >> 3] = value
+    draft = draft_header(shape, nonce, number)
+    draft.HAS_DEADLINES = int(leases)
     reserved = shape.areas.end if leases else shape.areas.deadlines
     made.append(label)
     mapping = segment.create(label, shape.areas.end, reserved, mode)
     try:
-        words = memoryview(mapping.buffer).cast("B").cast("Q")
-        _copy(words, draft, turn)
-        words.release()
+        with ShardWords(mapping.buffer) as header:
+            _copy(header.words, draft.words, turn)
     finally:
         mapping.close()
     made.append(segment.semaphore_file(label))

@@ -13,7 +13,7 @@ import atexit
 import contextlib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import (
     ConfigMismatch,
@@ -37,13 +37,16 @@ from .control import ENGINE, RETIRED, STATE_AT, Control, Remains, open_control
 from .making import make_map
 from .parameters import Parameters
 
+if TYPE_CHECKING:
+    from ..locks.hosts import MapHandle
+
 K = constants()
 _attachments: dict[tuple[str, int], Attachment] = {}
 _EXIT_PATIENCE_S = 1.0  # for a process that opens or closes the map
 
 
 def join_map(
-    handle: Any, lock_timeout_ns: int, name: str, wanted: Parameters, may_create: bool,
+    handle: MapHandle, lock_timeout_ns: int, name: str, wanted: Parameters, may_create: bool,
     may_attach: bool, nonce: int | None, owner_uid: int | None,
 ) -> Attachment:
     """Bind a handle to this process's attachment to a map, creating the map if need be and
@@ -65,7 +68,7 @@ def join_map(
 
 
 def _join(
-    handle: Any, lock_timeout_ns: int, name: str, wanted: Parameters, may_create: bool,
+    handle: MapHandle, lock_timeout_ns: int, name: str, wanted: Parameters, may_create: bool,
     may_attach: bool, nonce: int | None, owner_uid: int | None, turn: creation.Turn,
 ) -> Attachment | None:
     """Do it once; None: begin again. The creation lock is held."""
@@ -158,8 +161,8 @@ def _attach(
     give_back: Undo | None = None
     try:
         if control.undo is None:
-            actual = Parameters.load(control.words)
-            _check(name, wanted, actual, control["NONCE"], may_attach, nonce)
+            actual = Parameters.load(control)
+            _check(name, wanted, actual, control.NONCE, may_attach, nonce)
         mine = Attachment(name, control, owner_uid, leave_at_exit)
         give_back = Undo(lambda: _unmap(mine), lambda: creation.name_mutex(name, 0))
         mine.map_parts()
@@ -199,7 +202,7 @@ def _known(name: str) -> Attachment | None:
     """Return this process's attachment to the map that has the name now. Opens no file."""
     for (known, _), found in _attachments.copy().items():
         if known == name and not found.is_down and (
-            found.control["STATE"] == K["STATE_READY"]
+            found.control.STATE == K["STATE_READY"]
             and found.has_its_name()
         ):
             return found
@@ -236,10 +239,13 @@ def _check(
 # -- leaving ------------------------------------------------------------------------------
 
 
-def _lock_of(attachment: Attachment, patience_s: float) -> Any:
+def _lock_of(
+    attachment: Attachment, patience_s: float
+) -> contextlib.AbstractContextManager[object]:
     """Return the lock under which an attachment is taken down."""
-    kind: Any = creation.creation_lock if attachment.parameters.ephemeral else creation.name_mutex
-    return kind(attachment.name, patience_s)
+    if attachment.parameters.ephemeral:
+        return creation.creation_lock(attachment.name, patience_s)
+    return creation.name_mutex(attachment.name, patience_s)
 
 
 def release(attachment: Attachment, patience_s: float = creation.CREATION_TIMEOUT_S) -> bool:
@@ -297,11 +303,11 @@ def retire(attachment: Attachment) -> None:
     with creation.creation_lock(attachment.name) as turn:
         if attachment.has_its_name():
             _refuse_to_unlink(attachment.name)
-        elif attachment.control["STATE"] == K["STATE_RETIRED"]:
+        elif attachment.control.STATE == K["STATE_RETIRED"]:
             return  # else somebody has removed the name only, or cut the segment off
         turn.check()
         undo = Undo(attachment.remove_files, lambda: creation.creation_lock(attachment.name, 0))
-        attachment.control["STATE"] = K["STATE_RETIRED"]
+        attachment.control.STATE = K["STATE_RETIRED"]
         undo.settle()
 
 
@@ -315,7 +321,7 @@ def _refuse_to_unlink(name: str) -> None:
             )
 
 
-def wait_for(handle: Any, patience_s: float) -> None:
+def wait_for(handle: MapHandle, patience_s: float) -> None:
     """Wait until no operation of a sealed handle is under way in another thread."""
     deadline = monotonic() + patience_s
     while handle._under_way()[0] and monotonic() <= deadline:

@@ -8,13 +8,25 @@ from typing import Any, NamedTuple, TypedDict
 from ..checks import flag, seconds, shown, whole
 from ..errors import ConfigMismatch
 from ..memory import geometry
-from ..memory.layout import constants
+from ..memory.words import ControlWords, Word, generation_of
 
-K = constants()
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _LONGEST_NS = 3 * 10**18  # of a ttl and the like: 95 years
 _CODECS = ("auto", "safe")
 _ON_FULL = ("raise", "evict")
+# the largest value of a control segment's words that a creator writes
+_MOST: dict[Word, int] = {
+    ControlWords.SIZE: geometry.SIZE_LIMIT,
+    ControlWords.CAPACITY: geometry.SHARD_LIMIT * geometry.SLOT_LIMIT,
+    ControlWords.VALUE_SIZE: 1 << 32,
+    ControlWords.KEY_SIZE: 1 << 32,
+    ControlWords.CODEC: len(_CODECS) - 1,
+    ControlWords.ON_FULL: len(_ON_FULL) - 1,
+    ControlWords.EPHEMERAL: 1,
+    ControlWords.TTL_NS: _LONGEST_NS,
+    ControlWords.MAX_IDLE_NS: _LONGEST_NS,
+    ControlWords.SWEEP_NS: _LONGEST_NS,
+}
 DEFAULT_SIZE = "64MB"
 SWEEP_INTERVAL_S = 30.0
 
@@ -73,6 +85,24 @@ def check_mode(mode: object) -> int:
     return mode
 
 
+def argument(field: str) -> str:
+    """Return the name of the argument that says a parameter."""
+    return "sweep_interval" if field == "sweep_ns" else field.removesuffix("_ns")
+
+
+def as_text(field: str, value: object) -> object:
+    """Return a parameter as texts show it; None: not said, or none."""
+    if isinstance(value, int):
+        if field.endswith("_ns"):
+            return f"{value / 1e9:g} s" if value else None
+        if field == "mode":
+            return f"0o{value:o}"
+    return value
+
+
+Options = dict[str, Any]  # as MapOptions, or with what nobody has checked yet
+
+
 class MapOptions(TypedDict, total=False):
     """The keyword arguments of ShmMap, for `create` and `attach`."""
 
@@ -113,7 +143,7 @@ class Parameters(NamedTuple):
     hash_seed: int | None = None  # said by `load` only: entries fall on shards as dumped
 
     @classmethod
-    def read(cls, said: dict[str, Any]) -> Parameters:
+    def read(cls, said: Options) -> Parameters:
         """Check what a user said (a missing name, or UNSAID: not said)."""
         given = {name: value for name, value in said.items() if value is not UNSAID}
         for name in ("value_size", "key_size"):
@@ -196,68 +226,54 @@ class Parameters(NamedTuple):
                 return "no shard numbers so many slots: give a larger value_size=, or split it"
             slots = wider.slots
 
-    def store(self, words: Any) -> None:
+    def store(self, control: ControlWords) -> None:
         """Write them into a control segment's words."""
-        sweep = int(SWEEP_INTERVAL_S * 1e9) if self.sweep_ns is None else self.sweep_ns
-        for field, value in (
-            ("SIZE", self.size or (0 if self.capacity else geometry.parse_size(DEFAULT_SIZE))),
-            ("CAPACITY", self.capacity or 0),
-            ("VALUE_SIZE", 0 if self.value_size is None else self.value_size + 1),
-            ("KEY_SIZE", 0 if self.key_size is None else self.key_size + 1),
-            ("CODEC", _CODECS.index(self.codec or "auto")),
-            ("ON_FULL", _ON_FULL.index(self.on_full or "raise")),
-            ("TTL_NS", self.ttl_ns or 0),
-            ("MAX_IDLE_NS", self.max_idle_ns or 0),
-            ("MODE", 0o600 if self.mode is None else self.mode),
-            ("EPHEMERAL", int(bool(self.ephemeral))),
-            ("SWEEP_NS", sweep),
-        ):
-            words[K[f"C_{field}"] >> 3] = value
+        default = 0 if self.capacity else geometry.parse_size(DEFAULT_SIZE)
+        control.SIZE = self.size or default
+        control.CAPACITY = self.capacity or 0
+        control.VALUE_SIZE = 0 if self.value_size is None else self.value_size + 1
+        control.KEY_SIZE = 0 if self.key_size is None else self.key_size + 1
+        control.CODEC = _CODECS.index(self.codec or "auto")
+        control.ON_FULL = _ON_FULL.index(self.on_full or "raise")
+        control.TTL_NS = self.ttl_ns or 0
+        control.MAX_IDLE_NS = self.max_idle_ns or 0
+        control.MODE = 0o600 if self.mode is None else self.mode
+        control.EPHEMERAL = int(bool(self.ephemeral))
+        every_ns = int(SWEEP_INTERVAL_S * 1e9)
+        control.SWEEP_NS = every_ns if self.sweep_ns is None else self.sweep_ns
 
     @staticmethod
-    def impossible(words: Any) -> str:
+    def impossible(control: ControlWords) -> str:
         """Name a parameter in a control segment's words that no creator writes; empty: there is
         none. Their checksum says nothing: whoever makes a map computes it."""
-        for fields, most in (
-            (("SIZE",), geometry.SIZE_LIMIT),
-            (("CAPACITY",), geometry.SHARD_LIMIT * geometry.SLOT_LIMIT),
-            (("VALUE_SIZE", "KEY_SIZE"), 1 << 32),
-            (("CODEC",), len(_CODECS) - 1), (("ON_FULL",), len(_ON_FULL) - 1), (("EPHEMERAL",), 1),
-            (("TTL_NS", "MAX_IDLE_NS", "SWEEP_NS"), _LONGEST_NS),
-        ):
-            for field in fields:
-                if words[K[f"C_{field}"] >> 3] > most:
-                    return field
-        if bool(words[K["C_SIZE"] >> 3]) == bool(words[K["C_CAPACITY"] >> 3]):
+        for word, most in _MOST.items():
+            if control[word] > most:
+                return word.name
+        if bool(control.SIZE) == bool(control.CAPACITY):
             return "SIZE"  # one of them decides the other
         try:
-            check_mode(int(words[K["C_MODE"] >> 3]))
+            check_mode(control.MODE)
         except ValueError:
             return "MODE"
         return ""
 
     @classmethod
-    def load(cls, words: Any) -> Parameters:
+    def load(cls, control: ControlWords) -> Parameters:
         """Read those of a live map."""
-
-        def get(field: str) -> int:
-            return int(words[K[f"C_{field}"] >> 3])
-
-        current = get("GEN_CURRENT") & 1
         return cls(
-            size=get("SIZE") or None,
-            capacity=get("CAPACITY") or None,
-            shards=int(words[K[f"C_GEN{current}_SHARDS"] >> 3]),
-            value_size=get("VALUE_SIZE") - 1 if get("VALUE_SIZE") else None,
-            key_size=get("KEY_SIZE") - 1 if get("KEY_SIZE") else None,
-            codec=_CODECS[get("CODEC") & 1],
-            on_full=_ON_FULL[get("ON_FULL") & 1],
-            ttl_ns=get("TTL_NS"),
-            max_idle_ns=get("MAX_IDLE_NS"),
-            mode=get("MODE"),
-            ephemeral=bool(get("EPHEMERAL")),
-            sweep_ns=get("SWEEP_NS"),
-            hash_seed=get("HASH_SEED"),
+            size=control.SIZE or None,
+            capacity=control.CAPACITY or None,
+            shards=generation_of(control).SHARDS,
+            value_size=control.VALUE_SIZE - 1 if control.VALUE_SIZE else None,
+            key_size=control.KEY_SIZE - 1 if control.KEY_SIZE else None,
+            codec=_CODECS[control.CODEC & 1],
+            on_full=_ON_FULL[control.ON_FULL & 1],
+            ttl_ns=control.TTL_NS,
+            max_idle_ns=control.MAX_IDLE_NS,
+            mode=control.MODE,
+            ephemeral=bool(control.EPHEMERAL),
+            sweep_ns=control.SWEEP_NS,
+            hash_seed=control.HASH_SEED,
         )
 
     def compare(self, name: str, actual: Parameters) -> None:
@@ -266,13 +282,10 @@ class Parameters(NamedTuple):
         for field, said, has in zip(self._fields, self, actual, strict=True):
             if said is None or said == has:
                 continue
-            if field.endswith("_ns"):
-                said, has = (f"{int(v) / 1e9:g} s" if v else None for v in (said, has))
-            elif field == "mode":
-                said, has = f"0o{said:o}", f"0o{has:o}"
-            named = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
+            asked, found = as_text(field, said), as_text(field, has)
             differences.append(
-                f"{named}: asked {said}, " + (f"it has {has}" if has else "it was made without one")
+                f"{argument(field)}: asked {asked}, "
+                + (f"it has {found}" if found else "it was made without one")
             )
         if differences:
             raise ConfigMismatch(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..memory.geometry import Geometry
-from ..memory.layout import constants
+from ..memory.words import ShardWords, Word
 from ..system import segment
 from ..system.presences import alive
 
-K = constants()
+if TYPE_CHECKING:
+    from .attachment import Attachment
 
 
 class Stats(NamedTuple):
@@ -75,29 +77,32 @@ def allocated(name: str, nonce: int, generation: int, shape: Geometry) -> int:
     return total
 
 
-def gather(attachment: Any, entries: int) -> Stats:
+def summed(mappings: Iterable[segment.Mapping], word: Word) -> int:
+    """Add up a word of the headers of shards."""
+    total = 0
+    for mapping in mappings:
+        with ShardWords(mapping.buffer) as header:
+            total += header[word]
+    return total
+
+
+def gather(attachment: Attachment, entries: int) -> Stats:
     """Gather an attachment's figures. Counting the `entries` before has repaired what the dead
     left."""
     control = attachment.control
-    shape: Geometry = attachment.geometry
-    fields = ("ENTRIES", "FREE_SLOTS", "LIVE_BYTES", "EVICTED", "EXPIRED", "IDLED", "REPAIRS")
-    sums = dict.fromkeys(fields, 0)
-    for mapping in attachment.mappings:
-        words = memoryview(mapping.buffer).cast("B").cast("Q")
-        for field in fields:
-            sums[field] += words[K[f"S_{field}"] >> 3]
-        words.release()
+    shape, mappings = attachment.geometry, attachment.mappings
+    live_bytes = summed(mappings, ShardWords.LIVE_BYTES)
     shard_entries = [shard.entries() for shard in attachment.shards]
     taken = allocated(attachment.name, attachment.nonce, attachment.generation, shape)
     totals = attachment.worker.totals()
     return Stats(
         entries=entries,
         slots=shape.shards * shape.slots,
-        free_slots=sums["FREE_SLOTS"],
-        live_bytes=sums["LIVE_BYTES"],
+        free_slots=summed(mappings, ShardWords.FREE_SLOTS),
+        live_bytes=live_bytes,
         size_bytes=shape.total_bytes,
         allocated_bytes=taken,
-        amplification=taken / sums["LIVE_BYTES"] if sums["LIVE_BYTES"] else float("inf"),
+        amplification=taken / live_bytes if live_bytes else float("inf"),
         hits=totals["hits"],
         misses=totals["misses"],
         writes=totals["writes"],
@@ -107,11 +112,11 @@ def gather(attachment: Any, entries: int) -> Stats:
         read_retries=totals["retries"],
         locked_reads=totals["locked_reads"],
         near_hits=totals["near_hits"],
-        evicted=sums["EVICTED"],
-        expired=sums["EXPIRED"],
-        idle=sums["IDLED"],
-        repairs=sums["REPAIRS"],
-        sweeps=control["SWEEP_EPOCH"],
+        evicted=summed(mappings, ShardWords.EVICTED),
+        expired=summed(mappings, ShardWords.EXPIRED),
+        idle=summed(mappings, ShardWords.IDLED),
+        repairs=summed(mappings, ShardWords.REPAIRS),
+        sweeps=control.SWEEP_EPOCH,
         sweep_failures=trouble.times if (trouble := attachment.sweeper.trouble) else 0,
         uncached=sum(
             handle.__dict__["_notes"].times for handle in alive(attachment.handles)

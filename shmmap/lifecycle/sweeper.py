@@ -11,19 +11,24 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import LockTimeout, MapClosed, MapUnlinked, ShmMapError
 from ..locks.deferred_release import see_to_it
 from ..memory._clock_cy import monotonic
-from ..memory.layout import constants
+from ..memory.words import ShardWords
 from ..operations._care_cy import sweep_part
 from ..system import unfinished
 from ..system.background import Background, Trouble
 from ..system.presences import alive
 from ..system.tasks import is_cooperative, sleep
+from .stats import summed
 
-K = constants()
+if TYPE_CHECKING:
+    from ..locks.hosts import MapHandle
+    from ..shard._shard_cy import Shard
+    from .attachment import Attachment
+
 ON_REQUEST_NS = 30_000_000_000  # after which a sweep is due without sweep_interval=
 LIMIT = 256  # entries removed under one hold of a lock
 _GREENLET_PATIENCE_S = 0.05
@@ -82,12 +87,12 @@ class Sweeper:
     it, from when it opens the map, or, if it was forked, from its first use.
     """
 
-    def __init__(self, attachment: Any) -> None:
+    def __init__(self, attachment: Attachment) -> None:
         self._attachment = attachment
         me = weakref.ref(self)  # no circle: what goes with its last user goes at once
         self._background = Background(
             lambda: (one := me()) is not None and one._sweep_in_background(),
-            attachment.parameters.sweep_ns / 1e9,
+            (attachment.parameters.sweep_ns or 0) / 1e9,
             ended=lambda: one._have_it_started_anew() if (one := me()) is not None else None,
         )
         self._interval_ns = attachment.parameters.sweep_ns or ON_REQUEST_NS
@@ -141,9 +146,9 @@ class Sweeper:
         """Become the sweeper; False: another one is at it."""
         control = self._attachment.control
         worker = self._attachment.worker
-        holder = control["LEASE"]
+        holder = control.LEASE
         mine = worker.fork_page.word
-        fresh = abs(now_ns - control["LEASE_BEAT_NS"]) < 3 * self._interval_ns
+        fresh = abs(now_ns - control.LEASE_BEAT_NS) < 3 * self._interval_ns
         if fresh and holder not in (0, mine) and not worker.is_dead(holder):
             return False
         with self._attachment.alone(0) as had:  # whoever has it may be waiting for this thread
@@ -153,10 +158,10 @@ class Sweeper:
             if not alone and not self._is_overdue(now_ns):
                 return False
             try:
-                if control["LEASE"] != holder:
+                if control.LEASE != holder:
                     return False
-                control["LEASE_BEAT_NS"] = now_ns
-                control["LEASE"] = mine
+                control.LEASE_BEAT_NS = now_ns
+                control.LEASE = mine
                 return True
             finally:
                 if alone:
@@ -166,34 +171,35 @@ class Sweeper:
         """Tell whether nobody has swept for three intervals: then whoever is just deciding who
         sweeps, which takes microseconds, was stopped."""
         control = self._attachment.control
-        last_ns = (control["SWEPT_NS"], control["LEASE_BEAT_NS"], self._since_ns)
+        last_ns = (control.SWEPT_NS, control.LEASE_BEAT_NS, self._since_ns)
         return bool(min([abs(now_ns - last) for last in last_ns]) > 3 * self._interval_ns)
 
     def sweep_if_due(
-        self, handle: Any, background: Background | None = None
+        self, handle: MapHandle, background: Background | None = None
     ) -> SweepReport | None:
         """Sweep if an interval has passed since the last sweep and no other worker is at it."""
         control = self._attachment.control
         now_ns = self._attachment.clock.now_ns()
-        if control["SWEPT_NS"] and abs(now_ns - control["SWEPT_NS"]) < self._interval_ns * 9 // 10:
+        if control.SWEPT_NS and abs(now_ns - control.SWEPT_NS) < self._interval_ns * 9 // 10:
             return None
         if not self._take_lease(now_ns):
             return None
         return self.sweep(handle, background)
 
-    def sweep(self, handle: Any, background: Background | None = None) -> SweepReport:
+    def sweep(self, handle: MapHandle, background: Background | None = None) -> SweepReport:
         """Sweep every shard now, through `handle`. What fails in one of them does not keep the
         others from it; the first error is raised at the end. In the background: let others go on,
         and end when told to."""
         attachment = self._attachment
         control = attachment.control
         started = monotonic()
-        counts = {"EXPIRED": -self._sum("EXPIRED"), "IDLED": -self._sum("IDLED")}
+        mappings = attachment.mappings
+        expired, idled = (summed(mappings, word) for word in (ShardWords.EXPIRED, ShardWords.IDLED))
         found = _Findings()
         try:
             unfinished.finish()
             for number in range(attachment.geometry.shards):
-                control["LEASE_BEAT_NS"] = attachment.clock.now_ns()
+                control.LEASE_BEAT_NS = attachment.clock.now_ns()
                 if background is not None and is_cooperative():
                     sleep(0)
                 if background is not None and background.stopping:
@@ -205,22 +211,21 @@ class Sweeper:
             else:
                 self._sweep_the_dead(handle, background, found)
                 if not found.errors:
-                    control["SWEPT_NS"] = attachment.clock.now_ns()
-                    control["SWEEP_EPOCH"] += 1
+                    control.SWEPT_NS = attachment.clock.now_ns()
+                    control.SWEEP_EPOCH += 1
         finally:
-            if control["LEASE"] == attachment.worker.fork_page.word:  # not taken over meanwhile
-                control["LEASE"] = 0
+            if control.LEASE == attachment.worker.fork_page.word:  # not taken over meanwhile
+                control.LEASE = 0
         if found.errors:
             raise found.errors[0]
-        for field in counts:
-            counts[field] += self._sum(field)
         return SweepReport(
-            counts["EXPIRED"], counts["IDLED"], found.dead, found.busy, found.longest,
+            summed(mappings, ShardWords.EXPIRED) - expired,
+            summed(mappings, ShardWords.IDLED) - idled, found.dead, found.busy, found.longest,
             monotonic() - started, found.dead_locks,
         )
 
     def _sweep_the_dead(
-        self, handle: Any, background: Background | None, found: _Findings
+        self, handle: MapHandle, background: Background | None, found: _Findings
     ) -> None:
         """Free the named locks and the rows of processes that have died."""
         attachment = self._attachment
@@ -232,7 +237,7 @@ class Sweeper:
             if had:
                 found.dead = attachment.worker.clear_dead_rows()
 
-    def _can_be_had(self, shard: Any) -> bool:
+    def _can_be_had(self, shard: Shard) -> bool:
         """Tell whether a shard's lock is likely to be free, where waiting for it would hold up
         all greenlets of the thread: give others some time to leave it first."""
         if not is_cooperative():
@@ -244,7 +249,7 @@ class Sweeper:
             sleep(0.001)
         return True
 
-    def _sweep_shard(self, handle: Any, number: int) -> float:
+    def _sweep_shard(self, handle: MapHandle, number: int) -> float:
         """Sweep one shard; give the longest step under its lock in seconds."""
         longest = 0.0
         idle_ns = self._attachment.parameters.max_idle_ns
@@ -258,13 +263,4 @@ class Sweeper:
                 first = sweep_part(handle, number, first, idle_before, limit)
                 longest = max(longest, monotonic() - began)
         return longest
-
-    def _sum(self, field: str) -> int:
-        offset = K[f"S_{field}"]
-        total = 0
-        for mapping in self._attachment.mappings:
-            words = memoryview(mapping.buffer).cast("B").cast("Q")
-            total += words[offset >> 3]
-            words.release()
-        return total
 

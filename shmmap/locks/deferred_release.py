@@ -14,7 +14,7 @@ function. What broke off marks its holding as over, and that something is owed, 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import LockTimeout, MapClosed, MapCorrupted, MapUnlinked
 from ..system.background import Background
@@ -22,29 +22,32 @@ from ..system.presences import alive
 from ..system.tasks import is_cooperative
 from .lock_table import LockTable
 
+if TYPE_CHECKING:
+    from .hosts import Attached
+
 _PAUSE_S = 0.05
 
 
-def free_later(attached: Any) -> None:
+def free_later(attached: Attached) -> None:
     """Free what this process has forgotten to hold, as soon as the lock shard lets it."""
     attached.locks.is_owing = True
     _start(attached)
 
 
-def see_to_it(attached: Any) -> None:
+def see_to_it(attached: Attached) -> None:
     """Have what is owed freed, where no thread could be started for it before."""
     if attached.locks.is_owing:
         _start(attached)
 
 
-def _start(attached: Any) -> None:
+def _start(attached: Attached) -> None:
     part = attached.locks
     if part.freeing is None:
         part.freeing = Background(lambda: not _is_settled(attached), _PAUSE_S, at_once=True)
     part.freeing.start()  # also while it runs: it may have looked just before
 
 
-def _is_settled(attached: Any) -> bool:
+def _is_settled(attached: Attached) -> bool:
     """Try once; tell whether there is nothing left to do."""
     part = attached.locks
     handle = next(iter(alive(attached.handles)), None)

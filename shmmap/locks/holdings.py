@@ -7,7 +7,7 @@ an entry of the lock shard: see `lock_table`.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import LockTimeout, MapFull, Reentered, ShmMapError, SystemCallError
 from ..operations import messages
@@ -15,6 +15,10 @@ from ..system.process import this_process
 from ..system.tasks import current_task
 from .deferred_release import free_later, see_to_it
 from .lock_table import Forked, LeftOpen, LockTable, Record, Unread
+
+if TYPE_CHECKING:
+    from .hosts import Attached, MapHandle
+    from .lock_table import LockShard
 
 
 class Hold:
@@ -30,7 +34,7 @@ class Hold:
         "task", "token", "whose",
     )
 
-    def __init__(self, name: bytes, record: Record, handle: int, part: Any) -> None:
+    def __init__(self, name: bytes, record: Record, handle: int, part: LockShard) -> None:
         self.name = name
         self.token, self.sequence = record.token, record.sequence
         self.raw = record.pack()
@@ -45,7 +49,7 @@ class Hold:
 
 
 def try_hold(
-    m: Any, name: bytes, lease: float | None, mine: list[Hold], refusal: str = "",
+    m: MapHandle, name: bytes, lease: float | None, mine: list[Hold], refusal: str = "",
     hasty: bool = True,
 ) -> Hold | None:
     """Try once to take the lock of a name of the lock shard; None: it is held.
@@ -70,8 +74,8 @@ def try_hold(
 
 
 def _try_once(
-    m: Any, attached: Any, name: bytes, lease: float | None, mine: list[Hold], refusal: str,
-    hasty: bool,
+    m: MapHandle, attached: Attached, name: bytes, lease: float | None, mine: list[Hold],
+    refusal: str, hasty: bool,
 ) -> Hold | None:
     """See `try_hold`. Raise Forked in a child that was forked meanwhile."""
     part = attached.locks
@@ -111,7 +115,7 @@ def _try_once(
     return hold if hold.fence else None
 
 
-def _give_back(attached: Any, table: LockTable, hold: Hold) -> bool:
+def _give_back(attached: Attached, table: LockTable, hold: Hold) -> bool:
     """Free what is held, at the latest as soon as the lock shard lets us; tell whether it was."""
     try:
         freed: bool = attached.locks.act(hold, table, table.give_back)
@@ -121,12 +125,12 @@ def _give_back(attached: Any, table: LockTable, hold: Hold) -> bool:
         return True  # and nobody had it meanwhile
 
 
-def _give_up(attached: Any, hold: Hold) -> None:
+def _give_up(attached: Attached, hold: Hold) -> None:
     attached.locks.forget(hold)
     free_later(attached)
 
 
-def let_go(m: Any, hold: Hold) -> bool:
+def let_go(m: MapHandle, hold: Hold) -> bool:
     """Free what is held; tell whether it was still held. A forked child frees nothing."""
     if hold.process != this_process():
         return True
@@ -142,7 +146,7 @@ def let_go(m: Any, hold: Hold) -> bool:
             hold.part.forget(hold)
 
 
-def leave_open(m: Any, hold: Hold) -> bool:
+def leave_open(m: MapHandle, hold: Hold) -> bool:
     """Have what is held stand open for a while, for all; tell whether that could be done."""
     if hold.process != this_process():
         return False
@@ -157,7 +161,7 @@ def leave_open(m: Any, hold: Hold) -> bool:
         return opened
 
 
-def let_all_go(attached: Any, handle: int, table: LockTable | None) -> None:
+def let_all_go(attached: Attached, handle: int, table: LockTable | None) -> None:
     """Free what a handle that is being closed still holds. Where the lock shard is not to be had,
     or without a table, since the handle was not closed but collected, the rest is freed in the
     background; if this was the last handle, its process is dead to the others anyway."""
@@ -178,7 +182,9 @@ def let_all_go(attached: Any, handle: int, table: LockTable | None) -> None:
             part.forget(hold)
 
 
-def describe_holder(m: Any, what: str, name: bytes, timeout: float | None, advice: str) -> str:
+def describe_holder(
+    m: MapHandle, what: str, name: bytes, timeout: float | None, advice: str
+) -> str:
     """Say who holds a lock that was not to be had, since when, and what to do."""
     with m._inside() as attached:
         raw, _ = m._lock_table().get_versioned(name)

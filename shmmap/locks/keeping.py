@@ -11,13 +11,17 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..checks import shown
 from ..errors import CacheWarning, EntryTooLarge, MapClosed, MapCorrupted, MapUnlinked, ShmMapError
 from ..operations._reads_cy import MISSING
 from ..values._codecs_cy import pack as encode
 from ..values._keys_cy import pack
+
+if TYPE_CHECKING:
+    from ..checks import Key, Value
+    from .hosts import MapHandle
 
 _NAME = __name__.partition(".")[0]
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -30,14 +34,14 @@ class Notes:
         self.times = 0
         self._is_told = False
 
-    def tell(self, m: Any, text: str) -> None:
+    def tell(self, m: MapHandle, text: str) -> None:
         """Warn, the first time."""
         if not self._is_told:
             self._is_told = True
             warnings.warn(f"map {m.name!r}: {text}", CacheWarning, stacklevel=_level_of_user())
 
 
-def notes_of(m: Any) -> Notes:
+def notes_of(m: MapHandle) -> Notes:
     """Return the notes of a handle."""
     notes: Notes = m.__dict__.setdefault("_notes", Notes())
     return notes
@@ -51,7 +55,7 @@ def _level_of_user() -> int:
     return level
 
 
-def read(m: Any, key: Any, notes: Notes) -> Any:
+def read(m: MapHandle, key: Key, notes: Notes) -> Value:
     """Return the value of `key`, or MISSING: also where what is there cannot be unpickled."""
     try:
         return m.get(key, MISSING)
@@ -71,7 +75,7 @@ def read(m: Any, key: Any, notes: Notes) -> Any:
         return MISSING
 
 
-def _comes_again(error: Exception, act: Callable[..., object], *given: Any) -> bool:
+def _comes_again(error: Exception, act: Callable[..., object], *given: Value) -> bool:
     """Tell whether an act raises such an error each time: what a signal handler raises comes
     once."""
     try:
@@ -91,7 +95,7 @@ def _is_from_outside(error: Exception) -> bool:
     )
 
 
-def keep(m: Any, key: Any, value: Any, ttl: Any, notes: Notes) -> bool:
+def keep(m: MapHandle, key: Key, value: Value, ttl: float | None, notes: Notes) -> bool:
     """Store a result; tell whether it could be. Raises only where there is no sound map any more.
 
     `ttl` has been checked: what is raised here comes of the value, or of the map.

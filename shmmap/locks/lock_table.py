@@ -23,11 +23,12 @@ import sys
 import weakref
 from _blake2 import blake2b  # hashlib's, without OpenSSL
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..errors import LockTimeout, MapClosed, MapFull, Reentered
 from ..memory import geometry
 from ..memory.layout import constants
+from ..memory.words import ControlWords, ShardWords
 from ..operations import messages
 from ..operations._care_cy import sweep_part
 from ..operations._listing_cy import list_entries
@@ -38,7 +39,16 @@ from ..system.background import Background
 from ..values._keys_cy import pack
 from .waiting import Turn
 
+if TYPE_CHECKING:
+    from ..checks import Key
+    from ..shard._shard_cy import Shard
+    from ..system.segment import Mapping
+    from .holdings import Hold
+    from .hosts import Attached
+    from .waiting import Place
+
 K = constants()
+Done = TypeVar("Done")
 _RECORD = struct.Struct("<QQQ")
 OPEN = b"open"
 OPEN_S = 10.0
@@ -47,7 +57,7 @@ HASTY_LEASE_S = 1e-3  # one that may be over before its taking can be told
 LOCK, FLIGHT = b"L", b"F"  # what a name is of: a lock of the user's, the computing of a value
 
 
-def name_of(kind: bytes, key: Any) -> bytes:
+def name_of(kind: bytes, key: Key) -> bytes:
     """Return the name under which a key is locked: 17 bytes, so that each lock takes one slot
     however long its key is, and no lock meets the computing of a value. Equal keys have equal
     names; others have others, since nobody can make two keys with one digest of 128 bits."""
@@ -101,8 +111,8 @@ class LockShard:
     ttl_ns = 0
     row = 0  # it stands for the worker too, whose row says where operations are counted
 
-    def __init__(self, attachment: Any, shard: Any, mapping: Any) -> None:
-        self.whole = attachment
+    def __init__(self, attachment: Attached, shard: Shard, mapping: Mapping) -> None:
+        self.whole: Attached | None = attachment
         self.mapping = mapping
         self.name = attachment.name
         self.geometry = geometry.lock_geometry()
@@ -112,8 +122,8 @@ class LockShard:
         self.liveness = attachment.worker
         self.worker = self
         self.control_memory = bytearray(K["C_BYTES_TOTAL"] + K["R_BYTES_TOTAL"])
-        at = K["C_STATE"]  # whoever comes here has looked at the real one
-        self.control_memory[at : at + 8] = K["STATE_READY"].to_bytes(8, sys.byteorder)
+        with ControlWords(self.control_memory) as control:
+            control.STATE = K["STATE_READY"]  # whoever comes here has looked at the real one
         self.shards = [shard]
         self.repairers = [Repairer(shard)]
         self.acting: list[LockTable] = []  # those with which a step is under way: see `act`
@@ -124,15 +134,15 @@ class LockShard:
         for table in self.acting:
             table._seal()
         self.acting = []
-        self.held: dict[tuple[int, int], Any] = {}
-        self.holds: dict[int, Any] = {}
-        self.by_task: dict[tuple[bytes, object], Any] = {}
+        self.held: dict[tuple[int, int], object] = {}
+        self.holds: dict[int, Hold] = {}
+        self.by_task: dict[tuple[bytes, object], Hold] = {}
         self.pruned = 0  # how many holds the last pruning left
         self.is_owing = False  # a release that failed is still to be done: see `deferred_release`
         self.freeing: Background | None = None
         self._hasty: LockTable | None = None
         self.sequences = itertools.count(1)
-        self.turns: weakref.WeakValueDictionary[Any, Turn] = weakref.WeakValueDictionary()
+        self.turns: weakref.WeakValueDictionary[Place, Turn] = weakref.WeakValueDictionary()
 
     def hasty_table(self) -> LockTable:
         """Return a way to the lock shard that waits for no process that is stopped in there."""
@@ -143,11 +153,11 @@ class LockShard:
             self._hasty = table
         return table
 
-    def is_ours(self, hold: Any) -> bool:
+    def is_ours(self, hold: Hold) -> bool:
         """Tell whether a holding is this process's, and not its parent's."""
-        return hold.token == self.liveness.fork_page.word  # type: ignore[no-any-return]
+        return hold.token == self.liveness.fork_page.word
 
-    def act(self, hold: Any, table: LockTable, step: Callable[..., Any], *more: Any) -> Any:
+    def act(self, hold: Hold, table: LockTable, step: Callable[..., Done], *more: object) -> Done:
         """Take a step with a holding that only its own process may take: `step(name, raw, *more)`.
         A child that is forked within it finds the table sealed as it comes to the lock shard.
 
@@ -177,7 +187,7 @@ class LockShard:
         owner = self.shards[0].lock.owner()
         return not owner or self.is_dead(owner)
 
-    def know(self, hold: Any) -> None:
+    def know(self, hold: Hold) -> None:
         """Have the holding that was just taken found by its name and task."""
         self.by_task[hold.whose] = hold
         if len(self.holds) > 2 * self.pruned + 100:  # leases may lapse with nobody to release
@@ -187,7 +197,7 @@ class LockShard:
                     self.forget(old)
             self.pruned = len(self.holds)
 
-    def forget(self, hold: Any) -> None:
+    def forget(self, hold: Hold) -> None:
         """Hold it no longer: what the table says of it is abandoned from now on."""
         self.holds.pop(hold.sequence, None)
         whose = hold.whose
@@ -205,15 +215,15 @@ class LockShard:
 
     def pid_of(self, token: int) -> tuple[int, bool]:
         """Return the pid of a token: see Worker."""
-        return self.liveness.pid_of(token)  # type: ignore[no-any-return]
+        return self.liveness.pid_of(token)
 
     def is_dead(self, token: int) -> bool:
         """Tell whether the worker of a token is dead: see Worker."""
-        return self.liveness.is_dead(token)  # type: ignore[no-any-return]
+        return self.liveness.is_dead(token)
 
     def reenter(self) -> None:
         """Go on in a forked child: see Attachment."""
-        self.whole.reenter()
+        self.whole.reenter()  # type: ignore[union-attr]  # this is a part of it until its end
 
     def start_sweeper(self) -> bool:
         """Start no thread for a lease: an expired one is in nobody's way."""
@@ -221,17 +231,16 @@ class LockShard:
 
     def reserve_deadlines(self, number: int) -> None:
         """Say that there are deadlines; their pages were reserved when the map was made."""
-        words = memoryview(self.mapping.buffer).cast("B").cast("Q")
-        words[K["S_HAS_DEADLINES"] >> 3] = 1
-        words.release()
+        with ShardWords(self.mapping.buffer) as header:
+            header.HAS_DEADLINES = 1
 
     restore_deadlines = reserve_deadlines
 
-    def describe_wait(self, shard: Any, waited_ns: int) -> str:
+    def describe_wait(self, shard: Shard, waited_ns: int) -> str:
         """Say who holds the lock shard's own lock: see `messages`."""
         return messages.describe_wait(self, shard, waited_ns)
 
-    def error_for(self, status: int, shard: Any, data_bytes: int) -> Exception:
+    def error_for(self, status: int, shard: Shard, data_bytes: int) -> Exception:
         """Return the exception for a status of the lock shard."""
         if status == FULL:
             return MapFull(
@@ -243,7 +252,7 @@ class LockShard:
 
     def count(self) -> int:
         """Count the locks held, those of dead holders included."""
-        return self.shards[0].entries()  # type: ignore[no-any-return]
+        return self.shards[0].entries()
 
 
 class LockTable(Writes):
@@ -255,7 +264,7 @@ class LockTable(Writes):
         word = part.liveness.fork_page.word
         return Record(word, next(part.sequences), part.clock.now_ns())
 
-    def take_lock(self, key: Any, raw: bytes, lease: float | None) -> int:
+    def take_lock(self, key: bytes, raw: bytes, lease: float | None) -> int:
         """Take the lock of `key` if it can be had at once: its version, 0 if it is held.
 
         Raises:
@@ -269,7 +278,7 @@ class LockTable(Writes):
                 raise
             return self.try_take(key, raw, lease)
 
-    def try_take(self, key: Any, raw: bytes, lease: float | None) -> int:
+    def try_take(self, key: bytes, raw: bytes, lease: float | None) -> int:
         """Take the lock of `key` if it is free or abandoned: its version, 0 if it is held."""
         found, version = self.get_versioned(key)
         if found == OPEN:
@@ -301,23 +310,23 @@ class LockTable(Writes):
         version = int.from_bytes(slots[first : first + 8], sys.byteorder) if at >= 0 else 0
         return 0 if version & 1 else version
 
-    def version_of(self, key: Any, raw: bytes) -> int:
+    def version_of(self, key: bytes, raw: bytes) -> int:
         """Return the version of `key` while this very record holds it, else 0."""
         found, version = self.get_versioned(key)
         return version if found == raw else 0
 
-    def give_back(self, key: Any, raw: bytes) -> bool:
+    def give_back(self, key: bytes, raw: bytes) -> bool:
         """Free the lock of `key` if this record still holds it; tell whether it did."""
         version = self.version_of(key, raw)
         return version != 0 and self.cas(key, None, version, 0)
 
-    def leave_open(self, key: Any, raw: bytes) -> bool:
+    def leave_open(self, key: bytes, raw: bytes) -> bool:
         """Have a lock that this record still holds stand open for a while, for all: LeftOpen.
         Its entry goes with time, or as an abandoned one where the table is full."""
         version = self.version_of(key, raw)
         return version != 0 and self.cas(key, OPEN, version, OPEN_S)
 
-    def renew(self, key: Any, raw: bytes, lease: float | None) -> bool:
+    def renew(self, key: bytes, raw: bytes, lease: float | None) -> bool:
         """Return a lock that this record still holds another lease; tell whether it did."""
         version = self.version_of(key, raw)
         return version != 0 and self.cas(key, raw, version, lease)
@@ -326,13 +335,13 @@ class LockTable(Writes):
         """Tell whether a record's holder is dead, or is a holding that this process forgot (a
         signal handler, or a lack of memory, broke its taking or release off)."""
         record = Record.unpack(raw)
-        part = self.attachment
+        part: LockShard = self.attachment
         if record is None:
             return True  # damaged: nobody could ever free it
         if record.token == part.liveness.fork_page.word:
             hold = part.holds.get(record.sequence)
             return hold is None or hold.is_over
-        return part.is_dead(record.token)  # type: ignore[no-any-return]
+        return part.is_dead(record.token)
 
     def drop_abandoned(self) -> int:
         """Free the locks of dead holders; count them. O(slots of the lock shard)."""

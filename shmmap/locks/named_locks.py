@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..checks import seconds, shown
+from ..checks import Key, seconds, shown
 from ..errors import LockLost, LockTimeout, MapClosed, MapUnlinked, ShmMapError
 from ..system.process import this_process
 from ..system.tasks import current_task
@@ -13,6 +14,9 @@ from .deferred_release import free_later
 from .holdings import Hold, describe_holder, let_go, try_hold
 from .lock_table import LOCK, Forked, name_of
 from .waiting import deadline_of, wait_for
+
+if TYPE_CHECKING:
+    from .hosts import MapHandle
 
 _UNSAID: Any = type("Unsaid", (), {"__repr__": lambda self: "<the lock's>"})()
 
@@ -39,7 +43,7 @@ class _Leaving:
         self.mine = []
         self._lock = lock
 
-    def __call__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __call__(self, kind: object, error: object, trace: object) -> None:
         try:
             self._lock.release()
         except ShmMapError:
@@ -61,7 +65,7 @@ class _Leaving:
 class _Exit:
     """`Lock.__exit__`: the interpreter asks for it as a `with` begins, before it enters."""
 
-    def __get__(self, lock: Lock | None, owner: Any = None) -> Any:
+    def __get__(self, lock: Lock | None, owner: object = None) -> Callable[..., None]:
         if lock is None:
             return lambda lock, *error: _Leaving(lock)(*error)
         leaving = lock._leavings[current_task()] = _Leaving(lock)
@@ -88,7 +92,7 @@ class Lock:
     """
 
     def __init__(
-        self, m: Any, key: Any, timeout: float | None = None, lease: float | None = None
+        self, m: MapHandle, key: Key, timeout: float | None = None, lease: float | None = None
     ) -> None:
         deadline_of(timeout)
         self.key = key
@@ -256,11 +260,11 @@ class Lock:
             raise
 
     if TYPE_CHECKING:
-        def __exit__(self, kind: Any, error: Any, trace: Any) -> None: ...
+        def __exit__(self, kind: object, error: object, trace: object) -> None: ...
     else:
         __exit__ = _Exit()
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> NoReturn:
         raise TypeError("a Lock does not pickle: pickle the map, and make it there: m.lock(key)")
 
     def __repr__(self) -> str:

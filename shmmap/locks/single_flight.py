@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..checks import seconds, shown
 from ..errors import LockTimeout, MapFull, ShmMapError
@@ -28,8 +28,12 @@ from .keeping import Notes, keep, notes_of, read
 from .lock_table import FLIGHT, LeftOpen, name_of
 from .waiting import deadline_of, left_until, pauses, place_of, wait_for
 
+if TYPE_CHECKING:
+    from ..checks import Key, Value
+    from .hosts import MapHandle
 
-def life_of(m: Any, ttl: Any, stale: float) -> Any:
+
+def life_of(m: MapHandle, ttl: float | None, stale: float) -> float | None:
     """Return the ttl to store with: what was asked, and `stale` on top."""
     stale = seconds(stale, "stale")
     if not 0 <= stale < 3e9:
@@ -47,7 +51,7 @@ def life_of(m: Any, ttl: Any, stale: float) -> Any:
     return max(0, seconds(ttl, "ttl", " or None")) + stale
 
 
-def check_ttl(ttl: Any) -> None:
+def check_ttl(ttl: float | None) -> None:
     """Refuse what is no ttl, before anything is computed for it."""
     if ttl is DEFAULT or ttl is None:
         return
@@ -56,7 +60,7 @@ def check_ttl(ttl: Any) -> None:
         raise ValueError("ttl is NaN: give seconds, or None for no expiry")
 
 
-def look_up(m: Any, key: Any, stale: float, notes: Notes) -> tuple[Any, bool]:
+def look_up(m: MapHandle, key: Key, stale: float, notes: Notes) -> tuple[Value, bool]:
     """Return the value of `key`, or MISSING, and whether it is fresh."""
     value = read(m, key, notes)
     if value is MISSING or not stale:
@@ -68,7 +72,7 @@ def look_up(m: Any, key: Any, stale: float, notes: Notes) -> tuple[Any, bool]:
     return value, left is None or left > stale
 
 
-def land(m: Any, mine: list[Hold], is_kept: bool = True) -> None:
+def land(m: MapHandle, mine: list[Hold], is_kept: bool = True) -> None:
     """Free a computing's lock, if it was taken, and wake who waits for it in this process. Where
     the result could not be kept, those who wait compute at once, each for itself."""
     for hold in mine:
@@ -83,16 +87,16 @@ def land(m: Any, mine: list[Hold], is_kept: bool = True) -> None:
             turn.ring()
 
 
-def _free(m: Any, hold: Hold, is_kept: bool) -> None:
+def _free(m: MapHandle, hold: Hold, is_kept: bool) -> None:
     with suppress(ShmMapError):  # what was computed is stored, or its error is under way
         if is_kept or not leave_open(m, hold):
             let_go(m, hold)
 
 
 def get_or_set(
-    m: Any, key: Any, factory: Callable[[], Any], ttl: Any, stale: float, timeout: float | None,
-    notes: Notes | None = None,
-) -> Any:
+    m: MapHandle, key: Key, factory: Callable[[], Value], ttl: float | None, stale: float,
+    timeout: float | None, notes: Notes | None = None,
+) -> Value:
     """See ShmMap.get_or_set."""
     if not callable(factory):
         raise TypeError(f"factory must be callable, not {type(factory).__name__}")
@@ -117,7 +121,7 @@ def get_or_set(
             if value is not MISSING:
                 return value  # past its time, and another one is at it
 
-            def look() -> Any:
+            def look() -> tuple[Value] | bool | None:
                 found = read(m, key, notes)
                 if found is not MISSING:
                     return (found,)
@@ -145,13 +149,13 @@ def get_or_set(
             raise
 
 
-def too_late(m: Any, key: Any, timeout: float | None) -> LockTimeout:
+def too_late(m: MapHandle, key: Key, timeout: float | None) -> LockTimeout:
     """Make the error of who waited for too long: it says who computes."""
     name = name_of(FLIGHT, key)
     return LockTimeout(describe_holder(m, f"the computing of {shown(key)}", name, timeout, ""))
 
 
-def take_off(m: Any, name: bytes, mine: list[Hold], refusal: str = "") -> bool | None:
+def take_off(m: MapHandle, name: bytes, mine: list[Hold], refusal: str = "") -> bool | None:
     """Try once to become the one who computes; None: another one is. True with nothing in `mine`:
     nobody can tell, since no more locks can be held, or nobody needs to, since the result is one
     that cannot be kept."""
@@ -162,9 +166,9 @@ def take_off(m: Any, name: bytes, mine: list[Hold], refusal: str = "") -> bool |
 
 
 async def get_or_set_async(
-    m: Any, key: Any, factory: Callable[[], Awaitable[Any]], ttl: Any, stale: float,
-    timeout: float | None, deadline: float | None, notes: Notes,
-) -> tuple[Any, bool]:
+    m: MapHandle, key: Key, factory: Callable[[], Awaitable[Value]], ttl: float | None,
+    stale: float, timeout: float | None, deadline: float | None, notes: Notes,
+) -> tuple[Value, bool]:
     """Do the same in a coroutine: waiting lets the event loop go on.
 
     Tasks share their thread, so that a thread holds a lock says nothing about this task: the

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
-from typing import Any
+from typing import TypeVar
 
 from ..checks import seconds
 from ..memory._clock_cy import monotonic
@@ -27,6 +27,8 @@ from ..system.tasks import (
     sleep,
 )
 
+Place = bytes | tuple[bytes, object]  # the name of a lock, and of a thread's own ones the thread
+Found = TypeVar("Found")
 FIRST_PAUSE_S = 50e-6
 LONGEST_PAUSE_S = 2e-3
 TURN_S = 0.25  # who queues looks for itself that often: a turn may have been lost
@@ -47,10 +49,10 @@ class Turn:
             self.bell.release()
 
 
-def place_of(key: Any) -> Any:
-    """Return the place where those queue who wait for a key: where greenlets take turns, those of
+def place_of(name: bytes) -> Place:
+    """Return the place where those queue who wait for a lock: where greenlets take turns, those of
     each thread for themselves, since their locks wake nobody in another one."""
-    return (key, current_thread()) if is_cooperative() else key
+    return (name, current_thread()) if is_cooperative() else name
 
 
 def pauses() -> Iterator[float]:
@@ -78,13 +80,14 @@ def left_until(deadline: float | None) -> float:
 
 
 def wait_for(
-    turns: MutableMapping[Any, Turn], key: Any, look: Callable[[], Any], deadline: float | None
-) -> Any:
+    turns: MutableMapping[Place, Turn], name: bytes, look: Callable[[], Found | None],
+    deadline: float | None,
+) -> Found | None:
     """Call `look` until it gives something but None, or until the deadline: then give None.
 
     `turns` holds turns by place, weakly: one goes with the last task that waits.
     """
-    turn = turns.setdefault(place_of(key), Turn())
+    turn = turns.setdefault(place_of(name), Turn())
     me = current_task()
     # a lock that was made before gevent's patches, or that is waited for in its hub, would stop
     # every greenlet of this thread
@@ -105,7 +108,9 @@ def wait_for(
             return found
 
 
-def _poll(turn: Turn, look: Callable[[], Any], deadline: float | None) -> Any:
+def _poll(
+    turn: Turn, look: Callable[[], Found | None], deadline: float | None
+) -> Found | None:
     for pause in pauses():
         found = look()
         if found is not None:

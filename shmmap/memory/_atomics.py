@@ -20,9 +20,25 @@ import threading
 import time
 from contextlib import suppress
 from io import FileIO
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import posix_ipc
+
+if TYPE_CHECKING:
+    from ctypes import Array, c_char
+    from mmap import mmap
+
+    Writable = Array[c_char] | bytearray | memoryview | mmap
+    Source = bytes | bytearray | memoryview
+    Target = bytearray | memoryview
+    Semaphore = Any  # of posix_ipc, which has no types; 0: there is none
+
+    class Guard(Protocol):
+        """What keeps all others out of a compare_exchange."""
+
+        def acquire(self, offset: int, patience_s: float) -> bool: ...
+        def release(self, offset: int) -> None: ...
+
 
 u64 = i64 = int
 probe_t = key_t = value_t = Any  # pointers in the compiled life; here, the thing itself
@@ -72,12 +88,12 @@ class Memory:
 
     __slots__ = ("guard", "halves", "left_behind", "octets", "quarters", "words")
 
-    def __init__(self, buffer: Any, guard: Any = None) -> None:
+    def __init__(self, buffer: Writable, guard: Guard | None = None) -> None:
         self.octets = memoryview(buffer).cast("B")
         self.words = self.octets.cast("Q")
         self.halves = self.octets.cast("I")
         self.quarters = self.octets.cast("H")
-        self.guard = guard or ThreadGuard()
+        self.guard: Guard = guard or ThreadGuard()
         self.left_behind = False
 
     def leave_behind(self) -> None:
@@ -92,69 +108,69 @@ class Memory:
             view.release()
 
 
-def memory(owner: Any) -> Memory:
+def memory(owner: Memory | Writable) -> Memory:
     """Return the memory of a writable buffer (or of a Memory: itself)."""
     return owner if isinstance(owner, Memory) else Memory(owner)
 
 
-def was_left_behind(m: Any) -> bool:
+def was_left_behind(m: object) -> bool:
     """Tell whether a fork has left this memory behind: see `Memory.leave_behind`."""
     return getattr(m, "left_behind", False)
 
 
-def load(m: Any, offset: int) -> int:
+def load(m: Memory, offset: int) -> int:
     """Load a word; later accesses stay after it."""
-    return m.words[offset >> 3]  # type: ignore[no-any-return]
+    return m.words[offset >> 3]
 
 
-def store(m: Any, offset: int, value: int) -> None:
+def store(m: Memory, offset: int, value: int) -> None:
     """Store a word; earlier accesses stay before it. Wraps as C does: damaged counts must not
     raise in the middle of a change."""
     m.words[offset >> 3] = value & 0xFFFFFFFFFFFFFFFF
 
 
-def load_behind(m: Any, offset: int) -> int:
+def load_behind(m: Memory, offset: int) -> int:
     """Load a word, after every access before this one."""
     fence()
-    return m.words[offset >> 3]  # type: ignore[no-any-return]
+    return m.words[offset >> 3]
 
 
-def add_one(m: Any, offset: int) -> None:
+def add_one(m: Memory, offset: int) -> None:
     """Add one to a word that only this process stores."""
     m.words[offset >> 3] = (m.words[offset >> 3] + 1) & 0xFFFFFFFFFFFFFFFF
 
 
-def load32(m: Any, offset: int) -> int:
+def load32(m: Memory, offset: int) -> int:
     """Load half a word."""
-    return m.halves[offset >> 2]  # type: ignore[no-any-return]
+    return m.halves[offset >> 2]
 
 
-def store32(m: Any, offset: int, value: int) -> None:
+def store32(m: Memory, offset: int, value: int) -> None:
     """Store half a word."""
     m.halves[offset >> 2] = value & 0xFFFFFFFF
 
 
-def load16(m: Any, offset: int) -> int:
+def load16(m: Memory, offset: int) -> int:
     """Load a quarter of a word."""
-    return m.quarters[offset >> 1]  # type: ignore[no-any-return]
+    return m.quarters[offset >> 1]
 
 
-def store16(m: Any, offset: int, value: int) -> None:
+def store16(m: Memory, offset: int, value: int) -> None:
     """Store a quarter of a word."""
     m.quarters[offset >> 1] = value & 0xFFFF
 
 
-def load8(m: Any, offset: int) -> int:
+def load8(m: Memory, offset: int) -> int:
     """Load a byte."""
-    return m.octets[offset]  # type: ignore[no-any-return]
+    return m.octets[offset]
 
 
-def store8(m: Any, offset: int, value: int) -> None:
+def store8(m: Memory, offset: int, value: int) -> None:
     """Store a byte."""
     m.octets[offset] = value & 0xFF
 
 
-def compare_exchange(m: Any, offset: int, expected: int, value: int) -> bool:
+def compare_exchange(m: Memory, offset: int, expected: int, value: int) -> bool:
     """Store `value` if the word is `expected`, in one step; tell whether it was."""
     guard = m.guard
     try:
@@ -173,7 +189,7 @@ def compare_exchange(m: Any, offset: int, expected: int, value: int) -> bool:
             raise
 
 
-def publish(m: Any, offset: int, value: int) -> None:
+def publish(m: Memory, offset: int, value: int) -> None:
     """Store a word with a full barrier behind it."""
     m.words[offset >> 3] = value
     fence()
@@ -199,37 +215,37 @@ else:
     fence = _lock_fence
 
 
-def copy_in(m: Any, offset: int, source: Any, at: int, length: int) -> None:
+def copy_in(m: Memory, offset: int, source: Source, at: int, length: int) -> None:
     """Copy `length` bytes of `source` from `at` into the memory."""
     m.octets[offset : offset + length] = source[at : at + length]
 
 
-def copy_out(m: Any, offset: int, target: Any, at: int, length: int) -> None:
+def copy_out(m: Memory, offset: int, target: Target, at: int, length: int) -> None:
     """Copy `length` bytes of the memory into `target` at `at`."""
     target[at : at + length] = m.octets[offset : offset + length]
 
 
-def copy_across(m: Any, offset: int, target: Any, at: int, length: int) -> None:
+def copy_across(m: Memory, offset: int, target: Memory, at: int, length: int) -> None:
     """Copy `length` bytes of the memory into another memory at `at`."""
     target.octets[at : at + length] = m.octets[offset : offset + length]
 
 
-def copy_bytes(m: Any, offset: int, length: int) -> bytes:
+def copy_bytes(m: Memory, offset: int, length: int) -> bytes:
     """Copy `length` bytes of the memory into a new bytes object."""
     return bytes(m.octets[offset : offset + length])
 
 
-def equal(m: Any, offset: int, source: Any, at: int, length: int) -> bool:
+def equal(m: Memory, offset: int, source: Source, at: int, length: int) -> bool:
     """Compare `length` bytes of the memory with those of `source` from `at`."""
-    return m.octets[offset : offset + length] == source[at : at + length]  # type: ignore[no-any-return]
+    return m.octets[offset : offset + length] == source[at : at + length]
 
 
-def view(m: Any, offset: int, length: int) -> Any:
+def view(m: Memory, offset: int, length: int) -> bytes:
     """Return `length` bytes of the memory as a source for the other functions."""
     return bytes(m.octets[offset : offset + length])
 
 
-def room_for_key(length: int) -> Any:
+def room_for_key(length: int) -> bytearray:
     """Return room for a key's bytes, until the next call (pure: for as long as it is wanted).
 
     The compiled engine has one such place, made with the module: under a shard's lock nothing may
@@ -238,32 +254,32 @@ def room_for_key(length: int) -> Any:
     return bytearray(length)
 
 
-def new_room(length: int) -> Any:
+def new_room(length: int) -> bytearray:
     """Make room for `length` bytes, of which `exactly` gives some."""
     return bytearray(length)
 
 
-def target_of(room: Any) -> Any:
+def target_of(room: bytearray) -> bytearray:
     """Return where a room is filled."""
     return room
 
 
-def exactly(room: Any, start: int, length: int) -> bytes:
+def exactly(room: bytearray, start: int, length: int) -> bytes:
     """Return `length` bytes of a room that was filled, from `start` on. Fill it no more then."""
     return bytes(room[start : start + length])
 
 
-def room_of(buffer: Any) -> Any:
+def room_of(buffer: bytearray) -> bytearray:
     """Return a private bytearray as a target (and a source) for the other functions."""
     return buffer
 
 
-def zero(m: Any, offset: int, length: int) -> None:
+def zero(m: Memory, offset: int, length: int) -> None:
     """Fill with zero bytes."""
     m.octets[offset : offset + length] = bytes(length)
 
 
-def match_tag(m: Any, offset: int, tag: int) -> int:
+def match_tag(m: Memory, offset: int, tag: int) -> int:
     """Tell which of the eight words at `offset` carry `tag` in their upper half: a bit each."""
     bucket = bytes(m.octets[offset : offset + 64])
     wanted = tag.to_bytes(4, sys.byteorder)
@@ -277,7 +293,7 @@ def match_tag(m: Any, offset: int, tag: int) -> int:
     return found
 
 
-def first_due(m: Any, offset: int, count: int, now_ns: int) -> int:
+def first_due(m: Memory, offset: int, count: int, now_ns: int) -> int:
     """Find the first of `count` words that is not 0 and not above `now_ns`; `count`: none."""
     first = offset >> 3
     for start in range(0, count, 512):
@@ -287,7 +303,7 @@ def first_due(m: Any, offset: int, count: int, now_ns: int) -> int:
     return count
 
 
-def least_set(m: Any, offset: int, count: int) -> int:
+def least_set(m: Memory, offset: int, count: int) -> int:
     """Return the least of `count` words that is not 0; 0: all are."""
     first = offset >> 3
     return min(filter(None, m.words[first : first + count].tolist()), default=0)
@@ -298,7 +314,7 @@ def lowest_bit(mask: int) -> int:
     return (mask & -mask).bit_length() - 1
 
 
-def prefetch(m: Any, offset: int) -> None:
+def prefetch(m: Memory, offset: int) -> None:
     """Do nothing: only the compiled engine hints at the cache."""
 
 
@@ -331,7 +347,7 @@ def thread_number() -> int:
         return _thread.number  # type: ignore[no-any-return]
 
 
-def sem_open(name: bytes) -> Any:
+def sem_open(name: bytes) -> Semaphore:
     """Open a named semaphore; 0 where there is none."""
     try:
         return posix_ipc.Semaphore(name.decode())
@@ -339,7 +355,7 @@ def sem_open(name: bytes) -> Any:
         return 0
 
 
-def sem_close(s: Any) -> None:
+def sem_close(s: Semaphore) -> None:
     """Close it. Idempotent."""
     if s:
         with suppress(posix_ipc.ExistentialError):  # it is closed
@@ -356,7 +372,7 @@ def _constant_part() -> bytes:
 _SOUND = _constant_part()
 
 
-def _is_sound(s: Any) -> bool:
+def _is_sound(s: Semaphore) -> bool:
     """Tell whether a semaphore may be used: glibc ends the process where a damaged one has the
     kernel refuse a call."""
     try:
@@ -366,13 +382,13 @@ def _is_sound(s: Any) -> bool:
         return False
 
 
-def sem_wake(s: Any) -> None:
+def sem_wake(s: Semaphore) -> None:
     """Add a token if there is none."""
     if s and _is_sound(s) and s.value <= 0:
         s.release()
 
 
-def sem_wait(s: Any, ns: int) -> None:
+def sem_wait(s: Semaphore, ns: int) -> None:
     """Wait for a token, `ns` nanoseconds at most.
 
     posix_ipc's timed wait follows the wall clock, which may jump; so poll, in

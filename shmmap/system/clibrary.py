@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from collections.abc import Callable
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
@@ -13,7 +13,7 @@ libc.mmap.argtypes = (
 libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
-def call(function: Any, *arguments: Any) -> Any:
+def call(function: Callable[..., int | None], *arguments: object) -> int | None:
     """Call one of them. Where there is no memory to convert what it is given, ctypes says that an
     argument is wrong; here none is."""
     try:

@@ -24,6 +24,7 @@ from typing import Any
 from ..errors import MapCorrupted, MapNotFound, SystemCallError
 from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
+from ..memory.words import ControlWords, RowWords, Word
 from . import segment
 from .process import (
     OWN_NUMBER,
@@ -45,10 +46,19 @@ _LOOK_AGAIN_S = 0.25  # after which a process may have another program
 _FOLD_PATIENCE_S = 0.2  # a process stopped in there costs others its counters, not more
 # bytes of the liveness file, after a row's own
 TOTALS_BYTE = FIRST_BYTE + (1 << 16)  # guards the totals of the control segment
-COUNTERS = (
-    "HITS", "MISSES", "WRITES", "DELETES", "WAITS", "TAKEOVERS", "RETRIES", "LOCKED_READS",
-    "NEAR_HITS",
-)
+_STATE = RowWords.STATE  # looked up once: loops over all rows ask for it
+# what a row counts, and where that goes when its worker has gone
+COUNTERS: dict[str, tuple[Word, Word]] = {
+    "hits": (RowWords.HITS, ControlWords.TOTAL_HITS),
+    "misses": (RowWords.MISSES, ControlWords.TOTAL_MISSES),
+    "writes": (RowWords.WRITES, ControlWords.TOTAL_WRITES),
+    "deletes": (RowWords.DELETES, ControlWords.TOTAL_DELETES),
+    "waits": (RowWords.WAITS, ControlWords.TOTAL_WAITS),
+    "takeovers": (RowWords.TAKEOVERS, ControlWords.TOTAL_TAKEOVERS),
+    "retries": (RowWords.RETRIES, ControlWords.TOTAL_RETRIES),
+    "locked_reads": (RowWords.LOCKED_READS, ControlWords.TOTAL_LOCKED_READS),
+    "near_hits": (RowWords.NEAR_HITS, ControlWords.TOTAL_NEAR_HITS),
+}
 
 
 def row_byte(row: int) -> int:
@@ -65,8 +75,8 @@ class Judge:
     file: Any = None  # the liveness file, once it is open
 
     def __init__(
-        self, label: str, file_name: str, control: Any, rows: int, mode: int | None = None,
-        owner_uid: int | None = None, inode: int = 0,
+        self, label: str, file_name: str, control: memoryview, rows: int,
+        mode: int | None = None, owner_uid: int | None = None, inode: int = 0,
     ) -> None:
         self.label = label
         self._file_name = file_name
@@ -134,19 +144,19 @@ class Judge:
         """Return the offset of a row in the control segment."""
         return int(K["C_BYTES_TOTAL"] + row * K["R_BYTES_TOTAL"])
 
-    def _get(self, row: int, field: str) -> int:
-        return int(self._control[(self.row_offset(row) + K[f"R_{field}"]) >> 3])
+    def _get(self, row: int, word: Word) -> int:
+        return self._control[(self.row_offset(row) >> 3) + word.index]
 
-    def _set(self, row: int, field: str, value: int, process: int) -> None:
+    def _set(self, row: int, word: Word, value: int, process: int) -> None:
         """Store a word of a row, as the process that has locked its byte: not as a child of it
         that goes on here, having no such lock."""
-        at = (self.row_offset(row) + K[f"R_{field}"]) >> 3
-        if OWN_NUMBER[0] == process:
+        at = (self.row_offset(row) >> 3) + word.index
+        if OWN_NUMBER[0] == process:  # and no call from here on: a fork could come in it
             self._control[at] = value
 
     def _fold(self, row: int, process: int) -> None:
         """Add a row's counters to the totals and free it. That process holds its byte lock."""
-        if self._get(row, "STATE"):
+        if self._get(row, RowWords.STATE):
             deadline, held = monotonic() + _FOLD_PATIENCE_S, False
             with contextlib.suppress(SystemCallError):  # no lock to be had: the counters are lost
                 while not (held := self.file.try_lock(TOTALS_BYTE)):
@@ -154,24 +164,24 @@ class Judge:
                         break
                     sleep(0.0002)
             try:
-                for field in COUNTERS:
-                    total = K[f"C_TOTAL_{field}"] >> 3
-                    summed = self._control[total] + self._get(row, field)
+                for counter, total in COUNTERS.values():
+                    at = total.index
+                    summed = self._control[at] + self._get(row, counter)
                     summed &= K["WHOLE_WORD"]  # a damaged count may wrap
-                    if held and OWN_NUMBER[0] == process:
-                        self._control[total] = summed
-                    self._set(row, field, 0, process)
+                    if held and OWN_NUMBER[0] == process:  # and no call from here on: see `_set`
+                        self._control[at] = summed
+                    self._set(row, counter, 0, process)
             finally:
                 if held:
                     self.file.unlock(TOTALS_BYTE)
-            self._set(row, "STATE", 0, process)
+            self._set(row, RowWords.STATE, 0, process)
 
     def clear_dead_rows(self) -> int:
         """Free the rows of the dead; give how many. The caller keeps this process's other tasks
         out of the table."""
         freed, process = 0, this_process()
         for row in range(self._rows):
-            if row == self.row or not self._get(row, "STATE"):
+            if row == self.row or not self._get(row, _STATE):
                 continue
             if self.file.try_lock(row_byte(row)):
                 if not self._process_lives(row):
@@ -182,7 +192,7 @@ class Judge:
 
     def _shares_pids(self, row: int) -> bool:
         """Tell whether the pid in a row means that process here too."""
-        return self._namespace == self._get(row, "PID_NAMESPACE") != 0
+        return self._namespace == self._get(row, RowWords.PID_NAMESPACE) != 0
 
     def _holds_its_byte(self, row: int) -> bool:
         """Tell whether the process of a row holds its byte."""
@@ -194,15 +204,15 @@ class Judge:
             return False
         if not holder or not self._shares_pids(row):
             return True
-        return bool(holder == self._get(row, "PID"))
+        return bool(holder == self._get(row, RowWords.PID))
 
     def _process_lives(self, row: int) -> bool:
         """Tell whether the process of a row that nobody locks is alive all the same: somebody
         closed its descriptors. It must be the process that claimed the row, and run the program
         that did: exec keeps pid and start time, but no mapping."""
-        if not self._get(row, "STATE") or not self._shares_pids(row):
+        if not self._get(row, RowWords.STATE) or not self._shares_pids(row):
             return False
-        pid = self._get(row, "PID")
+        pid = self._get(row, RowWords.PID)
         if pid == own_pid() or not exists(pid):
             return False
         try:
@@ -211,7 +221,7 @@ class Judge:
             return True
         if ticks is None:
             return exists(pid) and not is_visible(pid)
-        if not is_same_start(ticks, self._get(row, "START_TICKS")):
+        if not is_same_start(ticks, self._get(row, RowWords.START_TICKS)):
             return False
         return has_mapped(pid, self._inode) is not False
 
@@ -220,11 +230,11 @@ class Judge:
         not mapped the map. To look takes some 100 us, so once in a while has to do."""
         if not self._inode:
             return False
-        incarnation, now = self._get(row, "INCARNATION"), monotonic()
+        incarnation, now = self._get(row, RowWords.INCARNATION), monotonic()
         known, until = self._running.get(row, (0, 0.0))
         if known == incarnation and now < until:
             return False
-        if has_mapped(self._get(row, "PID"), self._inode) is False:
+        if has_mapped(self._get(row, RowWords.PID), self._inode) is False:
             return True
         self._running[row] = incarnation, now + _LOOK_AGAIN_S
         return False
@@ -234,7 +244,7 @@ class Judge:
         its locks until the kernel has freed its memory, or written its core dump; the program
         that takes its place keeps them, too, if it inherits the descriptor."""
         if self._shares_pids(row) and (
-            is_past_its_program(self._get(row, "PID")) or self._is_replaced(row)
+            is_past_its_program(self._get(row, RowWords.PID)) or self._is_replaced(row)
         ):
             return False
         return self._holds_its_byte(row) or self._process_lives(row)
@@ -245,7 +255,7 @@ class Judge:
         incarnation = token >> K["TOKEN_INCARNATION_SHIFT"] & K["INCARNATION_MASK"]
         if row == self.row and incarnation == self.incarnation:
             return False
-        if row >= self._rows or self._get(row, "INCARNATION") != incarnation:
+        if row >= self._rows or self._get(row, RowWords.INCARNATION) != incarnation:
             return not self.is_cut  # where the table reads as zeros, who can tell
         return not self._lives(row)
 
@@ -256,23 +266,24 @@ class Judge:
         row has changed hands."""
         row = token >> K["TOKEN_ROW_SHIFT"]
         incarnation = token >> K["TOKEN_INCARNATION_SHIFT"] & K["INCARNATION_MASK"]
-        if row >= self._rows or self._get(row, "INCARNATION") != incarnation:
+        if row >= self._rows or self._get(row, RowWords.INCARNATION) != incarnation:
             return 0, False
-        return self._get(row, "PID"), self._shares_pids(row)
+        return self._get(row, RowWords.PID), self._shares_pids(row)
 
     def rows_in_use(self) -> list[tuple[int, int]]:
         """List (row, pid) of the rows in use whose process lives."""
         return [
-            (row, self._get(row, "PID"))
+            (row, self._get(row, RowWords.PID))
             for row in range(self._rows)
-            if self._get(row, "STATE") and (row == self.row or self._lives(row))
+            if self._get(row, _STATE) and (row == self.row or self._lives(row))
         ]
 
     def totals(self) -> dict[str, int]:
         """Sum the counters of all workers, gone and present."""
         return {
-            field.lower(): int(self._control[K[f"C_TOTAL_{field}"] >> 3]) + sum(
-                self._get(row, field) for row in range(self._rows) if self._get(row, "STATE")
+            name: self._control[total.index] + sum(
+                self._get(row, counter) for row in range(self._rows)
+                if self._get(row, _STATE)
             )
-            for field in COUNTERS
+            for name, (counter, total) in COUNTERS.items()
         }

@@ -16,7 +16,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from io import BufferedWriter, FileIO
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..checks import path_of
 from ..errors import Reentered, ShmMapError
@@ -24,6 +24,9 @@ from ..printable import printable
 from .descriptors import Identity, close_own, identity_of
 from .process import this_process
 from .unfinished import Undo
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _LINKS_AT_MOST = 40  # as many as the kernel follows
 _PROC_MAGIC = 0x9FA0
@@ -122,7 +125,7 @@ class _OwnFile(FileIO):
         super().__init__(descriptor, "wb", closefd=False)
         self._maker = maker
 
-    def write(self, data: Any) -> int:
+    def write(self, data: ReadableBuffer) -> int:
         """Write; in that child, give up and raise Reentered."""
         if this_process() != self._maker:
             self.close()

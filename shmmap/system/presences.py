@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, TypeVar
 
 Found = TypeVar("Found")
@@ -25,9 +26,9 @@ class Presences:
     """
 
     def __init__(self) -> None:
-        self.noted: dict[int, weakref.ref[Any]] = {}
+        self.noted: dict[int, weakref.ref[CodeType]] = {}
 
-    def note(self, number: int, at_end: Callable[[Any], object]) -> object:
+    def note(self, number: int, at_end: Callable[[weakref.ref[CodeType]], object]) -> object:
         """Return what the object of that number, and nobody else, has to refer to; `at_end` is
         called once it has gone."""
         presence = _PLAIN.replace(co_firstlineno=1)  # a new one

@@ -20,8 +20,10 @@ import time
 import weakref
 from collections.abc import Callable
 from types import BuiltinFunctionType
-from typing import Any
+from typing import Any, TypeVar
 
+Greenlet = Any  # of a library that may not be there
+Made = TypeVar("Made")
 _libc = ctypes.CDLL(None)
 _own_sleep = time.sleep
 # For each library: where its sleep is, and who knows whether `time` is patched with it.
@@ -54,13 +56,15 @@ def is_cooperative() -> bool:
     return _cooperative_sleep() is not None
 
 
-def _cooperative_sleep() -> Any:
+def _cooperative_sleep() -> Callable[[float], object] | None:
     """Return the sleep of gevent or eventlet, if that is what sleeps here, though a test may have
     replaced it meanwhile; else None."""
     if isinstance(time.sleep, BuiltinFunctionType):
         return None
     for library, patcher, question in _LIBRARIES:
-        found = getattr(sys.modules.get(library), "sleep", None)
+        found: Callable[[float], object] | None = getattr(
+            sys.modules.get(library), "sleep", None
+        )
         is_patched = getattr(sys.modules.get(patcher), question, None)
         if found is not None and (
             time.sleep is found or (is_patched is not None and is_patched("time"))
@@ -69,7 +73,7 @@ def _cooperative_sleep() -> Any:
     return None
 
 
-def _current_greenlet() -> Any:
+def _current_greenlet() -> Greenlet:
     """Return the running greenlet; None: the program has none."""
     getcurrent = getattr(sys.modules.get("greenlet"), "getcurrent", None)
     try:
@@ -104,7 +108,7 @@ def current_thread() -> object:
     return main
 
 
-def new_lock(make: Callable[[], Any]) -> Any:
+def new_lock(make: Callable[[], Made]) -> Made:
     """Make a lock. Where there is no memory for one, Python says so by a RuntimeError."""
     try:
         return make()
@@ -112,7 +116,7 @@ def new_lock(make: Callable[[], Any]) -> Any:
         raise MemoryError from None
 
 
-def can_wait_for(lock: Any) -> bool:
+def can_wait_for(lock: object) -> bool:
     """Tell whether a wait for a lock lets those go on who are to free it: not where greenlets
     take turns and the lock is of before that, nor in the hub."""
     if not is_cooperative():
@@ -123,7 +127,7 @@ def can_wait_for(lock: Any) -> bool:
     )
 
 
-def _runs_the_others(current: Any) -> bool:
+def _runs_the_others(current: Greenlet) -> bool:
     """Tell whether a greenlet is the hub of its thread, which cannot switch to itself."""
     gevent, eventlet = sys.modules.get("gevent._hub_local"), sys.modules.get("eventlet.hubs")
     if gevent is not None and gevent.get_hub_if_exists() is current:

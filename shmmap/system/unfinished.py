@@ -11,8 +11,7 @@ unless it was forked in the middle of the step: then it goes on there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
+from contextlib import AbstractContextManager, suppress
 
 from ..errors import ShmMapError
 from .mutex import Mark, Mutex
@@ -31,7 +30,10 @@ class Undo:
 
     __slots__ = ("_broken_off", "_busy", "_key", "_step", "enter", "is_due")
 
-    def __init__(self, step: Callable[[], Any], enter: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self, step: Callable[[], object],
+        enter: Callable[[], AbstractContextManager[object]] | None = None,
+    ) -> None:
         self._step = step
         self.enter = enter  # gives the lock that the step needs, for those who hold none
         self.is_due = False
@@ -75,7 +77,7 @@ class Steps:
     on with that step. None is left out, since the later ones end what the earlier ones look at.
     """
 
-    def __init__(self, steps: list[Callable[[], Any]]) -> None:
+    def __init__(self, steps: list[Callable[[], object]]) -> None:
         self._left = steps
         self._refused: BaseException | None = None
 

@@ -17,6 +17,7 @@ from ..errors import WorkersFull
 from ..memory._atomics import CAS_PATIENCE_S
 from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
+from ..memory.words import RowWords
 from . import segment
 from ._sigbus_cy import CUT
 from .liveness import TOTALS_BYTE, Judge, row_byte
@@ -85,7 +86,7 @@ class KernelGuard:
     handler may raise between any two steps here, and `release` must still know what to free.
     """
 
-    def __init__(self, worker: Any, segment_number: int) -> None:
+    def __init__(self, worker: Worker, segment_number: int) -> None:
         self._worker = worker
         self._byte = _CAS_BYTES + (segment_number << 12)
         self._lock: Any = new_lock(threading.RLock)
@@ -118,8 +119,11 @@ class Worker(Judge):
 
     _hold: Hold | None = None
 
-    def __init__(self, *arguments: Any, holds_file: bool = False) -> None:
-        super().__init__(*arguments)
+    def __init__(
+        self, label: str, file_name: str, control: memoryview, rows: int, mode: int | None,
+        owner_uid: int | None, inode: int, holds_file: bool = False,
+    ) -> None:
+        super().__init__(label, file_name, control, rows, mode, owner_uid, inode)
         self._holds_file = holds_file
         self.fork_page = ForkPage()
         self._claims: dict[int, tuple[int, int, int, int, int]] = {}  # by process
@@ -174,11 +178,12 @@ class Worker(Judge):
         row, incarnation, namespace, ticks, joined_ns = claim
         self._fold(row, process)
         self.row, self.incarnation = row, incarnation
-        for field, value in (
-            ("INCARNATION", incarnation), ("PID", pid), ("PID_NAMESPACE", namespace),
-            ("START_TICKS", ticks), ("JOINED_NS", joined_ns), ("STATE", 1),
+        for word, value in (
+            (RowWords.INCARNATION, incarnation), (RowWords.PID, pid),
+            (RowWords.PID_NAMESPACE, namespace), (RowWords.START_TICKS, ticks),
+            (RowWords.JOINED_NS, joined_ns), (RowWords.STATE, 1),
         ):
-            self._set(row, field, value, process)
+            self._set(row, word, value, process)
 
     def _choose(self, pid: int, now_ns: int) -> tuple[int, int, int, int, int]:
         """Lock a row that nobody living has; give what to write into it, its incarnation first."""
@@ -189,7 +194,7 @@ class Worker(Judge):
             if self._process_lives(row):  # closing all its descriptors cost it its lock
                 self.file.unlock(row_byte(row))
                 continue
-            incarnation = (self._get(row, "INCARNATION") + 1) & K["INCARNATION_MASK"] or 1
+            incarnation = (self._get(row, RowWords.INCARNATION) + 1) & K["INCARNATION_MASK"] or 1
             try:
                 ticks = start_ticks(pid) or 0
             except OSError:  # it cannot be looked at: no free descriptor

@@ -13,15 +13,15 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from .. import __version__
 from ..copies import merging
 from ..errors import ShmMapError
 from ..lifecycle import control
-from ..lifecycle.parameters import check_mode, check_name
+from ..lifecycle.parameters import Options, argument, as_text, check_mode, check_name
 from ..map import ShmMap
 from ..memory.layout import LAYOUT_VERSION, constants
+from ..memory.words import ShardWords
 from ..operations.messages import state_of
 from ..printable import never_fail_to_print, printable, printable_lines
 from ..system import creation, segment
@@ -151,14 +151,14 @@ def _row(one: SeenMap, hidden: list[str]) -> tuple[str, ...]:
     state = f"{one.state} (leftover)" if one.leftover else one.state
     engine = entries = size = "-"
     if one.state in ("ready", "abandoned") and one.control:
-        engine = control.ENGINES[one.control["ENGINE"]]
+        engine = control.ENGINES[one.control.ENGINE]
         shards = list(inspection.shards_of(one))
         entries = f"{sum(shard.entries for shard in shards):,}"
         if bad := [shard for shard in shards if shard.header is None]:
             entries = "?"
             hidden.append(f"{one.name}: {len(bad):,} of {len(shards):,} shards not readable, the "
                           f"first: {bad[0].problem}")
-        size = findings.human(inspection.shape_of(one.control).total_bytes)
+        size = findings.human(control.geometry_of(one.control).total_bytes)
     count = "-" if one.workers is None else str(len(one.workers))
     return (
         one.name, state, engine, entries, size, findings.human(one.allocated), count,
@@ -194,10 +194,10 @@ def _about(one: SeenMap) -> _Lines:
     assert one.control is not None
     return [
         ("owner", findings.user_name(one.owner)),
-        ("engine", control.ENGINES[one.control["ENGINE"]]),
-        ("nonce", f"{one.control['NONCE']:016x}"),
+        ("engine", control.ENGINES[one.control.ENGINE]),
+        ("nonce", f"{one.control.NONCE:016x}"),
         ("objects", f"{len(one.objects):,} in {segment.SHM_DIRECTORY}"),
-        ("size", f"{inspection.shape_of(one.control).total_bytes:,} bytes at most"),
+        ("size", f"{control.geometry_of(one.control).total_bytes:,} bytes at most"),
         ("allocated", f"{one.allocated:,} bytes now"),
     ]
 
@@ -206,19 +206,16 @@ def _parameters(one: SeenMap) -> _Lines:
     assert one.control is not None
     lines: _Lines = []
     for field, value in inspection.parameters_of(one.control)._asdict().items():
-        if field.endswith("_ns"):
-            field = {"sweep_ns": "sweep_interval"}.get(field, field.removesuffix("_ns"))
-            lines.append((field, f"{value / 1e9:g} s" if value else "none"))
-        elif field == "mode":
-            lines.append((field, f"0o{value:o}"))
-        elif field not in ("shards", "hash_seed"):
-            lines.append((field, "not said" if value is None else value))
+        if field not in ("shards", "hash_seed"):
+            text = as_text(field, value)
+            without = "none" if field.endswith("_ns") else "not said"
+            lines.append((argument(field), without if text is None else text))
     return lines
 
 
 def _layout(one: SeenMap) -> _Lines:
     assert one.control is not None
-    shape = inspection.shape_of(one.control)
+    shape = control.geometry_of(one.control)
     return [
         ("version", LAYOUT_VERSION), ("shards", f"{shape.shards:,}"),
         ("slots a shard", f"{shape.slots:,} of {shape.slot_size:,} bytes"),
@@ -233,32 +230,33 @@ def _operations(one: SeenMap) -> _Lines:
         (name.replace("_", " "), f"{count:,}")
         for name, count in inspection.counters_of(one.control).items()
     ]
-    return [*lines, ("sweeps", f"{one.control['SWEEP_EPOCH']:,}")]
+    return [*lines, ("sweeps", f"{one.control.SWEEP_EPOCH:,}")]
 
 
 def _balance(one: SeenMap) -> _Lines:
     assert one.control is not None
-    shape = inspection.shape_of(one.control)
+    shape = control.geometry_of(one.control)
     shards = list(inspection.shards_of(one))
     headers = [shard.header for shard in shards if shard.header]
     entries = sorted((shard.entries, shard.number) for shard in shards)
-    used = sum(max(0, shape.slots - header["FREE_SLOTS"]) for header in headers)
+    used = sum(max(0, shape.slots - header.FREE_SLOTS) for header in headers)
     total = shape.shards * shape.slots
     bad = [shard for shard in shards if shard.header is None]
-    sums = {
-        field: sum(header[field] for header in headers)
-        for field in ("LIVE_BYTES", "EVICTED", "EXPIRED", "IDLED", "REPAIRS")
-    }
+    live_bytes, evicted, expired, idled, repairs = (
+        sum(header[word] for header in headers)
+        for word in (ShardWords.LIVE_BYTES, ShardWords.EVICTED, ShardWords.EXPIRED,
+                     ShardWords.IDLED, ShardWords.REPAIRS)
+    )
     return [
         ("entries", f"{sum(count for count, _ in entries):,}"),
-        ("live bytes", f"{sums['LIVE_BYTES']:,} of keys and values, expired ones included"),
+        ("live bytes", f"{live_bytes:,} of keys and values, expired ones included"),
         ("slots used", f"{used:,} of {total:,} ({used / total:.1%})"),
         ("balance", f"least {entries[0][0]:,} (shard {entries[0][1]}), "
                     f"median {entries[len(entries) // 2][0]:,}, "
                     f"most {entries[-1][0]:,} (shard {entries[-1][1]})"),
-        ("removed", f"{sums['EVICTED']:,} evicted, {sums['EXPIRED']:,} expired, "
-                    f"{sums['IDLED']:,} idle"),
-        ("repairs", f"{sums['REPAIRS']:,}"),
+        ("removed", f"{evicted:,} evicted, {expired:,} expired, "
+                    f"{idled:,} idle"),
+        ("repairs", f"{repairs:,}"),
         *([("not readable", ", ".join(f"{one.number} ({one.problem})" for one in bad))] if bad
           else []),
     ]
@@ -289,14 +287,14 @@ def _dump(options: argparse.Namespace) -> int:
     return 0
 
 
-def _trusted(name: str) -> dict[str, Any]:
+def _trusted(name: str) -> Options:
     """Return what has to be said to attach to a map that its owner shares, or that root looks into.
     Nothing is unpickled here, so nobody has to be trusted for more than the bytes."""
     seen = _first(name)
     if seen is None or seen.state != "ready" or not seen.control:
         return {}
     try:
-        mode = check_mode(seen.control["MODE"])
+        mode = check_mode(seen.control.MODE)
     except ValueError:
         return {}
     if os.geteuid() not in (0, seen.owner):
@@ -395,7 +393,7 @@ def _why_ask(one: SeenMap) -> str:
 
 
 def _nonce(one: SeenMap) -> int | None:
-    return one.control["NONCE"] if one.control else None
+    return one.control.NONCE if one.control else None
 
 
 def _retire(one: SeenMap) -> None:
@@ -404,7 +402,7 @@ def _retire(one: SeenMap) -> None:
     Only a segment that is surely a control segment of this layout is written to.
     """
     control = one.control
-    if control is None or (control["MAGIC"], control["LAYOUT"]) != (
+    if control is None or (control.MAGIC, control.LAYOUT) != (
         K["CONTROL_MAGIC"], LAYOUT_VERSION
     ):
         return

@@ -305,10 +305,10 @@ def check_sweeping(maps: Sequence[SeenMap]) -> list[Line]:
             continue
         said = inspection.parameters_of(one.control)
         since_ns = now_ns - 4 * (said.sweep_ns or 0) - OVERDUE_NS
-        if not said.sweep_ns or one.control["SWEPT_NS"] > since_ns:
+        if not said.sweep_ns or one.control.SWEPT_NS > since_ns:
             continue
         headers = [shard.header for shard in inspection.shards_of(one) if shard.header]
-        if any(0 < header["EARLIEST_NS"] < since_ns for header in headers):
+        if any(0 < header.EARLIEST_NS < since_ns for header in headers):
             lines.append(Line(
                 "WARN", "sweeping", f"{one.name}: entries are past their ttl, and none of its "
                 f"{len(one.workers)} process(es) has swept them. One that has set no ttl does not "

@@ -22,10 +22,11 @@ from ..lifecycle.parameters import check_mode
 from ..map import ShmMap
 from ..memory import geometry
 from ..memory.layout import constants
+from ..memory.words import ShardWords, generation_of
 from ..printable import printable_lines
 from ..system import segment
 from . import findings, inspection
-from .inspection import Record, SeenMap
+from .inspection import SeenMap
 
 K = constants()
 # what the exit code is the sum of; as those of fsck(8)
@@ -59,7 +60,7 @@ def run(name: str, repairs: bool, yes: bool) -> int:
     assert seen.control is not None
     try:
         with ShmMap.attach(
-            name, mode=seen.control["MODE"], owner_uid=seen.owner, lock_timeout=LOCK_TIMEOUT_S
+            name, mode=seen.control.MODE, owner_uid=seen.owner, lock_timeout=LOCK_TIMEOUT_S
         ) as m:
             return check_shards(m, repairs, yes)
     except MapCorrupted as error:
@@ -90,12 +91,12 @@ def _obstacle(seen: SeenMap) -> tuple[int, str] | None:
     if os.geteuid() not in (0, seen.owner):
         owner = findings.user_name(seen.owner)
         return FAILED, f"belongs to {owner}: run this as {owner}, or as root"
-    mode = seen.control["MODE"]
+    mode = seen.control.MODE
     try:
         check_mode(mode)
     except ValueError:
         return LEFT, f"has a damaged control segment: no map has mode {mode:o}. {_advice(seen)}"
-    theirs = control.ENGINES[seen.control["ENGINE"]]
+    theirs = control.ENGINES[seen.control.ENGINE]
     if theirs != control.ENGINE:
         how = (f"SHMMAP_ENGINE=pure python -m shmmap fsck {seen.name}" if theirs == "pure" else
                "unset SHMMAP_ENGINE, and see python -m shmmap doctor if it is not compiled here")
@@ -110,10 +111,10 @@ def _obstacle(seen: SeenMap) -> tuple[int, str] | None:
 def object_problems(seen: SeenMap) -> Iterator[str]:
     """List what is wrong with the files behind a map whose control segment is sound."""
     assert seen.control is not None
-    shape = inspection.shape_of(seen.control)
-    nonce = seen.control["NONCE"]
-    generation = seen.control[f"GEN{seen.control['GEN_CURRENT'] & 1}_NUMBER"]
-    mode = seen.control["MODE"]
+    shape = control.geometry_of(seen.control)
+    nonce = seen.control.NONCE
+    generation = generation_of(seen.control).NUMBER
+    mode = seen.control.MODE
     yield from _file_problems(seen, segment.liveness_name(seen.name, nonce), mode, None)
     for number in range(shape.shards):
         label = segment.shard_name(seen.name, nonce, generation, number)
@@ -172,10 +173,10 @@ def _label(m: ShmMap, number: int) -> str:
 
 def _check_shard(m: ShmMap, number: int) -> int:
     """Check one shard; print what was found; give what it adds to the exit code."""
-    before = _header(m, number)["REPAIRS"]
+    before = _header(m, number).REPAIRS
     problems = _problems(m, number)
     code = CLEAN
-    if _header(m, number)["REPAIRS"] != before:
+    if _header(m, number).REPAIRS != before:
         print(f"{_label(m, number)}: a change that a dead worker had broken off was repaired, as "
               "any worker does that takes its lock")
         code = REPAIRED
@@ -194,9 +195,9 @@ def _problems(m: ShmMap, number: int) -> list[str]:
         return checking.check_shard(m, attached, number)
 
 
-def _header(m: ShmMap, number: int) -> Record:
+def _header(m: ShmMap, number: int) -> ShardWords:
     mapping = (*m.attachment.mappings, *m.attachment.lock_mappings)[number]
-    return Record(mapping.buffer[: K["S_BYTES_TOTAL"]], "S")
+    return ShardWords(mapping.buffer[: K["S_BYTES_TOTAL"]])
 
 
 def _agreed(label: str, yes: bool) -> bool:
@@ -223,5 +224,5 @@ def _repair_shard(m: ShmMap, number: int) -> int:
         first = printable_lines(left[0])
         print(f"{_label(m, number)}: still has {len(left):,} problem(s), the first: {first}")
         return LEFT
-    print(f"{_label(m, number)}: repaired, {_header(m, number)['ENTRIES']:,} entries kept")
+    print(f"{_label(m, number)}: repaired, {_header(m, number).ENTRIES:,} entries kept")
     return REPAIRED

@@ -19,13 +19,13 @@ import numpy as np
 
 from ..errors import SystemCallError
 from ..lifecycle import opening
-from ..lifecycle.control import ENGINES, checksum
+from ..lifecycle.control import ENGINES, checksum, geometry_of, is_sound
 from ..lifecycle.parameters import Parameters
 from ..memory import geometry
 from ..memory._clock_cy import Clock
 from ..memory.layout import LAYOUT_VERSION, SHARD, constants, record_bytes
+from ..memory.words import ControlWords, RowWords, ShardWords, generation_of
 from ..system import creation, liveness, process, record_lock, segment
-from .seen import Record as Record
 from .seen import SeenMap as SeenMap
 from .seen import SeenShard as SeenShard
 from .seen import SeenWorker as SeenWorker
@@ -63,29 +63,20 @@ def _entries() -> list[str]:
         raise OSError(error.errno, f"{path} may not be listed by this user") from None
 
 
-def shape_of(control: Record) -> geometry.Geometry:
-    """Read the current generation's layout from a control segment that was found sound."""
-    current = f"GEN{control['GEN_CURRENT'] & 1}"
-    return geometry.Geometry(
-        control[f"{current}_SHARDS"], control[f"{current}_SLOTS"],
-        control[f"{current}_SLOT_SIZE"], control[f"{current}_BUCKETS"], control["ON_FULL"] & 1,
-    )
-
-
-def parameters_of(control: Record) -> Parameters:
+def parameters_of(control: ControlWords) -> Parameters:
     """Read a map's parameters."""
-    return Parameters.load(control.words)
+    return Parameters.load(control)
 
 
 def shards_of(seen: SeenMap) -> Iterator[SeenShard]:
     """Read the shard headers of a live map."""
     control = seen.control
     assert control is not None
-    shape = shape_of(control)
-    generation = control[f"GEN{control['GEN_CURRENT'] & 1}_NUMBER"]
+    shape = geometry_of(control)
+    generation = generation_of(control).NUMBER
     now_ns = Clock().now_ns()
     for number in range(shape.shards):
-        label = segment.shard_name(seen.name, control["NONCE"], generation, number)
+        label = segment.shard_name(seen.name, control.NONCE, generation, number)
         header, entries = None, 0
         try:
             descriptor = _open(label)
@@ -95,15 +86,15 @@ def shards_of(seen: SeenMap) -> Iterator[SeenShard]:
         try:
             data = os.pread(descriptor, record_bytes(SHARD), 0)
             if len(data) == record_bytes(SHARD):
-                header = Record(data, "S")
-            if header and (header["MAGIC"], header["NONCE"], header["NUMBER"]) != (
-                K["SHARD_MAGIC"], control["NONCE"], number
+                header = ShardWords(data)
+            if header and (header.MAGIC, header.NONCE, header.NUMBER) != (
+                K["SHARD_MAGIC"], control.NONCE, number
             ):
                 header = None
             if header:
                 due = _count_due(descriptor, header, shape, now_ns)
-                held = header["ENTRIES"]
-                if header["DIRTY"]:  # behind, if its writer died or is stopped in mid-change
+                held = header.ENTRIES
+                if header.DIRTY:  # behind, if its writer died or is stopped in mid-change
                     held = _count_heads(descriptor, header, shape)
                 entries = max(0, min(held, shape.slots) - due)
         finally:
@@ -111,12 +102,12 @@ def shards_of(seen: SeenMap) -> Iterator[SeenShard]:
         yield SeenShard(number, entries, header, "" if header else "it is damaged")
 
 
-def counters_of(control: Record) -> dict[str, int]:
+def counters_of(control: ControlWords) -> dict[str, int]:
     """Sum the operation counters of all workers, gone ones included."""
-    rows = [row for row in _rows(control) if row["STATE"]]
+    rows = [row for row in _rows(control) if row.STATE]
     return {
-        field.lower(): control[f"TOTAL_{field}"] + sum(row[field] for row in rows)
-        for field in liveness.COUNTERS
+        name: control[total] + sum(row[counter] for row in rows)
+        for name, (counter, total) in liveness.COUNTERS.items()
     }
 
 
@@ -170,9 +161,9 @@ def _open(label: str) -> int:
     return descriptor
 
 
-def _count_due(descriptor: int, header: Record, shape: geometry.Geometry, now_ns: int) -> int:
+def _count_due(descriptor: int, header: ShardWords, shape: geometry.Geometry, now_ns: int) -> int:
     """Count a shard's entries that are past their deadline and not yet swept."""
-    if not header["HAS_DEADLINES"] or not 0 < header["EARLIEST_NS"] <= now_ns:
+    if not header.HAS_DEADLINES or not 0 < header.EARLIEST_NS <= now_ns:
         return 0
     if os.fstat(descriptor).st_blocks * 512 < shape.areas.end:  # a shard of ours has no holes
         return 0
@@ -188,11 +179,11 @@ def _count_due(descriptor: int, header: Record, shape: geometry.Geometry, now_ns
     return due
 
 
-def _count_heads(descriptor: int, header: Record, shape: geometry.Geometry) -> int:
+def _count_heads(descriptor: int, header: ShardWords, shape: geometry.Geometry) -> int:
     """Count the entries that a shard's index leads to; while that is rebuilt, the live slots."""
     areas = shape.areas
     start, words, step, mask = areas.index, shape.buckets * 8, 1, K["SLOT_MASK"]
-    if header["REBUILDS"] & 1:
+    if header.REBUILDS & 1:
         start, words, step, mask = areas.slots, shape.slots * shape.slot_size >> 3, \
             shape.slot_size >> 3, K["WHOLE_WORD"]
     found, chunk = 0, max(1, _CHUNK // (8 * step)) * step
@@ -220,7 +211,7 @@ def _look_at(name: str, objects: list[str]) -> SeenMap | None:
         seen_workers = ()
     elif control and state not in _OPAQUE:
         seen_workers, unknown = _live_workers(name, control)
-    deserted = state == "ready" and control and control["EPHEMERAL"] and seen_workers == ()
+    deserted = state == "ready" and control and control.EPHEMERAL and seen_workers == ()
     if control and deserted:
         judged = _unless_busy(_ABANDONED, creating_pid(name, owner))
         if judged[0] == "busy" or not _is_held(name, control):
@@ -256,7 +247,7 @@ def _unless_busy(judgement: _Judgement, pid: int | None) -> _Judgement:
 
 def _settle(
     name: str, owner: int, making: list[str]
-) -> tuple[Record | None, _Judgement]:
+) -> tuple[ControlWords | None, _Judgement]:
     """Read and judge a control segment. What looks half-made may be in the making: it is a
     leftover only if nobody is at it, and a second reading after that still says so."""
     last: _Judgement | None = None
@@ -278,7 +269,7 @@ def _settle(
 _OPAQUE = ("unreadable", "foreign", "garbage", "parts")
 
 
-def _read_control(name: str) -> tuple[Record | None, str]:
+def _read_control(name: str) -> tuple[ControlWords | None, str]:
     """Read a control segment; else say why not ("absent": there is none)."""
     try:
         descriptor = _open(segment.control_name(name))
@@ -295,10 +286,10 @@ def _read_control(name: str) -> tuple[Record | None, str]:
         return None, "empty"
     if len(data) < K["C_BYTES_TOTAL"] or size != geometry.control_bytes():
         return None, f"{size:,} bytes are not the size of a control segment"
-    return Record(data, "C"), ""
+    return ControlWords(data[: len(data) & ~7]), ""
 
 
-def _judge(control: Record | None, problem: str) -> _Judgement:
+def _judge(control: ControlWords | None, problem: str) -> _Judgement:
     """Judge one reading of a control segment."""
     if control is None:
         if problem == "absent":
@@ -306,20 +297,20 @@ def _judge(control: Record | None, problem: str) -> _Judgement:
         if problem == "empty":
             return "half-made", "its maker died before writing anything", True
         return ("unreadable" if problem.startswith("may not") else "garbage"), problem, False
-    if control["MAGIC"] == 0 and control["STATE"] == K["STATE_MAKING"]:
+    if control.MAGIC == 0 and control.STATE == K["STATE_MAKING"]:
         return "half-made", "its maker died while making it", True
-    if control["MAGIC"] != K["CONTROL_MAGIC"]:
+    if control.MAGIC != K["CONTROL_MAGIC"]:
         return "garbage", "it has no magic number: not a map", False
-    if control["LAYOUT"] != LAYOUT_VERSION:
-        problem = f"layout {control['LAYOUT']}, not {LAYOUT_VERSION}: made by another version"
+    if control.LAYOUT != LAYOUT_VERSION:
+        problem = f"layout {control.LAYOUT}, not {LAYOUT_VERSION}: made by another version"
         return "foreign", problem, False
-    if not _is_of_this_boot(control["BOOT_HIGH"], control["BOOT_LOW"]):
+    if not _is_of_this_boot(control.BOOT_HIGH, control.BOOT_LOW):
         return "old boot", "made before this machine's last boot", True
-    if control["STATE"] == K["STATE_RETIRED"]:
+    if control.STATE == K["STATE_RETIRED"]:
         return "retired", "its unlinker died before the end", True
-    if control["STATE"] == K["STATE_MAKING"]:
+    if control.STATE == K["STATE_MAKING"]:
         return "half-made", "its maker died while making it", True
-    if control["STATE"] != K["STATE_READY"] or not _is_sound(control):
+    if control.STATE != K["STATE_READY"] or not _is_whole(control):
         return "garbage", "its control segment contradicts itself", False
     return "ready", "", False
 
@@ -333,45 +324,33 @@ def _is_of_this_boot(high: int, low: int) -> bool:
     return (high, low) == boot or (0, 0) in (boot, (high, low))
 
 
-def _is_sound(control: Record) -> bool:
-    """Tell whether the sizes in a control segment may be used: the same test as at attach."""
-    if control["GEN_CURRENT"] > 1 or control["ENGINE"] not in ENGINES:
-        return False
-    if control["CHECK"] != checksum(control.words):
-        return False
-    if control["ROWS"] != geometry.WORKER_ROWS or control["BYTES"] != geometry.control_bytes():
-        return False
-    shape = shape_of(control)
+def _is_whole(control: ControlWords) -> bool:
+    """Tell whether what its creator wrote into a control segment is there: see `_verify`."""
     return (
-        1 <= shape.shards <= geometry.SHARD_LIMIT
-        and not shape.shards & (shape.shards - 1)
-        and 2 <= shape.slots <= geometry.SLOT_LIMIT
-        and shape.slot_size % 8 == 0 and 32 <= shape.slot_size <= 1 << 20
-        and shape.slots <= shape.buckets * 8 <= shape.slots * 8 + 8
-        and shape.areas.end == control[f"GEN{control['GEN_CURRENT']}_BYTES"]
+        is_sound(control) and control.ENGINE in ENGINES
+        and control.CHECK == checksum(control.words)
     )
 
 
-def _rows(control: Record) -> Iterator[Record]:
-    octets = control.words.cast("B")
-    size = K["R_BYTES_TOTAL"]
-    for start in range(K["C_BYTES_TOTAL"], len(octets) - size + 1, size):
-        yield Record(bytes(octets[start : start + size]), "R")
+def _rows(control: ControlWords) -> Iterator[RowWords]:
+    size = K["R_BYTES_TOTAL"] >> 3
+    for first in range(K["C_BYTES_TOTAL"] >> 3, len(control.words) - size + 1, size):
+        yield RowWords(control.words, first)
 
 
 _HIDDEN = "its liveness file is gone, and a row is of another pid namespace"
 
 
-def _live_workers(name: str, control: Record) -> tuple[tuple[SeenWorker, ...] | None, str]:
+def _live_workers(name: str, control: ControlWords) -> tuple[tuple[SeenWorker, ...] | None, str]:
     """List the rows whose process lives: it holds its byte lock, or /proc shows it.
 
     None where that cannot be found out, and why: the liveness file may not be opened, or there is
     none and a row is of another pid namespace.
     """
-    label = segment.liveness_name(name, control["NONCE"])
+    label = segment.liveness_name(name, control.NONCE)
     descriptor = -1
     try:
-        joined = opening.attached(name, control["NONCE"])
+        joined = opening.attached(name, control.NONCE)
         if joined is not None:  # closing another descriptor would drop this process's own lock
             return _judge_rows(name, control, joined.worker.file.number()), _HIDDEN
         descriptor = _open(label)
@@ -391,24 +370,24 @@ def _holder(descriptor: int, row: int) -> int | None:
     return record_lock.lock_holder(descriptor, liveness.row_byte(row))
 
 
-def _judge_rows(name: str, control: Record, descriptor: int) -> tuple[SeenWorker, ...] | None:
+def _judge_rows(name: str, control: ControlWords, descriptor: int) -> tuple[SeenWorker, ...] | None:
     """List the rows of the living; descriptor -1: there is no liveness file. A process that runs
     another program now (exec), which may have inherited its lock, has not mapped the map."""
     _, inode = segment.identity_at(segment.control_name(name)) or (0, 0)
     ours = process.pid_namespace()
     found = []
     for number, row in enumerate(_rows(control)):
-        if row["STATE"]:
-            shared = ours == row["PID_NAMESPACE"] != 0
+        if row.STATE:
+            shared = ours == row.PID_NAMESPACE != 0
             if descriptor < 0 and not shared:
                 return None
             lives = (descriptor >= 0 and _holder(descriptor, number) is not None) or (
-                shared and _runs(row["PID"], row["START_TICKS"])
+                shared and _runs(row.PID, row.START_TICKS)
             )
             if lives and not (
-                shared and inode and process.has_mapped(row["PID"], inode) is False
+                shared and inode and process.has_mapped(row.PID, inode) is False
             ):
-                found.append(SeenWorker(number, row["PID"], shared))
+                found.append(SeenWorker(number, row.PID, shared))
     return tuple(found)
 
 
@@ -420,12 +399,12 @@ def _runs(pid: int, ticks: int) -> bool:
         return True
 
 
-def _is_held(name: str, control: Record) -> bool:
+def _is_held(name: str, control: ControlWords) -> bool:
     """Tell whether a process without a row has an ephemeral map open, as a forked child that has
     not used it yet: it holds a lock on the whole liveness file. Where that cannot be asked: yes."""
-    if opening.attached(name, control["NONCE"]) is not None:
+    if opening.attached(name, control.NONCE) is not None:
         return True
-    return _is_flocked(segment.liveness_name(name, control["NONCE"]))
+    return _is_flocked(segment.liveness_name(name, control.NONCE))
 
 
 def _is_flocked(label: str) -> bool:

@@ -4,20 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..memory.layout import constants
-
-K = constants()
-
-
-class Record:
-    """The bytes of one record, its words readable by name."""
-
-    def __init__(self, data: bytes, prefix: str) -> None:
-        self.words = memoryview(data[: len(data) & ~7]).cast("Q")
-        self._prefix = prefix
-
-    def __getitem__(self, field: str) -> int:
-        return self.words[K[f"{self._prefix}_{field}"] >> 3]
+from ..memory.words import ControlWords, ShardWords
 
 
 class SeenWorker(NamedTuple):
@@ -34,7 +21,7 @@ class SeenShard(NamedTuple):
 
     number: int
     entries: int
-    header: Record | None
+    header: ShardWords | None
     problem: str = ""
 
 
@@ -53,6 +40,6 @@ class SeenMap(NamedTuple):
     state: str
     problem: str
     leftover: bool
-    control: Record | None
+    control: ControlWords | None
     workers: tuple[SeenWorker, ...] | None
     unknown: str = ""

@@ -7,10 +7,10 @@ import pickle
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..map import ShmMap
-from ..memory.layout import constants
+from ..memory.words import RowWords
 from .ledger import (
     CALL,
     DELAYED,
@@ -27,11 +27,14 @@ from .ledger import (
 from .plan import KEYS
 from .values import Fillings, Identity, Torn, make_value, read_value
 
-K = constants()
+if TYPE_CHECKING:
+    from ..checks import Key, Value
+
 _NOTICED_NS = 200_000  # operations that take less are not worth remembering
 _LONG_NS = 2_000_000  # these are, whether or not they waited for a lock
-_WAITS = tuple(K[f"R_{name}"] >> 3 for name in ("WAITS", "LOCKED_READS", "RETRIES"))
-_TAKEOVERS = K["R_TAKEOVERS"] >> 3
+_WAITS = (RowWords.WAITS.index, RowWords.LOCKED_READS.index, RowWords.RETRIES.index)
+_TAKEOVERS = RowWords.TAKEOVERS.index
+Result = TypeVar("Result")
 INTERRUPTED = "the handler of a signal raised this"
 
 
@@ -97,7 +100,7 @@ def counter_key(lane: int) -> str:
     return f"own-count-{lane}"
 
 
-def own_key(lane: int, key: int) -> Any:
+def own_key(lane: int, key: int) -> Key:
     """Return the key that only this lane writes: each of another type, one longer than a slot."""
     names = (f"lane-{lane}-{key}", f"lane-{lane}-{key}".encode(), 10**6 + lane * 100 + key,
              ("lane", lane, key), f"lane-{lane}-{key}-" + "long" * 60)
@@ -134,7 +137,7 @@ class Actor:
         self.rng = rng
         self.fillings = fillings
         self.names = [own_key(lane.number, key) for key in range(KEYS)]
-        self.latest: dict[Any, int] = {}  # the newest operation seen of others' keys
+        self.latest: dict[Key, int] = {}  # the newest operation seen of others' keys
         self.listed_ns = now_ns()
         self.armed = False
         self._scheduler = Scheduler()
@@ -144,17 +147,20 @@ class Actor:
 
     # -- calling the map ----------------------------------------------------------------
 
-    def call(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    def call(self, name: str, function: Callable[..., Result], *arguments: Value) -> Result:
         """Call the map; a handler of a signal may raise Interrupted into it."""
         return self._call(True, name, function, arguments)
 
-    def call_in_peace(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    def call_in_peace(
+        self, name: str, function: Callable[..., Result], *arguments: Value
+    ) -> Result:
         """Call the map; no handler raises."""
         return self._call(False, name, function, arguments)
 
     def _call(
-        self, armed: bool, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]
-    ) -> Any:
+        self, armed: bool, name: str, function: Callable[..., Result],
+        arguments: tuple[Value, ...],
+    ) -> Result:
         words = self.lane.words
         outer = words[CALL]
         delayed = words[DELAYED] = self._scheduler.delay_ns()
@@ -170,7 +176,7 @@ class Actor:
             words[OPERATIONS] += 1
             self._notice(began, ended, number, delayed)
 
-    def on_signal(self, *_: Any) -> None:
+    def on_signal(self, *_: object) -> None:
         """Raise into the operation under way, once."""
         if self.armed:
             self.armed = False
@@ -180,7 +186,7 @@ class Actor:
     def attached(self) -> None:
         """Take a row of the map, if this is a forked child; note where its counters are."""
         len(self.maps.main)
-        attachment: Any = self.maps.main.attachment
+        attachment = self.maps.main.attachment
         self._words = attachment.control.words
         self._row = attachment.worker.row_offset(attachment.worker.row) >> 3
         self._before = self._counters()
@@ -211,12 +217,12 @@ class Actor:
         self.lane.words[NUMBER] += 1
         return int(self.lane.words[NUMBER])
 
-    def value(self, key: int, number: int, lengths: tuple[int, ...] = ()) -> Any:
+    def value(self, key: int, number: int, lengths: tuple[int, ...] = ()) -> Value:
         """Return a value for a key."""
         identity = Identity(self.lane.number, key, number)
         return make_value(identity, self.fillings.cut(self.rng, lengths), self.rng.random() < 0.1)
 
-    def read(self, value: Any, where: str) -> Identity:
+    def read(self, value: Value, where: str) -> Identity:
         """Return a value's identity."""
         return whole(value, where)
 
@@ -225,7 +231,7 @@ class Actor:
         if not holds:
             raise Violation(kind, f"lane {self.lane.number}: {text}")
 
-    def expect_own(self, value: Any, key: int) -> int:
+    def expect_own(self, value: Value, key: int) -> int:
         """Return the operation that a value under an own key shows."""
         identity = whole(value, f"{self.names[key]!r:.40}")
         self.expect(identity[:2] == (self.lane.number, key), "torn",
@@ -233,7 +239,7 @@ class Actor:
         return identity.number
 
 
-def whole(value: Any, where: str) -> Identity:
+def whole(value: Value, where: str) -> Identity:
     """Return a value's identity; complain if it is torn."""
     try:
         return read_value(value)

@@ -6,7 +6,7 @@ each call with its start and end. Two keys a window: one holds integers, one lon
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .actor import Actor
 from .ledger import (
@@ -20,6 +20,10 @@ from .ledger import (
     now_ns,
 )
 from .linearizability import ABSENT, Call, find_violation
+
+if TYPE_CHECKING:
+    from ..checks import Value
+    from ..map import ShmMap
 
 WINDOW_KEYS = 2
 NAMES = ("get", "set", "delete", "add", "replace", "incr", "cas", "get_versioned", "touch", "pop")
@@ -73,7 +77,9 @@ def _call(actor: Actor, window: int, versions: dict[int, int]) -> None:
     words[at + 6] = now_ns()
 
 
-def _perform(main: Any, name: str, key: str, value: Any, ttl: float | None, version: int) -> Any:
+def _perform(
+    main: ShmMap, name: str, key: str, value: Value, ttl: float | None, version: int
+) -> Value:
     if name in ("set", "add", "replace"):
         return getattr(main, name)(key, value, ttl)
     if name == "cas":
@@ -87,12 +93,12 @@ def _perform(main: Any, name: str, key: str, value: Any, ttl: float | None, vers
     return getattr(main, name)(key)
 
 
-def _stored(key: int, value: int) -> Any:
+def _stored(key: int, value: int) -> int | bytes:
     """Return the value that stands for a number: of the second key, a long one."""
     return value.to_bytes(8, "little") + _LONG if key else value
 
 
-def _number(result: Any) -> int:
+def _number(result: int | bytes) -> int:
     if isinstance(result, bytes):
         number = int.from_bytes(result[:8], "little")
         return number if result[8:] == _LONG else _NOTHING - 1  # torn: nobody wrote that

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import mmap
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .plan import KEYS
 
@@ -91,7 +91,7 @@ class Record(NamedTuple):
 class Lane:
     """One lane's part of the ledger."""
 
-    def __init__(self, number: int, words: Any) -> None:
+    def __init__(self, number: int, words: memoryview) -> None:
         self.number = number
         self.words = words
 

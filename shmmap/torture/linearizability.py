@@ -67,7 +67,7 @@ class State(NamedTuple):
     version: int = 0
     floor: int = 0
 
-    def written(self, value: Any, deadline: Deadline) -> State:
+    def written(self, value: object, deadline: Deadline) -> State:
         """Return the state after a write."""
         floor = max(self.floor, self.version)
         return State(floor=floor) if deadline == GONE else State(value, deadline, 0, floor)
@@ -175,7 +175,7 @@ def _steps(state: State, call: Call) -> Iterator[State]:
         yield from _absent(state, call)
 
 
-def _may_give(call: Call, result: Any) -> bool:
+def _may_give(call: Call, result: object) -> bool:
     """Tell whether a call can have had this result."""
     return call.end is None or call.result is UNKNOWN or bool(call.result == result)
 

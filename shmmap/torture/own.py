@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .actor import Actor, counter_key
 from .ledger import Record, now_ns
 from .plan import KEYS
 
+if TYPE_CHECKING:
+    from ..checks import Key, Value
+
 _TTLS_S = (0.002, 0.02, 0.2, 1000.0)
 
 
-def _choose(actor: Actor) -> tuple[int, Any, int]:
+def _choose(actor: Actor) -> tuple[int, Key, int]:
     """Return an own key, its name, and a new operation's number."""
     key = int(actor.rng.random() * KEYS)
     return key, actor.names[key], actor.number()
@@ -37,7 +40,7 @@ def _expect_presence(
 
 def _change_if(
     actor: Actor, key: int, number: int, ttl_ns: int, wants_entry: bool, name: str,
-    *arguments: Any,
+    *arguments: Value,
 ) -> None:
     """Make a change that the map makes only if the key has an entry, or only if it has none."""
     done = actor.lane.done(key)
@@ -104,7 +107,7 @@ def pop_key(actor: Actor) -> None:
     actor.lane.finish(key)
 
 
-def _expect_value(actor: Actor, key: int, done: Record, value: Any, from_ns: int) -> None:
+def _expect_value(actor: Actor, key: int, done: Record, value: Value, from_ns: int) -> None:
     _expect_presence(actor, key, done, value is not None, from_ns)
     if value is not None:
         found = actor.expect_own(value, key)

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from ..errors import LockTimeout, ShmMapError
 from ..lifecycle.control import ENGINE
@@ -99,7 +98,7 @@ class _Interrupts:
         self._before = {number: signal.signal(number, self._on_signal)
                         for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def _on_signal(self, *_: Any) -> None:
+    def _on_signal(self, *_: object) -> None:
         if self.seen:
             raise KeyboardInterrupt
         self.seen = True

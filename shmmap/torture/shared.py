@@ -3,13 +3,18 @@ other lanes' keys, a map that evicts and one that is always full, listings, snap
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import LockTimeout, MapFull
 from .actor import Actor, own_key, whole
 from .ledger import CLAIM_NEXT, CLAIMS, COUNTERS, GUARDED, REGISTERS, Lane, Ledger, now_ns
 from .plan import KEYS
 from .values import Identity, make_value
+
+if TYPE_CHECKING:
+    from ..checks import Key, Value
+    from ..copies.snapshots import Snapshot
+    from ..map import ShmMap
 
 FILL_OWNER = 1 << 20  # who "wrote" the entries that lie there all along
 _SIDE_KEYS = 600
@@ -19,7 +24,7 @@ _LISTING_PAUSE_NS = 3_000_000_000
 _CLAIM_LAG = 8  # claims so far behind the newest one that nobody begins them any more
 
 
-def fill_value(number: int) -> Any:
+def fill_value(number: int) -> Value:
     """Return the value of an entry that lies there all along."""
     return make_value(Identity(FILL_OWNER, number, number), bytes(76))
 
@@ -75,7 +80,7 @@ def claim(actor: Actor) -> None:
         words[CLAIM_NEXT] = number + 1
 
 
-def settle_claims(main: Any, ledger: Ledger, verified: int) -> tuple[int, list[str]]:
+def settle_claims(main: ShmMap, ledger: Ledger, verified: int) -> tuple[int, list[str]]:
     """Count the winners of the claims that nobody works at any more, and remove these."""
     problems = []
     for number in range(verified, max(verified, ledger.words[CLAIM_NEXT] - _CLAIM_LAG)):
@@ -91,7 +96,7 @@ def settle_claims(main: Any, ledger: Ledger, verified: int) -> tuple[int, list[s
     return verified, problems
 
 
-def give_up_claims(main: Any, lane: Lane, next_claim: int) -> None:
+def give_up_claims(main: ShmMap, lane: Lane, next_claim: int) -> None:
     """Settle the claims that a dead or interrupted lane was at: did it win?"""
     for number in range(max(0, next_claim - CLAIMS), next_claim + 1):
         if lane.claim(number) == 1:
@@ -167,7 +172,7 @@ def use_scratch(actor: Actor) -> None:
             actor.call("scratch", actor.maps.scratch.clear)
 
 
-def _use_side(actor: Actor, side: Any, where: str) -> None:
+def _use_side(actor: Actor, side: ShmMap, where: str) -> None:
     key = int(actor.rng.random() ** 2 * _SIDE_KEYS)
     name = f"side-{key}"
     what = actor.rng.random()
@@ -193,18 +198,19 @@ def _use_side(actor: Actor, side: Any, where: str) -> None:
         _check_item(actor, (name, actor.call(where, side.get, name)), where)
 
 
-def _popped(side: Any) -> Any:
+def _popped(side: ShmMap) -> tuple[Key, Value] | None:
     try:
-        return side.popitem()
+        found: tuple[Key, Value] = side.popitem()
+        return found
     except KeyError:
         return None
 
 
-def _listed(side: Any) -> list[Any]:
+def _listed(side: ShmMap | Snapshot) -> list[tuple[Key, Value]]:
     return list(side.copy().items())
 
 
-def _check_item(actor: Actor, item: Any, where: str) -> None:
+def _check_item(actor: Actor, item: tuple[Key, Value] | None, where: str) -> None:
     if item is None or item[1] is None:
         return
     name, value = item

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import xxhash
 
@@ -39,14 +39,14 @@ class Fillings:
         return self._block[start : start + length]
 
 
-def make_value(identity: Identity, filling: bytes, pickled: bool = False) -> Any:
+def make_value(identity: Identity, filling: bytes, pickled: bool = False) -> bytes | tuple[bytes]:
     """Return a value of this identity: bytes, or a tuple of them, which a map pickles."""
     body = _HEAD.pack(*identity) + filling
     value = xxhash.xxh3_64_digest(body) + body
     return (value,) if pickled else value
 
 
-def read_value(value: Any) -> Identity:
+def read_value(value: object) -> Identity:
     """Return a value's identity. Raises Torn."""
     whole = value[0] if isinstance(value, tuple) and len(value) == 1 else value
     if not isinstance(whole, bytes) or len(whole) < _DIGEST_BYTES + _HEAD.size:

@@ -171,8 +171,8 @@ def test_the_largest_entry_fills_all_but_one_slot(make, on_full):
 def forge_codec(m: Any, codec: int) -> None:
     """Make a map's header say another codec, as no operation does."""
     control = m.attachment.control
-    control["CODEC"] = codec
-    control["CHECK"] = checksum(control.words)
+    control.CODEC = codec
+    control.CHECK = checksum(control.words)
 
 
 class TestSafe:

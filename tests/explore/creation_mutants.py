@@ -11,10 +11,10 @@ from shmmap.system.worker_table import Worker
 
 from .mutants import Mutant, change, drop
 
-RETIRED = '        attachment.control["STATE"] = K["STATE_RETIRED"]\n'
-READY = '        control["STATE"] = K["STATE_READY"]\n'
+RETIRED = '        attachment.control.STATE = K["STATE_RETIRED"]\n'
+READY = '        control.STATE = K["STATE_READY"]\n'
 PUBLISH = "        segment.publish(label, segment.control_name(name))\n"
-CHECKED = '        control["CHECK"] = checksum(control.words)\n'
+CHECKED = '        control.CHECK = checksum(control.words)\n'
 
 CREATION_MUTANTS = (
     Mutant("the creation lock excludes nobody", (
@@ -31,8 +31,8 @@ CREATION_MUTANTS = (
         change(creation, "_wait_for_byte", "if try_lock_byte(turn.descriptor, byte):", "if True:"),
     ), "two open", "every 1"),
     Mutant("the names of parts are noted after they are made", (
-        change(making, "_control_words", '("NONCE", nonce), ', ""),
-        change(making, "_fill", READY, '        control["NONCE"] = nonce\n' + CHECKED + READY),
+        change(making, "_control_words", "    draft.NONCE = nonce\n", ""),
+        change(making, "_fill", READY, "        control.NONCE = nonce\n" + CHECKED + READY),
     ), "two open", "deaths 0"),
     Mutant("what a dead maker left stays", (
         change(making, "_remove_dead", "        size = geometry", "        return False\n"
@@ -43,7 +43,7 @@ CREATION_MUTANTS = (
         change(creation, "_wait_for_byte", "if try_lock_byte(turn.descriptor, byte):", "if True:"),
     ), "two open", "every 2"),
     Mutant("what is replaced is not marked", (
-        change(Remains, "remove", 'self._control["STATE"] = K["STATE_RETIRED"]', "pass"),
+        change(Remains, "remove", 'self._control.STATE = K["STATE_RETIRED"]', "pass"),
     ), "an ephemeral map, replaced under a forked child", "every 1"),
     Mutant("an heir's descriptor counts for nothing", (
         drop(Judge, "is_abandoned", "self.file.try_flock() and "),
@@ -60,7 +60,7 @@ CREATION_MUTANTS = (
                "if ephemeral.is_last(self) or True:"),
     ), "an ephemeral map, two come and go", "every 1"),
     Mutant("a descriptor of the liveness file is closed", (
-        drop(control, "_verify", ' and control["NONCE"] not in attached'),
+        drop(control, "_verify", " and control.NONCE not in attached"),
         change(opening, "_known", "if known == name", "if known != name"),
     ), "an ephemeral map, opened twice by one process", "every 2"),
     Mutant("who has no liveness lock is dead", (
@@ -74,13 +74,13 @@ CREATION_MUTANTS = (
     ), "a holder has lost its liveness lock, a child comes", "every 2"),
     Mutant("dead is whose pid is not there", (
         change(Judge, "_process_lives",
-               'if not is_same_start(ticks, self._get(row, "START_TICKS"))', "if False"),
+               "if not is_same_start(ticks, self._get(row, RowWords.START_TICKS))", "if False"),
     ), "the dead's pid is used again", "deaths 0"),
     Mutant("a token is judged by its row alone", (
-        drop(Judge, "is_dead", ' or self._get(row, "INCARNATION") != incarnation'),
+        drop(Judge, "is_dead", " or self._get(row, RowWords.INCARNATION) != incarnation"),
     ), "the dead's row is used again", "deaths 0"),
     Mutant("incarnations do not rise", (
-        change(Worker, "_choose", '(self._get(row, "INCARNATION") + 1)', "1"),
+        change(Worker, "_choose", "(self._get(row, RowWords.INCARNATION) + 1)", "1"),
     ), "the dead's row is used again", "deaths 0"),
     Mutant("rows are claimed without their lock", (
         change(Worker, "_choose", "if not self.file.try_lock(row_byte(row)):",

@@ -363,7 +363,7 @@ class CreationWorld:
         found = self.handles.pop(CHECKER).attachment
         for number, handle in self.handles.items():
             mine = handle.attachment
-            if mine.control["STATE"] == K["STATE_READY"] and mine.nonce != found.nonce:
+            if mine.control.STATE == K["STATE_READY"] and mine.nonce != found.nonce:
                 problems.append(f"process {number} has a map of its own, {mine.nonce}, and does "
                                 f"not know that the name leads to {found.nonce}")
         nonce = f"{NAME}.{found.nonce:016x}"

@@ -19,6 +19,7 @@ import pytest
 
 import shmmap
 from shmmap.lifecycle import opening
+from shmmap.memory.words import RowWords
 from shmmap.system import creation, process
 from shmmap.tools import inspection
 
@@ -94,8 +95,8 @@ def hold(child: Child, m: Any) -> None:
 def pretend(m: Any, row: int, pid: int) -> None:
     """Have a row tell the pid and the start time of a process that lives here."""
     worker, mine = m.attachment.worker, process.this_process()
-    worker._set(row, "PID", pid, mine)
-    worker._set(row, "START_TICKS", process.start_ticks(pid) or 0, mine)
+    worker._set(row, RowWords.PID, pid, mine)
+    worker._set(row, RowWords.START_TICKS, process.start_ticks(pid) or 0, mine)
 
 
 def assert_not_robbed(m: Any) -> None:
@@ -205,8 +206,9 @@ def test_two_namespaces_side_by_side(shared, start, proc):
     other.hear()
     other_row = other.hear()
     worker = shared.attachment.worker
-    assert worker._get(row, "PID") == worker._get(other_row, "PID") == 1
-    worker._set(row, "START_TICKS", worker._get(other_row, "START_TICKS"), process.this_process())
+    assert worker._get(row, RowWords.PID) == worker._get(other_row, RowWords.PID) == 1
+    ticks = worker._get(other_row, RowWords.START_TICKS)
+    worker._set(row, RowWords.START_TICKS, ticks, process.this_process())
     other.tell("begin")
     assert other.hear() == "not robbed"
     os.kill(inner, signal.SIGKILL)
@@ -468,8 +470,8 @@ def test_a_pid_that_is_used_again_is_told_from_another_time_namespace(shared, st
     holder = start(lambda child: lose_descriptors(child, open_anew(shared.name)))
     assert holder.hear() == "held"
     worker, row = shared.attachment.worker, shared.attachment.worker.row + 1
-    ticks = worker._get(row, "START_TICKS")
-    worker._set(row, "START_TICKS", ticks - 2, process.this_process())
+    ticks = worker._get(row, RowWords.START_TICKS)
+    worker._set(row, RowWords.START_TICKS, ticks - 2, process.this_process())
     found, after = start(in_time_namespace("1000 0", judge)).result()
     assert found == ticks == process.start_ticks(holder.pid)
     assert_taken_over(after)
@@ -530,7 +532,7 @@ def test_a_row_of_an_unknown_namespace_is_judged_by_its_lock_alone(shared, start
     child = start(lambda child: hold(child, shared))
     row = child.hear()
     worker = shared.attachment.worker
-    worker._set(row, "PID_NAMESPACE", 0, process.this_process())
+    worker._set(row, RowWords.PID_NAMESPACE, 0, process.this_process())
     worker._namespace = 0
     pretend(shared, row, os.getppid())
     kind, _ = outcome(lambda: shared.set("b", 1))

@@ -231,7 +231,7 @@ def test_a_friend_beside_a_map_that_its_owner_left_half_made(private, name):
     """Only its owner may replace it: to anyone else there is no map."""
     def die() -> None:
         m = shmmap.ShmMap(name, "300KB", shards=2, mode=0o660)
-        m.attachment.control["STATE"] = 0
+        m.attachment.control.STATE = 0
         os.kill(os.getpid(), signal.SIGKILL)
 
     def work() -> Any:

@@ -157,11 +157,11 @@ def die_in_creation(name: str, step: str) -> None:
             die()
         return made
 
-    def set_field(control: Any, field: str, value: int) -> None:
-        if step == f"before {field}":
+    def set_word(control: Any, word: Any, value: int) -> None:
+        if step == f"before {word.name}":
             die()
-        real_set(control, field, value)
-        if step == f"after {field}":
+        real_set(control, word, value)
+        if step == f"after {word.name}":
             die()
 
     def copy(words: memoryview, draft: memoryview, turn: Any) -> None:
@@ -179,7 +179,7 @@ def die_in_creation(name: str, step: str) -> None:
 
     segment.create = create
     making._copy = copy
-    control.Control.__setitem__ = set_field  # type: ignore[method-assign]
+    control.Control.__setitem__ = set_word  # type: ignore[method-assign]
     if step == "before its size":
         os.ftruncate = die  # type: ignore[assignment]
     if step == "before its pages":
@@ -298,7 +298,7 @@ def test_a_full_worker_table(make, name, start):
     def take_all_rows(child: Any) -> None:
         path = segment.SHM_DIRECTORY + segment.liveness_name(name, m.attachment.nonce)
         descriptor = os.open(path, os.O_RDWR)
-        fcntl.lockf(descriptor, fcntl.LOCK_EX, m.attachment.control["ROWS"] - 1,
+        fcntl.lockf(descriptor, fcntl.LOCK_EX, m.attachment.control.ROWS - 1,
                     worker_table.row_byte(1))
         child.tell("taken")
         child.hear()
@@ -327,7 +327,7 @@ def test_a_full_worker_table(make, name, start):
     holder = start(take_all_rows)
     holder.hear()
     text = start(attach_anew).result()
-    assert repr(name) in text and str(m.attachment.control["ROWS"]) in text and "close()" in text
+    assert repr(name) in text and str(m.attachment.control.ROWS) in text and "close()" in text
     late = start(use_inherited)
     assert late.hear() == "full"
     m["b"] = 1  # those that have a row go on
@@ -354,7 +354,7 @@ def test_rows_of_the_dead_are_used_again(make, start):
 
 def lease(m: Any) -> int:
     """Read the token of the elected sweeper."""
-    return int(m.attachment.control["LEASE"])
+    return int(m.attachment.control.LEASE)
 
 
 def take_lease(m: Any) -> bool:

@@ -144,7 +144,7 @@ def test_a_sweep_that_failed_lets_others_do_it(make, monkeypatch):
     monkeypatch.setattr(m.attachment.worker, "clear_dead_rows", lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         m.sweep_if_due()
-    assert m.attachment.control["LEASE"] == 0 and m.attachment.control["SWEPT_NS"] == 0
+    assert m.attachment.control.LEASE == 0 and m.attachment.control.SWEPT_NS == 0
 
 
 def test_what_fails_in_one_shard_does_not_keep_the_others_from_being_swept(make, monkeypatch):

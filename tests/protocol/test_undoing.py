@@ -14,6 +14,7 @@ import posix_ipc
 import pytest
 
 import shmmap
+from shmmap.memory.words import RowWords
 from shmmap.system import segment, unfinished
 from shmmap.system.unfinished import Steps, Undo
 
@@ -130,7 +131,7 @@ def test_a_child_forked_as_its_parent_gives_its_row_back_leaves_the_row_alone(
                 return real(*arguments)
             assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
             monkeypatch.undo()
-            after_child[0] = worker._get(row, "STATE"), worker._get(row, "WRITES")
+            after_child[0] = worker._get(row, RowWords.STATE), worker._get(row, RowWords.WRITES)
         return real(*arguments)
 
     monkeypatch.setattr(*((worker.file, "try_lock") if at == "totals" else (worker, "_get")),

@@ -13,6 +13,7 @@ import pytest
 
 import shmmap
 from shmmap.memory.layout import constants
+from shmmap.memory.words import ControlWords
 from shmmap.tools import cli, fsck
 
 from .damage import Damage
@@ -212,10 +213,11 @@ def test_a_name_that_cannot_be_one(capsys):
 @pytest.mark.parametrize(("field", "value"), [("MAGIC", 12345), ("GEN0_SLOTS", 7), ("STATE", 9)])
 def test_a_damaged_control_segment(m, check, field, value):
     control = m.attachment.control
-    kept = control[field]
-    control[field] = value
+    word = getattr(ControlWords, field)
+    kept = control[word]
+    control[word] = value
     code, text = check("--repair", "--yes")
-    control[field] = kept
+    control[word] = kept
     assert code == fsck.LEFT and "control segment" in text and "unlink -- " in text
 
 

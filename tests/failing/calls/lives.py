@@ -61,7 +61,7 @@ class CreateOverLeftover(Create):
     def prepare(cls, beside: Beside) -> None:
         def begin(m: Any) -> None:
             made = shmmap.ShmMap.create(beside.name, **OPTIONS)
-            made.attachment.control["STATE"] = attachment.K["STATE_MAKING"]
+            made.attachment.control.STATE = attachment.K["STATE_MAKING"]
         killed_in(None, begin)
 
 

@@ -27,6 +27,7 @@ from truth import NEXT_MASK
 from unit.damage import K
 
 from shmmap.memory import layout
+from shmmap.memory.words import ControlWords
 
 Kind = Callable[[random.Random, Subject], None]
 KINDS: dict[str, Kind] = {}
@@ -336,8 +337,8 @@ def semaphore(rng: random.Random, s: Subject) -> None:
 @kind
 def control_word(rng: random.Random, s: Subject) -> None:
     field = rng.choice([field.name for field in layout.CONTROL.fields if field.name])
-    control = s.attachment.control
-    control[field] = odd_value(rng, control[field])
+    control, word = s.attachment.control, getattr(ControlWords, field)
+    control[word] = odd_value(rng, control[word])
 
 
 @kind
@@ -356,9 +357,9 @@ def lock_record(rng: random.Random, s: Subject) -> None:
 
 @kind
 def generation_table(rng: random.Random, s: Subject) -> None:
-    control = s.attachment.control
     field = rng.choice([f.name for f in layout.CONTROL.fields if f.name.startswith("GEN")])
-    control[field] = odd_value(rng, control[field])
+    control, word = s.attachment.control, getattr(ControlWords, field)
+    control[word] = odd_value(rng, control[word])
 
 
 @kind
@@ -367,9 +368,9 @@ def lease_and_totals(rng: random.Random, s: Subject) -> None:
     names = [f.name for f in layout.CONTROL.fields
              if f.name.startswith(("LEASE", "SWE", "TOTAL", "MAX_IDLE"))]
     for field in rng.sample(names, rng.choice((1, 2, 4))):
-        control[field] = odd_value(rng, s.clock.frozen_ns)
+        setattr(control, field, odd_value(rng, s.clock.frozen_ns))
     if rng.random() < 0.5:
-        control["LEASE"] = rng.choice((s.dead_token, s.neighbour_token, s.token)) | 1
+        control.LEASE = rng.choice((s.dead_token, s.neighbour_token, s.token)) | 1
 
 
 @kind

@@ -52,7 +52,7 @@ def control(field: str, value: int) -> Callable[[Any, Damage], None]:
     """Return what damages a word of the control segment."""
 
     def damage(m: Any, d: Damage) -> None:
-        m.attachment.control[field] = value
+        setattr(m.attachment.control, field, value)
 
     return damage
 

@@ -200,7 +200,7 @@ class Trial:
                 found.append(shmmap.Reentered)
             if token >> 22 in (s.token >> 22, s.neighbour_token >> 22) or self._revived(token):
                 found.append(shmmap.LockTimeout)
-        if s.attachment.control["STATE"] != K["STATE_READY"]:
+        if s.attachment.control.STATE != K["STATE_READY"]:
             found.append(shmmap.MapUnlinked)
         return tuple(found)
 
@@ -250,7 +250,7 @@ class Trial:
         for shard in (*self.subject.shards, self.subject.locks):
             if not self.subject.attachment.worker.is_dead(shard.header("OWNER")):
                 shard.set_header("OWNER", 0)
-        self.subject.attachment.control["STATE"] = K["STATE_READY"]
+        self.subject.attachment.control.STATE = K["STATE_READY"]
 
     def finish(self) -> None:
         """Read everything, check, repair, check, read everything again, and use the map."""

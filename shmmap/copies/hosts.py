@@ -1,0 +1,40 @@
+"""What copies of a map ask of it: for mypy only, as `locks.hosts`. `ShmMap` lies above."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from ..checks import Value
+    from ..lifecycle.attachment import Attachment
+    from .snapshots import Snapshot
+
+
+class OpenMap(Protocol):
+    """An open map: see `ShmMap`."""
+
+    name: str
+    closed: bool
+
+    @property
+    def _live(self) -> Attachment:
+        """The attachment; MapClosed where there is none any more."""
+
+    def snapshot(self) -> Snapshot:
+        """Copy all entries as they are at one instant."""
+
+    def unlink(self) -> None:
+        """See ShmMap."""
+
+    def close(self) -> None:
+        """See ShmMap."""
+
+
+class MapClass(Protocol):
+    """`ShmMap`, or a subclass."""
+
+    def attach(self, *place: Value, **named: Value) -> OpenMap:
+        """Open a map that exists."""
+
+    def create(self, *place: Value, **named: Value) -> OpenMap:
+        """Make one."""

@@ -1,0 +1,35 @@
+"""The header of a shard's segment: as its maker writes it, and compared as it is attached."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..memory.geometry import Geometry
+from ..memory.layout import constants
+from ..memory.words import ShardWords, Word
+
+if TYPE_CHECKING:
+    from ..system.segment import Mapping
+
+K = constants()
+_IDENTITY: tuple[Word, ...] = (  # the words that say which shard it is
+    ShardWords.MAGIC, ShardWords.NONCE, ShardWords.NUMBER, ShardWords.SLOTS,
+    ShardWords.SLOT_SIZE, ShardWords.BUCKETS, ShardWords.EVICTS,
+)
+
+
+def draft_header(shape: Geometry, nonce: int, number: int) -> ShardWords:
+    """Return the header of a new, empty shard, in private memory."""
+    draft = ShardWords(bytearray(K["S_BYTES_TOTAL"]))
+    draft.MAGIC, draft.NONCE, draft.NUMBER = K["SHARD_MAGIC"], nonce, number
+    draft.SLOTS, draft.SLOT_SIZE, draft.BUCKETS = shape.slots, shape.slot_size, shape.buckets
+    draft.EVICTS = shape.evicts
+    draft.FRESH, draft.FREE_SLOTS = 1, shape.slots
+    return draft
+
+
+def wrong_words(mapping: Mapping, shape: Geometry, nonce: int, number: int) -> list[str]:
+    """Name the words by which a mapped segment is not that shard."""
+    right = draft_header(shape, nonce, number)
+    with ShardWords(mapping.buffer) as header:
+        return [word.name for word in _IDENTITY if header[word] != right[word]]

@@ -1,0 +1,86 @@
+"""What named locks and the life of a map ask of a handle, and of what its process has of the map.
+
+For mypy only; nothing here is imported at run time. `ShmMap` and `Attachment` lie on floors above,
+so they are described here; both are compared with this where they are passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from mmap import mmap
+    from weakref import WeakValueDictionary
+
+    from ..checks import Key, Value
+    from ..memory._clock_cy import Clock
+    from ..operations._near_cy import NearStore
+    from ..system.worker_table import Worker
+    from .lock_table import LockShard, LockTable
+
+
+class Attached(Protocol):
+    """A map as one process has it: see `Attachment`."""
+
+    name: str
+    seed: int
+    safe: bool  # it takes no pickles
+    ttl_ns: int
+    clock: Clock
+    worker: Worker
+    locks: LockShard
+    fork_memory: mmap  # two words: see ForkPage
+    handles: WeakValueDictionary[int, MapHandle]  # of this process, by number
+
+    def reenter(self) -> None:
+        """Go on in a forked child, or refuse a map that was unlinked."""
+
+
+class MapHandle(Protocol):
+    """A handle on a map: see `ShmMap`, and `Handle` for what is the engine's."""
+
+    name: str
+    closed: bool
+    attachment: Attached
+    near: NearStore | None
+    sweeping: bool  # it has the map swept in the background
+    at_last: Callable[[], object] | None  # what the last operation does where it was closed
+    _handle_number: int
+    _lock_timeout: float
+    _table: LockTable | None
+
+    @property
+    def _live(self) -> Attached:
+        """The attachment; MapClosed where there is none any more."""
+
+    def close(self) -> None:
+        """Let it go."""
+
+    def _inside(self) -> AbstractContextManager[Attached]:
+        """Have `close` wait for what is done with the attachment."""
+
+    def _lock_table(self) -> LockTable:
+        """Return this handle's way to the lock shard."""
+
+    def _bind(self, attachment: Attached, lock_timeout_ns: int) -> None:
+        """Use the memory of an attachment."""
+
+    def _seal(self) -> bool:
+        """Let no more operations begin; False: it was sealed before."""
+
+    def _under_way(self) -> tuple[int, int]:
+        """Count the operations of other threads, and those of this one."""
+
+    def _after_fork(self) -> None:
+        """Start anew in a child."""
+
+    def get(self, key: Key, default: Value = None) -> Value:
+        """See ShmMap."""
+
+    def set(self, key: Key, value: Value, ttl: float | None = ...) -> None:
+        """See ShmMap."""
+
+    def ttl(self, key: Key) -> float | None:
+        """See ShmMap."""
