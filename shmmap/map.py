@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from . import subclasses
-from .checks import seconds, shown, whole
+from .checks import Key, Value, seconds, shown, whole
 from .copies import dumps, merging, snapshots
 from .copies.dumps import DumpReport
 from .copies.merging import MergeReport
@@ -38,12 +38,15 @@ from .system.tasks import new_lock
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from .lifecycle.attachment import Attachment
+    from .lifecycle.parameters import Options
+
 K = constants()
 _numbers = itertools.count(1)  # of handles: an id is given again, though vars() of one is kept
 LOCK_TIMEOUT_S = 5.0
 
 
-class ShmMap(Takes, MapListings, MutableMapping[Any, Any]):
+class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
     """A dict that every process on the machine shares: open it by name, use it as a dict.
 
     The first to open a name creates the map; all others attach to it. Parameters that are
@@ -99,9 +102,9 @@ class ShmMap(Takes, MapListings, MutableMapping[Any, Any]):
     if TYPE_CHECKING:  # what the annotations of compiled classes cannot say
         name: str
 
-        def ttl(self, key: Any) -> float | None: ...
-        def get_versioned(self, key: Any, default: Any = None) -> tuple[Any, int]: ...
-        def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]: ...
+        def ttl(self, key: Key) -> float | None: ...
+        def get_versioned(self, key: Key, default: Value = None) -> tuple[Value, int]: ...
+        def get_many(self, keys: Iterable[Key]) -> dict[Key, Value]: ...
 
     def __init__(
         self,
@@ -167,7 +170,7 @@ class ShmMap(Takes, MapListings, MutableMapping[Any, Any]):
         """Attach to a map; raises MapNotFound if there is none. Arguments as for the class."""
         return cls(name, _may=(False, True), **parameters)
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         """Pickle the name and the creation, never a successor's; entries stay where they are. A
         subclass comes back as itself, without a call of its `__init__`, with its attributes."""
         said = (self.name, self._live.nonce, self._lock_timeout, self._owner_uid, self._reading)
@@ -175,13 +178,13 @@ class ShmMap(Takes, MapListings, MutableMapping[Any, Any]):
         state = subclasses.without_private(self, self.__getstate__())
         return (_reattach, said + kind, state) if state else (_reattach, said + kind)
 
-    def __getstate__(self) -> Any:
+    def __getstate__(self) -> Value:
         return subclasses.state_of(self)
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: Value) -> None:
         subclasses.set_state(self, state)
 
-    def __init_subclass__(cls, **keywords: Any) -> None:
+    def __init_subclass__(cls, **keywords: object) -> None:
         super().__init_subclass__(**keywords)
         subclasses.check_names(cls, ShmMap)
 
@@ -191,7 +194,7 @@ class ShmMap(Takes, MapListings, MutableMapping[Any, Any]):
     def _bind(self, attachment: Any, lock_timeout_ns: int) -> None:
         """Begin to use a map: what takes memory first, then what has others take it for open."""
         near, near_copy, consistency, max_staleness = self._reading
-        bound: Any = read_consistency(consistency, max_staleness, -1, near)
+        bound = read_consistency(consistency, max_staleness, -1, near)
         words = last_words.keep(attachment, self._handle_number)
         super()._bind(attachment, lock_timeout_ns)  # type: ignore[no-untyped-call]
         try:
@@ -203,14 +206,14 @@ class ShmMap(Takes, MapListings, MutableMapping[Any, Any]):
             raise
 
     @property
-    def _live(self) -> Any:
+    def _live(self) -> Attachment:
         """The attachment of an open handle."""
         if self.closed:
             raise MapClosed(f"map {self.name!r}: this handle is closed; open the map again")
-        return self.attachment
+        return self.attachment  # type: ignore[no-any-return]
 
     @contextmanager
-    def _inside(self) -> Iterator[Any]:
+    def _inside(self) -> Iterator[Attachment]:
         """Return the attachment, and have `close` wait until it is no longer used."""
         mark = new_lock(threading.Lock)
         mark.acquire()
@@ -225,7 +228,7 @@ class ShmMap(Takes, MapListings, MutableMapping[Any, Any]):
 
     # -- workers among themselves -------------------------------------------------------
 
-    def lock(self, key: Any, timeout: float | None = None, lease: float | None = None) -> Lock:
+    def lock(self, key: Key, timeout: float | None = None, lease: float | None = None) -> Lock:
         """Name a lock of every process that has this map: `with m.lock("report"): ...`.
 
         Args:
@@ -242,9 +245,9 @@ class ShmMap(Takes, MapListings, MutableMapping[Any, Any]):
         return Lock(self, key, timeout, lease)
 
     def get_or_set(
-        self, key: Any, factory: Callable[[], Any], ttl: float | None = DEFAULT, *,
+        self, key: Key, factory: Callable[[], Value], ttl: float | None = DEFAULT, *,
         stale: float = 0, timeout: float | None = None,
-    ) -> Any:
+    ) -> Value:
         """Return the value of `key`; if there is none, `factory()`, stored for all: of all workers
         of the machine that miss it at once, one computes it, the others wait and read it.
 
@@ -382,7 +385,7 @@ class ShmMap(Takes, MapListings, MutableMapping[Any, Any]):
         written. Pickles are not loaded, but who reads these entries does: load only what you trust,
         or into a map with codec="safe". Arguments, errors and evictions as for class and `merge`.
         """
-        said: dict[str, Any] = {**parameters}
+        said: Options = {**parameters}
         if size is not None:
             said["size"] = size
         return merging.load(cls, path, name, said)[0]  # type: ignore[no-any-return]
@@ -437,7 +440,7 @@ class ShmMap(Takes, MapListings, MutableMapping[Any, Any]):
 
 
 def _reattach(  # its pickles name it as `shmmap._reattach`: see `_name_it`
-    name: str, nonce: int, lock_timeout: float, owner_uid: int | None, reading: Any,
+    name: str, nonce: int, lock_timeout: float, owner_uid: int | None, reading: tuple[Value, ...],
     kind: type[ShmMap] | None = None,
 ) -> ShmMap:
     made = ShmMap.__new__(kind or ShmMap)

@@ -73,6 +73,9 @@ class MapHandle(Protocol):
     def _under_way(self) -> tuple[int, int]:
         """Count the operations of other threads, and those of this one."""
 
+    def _tally(self) -> None:
+        """Count what was answered without a look at shared memory."""
+
     def _after_fork(self) -> None:
         """Start anew in a child."""
 

@@ -17,10 +17,14 @@ from collections import deque
 from collections.abc import Iterator
 from threading import get_ident
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING
 
+from ..checks import Key, Value
 from ._decoding_cy import decode_listed
 from ._listing_cy import list_raw
+
+if TYPE_CHECKING:
+    from .views import MapListings
 
 Place = tuple[int, int]
 
@@ -48,7 +52,7 @@ class _Copy:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.waiting: deque[tuple[Any, int, bytes]] = deque()
+        self.waiting: deque[tuple[Key, int, bytes]] = deque()
         self.is_listed = False
 
 
@@ -59,7 +63,7 @@ class Copying:
     def __init__(self) -> None:
         self._under_way: dict[int, _Copy] = {}
 
-    def list_keys(self, handle: Any, place: Place) -> Iterator[Any]:
+    def list_keys(self, handle: MapListings, place: Place) -> Iterator[Key]:
         """List the keys, and remember their values until each was asked for."""
         copy = self._under_way[get_ident()] = _Copy(place)
         handle._copy_by(self)
@@ -73,7 +77,7 @@ class Copying:
             if not copy.is_listed or not copy.waiting:
                 self._end(handle)
 
-    def answer(self, handle: Any, key: Any, value: Any, missing: Any) -> Any:
+    def answer(self, handle: MapListings, key: Key, value: Value, missing: Value) -> Value:
         """Return the value of a key that was looked up, or the one that it was listed with."""
         copy = self._under_way.get(get_ident())
         if copy is None:
@@ -88,7 +92,7 @@ class Copying:
                 return decode_listed(handle, kind, raw, key)
         return value
 
-    def _end(self, handle: Any) -> None:
+    def _end(self, handle: MapListings) -> None:
         """Forget this thread's copy."""
         self._under_way.pop(get_ident(), None)
         if not self._under_way:

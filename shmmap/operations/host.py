@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from ..memory._clock_cy import Clock
     from ..memory.geometry import Geometry
@@ -57,7 +57,7 @@ class Readable(Protocol):
         """Two words, this process's token and whether it may go on (see ForkPage): a buffer."""
 
     @property
-    def held(self) -> Mapping[tuple[int, int], object]:
+    def held(self) -> dict[tuple[int, int], object]:
         """By thread and shard (pure engine): see `reentry`. A dict."""
 
     @property

@@ -18,7 +18,12 @@ from __future__ import annotations
 import sys
 import threading
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..shard._shard_cy import Shard
+    from ._handle_cy import Handle
+    from .host import Readable
 
 # The functions that take a shard's lock, and the modules that they are in.
 HOLDERS = {
@@ -39,7 +44,7 @@ HOLDERS_OF_ALL = frozenset(("cut",))
 # -- operations: called by `enter` and `leave` only, since the frame above those is the operation's
 
 
-def begin(handle: Any) -> None:
+def begin(handle: Handle) -> None:
     """Note that the operation which calls `enter` is under way."""
     operation = sys._getframe(2)
     handle.gate.append(operation)
@@ -49,7 +54,7 @@ def begin(handle: Any) -> None:
         handle.ready()
 
 
-def end(handle: Any) -> None:
+def end(handle: Handle) -> None:
     """Note that the operation which calls `leave` has ended, and free what no operation further
     up the stack has: a handler raised at the first line of its `drop`."""
     operation = sys._getframe(2)
@@ -61,7 +66,7 @@ def end(handle: Any) -> None:
         handle.gate.remove(operation)
 
 
-def count_operations(handle: Any) -> int:
+def count_operations(handle: Handle) -> int:
     """Count the operations of a handle that are under way.
 
     A signal handler that raises between an operation's first line and its `try` leaves its frame
@@ -77,7 +82,7 @@ def count_operations(handle: Any) -> int:
     return count
 
 
-def own_operations(handle: Any) -> list[FrameType]:
+def own_operations(handle: Handle) -> list[FrameType]:
     """List those operations of a handle that are further up this thread's stack."""
     mine: list[FrameType] = []
     frame: FrameType | None = sys._getframe(1)
@@ -91,29 +96,29 @@ def own_operations(handle: Any) -> list[FrameType]:
 # -- shards
 
 
-def note(host: Any, shard: Any) -> None:
+def note(host: Readable, shard: Shard) -> None:
     """Note that this thread is about to hold a shard, as far as anyone can tell."""
     host.held[threading.get_ident(), shard.number] = shard
 
 
-def forget(host: Any, shard: Any) -> None:
+def forget(host: Readable, shard: Shard) -> None:
     """Forget that this thread is inside a shard. Idempotent."""
     host.held.pop((threading.get_ident(), shard.number), None)
 
 
-def is_noted(host: Any, shard: Any) -> bool:
+def is_noted(host: Readable, shard: Shard) -> bool:
     """Tell whether it was noted that this thread holds a shard."""
     return (threading.get_ident(), shard.number) in host.held
 
 
-def is_inside(shard: Any) -> bool:
+def is_inside(shard: Shard) -> bool:
     """Tell whether an operation further up this thread's stack than the one that asks holds the
     shard. If none does, a signal handler raised so awkwardly that its `drop` did not run to the
     end."""
     return _count_holders(sys._getframe(1), shard) > 1
 
 
-def _count_holders(frame: FrameType | None, shard: Any) -> int:
+def _count_holders(frame: FrameType | None, shard: Shard) -> int:
     """Count the operations from a frame upwards that hold a shard, or are about to."""
     operations = 0
     while frame is not None:

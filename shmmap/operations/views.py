@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..checks import shown, whole
+from ..checks import Key, Value, shown, whole
 from ..memory.geometry import SHARD_LIMIT
 from ._listing_cy import list_entries
 from ._reads_cy import MISSING
@@ -19,7 +19,11 @@ from ._writes_cy import pairs_of
 from .copying import Copying, Place, place_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from typing_extensions import Self
+
+    from .host import Readable
 
 Prefix = str | bytes | None
 
@@ -34,9 +38,9 @@ def check_prefix(prefix: Prefix) -> Prefix:
 class _Picked:
     """What the views share: a map or a snapshot, and a prefix."""
 
-    _mapping: Any
+    _mapping: Listings
 
-    def __init__(self, mapping: Any, prefix: Prefix = None) -> None:
+    def __init__(self, mapping: Listings, prefix: Prefix = None) -> None:
         super().__init__(mapping)  # type: ignore[call-arg]
         self._prefix = check_prefix(prefix)
 
@@ -45,24 +49,26 @@ class _Picked:
             return len(self._mapping)
         return sum(1 for _ in self._mapping._keys(self._prefix))
 
-    def _picks(self, key: Any) -> bool:
+    def _picks(self, key: Key) -> bool:
         """Tell whether the prefix admits a key."""
-        prefix: Any = self._prefix
+        prefix = self._prefix
         kind = str if isinstance(prefix, str) else bytes
-        return prefix is None or (isinstance(key, kind) and key.startswith(prefix))
+        return prefix is None or (isinstance(key, kind) and key.startswith(prefix))  # type: ignore[arg-type]
 
 
-class ShmKeysView(_Picked, KeysView[Any]):
+class ShmKeysView(_Picked, KeysView[Key]):
     """The keys of a map."""
 
-    def __init__(self, mapping: Any, prefix: Prefix = None, place: Place | None = None) -> None:
+    def __init__(
+        self, mapping: Listings, prefix: Prefix = None, place: Place | None = None
+    ) -> None:
         super().__init__(mapping, prefix)
         self._place = place
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Key]:
         if self._place is not None and self._place == place_of(sys._getframe(1)):
-            return self._mapping._keys_to_copy(self._place)  # type: ignore[no-any-return]
-        return self._mapping._keys(self._prefix)  # type: ignore[no-any-return]
+            return self._mapping._keys_to_copy(self._place)  # type: ignore[attr-defined, no-any-return]
+        return self._mapping._keys(self._prefix)
 
     def __contains__(self, key: object) -> bool:
         return self._picks(key) and key in self._mapping
@@ -71,11 +77,11 @@ class ShmKeysView(_Picked, KeysView[Any]):
         return f"<keys of {self._mapping!r}>"
 
 
-class ShmItemsView(_Picked, ItemsView[Any, Any]):
+class ShmItemsView(_Picked, ItemsView[Key, Value]):
     """The (key, value) pairs of a map; each pair was together in the map at one moment."""
 
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        return self._mapping._entries(self._prefix)  # type: ignore[no-any-return]
+    def __iter__(self) -> Iterator[tuple[Key, Value]]:
+        return self._mapping._entries(self._prefix)
 
     def __contains__(self, item: object) -> bool:
         if not isinstance(item, tuple) or len(item) != 2:  # as a dict's view takes it
@@ -90,10 +96,10 @@ class ShmItemsView(_Picked, ItemsView[Any, Any]):
         return f"<items of {self._mapping!r}>"
 
 
-class ShmValuesView(_Picked, ValuesView[Any]):
+class ShmValuesView(_Picked, ValuesView[Value]):
     """The values of a map."""
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Value]:
         return (value for _, value in self._mapping._entries(self._prefix))
 
     def __contains__(self, wanted: object) -> bool:
@@ -106,10 +112,17 @@ class ShmValuesView(_Picked, ValuesView[Any]):
 class Listings:
     """The views of a map or a snapshot, over what its `_keys` and `_entries` list."""
 
-    def __iter__(self) -> Iterator[Any]:
+    if TYPE_CHECKING:
+        def __len__(self) -> int: ...
+        def __contains__(self, key: object) -> bool: ...
+        def __getitem__(self, key: Key) -> Value: ...
+        def get(self, key: Key, default: Value = None) -> Value: ...
+        def _keys(self, prefix: Prefix = None) -> Iterator[Key]: ...
+        def _entries(self, prefix: Prefix = None) -> Iterator[tuple[Key, Value]]: ...
+
+    def __iter__(self) -> Iterator[Key]:
         """Iterate over the keys: see `items`."""
-        listed: Any = self
-        return listed._keys()  # type: ignore[no-any-return]
+        return self._keys()
 
     def keys(self, prefix: Prefix = None) -> ShmKeysView:
         """View the keys; with `prefix`, those of its type that start so: see `items`."""
@@ -129,18 +142,18 @@ class Listings:
         """View the values; as `items`."""
         return ShmValuesView(self, prefix)
 
-    def copy(self) -> dict[Any, Any]:
+    def copy(self) -> dict[Key, Value]:
         """Return a dict of the items, as a dict's copy() is: weakly consistent: see `items`.
         For another handle on a map: copy.copy."""
         return dict(self.items())
 
-    def __or__(self, other: Any) -> dict[Any, Any]:
+    def __or__(self, other: Value) -> dict[Key, Value]:
         """Return a plain dict of these items and the other's."""
         if not hasattr(other, "keys"):
             return NotImplemented
         return {**dict(self.items()), **dict(pairs_of(other))}
 
-    def __ror__(self, other: Any) -> dict[Any, Any]:
+    def __ror__(self, other: Value) -> dict[Key, Value]:
         """Return a plain dict of the other's items and these."""
         if not hasattr(other, "keys"):
             return NotImplemented
@@ -151,14 +164,17 @@ class MapListings(Listings):
     """The listings of a map that goes on changing, and what takes other mappings in."""
 
     if TYPE_CHECKING:
-        _live: Any
-        set_many: Any
+        set_many: Callable[[Value], None]
 
-    def _keys(self, prefix: Prefix = None) -> Iterator[Any]:
+        @property
+        def _live(self) -> Readable: ...
+        def _copy_by(self, copying: Copying | None) -> None: ...
+
+    def _keys(self, prefix: Prefix = None) -> Iterator[Key]:
         for number in range(self._live.geometry.shards):
             yield from list_entries(self, number, False, prefix)
 
-    def _entries(self, prefix: Prefix = None) -> Iterator[tuple[Any, Any]]:
+    def _entries(self, prefix: Prefix = None) -> Iterator[tuple[Key, Value]]:
         for number in range(self._live.geometry.shards):
             yield from list_entries(self, number, True, prefix)
 
@@ -170,12 +186,12 @@ class MapListings(Listings):
         place = None if frame is None or prefix is not None else place_of(frame)
         return ShmKeysView(self, prefix, place)
 
-    def _keys_to_copy(self, place: Place) -> Iterator[Any]:
+    def _keys_to_copy(self, place: Place) -> Iterator[Key]:
         """List the keys for C code that looks each of them up: see `copying`."""
         copying: Copying = self.__dict__.setdefault("_copies", Copying())
         return copying.list_keys(self, place)
 
-    def scan(self, cursor: int = 0, prefix: Prefix = None) -> tuple[int, list[tuple[Any, Any]]]:
+    def scan(self, cursor: int = 0, prefix: Prefix = None) -> tuple[int, list[tuple[Key, Value]]]:
         """List a part of the map: (the next cursor, [(key, value), ...]).
 
         Start with cursor 0 and go on with what comes back, until that is 0: the end. About a
@@ -195,13 +211,13 @@ class MapListings(Listings):
         listed = list_entries(self, number, True, check_prefix(prefix))
         return (number + 1) * SHARD_LIMIT // shards % SHARD_LIMIT, listed
 
-    def update(self, other: Any = (), /, **named: Any) -> None:
+    def update(self, other: Value = (), /, **named: Value) -> None:
         """Write every item of a mapping or of (key, value) pairs, and the named ones; each write
         is one step. An error stops it; the items before have been written."""
         self.set_many(other)
         self.set_many(named)
 
-    def __ior__(self, other: Any) -> Self:  # type: ignore[override]
+    def __ior__(self, other: Value) -> Self:  # type: ignore[override]
         """Write every item of the other; each write is one step."""
         self.set_many(other)
         return self
