@@ -79,8 +79,13 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         max_staleness: seconds; with "bounded", and only there.
 
     Raises:
-        ConfigMismatch, MapCorrupted, SharedMemoryFull, WorkersFull, LockTimeout, TypeError,
-        ValueError: each says what to do.
+        ConfigMismatch: the map that exists has other parameters, another engine or another owner.
+        MapCorrupted: what has the name is not a whole map.
+        SharedMemoryFull: /dev/shm has no room for it.
+        WorkersFull: too many processes use it.
+        LockTimeout: another process is making or unlinking it, and does not end.
+        TypeError: an argument is of a wrong type.
+        ValueError: an argument is out of range, or contradicts another.
 
     Threads may share a handle; forked children go on with it; a pickled handle attaches again
     where it is unpickled.
