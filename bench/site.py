@@ -37,19 +37,19 @@ def page() -> str:
         "[How it is measured](bench-method.md) lists the bias and the limits first; read it "
         "before you trust a ratio. `python -m bench --quick` measures your machine.", "",
         "## Time of one operation", "",
-        f"{_what(full)}; 16-byte `str` keys, 100-byte values. Nanoseconds an operation, medians:",
+        f"Nanoseconds an operation, medians, 16-byte `str` keys, 100-byte values; {_what(full)}:",
         "", *readme.table(full), "",
         "`dict` and `TTLCache` share nothing between processes.", "",
         "![95 % reads, by the number of processes](benchmarks/processes.svg)", "",
         "## Where shmmap loses", "",
-        "Each scenario in which another store had the better figure. The page on the method says "
-        "why.", "", readme.losses(full), "",
+        "Each scenario in which another store had the better figure. "
+        "[Why](bench-method.md#where-we-lose).", "", readme.losses(full), "",
         "## Hit ratios of a map that evicts", "",
-        f"Hits in 100 reads, caches of {TRACES:,} entries. {_what(hits)}.", "",
+        f"Hits in 100 reads, caches of {TRACES:,} entries; {_what(hits)}.", "",
         *_markdown(_of_size(overview.overview(hits), TRACES)), "",
         "![Hits in 100 reads, Zipf 0.9](benchmarks/zipf.svg)", "",
         "## Near cache, single flight, snapshots", "",
-        f"{_what(cache)}; snapshots: {_what(snapshots)}.", "",
+        f"The first two: {_what(cache)}. Snapshots: {_what(snapshots)}.", "",
         *_scenario(cache, "cache-near-get", ("ns", "p99_ns")), "",
         *_scenario(cache, "cache-crowd", ("calls", "ms")), "",
         *_scenario(snapshots, "cache-snapshot",
@@ -66,8 +66,8 @@ def _what(results: dict[str, Any]) -> str:
     """Say in a line what was measured where."""
     machine, engine = results["machine"], results["engine"]
     return (
-        f"{engine['engine']} engine, revision {engine['revision'][:8]}, {machine['cores']} cores of "
-        f"{machine['cpu']}, {machine['python'].split(' (')[0]}, {results['started'][:10]}"
+        f"{engine['engine']} engine, revision {engine['revision'][:8]}, {machine['cores']} cores "
+        f"of {machine['cpu']}, {machine['python'].split(' (')[0]}, {results['started'][:10]}"
     )
 
 

@@ -1,9 +1,10 @@
 """An extension of griffe: what readers of the reference need and the sources cannot say.
 
-- A method without a docstring has that of the class it overrides: ShmMap repeats a few methods of the
-  compiled classes only to give their types.
+- A method without a docstring has that of the class it overrides: ShmMap repeats a few methods of
+  the compiled classes only to give their types.
 - Parameters that begin with an underscore are for the package alone.
 - A default that stands for "not given" is shown as `...`.
+- An example becomes a block of code: a line that begins with `>>>` would be a quotation.
 - Two asterisks between numbers are a power, not the beginning of bold text.
 """
 
@@ -17,6 +18,7 @@ import griffe
 NOT_GIVEN = {"DEFAULT", "UNSAID", "_UNSAID", "MISSING"}
 NUMBERS = {"LOCK_TIMEOUT_S": "5.0"}
 POWER = re.compile(r"(\d)\*\*(\d)")
+EXAMPLE = re.compile(r"^>>> .*(?:\n.+)*", re.M)
 
 
 class Inherited(griffe.Extension):
@@ -40,7 +42,8 @@ def mend(thing: Any) -> None:
     if thing.is_alias:
         return
     if thing.docstring:
-        thing.docstring.value = POWER.sub(r"\1\\*\\*\2", thing.docstring.value)
+        text = EXAMPLE.sub(r"```pycon\n\g<0>\n```", thing.docstring.value)
+        thing.docstring.value = POWER.sub(r"\1\\*\\*\2", text)
     if thing.is_function:
         shown = [parameter for parameter in thing.parameters if not parameter.name.startswith("_")]
         for parameter in shown:

@@ -97,7 +97,8 @@ def journey(lanes: list[str], steps: list[tuple[int, str, str]]) -> str:
                 arrows.append(Arrow(before, start, before, end))
             else:
                 arrows.append(Arrow(before, start, x + width // 2, end))
-    return picture(26 + len(lanes) * (width + 14), top + len(steps) * (high + 16) + 4, boxes, arrows)
+    bottom = top + len(steps) * (high + 16)
+    return picture(26 + len(lanes) * (width + 14), bottom + 4, boxes, arrows)
 
 
 LANES = ["operations/", "values/", "shard/", "memory/"]
