@@ -18,6 +18,7 @@ from mkdocs.structure.files import File, Files
 TOP = Path(__file__).resolve().parents[2]
 INCLUDED = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md",
             "bench/README.md": "bench-method.md"}
+METHOD = "How the benchmarks are measured"
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -34,6 +35,7 @@ def on_files(files: Files, config: Any) -> Files:
     from bench import site
 
     made = {name: mended((TOP / source).read_text(), source) for source, name in INCLUDED.items()}
+    made["bench-method.md"] = made["bench-method.md"].replace("# Benchmarks", f"# {METHOD}", 1)
     made["benchmarks.md"] = site.page()
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
