@@ -98,8 +98,11 @@ def _scenario(results: dict[str, Any], scenario: str, wanted: Iterable[str]) -> 
 
 
 def _of_size(table: Table | None, entries: int) -> Table | None:
-    """Keep the rows of caches of one size."""
-    return table and table._replace(rows=[row for row in table.rows if row[1] == f"{entries:,}"])
+    """Keep the rows of caches of one size, without the column that says it."""
+    return table and table._replace(
+        heads=[*table.heads[:1], *table.heads[2:]],
+        rows=[[*row[:1], *row[2:]] for row in table.rows if row[1] == f"{entries:,}"],
+    )
 
 
 def _memory(results: dict[str, Any]) -> list[str]:

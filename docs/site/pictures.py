@@ -31,13 +31,12 @@ class Box(NamedTuple):
 
 
 class Arrow(NamedTuple):
-    """A line from one point to another, with a head at its end."""
+    """A line from one point down to another, with a head at its end."""
 
     x1: int
     y1: int
     x2: int
     y2: int
-    text: str = ""
 
 
 # What a package of the tree knows, from the users' side down to memory. Each uses only what lies
@@ -82,22 +81,18 @@ def packages() -> str:
 
 def journey(lanes: list[str], steps: list[tuple[int, str, str]]) -> str:
     """Draw steps, one below the other, each in the lane of the package that takes it."""
-    width, top, high = 200, 50, 66
+    width, top, high, gap = 200, 54, 58, 20
     boxes = [Box(20 + n * (width + 14), 12, width, 30, lane, "", "base")
              for n, lane in enumerate(lanes)]
     arrows = []
     for number, (lane, title, text) in enumerate(steps):
-        x, y = 20 + lane * (width + 14), top + number * (high + 16)
+        x, y = 20 + lane * (width + 14), top + number * (high + gap)
         colour = ("user", "operation", "memory", "memory")[lane]
         boxes.append(Box(x, y, width, high, f"{number + 1}  {title}", text, colour))
         if number:
             before = 20 + steps[number - 1][0] * (width + 14) + width // 2
-            start, end = y - 16, y
-            if before == x + width // 2:
-                arrows.append(Arrow(before, start, before, end))
-            else:
-                arrows.append(Arrow(before, start, x + width // 2, end))
-    bottom = top + len(steps) * (high + 16)
+            arrows.append(Arrow(before, y - gap, x + width // 2, y))
+    bottom = top + len(steps) * (high + gap)
     return picture(26 + len(lanes) * (width + 14), bottom + 4, boxes, arrows)
 
 
@@ -179,8 +174,9 @@ def picture(width: int, height: int, boxes: list[Box], arrows: list[Arrow]) -> s
         f"<rect width='{width}' height='{height}' rx='8' fill='{PAPER}'/>",
     ]
     for arrow in arrows:
-        lines.append(f"<line x1='{arrow.x1}' y1='{arrow.y1}' x2='{arrow.x2}' y2='{arrow.y2}' "
-                     f"stroke='{LINE}' stroke-width='1.6' marker-end='url(#head)'/>")
+        middle = (arrow.y1 + arrow.y2) // 2  # down, across, down
+        lines.append(f"<path d='M{arrow.x1} {arrow.y1}V{middle - 2}H{arrow.x2}V{arrow.y2}' "
+                     f"fill='none' stroke='{LINE}' stroke-width='1.4' marker-end='url(#head)'/>")
     for box in boxes:
         lines.append(
             f"<rect x='{box.x}' y='{box.y}' width='{box.width}' height='{box.height}' rx='6' "
