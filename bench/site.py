@@ -46,7 +46,7 @@ def page() -> str:
         "[Why](bench-method.md#where-we-lose).", "", readme.losses(full), "",
         "## Hit ratios of a map that evicts", "",
         f"Hits in 100 reads, caches of {TRACES:,} entries; {_what(hits)}.", "",
-        *_markdown(_of_size(overview.overview(hits), TRACES)), "",
+        *_markdown(_of_size(hits, TRACES)), "",
         "![Hits in 100 reads, Zipf 0.9](benchmarks/zipf.svg)", "",
         "## Near cache, single flight, snapshots", "",
         f"The first two: {_what(cache)}. Snapshots: {_what(snapshots)}.", "",
@@ -97,11 +97,16 @@ def _scenario(results: dict[str, Any], scenario: str, wanted: Iterable[str]) -> 
             *(f"- {note}" for note in said)]
 
 
-def _of_size(table: Table | None, entries: int) -> Table | None:
-    """Keep the rows of caches of one size, without the column that says it."""
-    return table and table._replace(
-        heads=[*table.heads[:1], *table.heads[2:]],
-        rows=[[*row[:1], *row[2:]] for row in table.rows if row[1] == f"{entries:,}"],
+def _of_size(results: dict[str, Any], entries: int) -> Table | None:
+    """Tell all hit ratios of caches of one size, each trace by its title."""
+    table = overview.overview(results)
+    if table is None:
+        return None
+    titles = {name.removeprefix(overview.PREFIX): about["title"].partition(": ")[2]
+              for name, about in results["scenarios"].items()}
+    return table._replace(
+        heads=["trace", *table.heads[2:]],
+        rows=[[titles[row[0]], *row[2:]] for row in table.rows if row[1] == f"{entries:,}"],
     )
 
 
