@@ -1,6 +1,7 @@
 """What mkdocs calls while it builds the site: pages that are made, not written.
 
 - benchmarks.md, from the figures in bench/results (see bench/site.py);
+- design/modules.md, from the first lines of the docstrings (see modules.py);
 - CHANGELOG.md, CONTRIBUTING.md and bench/README.md, which stay where readers of the source expect
   them, with their links to files of docs/ mended;
 - docstrings of the reference, where a class repeats a method only to type it.
@@ -32,11 +33,15 @@ def on_config(config: Any) -> Any:
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are made."""
     sys.path.append(str(TOP))  # last: an installed shmmap comes before the sources here
+    sys.path.append(str(TOP / "docs" / "site"))
+    import modules
+
     from bench import site
 
     made = {name: mended((TOP / source).read_text(), source) for source, name in INCLUDED.items()}
     made["bench-method.md"] = made["bench-method.md"].replace("# Benchmarks", f"# {METHOD}", 1)
     made["benchmarks.md"] = site.page()
+    made["design/modules.md"] = modules.page()
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
     for name, path in site.PICTURES.items():
