@@ -19,7 +19,7 @@ _PATIENCE_S = 0.03  # for a subprocess that was just started, and has not let go
 
 
 def is_last(attached: Any) -> bool:
-    """Return this process's row back, and tell whether nobody has the map any more. The creation
+    """Give this process's row back, and tell whether nobody has the map any more. The creation
     lock is held.
 
     Raises:
@@ -46,7 +46,7 @@ def remove(attached: Any) -> None:
 
 
 def _give_up_memory(attached: Any) -> None:
-    """Return back the memory of a map that nobody uses, but that of its control segment, which says
+    """Give back the memory of a map that nobody uses, but that of its control segment, which says
     so. The semaphores are mapped by the C library: /proc tells where."""
     for mapping in (*attached.mappings, *attached.lock_mappings):
         mapping.give_up_pages()

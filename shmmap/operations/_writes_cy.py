@@ -292,7 +292,7 @@ class Writes(Reads):
             self.leave()
 
     def touch(self, key: Any, ttl: Any = DEFAULT) -> bool:
-        """Return `key` a new ttl (seconds, None: no expiry) and a new version; tell whether it
+        """Set a new ttl for `key` (seconds, None: no expiry), and a new version; tell whether it
         has a live entry. Never fails for want of slots."""
         if cython.compiled:
             a_probe: Probe
