@@ -84,8 +84,7 @@ class ShmMap(Snapshots, MapListings, MutableMapping[Any, Any]):
         SharedMemoryFull: /dev/shm has no room for it.
         WorkersFull: too many processes use it.
         LockTimeout: another process is making or unlinking it, and does not end.
-        TypeError: an argument is of a wrong type.
-        ValueError: an argument is out of range, or contradicts another.
+        ValueError: an argument is out of range; of a wrong type: TypeError.
 
     Threads may share a handle; forked children go on with it; a pickled handle attaches again
     where it is unpickled.
