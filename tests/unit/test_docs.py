@@ -135,6 +135,14 @@ def test_troubleshooting_has_every_error():
     assert headings == errors - {"ShmMapError"}
 
 
+def test_the_command_line_has_every_command(tmp_path):
+    page = (DOCS / "guide" / "command-line.md").read_text()
+    said = subprocess.run([sys.executable, "-m", "shmmap", "--help"], cwd=tmp_path, text=True,
+                          capture_output=True, timeout=LIMIT_S).stdout
+    there = set(re.findall(r"^    (\w+)  ", said, re.M))
+    assert set(re.findall(r"^\| `(\w+)", page, re.M)) == there - {"COMMAND"}
+
+
 def test_guarantees_are_those_of_the_readme():
     readme = (DOCS.parent / "README.md").read_text()
     section = readme[readme.index("## What is guaranteed"):readme.index("## When to use")]
