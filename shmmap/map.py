@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from . import subclasses
-from .checks import Key, Value, seconds, shown, whole
+from .checks import Key, Value
 from .copies import dumps, merging, snapshots
 from .copies.dumps import DumpReport
 from .copies.merging import MergeReport
@@ -20,7 +20,7 @@ from .lifecycle import checking, last_words, opening
 from .lifecycle import stats as statistics
 from .lifecycle.closing import Closing
 from .lifecycle.control import ENGINE
-from .lifecycle.parameters import UNSAID, MapOptions, Parameters, check_name
+from .lifecycle.parameters import UNSAID, MapOptions, Parameters, check_handle, check_name
 from .lifecycle.stats import Stats
 from .lifecycle.sweeper import SweepReport
 from .locks import single_flight
@@ -83,8 +83,12 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
         max_staleness: seconds; with "bounded", and only there.
 
     Raises:
-        ConfigMismatch, MapCorrupted, SharedMemoryFull, WorkersFull, LockTimeout, TypeError,
-        ValueError: each says what to do.
+        ConfigMismatch: the map that exists has other parameters, another engine or another owner.
+        MapCorrupted: what has the name is not a whole map.
+        SharedMemoryFull: /dev/shm has no room for it.
+        WorkersFull: too many processes use it.
+        LockTimeout: another process is making or unlinking it, and does not end.
+        ValueError: an argument is out of range; of a wrong type: TypeError.
 
     Threads may share a handle; forked children go on with it; a pickled handle attaches again
     where it is unpickled.
@@ -132,14 +136,7 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
         _nonce: int | None = None, _seed: int | None = None,
     ) -> None:
         name = check_name(name)
-        lock_timeout = seconds(lock_timeout, "lock_timeout")
-        if not 0 <= lock_timeout < 3e9:
-            raise ValueError(f"lock_timeout={lock_timeout} must be 0 seconds or more, and less "
-                             "than 3e9 (95 years)")
-        if owner_uid is not None:
-            owner_uid = whole(owner_uid, "owner_uid", "a user id (int)")
-            if not 0 <= owner_uid < 1 << 32:
-                raise ValueError(f"owner_uid={shown(owner_uid)} is no user id")
+        lock_timeout, owner_uid = check_handle(lock_timeout, owner_uid)
         near, near_copy = read_size(near, near_copy)
         read_consistency(consistency, max_staleness, -1, near)  # to refuse what is wrong
         wanted = Parameters.read(

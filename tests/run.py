@@ -2,14 +2,14 @@
 
 Needs Python 3.10 and its venv module, nothing else. Makes a virtual environment in .venv-test,
 installs the package into it (again whenever a source has changed; only what changed is
-compiled again), then runs ruff, mypy, codespell, and pytest for each engine (most parts of it at
-once).
+compiled again), then runs ruff, mypy, codespell and proselint, builds the documentation, and runs
+pytest for each engine (most parts of it at once).
 What is tested is the installed package, never the source tree. The compiled engine is required
 where C can be compiled; where not, only the pure engine is tested.
 
 What failed is told once more at the end. The last line is "N passed, N failed", summed over the
-engines; what ruff, mypy or codespell finds, and a pytest that broke off, counts as one failure
-each. The exit code is 0 only if nothing failed.
+engines; what a linter finds, a warning of the documentation, and a pytest that broke
+off, count as one failure each. The exit code is 0 only if nothing failed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ VENV = TOP / ".venv-test"
 PYTHON = VENV / "bin" / "python"
 BUILD = VENV / "build-tree"  # a copy of the sources: what is built stays out of the checkout
 STAMP = VENV / "installed"
-LINTED = ("shmmap", "tests", "bench", "examples", "setup.py")
+LINTED = ("shmmap", "tests", "bench", "examples", "docs", "setup.py")
 # Parts of the tests, those that take longest first. Several go at once, of both engines.
 EXPLORER = ("tests/explore",)  # of the pure engine alone
 PARTS = (
@@ -183,23 +183,37 @@ def install(compiles: bool) -> None:
     # The same version again is installed only over nothing.
     subprocess.run([*pip, "uninstall", "--yes", "shmmap"], env=environment, check=True,
                    stderr=subprocess.DEVNULL)
-    if subprocess.run([*pip, "install", f"{BUILD}[test,bench]"], env=environment).returncode == 0:
+    everything = f"{BUILD}[test,docs,bench]"
+    if subprocess.run([*pip, "install", everything], env=environment).returncode == 0:
         return
-    if subprocess.run([*pip, "install", f"{BUILD}[test]"], env=environment).returncode:
+    if subprocess.run([*pip, "install", f"{BUILD}[test,docs]"], env=environment).returncode:
         sys.exit("the package could not be installed: see above")
     shout("not every peer of the benchmarks could be installed: theirs are left untested")
 
 
+def pages() -> list[Path]:
+    """List what is written for readers, but for the two pages that are written from runs."""
+    made = {"failing-calls.md", "reentry.md"}
+    found = [*TOP.glob("*.md")]
+    for folder in ("docs", "bench", "examples"):
+        found += [page for page in (TOP / folder).rglob("*.md") if page.name not in made]
+    return sorted(found)
+
+
 def lint() -> list[str]:
-    """Run ruff, mypy and codespell; give which of them found anything."""
+    """Run ruff, mypy, codespell and proselint, and build the documentation; give which of them
+    found anything."""
     paths = [name for name in LINTED if (TOP / name).exists()]
     commands = {
         "ruff": [VENV / "bin" / "ruff", "check", "--output-format=concise", *paths],
         "mypy": [VENV / "bin" / "mypy", "--cache-dir", VENV / "mypy"],
-        "codespell": [VENV / "bin" / "codespell", *paths, "docs", *sorted(TOP.glob("*.md"))],
+        "codespell": [VENV / "bin" / "codespell", *paths, *sorted(TOP.glob("*.md"))],
+        "proselint": [VENV / "bin" / "proselint", "check", *pages()],
+        "documentation": [VENV / "bin" / "mkdocs", "build", "--strict"],
     }
+    environment = clean_environment(NO_MKDOCS_2_WARNING="1")  # an advertisement
     return [f"{name}: see the first lines" for name, command in commands.items()
-            if subprocess.run(command, cwd=TOP).returncode]
+            if subprocess.run(command, cwd=TOP, env=environment).returncode]
 
 
 def plan(engines: Sequence[str], arguments: list[str]) -> list[list[Job]]:

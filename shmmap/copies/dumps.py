@@ -4,7 +4,7 @@
     blocks   records of at most 1 MiB (or one longer one); checksum of head and payload
     trailer  totals; a checksum over all the checksums before, and one of itself
 
-All numbers of the format are little-endian. ARCHITECTURE.md has every byte.
+All numbers of the format are little-endian. docs/design/dump-format.md has every byte.
 Reading holds one block in memory, writing also the snapshot that it writes. A
 file appears under its name only when it is whole (rename), and is read only if
 its trailer says that it is.

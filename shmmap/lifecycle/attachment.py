@@ -379,7 +379,7 @@ class Attachment:
         self.presences.end(number)
 
     def unmap(self) -> None:
-        """Return everything to the system that this process has of the map: see `Steps`.
+        """Give everything back to the system that this process has of the map: see `Steps`.
         Nothing may touch the map any more."""
         self.is_down = True
         if self._down is None:

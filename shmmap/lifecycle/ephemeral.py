@@ -22,7 +22,7 @@ _PATIENCE_S = 0.03  # for a subprocess that was just started, and has not let go
 
 
 def is_last(attached: Attachment) -> bool:
-    """Return this process's row back, and tell whether nobody has the map any more. The creation
+    """Give this process's row back, and tell whether nobody has the map any more. The creation
     lock is held.
 
     Raises:
@@ -49,8 +49,8 @@ def remove(attached: Attachment) -> None:
 
 
 def _give_up_memory(attached: Attachment) -> None:
-    """Return the memory of a map that nobody uses to the system, but for that of its control
-    segment, which says so. The semaphores are mapped by the C library: /proc tells where."""
+    """Give back the memory of a map that nobody uses, but that of its control segment, which says
+    so. The semaphores are mapped by the C library: /proc tells where."""
     for mapping in (*attached.mappings, *attached.lock_mappings):
         mapping.give_up_pages()
     semaphores = segment.semaphore_file(segment.shard_name(attached.name, attached.nonce, 0, 0))

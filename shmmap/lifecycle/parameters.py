@@ -45,6 +45,21 @@ def check_name(name: object) -> str:
     return name
 
 
+def check_handle(lock_timeout: object, owner_uid: object) -> tuple[float, int | None]:
+    """Refuse what cannot be a timeout in seconds, or a user's id (None: any owner that the map
+    may have); return both."""
+    patience = seconds(lock_timeout, "lock_timeout")
+    if not 0 <= patience < 3e9:
+        raise ValueError(f"lock_timeout={patience} must be 0 seconds or more, and less than 3e9 "
+                         "(95 years)")
+    if owner_uid is None:
+        return patience, None
+    owner = whole(owner_uid, "owner_uid", "a user id (int)")
+    if not 0 <= owner < 1 << 32:
+        raise ValueError(f"owner_uid={shown(owner)} is no user id")
+    return patience, owner
+
+
 def _seconds(value: object, what: str) -> int:
     """Read a positive number of seconds as nanoseconds; None: 0."""
     if value is None:

@@ -19,18 +19,26 @@ class Stats(NamedTuple):
 
     Attributes:
         entries: live entries.
-        slots, free_slots: cells in all, and free ones.
+        slots: cells in all.
+        free_slots: those that are free.
         live_bytes: key and value bytes of the entries (expired ones not yet swept included).
         size_bytes: the most that all objects together can take.
         allocated_bytes: what they take now: every page, semaphores included.
         amplification: allocated_bytes / live_bytes; inf for an empty map.
-        hits, misses, writes, deletes: operations by all workers, gone ones included.
+        hits: reads that found an entry; this and the next eight count all workers, also those
+            that have ended.
+        misses: reads that found none.
+        writes: entries written.
+        deletes: entries deleted on request.
         lock_waits: lock acquisitions that had to wait.
         takeovers: locks taken over from dead owners.
-        read_retries, locked_reads: lock-free reads that started again, or queued for the lock.
+        read_retries: lock-free reads that started again.
+        locked_reads: reads that queued for the lock.
         near_hits: the hits that near caches answered. Bounded reads that touch no shared memory
             are counted at their handle's next access to it.
-        evicted, expired, idle: entries removed for room, past their deadline, unwritten.
+        evicted: live entries removed for room.
+        expired: entries removed past their deadline.
+        idle: entries removed because they were not written for `max_idle`.
         repairs: shards repaired.
         sweeps: whole sweeps so far.
         sweep_failures: how often sweeping in the background failed in this process, and was put

@@ -3,7 +3,7 @@
 
 `Clock` is CLOCK_BOOTTIME, in integer nanoseconds. It runs on through suspend, does not follow
 changes of the wall clock, and is the same in every process (a container with a time namespace of
-its own sees another one: see ARCHITECTURE.md).
+its own sees another one: see docs/design/shard-lock.md).
 
 `monotonic` is CLOCK_MONOTONIC. Nothing in the package measures by `time.monotonic()` or one of
 its kin: tests of users stop those (freezegun, time-machine), and a timeout would never end.

@@ -2,7 +2,7 @@
 
 Records are tables of fields; from them come the constants that both engines
 use, the C header `_layout.pxd` (generated: `python shmmap/memory/layout.py`), the
-classes of `words.py`, and the picture in ARCHITECTURE.md.
+classes of `words.py`, and the picture in docs/design/memory-layout.md.
 
 Every field is one 64-bit word in the machine's byte order. `LINE` starts a new
 cache line: words that different parties write never share one.
@@ -342,7 +342,7 @@ MARK_END = "<!-- /layout -->"
 
 
 def render_picture() -> str:
-    """Draw the layout for ARCHITECTURE.md: the areas of a shard, then every record's words."""
+    """Draw the layout: the areas of a shard, then the words of every record."""
     slots, size = 1000, 136
     areas = shard_areas(slots, size, slots * 5 // 32 + 1, 1)
     lines = [MARK_START, f"Layout version {LAYOUT_VERSION}.", "", "```"]
@@ -369,20 +369,20 @@ def render_picture() -> str:
 
 
 def replace_picture(text: str) -> str:
-    """Put the current picture into ARCHITECTURE.md's text, between its marks."""
+    """Put the current picture between the marks of a page."""
     before, _, rest = text.partition(MARK_START)
     return before + render_picture() + rest.partition(MARK_END)[2]
 
 
 def main() -> None:
-    """Write `_layout.pxd`, `words.py`, and the picture where ARCHITECTURE.md is at hand."""
+    """Write `_layout.pxd`, `words.py`, and the picture where its page is at hand."""
     from pathlib import Path
 
     here = Path(__file__)
     here.with_name("_layout.pxd").write_text(render_pxd())
     words = here.with_name("words.py")
     words.write_text(replace_words(words.read_text()))
-    document = here.parents[2] / "ARCHITECTURE.md"
+    document = here.parents[2] / "docs" / "design" / "memory-layout.md"
     if document.exists():
         document.write_text(replace_picture(document.read_text()))
 

@@ -23,7 +23,7 @@ one hit too many. The flags (ON_PROBATION, IN_RING) are the lock holder's.
 **Locks**: `hit` needs none; everything else the shard lock. Amortised O(1).
 Source: the parts are CLOCK, and the small queue and ghosts of S3-FIFO (Yang et
 al., SOSP 2023); the self-sizing follows ARC's idea (Megiddo and Modha, FAST
-2003). ARCHITECTURE.md has its hit ratios beside LRU, SIEVE and S3-FIFO.
+2003). docs/design/eviction.md has its hit ratios beside LRU, SIEVE and S3-FIFO.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Hold:
         self._mapping = segment.Mapping(descriptor, WORD)
 
     def end(self) -> None:
-        """Release it, in this process. Idempotent, and takes no memory."""
+        """Give it back, in this process. Idempotent, and takes no memory."""
         self._mapping.close()
 
 

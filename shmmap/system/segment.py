@@ -147,7 +147,7 @@ class Mapping:
 
 
 def give_up(address: int, size: int) -> None:
-    """Return all mapped pages back to the system, for everybody: what is read then is zeros."""
+    """Give all mapped pages back to the system, for all processes: what is read then is zeros."""
     call(libc.madvise, address, size, _REMOVE)
 
 

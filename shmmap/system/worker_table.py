@@ -217,7 +217,7 @@ class Worker(Judge):
             self.fork_page.clear()
 
     def give_back(self) -> None:
-        """Give up the row, and the hold. The caller keeps this process's other tasks out."""
+        """Give the row back, and the hold. The caller keeps this process's other tasks out."""
         process = this_process()
         self._claims.clear()
         if self.file is not None and self.fork_page.word:  # 0 in a child that has no row yet
@@ -230,7 +230,7 @@ class Worker(Judge):
             vars(self).pop("_hold", None)
 
     def leave(self) -> None:
-        """Give up everything, the file too."""
+        """Give everything back, the file too."""
         self.give_back()
         if self.file is not None:
             self.file.close()

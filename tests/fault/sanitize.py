@@ -31,7 +31,8 @@ TOP = checks.TOP
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1"
 TESTS = ("tests/contract", "tests/unit", "tests/protocol")
 # Whose subject is not memory, but the installation or the time that something takes.
-LEFT_OUT = ("tests/unit/test_bench*.py", "tests/unit/test_doctor.py", "tests/unit/test_readme.py")
+LEFT_OUT = ("tests/unit/test_bench*.py", "tests/unit/test_doctor.py", "tests/unit/test_readme.py",
+            "tests/unit/test_docs.py")
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:allocator_may_return_null=1:"
                     "max_allocation_size_mb=1024:detect_stack_use_after_return=0",

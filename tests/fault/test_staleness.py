@@ -1,4 +1,4 @@
-"""What each consistency answers in each situation: the table of ARCHITECTURE.md, cell by cell.
+"""What each consistency answers in each situation: each cell of docs/design/near-cache.md.
 
 The situations are real: others are other processes, and a stopped one has got SIGSTOP inside the
 flip of the key that is read, after the old version ended. The pure engine is stopped at that

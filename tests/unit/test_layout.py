@@ -114,7 +114,8 @@ def test_a_shard_in_memory_is_that_of_this_version(make, freeze, monkeypatch, on
 
 
 def test_the_picture_in_the_document_is_this_layout():
-    document = (Path(__file__).resolve().parents[2] / "ARCHITECTURE.md").read_text()
+    project = Path(__file__).resolve().parents[2]
+    document = (project / "docs" / "design" / "memory-layout.md").read_text()
     assert layout.MARK_START in document
     assert layout.MARK_END in document
     assert layout.replace_picture(document) == document
