@@ -14,8 +14,8 @@ import shmmap
 from shmmap import _engine
 from shmmap.shard import _shard_cy
 
-from .leftovers import SHM, of_run, remove_of_dead_runs
-from .stress.children import Children
+from .support.children import Children
+from .support.leftovers import SHM, of_run, remove_of_dead_runs
 
 _RUN = f"t{os.getpid()}"
 _numbers = itertools.count()

@@ -1,14 +1,3 @@
-"""Tests that one engine is enough for."""
+"""Where the tests of the bench look for it; see support/engines.py."""
 
-from __future__ import annotations
-
-import pytest
-
-import shmmap
-from shmmap import _engine
-
-_BOTH = len(_engine.compiled_modules()) == len(_engine.MODULES)
-once = pytest.mark.skipif(
-    shmmap.ENGINE == "pure" and _BOTH,
-    reason="nothing in it depends on the engine: it runs with the compiled one",
-)
+from .support.engines import once  # noqa: F401

@@ -24,15 +24,15 @@ os.environ["SHMMAP_ENGINE"] = "pure"
 
 import shmmap
 
-from .cases import CASES, READER, SECOND, SURVIVORS, WRITER, Case, scenario_of
-from .creation_world import Processes
-from .creations import CREATIONS, CreationExplorer
-from .deaths import Deaths
-from .exceptions import Exceptions
-from .explorer import Explorer, Failure
-from .lockers import LOCKERS, Lockers, LockExplorer
-from .near_deaths import NEAR_READS, NearDeaths, beside_near
-from .scenarios import SCENARIOS, Scenario
+from .scenarios.cases import CASES, READER, SECOND, SURVIVORS, WRITER, Case, scenario_of
+from .scenarios.creations import CREATIONS, CreationExplorer
+from .scenarios.lockers import LOCKERS, Lockers, LockExplorer
+from .scenarios.near_deaths import NEAR_READS, NearDeaths, beside_near
+from .scenarios.scenarios import SCENARIOS, Scenario
+from .search.deaths import Deaths
+from .search.exceptions import Exceptions
+from .search.explorer import Explorer, Failure
+from .simulator.creation_world import Processes
 
 SHOWN = 3  # failures of one job
 Job = tuple[Callable[..., tuple[str, int, list[str]]], tuple[object, ...]]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .creation_world import Processes
-from .creations import CREATIONS, CreationExplorer
+from .scenarios.creations import CREATIONS, CreationExplorer
+from .simulator.creation_world import Processes
 
 MOST = 400  # schedules of each kind
 

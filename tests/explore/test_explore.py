@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from .cases import CASES, READER, SECOND, SURVIVORS, WRITER, scenario_of
-from .deaths import Deaths
-from .exceptions import Exceptions
-from .explorer import Explorer
-from .near_deaths import NEAR_READS, NearDeaths, beside_near
-from .scenarios import SCENARIOS
+from .scenarios.cases import CASES, READER, SECOND, SURVIVORS, WRITER, scenario_of
+from .scenarios.near_deaths import NEAR_READS, NearDeaths, beside_near
+from .scenarios.scenarios import SCENARIOS
+from .search.deaths import Deaths
+from .search.exceptions import Exceptions
+from .search.explorer import Explorer
 
 SCHEDULES = 150
 SHARE = 0.004  # of the double deaths

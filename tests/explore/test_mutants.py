@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from .creation_mutants import CREATION_MUTANTS
-from .creation_world import Processes
-from .creations import CREATIONS, CreationExplorer
-from .deaths import Deaths
-from .explorer import Explorer, Failure
-from .lock_mutants import LOCK_MUTANTS
-from .lockers import LOCKERS, Lockers, LockExplorer
-from .machine import Schedule
-from .mutants import MUTANTS, Mutant
-from .scenarios import SCENARIOS, Scenario
-from .world import K
+from .mutants.creation_mutants import CREATION_MUTANTS
+from .mutants.lock_mutants import LOCK_MUTANTS
+from .mutants.mutants import MUTANTS, Mutant
+from .scenarios.creations import CREATIONS, CreationExplorer
+from .scenarios.lockers import LOCKERS, Lockers, LockExplorer
+from .scenarios.scenarios import SCENARIOS, Scenario
+from .search.deaths import Deaths
+from .search.explorer import Explorer, Failure
+from .simulator.creation_world import Processes
+from .simulator.machine import Schedule
+from .simulator.world import K
 
 ALL: tuple[Any, ...] = (*SCENARIOS, *CREATIONS, *LOCKERS)
 BY_NAME: dict[str, Any] = {scenario.name: scenario for scenario in ALL}

@@ -22,9 +22,9 @@ from shmmap.lifecycle import opening
 from shmmap.system import creation, process
 from shmmap.tools import inspection
 
-from ..protocol.shard0 import GOT_IT, lock_of, token
-from ..stress.children import Child
-from .strangers import VICTIM, become, enter_own_mounts, libc, outcome
+from ..support.children import Child
+from ..support.shard0 import GOT_IT, lock_of, token
+from ..support.strangers import VICTIM, become, enter_own_mounts, libc, outcome
 
 AT_ONCE_S = 1.0  # on a machine that has much else to do
 LOCK_TIMEOUT_S = 0.15

@@ -20,7 +20,7 @@ from shmmap.lifecycle import opening
 from shmmap.memory.layout import constants
 from shmmap.system import creation
 
-from ..timing import now
+from ..support.clocks import now
 
 K = constants()
 PURE = shmmap.ENGINE == "pure"

@@ -11,7 +11,7 @@ import pytest
 
 import shmmap
 
-from ..leftovers import SHM
+from ..support.leftovers import SHM
 
 INSIDE = os.path.dirname(shmmap.__file__)
 

@@ -17,7 +17,7 @@ import shmmap
 from shmmap.system import segment, unfinished
 from shmmap.system.unfinished import Steps, Undo
 
-from ..leftovers import SHM
+from ..support.leftovers import SHM
 
 
 class Interrupted(Exception):

@@ -9,7 +9,7 @@ import pytest
 
 import shmmap
 
-from .dump_files import Boots
+from ..support.dump_files import Boots
 
 
 @pytest.fixture

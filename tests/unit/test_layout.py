@@ -10,7 +10,7 @@ import shmmap
 from shmmap.lifecycle import making
 from shmmap.memory import layout
 
-from .damage import Damage
+from ..support.damage import Damage
 from .golden import CONSTANTS, SHARD_WORDS, SHARD_WORDS_EVICTING
 
 PACKAGE = Path(shmmap.__file__).parent

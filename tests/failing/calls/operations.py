@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import shmmap
 
-from ...protocol.shard0 import lock_of, set_word, token
+from ...support.shard0 import lock_of, set_word, token
 from .companion import die_with_parent, killed_in
 from .scenario import Scenario
 
