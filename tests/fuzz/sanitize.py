@@ -29,7 +29,7 @@ import run as checks
 
 TOP = checks.TOP
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1"
-TESTS = ("tests/contract", "tests/unit", "tests/protocol")
+TESTS = ("tests/contract", "tests/unit", "tests/protocol", "tests/house/test_layout.py")
 # Whose subject is not memory, but the installation or the time that something takes.
 LEFT_OUT = ("tests/unit/test_bench*.py", "tests/unit/tools/test_doctor.py")
 OPTIONS = {
