@@ -17,18 +17,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import visits
-from guards import GuardedMapping
-from operations import OPERATIONS
-from subject import DEAD, LATE, THEIRS, VARIANTS, Subject
-from support.damage import K
-from trial import Problem, Trial
-from watch import WATCH
-
 import shmmap
 from shmmap.memory import geometry
 from shmmap.shard import _lookup_cy
 from shmmap.system import segment
+
+from ..support.damage import K
+from . import visits
+from .guards import GuardedMapping
+from .operations import OPERATIONS
+from .subject import DEAD, LATE, THEIRS, VARIANTS, Subject
+from .trial import Problem, Trial
+from .watch import WATCH
 
 AGAIN = 3  # the exit code of a child whose maps were used up: start another one
 MEMORY_BYTES = 512 << 20  # how much private memory damage may make an operation ask for

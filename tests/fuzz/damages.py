@@ -9,7 +9,10 @@ import random
 import struct
 from collections.abc import Callable
 
-from places import (
+from shmmap.memory import layout
+
+from ..support.damage import K
+from .places import (
     EDGES,
     WORD,
     any_slot,
@@ -22,11 +25,8 @@ from places import (
     some_octets,
     some_shard,
 )
-from subject import Subject
-from support.damage import K
-from truth import NEXT_MASK
-
-from shmmap.memory import layout
+from .subject import Subject
+from .truth import NEXT_MASK
 
 Kind = Callable[[random.Random, Subject], None]
 KINDS: dict[str, Kind] = {}

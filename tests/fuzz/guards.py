@@ -13,11 +13,11 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from support.damage import K
-
 from shmmap.memory import layout
 from shmmap.system import _sigbus_cy, segment
 from shmmap.system.clibrary import libc
+
+from ..support.damage import K
 
 GUARD = 1 << 30  # bytes on either side of a segment that are mapped to nothing
 _RESERVED = 0x4000 | 0x20 | 0x02  # MAP_NORESERVE, MAP_ANONYMOUS, MAP_PRIVATE

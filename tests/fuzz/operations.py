@@ -6,11 +6,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from subject import LOCKS
-from trial import MISS, Trial, Wrong, same
-
 import shmmap
 from shmmap.locks import keeping
+
+from .subject import LOCKS
+from .trial import MISS, Trial, Wrong, same
 
 FULL: tuple[type[Exception], ...] = (shmmap.MapFull,)
 VALUES: list[Any] = [5, "text", b"", b"x" * 30, "y" * 90, b"z" * 400, None, True, 2.5, 1 << 70]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import random
 
-from subject import Subject
-from support.damage import Damage, K
-from truth import NEXT_MASK
+from ..support.damage import Damage, K
+from .subject import Subject
+from .truth import NEXT_MASK
 
 WORD = (1 << 64) - 1
 EDGES = (0, 1, 2, 3, 7, 8, 255, 1 << 16, (1 << 22) + 5, (1 << 24) - 1, 1 << 24, (1 << 31) - 1,

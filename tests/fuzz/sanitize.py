@@ -26,6 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import run as checks
+from support.programs import command as program
 
 TOP = checks.TOP
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1"
@@ -118,8 +119,8 @@ def main(arguments: list[str]) -> int:
         prove_alarm(target)
         failed = 0
         if options.states:
-            command = [sys.executable, str(TOP / "tests/fuzz/run.py"), "--hang", "20",
-                       "--states", str(options.states), "--seed", str(options.seed)]
+            command = program("tests.fuzz", "--hang", "20", "--states", str(options.states),
+                              "--seed", str(options.seed))
             failed += bool(subprocess.run(command, env=environment(target), cwd=target).returncode)
         if options.tests is not None:
             left_out = [f"--ignore-glob={name}" for name in LEFT_OUT]

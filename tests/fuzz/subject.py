@@ -13,15 +13,16 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from guards import Gaps
-from support.damage import Damage, K
-from truth import Truth
 
 import shmmap
 from shmmap.lifecycle import making
 from shmmap.locks import lock_table
 from shmmap.memory import layout
 from shmmap.system import segment
+
+from ..support.damage import Damage, K
+from .guards import Gaps
+from .truth import Truth
 
 START_NS = 10**15  # the frozen clock at the first write
 QUICK_S, PATIENT_S = 0.01, 0.5  # lock_timeout of the two handles

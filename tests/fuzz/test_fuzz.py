@@ -1,8 +1,8 @@
-"""A short, seeded run of the corruption fuzz: see run.py, which runs it at any length.
+"""A short, seeded run of the corruption fuzz: `python -m tests.fuzz` runs it at any length.
 
 SHMMAP_FUZZ_STATES sets how many damaged states; a failing one replays alone:
 
-    python tests/fuzz/run.py --replay SEED
+    python -m tests.fuzz --replay SEED
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 import shmmap
 
-SCRIPT = Path(__file__).parent / "run.py"
+from ..support.programs import command
+
 DEFAULT = {"compiled": "3000", "pure": "120"}[shmmap.ENGINE]
 STATES = int(os.environ.get("SHMMAP_FUZZ_STATES", DEFAULT))
 
@@ -25,9 +24,9 @@ STATES = int(os.environ.get("SHMMAP_FUZZ_STATES", DEFAULT))
 def run(name: str, *arguments: str) -> tuple[subprocess.CompletedProcess[str], dict]:
     """Run the fuzz; give how it ended, and its report."""
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--engine", shmmap.ENGINE, "--prefix", name, "--json",
-         *arguments],
-        capture_output=True, text=True, timeout=100,
+        command("tests.fuzz", "--prefix", name, "--json", *arguments),
+        env={**os.environ, "SHMMAP_ENGINE": shmmap.ENGINE}, capture_output=True, text=True,
+        timeout=100,
     )
     assert done.stdout, done.stderr
     return done, json.loads(done.stdout.splitlines()[-1])

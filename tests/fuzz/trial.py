@@ -21,14 +21,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import damages
 import numpy as np
-from subject import GONE, LOCKS, NEVER, OURS, THEIRS, Subject
-from support.damage import K
-from watch import WATCH
 
 import shmmap
 from shmmap.locks.lock_table import LOCK, name_of
+
+from ..support.damage import K
+from . import damages
+from .subject import GONE, LOCKS, NEVER, OURS, THEIRS, Subject
+from .watch import WATCH
 
 MISS: Any = type("Miss", (), {"__repr__": lambda self: "<a miss>"})()
 

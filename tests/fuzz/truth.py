@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from support.damage import Damage, K
 
 from shmmap.values import _keys_cy
+
+from ..support.damage import Damage, K
 
 NEXT_MASK = K.get("NEXT_MASK", 0xFFFF_FFFF)  # of a next word: which slot follows
 Halves = list[np.ndarray[Any, Any]]  # for each segment, the numbers of its changed half words

@@ -16,12 +16,12 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from operations import OPERATIONS
-from trial import Problem, Trial, Wrong
-
 import shmmap
 from shmmap.lifecycle import opening
 from shmmap.tools import cli, fsck
+
+from .operations import OPERATIONS
+from .trial import Problem, Trial, Wrong
 
 _PR_SET_PDEATHSIG = 1
 _kept: list[Any] = []  # what a visitor forgot stays in memory: nobody closes it

@@ -1,7 +1,7 @@
 """Damage a live map's memory in every way, use every operation on it, and see what comes of it.
 
-    python tests/fuzz/run.py --states 100000 --seed 1
-    python tests/fuzz/run.py --replay 4711
+    python -m tests.fuzz --states 100000 --seed 1
+    python -m tests.fuzz --replay 4711
 
 Each state has a seed, from which come the kind of map, the damage, and the operations; --replay
 runs one of them alone and tells what it does. A child runs thousands of states; a crash or an
@@ -24,21 +24,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 from select import select
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the tests' damage
 if "--engine" in sys.argv[:-1]:
     os.environ["SHMMAP_ENGINE"] = sys.argv[sys.argv.index("--engine") + 1]
 
-import child
-from damages import KINDS
-from operations import OPERATIONS
-from trial import Problem, Trial
-from watch import WATCH
-
 import shmmap
+
+from . import child
+from .damages import KINDS
+from .operations import OPERATIONS
+from .trial import Problem, Trial
+from .watch import WATCH
 
 HANG_S = 2.0
 _PR_SET_CHILD_SUBREAPER = 36
@@ -207,7 +205,9 @@ def replay(options: argparse.Namespace, report: Report) -> None:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz", description=(__doc__ or "").split("\n\n")[0],
+    )
     parser.add_argument("--states", type=int, default=20_000, help="damaged states to run")
     parser.add_argument("--seed", type=int, default=1, help="of the first state")
     parser.add_argument("--replay", type=int, metavar="SEED", help="run this state alone")
