@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .scenarios.creations import CREATIONS, CreationExplorer
+from .scenarios.creations import CREATIONS
+from .search.processes import CreationExplorer
 from .simulator.creation_world import Processes
 
 MOST = 400  # schedules of each kind

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from shmmap.operations._near_cy import LINEARIZABLE, SESSION
 from shmmap.torture.linearizability import ABSENT, Call
-
-from ..simulator.handles import NEAR
 
 ALL = "*"  # every key was changed
 LISTED = "-"  # every key was seen
 READS = ("get", "contains", "get_versioned")
+NEAR = {"near": LINEARIZABLE, "session": SESSION, "bounded": 0}  # calls, and their consistency
 
 
 class Look(NamedTuple):

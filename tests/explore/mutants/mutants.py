@@ -24,7 +24,7 @@ from shmmap.shard._shadow_cy import ShardCopy
 from shmmap.shard._shard_cy import Shard
 from shmmap.shard._slots_cy import Slots
 
-from ..scenarios.scenarios import BOUNDED, LEASE, LONG, PASS, SHORT, SNAP, Operation, Scenario
+from ..scenarios.scenario import BOUNDED, LEASE, LONG, PASS, SHORT, SNAP, Operation, Scenario
 
 
 class Patch(NamedTuple):

@@ -1,10 +1,13 @@
-"""Every kind of operation, each in a map where it takes another way; and what others do then."""
+"""Does anybody notice an operation that was broken off, whichever it was and wherever?
+
+Every kind of operation, each in a map where it takes another way; and what others do then.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from .scenarios import LONG, LONGER, SHORT, Operation, Scenario
+from .scenario import LEASE, LONG, LONGER, SHORT, Operation, Scenario
 
 TTL_NS = 2_000
 FILLED = (("set", "a", SHORT), ("set", "b", SHORT))
@@ -89,3 +92,17 @@ def scenario_of(case: Case, *others: tuple[Operation, ...]) -> Scenario:
     """Make a scenario: the case's operation, then what the others do."""
     return Scenario(case.name, ((case.operation,), *others), case.before, evicts=case.evicts,
                     shards=case.shards)
+
+
+NEAR_READS: dict[str, Operation] = {
+    "near": ("near", "a"), "session": ("session", "a"), "bounded": ("bounded", "a", LEASE),
+}
+THIRD: tuple[Operation, ...] = (("get", "a"), ("get", "c"), ("set", "b", 8), ("get", "a"))
+
+
+def beside_near(case: Scenario, read: Operation) -> Scenario:
+    """Make the scenario: the case's operation, the reader, the third process."""
+    return case._replace(
+        name=f"{case.name}, beside {read[0]}",
+        programs=(case.programs[0], (read, read, read, ("get", "a"), read), THIRD),
+    )

@@ -1,12 +1,11 @@
-"""What several processes do to one name, and the exploration of it."""
+"""Do processes that open, unlink, leave and lock one name come to one map, and know who lives?
+
+Whatever their order, whoever dies, and whichever process id, row or descriptor is used again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
-from ..search.explorer import Explorer, Failure
-from ..simulator.creation_world import CreationWorld, Processes
-from ..simulator.machine import Schedule
+from ..simulator.creation_world import Processes
 
 OPEN, SET, LOCK, CLOSE, UNLINK = ("open",), ("set",), ("lock",), ("close",), ("unlink",)
 BOTH_OPEN = ((0, OPEN), (1, OPEN))
@@ -53,29 +52,3 @@ CREATIONS = (
         (OPEN, LOCK), (OPEN, ("clear_rows",), LOCK), (OPEN,),
     ), bound=1, deaths=0),
 )
-
-
-class CreationExplorer(Explorer):
-    """One scenario of processes; process 0 may die."""
-
-    def __init__(self, scenario: Processes) -> None:
-        super().__init__(scenario, CreationWorld(scenario))
-        self.death = 0  # the step of its own before which process 0 dies; 0: it lives
-
-    def works(self) -> list[Callable[[], None]]:
-        return self.world.works()  # type: ignore[no-any-return]
-
-    def run(self, schedule: Schedule) -> str | None:
-        if self.death:
-            self.world.machine.die_at = {0: self.death}
-        return super().run(schedule)
-
-    def try_deaths(self, bound: int) -> Iterator[Failure]:
-        """Let process 0 die at every step of its own, the others preempted `bound` times."""
-        self.death, dies = 1, True
-        while dies:
-            for failure in self.try_every(bound):
-                yield failure._replace(schedule=f"dies at {self.death}, {failure.schedule}")
-            self.run(self.named("every:"))
-            dies = self.world.machine.workers[0].dead
-            self.death += 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from ..scenarios.scenarios import Scenario, build, program
+from ..scenarios.scenario import Scenario, build, program
 from ..simulator.machine import Livelock, Schedule, run_on
 from ..simulator.world import World
 from .explorer import Failure

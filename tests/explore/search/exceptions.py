@@ -15,7 +15,7 @@ from typing import Any
 
 import shmmap
 
-from ..scenarios.scenarios import Scenario, build, perform
+from ..scenarios.scenario import Scenario, build, perform
 from ..simulator.machine import Livelock, run_on
 from ..simulator.world import World
 from .explorer import Failure

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from ..scenarios.scenarios import build, program
+from ..scenarios.scenario import build, program
 from ..simulator.machine import KINDS, Livelock, Schedule, Step
 from .schedules import AtRandom, ByPriority, Deviating, Deviations, every_way
 

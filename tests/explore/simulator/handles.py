@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from shmmap.operations._near_cy import LINEARIZABLE, SESSION
+from shmmap.operations._near_cy import LINEARIZABLE
 from shmmap.operations._snapshots_cy import Snapshots
 from shmmap.values._codecs_cy import pack as pack_value
 from shmmap.values._keys_cy import pack as pack_key
 
+from ..judges.seen import NEAR
+
 NEAR_SIZE = 8
-NEAR = {"near": LINEARIZABLE, "session": SESSION, "bounded": 0}  # calls, and their consistency
 
 
 class SimulatedHandle(Snapshots):

@@ -33,8 +33,8 @@ from shmmap.system.worker_table import Worker
 from shmmap.torture.linearizability import ABSENT, GONE, UNKNOWN, Call, find_violation
 
 from ..judges.cuts import find_torn
-from ..judges.seen import Seen
-from .handles import NEAR, SimulatedHandle
+from ..judges.seen import NEAR, Seen
+from .handles import SimulatedHandle
 from .kernel import FIRST_PID, Kernel
 from .machine import CALL, PAUSE, Machine, Semaphore, SharedMemory
 

@@ -6,22 +6,8 @@ looks (and repairs) and writes; the reader reads on. Nobody may see anything go 
 
 from __future__ import annotations
 
-from ..search.deaths import Deaths
 from ..simulator.machine import CALL, Machine, Schedule, Step, Worker, run_on
-from .scenarios import LEASE, Operation, Scenario
-
-NEAR_READS: dict[str, Operation] = {
-    "near": ("near", "a"), "session": ("session", "a"), "bounded": ("bounded", "a", LEASE),
-}
-THIRD: tuple[Operation, ...] = (("get", "a"), ("get", "c"), ("set", "b", 8), ("get", "a"))
-
-
-def beside_near(case: Scenario, read: Operation) -> Scenario:
-    """Make the scenario: the case's operation, the reader, the third process."""
-    return case._replace(
-        name=f"{case.name}, beside {read[0]}",
-        programs=(case.programs[0], (read, read, read, ("get", "a"), read), THIRD),
-    )
+from .deaths import Deaths
 
 
 class NearDeaths(Deaths):
