@@ -8,15 +8,12 @@ cannot: SIGBUS ends the process as it accesses what is gone.
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import os
 import random
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,88 +22,9 @@ import pytest
 
 import shmmap
 from shmmap.memory.layout import PAGE
-from shmmap.system import _sigbus_cy, segment
+from shmmap.system import _sigbus_cy
 
-SHM = Path("/dev/shm")
-COMPILED = shmmap.ENGINE == "compiled"
-LOCK_TIMEOUT_S = 0.5
-LONGEST_S = LOCK_TIMEOUT_S + 2
-DOCUMENTED = (shmmap.MapCorrupted, shmmap.LockTimeout)
-KEYS = 300
-needs_guard = pytest.mark.skipif(not COMPILED, reason="the pure engine cannot handle SIGBUS")
-
-
-@pytest.fixture
-def leftovers(name: str) -> Iterator[str]:
-    """The name of a map whose objects are removed one by one: damaged, it may not open."""
-    yield name
-    for entry in os.listdir(SHM):
-        if entry.removeprefix("sem.").split(".")[1:2] == [name]:
-            (SHM / entry).unlink()
-
-
-def objects(m: Any) -> dict[str, Path]:
-    """Return the files of a map of two shards."""
-    found = m.attachment
-    label = segment.shard_name(m.name, found.nonce, 0, 0)
-    return {
-        "control": SHM / segment.control_name(m.name)[1:],
-        "shard 0": SHM / label[1:],
-        "shard 1": SHM / (label[1:-1] + "1"),
-        "locks": SHM / segment.locks_name(m.name, found.nonce)[1:],
-        "liveness": SHM / segment.liveness_name(m.name, found.nonce)[1:],
-        "semaphore": SHM / segment.semaphore_file(label)[1:],
-    }
-
-
-def cut(path: Path, length: str) -> None:
-    """Truncate a file as another process would."""
-    size = path.stat().st_size
-    left = {"nothing": 0, "a page": PAGE, "half": size // 2, "all but a page": size - PAGE}[length]
-    os.truncate(path, min(size, max(0, left)))
-
-
-def filled(name: str, **more: Any) -> Any:
-    """Make a map whose every page is in use."""
-    m = shmmap.ShmMap.create(
-        name, "300KB", shards=2, sweep_interval=None, lock_timeout=LOCK_TIMEOUT_S, **more
-    )
-    for key in range(KEYS):
-        m.set(key, key, ttl=1000)
-    return m
-
-
-OPERATIONS: dict[str, Callable[[Any], Any]] = {
-    "get": lambda m: [m.get(key) for key in range(KEYS)],
-    "get one": lambda m: m.get(1),
-    "set": lambda m: [m.set(key, b"x" * 100) for key in range(0, KEYS, 7)],
-    "delete": lambda m: [m.delete(key) for key in range(KEYS)],
-    "incr": lambda m: [m.incr(key) for key in range(KEYS)],
-    "touch": lambda m: [m.touch(key, 5) for key in range(KEYS)],
-    "items": lambda m: list(m.items()),
-    "popitem": lambda m: m.popitem(),
-    "clear": lambda m: m.clear(),
-    "check": lambda m: m.check(),
-    "repair": lambda m: m.repair(),
-    "stats": lambda m: m.stats(),
-    "sweep": lambda m: m.sweep(),
-    "close": lambda m: m.close(),
-    "unlink": lambda m: m.unlink(),
-}
-
-
-def outcome(operation: Callable[[], Any]) -> str:
-    """Tell how an operation ends: "done", or the documented error; in time."""
-    began = time.monotonic()
-    try:
-        operation()
-        how = "done"
-    except (*DOCUMENTED, shmmap.MapFull, shmmap.MapUnlinked, KeyError, TypeError) as error:
-        how = type(error).__name__  # KeyError: popitem of zeros; TypeError: incr of bytes
-        if isinstance(error, shmmap.MapCorrupted) and "truncated" in str(error):
-            how = "cut"
-    assert time.monotonic() - began < LONGEST_S
-    return how
+from .cutting import KEYS, LONGEST_S, OPERATIONS, SHM, cut, filled, needs_guard, objects, outcome
 
 
 def is_lost(m: Any) -> bool:
@@ -345,108 +263,6 @@ def test_the_command_line_looks_at_it_and_removes_it(leftovers, start, tmp_path,
     assert not list(SHM.glob(f"*shmmap.{leftovers}*"))
     child.tell("go on")
     child.result()
-
-
-# -- others' handlers --------------------------------------------------------------------------
-
-
-def lose(name: str) -> str:
-    """Make a map, cut it, and tell what its second use says."""
-    m = filled(name)
-    cut(objects(m)["shard 0"], "nothing")
-    outcome(partial(OPERATIONS["get"], m))
-    how = outcome(lambda: m.get(1))
-    m.unlink()
-    m.close()
-    return how
-
-
-def fault_elsewhere(m: Any) -> None:
-    """Access a truncated file that no map knows."""
-    import mmap
-
-    descriptor = os.memfd_create("elsewhere")
-    os.ftruncate(descriptor, PAGE)
-    memory = mmap.mmap(descriptor, PAGE)
-    os.ftruncate(descriptor, 0)
-    memory[0]
-
-
-@needs_guard
-def test_faulthandler_enabled_before(leftovers, start):
-    def work(child: Any) -> None:
-        with open(os.devnull, "w") as nowhere:
-            faulthandler.enable(nowhere)
-            child.tell(lose(leftovers))
-            fault_elsewhere(None)
-
-    child = start(work)
-    assert child.hear() == "cut"
-    assert os.waitstatus_to_exitcode(child.reap()) == -signal.SIGBUS
-
-
-@needs_guard
-def test_faulthandler_enabled_later_has_the_last_word(leftovers, start):
-    """Documented: it prints its traceback and the process dies, as without us."""
-    def work(child: Any) -> None:
-        faulthandler.disable()
-        m = filled(leftovers)
-        with open(os.devnull, "w") as nowhere:
-            faulthandler.enable(nowhere)
-            cut(objects(m)["shard 0"], "nothing")
-            OPERATIONS["get"](m)
-
-    assert os.waitstatus_to_exitcode(start(work).reap()) == -signal.SIGBUS
-
-
-ENDS: dict[str, Callable[[Any], None]] = {
-    "killed": lambda m: os.kill(os.getpid(), signal.SIGBUS),
-    "raised": lambda m: signal.raise_signal(signal.SIGBUS),
-    "thread": lambda m: signal.pthread_kill(threading.get_ident(), signal.SIGBUS),
-    "fault": fault_elsewhere,
-}
-
-
-@pytest.mark.parametrize("how", ENDS)
-def test_other_bus_errors_end_the_process_as_ever(make, start, how):
-    m = make()
-
-    def work(child: Any) -> None:
-        faulthandler.disable()
-        m["a"] = 1
-        ENDS[how](m)
-
-    assert os.waitstatus_to_exitcode(start(work).reap()) == -signal.SIGBUS
-    assert m["a"] == 1
-
-
-def test_a_sent_signal_reaches_an_earlier_handler(name, start):
-    def work(child: Any) -> list[int]:
-        seen: list[int] = []
-        faulthandler.disable()
-        signal.signal(signal.SIGBUS, lambda number, frame: seen.append(number))
-        with shmmap.ShmMap.create(name, "150KB", sweep_interval=None) as m:
-            os.kill(os.getpid(), signal.SIGBUS)
-            m["a"] = 1
-            m.unlink()
-        signal.signal(signal.SIGBUS, signal.SIG_IGN)
-        os.kill(os.getpid(), signal.SIGBUS)
-        return seen
-
-    assert start(work).result() == [signal.SIGBUS]
-
-
-@pytest.mark.skipif(COMPILED, reason="the compiled engine survives")
-@pytest.mark.parametrize("what", ["control", "shard 0"])
-def test_the_pure_engine_dies_of_it(leftovers, start, what):
-    def work(child: Any) -> None:
-        faulthandler.disable()
-        m = filled(leftovers)
-        cut(objects(m)[what], "nothing")
-        with contextlib.suppress(Exception):
-            OPERATIONS["get"](m)
-
-    assert os.waitstatus_to_exitcode(start(work).reap()) == -signal.SIGBUS
 
 
 @needs_guard
