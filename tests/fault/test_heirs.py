@@ -42,11 +42,7 @@ def memory_of(name: str) -> int:
 
 def result_of(work: Callable[[], Any]) -> Any:
     """Run work() in a forked child."""
-    child = Child(lambda child: work())
-    try:
-        return child.result()
-    finally:
-        child.kill()
+    return Child(lambda child: work()).end()
 
 
 def move(how: str, path: Any) -> None:

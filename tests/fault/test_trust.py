@@ -253,11 +253,7 @@ def in_a_worker(work: Callable[[], Any]) -> Any:
         os.setuid(VICTIM)
         return work()
 
-    child = Child(within)
-    try:
-        return child.result()
-    finally:
-        child.kill()
+    return Child(within).end()
 
 
 def test_creations_queue_with_those_of_the_new_user(private, name):

@@ -79,14 +79,7 @@ def another_process(name: str, mode: int) -> Any:
             m["theirs"] = 1
             return m["a"], m["theirs"]
 
-    return ended(Child(use))
-
-
-def ended(child: Child) -> Any:
-    try:
-        return child.result()
-    finally:
-        child.kill()
+    return Child(use).end()
 
 
 def take_over(m: Any) -> Any:

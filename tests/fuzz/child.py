@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import functools
 import gc
@@ -22,6 +21,7 @@ from shmmap.memory import geometry
 from shmmap.shard import _lookup_cy
 from shmmap.system import segment
 
+from ..support.children import die_with_parent
 from ..support.damage import K
 from . import visits
 from .guards import GuardedMapping
@@ -33,17 +33,11 @@ from .watch import WATCH
 AGAIN = 3  # the exit code of a child whose maps were used up: start another one
 MEMORY_BYTES = 512 << 20  # how much private memory damage may make an operation ask for
 REPORT_S = 0.5
-_PR_SET_PDEATHSIG = 1
 _kept: list[Subject] = []  # never closed: the files of one may be cut off
 _SLOW = ("stats", "sweep", "sweep_if_due", "too_large")  # they take longer than all the others
 _NAMES = [name for name in sorted(OPERATIONS) for _ in range(1 if name in _SLOW else 12)]
 
 Tell = Callable[[Counter[str], Counter[str], list[Problem]], None]
-
-
-def die_with_parent() -> None:
-    """Have the kernel end this process when its parent ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextlib.contextmanager

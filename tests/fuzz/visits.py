@@ -7,12 +7,10 @@ that it goes the whole way in.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import io
 import json
 import os
 import random
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -20,10 +18,10 @@ import shmmap
 from shmmap.lifecycle import opening
 from shmmap.tools import cli, fsck
 
+from ..support.children import die_with_parent
 from .operations import OPERATIONS
 from .trial import Problem, Trial, Wrong
 
-_PR_SET_PDEATHSIG = 1
 _kept: list[Any] = []  # what a visitor forgot stays in memory: nobody closes it
 
 
@@ -49,7 +47,7 @@ def visit(t: Trial, name: str) -> str:
 def _visit_and_exit(t: Trial, name: str, pipe: int) -> None:
     code = 1
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent()
         t.outcomes.clear()
         t.problems.clear()
         VISITS[name](t)

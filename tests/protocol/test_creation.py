@@ -10,9 +10,12 @@ import pytest
 
 import shmmap
 from shmmap.lifecycle import control, making
+from shmmap.memory.layout import constants
 from shmmap.system import creation, segment
 
-from .lifetimes import K, objects
+from ..support.leftovers import objects_of
+
+K = constants()
 
 
 def test_only_create_and_only_attach(make, name):
@@ -94,11 +97,11 @@ def test_a_half_made_map_is_replaced(name, start, step):
         with shmmap.ShmMap(name, "1MB", shards=2) as m:
             m["a"] = 1
             assert m.check() == []
-            assert len(objects(name)) == 1 + 1 + 2 * (2 + 1), objects(name)
+            assert len(objects_of(name)) == 1 + 1 + 2 * (2 + 1), objects_of(name)
             m.unlink()
-        assert objects(name) == []
+        assert objects_of(name) == []
     finally:
-        for left in objects(name):
+        for left in objects_of(name):
             os.unlink(f"/dev/shm/{left}")
 
 
@@ -133,7 +136,7 @@ def test_many_creators_of_one_name(name, start):
             child.reap()
         assert len({nonce for nonce, _ in results}) == 1, results
         assert {openers for _, openers in results} == {8}
-        assert len(objects(name)) == 1 + 1 + 2 * (2 + 1)
+        assert len(objects_of(name)) == 1 + 1 + 2 * (2 + 1)
         with shmmap.ShmMap.attach(name) as m:
             m.unlink()
 
@@ -182,4 +185,4 @@ def test_a_creators_file_that_is_removed_again_and_again(name, monkeypatch):
     monkeypatch.setattr(creation, "_is_current", lambda *_: False)
     with pytest.raises(shmmap.LockTimeout, match="removes it again and again"):
         shmmap.ShmMap(name, "1MB")
-    assert len(os.listdir("/proc/self/fd")) - before <= 8 and objects(name) == []
+    assert len(os.listdir("/proc/self/fd")) - before <= 8 and objects_of(name) == []

@@ -13,7 +13,7 @@ import shmmap
 from shmmap.lifecycle import opening
 from shmmap.system import segment, worker_table
 
-from .lifetimes import objects
+from ..support.leftovers import objects_of
 
 
 def forget_everything() -> None:
@@ -45,7 +45,7 @@ def test_unlink_reaches_every_process(make, name, start):
     child = start(work)
     child.hear()
     m.unlink()
-    assert objects(name) == []
+    assert objects_of(name) == []
     child.tell("unlinked")
     assert child.result() == ["MapUnlinked"] * 8
     with pytest.raises(shmmap.MapUnlinked, match="open it again"):
@@ -74,10 +74,10 @@ def test_the_last_to_leave_unlinks_an_ephemeral_map(name, start):
     child = start(work)
     child.hear()
     m.close()
-    assert objects(name) != []
+    assert objects_of(name) != []
     child.tell("leave")
     assert child.result() == 1
-    assert objects(name) == []
+    assert objects_of(name) == []
 
 
 def test_an_ephemeral_map_is_one_map_within_its_process(name):
@@ -89,7 +89,7 @@ def test_an_ephemeral_map_is_one_map_within_its_process(name):
         with shmmap.ShmMap.attach(name) as third:
             third["b"] = 2
         assert m["b"] == 2
-    assert objects(name) == []
+    assert objects_of(name) == []
 
 
 def test_the_map_of_a_killed_last_worker_is_replaced(name, start):
@@ -104,12 +104,12 @@ def test_the_map_of_a_killed_last_worker_is_replaced(name, start):
     with shmmap.ShmMap(name) as m:
         assert m["a"] == 1  # its maker lives: attached
     child.kill()
-    assert objects(name) != []
+    assert objects_of(name) != []
     with pytest.raises(shmmap.MapNotFound):
         shmmap.ShmMap.attach(name)
     with shmmap.ShmMap(name, "2MB", ephemeral=True) as fresh:
         assert "a" not in fresh and fresh.check() == []
-    assert objects(name) == []
+    assert objects_of(name) == []
 
 
 def test_a_full_worker_table(make, name, start):

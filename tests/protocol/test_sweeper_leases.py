@@ -7,7 +7,9 @@ import signal
 import time
 from typing import Any
 
-from .lifetimes import K
+from shmmap.memory.layout import constants
+
+K = constants()
 
 
 def lease(m: Any) -> int:

@@ -18,6 +18,11 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class ChildFailed(Exception):
     """A child raised: `kind` is the class's name, the text its message."""
 
@@ -53,7 +58,7 @@ class Child:
         try:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(LIMIT_S)
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            die_with_parent()
             if os.getppid() == parent:
                 try:
                     self._pipe.send(("returned", work(self)))
@@ -107,6 +112,13 @@ class Child:
         """End the process at once, and reap it."""
         self.signal(signal.SIGKILL)
         self.reap()
+
+    def end(self, patience_s: float = 30.0) -> Any:
+        """Return what `work` returned, and end the process, either way."""
+        try:
+            return self.hear(patience_s)
+        finally:
+            self.kill()
 
     def reap(self) -> int:
         """Wait for the end (the time limit guards it); give the wait status."""

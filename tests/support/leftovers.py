@@ -1,4 +1,4 @@
-"""What test runs leave in /dev/shm: maps of a test are named t<pid of its run>-..."""
+"""What is in /dev/shm of a map, and of a test run: its maps are named t<pid of the run>-..."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from pathlib import Path
 
 SHM = Path("/dev/shm")
 _TEST_OBJECT = re.compile(r"(?:sem\.)?shmmap\.t(\d+)-.*")
+
+
+def objects_of(name: str) -> list[str]:
+    """List the objects of a map, and of maps whose names begin as its does."""
+    entries = sorted(os.listdir(SHM))
+    return [e for e in entries if e.removeprefix("sem.").startswith(f"shmmap.{name}")]
 
 
 def of_run(pid: int) -> list[str]:

@@ -24,6 +24,14 @@ def token(m: Any, thread: int = 0x3000) -> int:
     return int(m.attachment.worker.fork_page.word | thread)
 
 
+def word(m: Any, field: str) -> int:
+    """Read a header word of shard 0."""
+    words = memoryview(m.attachment.mappings[0].buffer).cast("B").cast("Q")
+    value: int = words[K[f"S_{field}"] >> 3]
+    words.release()
+    return value
+
+
 def set_word(m: Any, field: str, value: int) -> None:
     """Write a header word of shard 0."""
     words = memoryview(m.attachment.mappings[0].buffer).cast("B").cast("Q")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import encodings.ascii  # noqa: F401 - loaded late otherwise, where another user may not read it
 import os
-import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,13 @@ import psutil  # noqa: F401 - likewise
 from shmmap.lifecycle import opening
 from shmmap.system import creation
 
-from .children import Child
+from .children import Child, die_with_parent
 
 SHM = Path("/dev/shm")
 ATTACKER, VICTIM = 65534, 65533
 PATIENCE_S = 20.0
 _CLONE_NEWNS = 0x20000
 _MS_REC_PRIVATE = 0x4000 | 1 << 18
-_PR_SET_PDEATHSIG = 1
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -60,7 +58,7 @@ def become(uid: int, groups: Iterable[int] = ()) -> None:
     os.setgid(uid)
     os.setuid(uid)
     os.umask(0)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user forgets it
+    die_with_parent()  # a change of user forgets it
     forget_creations()
     opening._attachments.clear()
 
@@ -76,11 +74,7 @@ def stranger(uid: int, work: Callable[[Child], Any], groups: Iterable[int] = ())
 
 def as_user(uid: int, work: Callable[[], Any], groups: Iterable[int] = ()) -> Any:
     """Run work() in a child of this process as another user; give what it returns."""
-    child = stranger(uid, lambda child: work(), groups)
-    try:
-        return child.result(PATIENCE_S)
-    finally:
-        child.kill()
+    return stranger(uid, lambda child: work(), groups).end(PATIENCE_S)
 
 
 def outcome(operation: Callable[[], Any]) -> tuple[str, str]:

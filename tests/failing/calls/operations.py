@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 import shmmap
 
+from ...support.children import die_with_parent
 from ...support.shard0 import lock_of, set_word, token
-from .companion import die_with_parent, killed_in
+from .companion import killed_in
 from .scenario import Scenario
 
 

@@ -19,7 +19,7 @@ from shmmap.lifecycle import opening
 from shmmap.system import creation, process
 from shmmap.tools import inspection
 
-from ...support.children import Child
+from ...support.children import Child, die_with_parent
 from ...support.strangers import libc, outcome
 from .judging import (
     CLONE_NEWPID,
@@ -34,7 +34,6 @@ from .judging import (
 )
 
 PROC = ["own", "parents"]  # which /proc a namespace has
-_PR_SET_PDEATHSIG = 1
 
 
 def enter_pid_namespace(child: Child, proc: str) -> None:
@@ -48,7 +47,7 @@ def enter_pid_namespace(child: Child, proc: str) -> None:
         os.write(tell, b".")
         os.waitpid(inner, 0)
         os._exit(0)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     os.read(told, 1)
     assert os.getpid() == 1
     if proc == "own":
