@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from .mutants.creation_mutants import CREATION_MUTANTS
-from .mutants.lock_mutants import LOCK_MUTANTS
-from .mutants.mutants import MUTANTS, Mutant
+from .mutants.every import MUTANTS
+from .mutants.mutant import Mutant
 from .scenarios.creations import CREATIONS
 from .scenarios.every import SCENARIOS
 from .scenarios.lockers import LOCKERS
@@ -22,7 +21,6 @@ from .simulator.lock_world import Lockers
 
 ALL: tuple[Any, ...] = (*SCENARIOS, *CREATIONS, *LOCKERS)
 BY_NAME: dict[str, Any] = {scenario.name: scenario for scenario in ALL}
-EVERY_MUTANT = (*MUTANTS, *CREATION_MUTANTS, *LOCK_MUTANTS)
 
 
 def search(mutant: Mutant, most: int) -> tuple[Failure | None, int]:
@@ -52,7 +50,7 @@ def search(mutant: Mutant, most: int) -> tuple[Failure | None, int]:
 
 
 @pytest.mark.timeout(300)  # the longest searches take ten seconds of a core that many may share
-@pytest.mark.parametrize("mutant", EVERY_MUTANT, ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_the_fault_is_found(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         for part in mutant.patches:

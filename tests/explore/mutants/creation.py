@@ -9,14 +9,14 @@ from shmmap.system import creation
 from shmmap.system.liveness import Judge
 from shmmap.system.worker_table import Worker
 
-from .mutants import Mutant, change, drop
+from .mutant import Mutant, change, drop
 
 RETIRED = '        attachment.control["STATE"] = K["STATE_RETIRED"]\n'
 READY = '        control["STATE"] = K["STATE_READY"]\n'
 PUBLISH = "        segment.publish(label, segment.control_name(name))\n"
 CHECKED = '        control["CHECK"] = checksum(control.words)\n'
 
-CREATION_MUTANTS = (
+CREATION = (
     Mutant("the creation lock excludes nobody", (
         change(creation, "_wait_for_byte", "if try_lock_byte(turn.descriptor, byte):", "if True:"),
     ), "an ephemeral map, the last leaves as one comes", "every 2"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from shmmap.locks.lock_table import LockTable
 
-from .mutants import Mutant, change
+from .mutant import Mutant, change
 
 FREE = "self.cas(key, None, version, 0)"
 TAKE = "self.cas(key, raw, version, lease)"
 
-LOCK_MUTANTS = (
+NAMED_LOCKS = (
     Mutant("a lock is freed whoever holds it", (
         change(LockTable, "give_back", f"version != 0 and {FREE}", "self.delete(key)"),
     ), "one keeps what another's lease was for", "every 1"),
