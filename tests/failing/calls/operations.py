@@ -1,4 +1,7 @@
-"""Scenarios of an open map: reads, writes, locks, deaths of holders, sweeps, copies."""
+"""Does a system call that fails harm an open map, or anybody who uses it?
+
+In reads, writes, locks, deaths of holders, sweeps, copies.
+"""
 
 from __future__ import annotations
 
