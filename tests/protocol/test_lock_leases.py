@@ -87,34 +87,28 @@ def test_of_many_who_take_it_with_hardly_a_lease_each_comes_to_its_end(make):
     assert len(set(tokens)) == 200
 
 
-def test_a_lease_can_be_extended(make):
+def test_a_lease_can_be_extended(make, freeze):
     m = make()
-    clock = m.attachment.clock
-    clock.frozen_ns = clock.now_ns()
-
-    def passes(seconds: float) -> None:
-        clock.frozen_ns += int(seconds * 1e9)
-
+    clock = freeze(m)
     lock = m.lock("a", lease=0.2)
     lock.acquire()
     token = lock.token
     for _ in range(5):
-        passes(0.1)
+        clock.advance(0.1)
         lock.extend(0.3)
     assert lock.held and lock.token == token
     lock.extend(None)
-    passes(0.4)
+    clock.advance(0.4)
     assert lock.held
     lock.extend()
-    passes(0.15)
+    clock.advance(0.15)
     assert lock.held
-    passes(0.15)
+    clock.advance(0.15)
     assert not lock.held
     with pytest.raises(shmmap.LockLost):
         lock.extend(5)
     with pytest.raises(shmmap.LockLost):
         lock.release()
-    clock.frozen_ns = -1
 
 
 def test_an_error_in_the_block_is_not_hidden_by_a_lost_lease(make):

@@ -9,27 +9,24 @@ import pytest
 
 
 @pytest.fixture
-def clock(make):
+def clock(make, freeze):
     """A map and its clock, standing still."""
     m = make()
-    frozen = m.attachment.clock
-    frozen.frozen_ns = 10**15
-    yield m, frozen
-    frozen.frozen_ns = -1
+    return m, freeze(m)
 
 
 def test_a_fresh_value_is_not_computed_again(clock):
     m, frozen = clock
     assert m.get_or_set("k", lambda: 1, ttl=10, stale=5) == 1
     assert m.ttl("k") == 15
-    frozen.frozen_ns += 9 * 10**9
+    frozen.advance(9)
     assert m.get_or_set("k", lambda: 2, ttl=10, stale=5) == 1
 
 
 def test_past_its_time_one_computes_and_the_others_do_not_wait(clock):
     m, frozen = clock
     m.get_or_set("k", lambda: 1, ttl=10, stale=5)
-    frozen.frozen_ns += 11 * 10**9
+    frozen.advance(11)
     assert m["k"] == 1, "get sees it until ttl + stale"
     others: list[Any] = []
 
@@ -49,14 +46,14 @@ def test_past_its_time_one_computes_and_the_others_do_not_wait(clock):
 def test_after_ttl_and_stale_it_is_a_miss(clock):
     m, frozen = clock
     m.get_or_set("k", lambda: 1, ttl=10, stale=5)
-    frozen.frozen_ns += 16 * 10**9
+    frozen.advance(16)
     assert m.get_or_set("k", lambda: 2, ttl=10, stale=5) == 2
 
 
 def test_an_error_leaves_the_stale_value(clock):
     m, frozen = clock
     m.get_or_set("k", lambda: 1, ttl=10, stale=5)
-    frozen.frozen_ns += 11 * 10**9
+    frozen.advance(11)
     with pytest.raises(ZeroDivisionError):
         m.get_or_set("k", lambda: 1 / 0, ttl=10, stale=5)
     assert m["k"] == 1

@@ -220,22 +220,18 @@ def test_the_loop_goes_on_while_another_process_computes(make, start):
     child.reap()
 
 
-def test_stale_results_do_not_wait(make):
+def test_stale_results_do_not_wait(make, freeze):
     m = make()
     f, calls = slow(m, 0.05, ttl=10, stale=5)
-    clock = m.attachment.clock
-    clock.frozen_ns = 10**15
-    try:
-        asyncio.run(f(1))
-        m.set(f.key_for(1), "old", ttl=4)  # past its time
+    freeze(m)
+    asyncio.run(f(1))
+    m.set(f.key_for(1), "old", ttl=4)  # past its time
 
-        async def main() -> list[Any]:
-            return await asyncio.gather(*(f(1) for _ in range(4)))
+    async def main() -> list[Any]:
+        return await asyncio.gather(*(f(1) for _ in range(4)))
 
-        assert asyncio.run(main()) == [2, "old", "old", "old"]
-        assert len(calls) == 2
-    finally:
-        clock.frozen_ns = -1
+    assert asyncio.run(main()) == [2, "old", "old", "old"]
+    assert len(calls) == 2
 
 
 def test_a_coroutine_waits_for_another_process_no_longer_than_its_timeout(make, start):

@@ -73,19 +73,15 @@ def test_invalidate(make):
     assert len(calls) == 2
 
 
-def test_ttl_and_stale(make):
+def test_ttl_and_stale(make, freeze):
     m = make()
     f, calls = plain(m, ttl=10, stale=5)
-    clock = m.attachment.clock
-    clock.frozen_ns = 10**15
-    try:
-        f(1)
-        assert m.ttl(f.key_for(1)) == 15
-        clock.frozen_ns += 11 * 10**9
-        f(1)
-        assert len(calls) == 2
-    finally:
-        clock.frozen_ns = -1
+    clock = freeze(m)
+    f(1)
+    assert m.ttl(f.key_for(1)) == 15
+    clock.advance(11)
+    f(1)
+    assert len(calls) == 2
 
 
 def test_errors_pass_and_are_not_kept(make):
