@@ -1,4 +1,6 @@
-"""Which engine is under test, unique map names, and nothing left in /dev/shm."""
+"""Which engine is under test, unique map names, clocks that a test moves, and nothing left in
+/dev/shm.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,9 @@ import shmmap
 from shmmap import _engine
 from shmmap.shard import _shard_cy
 
-from .leftovers import SHM, of_run, remove_of_dead_runs
-from .stress.children import Children
+from .support.children import Children
+from .support.clocks import FrozenClock
+from .support.leftovers import SHM, of_run, remove_of_dead_runs
 
 _RUN = f"t{os.getpid()}"
 _numbers = itertools.count()
@@ -76,6 +79,38 @@ def make(name: str) -> Iterator[Callable[..., Any]]:
                 handle.unlink()
             finally:
                 handle.close()
+
+
+@pytest.fixture
+def other(name: str) -> Any:
+    """Open a second map: other(size="1MB", ...); it is unlinked at the end."""
+    opened: list[Any] = []
+
+    def open_map(**parameters: Any) -> Any:
+        parameters = {"size": "1MB", "sweep_interval": None, **parameters}
+        opened.append(shmmap.ShmMap(f"{name}-other", **parameters))
+        return opened[-1]
+
+    open_map.name = f"{name}-other"  # type: ignore[attr-defined]
+    yield open_map
+    for m in opened:
+        if not m.closed:
+            m.unlink()
+            m.close()
+
+
+@pytest.fixture
+def freeze() -> Iterator[Callable[[Any], FrozenClock]]:
+    """Freeze a map's clock: `clock = freeze(m)`, then `clock.advance(seconds)`."""
+    clocks: list[FrozenClock] = []
+
+    def freeze_map(m: Any) -> FrozenClock:
+        clocks.append(FrozenClock(m))
+        return clocks[-1]
+
+    yield freeze_map
+    for clock in clocks:
+        clock.run()
 
 
 @pytest.fixture

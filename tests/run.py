@@ -30,7 +30,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NamedTuple
 
-from leftovers import remove_of_dead_runs
+from support.leftovers import remove_of_dead_runs
 
 TOP = Path(__file__).resolve().parent.parent
 VENV = TOP / ".venv-test"
@@ -41,11 +41,12 @@ LINTED = ("shmmap", "tests", "bench", "examples", "docs", "setup.py")
 # Parts of the tests, those that take longest first. Several go at once, of both engines.
 EXPLORER = ("tests/explore",)  # of the pure engine alone
 PARTS = (
-    ("tests/failing", "tests/reentry"), ("tests/unit",), ("tests/fault", "tests/foreign"),
+    ("tests/failing", "tests/reentry"), ("tests/unit",),
+    ("tests/fault", "tests/foreign", "tests/fuzz"), ("tests/bench",),
     ("tests/examples", "tests/stress"),
 )
 # These look at what dead runs have left, which every run removes as it begins: they go alone.
-ALONE = ("tests/unit/test_doctor.py", "tests/unit/test_leftovers.py")
+ALONE = ("tests/unit/tools/test_doctor.py", "tests/house/test_leftovers.py")
 
 
 class Job(NamedTuple):

@@ -4,7 +4,7 @@ The compiled engine counts in C, where no signal handler can come in between. He
 between any two lines, so what is noted may outlive what it is noted of. Whether it does is seen by
 the frames: one that has ended cannot be in the middle of anything.
 
-**Rules**, which tests/test_architecture.py compares with the sources
+**Rules**, which tests/house/test_reentry_rules.py compares with the sources
  E1  an operation calls `enter` itself, and `leave` in a `finally` of the same function: the gate of
      a handle holds its frame
  E2  a function that takes a shard's lock is in HOLDERS, and that shard is its local variable

@@ -22,7 +22,7 @@ from bench.peers import Dict, Lmdb, ShmMapPeer, Sqlite, present_peers
 from bench.scenarios import load, two_readers
 from bench.scenarios.families import SEVERAL_PROCESSES
 
-from ..engines import once
+from ..support.engines import once
 from . import broken_peers
 from .runs import Interrupting, measured, setup_of
 

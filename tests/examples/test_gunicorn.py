@@ -21,7 +21,7 @@ import pytest
 
 import shmmap
 
-from ..engines import once
+from ..support.engines import once
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ATTEMPT_S = 10.0  # an attempt without an answer for so long hangs

@@ -6,6 +6,14 @@
              (there at every line too); --share of the double deaths and of the lines
     replay   one schedule of one scenario, step by step: SCENARIO SCHEDULE, as a failure gives them
 
+The floors, each on those above it:
+
+    judges      is there an order of the calls that explains what was seen?
+    simulator   the machine, the kernel, the processes and their map
+    scenarios   what the processes do, a question a file
+    search      which schedules, deaths and exceptions
+    mutants     faults planted in the engine, to see that all this would find one
+
 Ends with what was run and the number of violations; the exit code is 1 if there were any.
 """
 
@@ -24,15 +32,28 @@ os.environ["SHMMAP_ENGINE"] = "pure"
 
 import shmmap
 
-from .cases import CASES, READER, SECOND, SURVIVORS, WRITER, Case, scenario_of
-from .creation_world import Processes
-from .creations import CREATIONS, CreationExplorer
-from .deaths import Deaths
-from .exceptions import Exceptions
-from .explorer import Explorer, Failure
-from .lockers import LOCKERS, Lockers, LockExplorer
-from .near_deaths import NEAR_READS, NearDeaths, beside_near
-from .scenarios import SCENARIOS, Scenario
+from .scenarios.cases import (
+    CASES,
+    NEAR_READS,
+    READER,
+    SECOND,
+    SURVIVORS,
+    WRITER,
+    Case,
+    beside_near,
+    scenario_of,
+)
+from .scenarios.creations import CREATIONS
+from .scenarios.every import SCENARIOS
+from .scenarios.lockers import LOCKERS
+from .scenarios.scenario import Scenario
+from .search.deaths import Deaths
+from .search.exceptions import Exceptions
+from .search.explorer import Explorer, Failure
+from .search.near_deaths import NearDeaths
+from .search.processes import CreationExplorer, LockExplorer
+from .simulator.creation_world import Processes
+from .simulator.lock_world import Lockers
 
 SHOWN = 3  # failures of one job
 Job = tuple[Callable[..., tuple[str, int, list[str]]], tuple[object, ...]]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .creation_world import Processes
-from .creations import CREATIONS, CreationExplorer
+from .scenarios.creations import CREATIONS
+from .search.processes import CreationExplorer
+from .simulator.creation_world import Processes
 
 MOST = 400  # schedules of each kind
 

@@ -6,12 +6,21 @@ import random
 
 import pytest
 
-from .cases import CASES, READER, SECOND, SURVIVORS, WRITER, scenario_of
-from .deaths import Deaths
-from .exceptions import Exceptions
-from .explorer import Explorer
-from .near_deaths import NEAR_READS, NearDeaths, beside_near
-from .scenarios import SCENARIOS
+from .scenarios.cases import (
+    CASES,
+    NEAR_READS,
+    READER,
+    SECOND,
+    SURVIVORS,
+    WRITER,
+    beside_near,
+    scenario_of,
+)
+from .scenarios.every import SCENARIOS
+from .search.deaths import Deaths
+from .search.exceptions import Exceptions
+from .search.explorer import Explorer
+from .search.near_deaths import NearDeaths
 
 SCHEDULES = 150
 SHARE = 0.004  # of the double deaths

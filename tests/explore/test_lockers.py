@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .lockers import LOCKERS, Lockers, LockExplorer
+from .scenarios.lockers import LOCKERS
+from .search.processes import LockExplorer
+from .simulator.lock_world import Lockers
 
 MOST = 400  # schedules of each kind
 ALL = pytest.mark.parametrize("scenario", LOCKERS, ids=lambda scenario: scenario.name)

@@ -7,57 +7,20 @@ from typing import Any
 
 import pytest
 
-from .creation_mutants import CREATION_MUTANTS
-from .creation_world import Processes
-from .creations import CREATIONS, CreationExplorer
-from .deaths import Deaths
-from .explorer import Explorer, Failure
-from .lock_mutants import LOCK_MUTANTS
-from .lockers import LOCKERS, Lockers, LockExplorer
-from .machine import Schedule
-from .mutants import MUTANTS, Mutant
-from .scenarios import SCENARIOS, Scenario
-from .world import K
+from .mutants.every import MUTANTS
+from .mutants.mutant import Mutant
+from .scenarios.creations import CREATIONS
+from .scenarios.every import SCENARIOS
+from .scenarios.lockers import LOCKERS
+from .search.deaths import Deaths
+from .search.explorer import Explorer, Failure
+from .search.leavings import ExplorerOfDeath, ExplorerOfLeavings
+from .search.processes import CreationExplorer, LockExplorer
+from .simulator.creation_world import Processes
+from .simulator.lock_world import Lockers
 
 ALL: tuple[Any, ...] = (*SCENARIOS, *CREATIONS, *LOCKERS)
 BY_NAME: dict[str, Any] = {scenario.name: scenario for scenario in ALL}
-EVERY_MUTANT = (*MUTANTS, *CREATION_MUTANTS, *LOCK_MUTANTS)
-
-
-class ExplorerOfDeath(Explorer):
-    """Explores what others do after worker 0 has died just when it had changed a word."""
-
-    def __init__(self, scenario: Scenario, word: str) -> None:
-        super().__init__(scenario)
-        self.step, died = 0, True
-        at, deaths = K[f"S_{word}"], Deaths(scenario)
-        before = left = self.world.memory()
-        with deaths.world.installed():
-            while died and left[at : at + 8] == before[at : at + 8]:
-                self.step += 1
-                left, died = deaths.left_by(self.step)
-        assert died
-
-    def run(self, schedule: Schedule) -> str | None:
-        self.world.machine.die_at = {0: self.step}
-        return super().run(schedule)
-
-
-class ExplorerOfLeavings(Explorer):
-    """Explores what others do with what worker 0 left when it died just when it had changed a
-    word, the lock being free: who comes next need not wait before the repair."""
-
-    def __init__(self, scenario: Scenario, word: str) -> None:
-        dying = ExplorerOfDeath(scenario, word)
-        deaths = Deaths(scenario)
-        world = deaths.world
-        with world.installed():
-            assert deaths.left_by(dying.step)[1]
-            world.interrupted(0, died=True)
-        world.words_of[0][K["S_OWNER"] >> 3] = 0
-        world.machine.workers = []
-        world.save()
-        super().__init__(scenario._replace(programs=((), *scenario.programs[1:])), world)
 
 
 def search(mutant: Mutant, most: int) -> tuple[Failure | None, int]:
@@ -87,7 +50,7 @@ def search(mutant: Mutant, most: int) -> tuple[Failure | None, int]:
 
 
 @pytest.mark.timeout(300)  # the longest searches take ten seconds of a core that many may share
-@pytest.mark.parametrize("mutant", EVERY_MUTANT, ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_the_fault_is_found(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         for part in mutant.patches:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,16 +11,10 @@ import pytest
 
 import shmmap
 
+from ..support.programs import command
 from .calls.injector import refusal
 from .calls.table import expected, read_table
 
-TOP = Path(__file__).resolve().parents[2]
-# The package under test is the one that this process has, not the source tree.
-RUN = (
-    "import sys; sys.path[:] = [entry for entry in sys.path if entry]; import shmmap; "
-    "sys.path.append(sys.argv.pop(1)); from tests.failing.calls.__main__ import main; "
-    "sys.exit(main())"
-)
 pytestmark = [
     pytest.mark.skipif(bool(refusal()), reason=refusal() or "it is permitted"),
     pytest.mark.timeout(600),
@@ -33,7 +26,7 @@ def run(path: Path, *options: str) -> tuple[str, Records]:
     """Run the machine; give what it said, and every outcome."""
     file = path / "outcomes.json"
     done = subprocess.run(
-        [sys.executable, "-c", RUN, TOP, *options, "--json", file], cwd=path,
+        command("tests.failing.calls", *options, "--json", str(file)), cwd=path,
         capture_output=True, text=True, timeout=580, check=False,
     )
     assert done.returncode in (0, 1) and file.exists(), done.stdout + done.stderr

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .strangers import enter_own_shm
+from ..support.strangers import enter_own_shm
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from shmmap.lifecycle import control
 from shmmap.memory.layout import constants
 from shmmap.tools import cli
 
+from ..support.leftovers import SHM, objects_of
+
 K = constants()
-SHM = Path("/dev/shm")
 
 
 def held_objects(name: str) -> int:
@@ -27,11 +28,6 @@ def held_objects(name: str) -> int:
         with contextlib.suppress(FileNotFoundError):
             found += f"shmmap.{name}" in os.readlink(f"/proc/self/fd/{entry}")
     return found
-
-
-def listed(name: str) -> list[str]:
-    """List a map's objects in /dev/shm."""
-    return sorted(e for e in os.listdir(SHM) if e.removeprefix("sem.").startswith(f"shmmap.{name}"))
 
 
 @pytest.mark.parametrize(("error", "bad"), [
@@ -86,10 +82,10 @@ def test_bad_parameters(name, error, says, bad, exists):
         return  # a size that no map has is a plain mismatch then
     if exists:
         shmmap.ShmMap.create(name, "256KB", shards=1).close()
-    before = listed(name)
+    before = objects_of(name)
     with pytest.raises(error, match=says):
         shmmap.ShmMap(name, **bad)
-    assert listed(name) == before and held_objects(name) == 0
+    assert objects_of(name) == before and held_objects(name) == 0
 
 
 def test_every_mismatch_is_listed(make, name):
@@ -194,7 +190,7 @@ def test_a_huge_size_is_refused_before_anything_is_reserved(name):
         text = str(caught.value)
         assert "free" in text and "--shm-size" in text and "doctor" in text and repr(name) in text
         assert isinstance(caught.value, MemoryError)
-    assert listed(name) == [] and held_objects(name) == 0
+    assert objects_of(name) == [] and held_objects(name) == 0
     block = os.statvfs(SHM).f_frsize
     assert (before - os.statvfs(SHM).f_bavail) * block < 256 << 20  # others use it too
 
@@ -211,7 +207,7 @@ def damaged(name: str) -> Iterator[Callable[[], str]]:
         return name
 
     yield make_map
-    for entry in listed(name):
+    for entry in objects_of(name):
         path = SHM / entry
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
 
@@ -230,19 +226,20 @@ def set_field(name: str, field: str, value: int) -> None:
 
 def part(name: str, ending: str) -> Path:
     """Find an object of a map by how its name ends."""
-    return next(SHM / e for e in listed(name) if e.endswith(ending) and not e.startswith("sem."))
+    return next(SHM / entry for entry in objects_of(name)
+                if entry.endswith(ending) and not entry.startswith("sem."))
 
 
 def assert_refused(name: str, error: type[Exception], *says: str) -> None:
     """Attaching and opening raise just this error, with these words, and leak nothing."""
-    before = listed(name)
+    before = objects_of(name)
     for way in (shmmap.ShmMap.attach, shmmap.ShmMap):
         with pytest.raises(shmmap.ShmMapError) as caught:
             way(name)
         assert type(caught.value) is error, repr(caught.value)
         for words in (name, *says):
             assert words in str(caught.value), f"{words!r} is missing in: {caught.value}"
-    assert listed(name) == before and held_objects(name) == 0
+    assert objects_of(name) == before and held_objects(name) == 0
 
 
 other_engine = K["ENGINE_PURE"] if shmmap.ENGINE == "compiled" else K["ENGINE_COMPILED"]
@@ -305,7 +302,7 @@ def test_a_map_of_an_earlier_boot_is_replaced(damaged):
         shmmap.ShmMap.attach(name)
     with shmmap.ShmMap(name, "1MB", shards=4) as m:
         assert "a" not in m and m.check() == []
-        assert len(listed(name)) == 2 + 2 * (4 + 1)
+        assert len(objects_of(name)) == 2 + 2 * (4 + 1)
         m.unlink()
 
 

@@ -21,8 +21,8 @@ import shmmap
 from shmmap.lifecycle import opening
 from shmmap.system import creation
 
-from ..protocol.shard0 import PURE
-from ..stress.children import Child
+from ..support.children import Child
+from ..support.shard0 import PURE
 
 AT_ONCE_S = 1.0  # on a machine that has much else to do
 MOMENTS = 40  # so many of an operation's moments are tried, or all; each seed tries others

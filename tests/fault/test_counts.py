@@ -10,7 +10,7 @@ import pytest
 from shmmap.memory.layout import constants
 from shmmap.tools import inspection
 
-from ..unit.damage import Damage
+from ..support.damage import Damage
 
 K = constants()
 

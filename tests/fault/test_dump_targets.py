@@ -19,7 +19,7 @@ import pytest
 import shmmap
 from shmmap.copies import dumps
 
-from .strangers import ATTACKER, SHM, VICTIM, as_user, libc, outcome
+from ..support.strangers import ATTACKER, SHM, VICTIM, as_user, libc, outcome
 
 PRECIOUS = b"v" * 5000
 HOME = SHM / "home"

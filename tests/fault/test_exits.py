@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from ..protocol.shard0 import PURE
-from ..stress.children import Child
+from ..support.children import Child
+from ..support.shard0 import PURE
 
 AT_ONCE_S = 1.0  # on a machine that has much else to do
 LIMIT_S = 30.0

@@ -19,9 +19,9 @@ import pytest
 import shmmap
 from shmmap.tools import inspection
 
-from ..stress.children import Child
-from ..unit.damage import Damage
-from .strangers import SHM, VICTIM, as_user, libc, outcome
+from ..support.children import Child
+from ..support.damage import Damage
+from ..support.strangers import SHM, VICTIM, as_user, libc, outcome
 
 SIZE, LITTLE = "2MB", 400_000
 LEFT: dict[str, Callable[[Any], Any]] = {
@@ -42,11 +42,7 @@ def memory_of(name: str) -> int:
 
 def result_of(work: Callable[[], Any]) -> Any:
     """Run work() in a forked child."""
-    child = Child(lambda child: work())
-    try:
-        return child.result()
-    finally:
-        child.kill()
+    return Child(lambda child: work()).end()
 
 
 def move(how: str, path: Any) -> None:

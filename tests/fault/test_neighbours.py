@@ -20,8 +20,8 @@ import pytest
 import shmmap
 from shmmap.system import segment
 
-from ..stress.children import Child
-from .strangers import ATTACKER, SHM, VICTIM, as_user, outcome, plant, stranger
+from ..support.children import Child
+from ..support.strangers import ATTACKER, SHM, VICTIM, as_user, outcome, plant, stranger
 
 WAYS = (shmmap.ShmMap, shmmap.ShmMap.attach, shmmap.ShmMap.create)
 PRECIOUS = b"v" * 5000

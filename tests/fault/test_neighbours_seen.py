@@ -20,7 +20,7 @@ from shmmap.memory.layout import constants
 from shmmap.system import creation
 from shmmap.tools import cli, doctor, inspection
 
-from .strangers import ATTACKER, SHM, VICTIM, as_user, outcome, plant
+from ..support.strangers import ATTACKER, SHM, VICTIM, as_user, outcome, plant
 
 K = constants()
 PRECIOUS = b"v" * 5000

@@ -21,8 +21,8 @@ import shmmap
 from shmmap.lifecycle import opening
 from shmmap.system import creation
 
-from ..leftovers import SHM
-from ..stress.children import Child
+from ..support.children import Child
+from ..support.leftovers import SHM
 
 AT_ONCE_S = 1.0  # on a machine that has much else to do
 STORM_S = 10.0  # at most: on a machine that has much else to do

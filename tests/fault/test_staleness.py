@@ -18,8 +18,8 @@ import pytest
 import shmmap
 from shmmap.shard import _slots_cy
 
-from ..timing import now
-from ..unit.damage import Damage
+from ..support.clocks import now
+from ..support.damage import Damage
 
 PURE = shmmap.ENGINE == "pure"
 BUSY = shmmap.ShardBusy

@@ -17,35 +17,13 @@ import pytest
 
 import shmmap
 from shmmap.lifecycle import opening
-from shmmap.memory.layout import constants
 from shmmap.system import creation
 
-from ..timing import now
+from ..support.clocks import now
+from ..support.shard0 import PURE, K, set_word, word
 
-K = constants()
-PURE = shmmap.ENGINE == "pure"
 TAKEOVER_S = 1.0 if PURE else 0.2
 KEPT = [f"kept-{i}" for i in range(20)]
-
-
-def shard_words(m: Any) -> memoryview:
-    """Return the words of shard 0."""
-    return memoryview(m.attachment.mappings[0].buffer).cast("B").cast("Q")
-
-
-def word(m: Any, field: str) -> int:
-    """Read a header word of shard 0."""
-    words = shard_words(m)
-    value: int = words[K[f"S_{field}"] >> 3]
-    words.release()
-    return value
-
-
-def set_word(m: Any, field: str, value: int) -> None:
-    """Write a header word of shard 0."""
-    words = shard_words(m)
-    words[K[f"S_{field}"] >> 3] = value
-    words.release()
 
 
 def halt_at_store(child: Any, field: str, odd: bool, number: int) -> None:

@@ -14,7 +14,7 @@ import shmmap
 from shmmap.system import segment
 from shmmap.tools import machine
 
-from .strangers import ATTACKER, SHM, VICTIM, as_user, libc, outcome, plant
+from ..support.strangers import ATTACKER, SHM, VICTIM, as_user, libc, outcome, plant
 
 # -- a small /dev/shm -----------------------------------------------------------------------
 

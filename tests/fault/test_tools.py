@@ -21,8 +21,8 @@ import shmmap
 from shmmap.system import creation, segment
 from shmmap.tools import allowances, cli, doctor, inspection, machine
 
-from ..stress.children import Child
-from .strangers import (
+from ..support.children import Child
+from ..support.strangers import (
     ATTACKER,
     SHM,
     VICTIM,

@@ -17,9 +17,9 @@ import shmmap
 from shmmap.system import creation
 from shmmap.tools import cli
 
-from ..protocol.shard0 import GOT_IT, lock_of, token
-from ..stress.children import Child
-from .strangers import ATTACKER, SHM, VICTIM, as_user, outcome, stranger
+from ..support.children import Child
+from ..support.shard0 import GOT_IT, lock_of, token
+from ..support.strangers import ATTACKER, SHM, VICTIM, as_user, outcome, stranger
 
 AT_ONCE_S = 1.0  # on a machine that has much else to do
 OWNER, FRIEND = VICTIM, 65532  # the friend is in the owner's group
@@ -253,11 +253,7 @@ def in_a_worker(work: Callable[[], Any]) -> Any:
         os.setuid(VICTIM)
         return work()
 
-    child = Child(within)
-    try:
-        return child.result()
-    finally:
-        child.kill()
+    return Child(within).end()
 
 
 def test_creations_queue_with_those_of_the_new_user(private, name):

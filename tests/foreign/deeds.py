@@ -1,4 +1,4 @@
-"""What another user can try with an object of ours, a name of ours, or a process of ours.
+"""What can another user do to us, with an object of ours, a name of ours, or a process of ours?
 
 A deed raises OSError where it is not permitted. What it takes (locks, mappings, descriptors) it
 keeps until its process ends: it returns what must be kept.

@@ -17,9 +17,9 @@ import shmmap
 from shmmap.shard import _status
 from shmmap.tools import cli, doctor
 
-from ..fault.strangers import SHM, forget_creations
-from ..protocol.shard0 import lock_of, token
-from ..stress.children import Child
+from ..support.children import Child
+from ..support.shard0 import lock_of, token
+from ..support.strangers import SHM, forget_creations
 
 PRECIOUS = b"v" * 4096
 LOCK_TIMEOUT_S = 0.3
@@ -79,14 +79,7 @@ def another_process(name: str, mode: int) -> Any:
             m["theirs"] = 1
             return m["a"], m["theirs"]
 
-    return ended(Child(use))
-
-
-def ended(child: Child) -> Any:
-    try:
-        return child.result()
-    finally:
-        child.kill()
+    return Child(use).end()
 
 
 def take_over(m: Any) -> Any:

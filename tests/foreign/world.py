@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import shmmap
 
-from ..fault.strangers import ATTACKER, SHM, VICTIM, enter_own_shm, stranger
-from ..stress.children import Child
+from ..support.children import Child
+from ..support.strangers import ATTACKER, SHM, VICTIM, enter_own_shm, stranger
 from . import deeds, victim
 
 NAME = "theirs-or-mine"

@@ -11,7 +11,7 @@ import pytest
 
 import shmmap
 
-from ..leftovers import SHM
+from ..support.leftovers import objects_of
 
 INSIDE = os.path.dirname(shmmap.__file__)
 
@@ -62,7 +62,7 @@ def left_of(name: str) -> list[str]:
         except OSError:
             continue
         opened += [link] if f"shmmap.{name}" in link else []
-    return [entry for entry in os.listdir(SHM) if f"shmmap.{name}" in entry] + mapped + opened
+    return objects_of(name) + mapped + opened
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -43,7 +43,7 @@ m["opened"] = 1  # starts the sweeper
 if when == "opened": patch()
 clock = shmmap.memory._clock_cy.monotonic
 sys.path.append(sys.argv[3])
-from timing import delayed_s
+from support.clocks import delayed_s
 worst = [0.0]
 def tick():
     before, delay = clock(), delayed_s()

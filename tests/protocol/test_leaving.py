@@ -22,7 +22,7 @@ import shmmap
 from shmmap.locks import lock_table, single_flight
 from shmmap.locks.lock_table import FLIGHT, LOCK, name_of
 
-from ..unit.damage import Damage
+from ..support.damage import Damage
 
 SOON_S = 20.0
 

@@ -16,7 +16,7 @@ import shmmap
 from shmmap.shard import _status
 from shmmap.system import segment
 
-from .shard0 import GOT_IT, PURE, lock_of, set_word, token
+from ..support.shard0 import GOT_IT, PURE, lock_of, set_word, token
 
 TAKEOVER_S = 1.0 if PURE else 0.2
 

@@ -13,7 +13,7 @@ import pytest
 
 import shmmap
 
-from .shard0 import GOT_IT, PURE, K, lock_of, token
+from ..support.shard0 import GOT_IT, PURE, K, lock_of, token
 
 
 def test_reentry_by_the_holding_thread_is_refused(make):

@@ -18,16 +18,11 @@ from shmmap.memory.words import RowWords
 from shmmap.system import segment, unfinished
 from shmmap.system.unfinished import Steps, Undo
 
-from ..leftovers import SHM
+from ..support.leftovers import SHM, objects_of
 
 
 class Interrupted(Exception):
     """What a handler raises."""
-
-
-def objects_of(name: str) -> list[str]:
-    """List a map's objects."""
-    return [entry for entry in os.listdir(SHM) if f"shmmap.{name}" in entry]
 
 
 # -- a step that is broken off ------------------------------------------------------------------

@@ -7,8 +7,6 @@ itself unnoticed. What is compiled to C can only be mutated in the pure engine.
 
 from __future__ import annotations
 
-import inspect
-import textwrap
 from typing import Any, NamedTuple
 
 import shmmap.map
@@ -18,6 +16,7 @@ from shmmap.locks.lock_table import LockShard
 from shmmap.operations._handle_cy import Handle
 from shmmap.system import record_lock
 
+from ..support.source_text import with_changes
 from .machines import Series
 
 
@@ -35,15 +34,7 @@ class Mutant(NamedTuple):
 
     def plant(self) -> None:
         """Put the fault in place of the function."""
-        function = inspect.unwrap(getattr(self.owner, self.function))
-        source = textwrap.dedent(inspect.getsource(function))
-        for old, new in self.changes:
-            found = source.count(old)
-            assert found == 1, f"{self.function}: {found} times, not once: {old!r}"
-            source = source.replace(old, new)
-        scope: dict[str, Any] = {}
-        exec(compile(source, inspect.getfile(function), "exec"), function.__globals__, scope)
-        setattr(self.owner, self.function, scope[self.function])
+        setattr(self.owner, self.function, with_changes(self.owner, self.function, self.changes))
 
 
 _WAITS = "a write that waits for a shard"

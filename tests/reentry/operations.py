@@ -1,4 +1,6 @@
-"""The public operations of a map, each as something that can be interrupted anywhere.
+"""Is an operation done or not done, whatever Python code runs in the middle of it?
+
+The public operations of a map, each as something that can be interrupted anywhere.
 
 `prepare` makes what it needs while nothing can happen; `run` is what is interrupted. `may` says
 for each key what the map shows once it is done; before that, or if it raised, also what was there.

@@ -1,4 +1,4 @@
-"""Where in its life a process is when a deed is done: the rows of the matrix.
+"""Is there a moment in the life of a process at which a deed does harm? The rows of the matrix.
 
 Most are an operation at any of its lines. Where an operation waits for another process, that one
 is made here: it holds a shard, a named lock, or a computing, until it is told to get out of the

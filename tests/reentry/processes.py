@@ -11,11 +11,12 @@ import signal
 import sys
 from collections.abc import Callable
 
+from ..support.children import die_with_parent
 from .deeds import EXITED
 from .world import Report
 
 LIMIT_S = 12.0
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -32,7 +33,7 @@ def fork(work: Callable[[], None], said: int) -> int:
         return pid
     try:
         os.setpgid(0, 0)
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent()
         if os.getppid() != parent:
             os._exit(1)
         os.dup2(said, 1)

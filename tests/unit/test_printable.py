@@ -21,7 +21,7 @@ from shmmap.operations import messages
 from shmmap.printable import printable, printable_lines
 from shmmap.tools import cli, doctor, findings, machine
 
-from ..protocol.shard0 import GOT_IT, lock_of, token
+from ..support.shard0 import GOT_IT, lock_of, token
 
 ESCAPE = b"\x1b]0;owned\x07\n"  # sets a terminal's title
 SHOWN = r"\x1b]0;owned\x07"

@@ -1,4 +1,7 @@
-"""Every public operation, as the allocation loop runs it."""
+"""Does any public operation lose, leave, or keep locked anything if it gets no memory?
+
+Each, as the allocation loop runs it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,16 @@
-"""Run the machine that fails system calls: `python -m tests.failing calls [options]`."""
+"""Failing system calls: each call of each scenario fails once, with each errno it can have.
+
+    python -m tests.failing calls [options]
+
+    injector    stops a process at each of its system calls (seccomp), and lets it fail
+    kinds       which calls, what each is about, with which errno each can fail
+    scenarios   what is done while a call fails: lives, operations, commands
+    companion   a process that uses the map meanwhile
+    runs        one run of a scenario, watched from outside
+    subject     runs a scenario in a process of its own, and reports what came of it
+    judge       what may come of it
+    table       what the user gets, for the docs
+"""
 
 from __future__ import annotations
 

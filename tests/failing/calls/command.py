@@ -22,7 +22,7 @@ from typing import Any
 
 import shmmap
 
-from ...fault.strangers import enter_own_shm
+from ...support.strangers import enter_own_shm
 from .injector import refusal
 from .judge import faults, outcome_of
 from .kinds import Site, may_last

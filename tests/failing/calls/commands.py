@@ -1,4 +1,4 @@
-"""Scenarios of the command line."""
+"""What does the command line say, and leave, if a system call of it fails?"""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ of them are there, whether the map takes new ones and can be opened by its name.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import signal
@@ -17,17 +16,12 @@ from typing import Any
 
 import shmmap
 
+from ...support.children import die_with_parent
+
 PATIENCE_S = 15.0
 OPTIONS: dict[str, Any] = {
     "size": "300KB", "shards": 1, "sweep_interval": None, "lock_timeout": 2.0,
 }
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
-
-
-def die_with_parent() -> None:
-    """Have this process killed when its parent ends."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def killed_in(m: Any, work: Callable[[Any], object]) -> None:

@@ -1,4 +1,7 @@
-"""Scenarios of making, opening, leaving and removing a map, and of going on after a fork."""
+"""What does a system call that fails leave, as a map is made, opened, left, or removed?
+
+And as its user goes on after a fork.
+"""
 
 from __future__ import annotations
 

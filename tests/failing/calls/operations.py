@@ -1,4 +1,7 @@
-"""Scenarios of an open map: reads, writes, locks, deaths of holders, sweeps, copies."""
+"""Does a system call that fails harm an open map, or anybody who uses it?
+
+In reads, writes, locks, deaths of holders, sweeps, copies.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from typing import Any, ClassVar
 
 import shmmap
 
-from ...protocol.shard0 import lock_of, set_word, token
-from .companion import die_with_parent, killed_in
+from ...support.children import die_with_parent
+from ...support.shard0 import lock_of, set_word, token
+from .companion import killed_in
 from .scenario import Scenario
 
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from shmmap import MapUnlinked, ShmMapError
 
+from ...support.children import die_with_parent
 from .commands import Command
-from .companion import die_with_parent
 from .injector import mark, watch_me
 from .scenario import Scenario
 

@@ -1,0 +1,17 @@
+"""Every planted fault."""
+
+from __future__ import annotations
+
+from .creation import CREATION
+from .locking import LOCKING
+from .mutant import Mutant
+from .named_locks import NAMED_LOCKS
+from .near_cache import NEAR_CACHE
+from .reading import READING
+from .repairing import REPAIRING
+from .snapshots import SNAPSHOTS
+from .writing import WRITING
+
+MUTANTS: tuple[Mutant, ...] = (
+    *WRITING, *READING, *NEAR_CACHE, *LOCKING, *REPAIRING, *SNAPSHOTS, *CREATION, *NAMED_LOCKS,
+)

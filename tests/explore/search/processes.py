@@ -1,0 +1,44 @@
+"""Runs scenarios of processes that may die: of those that open one map, and that want its locks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from ..simulator.creation_world import CreationWorld, Processes
+from ..simulator.lock_world import Lockers, LockWorld
+from ..simulator.machine import Schedule
+from .explorer import Explorer, Failure
+
+
+class CreationExplorer(Explorer):
+    """One scenario of processes; process 0 may die."""
+
+    def __init__(self, scenario: Processes) -> None:
+        super().__init__(scenario, CreationWorld(scenario))
+        self.death = 0  # the step of its own before which process 0 dies; 0: it lives
+
+    def works(self) -> list[Callable[[], None]]:
+        return self.world.works()  # type: ignore[no-any-return]
+
+    def run(self, schedule: Schedule) -> str | None:
+        if self.death:
+            self.world.machine.die_at = {0: self.death}
+        return super().run(schedule)
+
+    def try_deaths(self, bound: int) -> Iterator[Failure]:
+        """Let process 0 die at every step of its own, the others preempted `bound` times."""
+        self.death, dies = 1, True
+        while dies:
+            for failure in self.try_every(bound):
+                yield failure._replace(schedule=f"dies at {self.death}, {failure.schedule}")
+            self.run(self.named("every:"))
+            dies = self.world.machine.workers[0].dead
+            self.death += 1
+
+
+class LockExplorer(CreationExplorer):
+    """One scenario of lockers; worker 0 may die."""
+
+    def __init__(self, scenario: Lockers) -> None:
+        Explorer.__init__(self, scenario, LockWorld(scenario))
+        self.death = 0

@@ -1,0 +1,55 @@
+"""The handle that simulated processes use: the engine's, and how it reads through a near cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shmmap.operations._near_cy import LINEARIZABLE
+from shmmap.operations._restore_cy import write_raw
+from shmmap.operations._takes_cy import Takes
+from shmmap.values._codecs_cy import pack as pack_value
+from shmmap.values._keys_cy import pack as pack_key
+
+from ..judges.seen import NEAR
+
+NEAR_SIZE = 8
+
+
+class SimulatedHandle(Takes):
+    """A handle on a simulated map; its first call in NEAR gives it a near cache."""
+
+    def __init__(self) -> None:
+        self.gave_up: set[int] = set()  # workers whose last read did not come to an end
+
+    def contains(self, key: str) -> bool:
+        """Tell whether a key is there."""
+        return key in self
+
+    def merge(self, key: str, value: Any, limit: int, ttl: float | None) -> bool:
+        """Write an entry as a merge does, if the one that is there is older than `limit`."""
+        deadline_ns = self.deadline_ns(ttl)
+        return write_raw(self, *pack_key(key), *pack_value(value), deadline_ns, limit)
+
+    def fetch(self, key: Any, found: Any, wants_value: int) -> Any:
+        """Read as the engine does; note who gave up."""
+        raw = super().fetch(key, found, wants_value)
+        worker = self.clock.machine.current
+        if worker is not None:
+            (self.gave_up.add if raw is None else self.gave_up.discard)(worker.number)
+        return raw
+
+    def read_near(self, name: str, key: str, default: Any, bound_ns: int = 0) -> Any:
+        """Return (value, version), and whether no look at shared memory confirmed it."""
+        if self.near is None:
+            self._use_near(NEAR_SIZE, False, LINEARIZABLE)
+        worker = self.clock.machine.current
+        number, before = (worker.number, worker.steps) if worker is not None else (-1, -2)
+        self.gave_up.discard(number)
+        entry = self.near_read(key, bound_ns if name == "bounded" else NEAR[name])
+        late = number in self.gave_up or (  # all it did was to read the clock
+            name == "bounded" and worker is not None and worker.steps - before <= 1
+        )
+        if entry is None:
+            return (default, 0), late
+        return (self.value_in(entry, key), entry.version), late
+

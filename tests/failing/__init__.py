@@ -1,1 +1,0 @@
-"""Machines that fail what the library asks of the system, one call after the other."""

@@ -1,0 +1,47 @@
+"""The command line: usage, streams that are closed, and nowhere to print."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from .maps import LIMIT_S
+
+
+def test_nowhere_to_print(make, tmp_path):
+    """`>&-`: Python then has no sys.stdout at all."""
+    m = make()
+    command = f"{sys.executable} -m shmmap"
+    for arguments in ("ls", f"info {m.name}", f"dump {m.name} d", "size --entries 5"):
+        done = subprocess.run(
+            f"{command} {arguments} >&-", shell=True, cwd=tmp_path, capture_output=True,
+            timeout=LIMIT_S,
+        )
+        assert (done.returncode, done.stderr) == (0, b""), arguments
+    assert (tmp_path / "d").stat().st_size
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_doctor_without_standard_descriptors(shell, closed):
+    """What it opens does not get their numbers, which are a subprocess's pipes."""
+    as_ever, done = shell("doctor"), shell(f"doctor {closed}")
+    assert done.returncode == as_ever.returncode, (as_ever.stdout, done.stdout)
+    if ">&-" not in closed.split():
+        assert "OK    record locks" in done.stdout and done.stderr == ""
+
+
+class TestUsage:
+    @pytest.mark.parametrize("arguments", [
+        [], ["frobnicate"], ["info"], ["info", "a.b"], ["unlink"], ["unlink", "a/b"], ["ls", "x"],
+    ])
+    def test_wrong_usage_is_2(self, run, arguments):
+        assert run(*arguments).returncode == 2
+
+    def test_a_reader_that_has_seen_enough(self, tmp_path):
+        made = subprocess.run(
+            f"{sys.executable} -m shmmap doctor | true", shell=True, cwd=tmp_path,
+            capture_output=True, timeout=LIMIT_S,
+        )
+        assert made.stderr == b""
