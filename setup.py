@@ -1,7 +1,7 @@
 """What is compiled; everything else is in pyproject.toml.
 
-SHMMAP_BUILD=pure compiles nothing. Otherwise all hot modules are compiled, or the command fails: what
-an installation does then is up to building/shmmap_build.py.
+SHMMAP_BUILD=pure compiles nothing. Otherwise all hot modules are compiled, or the command fails:
+what an installation does then is up to building/shmmap_build.py.
 """
 
 import ast

@@ -3,8 +3,8 @@
 In this order:
 
 1. The machine compiles C for this Python: setuptools does the rest.
-2. It does not, but has Python's headers: the package index brings a compiler, `ziglang`. It is asked
-   for in this case only.
+2. It does not, but has Python's headers: the package index brings a compiler, `ziglang`. It is
+   asked for in this case only.
 3. Neither, or the build fails all the same: the pure engine. The build says so loudly, and so does
    the tag of its wheel, `py3-none-any`. With SHMMAP_BUILD=compiled this is an error instead.
 
@@ -118,8 +118,8 @@ def built(build: Callable[[], str]) -> str:
             raise
         why = str(error) or type(error).__name__
     bar = "=" * 79
-    print(f"\n{bar}\nshmmap is NOT compiled: {why}\nThe pure engine is built instead, which is many "
-          f"times slower. {VARIABLE}=compiled makes this an error.\n{bar}\n",
+    print(f"\n{bar}\nshmmap is NOT compiled: {why}\nThe pure engine is built instead, about 30 times "
+          f"slower. {VARIABLE}=compiled makes this an error.\n{bar}\n",
           file=sys.stderr, flush=True)
     with environment(**{VARIABLE: "pure"}):
         return build()
@@ -136,7 +136,7 @@ def compiler() -> dict[str, str]:
         zig = zig_binary()
         if not headers() or zig is None:
             raise
-        variables = zig_variables(zig, zig_target())
+        variables = zig_variables(zig, zig_target(), include())
         with environment(**variables):
             try_compiler()
         print(f"shmmap: compiled by {zig}", file=sys.stderr)
@@ -203,15 +203,16 @@ def zig_target() -> str:
     return f"{platform.machine()}-linux-gnu.{oldest[0]}.{oldest[1]}"
 
 
-def zig_variables(zig: Path, target: str) -> dict[str, str]:
-    """Return the variables that make setuptools compile with zig, for a target as zig names it.
+def zig_variables(zig: Path, target: str, headers: list[str]) -> dict[str, str]:
+    """Return the variables that make setuptools compile with zig, for a target as zig names it and
+    a Python with these directories of headers.
 
     A named target has the processor of its baseline. Without one zig takes what this very processor
     can do, and pip keeps the wheel, perhaps for another machine.
     """
     command = f"{shlex.quote(str(zig))} cc -target {target}"
     # Debian's Python.h includes a file of /usr/include, where zig, given a target, does not look.
-    around = " ".join(f"-idirafter {shlex.quote(os.path.dirname(path))}" for path in include())
+    around = " ".join(f"-idirafter {shlex.quote(os.path.dirname(path))}" for path in headers)
     cache = str(Path("build", "zig").absolute())
     return {
         "CC": command,
