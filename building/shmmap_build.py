@@ -118,8 +118,8 @@ def built(build: Callable[[], str]) -> str:
             raise
         why = str(error) or type(error).__name__
     bar = "=" * 79
-    print(f"\n{bar}\nshmmap is NOT compiled: {why}\nThe pure engine is built instead, about 30 times "
-          f"slower. {VARIABLE}=compiled makes this an error.\n{bar}\n",
+    print(f"\n{bar}\nshmmap is NOT compiled: {why}\nThe pure engine is built instead, about"
+          f" 30 times slower. {VARIABLE}=compiled makes this an error.\n{bar}\n",
           file=sys.stderr, flush=True)
     with environment(**{VARIABLE: "pure"}):
         return build()

@@ -2,8 +2,8 @@
 
 For each interpreter and target one wheel, compiled by zig, which has the headers and symbols of
 glibc 2.28 and of musl, of other machines too. Then `auditwheel` must find that the wheel fits its
-tag. This needs no container. `cibuildwheel` (see pyproject.toml) builds the same wheels in the images
-of manylinux and musllinux, and tries each where it runs.
+tag. This needs no container. `cibuildwheel` (see pyproject.toml) builds the same wheels in the
+images of manylinux and musllinux, and tries each where it runs.
 
 Needs `pip install auditwheel ziglang`, and of each PYTHON its headers and pip. The wheels for other
 targets are compiled with the headers of that x86-64 Python, whose pyconfig.h is true of them as far
