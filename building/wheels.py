@@ -92,17 +92,28 @@ def headers_of(python: str) -> list[str]:
 
 
 def audited(wheel: Path) -> str:
-    """Return the oldest platform that auditwheel finds for a wheel; refuse one newer than its tag,
-    or with any library in it or beside it but that platform's."""
-    auditwheel = Path(sysconfig.get_path("scripts"), "auditwheel")
-    done = subprocess.run([str(auditwheel), "show", str(wheel)], check=True, capture_output=True,
-                          text=True)
+    """Return the oldest platform that auditwheel finds a wheel fit for. Refuse one that needs a
+    newer platform than its tag says, or a library that is not of the platform."""
+    command = [str(Path(sysconfig.get_path("scripts"), "auditwheel")), "show", str(wheel)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     said = " ".join(done.stdout.split())
-    print(said)
     found = re.search(r'consistent with the following platform tag: "(\w+)"', said)
-    if not found:
-        sys.exit(f"{wheel.name}: auditwheel finds no platform:\n{done.stdout}{done.stderr}")
+    tag = wheel.stem.rpartition("-")[2]
+    if not found or not fits(found[1], tag):  # with any other library it says linux_x86_64
+        sys.exit(f"{wheel.name} does not fit its tag:\n{done.stdout}{done.stderr}")
     return found[1]
+
+
+def fits(platform: str, tag: str) -> bool:
+    """Tell whether what runs on a platform runs wherever a tag promises: manylinux_2_17_x86_64 does
+    for manylinux_2_28_x86_64."""
+    form = re.compile(r"(manylinux|musllinux)_(\d+)_(\d+)_(\w+)")
+    one, other = form.fullmatch(platform), form.fullmatch(tag)
+    if not one or not other:
+        return False
+    return (one[1], one[4]) == (other[1], other[4]) and (
+        (int(one[2]), int(one[3])) <= (int(other[2]), int(other[3]))
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -252,3 +253,19 @@ def test_every_python_of_the_classifiers_has_a_wheel():
     for minor in range(10, 14):
         assert f'"Programming Language :: Python :: 3.{minor}"' in project
         assert f"cp3{minor}-*" in project
+
+
+@pytest.mark.parametrize(
+    ("platform", "tag", "fit"),
+    [("manylinux_2_17_x86_64", "manylinux_2_28_x86_64", True),
+     ("manylinux_2_28_x86_64", "manylinux_2_28_x86_64", True),
+     ("manylinux_2_34_x86_64", "manylinux_2_28_x86_64", False),
+     ("manylinux_2_17_x86_64", "manylinux_2_28_aarch64", False),
+     ("musllinux_1_1_aarch64", "musllinux_1_2_aarch64", True),
+     ("linux_x86_64", "manylinux_2_28_x86_64", False)],
+)
+def test_a_wheel_must_fit_its_tag(monkeypatch, platform, tag, fit):
+    monkeypatch.syspath_prepend(TOP / "building")
+    monkeypatch.delitem(sys.modules, "wheels", raising=False)
+    monkeypatch.delitem(sys.modules, "shmmap_build", raising=False)
+    assert importlib.import_module("wheels").fits(platform, tag) == fit
