@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def build(tree: Path, python: str, tag: str, output: Path) -> Path:
-    """Build one wheel. The C that Cython writes is made once for all of them."""
+    """Build one wheel, with folders of its own for what depends on the target."""
     zig = shmmap_build.zig_binary()
     if zig is None:
         sys.exit("zig is needed: pip install ziglang")
