@@ -1,9 +1,9 @@
-"""Build every wheel on one machine: `python building/wheels.py SDIST PYTHON [PYTHON ...]`.
+"""Build manylinux wheels on one machine: `python building/wheels.py SDIST PYTHON [PYTHON ...]`.
 
 For each interpreter and target one wheel, compiled by zig, which has the headers and symbols of
-glibc 2.28 and of musl, of other machines too. Then `auditwheel` must find that the wheel fits its
-tag. This needs no container. `cibuildwheel` (see pyproject.toml) builds the same wheels in the
-images of manylinux and musllinux, and tries each where it runs.
+glibc 2.28, of other machines too. Then `auditwheel` must find that the wheel fits its
+tag. This needs no container. `cibuildwheel` (see pyproject.toml) builds these wheels, and
+those for musllinux, in their images, and tries each where it runs.
 
 Needs `pip install auditwheel ziglang`, and of each PYTHON its headers and pip. The wheels for other
 targets are compiled with the headers of that x86-64 Python, whose pyconfig.h is true of them as far
@@ -27,10 +27,9 @@ import shmmap_build
 TARGETS = {
     "manylinux_2_28_x86_64": "x86_64-linux-gnu.2.28",
     "manylinux_2_28_aarch64": "aarch64-linux-gnu.2.28",
-    "musllinux_1_2_x86_64": "x86_64-linux-musl",
-    "musllinux_1_2_aarch64": "aarch64-linux-musl",
 }
-"""The tags of wheels, and what zig calls the machine and its C library."""
+"""The tags of wheels, and what zig calls the machine and its C library. Not musllinux: zig names musl
+`libc.so`, Alpine `libc.musl-x86_64.so.1`, and auditwheel accepts only what Alpine says."""
 
 
 def main() -> None:
