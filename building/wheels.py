@@ -28,8 +28,8 @@ TARGETS = {
     "manylinux_2_28_x86_64": "x86_64-linux-gnu.2.28",
     "manylinux_2_28_aarch64": "aarch64-linux-gnu.2.28",
 }
-"""The tags of wheels, and what zig calls the machine and its C library. Not musllinux: zig names musl
-`libc.so`, Alpine `libc.musl-x86_64.so.1`, and auditwheel accepts only what Alpine says."""
+"""The tags of wheels, and what zig calls the machine and its C library. Not musllinux: auditwheel
+refuses a wheel that needs `libc.so`, which is what zig calls musl."""
 
 
 def main() -> None:
