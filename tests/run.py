@@ -37,7 +37,7 @@ VENV = TOP / ".venv-test"
 PYTHON = VENV / "bin" / "python"
 BUILD = VENV / "build-tree"  # a copy of the sources: what is built stays out of the checkout
 STAMP = VENV / "installed"
-LINTED = ("shmmap", "tests", "bench", "examples", "docs", "setup.py")
+LINTED = ("shmmap", "tests", "bench", "building", "docs", "examples", "setup.py")
 # Parts of the tests, those that take longest first. Several go at once, of both engines.
 EXPLORER = ("tests/explore",)  # of the pure engine alone
 PARTS = (
@@ -133,7 +133,8 @@ def sources() -> list[Path]:
     """List the files that make up the package."""
     package = (TOP / "shmmap").rglob("*")
     inside = [p for p in package if p.suffix in (".py", ".pxd", ".pyi") or p.name == "py.typed"]
-    return sorted([*inside, *(TOP / n for n in ("setup.py", "pyproject.toml", "README.md"))])
+    build = ("setup.py", "pyproject.toml", "README.md", "building/shmmap_build.py")
+    return sorted([*inside, *(TOP / name for name in build)])
 
 
 def prepare(compiles: bool) -> None:

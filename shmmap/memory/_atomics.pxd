@@ -254,22 +254,18 @@ cdef extern from *:
         if (s && shm_sem_sound(s) && sem_getvalue((sem_t *)(uintptr_t)s, &value) == 0 && value <= 0)
             sem_post((sem_t *)(uintptr_t)s);
     }
+    /* Weak: glibc has it since 2.30, musl not. A wheel built for an older glibc, manylinux_2_28, uses
+       it wherever it runs with a newer one. */
+    extern int sem_clockwait(sem_t *, clockid_t, const struct timespec *) __attribute__((weak));
     static inline void shm_sem_wait(uint64_t s, int64_t ns) {
         struct timespec t;
         if (!s || !shm_sem_sound(s)) { t.tv_sec = 0; t.tv_nsec = ns < 1000000 ? (long)ns : 1000000; nanosleep(&t, NULL); return; }
-    #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30)
-        clock_gettime(CLOCK_MONOTONIC, &t);
-    #else
-        clock_gettime(CLOCK_REALTIME, &t);
-    #endif
+        clock_gettime(sem_clockwait ? CLOCK_MONOTONIC : CLOCK_REALTIME, &t);
         ns += t.tv_nsec;
         t.tv_sec += ns / 1000000000;
         t.tv_nsec = ns % 1000000000;
-    #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 30)
-        sem_clockwait((sem_t *)(uintptr_t)s, CLOCK_MONOTONIC, &t);
-    #else
-        sem_timedwait((sem_t *)(uintptr_t)s, &t);
-    #endif
+        if (sem_clockwait) sem_clockwait((sem_t *)(uintptr_t)s, CLOCK_MONOTONIC, &t);
+        else sem_timedwait((sem_t *)(uintptr_t)s, &t);
     }
     """
     u64 load "shm_load"(mem_t m, u64 offset) noexcept nogil
