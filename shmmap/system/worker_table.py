@@ -11,6 +11,7 @@ import errno
 import mmap
 import os
 import threading
+import weakref
 from typing import Any
 
 from ..errors import WorkersFull
@@ -38,9 +39,12 @@ class ForkPage:
 
     The page has MADV_WIPEONFORK, so a fork that runs no Python hook is noticed too. Every
     operation tests the second word alone: 1 go on, 0 a new process, CUT a segment was cut off.
+    A hook does the same for forks made by Python: a kernel may lack it, and an emulator of one
+    (qemu-user 7.2) may take the call and do nothing.
     """
 
     def __init__(self) -> None:
+        self.process = this_process()  # whose word it is
         try:
             self.buffer = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except OSError as error:
@@ -52,8 +56,10 @@ class ForkPage:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise segment.refused("making a page that a fork wipes", error) from error
-            # a kernel without it: at least forks made by Python are noticed
-            os.register_at_fork(after_in_child=self.clear)
+        for number, page in _pages.copy().items():
+            if page() is None:
+                _pages.pop(number, None)
+        _pages[id(self)] = weakref.ref(self)
 
     def clear(self) -> None:
         """Forget the words."""
@@ -75,8 +81,22 @@ class ForkPage:
 
     @word.setter
     def word(self, value: int) -> None:
+        self.process = this_process()
         self._words[0] = value
         self._words[1] = 1
+
+
+_pages: dict[int, weakref.ref[ForkPage]] = {}  # of this process, by id
+
+
+def _clear_pages() -> None:
+    """Clear what is a parent's, in a forked child; not what an earlier hook has made its own."""
+    for page in [found for one in _pages.copy().values() if (found := one()) is not None]:
+        if page.process != this_process():
+            page.clear()
+
+
+os.register_at_fork(after_in_child=_clear_pages)
 
 
 class KernelGuard:
