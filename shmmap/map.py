@@ -323,7 +323,7 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
 
     def sweep_if_due(self) -> SweepReport | None:
         """Sweep if an interval has passed and no other process is sweeping: for a scheduler
-        of your own. Gives None if there was nothing to do."""
+        of your own. Returns None if there was nothing to do."""
         with self._inside() as found:
             found.notice_removal()
             return found.sweeper.sweep_if_due(self)  # type: ignore[no-any-return]
@@ -374,7 +374,7 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
         cls, path: str | bytes | os.PathLike[str], name: str, size: int | str | None = None,
         **parameters: Unpack[MapOptions],
     ) -> ShmMap:
-        """Merge a dump into the map `name`, and give that map.
+        """Merge a dump into the map `name`, and return that map.
 
         If there is none it is created, with the dumped map's hash seed and its parameters (but
         `ephemeral` and `mode`) unless given here, so that what it held fits; where that fails it

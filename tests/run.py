@@ -82,7 +82,7 @@ sys.exit(pytest.main(sys.argv[2:]))
 
 
 def main(arguments: list[str]) -> int:
-    """Run everything; give the exit code."""
+    """Run everything; return the exit code."""
     # A shell's background job ignores it, and so would the processes that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     compiles = can_compile()
@@ -236,7 +236,7 @@ def plan(engines: Sequence[str], arguments: list[str]) -> list[list[Job]]:
 
 def test(jobs: list[Job]) -> Iterator[Outcome]:
     """Run pytest for these jobs, one more at once than there are processors, since tests also
-    wait; give what each came to."""
+    wait; return what each came to."""
     most = 1 + (os.cpu_count() or 1)
     waiting, running = list(enumerate(jobs)), list[Run]()
     while waiting or running:
@@ -269,7 +269,7 @@ class Run:
         )
 
     def outcome(self) -> Outcome:
-        """Tell what it said, and give what it came to, once it has ended."""
+        """Tell what it said, and return what it came to, once it has ended."""
         if self.said is not None:  # what several jobs say is told one by one
             seconds = time.monotonic() - self.began
             print(f"\n{self.job.label()}: {seconds:.0f} s beside others", flush=True)

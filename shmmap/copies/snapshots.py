@@ -228,7 +228,7 @@ def _copy(
     handle: Takes, attached: Attachment, copies: list[ShardCopy], until_ns: int,
     timeout_s: float,
 ) -> tuple[int, int] | None:
-    """Copy every shard; give when, and for how long all were held. None: begin again."""
+    """Copy every shard; return when, and for how long all were held. None: begin again."""
     track(handle, copies)
     for copy in copies:
         copy_whole(handle, copy)

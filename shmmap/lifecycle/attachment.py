@@ -188,7 +188,7 @@ class Attachment:
 
     @contextlib.contextmanager
     def alone(self, timeout_s: float | None) -> Iterator[bool]:
-        """Keep the other tasks of this process out; give whether that could be had in time."""
+        """Keep the other tasks of this process out; return whether that could be had in time."""
         mark = Mark()
         try:
             yield self.mutex.acquire(mark, timeout_s)

@@ -142,7 +142,7 @@ def _try_to_make(
 
 
 def _temporary(name: str, turn: Turn, attempt: _Attempt) -> int:
-    """Make an empty control segment under a name of its own, `attempt.label`, and give its
+    """Make an empty control segment under a name of its own, `attempt.label`, and return its
     descriptor, by which it is locked."""
     for which in (*_TEMPORARIES, f"{random_word():016x}"):
         label = segment.temporary_name(name, which)

@@ -250,7 +250,7 @@ class Sweeper:
         return True
 
     def _sweep_shard(self, handle: MapHandle, number: int) -> float:
-        """Sweep one shard; give the longest step under its lock in seconds."""
+        """Sweep one shard; return the longest step under its lock in seconds."""
         longest = 0.0
         idle_ns = self._attachment.parameters.max_idle_ns
         before = self._attachment.clock.now_ns() - idle_ns if idle_ns else 0

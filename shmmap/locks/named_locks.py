@@ -104,7 +104,7 @@ class Lock:
         self._leavings: dict[object, _Leaving] = {}  # by task, while a `with` begins
 
     def acquire(self, timeout: float | None = _UNSAID) -> int:
-        """Take the lock, waiting for it, and give its token.
+        """Take the lock, waiting for it, and return its token.
 
         Args:
             timeout: seconds to wait, instead of the lock's own; None: for ever, 0: one try.

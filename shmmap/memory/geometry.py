@@ -167,7 +167,7 @@ def _power_below(value: float) -> int:
 
 
 def check_capacity(capacity: int) -> int:
-    """Refuse what cannot be a number of entries; give it as a plain int."""
+    """Refuse what cannot be a number of entries; return it as a plain int."""
     capacity = whole(capacity, "capacity")
     if capacity < 1:
         raise ValueError(f"capacity={shown(capacity)} must be at least 1")
@@ -180,7 +180,7 @@ def check_capacity(capacity: int) -> int:
 
 
 def check_shards(shards: int | None) -> int | None:
-    """Refuse what cannot be a number of shards; give it as a plain int."""
+    """Refuse what cannot be a number of shards; return it as a plain int."""
     if shards is None:
         return None
     shards = whole(shards, "shards")

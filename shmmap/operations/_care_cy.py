@@ -19,7 +19,7 @@ COMPILED = cython.compiled
 
 
 def sweep_part(handle, number: Any, first: Any, idle_before_ns: Any, limit: Any) -> Any:
-    """Sweep some slots of a shard under one hold of its lock; give where to go on, 0: done.
+    """Sweep some slots of a shard under one hold of its lock; return where to go on, 0: done.
 
     Removes at most `limit` expired entries (`idle_before_ns` 0), or looks at `limit` slots
     for idle ones. A dead owner's lock is healed on the way.

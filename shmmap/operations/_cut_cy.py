@@ -50,7 +50,7 @@ def copy_whole(handle, copy: Any) -> None:
 
 
 def copy_changed(handle, copies: Any, limit: Any) -> int:
-    """Copy what changed in these shards, at most about `limit` entries under one hold; give
+    """Copy what changed in these shards, at most about `limit` entries under one hold; return
     how many, -1: somebody else tracks changes now."""
     copy: ShardCopy
     most: u64 = limit
@@ -71,7 +71,7 @@ def copy_changed(handle, copies: Any, limit: Any) -> int:
 def cut(handle, copies: Any, patience_ns: Any) -> tuple:
     """Hold every shard, copy what changed last, stop tracking, let all go.
 
-    Gives (-1, when, for how many ns they were held); or (the number of the shard that was
+    Returns (-1, when, for how many ns they were held); or (the number of the shard that was
     not free in time or needs a repair, 0, 0), or (LOST, 0, 0); then nothing was copied.
     """
     copy: ShardCopy

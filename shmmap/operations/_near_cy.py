@@ -232,7 +232,7 @@ def plain_form(key):
 
 
 def read_size(near: object, near_copy: object) -> tuple:
-    """Check `near=` and `near_copy=`; give them as a plain int and a plain bool."""
+    """Check `near=` and `near_copy=`; return them as a plain int and a plain bool."""
     near = whole(near, "near", "a number of entries (int)")
     if not 0 <= near < LARGEST:
         raise ValueError(

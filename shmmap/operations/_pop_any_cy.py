@@ -49,7 +49,7 @@ ROUNDS = 8  # in which others may change what we have decoded, before it is take
 
 
 def take_any(handle, shard, found):
-    """Remove some entry of a shard and give it as (key, value); None: there is none."""
+    """Remove some entry of a shard and return it as (key, value); None: there is none."""
     capacity: u64 = 512
     room: Any = None
     key: Any

@@ -125,7 +125,7 @@ class Takes(Writes):
         return gone
 
     def pop(self, key: Any, default: Any = MISSING) -> Any:
-        """Remove `key` and give its value, in one step; default, or KeyError, if there is none.
+        """Remove `key` and return its value, in one step; default, or KeyError, if there is none.
 
         A value that cannot be decoded here stays, and its error is raised. Raises LockTimeout too
         if others have changed the entry all the time, for `lock_timeout` seconds.
@@ -151,7 +151,7 @@ class Takes(Writes):
         return default
 
     def take_value(self, key, packed, found):
-        """Remove a key and give its value, or MISSING."""
+        """Remove a key and return its value, or MISSING."""
         shard = self.shard_of(packed.hash)
         raw: Any
         value: Any
@@ -223,7 +223,7 @@ class Takes(Writes):
             self.leave()
 
     def take_at_once(self, shard, key, found):
-        """Remove a key whatever version it has, and give its bytes; MISSING: it has no live entry,
+        """Remove a key whatever version it has; return its bytes, MISSING: it has no live entry,
         None: its value is not of a kind that is sure to be decoded."""
         capacity: u64 = 2 * (found.meta >> META_LENGTH_SHIFT) + 64
         room: Any
@@ -268,7 +268,7 @@ class Takes(Writes):
     # -- any, and all --------------------------------------------------------------------
 
     def popitem(self) -> Any:
-        """Remove some entry and give it as (key, value), in one step. KeyError: the map is empty.
+        """Remove some entry and return it as (key, value), in one step. KeyError: the map is empty.
 
         Which one is arbitrary. Locks one shard at a time. What cannot be decoded here stays, and
         its error is raised; the next call looks at another entry. O(1) in a map that is well

@@ -85,7 +85,7 @@ class Writes(Reads):
         return 0
 
     def write(self, key, value, mode, ttl, version):
-        """Write an entry if `mode` allows; give whether it did.
+        """Write an entry if `mode` allows; return whether it did.
 
         Modes: 0 always, 1 if there is no live one, 2 if there is, 3 if its version is `version`,
         4 if it is older; 8 more: the same, and evict nothing for it.
@@ -208,7 +208,7 @@ class Writes(Reads):
     def incr(
         self, key: Any, delta: Any = 1, initial: Any = 0, ttl: Any = DEFAULT, *, evict: Any = True
     ) -> int:
-        """Add `delta` to the integer at `key` and give the sum, in one step.
+        """Add `delta` to the integer at `key` and return the sum, in one step.
 
         A missing key starts from `initial`, with `ttl`; a counter that is there keeps its
         deadline. Counters are signed 64-bit integers. Never fails for want of room if the

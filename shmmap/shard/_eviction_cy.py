@@ -250,7 +250,7 @@ class Eviction:
         self.set_flags(slot, self.flags(slot) & ~ON_PROBATION)
 
     def next_victim(self, tries):
-        """Take one step; give a slot to evict if it is live, or 0: take another step.
+        """Take one step; return a slot to evict if it is live, or 0: take another step.
 
         `tries` counts the steps of one eviction: after two rounds any entry will do.
         """

@@ -272,7 +272,7 @@ class Repairer:
         self.admit(slot, meta)
 
     def free_the_rest(self):
-        """Rebuild the free list from the slots that no chain claimed; give their number."""
+        """Rebuild the free list from the slots that no chain claimed; return their number."""
         slot: u64
         meta: u64
         last: u64 = self.shard.slots.count

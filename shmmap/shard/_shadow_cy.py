@@ -128,7 +128,7 @@ class ShardCopy(Shard):
         return used
 
     def copy_changed(self, limit):
-        """Copy the marked slots again, `limit` heads at most, and clear their marks; give how
+        """Copy the marked slots again, `limit` heads at most, and clear their marks; return how
         many. Caller holds the source's lock."""
         base: u64 = self.source.slots.changed_base
         at: u64

@@ -95,7 +95,7 @@ class Shard(ShardLookup):
             deadline_ns, evict, found):
         """Write an entry in place of the one `found` (position -1: none).
 
-        Gives FOUND with the new version in `found`, FULL (nothing changed but expired and
+        Returns FOUND with the new version in `found`, FULL (nothing changed but expired and
         evicted entries), or TOO_LARGE.
         """
         now_ns: u64 = self.clock.now()
@@ -336,7 +336,7 @@ class Shard(ShardLookup):
     def reclaim(self, first, last, now_ns, keep, limit):
         """Remove at most `limit` entries of slots `first` to `last` whose deadline has passed.
 
-        Gives the slot to go on from; 0: none is left.
+        Returns the slot to go on from; 0: none is left.
         """
         done: u64 = 0
         meta: u64
@@ -359,7 +359,7 @@ class Shard(ShardLookup):
     def sweep_expired(self, first, now_ns, limit):
         """Remove at most `limit` expired entries from slot `first` on: a whole operation.
 
-        Gives the slot to go on from; 0: done, and EARLIEST is exact.
+        Returns the slot to go on from; 0: done, and EARLIEST is exact.
         """
         following: u64
         store(self.mem, S_DIRTY, 1)
@@ -372,7 +372,7 @@ class Shard(ShardLookup):
     def sweep_idle(self, first, before_ns, limit):
         """Remove entries not written since `before_ns`, looking at `limit` slots from `first`.
 
-        Gives the slot to go on from; 0: done.
+        Returns the slot to go on from; 0: done.
         """
         slot: u64
         version: u64
@@ -391,7 +391,7 @@ class Shard(ShardLookup):
 
     def end_all(self, first, last, singly):
         """End the live entries at slots `first` to `last`, and empty the index: `singly`, where
-        they are but few; give how many there were."""
+        they are but few; return how many there were."""
         slot: u64
         ended: u64 = 0
         for slot in range(first, last + 1):

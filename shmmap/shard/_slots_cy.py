@@ -139,7 +139,7 @@ class Slots:
             store32(self.mem, self.next_base + 4 * slot, IN_USE | following)
 
     def take(self, n):
-        """Take `n` free slots as a chain and give its head; 0: the free list is broken.
+        """Take `n` free slots as a chain and return its head; 0: the free list is broken.
 
         Caller holds the shard lock and has seen that there are enough.
         """
@@ -175,7 +175,7 @@ class Slots:
         return head
 
     def give_back(self, head, n):
-        """Put a chain of `n` slots on the free list; give how many it really had.
+        """Put a chain of `n` slots on the free list; return how many it really had.
 
         Caller holds the shard lock and has ended the head's version.
         """

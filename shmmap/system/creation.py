@@ -70,7 +70,7 @@ def creators_name(uid: int, which: int) -> str:
 
 
 def _open_creators(uid: int) -> int:
-    """Open the first creators' file that is ours, or make it, and give its descriptor. The same
+    """Open the first creators' file that is ours, or make it, and return its descriptor. The same
     names are passed over as by `_is_current`, or no process would ever be satisfied."""
     for which in range(_NAMES):
         name = creators_name(uid, which)
@@ -170,7 +170,7 @@ def name_byte(name: str) -> int:
 
 @contextmanager
 def name_mutex(name: str, timeout_s: float | None) -> Iterator[bool]:
-    """Keep the other tasks of this process from opening, leaving and unlinking a map; give
+    """Keep the other tasks of this process from opening, leaving and unlinking a map; return
     whether this task had it already.
 
     Raises:

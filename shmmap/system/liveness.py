@@ -177,7 +177,7 @@ class Judge:
             self._set(row, RowWords.STATE, 0, process)
 
     def clear_dead_rows(self) -> int:
-        """Free the rows of the dead; give how many. The caller keeps this process's other tasks
+        """Free the rows of the dead; return how many. The caller keeps this process's other tasks
         out of the table."""
         freed, process = 0, this_process()
         for row in range(self._rows):

@@ -182,7 +182,7 @@ def _sync(folder: int) -> None:
 
 
 def _find(asked: str, temporary: _Temporary) -> str:
-    """Open the folder of a file that may be replaced, or made, and give its name in there; follow
+    """Open the folder of a file that may be replaced, or made, and return its name in there; follow
     links as far as they may be followed."""
     if not asked:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), asked)

@@ -130,7 +130,7 @@ class Mapping:
 
     def populate(self, start: int, end: int) -> int:
         """Back the bytes from `start` to `end` by real pages, without opening the file, which
-        this process may no longer be allowed; give 0 or the kernel's errno."""
+        this process may no longer be allowed; return 0 or the kernel's errno."""
         if call(libc.madvise, self._address + start, end - start, _POPULATE_WRITE) == 0:
             return 0
         return ctypes.get_errno()
@@ -177,7 +177,7 @@ def free_bytes() -> int:
 
 
 def make(name: str, mode: int) -> int:
-    """Make an empty object of a new name, and give its descriptor.
+    """Make an empty object of a new name, and return its descriptor.
 
     Raises:
         FileExistsError: there is one of that name.
@@ -252,7 +252,7 @@ def check_room(what: str, size: int) -> None:
 
 
 def open_checked(name: str, mode: int | None, owner_uid: int | None) -> int:
-    """Open an object of ours and give its descriptor; refuse what another user made.
+    """Open an object of ours and return its descriptor; refuse what another user made.
 
     Raises:
         MapNotFound: there is none.

@@ -206,7 +206,7 @@ class Worker(Judge):
             self._set(row, word, value, process)
 
     def _choose(self, pid: int, now_ns: int) -> tuple[int, int, int, int, int]:
-        """Lock a row that nobody living has; give what to write into it, its incarnation first."""
+        """Lock a row that nobody living has; return what to write there, its incarnation first."""
         self._namespace = pid_namespace()  # a forked child may be in another than its parent
         for row in range(self._rows):
             if not self.file.try_lock(row_byte(row)):

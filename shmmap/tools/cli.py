@@ -35,7 +35,7 @@ SHOWN = 4  # of what could not be removed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; give the exit code."""
+    """Run one command; return the exit code."""
     if arguments is None:  # run as a program: what a program has is ours
         fill_standard()
     never_fail_to_print()
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(problem: str) -> int:
-    """Tell what stood against a command, on stderr; give its exit code."""
+    """Tell what stood against a command, on stderr; return its exit code."""
     if sys.stderr is not None:  # print() would take stdout
         print(f"shmmap: {printable_lines(problem)}", file=sys.stderr)
     return 1
@@ -338,7 +338,7 @@ def _unlink(options: argparse.Namespace) -> int:
 
 
 def _unlink_one(name: str, yes: bool) -> str:
-    """Remove a map, asking first where processes use it; give what stood against it, or ""."""
+    """Remove a map, asking first where processes use it; return what stood against it, or ""."""
     asked = _first(name)
     if asked is None:
         return f"no map {name!r}"

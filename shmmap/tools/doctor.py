@@ -46,7 +46,7 @@ _TEST_RUN = re.compile(r"t(\d+)-\d+")  # how the tests name their maps: t<pid>-<
 
 
 def run(find_maps: Callable[[], Sequence[SeenMap]]) -> int:
-    """Print every check's lines; give 1 if any failed."""
+    """Print every check's lines; return 1 if any failed."""
     failed = False
     for line in _findings(find_maps):
         print(printable_lines(f"{line.status:<5} {line.about:<13} {line.text}"))

@@ -40,7 +40,7 @@ LOCK_TIMEOUT_S = 5.0
 
 
 def run(name: str, repairs: bool, yes: bool) -> int:
-    """Check a map and, if asked to, repair it; print what was found; give the exit code."""
+    """Check a map and, if asked to, repair it; print what was found; return the exit code."""
     seen = next(iter(inspection.find_maps(name)), None)
     if seen is None:
         return _fail(f"no map {name!r}: python -m shmmap ls lists those that are there")
@@ -172,7 +172,7 @@ def _label(m: ShmMap, number: int) -> str:
 
 
 def _check_shard(m: ShmMap, number: int) -> int:
-    """Check one shard; print what was found; give what it adds to the exit code."""
+    """Check one shard; print what was found; return what it adds to the exit code."""
     before = _header(m, number).REPAIRS
     problems = _problems(m, number)
     code = CLEAN
@@ -216,7 +216,7 @@ def _agreed(label: str, yes: bool) -> bool:
 
 
 def _repair_shard(m: ShmMap, number: int) -> int:
-    """Repair one shard and check it again; give what that adds to the exit code."""
+    """Repair one shard and check it again; return what that adds to the exit code."""
     with m._inside() as attached:
         checking.repair_shard(m, attached, number)
     left = _problems(m, number)

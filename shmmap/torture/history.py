@@ -137,7 +137,7 @@ def _as_call(entry: list[int], lane: int) -> Call:
 
 
 def check_history(ledger: Ledger, window: int) -> tuple[int, list[str]]:
-    """Check a closed window; give how many calls it had, and what is wrong with it."""
+    """Check a closed window; return how many calls it had, and what is wrong with it."""
     histories = read_history(ledger, window)
     problems = []
     for key, calls in enumerate(histories):

@@ -214,7 +214,7 @@ class Lane:
         return upto, [Notice(*self.words[at : at + width]) for at in starts]
 
     def log(self, entry: tuple[int, ...]) -> int:
-        """Write down a call of a history as it begins; give where its end goes."""
+        """Write down a call of a history as it begins; return where its end goes."""
         index = self.words[HISTORY_COUNT]
         at: int = _HISTORY + index * HISTORY_WORDS
         for i, word in enumerate(entry):

@@ -22,7 +22,7 @@ def adopt_orphans(adopt: bool) -> None:
 
 
 def fork(work: Callable[[], None], stacks: int, lead: bool) -> int:
-    """Run `work` in a child that never returns and dies with its parent; give its pid.
+    """Run `work` in a child that never returns and dies with its parent; return its pid.
 
     `stacks` is the file to which SIGUSR2 has it write where it is. A child that `lead`s gets a
     process group of its own, which its children share.
@@ -56,7 +56,7 @@ def _lead(pid: int) -> None:
 
 
 def reap_family(leader: int) -> int:
-    """Wait for a dying leader, end its children and reap them all; give the leader's status."""
+    """Wait for a dying leader, end its children and reap them all; return the leader's status."""
     os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)  # not reaped, it keeps its number,
     os.killpg(leader, signal.SIGKILL)  # and its children are ours by now
     found = 0

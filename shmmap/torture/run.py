@@ -34,7 +34,7 @@ _CHANCES = (("kill_one", 60), ("kill_two", 10), ("kill_all", 1), ("stop", 10),
 
 
 def run(plan: Plan) -> Report:
-    """Torture maps of the plan's name; give the report."""
+    """Torture maps of the plan's name; return the report."""
     processes.adopt_orphans(True)
     maps = _make_maps(plan)
     try:
@@ -84,7 +84,7 @@ def _make_maps(plan: Plan) -> Maps:
 
 
 def _fill(main: ShmMap, entries: int) -> int:
-    """Write the entries that lie there all along; give how many."""
+    """Write the entries that lie there all along; return how many."""
     for number in range(entries):
         main[f"fill-{number}"] = fill_value(number)
     return entries

@@ -61,7 +61,7 @@ _ARRAY_HEAD = struct.Struct("<BBBx")  # dimensions, length of the dtype, 1: Fort
 
 
 def encode(value, safe, out):
-    """Encode a value into `out`; give the object that keeps its bytes alive."""
+    """Encode a value into `out`; return the object that keeps its bytes alive."""
     kept = value
     if type(value) is bytes:
         out.type = VALUE_BYTES

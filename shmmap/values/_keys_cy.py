@@ -43,7 +43,7 @@ _KINDS = "str, bytes, int, float, bool, None, or a tuple of these"
 
 
 def encode(key, seed, out):
-    """Encode and hash a key into `out`; give the object that keeps its bytes alive."""
+    """Encode and hash a key into `out`; return the object that keeps its bytes alive."""
     kept = key
     if type(key) is str:
         out.type = KEY_STR

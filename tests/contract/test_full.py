@@ -12,7 +12,7 @@ import shmmap
 
 
 def fill(m: Any, make_value: Any = lambda i: f"v{i}") -> int:
-    """Write entries of one slot until the map raises MapFull; give how many fitted."""
+    """Write entries of one slot until the map raises MapFull; return how many fitted."""
     for number in range(1_000_000):
         try:
             m[number] = make_value(number)

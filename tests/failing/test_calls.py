@@ -23,7 +23,7 @@ Records = list[dict[str, Any]]
 
 
 def run(path: Path, *options: str) -> tuple[str, Records]:
-    """Run the machine; give what it said, and every outcome."""
+    """Run the machine; return what it said, and every outcome."""
     file = path / "outcomes.json"
     done = subprocess.run(
         command("tests.failing.calls", *options, "--json", str(file)), cwd=path,

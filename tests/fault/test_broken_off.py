@@ -33,7 +33,7 @@ class BrokenOff(Exception):
 
 
 def break_off(operation: Callable[[], Any], moment: int) -> str:
-    """Raise at a moment of an operation; give where that was, "" if it ended before."""
+    """Raise at a moment of an operation; return where that was, "" if it ended before."""
     left = moment
     where = ""
 
@@ -77,7 +77,7 @@ def open_small(name: str) -> Any:
 
 
 def use(name: str) -> float:
-    """Open, write, close; give the seconds it took."""
+    """Open, write, close; return the seconds it took."""
     began = time.monotonic()
     with open_small(name) as m:
         m["a"] = 1
@@ -95,20 +95,20 @@ def using(operation: Callable[[Any], Any]) -> Callable[[str], Callable[[], Any]]
 
 
 def prepare_create(name: str) -> Callable[[], Any]:
-    """See that there is no map; give what makes one."""
+    """See that there is no map; return what makes one."""
     with open_small(name) as m:
         m.unlink()
     return lambda: open_small(name)
 
 
 def prepare_open(name: str) -> Callable[[], Any]:
-    """See that there is a map; give what attaches to it."""
+    """See that there is a map; return what attaches to it."""
     use(name)
     return lambda: open_small(name)
 
 
 def prepare_close(name: str) -> Callable[[], None]:
-    """Open a map; give what closes it."""
+    """Open a map; return what closes it."""
     m = open_small(name)
     m["a"] = 1
     return m.close  # type: ignore[no-any-return]

@@ -37,7 +37,7 @@ def plant(build: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def dump_to(path: Any) -> tuple[str, str]:
-    """Dump a small map of one's own; give what came of it."""
+    """Dump a small map of one's own; return what came of it."""
     m = shmmap.ShmMap("dumped", "300KB", shards=1)
     m["a"] = 1
     try:

@@ -30,7 +30,7 @@ WHO = pytest.mark.parametrize("who", [VICTIM, 0], ids=["user", "root"])
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    """Run a command in this process; give its exit code and what it printed."""
+    """Run a command in this process; return its exit code and what it printed."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:

@@ -39,7 +39,7 @@ RAISED = (Custom, KeyboardInterrupt, SystemExit)
 def storm(
     operations: Sequence[Callable[[], Any]], seed: int, longest_s: float, times: int
 ) -> tuple[int, list[str]]:
-    """Run operations at random while a timer's handler raises so many times; give how often it
+    """Run operations at random while a timer's handler raises so many times; return how often it
     did, and what else was raised."""
     rng = random.Random(seed)
     sys.unraisablehook = lambda unraisable: None  # a handler may well raise in a finalizer
@@ -234,7 +234,7 @@ CRASHES = (-signal.SIGSEGV, -signal.SIGBUS)
 
 
 def work_on(m: Any, seconds: float) -> list[str]:
-    """Work for a while; give what was wrong."""
+    """Work for a while; return what was wrong."""
     working = Work(m, 1)
     end = time.monotonic() + seconds
     operations = working.operations()

@@ -207,7 +207,7 @@ def test_a_stopped_writer_makes_it_time_out_and_blocks_nobody(make, start):
 
 
 def write_for(m: Any, key: str, seconds: float) -> float:
-    """Write a key again and again; give the longest time of one."""
+    """Write a key again and again; return the longest time of one."""
     longest = 0.0
     until = time.monotonic() + seconds
     while time.monotonic() < until:

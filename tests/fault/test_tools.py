@@ -40,7 +40,7 @@ _MS_REMOUNT, _MS_RDONLY = 32, 1
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    """Run a command in this process; give its exit code and all that it printed."""
+    """Run a command in this process; return its exit code and all that it printed."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         code = cli.main(arguments)

@@ -220,7 +220,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> int:
-    """Run; print the report; give the exit code."""
+    """Run; print the report; return the exit code."""
     options = parse(arguments)
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     report = Report()

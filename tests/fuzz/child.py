@@ -123,7 +123,7 @@ def run_state(made: list[Subject], seed: int) -> tuple[Trial, bool]:
 
 
 def loop(prefix: str, seeds: range, tell: Tell) -> int:
-    """Run the states of these seeds; give the exit code."""
+    """Run the states of these seeds; return the exit code."""
     die_with_parent()
     if "asan" not in os.environ.get("LD_PRELOAD", ""):
         faulthandler.enable(sys.stderr)

@@ -103,7 +103,7 @@ def prove_alarm(target: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Build, then run what was asked for; give the exit code."""
+    """Build, then run what was asked for; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--states", type=int, default=5000, help="damaged states; 0: no fuzz")
     parser.add_argument("--seed", type=int, default=1, help="of the first state")

@@ -58,7 +58,7 @@ def control(field: str, value: int) -> Callable[[Any, Damage], None]:
 
 
 def repaired(m: Any) -> Any:
-    """Repair, and give what check() says then, and the entries."""
+    """Repair, and return what check() says then, and the entries."""
     m.repair()
     return m.check(), dict(m)
 

@@ -22,7 +22,7 @@ STATES = int(os.environ.get("SHMMAP_FUZZ_STATES", DEFAULT))
 
 
 def run(name: str, *arguments: str) -> tuple[subprocess.CompletedProcess[str], dict]:
-    """Run the fuzz; give how it ended, and its report."""
+    """Run the fuzz; return how it ended, and its report."""
     done = subprocess.run(
         command("tests.fuzz", "--prefix", name, "--json", *arguments),
         env={**os.environ, "SHMMAP_ENGINE": shmmap.ENGINE}, capture_output=True, text=True,

@@ -47,7 +47,7 @@ def seize(start) -> Any:
 
 
 def taken_by_another(m: Any, start: Any, key: Any, timeout: float) -> Any:
-    """Have another process take a lock; give what came of it."""
+    """Have another process take a lock; return what came of it."""
 
     def work(child: Any) -> str:
         try:

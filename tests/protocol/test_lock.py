@@ -22,7 +22,7 @@ TAKEOVER_S = 1.0 if PURE else 0.2
 
 
 def die_holding(m: Any, start: Any) -> int:
-    """Leave shard 0's lock to a dead owner; give its pid."""
+    """Leave shard 0's lock to a dead owner; return its pid."""
 
     def hold(child: Any) -> None:
         assert lock_of(m).lock(token(m), 10**9) in GOT_IT

@@ -136,7 +136,7 @@ def test_readers_may_run_inside_a_change(make):
 
 
 def interrupt_at_random(m: Any, seed: int) -> tuple[int, int]:
-    """Work for a second while a timer raises KeyboardInterrupt; give how often, and the work."""
+    """Work for a second while a timer raises KeyboardInterrupt; return how often, and the work."""
     rng = random.Random(seed)
     inside = interrupted = done = 0
 

@@ -29,7 +29,7 @@ exits.run(*sys.argv[2:])
 
 
 def start(how: str, deed: str, name: str, report: Report, said: int) -> int:
-    """Start the process; give its pid."""
+    """Start the process; return its pid."""
     command = [sys.executable, "-c", SCRIPT, str(TOP), how, deed, name, str(report.file)]
     process = subprocess.Popen(
         command, cwd="/", stdin=subprocess.DEVNULL, stdout=said, stderr=said,

@@ -55,7 +55,7 @@ def torture(name: str, tmp_path: Path) -> Iterator[Callable[..., subprocess.Pope
 
 
 def read_report(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Wait for the end; give the report."""
+    """Wait for the end; return the report."""
     out, err = process.communicate(timeout=LIMIT_S)
     assert out, err
     report = json.loads(out)

@@ -73,7 +73,7 @@ def stranger(uid: int, work: Callable[[Child], Any], groups: Iterable[int] = ())
 
 
 def as_user(uid: int, work: Callable[[], Any], groups: Iterable[int] = ()) -> Any:
-    """Run work() in a child of this process as another user; give what it returns."""
+    """Run work() in a child of this process as another user; return what it returns."""
     return stranger(uid, lambda child: work(), groups).end(PATIENCE_S)
 
 

@@ -167,7 +167,7 @@ class System:
         return self.opened[self.number(), descriptor]
 
     def open(self, path: str, flags: int, mode: int = 0o600) -> int:
-        """Open a file; give its descriptor."""
+        """Open a file; return its descriptor."""
         name = path.removeprefix(SHM)
         try:
             return self._enter(self._open(name, flags, mode))

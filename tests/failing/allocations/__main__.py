@@ -25,7 +25,7 @@ from .memory import Faults, build
 
 
 def main(arguments: list[str]) -> int:
-    """Build the library and run everything below it; give the exit code."""
+    """Build the library and run everything below it; return the exit code."""
     with tempfile.TemporaryDirectory() as folder:
         library = build(Path(folder))
         environment = {

@@ -21,7 +21,7 @@ from . import command
 
 
 def main() -> int:
-    """Run it; give the exit code."""
+    """Run it; return the exit code."""
     parser = argparse.ArgumentParser(
         prog=sys.argv[0], description=command.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

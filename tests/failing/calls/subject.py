@@ -54,7 +54,7 @@ class Start(NamedTuple):
 def start(
     what: Start, pipe: Connection, channel: socket.socket, errors: int, patch: str = ""
 ) -> int:
-    """Fork the subject; give its pid. `patch` is a fault that is put into its library."""
+    """Fork the subject; return its pid. `patch` is a fault that is put into its library."""
     parent = os.getpid()
     pid = os.fork()
     if pid:

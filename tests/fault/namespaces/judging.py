@@ -54,7 +54,7 @@ def assert_not_robbed(m: Any) -> None:
 
 
 def write_and_time(m: Any) -> tuple[float, str, int]:
-    """Write once; give the seconds it took, its error, and how many locks were taken over."""
+    """Write once; return the seconds it took, its error, and how many locks were taken over."""
     started = time.monotonic()
     error, _ = outcome(lambda: m.set("b", 1))
     return time.monotonic() - started, error, m.stats().takeovers

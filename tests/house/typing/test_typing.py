@@ -22,7 +22,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def mypy(file: Path, cache: Path) -> str:
-    """Run mypy --strict on a file, against the package under test; give what it says."""
+    """Run mypy --strict on a file, against the package under test; return what it says."""
     package = Path(shmmap.__file__).parents[1]
     # mypy finds what is installed by itself, and refuses to be pointed there
     path = {} if package.name == "site-packages" else {"MYPYPATH": str(package)}

@@ -262,7 +262,7 @@ def test_other_failures_of_a_load_say_that_the_map_is_gone(make, other, tmp_path
 
 
 def full(m: Any) -> int:
-    """Fill a map until its first MapFull, or eviction; give how many entries it has."""
+    """Fill a map until its first MapFull, or eviction; return how many entries it has."""
     for i in range(100_000):
         try:
             m[f"key:{i}"] = bytes(i * 37 % 200)

@@ -19,7 +19,7 @@ K = constants()
 
 
 def fill(m):
-    """Write entries of every kind; give what they are."""
+    """Write entries of every kind; return what they are."""
     entries = {f"user:{i}": i for i in range(300)}
     entries |= {f"page:{i}": "x" * (40 * i) for i in range(30)}
     entries |= {b"user:raw": b"\0\1", 7: 2.5, None: None, (1, "a"): [1, {2}], "é€𐍈": "ü",

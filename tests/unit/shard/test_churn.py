@@ -17,7 +17,7 @@ LONG = (0, 1, 90, 200, 1000, 5000)  # one slot and many
 
 
 def fill(m: Any, mark: str) -> int:
-    """Write entries of one slot until one does not fit; give how many did."""
+    """Write entries of one slot until one does not fit; return how many did."""
     for number in range(100_000):
         try:
             m.set(f"{mark}{number:08}", bytes(100), evict=False)

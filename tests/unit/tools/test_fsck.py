@@ -34,7 +34,7 @@ def m(make: Any) -> Any:
 
 @pytest.fixture
 def check(capsys: Any, name: str) -> Any:
-    """check("--repair"): run fsck; give the exit code and all that it printed."""
+    """check("--repair"): run fsck; return the exit code and all that it printed."""
 
     def run(*arguments: str) -> tuple[int, str]:
         code = cli.main(["fsck", *arguments, name])
