@@ -30,6 +30,7 @@ from .tasks import current_task, sleep
 
 _FIRST_PAUSE_S = 20e-6
 _LONGEST_PAUSE_S = 1e-3
+_COURTESY_S = 2 * _LONGEST_PAUSE_S  # in which whoever waits has looked at least once
 
 
 class Mark(list[Any]):
@@ -44,16 +45,22 @@ class Mutex:
     def __init__(self) -> None:
         self._chain: dict[int, weakref.ref[Mark] | None] = {0: None}
         self._pruned = -1
+        self._refused_s = -1.0  # when a task last found it taken
 
     def acquire(self, mark: Mark, timeout_s: float | None = None) -> bool:
         """Take it, by a mark that holds nothing; tell whether it could be had in time.
 
-        None: wait for ever; 0: try once.
+        None: wait for ever; 0: try once. A task that comes while others wait lets them look first:
+        one that frees it and takes it again at once, in a loop, would else keep it.
         """
         task = current_task()
         pause = _FIRST_PAUSE_S
-        deadline = None if timeout_s is None else monotonic() + timeout_s
+        now = monotonic()
+        deadline = None if timeout_s is None else now + timeout_s
+        if now - self._refused_s < _COURTESY_S and timeout_s != 0 and not self.owned():
+            sleep(_COURTESY_S if timeout_s is None else min(_COURTESY_S, timeout_s))
         while not self._try(mark, task):
+            self._refused_s = monotonic()
             left = pause if deadline is None else deadline - monotonic()
             if left <= 0:
                 return False

@@ -345,3 +345,33 @@ def test_a_forked_child_has_nothing_of_its_parents(start):
 
     assert start(work).result() == (False, False, True, True)
     assert mutex.owned()
+
+
+def test_a_task_that_takes_it_again_and_again_lets_others_have_it():
+    """Without that, others were kept waiting for a thousand times of taking it."""
+    mutex, taken, ended = Mutex(), [0], list[bool]()
+
+    def again_and_again() -> None:
+        while not ended:
+            mark = Mark()
+            mutex.acquire(mark)
+            taken[0] += 1
+            until = time.perf_counter() + 0.001
+            while time.perf_counter() < until:
+                pass
+            mark.clear()
+
+    thread = threading.Thread(target=again_and_again)
+    thread.start()
+    meanwhile = []
+    try:
+        for _ in range(20):
+            before, mark = taken[0], Mark()
+            assert mutex.acquire(mark, 60)
+            meanwhile.append(taken[0] - before)
+            mark.clear()
+            time.sleep(0.003)
+    finally:
+        ended.append(True)
+        thread.join()
+    assert max(meanwhile) < 100 and sorted(meanwhile)[10] < 5, meanwhile
