@@ -39,5 +39,5 @@ def test_children_of_python_are_noticed_without_it(make):
     name = m.name
     m.close()
     ran = subprocess.run([sys.executable, "-c", FORKS, name], capture_output=True, text=True,
-                         timeout=60)
+                         timeout=60, cwd="/")
     assert ran.stdout == "whole\n", ran.stdout + ran.stderr

@@ -45,9 +45,9 @@ gevent.spawn(m.incr, "a").join()
 
 
 def run(code: str, *arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
-    """Run code in a new interpreter."""
+    """Run code in a new interpreter, away from the checkout."""
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True,
-                          timeout=60, **more)  # type: ignore[call-overload, no-any-return]
+                          timeout=60, cwd="/", **more)  # type: ignore[call-overload, no-any-return]
 
 
 def test_threads_unpickle_a_map_before_anything_else_is_imported(make):
@@ -73,8 +73,7 @@ def copy_of_sources(folder: Path) -> None:
 def engine_of(path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Import the package that lies at a path; its output is the engine."""
     environment = {**os.environ, "PYTHONPATH": str(path), **variables}
-    return run("import shmmap; print(shmmap.ENGINE, shmmap.__file__)", env=environment,
-               cwd="/")
+    return run("import shmmap; print(shmmap.ENGINE, shmmap.__file__)", env=environment)
 
 
 @pytest.mark.parametrize("packed", ["zip", "compiled to bytecode"])
@@ -113,7 +112,7 @@ def test_a_folder_named_cython_is_told(tmp_path):
                    "PYTHONPATH": f"{tmp_path}:{tmp_path / 'package'}"}
     ended = run("import importlib.util\n"
                 "has = importlib.util.find_spec('Cython') is not None\n"
-                "print(has)\nimport shmmap", env=environment, cwd="/")
+                "print(has)\nimport shmmap", env=environment)
     if ended.stdout.strip() == "False":
         assert f"{tmp_path}/cython is another one" in ended.stderr
     else:  # Cython's own module comes before a folder without __init__.py
