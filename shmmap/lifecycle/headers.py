@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from ..memory.geometry import Geometry
@@ -16,6 +17,8 @@ _IDENTITY: tuple[Word, ...] = (  # the words that say which shard it is
     ShardWords.MAGIC, ShardWords.NONCE, ShardWords.NUMBER, ShardWords.SLOTS,
     ShardWords.SLOT_SIZE, ShardWords.BUCKETS, ShardWords.EVICTS,
 )
+_identity_of = itemgetter(*(word.index for word in _IDENTITY))
+_SHARD_MAGIC = K["SHARD_MAGIC"]
 
 
 def draft_header(shape: Geometry, nonce: int, number: int) -> ShardWords:
@@ -29,7 +32,12 @@ def draft_header(shape: Geometry, nonce: int, number: int) -> ShardWords:
 
 
 def wrong_words(mapping: Mapping, shape: Geometry, nonce: int, number: int) -> list[str]:
-    """Name the words by which a mapped segment is not that shard."""
-    right = draft_header(shape, nonce, number)
-    with ShardWords(mapping.buffer) as header:
-        return [word.name for word in _IDENTITY if header[word] != right[word]]
+    """Name the words by which a mapped segment is not that shard. One look at all of them: a map of
+    many shards is opened by many such looks."""
+    with memoryview(mapping.buffer).cast("B").cast("Q") as words:
+        found = _identity_of(words)
+    right = (_SHARD_MAGIC, nonce, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts)
+    if found == right:
+        return []
+    return [word.name for word, is_, should in zip(_IDENTITY, found, right, strict=True)
+            if is_ != should]
