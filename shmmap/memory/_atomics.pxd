@@ -4,33 +4,46 @@ from libc.stdint cimport uint64_t as u64, int64_t as i64, uint32_t as u32
 ctypedef char* mem_t
 ctypedef const char* src_t
 
-cdef struct Probe:  # what a lookup found
-    i64 position  # which index word; -1: none
-    u64 bucket    # the bucket that word is in, or where the probe ended
-    u64 word      # the index word, as compared
-    u64 slot
-    u64 version
-    u64 meta
-    i64 deadline  # set by Shard.is_expired: 0 none
+cdef extern from *:
+    """
+    #define _GNU_SOURCE 1
+    #include <stdint.h>
+    struct shm_probe { int64_t position; uint64_t bucket, word, slot, version, meta; int64_t deadline; };
+    struct shm_key { const char *data; uint64_t length, type, hash; int64_t small; };
+    struct shm_value { const char *data; uint64_t length, type; int64_t small; };
+    /* Room for one on the stack of the function that asks for it: not to be asked for in a loop. */
+    #define shm_new_probe() ((struct shm_probe *)__builtin_alloca(sizeof(struct shm_probe)))
+    #define shm_new_key() ((struct shm_key *)__builtin_alloca(sizeof(struct shm_key)))
+    #define shm_new_value() ((struct shm_value *)__builtin_alloca(sizeof(struct shm_value)))
+    """
+    cdef struct Probe "shm_probe":  # what a lookup found
+        i64 position  # which index word; -1: none
+        u64 bucket    # the bucket that word is in, or where the probe ended
+        u64 word      # the index word, as compared
+        u64 slot
+        u64 version
+        u64 meta
+        i64 deadline  # set by Shard.is_expired: 0 none
+    cdef struct Key "shm_key":  # an encoded key; `data` lives as long as the object that `encode` gave
+        src_t data
+        u64 length
+        u64 type
+        u64 hash
+        i64 small
+    cdef struct Value "shm_value":  # an encoded value, likewise
+        src_t data
+        u64 length
+        u64 type
+        i64 small
 
 ctypedef Probe* probe_t
-
-cdef struct Key:  # an encoded key; `data` lives as long as the object that `encode` gave
-    src_t data
-    u64 length
-    u64 type
-    u64 hash
-    i64 small
-
 ctypedef Key* key_t
-
-cdef struct Value:  # an encoded value, likewise
-    src_t data
-    u64 length
-    u64 type
-    i64 small
-
 ctypedef Value* value_t
+
+cdef extern from *:
+    probe_t new_probe "shm_new_probe"() noexcept nogil
+    key_t new_key "shm_new_key"() noexcept nogil
+    value_t new_value "shm_new_value"() noexcept nogil
 
 cdef extern from *:
     """

@@ -64,6 +64,9 @@ class Value:
     __slots__ = ("data", "length", "type")
 
 
+new_probe, new_key, new_value = Probe, Key, Value
+
+
 class ThreadGuard:
     """Exclude the other threads of this process; enough for private memory."""
 

@@ -12,12 +12,12 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap.memory._atomics import (
-        Key,
-        Probe,
         exactly,
         i64,
         key_t,
         load,
+        new_key,
+        new_probe,
         new_room,
         probe_t,
         target_of,
@@ -77,13 +77,8 @@ def list_raw(handle, number: Any) -> Any:
 def scan_shard(handle, number, wants_values, prefix):
     """List a shard without the lock, as meta word, key, value, and so on; an index rebuilt
     meanwhile is listed again."""
-    if cython.compiled:
-        a_probe: Probe
-        a_key: Key
-        found: probe_t = cython.address(a_probe)
-        start: key_t = cython.address(a_key)
-    else:
-        found, start = Probe(), Key()
+    found: probe_t = new_probe()
+    start: key_t = new_key()
     start.type = 0  # every key
     kept: Any = None
     if prefix is not None:
@@ -203,11 +198,7 @@ def copy_next(handle, shard, position, found, start, wants_values, room, capacit
 
 def decoded(handle, listed, wants_values):
     """Decode what was listed: keys, or (key, value) pairs."""
-    if cython.compiled:
-        a_probe: Probe
-        found: probe_t = cython.address(a_probe)
-    else:
-        found = Probe()
+    found: probe_t = new_probe()
     items: list = []
     at: u64
     for at in range(0, len(listed), 3):
@@ -223,11 +214,7 @@ def decoded(handle, listed, wants_values):
 def list_copied(handle, number: Any) -> list:
     """List the live entries of a shard of a snapshot as (key type, key bytes, value type,
     value bytes, deadline in ns or 0, version)."""
-    if cython.compiled:
-        a_probe: Probe
-        found: probe_t = cython.address(a_probe)
-    else:
-        found = Probe()
+    found: probe_t = new_probe()
     shard: Shard = handle.shards[number]
     slot: u64
     raw_key: Any

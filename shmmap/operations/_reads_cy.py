@@ -11,14 +11,14 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap.memory._atomics import (
-        Key,
-        Probe,
         add_one,
         copy_bytes,
         exactly,
         i64,
         key_t,
         load,
+        new_key,
+        new_probe,
         new_room,
         probe_t,
         target_of,
@@ -209,13 +209,8 @@ class Reads(Handle):
         """Return the value of a key, or `default`; `consistency`: see `_near_cy`."""
         if self.near is not None:
             return self.near_value(key, default, consistency)
-        if cython.compiled:
-            a_probe: Probe
-            a_key: Key
-            found: probe_t = cython.address(a_probe)
-            packed: key_t = cython.address(a_key)
-        else:
-            found, packed = Probe(), Key()
+        found: probe_t = new_probe()
+        packed: key_t = new_key()
         kept: Any = encode_key(key, self.seed, packed)
         raw: Any = self.fetch(packed, found, True)
         return default if raw is MISSING else value_of(self, raw, found, key)
@@ -301,13 +296,8 @@ class Reads(Handle):
 
     def near_fetch(self, near, key, consistency):
         """Read a key that the near cache does not answer, and keep what is read."""
-        if cython.compiled:
-            a_probe: Probe
-            a_key: Key
-            found: probe_t = cython.address(a_probe)
-            packed: key_t = cython.address(a_key)
-        else:
-            found, packed = Probe(), Key()
+        found: probe_t = new_probe()
+        packed: key_t = new_key()
         kept: Any = encode_key(key, self.seed, packed)
         raw: Any = None
         now_ns: i64 = self.clock.now()
@@ -382,13 +372,8 @@ class Reads(Handle):
 
     def __contains__(self, key: object) -> bool:
         """Tell whether `key` has a live entry. Copies no value."""
-        if cython.compiled:
-            a_probe: Probe
-            a_key: Key
-            found: probe_t = cython.address(a_probe)
-            packed: key_t = cython.address(a_key)
-        else:
-            found, packed = Probe(), Key()
+        found: probe_t = new_probe()
+        packed: key_t = new_key()
         kept: Any = encode_key(key, self.seed, packed)
         raw: Any = self.fetch(packed, found, False)
         if self.near is not None:
@@ -404,13 +389,8 @@ class Reads(Handle):
         if self.near is not None:
             entry = self.near_read(key, AS_OPENED)
             return (default, 0) if entry is None else (self.value_in(entry, key), entry.version)
-        if cython.compiled:
-            a_probe: Probe
-            a_key: Key
-            found: probe_t = cython.address(a_probe)
-            packed: key_t = cython.address(a_key)
-        else:
-            found, packed = Probe(), Key()
+        found: probe_t = new_probe()
+        packed: key_t = new_key()
         kept: Any = encode_key(key, self.seed, packed)
         raw: Any = self.fetch(packed, found, True)
         if raw is MISSING:
@@ -431,13 +411,8 @@ class Reads(Handle):
 
         Takes no lock. Raises KeyError if there is no live entry.
         """
-        if cython.compiled:
-            a_probe: Probe
-            a_key: Key
-            found: probe_t = cython.address(a_probe)
-            packed: key_t = cython.address(a_key)
-        else:
-            found, packed = Probe(), Key()
+        found: probe_t = new_probe()
+        packed: key_t = new_key()
         kept: Any = encode_key(key, self.seed, packed)
         raw: Any = self.fetch(packed, found, False)
         if self.near is not None:

@@ -11,7 +11,7 @@ try:
 except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
-    from shmmap.memory._atomics import Key, Value, key_t, value_t
+    from shmmap.memory._atomics import key_t, new_key, new_value, value_t
     from shmmap.memory._hash_cy import hash_key
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
         KEY_LENGTH_MASK,
@@ -40,13 +40,8 @@ def write_raw(
     Raises DumpCorrupted, TypeError (a pickle, codec="safe"), MapFull, EntryTooLarge,
     LockTimeout.
     """
-    if cython.compiled:
-        a_key: Key
-        a_value: Value
-        packed: key_t = cython.address(a_key)
-        encoded: value_t = cython.address(a_value)
-    else:
-        packed, encoded = Key(), Value()
+    packed: key_t = new_key()
+    encoded: value_t = new_value()
     key: Any = _verify(key_type, raw_key, value_type, raw_value)
     if not 0 <= deadline_ns < 1 << 63 or not 0 <= limit < 1 << 63:
         raise DumpCorrupted(f"{deadline_ns} is no deadline, or {limit} no version")

@@ -18,13 +18,13 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap.memory._atomics import (
-        Key,
-        Probe,
         clock_ns,
         exactly,
         i64,
         key_t,
         load,
+        new_key,
+        new_probe,
         new_room,
         pause,
         probe_t,
@@ -73,13 +73,8 @@ class Takes(Writes):
 
     def take(self, key):
         """Remove `key` in one step; tell whether it had a live entry."""
-        if cython.compiled:
-            a_probe: Probe
-            a_key: Key
-            found: probe_t = cython.address(a_probe)
-            packed: key_t = cython.address(a_key)
-        else:
-            found, packed = Probe(), Key()
+        found: probe_t = new_probe()
+        packed: key_t = new_key()
         kept: Any = encode_key(key, self.seed, packed)
         shard = self.shard_of(packed.hash)
         live: cython.bint = False
@@ -130,13 +125,8 @@ class Takes(Writes):
         A value that cannot be decoded here stays, and its error is raised. Raises LockTimeout too
         if others have changed the entry all the time, for `lock_timeout` seconds.
         """
-        if cython.compiled:
-            a_probe: Probe
-            a_key: Key
-            found: probe_t = cython.address(a_probe)
-            packed: key_t = cython.address(a_key)
-        else:
-            found, packed = Probe(), Key()
+        found: probe_t = new_probe()
+        packed: key_t = new_key()
         kept: Any = encode_key(key, self.seed, packed)
         value: Any = MISSING
         try:
@@ -274,11 +264,7 @@ class Takes(Writes):
         its error is raised; the next call looks at another entry. O(1) in a map that is well
         filled; in one that is nearly empty it goes over the index of a shard: O(size / shards).
         """
-        if cython.compiled:
-            a_probe: Probe
-            found: probe_t = cython.address(a_probe)
-        else:
-            found = Probe()
+        found: probe_t = new_probe()
         item: Any
         shard: Shard
         turn: u64

@@ -12,12 +12,12 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap.memory._atomics import (
-        Key,
-        Probe,
-        Value,
         i64,
         key_t,
         load,
+        new_key,
+        new_probe,
+        new_value,
         probe_t,
         u64,
         value_t,
@@ -90,24 +90,15 @@ class Writes(Reads):
         Modes: 0 always, 1 if there is no live one, 2 if there is, 3 if its version is `version`,
         4 if it is older; 8 more: the same, and evict nothing for it.
         """
-        if cython.compiled:
-            a_key: Key
-            a_value: Value
-            packed: key_t = cython.address(a_key)
-            encoded: value_t = cython.address(a_value)
-        else:
-            packed, encoded = Key(), Value()
+        packed: key_t = new_key()
+        encoded: value_t = new_value()
         kept: Any = encode_key(key, self.seed, packed)
         held: Any = encode_value(value, self.safe, encoded)
         return self.commit(key, packed, encoded, mode, self.deadline_ns(ttl), version)
 
     def commit(self, key, packed, encoded, mode, deadline, version):
         """Write an encoded entry: see `write`."""
-        if cython.compiled:
-            a_probe: Probe
-            found: probe_t = cython.address(a_probe)
-        else:
-            found = Probe()
+        found: probe_t = new_probe()
         shard = self.shard_of(packed.hash)
         status: i64
         self.enter()
@@ -214,15 +205,9 @@ class Writes(Reads):
         deadline. Counters are signed 64-bit integers. Never fails for want of room if the
         key is there. Raises TypeError if the value is not an integer, OverflowError.
         """
-        if cython.compiled:
-            a_probe: Probe
-            a_key: Key
-            a_value: Value
-            found: probe_t = cython.address(a_probe)
-            packed: key_t = cython.address(a_key)
-            encoded: value_t = cython.address(a_value)
-        else:
-            found, packed, encoded = Probe(), Key(), Value()
+        found: probe_t = new_probe()
+        packed: key_t = new_key()
+        encoded: value_t = new_value()
         mode: i64 = ALWAYS if evict else KEEP_OTHERS  # here: no __bool__ of anyone's under the lock
         by: i64 = _as_word(delta, "delta")
         fresh: Any = _as_word(initial, "initial") + by
@@ -294,13 +279,8 @@ class Writes(Reads):
     def touch(self, key: Any, ttl: Any = DEFAULT) -> bool:
         """Set a new ttl for `key` (seconds, None: no expiry), and a new version; tell whether it
         has a live entry. Never fails for want of slots."""
-        if cython.compiled:
-            a_probe: Probe
-            a_key: Key
-            found: probe_t = cython.address(a_probe)
-            packed: key_t = cython.address(a_key)
-        else:
-            found, packed = Probe(), Key()
+        found: probe_t = new_probe()
+        packed: key_t = new_key()
         kept: Any = encode_key(key, self.seed, packed)
         deadline: i64 = self.deadline_ns(ttl)
         shard = self.shard_of(packed.hash)

@@ -36,11 +36,11 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap.memory._atomics import (
-        Probe,
         fence,
         i64,
         load,
         lowest_bit,
+        new_probe,
         probe_t,
         store,
         u64,
@@ -252,11 +252,7 @@ class Shard(ShardLookup):
     def remove_slot(self, slot, hash):
         """Remove the live entry at a slot, within an operation; False: the index does not
         name it."""
-        if cython.compiled:
-            a_probe: Probe
-            found: probe_t = cython.address(a_probe)
-        else:
-            found = Probe()
+        found: probe_t = new_probe()
         found.position = self.index_word_of(slot, hash)
         if found.position < 0:
             return False
