@@ -56,14 +56,6 @@ _CONTROL_GUARD, _LOCKS_GUARD = 0x7FFFF, 0x7FFFE  # their numbers among the pure 
 _JOIN_PATIENCE_S = 60.0
 
 
-def _memory(mapping: segment.Mapping, guard: KernelGuard) -> Array[c_char] | Memory:
-    """Return what the engine's `memory()` takes: the buffer, or the pure engine's Memory."""
-    if ENGINE == "compiled":
-        return mapping.buffer
-    from ..memory._atomics import Memory
-    return Memory(mapping.buffer, guard)
-
-
 class Attachment:
     """See the module. It maps a map's objects; `reenter` makes the process a worker, and calls
     `on_join` in each that it does.
@@ -108,8 +100,8 @@ class Attachment:
             control.ROWS, self.parameters.mode, owner_uid, control.identity[1],
             holds_file=bool(self.parameters.ephemeral),
         )
-        self.guards = [KernelGuard(self.worker, _CONTROL_GUARD)]
-        self.control_memory = _memory(control.mapping, self.guards[0])
+        self.guards: list[KernelGuard] = []  # pure engine
+        self.control_memory = self._memory(control.mapping, _CONTROL_GUARD)
         self.fork_memory = self.worker.fork_page.buffer
         self.shards: list[Shard] = []
         self.repairers: list[Repairer] = []
@@ -172,10 +164,9 @@ class Attachment:
         self, mapping: segment.Mapping, label: str | None, shape: geometry.Geometry, number: int
     ) -> Shard:
         """Make a shard of a mapped segment, and open its semaphore, if it is named."""
-        is_locks = mapping in self.lock_mappings
-        guard = KernelGuard(self.worker, _LOCKS_GUARD if is_locks else number)
-        self.guards.append(guard)
-        memory = _memory(mapping, guard)
+        memory = self._memory(
+            mapping, _LOCKS_GUARD if mapping in self.lock_mappings else number
+        )
         self.memories.append(memory)
         self._shard_locks.append(None)  # room for it, before it has anything to close
         lock = self._shard_locks[-1] = ShardLock(memory, label, self.worker, self.fork_memory)
@@ -183,6 +174,15 @@ class Attachment:
             memory, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
             shape.shards.bit_length() - 1, self.seed, lock, self.clock,
         )
+
+    def _memory(self, mapping: segment.Mapping, number: int) -> Array[c_char] | Memory:
+        """Return what the engine's `memory()` takes: the buffer, or the pure engine's Memory, with
+        the guard of that number."""
+        if ENGINE == "compiled":
+            return mapping.buffer
+        from ..memory._atomics import Memory
+        self.guards.append(KernelGuard(self.worker, number))
+        return Memory(mapping.buffer, self.guards[-1])
 
     # -- life in this process --------------------------------------------------------
 
