@@ -30,7 +30,7 @@ from ..memory.layout import constants
 from ..system import creation, segment, unfinished
 from ..system.presences import alive
 from ..system.process import OWN_NUMBER, this_process
-from ..system.tasks import sleep
+from ..system.tasks import others_run, sleep
 from ..system.unfinished import Undo
 from .attachment import Attachment
 from .control import ENGINE, RETIRED, STATE_AT, Control, Remains, open_control
@@ -324,7 +324,7 @@ def _refuse_to_unlink(name: str) -> None:
 def wait_for(handle: MapHandle, patience_s: float) -> None:
     """Wait until no operation of a sealed handle is under way in another thread."""
     deadline = monotonic() + patience_s
-    while handle._under_way()[0] and monotonic() <= deadline:
+    while handle._under_way()[0] and monotonic() <= deadline and others_run():
         sleep(0.0005)
 
 

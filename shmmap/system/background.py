@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from ..memory._clock_cy import monotonic, monotonic_ns
 from .process import this_process
-from .tasks import current_task, new_lock, sleep
+from .tasks import current_task, new_lock, others_run, sleep
 
 START_AGAIN_NS = 100_000_000
 STOP_PATIENCE_S = 3.0
@@ -108,7 +108,7 @@ class Background:
                 return True
             if self._runner.get("task") is current_task():
                 return not self.busy
-            if monotonic() > deadline:
+            if monotonic() > deadline or not others_run():
                 return False
             sleep(0.0005)
         return True

@@ -26,7 +26,7 @@ from typing import Any
 
 from ..memory._clock_cy import monotonic
 from .process import this_process
-from .tasks import current_task, sleep
+from .tasks import current_task, others_run, sleep
 
 _FIRST_PAUSE_S = 20e-6
 _LONGEST_PAUSE_S = 1e-3
@@ -50,8 +50,9 @@ class Mutex:
     def acquire(self, mark: Mark, timeout_s: float | None = None) -> bool:
         """Take it, by a mark that holds nothing; tell whether it could be had in time.
 
-        None: wait for ever; 0: try once. A task that comes while others wait lets them look first:
-        one that frees it and takes it again at once, in a loop, would else keep it.
+        None: wait for ever; 0: try once. Nobody waits as the interpreter goes down. A task that
+        comes while others wait lets them look first: one that frees it and takes it again at
+        once, in a loop, would else keep it.
         """
         task = current_task()
         pause = _FIRST_PAUSE_S
@@ -62,7 +63,7 @@ class Mutex:
         while not self._try(mark, task):
             self._refused_s = monotonic()
             left = pause if deadline is None else deadline - monotonic()
-            if left <= 0:
+            if left <= 0 or not others_run():
                 return False
             sleep(min(pause, left))
             pause = min(2 * pause, _LONGEST_PAUSE_S)

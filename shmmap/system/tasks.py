@@ -51,6 +51,12 @@ def _own_mark() -> object:
         return _thread.get_ident()
 
 
+def others_run() -> bool:
+    """Tell whether other threads of this process can still run. Once the interpreter goes down they
+    stand still for good: to wait for what they hold or do is in vain."""
+    return not sys.is_finalizing()
+
+
 def is_cooperative() -> bool:
     """Tell whether a sleep lets the other greenlets of this thread go on."""
     return _cooperative_sleep() is not None
