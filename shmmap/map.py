@@ -15,7 +15,7 @@ from .copies import dumps, merging, snapshots
 from .copies.dumps import DumpReport
 from .copies.merging import MergeReport
 from .copies.snapshots import Snapshot
-from .errors import MapClosed, MapCorrupted, MapUnlinked
+from .errors import MapClosed, MapCorrupted, MapUnlinked, ShmMapError
 from .lifecycle import checking, last_words, opening
 from .lifecycle import stats as statistics
 from .lifecycle.closing import Closing
@@ -307,10 +307,12 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
             return snapshots.take(self, attached, self._lock_timeout)
 
     def __repr__(self) -> str:
-        """Name the map; its entries are counted as by len()."""
-        if self.closed:
-            return f"<ShmMap {self.name!r}, closed>"
-        return f"<ShmMap {self.name!r}, {len(self)} entries, {ENGINE} engine>"
+        """Name the map and count its entries, or say why they cannot be counted. Raises nothing."""
+        try:
+            state = f"{len(self)} entries, {ENGINE} engine"
+        except ShmMapError as error:
+            state = "closed" if self.closed else type(error).__name__
+        return f"<ShmMap {self.name!r}, {state}>"
 
     # -- care -------------------------------------------------------------------------
 

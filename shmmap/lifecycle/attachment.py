@@ -239,7 +239,7 @@ class Attachment:
         unlinked = self.control.STATE != K["STATE_READY"]
         if unlinked and not self.control.mapping.is_cut:
             raise MapUnlinked(
-                f"map {self.name!r} was unlinked; open it again by name to get its successor"
+                f"map {self.name!r} was unlinked; open it again by name, or make it anew"
             )
         self._refuse_cut()
 

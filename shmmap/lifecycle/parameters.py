@@ -300,7 +300,7 @@ class Parameters(NamedTuple):
             asked, found = as_text(field, said), as_text(field, has)
             differences.append(
                 f"{argument(field)}: asked {asked}, "
-                + (f"it has {found}" if found else "it was made without one")
+                + ("it was made without one" if found in (None, "") else f"it has {found}")
             )
         if differences:
             raise ConfigMismatch(

@@ -80,8 +80,8 @@ class Writes(Reads):
         if deadline > 0:
             if not shard.expiry.ready():
                 self.attachment.reserve_deadlines(shard.number)
-            if not self.sweeping:
-                self.sweeping = self.attachment.start_sweeper()
+            if not self._sweeping:
+                self._sweeping = self.attachment.start_sweeper()
         return 0
 
     def write(self, key, value, mode, ttl, version):
@@ -199,7 +199,7 @@ class Writes(Reads):
     def incr(
         self, key: Any, delta: Any = 1, initial: Any = 0, ttl: Any = DEFAULT, *, evict: Any = True
     ) -> int:
-        """Add `delta` to the integer at `key` and return the sum, in one step.
+        """Add `delta`, which may be negative, to the integer at `key`; return the sum: one step.
 
         A missing key starts from `initial`, with `ttl`; a counter that is there keeps its
         deadline. Counters are signed 64-bit integers. Never fails for want of room if the

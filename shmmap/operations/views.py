@@ -132,9 +132,10 @@ class Listings:
         """View the (key, value) pairs; with `prefix` (a str or bytes), those whose key is of that
         type and starts so: the others' values are neither copied nor decoded.
 
-        Iteration over a map is weakly consistent: an entry that is there throughout comes exactly
-        once, one that comes or goes meanwhile may come or not. Nobody waits for it. O(size of the
-        map), with a prefix too. For all entries at one instant: `snapshot`.
+        A snapshot is of one instant. Iteration over a map is weakly consistent: an entry that is
+        there throughout comes exactly once, one that comes or goes meanwhile may come or not.
+        Nobody waits for it. O(size of the map), with a prefix too. For all entries of a map at one
+        instant: `snapshot`.
         """
         return ShmItemsView(self, prefix)
 
@@ -143,8 +144,8 @@ class Listings:
         return ShmValuesView(self, prefix)
 
     def copy(self) -> dict[Key, Value]:
-        """Return a dict of the items, as a dict's copy() is: weakly consistent: see `items`.
-        For another handle on a map: copy.copy."""
+        """Return a plain dict of the items; of a map that changes it is weakly consistent: see
+        `items`. For another handle on a map: copy.copy."""
         return dict(self.items())
 
     def __or__(self, other: Value) -> dict[Key, Value]:

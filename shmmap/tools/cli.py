@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"shmmap {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser("ls", help="list every map, and what dead ones left")
+    command = commands.add_parser("ls", help="list every map, and what dead processes left")
     command.set_defaults(run=_ls)
     command = commands.add_parser("info", help="show one map: parameters, sizes, workers, balance")
     command.add_argument("name", metavar="NAME", type=_name)
