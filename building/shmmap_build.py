@@ -23,6 +23,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,20 @@ def build_editable(
     wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
 ) -> str:
     """Build an editable wheel, with compiled modules beside the sources if it can be."""
-    return built(lambda: build_meta.build_editable(
-        wheel_directory, config_settings, metadata_directory
-    ))
+    def build() -> str:
+        if wanted() == "pure":
+            remove_compiled()
+        return build_meta.build_editable(wheel_directory, config_settings, metadata_directory)
+
+    return built(build)
+
+
+def remove_compiled() -> None:
+    """Remove what an earlier build for this Python has left beside the sources: it would still run,
+    whatever the sources say now."""
+    for suffix in EXTENSION_SUFFIXES:
+        for file in Path("shmmap").rglob(f"_*_cy{suffix}"):
+            file.unlink()
 
 
 def wanted() -> str:

@@ -25,17 +25,17 @@ PUBLIC = frozenset((
 ))
 RESERVED = ("attachment", "closed", "inflight", "name", "near")  # read by all, set by ShmMap only
 ATTRIBUTES = frozenset((
-    *RESERVED, "at_last", "clock", "control", "copying", "evicts", "fork_page", "gate",
+    *RESERVED, "clock", "control", "copying", "evicts", "fork_page", "gate",
     "lock_timeout_ns", "marks", "mask", "repairers", "row", "safe", "seed", "shards", "shift",
-    "sweeping", "ttl_ns",
+    "ttl_ns",
 ))
 INTERNAL = frozenset() if COMPILED else ATTRIBUTES | {
     name for kind in Takes.__mro__[:-1] for name in vars(kind) if not name.startswith("_")
 } - PUBLIC
 # of a handle's own attributes, those that a copy gets otherwise, or makes anew
 PRIVATE = (frozenset() if COMPILED else ATTRIBUTES) | {
-    "_copies", "_handle_number", "_last_words", "_lock_timeout", "_notes", "_owner_uid",
-    "_reading", "_table",
+    "_at_last", "_copies", "_handle_number", "_last_words", "_lock_timeout", "_notes", "_owner_uid",
+    "_reading", "_sweeping", "_table",
 }
 _THEIRS = " of a subclass"  # added to the name under which a subclass's value is kept
 

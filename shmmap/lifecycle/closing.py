@@ -63,7 +63,7 @@ class Closing:
             opening.wait_for(handle, patience_s)
             self._by_the_last = True
             self._settle()
-            while self._undo.is_noted() and handle.at_last is None:  # called while we were at it
+            while self._undo.is_noted() and handle._at_last is None:  # called while we were at it
                 self._settle()
 
     def _go_on(self) -> bool:
@@ -73,10 +73,10 @@ class Closing:
             return True
         self._let_locks_go()
         if self._by_the_last:
-            handle.at_last = self._settle
+            handle._at_last = self._settle
         if handle._under_way() != (0, 0):
             return False
-        handle.at_last = None
+        handle._at_last = None
         self._let_locks_go()  # what an operation had just taken as this was closed
         found.end_use(self._key)
         try:

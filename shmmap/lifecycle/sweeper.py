@@ -120,7 +120,7 @@ class Sweeper:
 
     def _have_it_started_anew(self) -> None:
         for handle in alive(self._attachment.handles):
-            handle.sweeping = False
+            handle._sweeping = False
         self._attachment.sweeping_ended()
 
     def _sweep_in_background(self) -> bool:

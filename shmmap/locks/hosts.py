@@ -45,8 +45,8 @@ class MapHandle(Protocol):
     closed: bool
     attachment: Attached
     near: NearStore | None
-    sweeping: bool  # it has the map swept in the background
-    at_last: Callable[[], object] | None  # what the last operation does where it was closed
+    _sweeping: bool  # it has the map swept in the background
+    _at_last: Callable[[], object] | None  # what the last operation does where it was closed
     _handle_number: int
     _lock_timeout: float
     _table: LockTable | None

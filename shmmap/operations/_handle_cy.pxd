@@ -19,14 +19,14 @@ cdef class Handle:
     cdef bint safe
     cdef bint evicts
     cdef readonly bint closed
-    cdef public bint sweeping
+    cdef public bint _sweeping
     cdef i64 ttl_ns
     cdef i64 lock_timeout_ns
     cdef readonly Py_ssize_t inflight
     cdef public object attachment
     cdef object gate
     cdef dict marks
-    cdef public object at_last
+    cdef public object _at_last
     cdef Clock clock
     cdef readonly str name
     cdef readonly NearStore near

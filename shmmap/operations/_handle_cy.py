@@ -82,9 +82,9 @@ class Handle:
         self.gate = []
         self.marks = {}
         self.inflight = 0
-        self.sweeping = False
+        self._sweeping = False
         self.near = None
-        self.at_last = None
+        self._at_last = None
         self.closed = False
 
     def _after_fork(self):
@@ -97,8 +97,8 @@ class Handle:
             self.gate = reentry.own_operations(self)
         me = threading.get_ident()
         self.marks = {mark: thread for mark, thread in self.marks.copy().items() if thread == me}
-        self.sweeping = False
-        self.at_last = None
+        self._sweeping = False
+        self._at_last = None
         if self.near is not None:  # what the parent holds may be half-way through a thread
             self.near = self.near.emptied()
 
@@ -157,11 +157,11 @@ class Handle:
     def end_of_all(self):
         """Call what waits for the last operation, if that has ended. Where there is no memory for
         that it is done later: see `closing`."""
-        finish: Any = self.at_last
+        finish: Any = self._at_last
         try:
             if finish is None or self._under_way() != (0, 0):
                 return
-            self.at_last = None
+            self._at_last = None
             finish()
         except MemoryError:
             return
@@ -216,7 +216,7 @@ class Handle:
     def _end(self, mark: Any) -> None:
         """Forget the mark of an operation that `_begin` began, or was to begin. Idempotent."""
         self.marks.pop(mark, None)
-        if self.closed and self.at_last is not None:
+        if self.closed and self._at_last is not None:
             self.end_of_all()
 
     def token(self):
@@ -230,7 +230,7 @@ class Handle:
             end_operation(self)
         else:
             reentry.end(self)
-        if self.closed and self.at_last is not None:
+        if self.closed and self._at_last is not None:
             self.end_of_all()
 
     def count(self, counter):

@@ -58,8 +58,9 @@ class Mutex:
         pause = _FIRST_PAUSE_S
         now = monotonic()
         deadline = None if timeout_s is None else now + timeout_s
-        if now - self._refused_s < _COURTESY_S and timeout_s != 0 and not self.owned():
-            sleep(_COURTESY_S if timeout_s is None else min(_COURTESY_S, timeout_s))
+        courtesy_s = _COURTESY_S if timeout_s is None else min(_COURTESY_S, timeout_s)
+        if courtesy_s > 0 and now - self._refused_s < _COURTESY_S and not self.owned():
+            sleep(courtesy_s)
         while not self._try(mark, task):
             self._refused_s = monotonic()
             left = pause if deadline is None else deadline - monotonic()

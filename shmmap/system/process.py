@@ -60,13 +60,23 @@ def _begin() -> int:
     return _words[_MINE]
 
 
+_forking = 0  # the number of the process that forks
+
+
+def _before_fork() -> None:
+    global _forking
+    _forking = _words[_MINE]
+
+
 def _after_fork() -> None:
-    _words[_MINE] = 0
-    _begin()
+    """Begin in a forked child, unless a hook that runs earlier has made it begin by what it did."""
+    if _words[_MINE] == _forking:  # the kernel has not wiped it
+        _words[_MINE] = 0
+    this_process()
 
 
 _begin()
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
 _STATES = {

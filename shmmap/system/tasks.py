@@ -41,6 +41,7 @@ class _Marks(threading.local):
 
 
 _marks = _Marks()
+_at_exit: dict[int, object] = {}  # what stands for that, by thread
 
 
 def _own_mark() -> object:
@@ -48,7 +49,7 @@ def _own_mark() -> object:
     try:
         return _marks.mine
     except RuntimeError:  # gevent's, at exit: see `_current_greenlet`
-        return _thread.get_ident()
+        return _at_exit.setdefault(_thread.get_native_id(), object())
 
 
 def others_run() -> bool:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -269,3 +270,14 @@ def test_a_wheel_must_fit_its_tag(monkeypatch, platform, tag, fit):
     monkeypatch.delitem(sys.modules, "wheels", raising=False)
     monkeypatch.delitem(sys.modules, "shmmap_build", raising=False)
     assert importlib.import_module("wheels").fits(platform, tag) == fit
+
+
+def test_a_pure_editable_build_leaves_nothing_compiled(backend, tmp_path, monkeypatch):
+    """It would go on running, whatever the sources say by then."""
+    suffix = EXTENSION_SUFFIXES[0]
+    for name in (f"shmmap/a/_x_cy{suffix}", "shmmap/a/_x_cy.py", "shmmap/a/_x_cy.other.so"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    backend.remove_compiled()
+    assert sorted(file.name for file in tmp_path.rglob("_x*")) == ["_x_cy.other.so", "_x_cy.py"]

@@ -26,7 +26,7 @@ FENCE = re.compile(r'^```python(?: title="(\S+)")?\n(.*?)^```$', re.M | re.S)
 OUTPUT = re.compile(r"^\n*```text\n(.*?)^```$", re.M | re.S)
 SESSIONS = [page for page in PAGES if "```python\n" in page.read_text()]
 # Of a handle, what the package's own modules call; no user needs them.
-INNER = {"at_last", "attachment", "inflight", "near", "note", "sweeping"}
+INNER = {"attachment", "inflight", "near"}
 
 
 def label(page: Path) -> str:

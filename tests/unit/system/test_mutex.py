@@ -375,3 +375,25 @@ def test_a_task_that_takes_it_again_and_again_lets_others_have_it():
         ended.append(True)
         thread.join()
     assert max(meanwhile) < 100 and sorted(meanwhile)[10] < 5, meanwhile
+
+
+def test_a_thread_is_itself_where_greenlets_are_no_more(monkeypatch):
+    """At exit gevent's own marks raise; who has a mutex takes it again all the same."""
+    class Gone:
+        @property
+        def mine(self) -> object:
+            raise RuntimeError("greenlet is being finalized")
+
+    monkeypatch.setattr(tasks, "_marks", Gone())
+    mutex, outer, inner = Mutex(), Mark(), Mark()
+    assert mutex.acquire(outer, 0) and mutex.acquire(inner, 0) and mutex.owned()
+
+
+def test_a_timeout_below_zero_is_one_try():
+    mutex, mark, other = Mutex(), Mark(), Mark()
+    assert mutex.acquire(mark, -1)
+    thread = threading.Thread(target=lambda: mutex.acquire(other, 0))
+    thread.start()
+    thread.join()
+    mark.clear()
+    assert mutex.acquire(mark, -1)
