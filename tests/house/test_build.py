@@ -275,9 +275,11 @@ def test_a_wheel_must_fit_its_tag(monkeypatch, platform, tag, fit):
 def test_a_pure_editable_build_leaves_nothing_compiled(backend, tmp_path, monkeypatch):
     """It would go on running, whatever the sources say by then."""
     suffix = EXTENSION_SUFFIXES[0]
-    for name in (f"shmmap/a/_x_cy{suffix}", "shmmap/a/_x_cy.py", "shmmap/a/_x_cy.other.so"):
+    for name in (f"shmmap/_hot_cy{suffix}", "shmmap/_hot_cy.py", "shmmap/_hot_cy.other.so"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
     backend.remove_compiled()
-    assert sorted(file.name for file in tmp_path.rglob("_x*")) == ["_x_cy.other.so", "_x_cy.py"]
+    assert sorted(file.name for file in tmp_path.rglob("_hot*")) == [
+        "_hot_cy.other.so", "_hot_cy.py",
+    ]
