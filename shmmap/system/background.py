@@ -20,7 +20,7 @@ from .process import this_process
 from .tasks import current_task, new_lock, others_run, sleep
 
 START_AGAIN_NS = 100_000_000
-STOP_PATIENCE_S = 3.0
+STOP_PATIENCE_S = 1.0  # then whoever is in the middle of a step ends the rest as it comes out
 WITHOUT_MEMORY_S = 0.1
 SLOWEST = 8  # after failures a step comes every so many intervals, at the least often ...
 SLOWEST_S = 30.0  # ... unless that is more than this
