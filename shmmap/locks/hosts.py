@@ -10,32 +10,26 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
+from ..operations.host import Host
+
 if TYPE_CHECKING:
     from mmap import mmap
     from weakref import WeakValueDictionary
 
     from ..checks import Key, Value
-    from ..memory._clock_cy import Clock
     from ..operations._near_cy import NearStore
     from ..system.worker_table import Worker
     from .lock_table import LockShard, LockTable
 
 
-class Attached(Protocol):
-    """A map as one process has it: see `Attachment`."""
+class Attached(Host, Protocol):
+    """A map as one process has it: what a handle is bound to, and what locks use beside that. See
+    `Attachment`."""
 
-    name: str
-    seed: int
-    safe: bool  # it takes no pickles
-    ttl_ns: int
-    clock: Clock
     worker: Worker
     locks: LockShard
     fork_memory: mmap  # two words: see ForkPage
     handles: WeakValueDictionary[int, MapHandle]  # of this process, by number
-
-    def reenter(self) -> None:
-        """Go on in a forked child, or refuse a map that was unlinked."""
 
 
 class MapHandle(Protocol):

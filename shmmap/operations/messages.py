@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import EntryTooLarge, MapCorrupted, MapFull
 from ..memory.geometry import slots_needed
-from ..memory.layout import constants
+from ..memory.words import ShardWords
 from ..printable import printable
 from ..shard import _status
 from ..system import process
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ..shard._shard_cy import Shard
     from .host import Host, Readable
 
-K = constants()
 PIDS = 1 << 22  # no kernel gives a greater one
 
 
@@ -69,9 +68,8 @@ def _longer_than_planned(host: Readable, shard: Shard) -> str:
     if said is None or {said.capacity, said.key_size, said.value_size} == {None}:
         return ""  # no lengths were planned with
     whole = getattr(shard.buffer, "octets", shard.buffer)  # of a Memory, in the pure engine
-    words = memoryview(whole).cast("B")[: K["S_BYTES_TOTAL"]].cast("Q")
-    entries, used, free = (words[K[f"S_{name}"] >> 3] for name in
-                           ("ENTRIES", "LIVE_BYTES", "FREE_SLOTS"))
+    with ShardWords(whole) as header:
+        entries, used, free = header.ENTRIES, header.LIVE_BYTES, header.FREE_SLOTS
     shape = host.geometry
     key_size, value_size = said.lengths()
     planned = slots_needed(key_size + value_size, shape.slot_size)

@@ -12,6 +12,8 @@ import bench
 from bench.core.scenario import Scenario
 from bench.scenarios import MODULES, families, scenarios
 
+from ..support.imports import imported
+
 BENCH = Path(bench.__file__).parent
 FLOORS: dict[str, set[str]] = {"core": set(), "peers": {"core"}}
 """Whom the files of a folder may import, beside each other."""
@@ -34,18 +36,8 @@ def floor_of(file: str) -> str:
 
 def imports(file: str) -> set[str]:
     """List the files of the bench that a file imports, wherever in it."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse((BENCH / f"{file}.py").read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(["bench", *file.split("/")][: -node.level]) if node.level else ""
-            base = f"{base}.{node.module or ''}".strip(".")
-            names = [f"{base}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        found |= {file_of(name) for name in names if name.partition(".")[0] == "bench"}
-    return found - {file}
+    nodes = ast.walk(ast.parse((BENCH / f"{file}.py").read_text()))
+    return set(map(file_of, imported(nodes, "bench", file))) - {file}
 
 
 def file_of(dotted: str) -> str:

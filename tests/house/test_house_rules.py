@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,7 @@ def test_no_dict_is_listed_by_its_items(module):
             assert not re.fullmatch(r"list\([\w.]+\.items\(\)\)", ast.unparse(node)), node.lineno
 
 
+@functools.cache
 def weak_dictionaries() -> set[str]:
     """List the attributes that hold weak dictionaries, whatever the object."""
     sources = "".join((PACKAGE / f"{module}.py").read_text() for module in SOURCES)

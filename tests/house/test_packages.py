@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from ..support.imports import imported
 from .packages import BASE, FLOORS, PACKAGE, SOURCES, part_of
 
 PIECES = {f"shard/_{piece}_cy" for piece in ("index", "slots", "expiry", "eviction")}
@@ -23,18 +24,8 @@ def module_of(dotted: str) -> str:
 
 def imported_by_py(module: str) -> set[str]:
     """List the package's modules that a .py file imports, wherever in it."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(["shmmap", *module.split("/")][: -node.level]) if node.level else ""
-            base = f"{base}.{node.module or ''}".strip(".")
-            names = [f"{base}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        found |= {module_of(name) for name in names if name.partition(".")[0] == "shmmap"}
-    return found - {module}
+    nodes = ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text()))
+    return set(map(module_of, imported(nodes, "shmmap", module))) - {module}
 
 
 def imported_by_pxd(module: str) -> set[str]:
@@ -103,11 +94,5 @@ def at_the_top(module: str) -> set[str]:
         and (isinstance(outer, ast.FunctionDef) or "TYPE_CHECKING" in ast.unparse(outer.test))
         for node in ast.walk(outer)
     }
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and id(node) not in inner:
-            base = ".".join(["shmmap", *module.split("/")][: -node.level]) if node.level else ""
-            base = f"{base}.{node.module or ''}".strip(".")
-            if base.partition(".")[0] == "shmmap":
-                found |= {module_of(f"{base}.{alias.name}") for alias in node.names}
-    return found - {module}
+    outer_nodes = [node for node in ast.walk(tree) if id(node) not in inner]
+    return set(map(module_of, imported(outer_nodes, "shmmap", module))) - {module}
