@@ -3,10 +3,9 @@ is the child's, once."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
+
+from ..support.programs import run_code
 
 HOOK = """
 import os, sys
@@ -44,6 +43,5 @@ print(os.wait()[1], m["n"], m["hooks"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_hook_uses_the_map_in_a_child(make, when):
     m = make()
-    ended = subprocess.run([sys.executable, "-c", HOOK, m.name, when], capture_output=True,
-                           text=True, timeout=60, cwd="/")
+    ended = run_code(HOOK, m.name, when)
     assert ended.stdout == "0 1 1\n", ended.stdout + ended.stderr

@@ -3,8 +3,7 @@ are noticed all the same, and nobody takes itself for its parent."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from ..support.programs import run_code
 
 FORKS = """
 import mmap, os, sys
@@ -38,6 +37,5 @@ def test_children_of_python_are_noticed_without_it(make):
     m = make(sweep_interval=None)
     name = m.name
     m.close()
-    ran = subprocess.run([sys.executable, "-c", FORKS, name], capture_output=True, text=True,
-                         timeout=60, cwd="/")
+    ran = run_code(FORKS, name)
     assert ran.stdout == "whole\n", ran.stdout + ran.stderr

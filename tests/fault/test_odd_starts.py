@@ -8,12 +8,13 @@ import os
 import pickle
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import shmmap
+
+from ..support.programs import run_code
 
 PACKAGE = Path(shmmap.__file__).parent
 RACE = """
@@ -44,24 +45,18 @@ gevent.spawn(m.incr, "a").join()
 """
 
 
-def run(code: str, *arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
-    """Run code in a new interpreter, away from the checkout."""
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True,
-                          timeout=60, cwd="/", **more)  # type: ignore[call-overload, no-any-return]
-
-
 def test_threads_unpickle_a_map_before_anything_else_is_imported(make):
     """An import of `shmmap.map` would not wait for that of `shmmap` by another thread."""
     m = make()
     m["a"] = 1
     for _ in range(3):
-        ended = run(RACE, pickle.dumps(m).hex())
+        ended = run_code(RACE, pickle.dumps(m).hex())
         assert ended.stdout.strip() == "" and ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_a_map_of_a_program_with_greenlets_ends_without_a_word(make):
     pytest.importorskip("gevent")
-    ended = run(GREENLET, make().name)
+    ended = run_code(GREENLET, make().name)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
@@ -73,7 +68,7 @@ def copy_of_sources(folder: Path) -> None:
 def engine_of(path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Import the package that lies at a path; its output is the engine."""
     environment = {**os.environ, "PYTHONPATH": str(path), **variables}
-    return run("import shmmap; print(shmmap.ENGINE, shmmap.__file__)", env=environment)
+    return run_code("import shmmap; print(shmmap.ENGINE, shmmap.__file__)", env=environment)
 
 
 @pytest.mark.parametrize("packed", ["zip", "compiled to bytecode"])
@@ -110,7 +105,7 @@ def test_a_folder_named_cython_is_told(tmp_path):
     (tmp_path / "cython").mkdir()
     environment = {**os.environ, "SHMMAP_ENGINE": "pure",
                    "PYTHONPATH": f"{tmp_path}:{tmp_path / 'package'}"}
-    ended = run("import importlib.util\n"
+    ended = run_code("import importlib.util\n"
                 "has = importlib.util.find_spec('Cython') is not None\n"
                 "print(has)\nimport shmmap", env=environment)
     if ended.stdout.strip() == "False":
