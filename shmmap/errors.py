@@ -85,6 +85,11 @@ class MapClosed(ShmMapError, ValueError):
     """This handle was closed. Open the map again by name."""
 
 
+class MapMismatchWarning(UserWarning):
+    """The map that exists has another shape than was asked for, and is used as it is: see
+    `on_mismatch`. Told once for each map in a process."""
+
+
 class CacheWarning(RuntimeWarning):
     """What `get_or_set` or `@cached` computed could not be stored, or could not be read any more.
     Its caller has it all the same. Told once for each handle or function."""

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import subclasses
+from .care import Care
 from .checks import Key, Value
-from .copies import dumps, merging, snapshots
-from .copies.dumps import DumpReport
-from .copies.merging import MergeReport
+from .copies import replacing, snapshots
 from .copies.snapshots import Snapshot
-from .errors import MapClosed, MapCorrupted, MapUnlinked, ShmMapError
-from .lifecycle import checking, last_words, opening
-from .lifecycle import stats as statistics
+from .errors import MapClosed, MapCorrupted, MapNotFound, MapUnlinked, ShmMapError
+from .lifecycle import last_words, opening, reopening
 from .lifecycle.closing import Closing
 from .lifecycle.control import ENGINE
 from .lifecycle.parameters import UNSAID, MapOptions, Parameters, check_handle, check_name
-from .lifecycle.stats import Stats
-from .lifecycle.sweeper import SweepReport
+from .lifecycle.request import AS_IT_IS, Request, check_choices
 from .locks import single_flight
 from .locks.deferred_release import see_to_it
 from .locks.lock_table import LockTable
@@ -32,26 +27,27 @@ from .operations._near_cy import read_consistency, read_size
 from .operations._takes_cy import COMPILED, Takes
 from .operations._writes_cy import DEFAULT
 from .operations.views import MapListings
-from .system.presences import alive
+from .system.mutex import Mutex
 from .system.tasks import new_lock
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .lifecycle.attachment import Attachment
-    from .lifecycle.parameters import Options
+    from .lifecycle.making import Successor
 
 K = constants()
-_numbers = itertools.count(1)  # of handles: an id is given again, though vars() of one is kept
+Done = TypeVar("Done")
 LOCK_TIMEOUT_S = 5.0
 
 
-class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
+class ShmMap(Takes, MapListings, Care, MutableMapping[Key, Value]):
     """A dict that every process on the machine shares: open it by name, use it as a dict.
 
     The first to open a name creates the map; all others attach to it. Parameters that are
-    not given take the map's values (when attaching) or the defaults (when creating); one that
-    is given must agree with the map that exists.
+    not given take the map's values (when attaching) or the defaults (when creating). Of those that
+    are given, `ttl`, `max_idle` and `sweep_interval` are this handle's own; `codec` and `mode` must
+    agree with the map that exists; for the others see `on_mismatch`.
 
     Args:
         name: 1 to 100 of A-Z a-z 0-9 _ -; the same name is the same map.
@@ -71,6 +67,13 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
         mode: permission bits of every object (0o600); group and others: read and write, or none.
         lock_timeout: seconds to wait for a shard's lock (5.0); this handle's only.
         owner_uid: attach only to a map of this user (default: my own).
+        on_mismatch: what follows where the map that exists has another size, capacity, shards,
+            value_size, key_size, on_full or ephemeral than given here. "attach" (default): it is
+            used as it is, with a MapMismatchWarning once; "raise" ConfigMismatch; "replace": a
+            new map takes its name and its entries.
+        on_unlinked: what an operation does that finds the map unlinked, or its files removed.
+            "reopen" (default): it goes on with the map that has the name now, which is made if
+            there is none, and logs that once. "raise" MapUnlinked (the default of `attach`).
         near: how many entries this handle keeps decoded in this process (0: none). A read that
             finds one there costs one look at its version in shared memory, and gives the same
             object to every reader: do not change it.
@@ -83,7 +86,7 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
         max_staleness: seconds; with "bounded", and only there.
 
     Raises:
-        ConfigMismatch: the map that exists has other parameters, another engine or another owner.
+        ConfigMismatch: the map that exists has another codec or mode, another engine or owner.
         MapCorrupted: what has the name is not a whole map.
         SharedMemoryFull: /dev/shm has no room for it.
         WorkersFull: too many processes use it.
@@ -132,8 +135,11 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
         near_copy: bool = False,
         consistency: str = "linearizable",
         max_staleness: float | None = None,
+        on_mismatch: str = "attach",
+        on_unlinked: str | None = None,
         _may: tuple[bool, bool] = (True, True),
         _nonce: int | None = None, _seed: int | None = None,
+        _wishes: tuple[Value, ...] | None = None,
     ) -> None:
         name = check_name(name)
         lock_timeout, owner_uid = check_handle(lock_timeout, owner_uid)
@@ -147,13 +153,50 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
                 "sweep_interval": sweep_interval, "mode": mode, "hash_seed": _seed,
             }
         )
+        if on_unlinked is None:
+            on_unlinked = "reopen" if _may[0] else "raise"
         self._lock_timeout = float(lock_timeout)
-        self._owner_uid = owner_uid
         self._reading = (near, near_copy, consistency, max_staleness)
-        self._handle_number = self._handle_number or next(_numbers)
-        opening.join_map(
-            self, int(lock_timeout * 1e9), name, wanted, *_may, _nonce, owner_uid
-        )
+        if _wishes is not None:
+            wanted = Parameters(*_wishes)
+        self._request = Request(name, wanted, *_may, _nonce, owner_uid,
+                                *check_choices(on_mismatch, on_unlinked))
+        self._turn = Mutex()
+        self._open()
+        self._follows = self._request.on_unlinked == "reopen"
+
+    def _open(self) -> None:
+        """Open the map that is asked for; where it has another shape, replace it first if so
+        wanted. Of two processes that want different shapes the last one has its way."""
+        number = self._handle_number or next(reopening.numbers)
+        while True:
+            try:
+                opening.join_map(self, number, self._request)
+                return
+            except opening.ToBeReplaced:
+                pass
+            with suppress(MapNotFound, MapUnlinked):  # then it is another one's turn to be opened
+                made = self._replace()[0]
+                opening.join_map(self, number, self._request._replace(on_mismatch=AS_IT_IS))
+                made.close()
+                return
+
+    def _replace(self) -> tuple[ShmMap, replacing.ReplaceReport]:
+        """Replace the map that is there by one of the shape that is asked for."""
+        asked = self._request
+        with ShmMap.attach(asked.name, lock_timeout=self._lock_timeout,
+                           owner_uid=asked.owner_uid) as former:
+            wanted = asked.again(former._live.parameters).wanted
+
+            def bind(successor: Successor) -> ShmMap:
+                made = ShmMap.__new__(ShmMap)
+                made._lock_timeout, made._turn = self._lock_timeout, Mutex()
+                made._reading = (0, False, "linearizable", None)
+                made._request = asked._replace(wanted=Parameters(), on_unlinked="raise")
+                opening.open_apart(made, next(reopening.numbers), successor)
+                return made
+
+            return replacing.replace(former, wanted, bind)  # type: ignore[return-value]
 
     @classmethod
     def create(
@@ -170,10 +213,11 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the name and the creation, never a successor's; entries stay where they are. A
         subclass comes back as itself, without a call of its `__init__`, with its attributes."""
-        said = (self.name, self._live.nonce, self._lock_timeout, self._owner_uid, self._reading)
-        kind = () if type(self) is ShmMap else (type(self),)
+        asked = self._request
+        said = (self.name, self._live.nonce, self._lock_timeout, asked.owner_uid, self._reading,
+                type(self), (asked.on_unlinked, tuple(asked.wanted)))
         state = subclasses.without_private(self, self.__getstate__())
-        return (_reattach, said + kind, state) if state else (_reattach, said + kind)
+        return (_reattach, said, state) if state else (_reattach, said)
 
     def __getstate__(self) -> Value:
         return subclasses.state_of(self)
@@ -188,19 +232,34 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
     if not COMPILED:
         __setattr__ = subclasses.set_attribute
 
-    def _bind(self, attachment: Any, lock_timeout_ns: int) -> None:
-        """Begin to use a map: what takes memory first, then what has others take it for open."""
+    def _use(self, attachment: Any, number: int) -> None:
+        """Begin to use a map, as the handle of that number; also instead of another map. What
+        takes memory comes first, then what has others take it for open."""
         near, near_copy, consistency, max_staleness = self._reading
         bound = read_consistency(consistency, max_staleness, -1, near)
-        words = last_words.keep(attachment, self._handle_number)
-        super()._bind(attachment, lock_timeout_ns)  # type: ignore[no-untyped-call]
+        words = last_words.keep(attachment, number)
+        former_near = self.near
         try:
+            if self.closed:
+                super()._bind(attachment, int(self._lock_timeout * 1e9))  # type: ignore[no-untyped-call]
+            said = self._request.wanted.ttl_ns
+            self._point_at(attachment, attachment.ttl_ns if said is None else said)
             self._use_near(near, near_copy, bound)
+            self._table = None
+            self._handle_number = number
             self._last_words = words
+            attachment.sweeper.heed()
         except BaseException:
-            last_words.forget(self._handle_number)
-            self._seal()
+            last_words.forget(number)
+            if self.attachment is attachment:
+                self._seal()
             raise
+        if former_near is not None:
+            former_near.clear()
+
+    def _reopen(self, error: MapUnlinked) -> None:
+        """Go over to the map that has the name now: see `reopening`."""
+        reopening.reopen(self, self._request, error)
 
     @property
     def _live(self) -> Attachment:
@@ -303,8 +362,11 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
             LockTimeout: a shard could not be had for `lock_timeout` seconds; the map is as ever.
             MapCorrupted: the map's memory was damaged.
         """
-        with self._inside() as attached:
-            return snapshots.take(self, attached, self._lock_timeout)
+        def take() -> Snapshot:
+            with self._inside() as attached:
+                return snapshots.take(self, attached, self._lock_timeout)
+
+        return self._in_one_map(take)
 
     def __repr__(self) -> str:
         """Name the map and count its entries, or say why they cannot be counted. Raises nothing."""
@@ -313,95 +375,6 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
         except ShmMapError as error:
             state = "closed" if self.closed else type(error).__name__
         return f"<ShmMap {self.name!r}, {state}>"
-
-    # -- care -------------------------------------------------------------------------
-
-    def sweep(self) -> SweepReport:
-        """Remove expired and idle entries of all shards now, and the rows of dead workers. Locks
-        one shard at a time, each for a bounded number of removals."""
-        with self._inside() as found:
-            found.notice_removal()
-            return found.sweeper.sweep(self)  # type: ignore[no-any-return]
-
-    def sweep_if_due(self) -> SweepReport | None:
-        """Sweep if an interval has passed and no other process is sweeping: for a scheduler
-        of your own. Returns None if there was nothing to do."""
-        with self._inside() as found:
-            found.notice_removal()
-            return found.sweeper.sweep_if_due(self)  # type: ignore[no-any-return]
-
-    def stats(self) -> Stats:
-        """Return the map's figures: see Stats. Takes no lock; O(shards)."""
-        with self._inside() as found:
-            for handle in alive(found.handles):
-                handle._tally()
-            return statistics.gather(found, len(self))
-
-    def check(self) -> list[str]:
-        """List what is wrong in the map: nothing, unless memory was damaged.
-
-        Copies each shard under its lock and checks the copy: O(size). The shard of the named
-        locks is one of them.
-        """
-        with self._inside() as attached:
-            attached.notice_removal()
-            return [
-                f"{checking.label(attached, number)}: {problem}"
-                for number in range(attached.geometry.shards + 1)
-                for problem in checking.check_shard(self, attached, number)
-            ]
-
-    def repair(self) -> None:
-        """Rebuild every shard's index, free list and counts from its slots, and drop entries
-        that cannot be read. Deaths are repaired on their own; this is for memory that was
-        damaged."""
-        with self._inside() as attached:
-            for number in range(attached.geometry.shards + 1):
-                checking.repair_shard(self, attached, number)
-
-    # -- copies -------------------------------------------------------------------------
-
-    def dump(self, path: str | bytes | os.PathLike[str]) -> DumpReport:
-        """Write every entry to a file, from which `load` or `merge` brings them back.
-
-        The file takes its place by a rename, whole and synced to the disk, with the map's
-        permission bits, or not at all; a link that another user put into a folder like /tmp is
-        refused. Deadlines go on while it lies there. All entries are of one instant, copied as
-        they are. O(bytes) of time and memory: `snapshot`. OSError, MapCorrupted, LockTimeout.
-        """
-        return dumps.dump(self, path)
-
-    @classmethod
-    def load(
-        cls, path: str | bytes | os.PathLike[str], name: str, size: int | str | None = None,
-        **parameters: Unpack[MapOptions],
-    ) -> ShmMap:
-        """Merge a dump into the map `name`, and return that map.
-
-        If there is none it is created, with the dumped map's hash seed and its parameters (but
-        `ephemeral` and `mode`) unless given here, so that what it held fits; where that fails it
-        is unlinked again. All of the file is compared with its checksums before anything is
-        written. Pickles are not loaded, but who reads these entries does: load only what you trust,
-        or into a map with codec="safe". Arguments, errors and evictions as for class and `merge`.
-        """
-        said: Options = {**parameters}
-        if size is not None:
-            said["size"] = size
-        return merging.load(cls, path, name, said)[0]  # type: ignore[no-any-return]
-
-    def merge(self, other: ShmMap | str | bytes | os.PathLike[str]) -> MergeReport:
-        """Write the entries of another map, or of a dump (its path), where they are newer.
-
-        For each key the last write wins: an entry is written only if its key has no live entry
-        here, or one that was written before it. It keeps its deadline and counts as written now, so
-        of several copies merge the newest first. A deleted or expired key leaves no trace: an older
-        copy brings it back. One step for each entry, not for all; may be run again.
-
-        Raises DumpCorrupted, ConfigMismatch (a dump of another format or byte order), OSError;
-        TypeError for pickles where codec="safe"; MapFull, EntryTooLarge, LockTimeout, whose
-        `report` says what was written before. With on_full="evict" what was merged may be evicted.
-        """
-        return merging.merge(self, other)
 
     # -- the end ------------------------------------------------------------------------
 
@@ -422,7 +395,9 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
         Closing(self, found).run(self._lock_timeout + 1.0)
 
     def unlink(self) -> None:
-        """Remove the map from the machine: every handle of every process gets MapUnlinked."""
+        """Remove the map from the machine. Handles that were opened by name go over to a new one:
+        see `on_unlinked`; this one, and those of `attach`, raise MapUnlinked from now on."""
+        self._follows = False
         try:
             with self._inside() as attached:
                 opening.retire(attached)
@@ -440,10 +415,11 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
 
 def _reattach(  # its pickles name it as `shmmap._reattach`: see `_name_it`
     name: str, nonce: int, lock_timeout: float, owner_uid: int | None, reading: tuple[Value, ...],
-    kind: type[ShmMap] | None = None,
+    kind: type[ShmMap] | None = None, asked: tuple[Value, ...] = ("raise", None),
 ) -> ShmMap:
     made = ShmMap.__new__(kind or ShmMap)
-    said = zip(("near", "near_copy", "consistency", "max_staleness"), reading, strict=True)
+    on_unlinked, wishes = asked
+    options = dict(zip(("near", "near_copy", "consistency", "max_staleness"), reading, strict=True))
     ShmMap.__init__(made, name, lock_timeout=lock_timeout, owner_uid=owner_uid, _nonce=nonce,
-                    _may=(False, True), **dict(said))
+                    on_unlinked=on_unlinked, _wishes=wishes, _may=(False, True), **options)
     return made

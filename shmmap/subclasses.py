@@ -34,8 +34,8 @@ INTERNAL = frozenset() if COMPILED else ATTRIBUTES | {
 } - PUBLIC
 # of a handle's own attributes, those that a copy gets otherwise, or makes anew
 PRIVATE = (frozenset() if COMPILED else ATTRIBUTES) | {
-    "_at_last", "_copies", "_handle_number", "_last_words", "_lock_timeout", "_notes", "_owner_uid",
-    "_reading", "_sweeping", "_table",
+    "_at_last", "_copies", "_follows", "_handle_number", "_last_words", "_lock_timeout", "_notes",
+    "_reading", "_request", "_sweeping", "_table", "_turn", "_turning",
 }
 _THEIRS = " of a subclass"  # added to the name under which a subclass's value is kept
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from ..checks import Value
+    from ..checks import Key, Value
     from ..lifecycle.attachment import Attachment
     from .snapshots import Snapshot
 
@@ -19,6 +19,9 @@ class OpenMap(Protocol):
     @property
     def _live(self) -> Attachment:
         """The attachment; MapClosed where there is none any more."""
+
+    def delete(self, key: Key) -> bool:
+        """See ShmMap."""
 
     def snapshot(self) -> Snapshot:
         """Copy all entries as they are at one instant."""

@@ -235,6 +235,8 @@ class Attachment:
         """Refuse a map that was unlinked, or cut off, or that this process has left."""
         if self.is_down:
             raise MapClosed(f"map {self.name!r}: this process has left it; open it again")
+        if self.control.STATE == K["STATE_REPLACING"]:
+            self._end_replacing()
         # first: where the control segment itself is cut off, this is what finds it out
         unlinked = self.control.STATE != K["STATE_READY"]
         if unlinked and not self.control.mapping.is_cut:
@@ -242,6 +244,13 @@ class Attachment:
                 f"map {self.name!r} was unlinked; open it again by name, or make it anew"
             )
         self._refuse_cut()
+
+    def _end_replacing(self) -> None:
+        """Wait until the map has been replaced, or say what came of it where its replacer died."""
+        with creation.creation_lock(self.name):
+            if self.control.STATE == K["STATE_REPLACING"]:
+                is_there = self.has_its_name()
+                self.control.STATE = K["STATE_READY" if is_there else "STATE_RETIRED"]
 
     def notice_removal(self) -> None:
         """Find out that the map's files were removed by somebody else, tell all who have it open,

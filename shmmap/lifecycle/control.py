@@ -251,6 +251,8 @@ def _verify(
         )
     if _is_of_another_boot(control):
         return False
+    if control.STATE == K["STATE_REPLACING"]:
+        control.STATE = K["STATE_READY"]  # whoever was to replace it is dead: it has its name
     if control.STATE != K["STATE_READY"]:
         if control.STATE not in (K["STATE_MAKING"], K["STATE_RETIRED"]):
             raise MapCorrupted(f"{label} was damaged (its state): {REMOVE.format(name)}")

@@ -21,7 +21,7 @@ import contextlib
 import fcntl
 import os
 
-from ..errors import ConfigMismatch, ShmMapError
+from ..errors import ConfigMismatch, MapUnlinked, ShmMapError
 from ..memory import geometry
 from ..memory.layout import LAYOUT_VERSION, constants
 from ..memory.words import ControlWords, ShardWords
@@ -80,6 +80,61 @@ def make_map(
         f"map {name!r}: names of its parts exist, though they are random: another user of this "
         "machine watches /dev/shm and takes our names. Find them (ls -l /dev/shm), then try again"
     )
+
+
+class Successor:
+    """A map that is made under a name of its own, to take the place of another one. As long as this
+    is open, nobody takes it for a dead maker's."""
+
+    def __init__(self, name: str, wanted: Parameters, turn: Turn) -> None:
+        """Make it. The creation lock is held.
+
+        Raises:
+            SharedMemoryFull, SystemCallError, ConfigMismatch: see `make_map`.
+        """
+        shape = wanted.plan()
+        _remove_all_dead(name)
+        segment.check_room(f"map {name!r} beside the one that it is to replace", shape.total_bytes)
+        self.name = name
+        self._attempt = _Attempt(name)
+        self.undo = Undo(self._attempt.remove, lambda: creation_lock(name, 0))
+        self._descriptor = -1
+        try:
+            self._descriptor = _temporary(name, turn, self._attempt)
+            self._attempt.identity = descriptors.identity_of(self._descriptor)
+            self.control = _fill(name, wanted, shape, self._attempt.label, self._descriptor,
+                                 self._attempt.made, turn)
+        except BaseException:
+            self.close()
+            raise
+
+    def take_over(self, former: Control) -> None:
+        """Take the name of a map whose shards are held, and retire that; the publication. The
+        creation lock is held.
+
+        **Crash**: before the exchange whoever opens the name, or finds the shards held by the
+        dead, makes the former map READY again; after it, RETIRED.
+        """
+        label = self._attempt.label
+        former.STATE = K["STATE_REPLACING"]
+        try:
+            if not segment.exchange(label, segment.control_name(self.name)):
+                raise MapUnlinked(f"map {self.name!r} was unlinked while it was being replaced")
+        except BaseException:
+            former.STATE = K["STATE_READY"]
+            raise
+        former.STATE = K["STATE_RETIRED"]
+        self.undo.drop()
+        remove_files(former.object_files(self.name))
+        removal.unlink_if(label, former.identity)
+
+    def close(self) -> None:
+        """End the making: what has taken no name is removed."""
+        if self.undo.is_noted():
+            self.undo.settle()
+        if self._descriptor >= 0:
+            descriptors.close_own(self._descriptor, self._attempt.process, self._attempt.identity)
+            self._descriptor = -1
 
 
 class _Attempt:

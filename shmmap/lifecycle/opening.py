@@ -34,8 +34,9 @@ from ..system.tasks import others_run, sleep
 from ..system.unfinished import Undo
 from .attachment import Attachment
 from .control import ENGINE, RETIRED, STATE_AT, Control, Remains, open_control
-from .making import make_map
+from .making import Successor, make_map
 from .parameters import Parameters
+from .request import Request, differs
 
 if TYPE_CHECKING:
     from ..locks.hosts import MapHandle
@@ -45,19 +46,15 @@ _attachments: dict[tuple[str, int], Attachment] = {}
 _EXIT_PATIENCE_S = 1.0  # for a process that opens or closes the map
 
 
-def join_map(
-    handle: MapHandle, lock_timeout_ns: int, name: str, wanted: Parameters, may_create: bool,
-    may_attach: bool, nonce: int | None, owner_uid: int | None,
-) -> Attachment:
-    """Bind a handle to this process's attachment to a map, creating the map if need be and
-    allowed."""
+def join_map(handle: MapHandle, number: int, request: Request) -> Attachment:
+    """Bind a handle, under a new number, to this process's attachment to a map, creating the map
+    if need be and allowed."""
     finish_leaving()
     while True:
         found = None
         try:
-            with creation.creation_lock(name) as turn:
-                found = _join(handle, lock_timeout_ns, name, wanted, may_create, may_attach, nonce,
-                              owner_uid, turn)
+            with creation.creation_lock(request.name) as turn:
+                found = _join(handle, number, request, turn)
         except creation.Forked:
             continue
         except MemoryError:
@@ -68,25 +65,25 @@ def join_map(
 
 
 def _join(
-    handle: MapHandle, lock_timeout_ns: int, name: str, wanted: Parameters, may_create: bool,
-    may_attach: bool, nonce: int | None, owner_uid: int | None, turn: creation.Turn,
+    handle: MapHandle, key: int, request: Request, turn: creation.Turn
 ) -> Attachment | None:
     """Do it once; None: begin again. The creation lock is held."""
+    name, owner_uid = request.name, request.owner_uid
     found, made = _known(name), False
     if found is None:
         attached = {nonce for known, nonce in list(_attachments) if known == name}
         mapped = _Mapped()
         closing = Undo(mapped.close, lambda: creation.name_mutex(name, 0))
         try:
-            seen = mapped.control = open_control(name, wanted.mode, owner_uid, attached)
+            seen = mapped.control = open_control(name, request.wanted.mode, owner_uid, attached)
             if not isinstance(seen, Control):
-                if nonce is not None or not may_create or owner_uid not in (None, os.geteuid()):
-                    raise _not_found(name, nonce, owner_uid)
-                seen = mapped.control = make_map(name, wanted, turn, seen)
+                if request.nonce is not None or not request.may_create or (
+                    owner_uid not in (None, os.geteuid())
+                ):
+                    raise _not_found(request)
+                seen = mapped.control = make_map(name, request.wanted, turn, seen)
                 made = True
-            found = None if seen is None else _attach(
-                name, wanted, seen, owner_uid, may_attach, nonce, turn
-            )
+            found = None if seen is None else _attach(request, seen, turn)
         except BaseException:
             closing.is_due = True
             control = mapped.control
@@ -106,8 +103,7 @@ def _join(
         if found is None:
             return None
     else:
-        _check(name, wanted, found.parameters, found.nonce, may_attach, nonce)
-    key = handle._handle_number
+        _check(request, found.parameters, found.nonce)
     try:
         found.handles[key] = handle
         if found.is_down or _attachments.get((name, found.nonce)) is not found:
@@ -117,7 +113,7 @@ def _join(
             return None
         found.reenter()
         turn.check()
-        handle._bind(found, lock_timeout_ns)
+        handle._use(found, key)
         if found.control.undo is not None:
             found.control.undo.drop()
     except BaseException as error:
@@ -152,18 +148,15 @@ class _Mapped:
             kept.close()
 
 
-def _attach(
-    name: str, wanted: Parameters, control: Control, owner_uid: int | None, may_attach: bool,
-    nonce: int | None, turn: creation.Turn,
-) -> Attachment | None:
+def _attach(request: Request, control: Control, turn: creation.Turn) -> Attachment | None:
     """Make an attachment to a map that is mapped so far as its control segment; None: begin
     again."""
+    name = request.name
     give_back: Undo | None = None
     try:
         if control.undo is None:
-            actual = Parameters.load(control)
-            _check(name, wanted, actual, control.NONCE, may_attach, nonce)
-        mine = Attachment(name, control, owner_uid, leave_at_exit)
+            _check(request, Parameters.load(control), control.NONCE)
+        mine = Attachment(name, control, request.owner_uid, leave_at_exit)
         give_back = Undo(lambda: _unmap(mine), lambda: creation.name_mutex(name, 0))
         mine.map_parts()
         found = _attachments.setdefault((name, mine.nonce), mine)
@@ -186,6 +179,23 @@ def _attach(
             control.close()
             return None
         raise
+
+
+def open_apart(handle: MapHandle, number: int, successor: Successor) -> None:
+    """Bind a handle to a map that has no name yet. The creation lock is held."""
+    mine = Attachment(successor.name, successor.control, None, leave_at_exit)
+    give_back = Undo(lambda: _unmap(mine), lambda: creation.name_mutex(successor.name, 0))
+    try:
+        mine.map_parts()
+        _attachments[mine.name, mine.nonce] = mine
+        mine.handles[number] = handle
+        mine.reenter()
+        handle._use(mine, number)
+    except BaseException:
+        mine.end_use(number)
+        give_back.settle()
+        raise
+    give_back.drop()
 
 
 def _unmap(mine: Attachment) -> None:
@@ -215,25 +225,28 @@ def attached(name: str, nonce: int) -> Attachment | None:
     return found if found is not None and found.worker.file is not None else None
 
 
-def _not_found(name: str, nonce: int | None, owner_uid: int | None) -> MapNotFound:
+def _not_found(request: Request) -> MapNotFound:
     return MapNotFound(
-        f"no map {name!r}"
-        + (f" of uid {owner_uid}" if owner_uid is not None else "")
-        + (" (the one that was pickled is gone)" if nonce is not None else "")
+        f"no map {request.name!r}"
+        + (f" of uid {request.owner_uid}" if request.owner_uid is not None else "")
+        + (" (the one that was pickled is gone)" if request.nonce is not None else "")
         + ": create it first, or check the spelling (python -m shmmap ls)"
     )
 
 
-def _check(
-    name: str, wanted: Parameters, actual: Parameters, its_nonce: int, may_attach: bool,
-    nonce: int | None,
-) -> None:
+def _check(request: Request, actual: Parameters, nonce: int) -> None:
     """Refuse a map that is there, but not the one that is wanted."""
-    if not may_attach:
+    name = request.name
+    if not request.may_attach:
         raise MapExists(f"map {name!r} exists: attach to it, or unlink it first")
-    if nonce is not None and its_nonce != nonce:
+    if request.nonce is not None and nonce != request.nonce:
         raise MapNotFound(f"map {name!r} was unlinked and made anew since it was pickled")
-    wanted.compare(name, actual)
+    if differs(request, actual, nonce):
+        raise ToBeReplaced
+
+
+class ToBeReplaced(Exception):
+    """The map has another shape than its opener asks for, who wants it replaced."""
 
 
 # -- leaving ------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import re
 from typing import Any, NamedTuple, TypedDict
 
 from ..checks import flag, seconds, shown, whole
-from ..errors import ConfigMismatch
 from ..memory import geometry
 from ..memory.words import ControlWords, Word, generation_of
 
@@ -138,6 +137,8 @@ class MapOptions(TypedDict, total=False):
     near_copy: bool
     consistency: str
     max_staleness: float | None
+    on_mismatch: str
+    on_unlinked: str
 
 
 class Parameters(NamedTuple):
@@ -290,23 +291,6 @@ class Parameters(NamedTuple):
             sweep_ns=control.SWEEP_NS,
             hash_seed=control.HASH_SEED,
         )
-
-    def compare(self, name: str, actual: Parameters) -> None:
-        """Refuse an attach that says something else than the map has; list each difference."""
-        differences = []
-        for field, said, has in zip(self._fields, self, actual, strict=True):
-            if said is None or said == has:
-                continue
-            asked, found = as_text(field, said), as_text(field, has)
-            differences.append(
-                f"{argument(field)}: asked {asked}, "
-                + ("it was made without one" if found in (None, "") else f"it has {found}")
-            )
-        if differences:
-            raise ConfigMismatch(
-                f"map {name!r} exists with other parameters ({'; '.join(differences)}). Leave "
-                "them out to attach to it as it is, or unlink it first"
-            )
 
 
 UNSAID: Any = type("Unsaid", (), {"__repr__": lambda self: "<not said>"})()

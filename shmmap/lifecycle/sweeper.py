@@ -81,10 +81,11 @@ class _Findings:
 class Sweeper:
     """Sweeping for one process's attachment: on request, when due, or in the background.
 
-    A process sweeps in the background once it has set a ttl. One that only reads need not: what
-    has expired is answered to nobody, and makes room for the next writer that needs it. But idle
-    entries are seen until somebody sweeps: where a map has `max_idle` every process does that uses
-    it, from when it opens the map, or, if it was forked, from its first use.
+    A process sweeps in the background once it has written, and so finds out, too, that the map's
+    files were removed. One that only reads need not: what has expired is answered to nobody, and
+    makes room for the next writer that needs it; a removal that a writer finds out all know. But
+    idle entries are seen until somebody sweeps: where a map has `max_idle` every process does that
+    uses it, from when it opens the map, or, if it was forked, from its first use.
     """
 
     def __init__(self, attachment: Attachment) -> None:
@@ -92,12 +93,30 @@ class Sweeper:
         me = weakref.ref(self)  # no circle: what goes with its last user goes at once
         self._background = Background(
             lambda: (one := me()) is not None and one._sweep_in_background(),
-            (attachment.parameters.sweep_ns or 0) / 1e9,
+            self._setting("sweep_ns") / 1e9,
             ended=lambda: one._have_it_started_anew() if (one := me()) is not None else None,
         )
-        self._interval_ns = attachment.parameters.sweep_ns or ON_REQUEST_NS
+        self._interval_ns = self._setting("sweep_ns") or ON_REQUEST_NS
         self._since_ns = attachment.clock.now_ns()
-        if attachment.parameters.max_idle_ns:
+        if self._setting("max_idle_ns"):
+            self.start()
+
+    def _setting(self, field: str) -> int:
+        """Return a setting, in nanoseconds; 0: none. Of the handles of this process that say one
+        it is the shortest; where none does, the map's."""
+        said = [value for handle in alive(self._attachment.handles)
+                if (value := getattr(handle._request.wanted, field)) is not None]
+        if not said:
+            return int(getattr(self._attachment.parameters, field) or 0)
+        return min([value for value in said if value], default=0)
+
+    def heed(self) -> None:
+        """Heed the settings of a handle that has come."""
+        every_ns = self._setting("sweep_ns")
+        self._interval_ns = every_ns or ON_REQUEST_NS
+        if every_ns:
+            self._background.set_interval(every_ns / 1e9)
+        if self._setting("max_idle_ns"):
             self.start()
 
     @property
@@ -108,11 +127,15 @@ class Sweeper:
     def start(self) -> bool:
         """Sweep in the background, unless the map has sweep_interval=None. Never raises; False:
         no thread can be started now, ask again at a later write."""
-        return not self._attachment.parameters.sweep_ns or self._background.start()
+        return not self._setting("sweep_ns") or self._background.start()
 
     def is_running(self) -> bool:
         """Tell whether this process sweeps in the background."""
         return self._background.is_running()
+
+    def is_run_here(self) -> bool:
+        """Tell whether it is this very task that sweeps in the background."""
+        return self._background.is_run_here()
 
     def stop(self) -> bool:
         """End sweeping in the background; tell whether nothing of it touches the map any more."""
@@ -132,6 +155,7 @@ class Sweeper:
         try:
             if not self._background.stopping:
                 see_to_it(self._attachment)
+                self._attachment.notice_removal()
                 self.sweep_if_due(handle, self._background)
         except MapUnlinked:
             return False
@@ -252,7 +276,7 @@ class Sweeper:
     def _sweep_shard(self, handle: MapHandle, number: int) -> float:
         """Sweep one shard; return the longest step under its lock in seconds."""
         longest = 0.0
-        idle_ns = self._attachment.parameters.max_idle_ns
+        idle_ns = self._setting("max_idle_ns")
         before = self._attachment.clock.now_ns() - idle_ns if idle_ns else 0
         for idle_before, limit in ((0, LIMIT), (before, IDLE_LOOKS)):
             if limit == IDLE_LOOKS and idle_before <= 0:

@@ -55,7 +55,9 @@ def _is_settled(attached: Attached) -> bool:
         return True
     try:
         part.is_owing = False  # before: what is forgotten from now on is owed anew
-        with handle._inside():
+        with handle._inside() as found:
+            if found is not attached:  # the handle follows its name to another map
+                return True
             if is_cooperative() and not part.can_be_had():
                 raise LockTimeout  # to wait for it would hold up all greenlets of this thread
             table: LockTable = part.hasty_table()

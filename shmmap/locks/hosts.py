@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..checks import Key, Value
     from ..operations._near_cy import NearStore
+    from ..system.mutex import Mutex
     from ..system.worker_table import Worker
     from .lock_table import LockShard, LockTable
 
@@ -32,6 +33,14 @@ class Attached(Host, Protocol):
     handles: WeakValueDictionary[int, MapHandle]  # of this process, by number
 
 
+class Asked(Protocol):
+    """What a map was asked for with: a Request, of the floor above."""
+
+    @property
+    def wanted(self) -> object:
+        """The parameters that were said."""
+
+
 class MapHandle(Protocol):
     """A handle on a map: see `ShmMap`, and `Handle` for what is the engine's."""
 
@@ -42,8 +51,15 @@ class MapHandle(Protocol):
     _sweeping: bool  # it has the map swept in the background
     _at_last: Callable[[], object] | None  # what the last operation does where it was closed
     _handle_number: int
+    _last_words: object
+    _turn: Mutex  # of the task that has it go over to another map: see `reopening`
+    _turning: bool
     _lock_timeout: float
     _table: LockTable | None
+
+    @property
+    def _request(self) -> Asked:
+        """What it was opened with."""
 
     @property
     def _live(self) -> Attached:
@@ -58,8 +74,8 @@ class MapHandle(Protocol):
     def _lock_table(self) -> LockTable:
         """Return this handle's way to the lock shard."""
 
-    def _bind(self, attachment: Attached, lock_timeout_ns: int) -> None:
-        """Use the memory of an attachment."""
+    def _use(self, attachment: Attached, number: int) -> None:
+        """Use the memory of an attachment, as the handle of that number."""
 
     def _seal(self) -> bool:
         """Let no more operations begin; False: it was sealed before."""

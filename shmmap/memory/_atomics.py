@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 u64 = i64 = int
-probe_t = key_t = value_t = Any  # pointers in the compiled life; here, the thing itself
+mem_t = probe_t = key_t = value_t = Any  # pointers in the compiled life; here, the thing itself
 _UPPER = 4 if sys.byteorder == "little" else 0  # where a word's upper half starts
 CAS_PATIENCE_S = 0.02  # a stopped holder of the guard must not stop us for longer
 

@@ -12,6 +12,7 @@ cdef extern from *:
     #define SHM_STATE_MAKING UINT64_C(0x0)
     #define SHM_STATE_READY UINT64_C(0x1)
     #define SHM_STATE_RETIRED UINT64_C(0x2)
+    #define SHM_STATE_REPLACING UINT64_C(0x3)
     #define SHM_BUCKET_WORDS UINT64_C(0x8)
     #define SHM_BUCKET_BYTES UINT64_C(0x40)
     #define SHM_SLOT_MASK UINT64_C(0xffffff)
@@ -182,6 +183,7 @@ cdef extern from *:
     const uint64_t STATE_MAKING "SHM_STATE_MAKING"
     const uint64_t STATE_READY "SHM_STATE_READY"
     const uint64_t STATE_RETIRED "SHM_STATE_RETIRED"
+    const uint64_t STATE_REPLACING "SHM_STATE_REPLACING"
     const uint64_t BUCKET_WORDS "SHM_BUCKET_WORDS"
     const uint64_t BUCKET_BYTES "SHM_BUCKET_BYTES"
     const uint64_t SLOT_MASK "SHM_SLOT_MASK"

@@ -63,7 +63,8 @@ CONTROL = Record("control", "C", (
     Field("SWEEP_NS", "creator", "parameter sweep_interval; 0: no automatic sweep"),
     Field("CHECK", "creator", "checksum of all words before it but MAGIC"),
     LINE,
-    Field("STATE", "creation lock", "0 making, 1 ready, 2 retired (unlinked)"),
+    Field("STATE", "creation lock",
+          "0 making, 1 ready, 2 retired (unlinked, replaced), 3 just being replaced"),
     LINE,
     Field("FEATURES", "creation lock", "feature gates, a bit each; 0: none"),
     Field("GEN_CURRENT", "creation lock", "which row of the generation table is in use, 0 or 1"),
@@ -200,7 +201,7 @@ _LIMITS = {
     "CONTROL_MAGIC": 0x4C52_5443_504D_4853,  # "SHMPCTRL" in a little-endian dump
     "SHARD_MAGIC": 0x4452_4853_504D_4853,  # "SHMPSHRD"
     "ENGINE_COMPILED": 1, "ENGINE_PURE": 2,
-    "STATE_MAKING": 0, "STATE_READY": 1, "STATE_RETIRED": 2,
+    "STATE_MAKING": 0, "STATE_READY": 1, "STATE_RETIRED": 2, "STATE_REPLACING": 3,
     # index word: tag 32 | overflow count 8 (first word of a bucket only) | slot 24
     "BUCKET_WORDS": 8, "BUCKET_BYTES": 64,
     "SLOT_MASK": 0x00FF_FFFF, "OVERFLOW_SHIFT": 24, "OVERFLOW_MAX": 0xFF,

@@ -109,7 +109,7 @@ class ControlWords(Words):
     EPHEMERAL = Word(144)  # 1: the last live worker to leave unlinks the map
     SWEEP_NS = Word(152)  # parameter sweep_interval; 0: no automatic sweep
     CHECK = Word(160)  # checksum of all words before it but MAGIC
-    STATE = Word(192)  # 0 making, 1 ready, 2 retired (unlinked)
+    STATE = Word(192)  # 0 making, 1 ready, 2 retired (unlinked, replaced), 3 just being replaced
     FEATURES = Word(256)  # feature gates, a bit each; 0: none
     GEN_CURRENT = Word(264)  # which row of the generation table is in use, 0 or 1
     GEN_NEXT = Word(272)  # generation being migrated to, its row + 1; 0: none

@@ -24,13 +24,16 @@ def sweep_part(handle, number: Any, first: Any, idle_before_ns: Any, limit: Any)
     Removes at most `limit` expired entries (`idle_before_ns` 0), or looks at `limit` slots
     for idle ones. A dead owner's lock is healed on the way.
     """
-    shard: Shard = handle.shards[number]
+    shard: Shard
     from_slot: u64 = first
     before: u64 = idle_before_ns
     most: u64 = limit
     following: u64 = 0
     handle.enter()
     try:
+        if number > handle.mask:  # the handle has gone over to another map meanwhile
+            return 0
+        shard = handle.shards[number]
         tracker: u64 = load(shard.mem, S_TRACKING)  # judged before anything is held
         gone: cython.bint = tracker != 0 and handle.attachment.worker.is_dead(tracker)
         handle.refuse_reentry(shard)

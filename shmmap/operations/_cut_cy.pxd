@@ -10,6 +10,9 @@ cpdef object track(Handle handle, object copies)
 cpdef object copy_whole(Handle handle, object copy)
 cpdef object copy_changed(Handle handle, object copies, object limit)
 cpdef tuple cut(Handle handle, object copies, object patience_ns)
+cpdef object hold_all(Handle handle, object patience_ns)
+cpdef object let_all_go(Handle handle)
+cpdef object wait_for_shard(Handle handle, object number)
 cpdef object forget_tracking(Handle handle, object copies)
 cdef void drop_all(Handle handle, list shards) noexcept
 cdef int track_shard(Handle handle, Shard shard, ShardCopy copy) except -1

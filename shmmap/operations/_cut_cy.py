@@ -117,6 +117,61 @@ def cut(handle, copies: Any, patience_ns: Any) -> tuple:
         handle.leave()
 
 
+def hold_all(handle, patience_ns: Any) -> int:
+    """Hold every shard, until `let_all_go`, or for good; return -1, or the number of the shard that
+    was not free in time or needs a repair: then none is held."""
+    shard: Shard
+    failed: i64 = -1
+    until: i64
+    handle.enter()
+    try:
+        shards: list = handle.shards if cython.compiled else list(handle.shards)
+        for shard in shards:
+            handle.refuse_reentry(shard)
+        until = clock_ns(1) + patience_ns
+        try:
+            for shard in shards:
+                if not cython.compiled:
+                    reentry.note(handle.attachment, shard)
+                if not shard.lock.try_quickly(handle.token(), until) or load(shard.mem, S_DIRTY):
+                    failed = shard.number
+                    break
+        except BaseException:
+            failed = 0
+            raise
+        finally:
+            if failed >= 0:
+                drop_all(handle, shards)
+            elif not cython.compiled:  # else `leave` would free them
+                for shard in shards:
+                    reentry.forget(handle.attachment, shard)
+        return failed
+    finally:
+        handle.leave()
+
+
+def let_all_go(handle) -> None:
+    """Free every shard that this thread holds by `hold_all`."""
+    shard: Shard
+    for shard in list(handle.shards):
+        if shard.lock.held_by(handle.token()):
+            shard.lock.release()
+
+
+def wait_for_shard(handle, number: Any) -> None:
+    """Wait for a shard as a writer does; a dead owner's change is repaired."""
+    shard: Shard = handle.shards[number]
+    handle.enter()
+    try:
+        handle.refuse_reentry(shard)
+        try:
+            handle.hold(shard)
+        finally:
+            handle.drop(shard)
+    finally:
+        handle.leave()
+
+
 def drop_all(handle, shards):
     """Free the lock of each of these shards, all that there are, that is held."""
     shard: Shard
@@ -145,6 +200,13 @@ def forget_tracking(handle, copies: Any) -> None:
             copy.forget_tracking(handle.token())
     finally:
         handle.leave()
+
+
+def copy_held(copy: Any) -> None:
+    """Copy a shard that this thread holds. Whoever tracks its changes begins again."""
+    copied: ShardCopy = copy
+    copied.copy_all()
+    copied.stop()
 
 
 def settle_copy(copy: Any) -> int:

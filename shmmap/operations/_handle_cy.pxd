@@ -20,7 +20,9 @@ cdef class Handle:
     cdef bint evicts
     cdef readonly bint closed
     cdef public bint _sweeping
-    cdef i64 ttl_ns
+    cdef public bint _follows
+    cdef public bint _turning
+    cdef readonly i64 ttl_ns
     cdef i64 lock_timeout_ns
     cdef readonly Py_ssize_t inflight
     cdef public object attachment
@@ -31,8 +33,11 @@ cdef class Handle:
     cdef readonly str name
     cdef readonly NearStore near
     cdef int ready(self) except -1
+    cdef int refuse_closed(self) except -1
+    cdef int follow(self) except -1
     cdef int go_on(self) except -1
     cdef int enter(self) except -1
+    cdef int come_in(self) except -1
     cdef u64 token(self) noexcept
     cdef void leave(self) noexcept
     cdef void end_of_all(self) noexcept
@@ -42,6 +47,7 @@ cdef class Handle:
     cdef int refuse_reentry(self, Shard shard) except -1
     cdef int refuse_own(self, Shard shard) except -1
     cdef int hold(self, Shard shard) except -1
+    cdef int hold_late(self, Shard shard, i64 status, i64 left_ns) except -1
     cdef int try_hold(self, Shard shard, i64 timeout_ns) except -1
     cdef int hold_as_child(self, Shard shard, i64 timeout_ns) except -1
     cdef void let_go(self, Shard shard) noexcept

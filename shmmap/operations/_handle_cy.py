@@ -22,6 +22,7 @@ if not cython.compiled:
         add_one,
         i64,
         load,
+        mem_t,
         memory,
         store,
         thread_number,
@@ -41,9 +42,9 @@ if not cython.compiled:
     from shmmap.operations import reentry
     from shmmap.operations._near_cy import NearStore
     from shmmap.shard._repair_cy import Repairer
-    from shmmap.shard._status import CORRUPT, FORKED, TAKEN_OVER, TIMED_OUT
+    from shmmap.shard._status import CORRUPT, FORKED, LOOK_NS, TAKEN_OVER, TIMED_OUT
 
-from shmmap.errors import LockTimeout, MapClosed, Reentered
+from shmmap.errors import LockTimeout, MapClosed, MapUnlinked, Reentered
 
 COMPILED = cython.compiled
 
@@ -55,6 +56,7 @@ class Handle:
         name = None
         closed = True
         near = None
+        _follows = False
 
     def __cinit__(self, *_, **__):
         """Count as closed until bound (compiled): a debugger may ask for the repr of a handle
@@ -62,30 +64,49 @@ class Handle:
         self.closed = True
 
     def _bind(self, attachment, lock_timeout_ns):
-        """Point this handle at an attachment's memory."""
-        self.attachment = attachment
+        """Point this handle at an attachment's memory, and open it."""
         self.name = attachment.name
-        self.control = memory(attachment.control_memory)
-        self.fork_page = memory(attachment.fork_memory)
-        self.shards = attachment.shards
-        self.repairers = attachment.repairers
-        self.seed = attachment.seed
-        bits: u64 = len(attachment.shards).bit_length() - 1
-        self.shift = 64 - bits if bits else 63
-        self.mask = len(attachment.shards) - 1
-        self.safe = attachment.safe
-        self.evicts = attachment.evicts
-        self.ttl_ns = attachment.ttl_ns
-        self.clock = attachment.clock
         self.lock_timeout_ns = lock_timeout_ns
-        self.row = attachment.worker.row_offset(attachment.worker.row)
         self.gate = []
         self.marks = {}
         self.inflight = 0
-        self._sweeping = False
         self.near = None
         self._at_last = None
+        self._turning = False
+        self.attachment = attachment
+        self.shards = attachment.shards
+        self.repairers = attachment.repairers
+        self.clock = attachment.clock
+        self._point_at(attachment, attachment.ttl_ns)
         self.closed = False
+
+    def _point_at(self, attachment: Any, ttl_ns: Any) -> None:
+        """Point this handle at an attachment's memory. Nothing of it may be under way, but what
+        comes in between (a handler, pure engine) is refused or goes on: the attachment comes
+        last, and until then the map is the one that was unlinked."""
+        control: mem_t = memory(attachment.control_memory)
+        fork_page: mem_t = memory(attachment.fork_memory)
+        row: u64 = attachment.worker.row_offset(attachment.worker.row)
+        count: u64 = len(attachment.shards)
+        bits: u64 = int(count).bit_length() - 1
+        seed: u64 = attachment.seed
+        own_ttl_ns: i64 = ttl_ns
+        former: Any = self.attachment, self.shards, self.repairers, self.clock
+        self.shards = attachment.shards
+        self.repairers = attachment.repairers
+        self.seed = seed
+        self.shift = 64 - bits if bits else 63
+        self.mask = count - 1
+        self.safe = attachment.safe
+        self.evicts = attachment.evicts
+        self.ttl_ns = own_ttl_ns
+        self.clock = attachment.clock
+        self.row = row
+        self._sweeping = False
+        self.control = control
+        self.fork_page = fork_page
+        self.attachment = attachment
+        del former  # only now: with what goes, finalizers may come
 
     def _after_fork(self):
         """Start anew in a child: the parent's other threads are not here; what this thread is in
@@ -99,6 +120,7 @@ class Handle:
         self.marks = {mark: thread for mark, thread in self.marks.copy().items() if thread == me}
         self._sweeping = False
         self._at_last = None
+        self._turning = False
         if self.near is not None:  # what the parent holds may be half-way through a thread
             self.near = self.near.emptied()
 
@@ -178,19 +200,47 @@ class Handle:
         # 8: see ForkPage
         if load(self.fork_page, 8) != 1 or load(self.control, C_STATE) != STATE_READY:
             self.attachment.reenter()
-            if self.closed:  # by another thread, in there
-                raise MapClosed(f"map {self.name!r}: this handle is closed; open the map again")
+            self.refuse_closed()
         return 0
 
+    def refuse_closed(self):
+        """Refuse a handle that another thread has closed meanwhile."""
+        if self.closed:
+            raise MapClosed(f"map {self.name!r}: this handle is closed; open the map again")
+        return 0
+
+    def follow(self):
+        """Do what `ready` does; where the map was unlinked, and this handle is one that reopens by
+        name, have it use the map that has the name now; tell whether it does. What was found by
+        the former map's seed and shards is nothing then."""
+        if self.closed or load(self.fork_page, 8) != 1 or (
+            load(self.control, C_STATE) != STATE_READY
+        ):
+            try:
+                self.ready()
+            except MapUnlinked as error:
+                if not self._follows:
+                    raise
+                self._reopen(error)
+                self.refuse_closed()
+                return 1
+        return 0
+
+    def _may_follow(self) -> bool:
+        """Tell whether what found this map unlinked, in the middle of an operation, may begin
+        again with another one. Else the MapUnlinked is another map's, of a value's unpickling."""
+        return self._follows and load(self.control, C_STATE) != STATE_READY
+
     def go_on(self):
-        """Do what `ready` does, without a look at shared memory: whether the map was unlinked is
+        """Do what `follow` does, without a look at shared memory: whether the map was unlinked is
         not noticed."""
         if self.closed or load(self.fork_page, 8) != 1:
-            self.ready()
+            self.follow()
         return 0
 
     def enter(self):
-        """Begin an operation that `close` must wait for."""
+        """Begin an operation, or a part of one, that `close` must wait for. A shard that was picked
+        before is what it works on: a map that was unlinked is refused."""
         try:
             self.ready()  # before counting: in a forked child this starts the count anew
         except ValueError:  # pure: another thread closed us between two lines of `ready`
@@ -206,12 +256,45 @@ class Handle:
             reentry.begin(self)
         return 0
 
+    def come_in(self):
+        """Begin an operation that has not picked a shard yet; see `follow`, also for what it gives.
+        Until `leave` the handle stays with the map that it has now."""
+        followed: i64 = 0
+        if cython.compiled:
+            followed = self.follow()
+            begin_operation(self)
+            self.inflight += 1
+        else:
+            while True:
+                former = self.attachment
+                try:
+                    followed |= self.follow()
+                except ValueError:  # as in `enter`
+                    if not self.closed:
+                        raise
+                    self.refuse_closed()
+                reentry.begin(self)
+                if not self._turning and self.attachment is former:
+                    break
+                reentry.end(self)  # another thread has us follow, or just had
+                followed = 1
+        return followed
+
     def _begin(self, mark: Any) -> None:
         """Begin an operation written in Python; it is under way until its mark, a lock, is
         released, which no signal handler can prevent. `_end` only tidies up."""
-        self.marks[mark] = threading.get_ident()
-        self.enter()
-        self.leave()
+        while True:
+            self.come_in()  # before the mark: in the middle of an operation nothing is followed
+            self.leave()
+            self.marks[mark] = threading.get_ident()
+            try:
+                self.enter()
+                self.leave()
+                return
+            except MapUnlinked:
+                self.marks.pop(mark, None)
+                if not self._follows:
+                    raise
 
     def _end(self, mark: Any) -> None:
         """Forget the mark of an operation that `_begin` began, or was to begin. Idempotent."""
@@ -264,18 +347,35 @@ class Handle:
         """Take a shard's lock, and repair the shard if a change was broken off."""
         if not cython.compiled:
             reentry.note(self.attachment, shard)
-        status: i64 = shard.lock.acquire(self.token(), self.lock_timeout_ns)
+        first_ns: i64 = self.lock_timeout_ns if self.lock_timeout_ns < LOOK_NS else LOOK_NS
+        status: i64 = shard.lock.acquire(self.token(), first_ns)
         if status:
-            if status == FORKED:
-                status = self.hold_as_child(shard, self.lock_timeout_ns)
-            if status == TIMED_OUT:
-                raise LockTimeout(self.attachment.describe_wait(shard, self.lock_timeout_ns))
-            # 4, our own: a signal handler raised before `drop` could free it
-            self.count(R_WAITS)
-            if status == TAKEN_OVER:
-                self.count(R_TAKEOVERS)
+            self.hold_late(shard, status, self.lock_timeout_ns - first_ns)
         if load(shard.mem, S_DIRTY):
             self.mend(shard)
+        return 0
+
+    def hold_late(self, shard, status, left_ns):
+        """Do the rest of `hold` where the lock was not free. Whoever replaces a map keeps its
+        shards for good, so that no writer that comes late writes into it: look for that now and
+        then."""
+        slice_ns: i64
+        while True:
+            if status == FORKED:
+                status = self.hold_as_child(shard, LOOK_NS)
+            if load(self.control, C_STATE) != STATE_READY:
+                self.ready()  # raises, or it was not replaced after all
+            if status != TIMED_OUT:
+                break
+            if left_ns <= 0:
+                raise LockTimeout(self.attachment.describe_wait(shard, self.lock_timeout_ns))
+            slice_ns = left_ns if left_ns < LOOK_NS else LOOK_NS
+            left_ns -= slice_ns
+            status = shard.lock.acquire(self.token(), slice_ns)
+        # REENTERED, our own: a signal handler raised before `drop` could free it
+        self.count(R_WAITS)
+        if status == TAKEN_OVER:
+            self.count(R_TAKEOVERS)
         return 0
 
     def try_hold(self, shard, timeout_ns):

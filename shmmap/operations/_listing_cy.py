@@ -49,8 +49,10 @@ def list_entries(handle, number: Any, wants_values: Any, prefix: Any = None) -> 
 
     Weakly consistent: an entry that is there throughout is listed exactly once.
     """
-    handle.enter()
+    handle.come_in()
     try:
+        if number > handle.mask:  # it had more before it was made anew
+            return []
         listed: Any = scan_shard(handle, number, wants_values, prefix)
         if handle.near is not None:
             handle.near.reseal()
@@ -61,8 +63,10 @@ def list_entries(handle, number: Any, wants_values: Any, prefix: Any = None) -> 
 
 def list_raw(handle, number: Any) -> Any:
     """List the live entries of a shard as (key, value type, value bytes): see `decode_listed`."""
-    handle.enter()
+    handle.come_in()
     try:
+        if number > handle.mask:  # it had more before it was made anew
+            return []
         listed: Any = scan_shard(handle, number, True, None)
         if handle.near is not None:
             handle.near.reseal()

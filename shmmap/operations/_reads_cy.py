@@ -64,6 +64,7 @@ if not cython.compiled:
         VALUE_UNLOCKED,
     )
     from shmmap.values._keys_cy import encode as encode_key
+    from shmmap.values._keys_cy import rehash
 
 from shmmap.errors import ShardBusy
 from shmmap.operations._near_cy import read_consistency
@@ -126,12 +127,12 @@ class Reads(Handle):
         """
         raw: Any = None
         attempt: u64
-        shard = self.shard_of(key.hash)
-        if cython.compiled:
-            self.ready()
-        else:
-            self.enter()
+        followed: cython.bint
+        followed = self.follow() if cython.compiled else self.come_in()
         try:
+            if followed:
+                rehash(key, self.seed)
+            shard = self.shard_of(key.hash)
             for attempt in range(READ_TRIES):
                 raw = self.try_fetch(shard, key, found, wants_value)
                 if raw is not None:
@@ -238,11 +239,11 @@ class Reads(Handle):
                 near.answered += 1
                 return held
         if cython.compiled:
-            self.ready()
+            self.follow()
         else:
-            self.enter()
+            self.come_in()
         try:
-            near = self.near  # a new one in a forked child
+            near = self.near  # a new one in a forked child, and of another map
             held = near.find(key)
             if held is not None and self.is_current(near, held, now_ns):
                 return held

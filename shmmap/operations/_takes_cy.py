@@ -57,7 +57,9 @@ if not cython.compiled:
         UNSURE,
     )
     from shmmap.values._keys_cy import encode as encode_key
+    from shmmap.values._keys_cy import rehash
 
+from shmmap.errors import MapUnlinked
 from shmmap.operations._pop_any_cy import ROUNDS
 from shmmap.operations._reads_cy import MISSING
 from shmmap.operations._writes_cy import DEFAULT
@@ -76,27 +78,34 @@ class Takes(Writes):
         found: probe_t = new_probe()
         packed: key_t = new_key()
         kept: Any = encode_key(key, self.seed, packed)
-        shard = self.shard_of(packed.hash)
         live: cython.bint = False
         status: i64
-        self.enter()
-        try:
-            self.refuse_reentry(shard)
+        followed: cython.bint
+        while True:
+            followed = self.come_in()
             try:
-                self.hold(shard)
-                status = self.find_locked(shard, packed, found)
-                if status == FOUND:
-                    live = not shard.is_expired(found)
-                    shard.erase(packed.hash, found)
+                if followed:
+                    rehash(packed, self.seed)
+                shard = self.shard_of(packed.hash)
+                self.refuse_reentry(shard)
+                try:
+                    self.hold(shard)
+                    status = self.find_locked(shard, packed, found)
+                    if status == FOUND:
+                        live = not shard.is_expired(found)
+                        shard.erase(packed.hash, found)
+                finally:
+                    self.drop(shard)
+                if self.near is not None:
+                    self.near.drop(key)
+                if live:
+                    self.count(R_DELETES)
+                return live
+            except MapUnlinked:  # it was replaced as we waited for the shard
+                if not self._may_follow():
+                    raise
             finally:
-                self.drop(shard)
-            if self.near is not None:
-                self.near.drop(key)
-            if live:
-                self.count(R_DELETES)
-            return live
-        finally:
-            self.leave()
+                self.leave()
 
     def delete(self, key: Any) -> bool:
         """Remove `key`; tell whether it had a live entry. Locks one shard."""
@@ -129,11 +138,21 @@ class Takes(Writes):
         packed: key_t = new_key()
         kept: Any = encode_key(key, self.seed, packed)
         value: Any = MISSING
-        try:
-            value = self.take_value(key, packed, found)
-        finally:
-            if self.near is not None:
-                self.near.drop(key)
+        followed: cython.bint
+        while True:
+            followed = self.come_in()  # for all its steps: one shard is picked for them
+            try:
+                if followed:
+                    rehash(packed, self.seed)
+                value = self.take_value(key, packed, found)
+                break
+            except MapUnlinked:
+                if not self._may_follow():
+                    raise
+            finally:
+                self.leave()
+                if self.near is not None:
+                    self.near.drop(key)
         if value is not MISSING:
             return value
         if default is MISSING:
@@ -269,20 +288,25 @@ class Takes(Writes):
         shard: Shard
         turn: u64
         first: u64 = 0
-        self.enter()
-        try:
-            first = (self.token() >> 22) + self.pop_turn
-        finally:
-            self.leave()
-        for turn in range(self.mask + 1):
-            shard = self.shards[(first + turn) & self.mask]
+        while True:
+            self.come_in()
             try:
-                item = take_any(self, shard, found)
-            except BaseException:
-                self.pop_turn += 1  # the next call begins with another shard
-                raise
-            if item is not None:
-                return item
+                first = (self.token() >> 22) + self.pop_turn
+                for turn in range(self.mask + 1):
+                    shard = self.shards[(first + turn) & self.mask]
+                    try:
+                        item = take_any(self, shard, found)
+                    except BaseException:
+                        self.pop_turn += 1  # the next call begins with another shard
+                        raise
+                    if item is not None:
+                        return item
+                break
+            except MapUnlinked:
+                if not self._may_follow():
+                    raise
+            finally:
+                self.leave()
         if self.near is not None:
             self.near.clear()
         raise KeyError(f"popitem: map {self.name!r} is empty")
@@ -291,7 +315,7 @@ class Takes(Writes):
         """Count the live entries: O(shards), and a scan of the deadlines where some passed."""
         total: u64 = 0
         shard: Shard
-        self.enter()
+        self.come_in()
         try:
             now_ns: i64 = self.clock.now()
             for shard in self.shards:
@@ -311,7 +335,7 @@ class Takes(Writes):
         found: cython.bint = False
         if type(self).__len__ is not Takes.__len__:  # a subclass counts in its own way
             return len(self) != 0
-        self.enter()
+        self.come_in()
         try:
             now_ns: i64 = self.clock.now()
             for shard in self.shards:
@@ -356,14 +380,19 @@ class Takes(Writes):
     def clear(self) -> None:
         """Remove every entry, shard by shard: not one step for the whole map."""
         shard: Shard
-        self.enter()
-        try:
-            for shard in self.shards:
-                clear_shard(self, shard)
-        finally:
-            self.leave()
-            if self.near is not None:
-                self.near.clear()
+        while True:
+            self.come_in()
+            try:
+                for shard in self.shards:
+                    clear_shard(self, shard)
+                return
+            except MapUnlinked:
+                if not self._may_follow():
+                    raise
+            finally:
+                self.leave()
+                if self.near is not None:
+                    self.near.clear()
 
 
 def clear_shard(handle, shard):

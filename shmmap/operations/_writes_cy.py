@@ -46,9 +46,10 @@ if not cython.compiled:
     )
     from shmmap.values._codecs_cy import encode as encode_value
     from shmmap.values._keys_cy import encode as encode_key
-    from shmmap.values._keys_cy import refuse_long
+    from shmmap.values._keys_cy import refuse_long, rehash
 
 from shmmap.checks import seconds, shown, whole
+from shmmap.errors import MapUnlinked
 from shmmap.operations._reads_cy import MISSING
 
 COMPILED = cython.compiled
@@ -76,12 +77,12 @@ class Writes(Reads):
         return now_ns + int(ttl * 1e9) if ttl < 3e9 else 0
 
     def prepare_deadlines(self, shard, deadline):
-        """Reserve the pages for deadlines before the first is set; start the sweeper."""
-        if deadline > 0:
-            if not shard.expiry.ready():
-                self.attachment.reserve_deadlines(shard.number)
-            if not self._sweeping:
-                self._sweeping = self.attachment.start_sweeper()
+        """Reserve the pages for deadlines before the first is set; start the sweeper, which also
+        finds out that the map's files were removed."""
+        if deadline > 0 and not shard.expiry.ready():
+            self.attachment.reserve_deadlines(shard.number)
+        if not self._sweeping:
+            self._sweeping = self.attachment.start_sweeper()
         return 0
 
     def write(self, key, value, mode, ttl, version):
@@ -99,28 +100,35 @@ class Writes(Reads):
     def commit(self, key, packed, encoded, mode, deadline, version):
         """Write an encoded entry: see `write`."""
         found: probe_t = new_probe()
-        shard = self.shard_of(packed.hash)
         status: i64
-        self.enter()
-        try:
-            self.prepare_deadlines(shard, deadline)
-            self.refuse_reentry(shard)
+        followed: cython.bint
+        while True:
+            followed = self.come_in()
             try:
-                self.hold(shard)
-                status = self.write_locked(shard, packed, encoded,
-                                           mode, deadline, version, found)
+                if followed:
+                    rehash(packed, self.seed)
+                shard = self.shard_of(packed.hash)
+                self.prepare_deadlines(shard, deadline)
+                self.refuse_reentry(shard)
+                try:
+                    self.hold(shard)
+                    status = self.write_locked(shard, packed, encoded,
+                                               mode, deadline, version, found)
+                finally:
+                    self.drop(shard)
+                if self.near is not None:
+                    self.near.drop(key)
+                if status < 0:
+                    refuse_long(packed.length)
+                    self.raise_for(status, shard, packed.length + encoded.length)
+                if status:
+                    self.count(R_WRITES)
+                return status == FOUND
+            except MapUnlinked:  # it was replaced as we waited for the shard
+                if not self._may_follow():
+                    raise
             finally:
-                self.drop(shard)
-            if self.near is not None:
-                self.near.drop(key)
-            if status < 0:
-                refuse_long(packed.length)
-                self.raise_for(status, shard, packed.length + encoded.length)
-            if status:
-                self.count(R_WRITES)
-            return status == FOUND
-        finally:
-            self.leave()
+                self.leave()
 
     def write_locked(self, shard, key, value, mode, deadline, version, found):
         """Write an entry if `mode` allows: 1 done, 0 not allowed, or the status of `put`."""
@@ -215,66 +223,75 @@ class Writes(Reads):
         kept: Any = encode_key(key, self.seed, packed)
         held: Any = encode_value(0 if too_far else fresh, self.safe, encoded)
         deadline: i64 = self.deadline_ns(ttl)
-        shard = self.shard_of(packed.hash)
         status: i64
         offset: u64
         value: i64 = 0
         word: u64
-        self.enter()
-        try:
-            self.prepare_deadlines(shard, deadline)
-            self.refuse_reentry(shard)
+        followed: cython.bint
+        while True:
+            followed = self.come_in()
             try:
-                self.hold(shard)
-                status = self.find_locked(shard, packed, found)
-                if shard.is_live(status, found):
-                    if (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK != VALUE_INT:
-                        status = NO_INT
-                    else:
-                        offset = shard.slots.value_offset(found.slot, value_position(found.meta))
-                        word = load(shard.mem, offset) if offset else 0
-                        value = _signed(word)
-                        if (by > 0 and value > 0x7FFFFFFFFFFFFFFF - by) or (
-                            by < 0 and value < -0x7FFFFFFFFFFFFFFF - 1 - by
-                        ):
-                            status = OVERFLOWS
-                        elif offset == 0:
-                            status = CORRUPT
+                if followed:
+                    rehash(packed, self.seed)
+                shard = self.shard_of(packed.hash)
+                self.prepare_deadlines(shard, deadline)
+                self.refuse_reentry(shard)
+                try:
+                    self.hold(shard)
+                    status = self.find_locked(shard, packed, found)
+                    if shard.is_live(status, found):
+                        if (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK != VALUE_INT:
+                            status = NO_INT
                         else:
-                            value = value + by
-                            shard.set_in_place(offset, _unsigned(value), found)
-                            if self.evicts:
-                                shard.eviction.hit(found.slot)
-                            status = FOUND
-                elif too_far:
-                    status = OVERFLOWS
-                    value = initial
-                else:
-                    status = self.write_locked(
-                        shard, packed, encoded, mode, deadline, 0,
-                        found,
+                            offset = shard.slots.value_offset(
+                                found.slot, value_position(found.meta)
+                            )
+                            word = load(shard.mem, offset) if offset else 0
+                            value = _signed(word)
+                            if (by > 0 and value > 0x7FFFFFFFFFFFFFFF - by) or (
+                                by < 0 and value < -0x7FFFFFFFFFFFFFFF - 1 - by
+                            ):
+                                status = OVERFLOWS
+                            elif offset == 0:
+                                status = CORRUPT
+                            else:
+                                value = value + by
+                                shard.set_in_place(offset, _unsigned(value), found)
+                                if self.evicts:
+                                    shard.eviction.hit(found.slot)
+                                status = FOUND
+                    elif too_far:
+                        status = OVERFLOWS
+                        value = initial
+                    else:
+                        status = self.write_locked(
+                            shard, packed, encoded, mode, deadline, 0,
+                            found,
+                        )
+                        value = fresh
+                finally:
+                    self.drop(shard)
+                if self.near is not None:
+                    self.near.drop(key)
+                if status == NO_INT:
+                    raise TypeError(
+                        f"incr: the value of {shown(key)} is not a 64-bit integer of type int "
+                        "(one of numpy's, say, is stored as a pickle: write int(value) instead)"
                     )
-                    value = fresh
+                if status == OVERFLOWS:
+                    raise OverflowError(
+                        f"incr: {shown(key)} is at {value}, adding {delta} leaves 64 bits"
+                    )
+                if status < 0:
+                    refuse_long(packed.length)
+                    self.raise_for(status, shard, packed.length + 8)
+                self.count(R_WRITES)
+                return value
+            except MapUnlinked:  # it was replaced as we waited for the shard
+                if not self._may_follow():
+                    raise
             finally:
-                self.drop(shard)
-            if self.near is not None:
-                self.near.drop(key)
-            if status == NO_INT:
-                raise TypeError(
-                    f"incr: the value of {shown(key)} is not a 64-bit integer of type int (one of "
-                    "numpy's, say, is stored as a pickle: write int(value) instead)"
-                )
-            if status == OVERFLOWS:
-                raise OverflowError(
-                    f"incr: {shown(key)} is at {value}, adding {delta} leaves 64 bits"
-                )
-            if status < 0:
-                refuse_long(packed.length)
-                self.raise_for(status, shard, packed.length + 8)
-            self.count(R_WRITES)
-            return value
-        finally:
-            self.leave()
+                self.leave()
 
     def touch(self, key: Any, ttl: Any = DEFAULT) -> bool:
         """Set a new ttl for `key` (seconds, None: no expiry), and a new version; tell whether it
@@ -283,30 +300,37 @@ class Writes(Reads):
         packed: key_t = new_key()
         kept: Any = encode_key(key, self.seed, packed)
         deadline: i64 = self.deadline_ns(ttl)
-        shard = self.shard_of(packed.hash)
         status: i64
         live: cython.bint
-        self.enter()
-        try:
-            self.prepare_deadlines(shard, deadline)
-            self.refuse_reentry(shard)
+        followed: cython.bint
+        while True:
+            followed = self.come_in()
             try:
-                self.hold(shard)
-                status = self.find_locked(shard, packed, found)
-                live = shard.is_live(status, found)
-                if live and deadline < 0:
-                    shard.erase(packed.hash, found)
-                elif live:
-                    shard.set_deadline(deadline, found)
+                if followed:
+                    rehash(packed, self.seed)
+                shard = self.shard_of(packed.hash)
+                self.prepare_deadlines(shard, deadline)
+                self.refuse_reentry(shard)
+                try:
+                    self.hold(shard)
+                    status = self.find_locked(shard, packed, found)
+                    live = shard.is_live(status, found)
+                    if live and deadline < 0:
+                        shard.erase(packed.hash, found)
+                    elif live:
+                        shard.set_deadline(deadline, found)
+                finally:
+                    self.drop(shard)
+                if self.near is not None:
+                    self.near.drop(key)
+                if live:
+                    self.count(R_WRITES)
+                return live
+            except MapUnlinked:  # it was replaced as we waited for the shard
+                if not self._may_follow():
+                    raise
             finally:
-                self.drop(shard)
-            if self.near is not None:
-                self.near.drop(key)
-            if live:
-                self.count(R_WRITES)
-            return live
-        finally:
-            self.leave()
+                self.leave()
 
 
 def pairs_of(mapping: Any) -> Any:

@@ -5,8 +5,8 @@ between any two lines, so what is noted may outlive what it is noted of. Whether
 the frames: one that has ended cannot be in the middle of anything.
 
 **Rules**, which tests/house/test_reentry_rules.py compares with the sources
- E1  an operation calls `enter` itself, and `leave` in a `finally` of the same function: the gate of
-     a handle holds its frame
+ E1  an operation calls `enter` or `come_in` itself, and `leave` in a `finally` of the same
+     function: the gate of a handle holds its frame
  E2  a function that takes a shard's lock is in HOLDERS, and that shard is its local variable
      `shard`; one that holds every shard at once is in HOLDERS_OF_ALL too
  E3  it calls `hold`, `try_hold` or `note` itself: what was noted of a shard that no such function
@@ -35,10 +35,10 @@ HOLDERS = {
         "_pop_any_cy": ("offer", "take_offered"),
         "_listing_cy": ("copy_next", "whole_index"),
         "_care_cy": ("copy_shard", "end_entries", "rebuild_shard", "sweep_part"),
-        "_cut_cy": ("copy_changed_shard", "cut", "track_shard"),
+        "_cut_cy": ("copy_changed_shard", "cut", "hold_all", "track_shard", "wait_for_shard"),
     }.items() for name in names
 }  # fmt: skip
-HOLDERS_OF_ALL = frozenset(("cut",))
+HOLDERS_OF_ALL = frozenset(("cut", "hold_all"))
 
 
 # -- operations: called by `enter` and `leave` only, since the frame above those is the operation's

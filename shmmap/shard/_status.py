@@ -50,4 +50,5 @@ SPINS = 50  # before the first sleep for a lock
 QUICK_SPINS = 1 << 16  # at most, where nobody sleeps; a deadline ends them earlier
 FIRST_SLICE_NS = 1_000_000  # of the waiting for a lock; each is twice the one before,
 LONGEST_SLICE_NS = 8_000_000  # up to this
+LOOK_NS = 64_000_000  # of a long wait, after which the map is looked at: it may be replaced
 READ_TRIES = 16  # without the lock, before a read takes it

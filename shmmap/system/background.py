@@ -106,16 +106,28 @@ class Background:
         while self._runner if self._is_thread else self.busy:
             if self._process != this_process():  # it runs in the parent
                 return True
-            if self._runner.get("task") is current_task():
+            if self.is_run_here():
                 return not self.busy
             if monotonic() > deadline or not others_run():
                 return False
             sleep(0.0005)
         return True
 
+    def set_interval(self, interval_s: float) -> None:
+        """Have the step done every so many seconds from now on; at once if that is sooner."""
+        is_sooner = interval_s < self._interval_s
+        self._interval_s = interval_s
+        if is_sooner and self._runner:
+            with suppress(RuntimeError):  # rung before
+                self._bell.release()
+
     def is_running(self) -> bool:
         """Tell whether it has been started and goes on."""
         return bool(self._runner)
+
+    def is_run_here(self) -> bool:
+        """Tell whether it is this very task that runs it."""
+        return self._runner.get("task") is current_task()
 
     def _life(self) -> Iterator[None]:
         """Run in a thread of its own; whatever ends it, it can be started again.

@@ -28,6 +28,7 @@ _PLACE = 0x4022  # MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, since Linux 5.14
 _REMOVE = 9  # MADV_REMOVE
 _NOREPLACE = 1  # RENAME_NOREPLACE
+_EXCHANGE = 2  # RENAME_EXCHANGE
 _AT_FDCWD = -100
 _WHAT_HELPS = {
     errno.EMFILE: "this process has no free file descriptor: close some, or raise ulimit -n",
@@ -240,6 +241,23 @@ def publish(name: str, final: str) -> bool:
     if number not in (errno.ENOSYS, errno.EINVAL):
         raise refused(f"giving {name} its name {final}", OSError(number, os.strerror(number)))
     if os.path.lexists(SHM_DIRECTORY + final):  # no such call here; the creation lock is held
+        return False
+    os.rename(SHM_DIRECTORY + name, SHM_DIRECTORY + final)
+    return True
+
+
+def exchange(name: str, final: str) -> bool:
+    """Give each of two objects the other's name, in one step; where the kernel has no such step,
+    the first takes the second's name, which then has none. False: one of them is gone."""
+    source, target = (os.fsencode(SHM_DIRECTORY + one) for one in (name, final))
+    if call(libc.renameat2, _AT_FDCWD, source, _AT_FDCWD, target, _EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number == errno.ENOENT:
+        return False
+    if number not in (errno.ENOSYS, errno.EINVAL):
+        raise refused(f"giving {name} the name {final}", OSError(number, os.strerror(number)))
+    if not os.path.lexists(SHM_DIRECTORY + final):
         return False
     os.rename(SHM_DIRECTORY + name, SHM_DIRECTORY + final)
     return True

@@ -5,6 +5,7 @@ from ..memory._atomics cimport *
 
 cdef object encode(object key, u64 seed, key_t out)
 cdef object decode(u64 key_type, bytes data)
+cdef int rehash(key_t key, u64 seed) except -1
 cdef int refuse_long(u64 length) except -1
 
 cdef extern from *:

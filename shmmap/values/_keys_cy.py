@@ -76,6 +76,13 @@ def encode(key, seed, out):
     return kept
 
 
+def rehash(key, seed):
+    """Hash an encoded key anew, for a map of another seed."""
+    if key.length <= KEY_LENGTH_MASK:  # one that is longer is in no map
+        key.hash = hash_key(key.data, key.length, key.type, seed)
+    return 0
+
+
 def refuse_long(length):
     """Raise EntryTooLarge for a key that `encode` found to be too long to be stored."""
     if length > KEY_LENGTH_MASK:

@@ -8,7 +8,7 @@ import shmmap
 
 PACKAGE = Path(shmmap.__file__).parent
 SOURCES = sorted(str(file.relative_to(PACKAGE).with_suffix("")) for file in PACKAGE.rglob("*.py"))
-BASE = {"errors", "checks", "printable", "_cython", "_engine", "_once"}
+BASE = {"errors", "checks", "frames", "printable", "_cython", "_engine", "_once"}
 """What every floor may use; of the package they import each other only."""
 FLOORS: dict[str, set[str]] = {"memory": set(), "system": {"memory"}, "shard": {"memory", "system"}}
 """Whom the modules of a package may import, beside their own package and the base."""
@@ -18,7 +18,8 @@ FLOORS["locks"] = {*FLOORS["operations"], "operations"}
 FLOORS["lifecycle"] = {*FLOORS["locks"], "locks"}
 FLOORS["copies"] = {*FLOORS["lifecycle"], "lifecycle"}
 FLOORS["subclasses"] = {"operations"}
-FLOORS["map"] = {*FLOORS["copies"], "copies", "subclasses"}
+FLOORS["care"] = {*FLOORS["copies"], "copies"}
+FLOORS["map"] = {*FLOORS["care"], "care", "subclasses"}
 FLOORS["call_keys"] = {"values"}
 FLOORS["decorator"] = {*FLOORS["map"], "map", "call_keys"}
 FLOORS["__init__"] = {*FLOORS["decorator"], "decorator"}

@@ -1,0 +1,150 @@
+"""The care of a map: sweeping it, its figures, checks and repairs, copies in files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, TypeVar
+
+from .copies import dumps, merging
+from .copies.dumps import DumpReport
+from .copies.merging import MergeReport
+from .errors import MapUnlinked
+from .lifecycle import checking
+from .lifecycle import stats as statistics
+from .lifecycle.stats import Stats
+from .lifecycle.sweeper import SweepReport
+from .system.presences import alive
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .lifecycle.attachment import Attachment
+    from .lifecycle.parameters import MapOptions, Options
+    from .map import ShmMap
+
+Done = TypeVar("Done")
+
+
+class Care:
+    """What is done to a map as a whole; part of ShmMap."""
+
+    if TYPE_CHECKING:
+        _follows: bool
+
+        def __len__(self) -> int: ...
+        def _inside(self) -> AbstractContextManager[Attachment]: ...
+        def _may_follow(self) -> bool: ...
+
+    def _in_one_map(self, act: Callable[[], Done]) -> Done:
+        """Do what consists of several operations; begin again where the map was unlinked in the
+        middle of it, and this handle goes over to another one."""
+        while True:
+            try:
+                return act()
+            except MapUnlinked:
+                if not self._may_follow():
+                    raise
+
+    def sweep(self) -> SweepReport:
+        """Remove expired and idle entries of all shards now, and the rows of dead workers. Locks
+        one shard at a time, each for a bounded number of removals."""
+        def sweep() -> SweepReport:
+            with self._inside() as found:
+                return found.sweeper.sweep(self)  # type: ignore[no-any-return]
+
+        self._notice_removal()
+        return self._in_one_map(sweep)
+
+    def sweep_if_due(self) -> SweepReport | None:
+        """Sweep if an interval has passed and no other process is sweeping: for a scheduler
+        of your own. Returns None if there was nothing to do."""
+        self._notice_removal()
+        with self._inside() as found:
+            return found.sweeper.sweep_if_due(self)  # type: ignore[no-any-return]
+
+    def _notice_removal(self) -> None:
+        """Find out whether the map's files were removed: then it counts as unlinked."""
+        with self._inside() as found:
+            try:
+                found.notice_removal()
+            except MapUnlinked:
+                if not self._follows:
+                    raise
+
+    def stats(self) -> Stats:
+        """Return the map's figures: see Stats. Takes no lock; O(shards)."""
+        def gather() -> Stats:
+            with self._inside() as found:
+                for handle in alive(found.handles):
+                    handle._tally()
+                return statistics.gather(found, len(self))
+
+        return self._in_one_map(gather)
+
+    def check(self) -> list[str]:
+        """List what is wrong in the map: nothing, unless memory was damaged.
+
+        Copies each shard under its lock and checks the copy: O(size). The shard of the named
+        locks is one of them.
+        """
+        self._notice_removal()
+        with self._inside() as attached:
+            return [
+                f"{checking.label(attached, number)}: {problem}"
+                for number in range(attached.geometry.shards + 1)
+                for problem in checking.check_shard(self, attached, number)  # type: ignore[arg-type]
+            ]
+
+    def repair(self) -> None:
+        """Rebuild every shard's index, free list and counts from its slots, and drop entries
+        that cannot be read. Deaths are repaired on their own; this is for memory that was
+        damaged."""
+        with self._inside() as attached:
+            for number in range(attached.geometry.shards + 1):
+                checking.repair_shard(self, attached, number)  # type: ignore[arg-type]
+
+    # -- copies -------------------------------------------------------------------------
+
+    def dump(self, path: str | bytes | os.PathLike[str]) -> DumpReport:
+        """Write every entry to a file, from which `load` or `merge` brings them back.
+
+        The file takes its place by a rename, whole and synced to the disk, with the map's
+        permission bits, or not at all; a link that another user put into a folder like /tmp is
+        refused. Deadlines go on while it lies there. All entries are of one instant, copied as
+        they are. O(bytes) of time and memory: `snapshot`. OSError, MapCorrupted, LockTimeout.
+        """
+        return dumps.dump(self, path)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(
+        cls, path: str | bytes | os.PathLike[str], name: str, size: int | str | None = None,
+        **parameters: Unpack[MapOptions],
+    ) -> ShmMap:
+        """Merge a dump into the map `name`, and return that map.
+
+        If there is none it is created, with the dumped map's hash seed and its parameters (but
+        `ephemeral` and `mode`) unless given here, so that what it held fits; where that fails it
+        is unlinked again. All of the file is compared with its checksums before anything is
+        written. Pickles are not loaded, but who reads these entries does: load only what you trust,
+        or into a map with codec="safe". Arguments, errors and evictions as for class and `merge`.
+        """
+        said: Options = {**parameters}
+        if size is not None:
+            said["size"] = size
+        return merging.load(cls, path, name, said)[0]  # type: ignore[arg-type, no-any-return]
+
+    def merge(self, other: ShmMap | str | bytes | os.PathLike[str]) -> MergeReport:
+        """Write the entries of another map, or of a dump (its path), where they are newer.
+
+        For each key the last write wins: an entry is written only if its key has no live entry
+        here, or one that was written before it. It keeps its deadline and counts as written now, so
+        of several copies merge the newest first. A deleted or expired key leaves no trace: an older
+        copy brings it back. One step for each entry, not for all; may be run again.
+
+        Raises DumpCorrupted, ConfigMismatch (a dump of another format or byte order), OSError;
+        TypeError for pickles where codec="safe"; MapFull, EntryTooLarge, LockTimeout, whose
+        `report` says what was written before. With on_full="evict" what was merged may be evicted.
+        """
+        return merging.merge(self, other)  # type: ignore[arg-type]

@@ -1,0 +1,148 @@
+"""Replacing a map by one of another shape: the new map takes its name and its entries.
+
+    1  under the creation lock: a new map, under a name of its own (see `making.Successor`)
+    2  the entries of a snapshot are written into it; the map goes on meanwhile
+    3  under the creation lock again: the map's shards are held, for good
+    4  what has changed since 2 is written, and what is gone deleted
+    5  the publication: the new control segment takes the name; the old one is retired
+    6  the old map's files are removed
+
+Readers go on until 5. Writers wait in 3 to 5, then find the map retired (`Handle.hold_late`), also
+one that had begun before: so no write that was acknowledged is lost. Handles that reopen by name
+follow. **Crash**: before 5 the new map is what a dead maker leaves, and the shards a dead holder's;
+after it, the old one is. **Cost**: both maps, and a copy of the entries in this process.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import EntryTooLarge, LockTimeout, MapFull, MapUnlinked
+from ..lifecycle.making import Successor
+from ..memory._clock_cy import monotonic
+from ..memory.layout import constants
+from ..operations._cut_cy import hold_all, let_all_go, wait_for_shard
+from ..operations._restore_cy import write_raw
+from ..system.creation import creation_lock
+from ..system.unfinished import Undo
+from ..values._keys_cy import unpack
+from .snapshots import PATIENCE_NS, take_held
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..lifecycle.parameters import Parameters
+    from .hosts import OpenMap
+    from .snapshots import Raw
+
+K = constants()
+_NEWEST = (1 << 63) - 1  # a version that no entry has: what is written wins
+_TRIES = 1000
+
+
+class ReplaceReport(NamedTuple):
+    """What a replacing did.
+
+    Attributes:
+        written: entries that the new map has.
+        left_out: entries that did not fit: too large, or the map full.
+        held_seconds: for how long writers had to wait.
+        seconds: duration.
+    """
+
+    written: int
+    left_out: int
+    held_seconds: float
+    seconds: float
+
+
+class _Copying:
+    """The entries of one map in another."""
+
+    def __init__(self, target: OpenMap) -> None:
+        self._target = target
+        self._versions: dict[tuple[int, bytes], int] = {}
+        self._left_out: set[tuple[int, bytes]] = set()
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many entries were written, and how many left out."""
+        return len(self._versions) - len(self._left_out), len(self._left_out)
+
+    def bring(self, entries: list[Raw]) -> None:
+        """Make the target like this: write what it has not, delete what is no longer there."""
+        gone = set(self._versions)
+        for key_type, key, value_type, value, deadline_ns, version in entries:
+            place = key_type, key
+            gone.discard(place)
+            if self._versions.get(place) == version:
+                continue
+            self._versions[place] = version
+            self._left_out.discard(place)
+            try:
+                write_raw(self._target, key_type, key, value_type, value, deadline_ns, _NEWEST)
+            except (MapFull, EntryTooLarge):
+                self._left_out.add(place)
+                self._target.delete(unpack(key_type, key))  # an older value of it, perhaps
+        for place in gone:
+            self._versions.pop(place)
+            self._left_out.discard(place)
+            self._target.delete(unpack(*place))
+
+
+def replace(
+    former: OpenMap, wanted: Parameters, bind: Callable[[Successor], OpenMap]
+) -> tuple[OpenMap, ReplaceReport]:
+    """Replace a map that is open; return a handle on the new one, and what was done. `bind` makes
+    that handle, under the creation lock.
+
+    Raises:
+        MapUnlinked: the map was unlinked, or replaced by another process: look again.
+        LockTimeout: a shard could not be had in time, or the creation lock; nothing has changed.
+        SharedMemoryFull: there is no room for both maps; nothing has changed.
+    """
+    started = monotonic()
+    name = former.name
+    with creation_lock(name) as turn:
+        successor = Successor(name, wanted, turn)
+        try:
+            target = bind(successor)
+        except BaseException:
+            successor.close()
+            raise
+    try:
+        copying = _Copying(target)
+        copying.bring(list(former.snapshot().raw_entries()))
+        with creation_lock(name) as turn:
+            turn.check()
+            attached = former._live
+            if not attached.has_its_name():
+                raise MapUnlinked(f"map {name!r} was unlinked while it was being replaced")
+            began = monotonic()
+            freeing = Undo(lambda: let_all_go(former), lambda: creation_lock(name, 0))
+            try:
+                _hold_all(former)
+                copying.bring(list(take_held(attached).raw_entries()))
+                successor.take_over(attached.control)
+            except BaseException:
+                freeing.settle()
+                raise
+            freeing.drop()  # for good: see the module
+            held_s = monotonic() - began
+    except BaseException:
+        target.close()
+        successor.close()
+        raise
+    successor.close()
+    written, left_out = copying.counts
+    return target, ReplaceReport(written, left_out, held_s, monotonic() - started)
+
+
+def _hold_all(former: OpenMap) -> None:
+    """Hold every shard of a map."""
+    for _ in range(_TRIES):
+        busy = hold_all(former, PATIENCE_NS)
+        if busy < 0:
+            return
+        wait_for_shard(former, busy)
+    raise LockTimeout(f"map {former.name!r}: its shards could not be had all at once. Try again")
