@@ -100,6 +100,7 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
     """
 
     __hash__ = None  # type: ignore[assignment]
+    _ways: Any = opening  # how a map is joined and retired; LocalMap has its own
     _handle_number = 0  # of one that was never opened
     _table: LockTable | None = None
 
@@ -151,7 +152,7 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
         self._owner_uid = owner_uid
         self._reading = (near, near_copy, consistency, max_staleness)
         self._handle_number = self._handle_number or next(_numbers)
-        opening.join_map(
+        self._ways.join_map(
             self, int(lock_timeout * 1e9), name, wanted, *_may, _nonce, owner_uid
         )
 
@@ -425,11 +426,11 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
         """Remove the map from the machine: every handle of every process gets MapUnlinked."""
         try:
             with self._inside() as attached:
-                opening.retire(attached)
+                self._ways.retire(attached)
                 if self.near is not None:  # nor do bounded reads answer any more
                     self.near.clear()
         except (MapUnlinked, MapCorrupted):  # what is left of it can be removed all the same
-            opening.retire(self._live)
+            self._ways.retire(self._live)
 
     def __enter__(self) -> ShmMap:
         return self

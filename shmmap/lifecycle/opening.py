@@ -27,7 +27,7 @@ from ..errors import (
 )
 from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
-from ..system import creation, segment, unfinished
+from ..system import creation, elsewhere, segment, unfinished
 from ..system.presences import alive
 from ..system.process import OWN_NUMBER, this_process
 from ..system.tasks import others_run, sleep
@@ -51,6 +51,7 @@ def join_map(
 ) -> Attachment:
     """Bind a handle to this process's attachment to a map, creating the map if need be and
     allowed."""
+    elsewhere.refuse(f"map {name!r}")
     finish_leaving()
     while True:
         found = None
@@ -253,6 +254,9 @@ def release(attachment: Attachment, patience_s: float = creation.CREATION_TIMEOU
 
     Only an ephemeral map's takes the creation lock: what is left of another one keeps nobody.
     """
+    if attachment.is_private:
+        attachment.leave(False, lambda: False)
+        return True
     while True:
         try:
             with _lock_of(attachment, patience_s):
