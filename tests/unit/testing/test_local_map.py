@@ -340,3 +340,50 @@ def test_it_says_what_it_is(local):
     m.close()
     assert repr(m) == f"<LocalMap {m.name!r}, closed>"
     assert isinstance(m, shmmap.ShmMap)
+
+
+@pytest.mark.parametrize("ephemeral", [False, True])
+def test_threads_and_finalizers_that_open_and_close_it(name, ephemeral):
+    """One leaves as another one comes: who has a handle has the map."""
+    class Garbage:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            opened().close()
+
+    def opened() -> LocalMap:
+        return LocalMap(name, size="300kB", ephemeral=ephemeral, sweep_interval=None)
+
+    def use() -> None:
+        with opened() as m:
+            m["a"] = 1
+            assert m["a"] == 1
+            m.incr("n")
+
+    def work() -> None:
+        try:
+            for _ in range(40):
+                Garbage()
+                use()
+        except BaseException as error:
+            wrong.append(error)
+
+    wrong: list[BaseException] = []
+    before = gc.get_threshold()
+    gc.set_threshold(50)
+    try:
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        gc.set_threshold(*before)
+    gc.collect()
+    assert wrong == []
+    if not ephemeral:
+        with LocalMap.attach(name) as m:
+            assert m["n"] == 160 and m.check() == []
+            m.unlink()
+    assert name not in local_maps._maps
