@@ -1,11 +1,13 @@
 """What is compiled; everything else is in pyproject.toml.
 
-SHMMAP_BUILD=pure compiles nothing. Otherwise all hot modules are compiled, or the command fails:
-what an installation does then is up to building/shmmap_build.py.
+SHMMAP_BUILD=pure compiles nothing; nor is anything compiled elsewhere than on Linux. Otherwise all
+hot modules are compiled, or the command fails: what an installation does then is up to
+building/shmmap_build.py.
 """
 
 import ast
 import os
+import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -28,7 +30,7 @@ def hot_modules():
 
 def extensions():
     """List what to compile."""
-    if os.environ.get("SHMMAP_BUILD") == "pure":
+    if os.environ.get("SHMMAP_BUILD") == "pure" or sys.platform != "linux":
         return []
     flags = ["-O3", "-fno-strict-aliasing", *os.environ.get("SHMMAP_CFLAGS", "").split()]
     return [

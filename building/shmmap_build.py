@@ -8,7 +8,8 @@ In this order:
 3. Neither, or the build fails all the same: the pure engine. The build says so loudly, and so does
    the tag of its wheel, `py3-none-any`. With SHMMAP_BUILD=compiled this is an error instead.
 
-With SHMMAP_BUILD=pure nothing is compiled or looked for.
+With SHMMAP_BUILD=pure nothing is compiled or looked for. Elsewhere than on Linux there is no other
+engine, so it is the same there.
 """
 
 from __future__ import annotations
@@ -101,6 +102,11 @@ def wanted() -> str:
     value = os.environ.get(VARIABLE, "")
     if value not in ("", "compiled", "pure"):
         sys.exit(f'{VARIABLE}={value!r} must be "compiled" or "pure"')
+    if sys.platform != "linux":
+        if value == "compiled":
+            sys.exit(f"{VARIABLE}=compiled: that engine runs on Linux only, and this is "
+                     f"{sys.platform}. The pure one is built without that variable")
+        return "pure"
     return value
 
 

@@ -81,8 +81,14 @@ def choose_engine() -> None:
     """Settle which engine this process runs, before any hot module is imported.
 
     SHMMAP_ENGINE: "compiled" (an ImportError if it is not there), "pure", or not set: compiled
-    if it is there, else pure with one RuntimeWarning.
+    if it is there, else pure with one RuntimeWarning. Elsewhere than on Linux it is pure, for
+    `testing.LocalMap`: see `system.elsewhere`.
     """
+    if os.name != "posix":
+        raise ImportError(
+            f"shmmap runs on Linux, and for development on macOS; this is {sys.platform}. Use it "
+            "in WSL 2, or in a container"
+        )
     if not _in_main_interpreter():
         raise ImportError(
             "shmmap runs in a process's main interpreter only: the kernel's record locks, which "
@@ -90,28 +96,26 @@ def choose_engine() -> None:
             "drop those of the first. Use processes instead; under mod_wsgi set "
             "WSGIApplicationGroup %{GLOBAL}"
         )
-    if sys.platform != "linux":
-        raise ImportError(
-            "shmmap needs Linux: it rests on /dev/shm, record locks that the kernel drops at a "
-            f"process's death, and MADV_WIPEONFORK; this is {sys.platform}"
-        )
     wanted = os.environ.get(VARIABLE, "")
     if wanted not in ("", "compiled", "pure"):
         raise ImportError(f'{VARIABLE}={wanted!r} must be "compiled" or "pure"')
     present = compiled_modules()
-    complete = len(present) == len(MODULES)
+    is_linux = sys.platform == "linux"
+    complete = len(present) == len(MODULES) and is_linux  # the C is Linux's
     if wanted == "compiled" and not complete:
         missing = sorted(set(MODULES) - set(present))
         raise ImportError(
             f"{VARIABLE}=compiled, but these modules are not compiled: {', '.join(missing)}. "
             f"{VARIABLE}=pure python -m shmmap doctor prints the command that compiles them"
+            if is_linux else f"{VARIABLE}=compiled, but that engine runs on Linux only, and this "
+            f"is {sys.platform}: unset it"
         )
     pure = wanted == "pure" or not complete
     if pure:
         _refuse_hidden_cython()
     if pure and present and not any(isinstance(one, _SourceFinder) for one in sys.meta_path):
         sys.meta_path.insert(0, _SourceFinder())
-    if not wanted and not complete:
+    if not wanted and not complete and is_linux:  # elsewhere nothing can be done about it
         why = "it was not compiled at installation"
         if os.path.exists(f"{_PACKAGE}/../setup.py"):
             why = (f"this is the source tree {os.path.dirname(_PACKAGE)}, which comes before any "

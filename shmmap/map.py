@@ -103,6 +103,7 @@ class ShmMap(Takes, MapListings, Care, MutableMapping[Key, Value]):
     """
 
     __hash__ = None  # type: ignore[assignment]
+    _ways: Any = opening  # how a map is joined and retired; LocalMap has its own
     _handle_number = 0  # of one that was never opened
     _table: LockTable | None = None
 
@@ -171,13 +172,13 @@ class ShmMap(Takes, MapListings, Care, MutableMapping[Key, Value]):
         number = self._handle_number or next(reopening.numbers)
         while True:
             try:
-                opening.join_map(self, number, self._request)
+                self._ways.join_map(self, number, self._request)
                 return
             except opening.ToBeReplaced:
                 pass
             with suppress(MapNotFound, MapUnlinked):  # then it is another one's turn to be opened
                 made = self._replace()[0]
-                opening.join_map(self, number, self._request._replace(on_mismatch=AS_IT_IS))
+                self._ways.join_map(self, number, self._request._replace(on_mismatch=AS_IT_IS))
                 made.close()
                 return
 
@@ -400,11 +401,11 @@ class ShmMap(Takes, MapListings, Care, MutableMapping[Key, Value]):
         self._follows = False
         try:
             with self._inside() as attached:
-                opening.retire(attached)
+                self._ways.retire(attached)
                 if self.near is not None:  # nor do bounded reads answer any more
                     self.near.clear()
         except (MapUnlinked, MapCorrupted):  # what is left of it can be removed all the same
-            opening.retire(self._live)
+            self._ways.retire(self._live)
 
     def __enter__(self) -> ShmMap:
         return self

@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[2] / "shmmap"
 ORDER = ("memory", "system", "shard", "values", "operations", "locks", "lifecycle", "copies",
-         "tools", "torture")
+         "tools", "torture", "testing")
 HEAD = """# Modules
 
 Every module with the first line of its docstring, written from the sources as the site is built.

@@ -42,6 +42,7 @@ class Arrow(NamedTuple):
 # What a package of the tree knows, from the users' side down to memory. Each uses only what lies
 # below it.
 PACKAGES = {
+    "testing": "a map of one process, fixtures",
     "torture": "kill, stop and fork real workers",
     "tools": "the command line",
     "copies": "snapshots, dumps, merges",
@@ -61,8 +62,9 @@ def packages() -> str:
         return Box(x, y, width, 58, f"{name}/", PACKAGES[name], colour)
 
     boxes = [
-        box("torture", 20, 20, 330, "user"),
-        box("tools", 370, 20, 330, "user"),
+        box("testing", 20, 20, 210, "user"),
+        box("torture", 245, 20, 240, "user"),
+        box("tools", 500, 20, 200, "user"),
         Box(20, 98, 680, 58, "map.py, decorator.py", "ShmMap and @cached: what users import",
             "user"),
         box("copies", 20, 176, 680, "operation"),

@@ -56,7 +56,7 @@ class ReplaceReport(NamedTuple):
     seconds: float
 
 
-class _Copying:
+class Copying:
     """The entries of one map in another."""
 
     def __init__(self, target: OpenMap) -> None:
@@ -111,7 +111,7 @@ def replace(
             successor.close()
             raise
     try:
-        copying = _Copying(target)
+        copying = Copying(target)
         copying.bring(list(former.snapshot().raw_entries()))
         with creation_lock(name) as turn:
             turn.check()

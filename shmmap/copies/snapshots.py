@@ -54,7 +54,7 @@ MOST = 1000  # entries that are copied under one hold of one shard
 # How long a shard that is not free may keep those waiting that we hold already. Most changes
 # take a microsecond; who takes longer was put to sleep by the scheduler.
 PATIENCE_NS = 300_000 if COMPILED else 5_000_000
-_MAP_NORESERVE = 0x4000
+_MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0  # elsewhere the bit means other things
 _ROW = 1024  # where a snapshot's private control memory counts its reads
 Raw = tuple[int, bytes, int, bytes, int, int]
 

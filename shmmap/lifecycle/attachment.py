@@ -63,6 +63,9 @@ class Attachment:
     `handles` are those of this process; once the last one is gone, `leave` takes it down.
     """
 
+    is_private = False  # no other process can have it, and it has no files
+    _worker_kind: type[Worker] = Worker
+
     def __init__(
         self, name: str, control: Control, owner_uid: int | None, on_join: Callable[[], None]
     ) -> None:
@@ -95,7 +98,7 @@ class Attachment:
         self._shard_locks: list[ShardLock | None] = []
         self._down: Steps | None = None
         self._is_last = False
-        self.worker = Worker(
+        self.worker = self._worker_kind(
             f"map {name!r}", segment.liveness_name(name, self.nonce), control.words,
             control.ROWS, self.parameters.mode, owner_uid, control.identity[1],
             holds_file=bool(self.parameters.ephemeral),

@@ -281,7 +281,7 @@ def _fill(
     control = map_control(descriptor, size, identity)
     try:
         nonce = random_word() or 1
-        _copy(control.words, _control_words(wanted, shape, nonce).words, turn)
+        _copy(control.words, control_words(wanted, shape, nonce).words, turn)
         leases = bool(wanted.ttl_ns)  # else reserved with the first deadline
         parts = [(segment.shard_name(name, nonce, 0, n), n, shape, leases)
                  for n in range(shape.shards)]
@@ -309,7 +309,8 @@ def _copy(words: memoryview, draft: memoryview, turn: Turn) -> None:
     words[where] = draft
 
 
-def _control_words(wanted: Parameters, shape: geometry.Geometry, nonce: int) -> ControlWords:
+def control_words(wanted: Parameters, shape: geometry.Geometry, nonce: int) -> ControlWords:
+    """Return what a map's control segment says of it, in private memory; it is not READY."""
     draft = ControlWords(bytearray(K["C_BYTES_TOTAL"]))
     draft.GEN0_SHARDS, draft.GEN0_SLOTS = shape.shards, shape.slots
     draft.GEN0_SLOT_SIZE, draft.GEN0_BUCKETS = shape.slot_size, shape.buckets

@@ -27,7 +27,7 @@ from ..errors import (
 )
 from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
-from ..system import creation, segment, unfinished
+from ..system import creation, elsewhere, segment, unfinished
 from ..system.presences import alive
 from ..system.process import OWN_NUMBER, this_process
 from ..system.tasks import others_run, sleep
@@ -49,6 +49,7 @@ _EXIT_PATIENCE_S = 1.0  # for a process that opens or closes the map
 def join_map(handle: MapHandle, number: int, request: Request) -> Attachment:
     """Bind a handle, under a new number, to this process's attachment to a map, creating the map
     if need be and allowed."""
+    elsewhere.refuse(f"map {request.name!r}")
     finish_leaving()
     while True:
         found = None
@@ -103,7 +104,7 @@ def _join(
         if found is None:
             return None
     else:
-        _check(request, found.parameters, found.nonce)
+        check(request, found.parameters, found.nonce)
     try:
         found.handles[key] = handle
         if found.is_down or _attachments.get((name, found.nonce)) is not found:
@@ -155,7 +156,7 @@ def _attach(request: Request, control: Control, turn: creation.Turn) -> Attachme
     give_back: Undo | None = None
     try:
         if control.undo is None:
-            _check(request, Parameters.load(control), control.NONCE)
+            check(request, Parameters.load(control), control.NONCE)
         mine = Attachment(name, control, request.owner_uid, leave_at_exit)
         give_back = Undo(lambda: _unmap(mine), lambda: creation.name_mutex(name, 0))
         mine.map_parts()
@@ -234,7 +235,7 @@ def _not_found(request: Request) -> MapNotFound:
     )
 
 
-def _check(request: Request, actual: Parameters, nonce: int) -> None:
+def check(request: Request, actual: Parameters, nonce: int) -> None:
     """Refuse a map that is there, but not the one that is wanted."""
     name = request.name
     if not request.may_attach:
@@ -266,6 +267,9 @@ def release(attachment: Attachment, patience_s: float = creation.CREATION_TIMEOU
 
     Only an ephemeral map's takes the creation lock: what is left of another one keeps nobody.
     """
+    if attachment.is_private:
+        attachment.leave(False, lambda: False)
+        return True
     while True:
         try:
             with _lock_of(attachment, patience_s):

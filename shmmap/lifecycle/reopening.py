@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import MapUnlinked
 from ..system.mutex import Mark
-from .opening import join_map, wait_for
+from .opening import wait_for
 
 if TYPE_CHECKING:
     from ..locks.hosts import MapHandle
@@ -62,7 +62,7 @@ def _reopen(
     if handle._under_way() != (0, 0):
         raise error
     kept = handle._last_words
-    join_map(handle, next(numbers), request.again(former.parameters))
+    handle._ways.join_map(handle, next(numbers), request.again(former.parameters))
     _tell(handle.name, former.nonce)
     del kept  # lets go of the former map
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..operations.host import Host
 
@@ -54,6 +54,7 @@ class MapHandle(Protocol):
     _last_words: object
     _turn: Mutex  # of the task that has it go over to another map: see `reopening`
     _turning: bool
+    _ways: Any  # how a map is joined: `opening`
     _lock_timeout: float
     _table: LockTable | None
 

@@ -22,7 +22,11 @@ from contextlib import suppress
 from io import FileIO
 from typing import TYPE_CHECKING, Any, Protocol
 
-import posix_ipc
+try:
+    import posix_ipc
+except ModuleNotFoundError:  # elsewhere no map is shared, and nobody waits for a semaphore
+    if sys.platform == "linux":
+        raise
 
 if TYPE_CHECKING:
     from ctypes import Array, c_char
@@ -335,7 +339,16 @@ def pause() -> None:
     nap(0)
 
 
-clock_ns = time.clock_gettime_ns
+_CLOCKS = {0: time.CLOCK_REALTIME, 1: time.CLOCK_MONOTONIC, 7: time.CLOCK_MONOTONIC}
+
+
+def _clock_elsewhere_ns(clock: int) -> int:
+    """Read a clock by Linux's number where others have that, or nothing, under it. Of those that
+    macOS has CLOCK_MONOTONIC runs on while the machine sleeps, as CLOCK_BOOTTIME does."""
+    return time.clock_gettime_ns(_CLOCKS[clock])
+
+
+clock_ns = time.clock_gettime_ns if sys.platform == "linux" else _clock_elsewhere_ns
 
 _thread = threading.local()
 _thread_count = iter(range(1 << 62))
@@ -372,7 +385,7 @@ def _constant_part() -> bytes:
     return made.raw[8:16]
 
 
-_SOUND = _constant_part()
+_SOUND = _constant_part() if sys.platform == "linux" else b""
 
 
 def _is_sound(s: Semaphore) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -29,4 +30,4 @@ def _new_semaphore() -> bytes:
     return room.raw
 
 
-NEW_SEMAPHORE = _new_semaphore()
+NEW_SEMAPHORE = _new_semaphore() if sys.platform == "linux" else b""

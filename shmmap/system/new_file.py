@@ -13,6 +13,7 @@ import ctypes
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from io import BufferedWriter, FileIO
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
 _LINKS_AT_MOST = 40  # as many as the kernel follows
 _PROC_MAGIC = 0x9FA0
-_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_PATH = getattr(os, "O_PATH", os.O_RDONLY)  # only Linux opens what it may not read
+_FOLDER = _PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _STICKY = stat.S_ISVTX | stat.S_IWOTH
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -247,25 +249,31 @@ def _refuse_anothers(folder: int, found: os.stat_result, asked: str) -> None:
 
 def _read_link(folder: int, name: str, asked: str) -> str:
     """Read a link that may be followed: the very one whose owner was looked at."""
-    link = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    if sys.platform != "linux":  # no link can be opened: a rename between the two is not seen
+        _refuse_link_of_another(folder, os.lstat(name, dir_fd=folder), name, asked)
+        return os.readlink(name, dir_fd=folder)
+    link = os.open(name, _PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
-        found, where = os.fstat(link), os.fstat(folder)
-        if (
-            where.st_mode & _STICKY == _STICKY
-            and found.st_uid not in (os.geteuid(), where.st_uid)
-        ):
-            raise PermissionError(
-                errno.EACCES, f"{printable(name)} is a symbolic link that uid {found.st_uid} put "
-                "into a folder where everybody may, so it is not followed: remove it, or name "
-                "another file", asked,
-            )
+        _refuse_link_of_another(folder, os.fstat(link), name, asked)
         return os.readlink("", dir_fd=link)
     finally:
         os.close(link)
 
 
+def _refuse_link_of_another(folder: int, found: os.stat_result, name: str, asked: str) -> None:
+    where = os.fstat(folder)
+    if where.st_mode & _STICKY == _STICKY and found.st_uid not in (os.geteuid(), where.st_uid):
+        raise PermissionError(
+            errno.EACCES, f"{printable(name)} is a symbolic link that uid {found.st_uid} put "
+            "into a folder where everybody may, so it is not followed: remove it, or name "
+            "another file", asked,
+        )
+
+
 def _is_of_proc(folder: int) -> bool:
     """Tell whether a folder is in /proc, whose links the kernel follows in ways of its own."""
+    if sys.platform != "linux":  # nor is the buffer large enough for the struct of others
+        return False
     buffer = (ctypes.c_long * 64)()
     return _libc.fstatfs(folder, buffer) == 0 and buffer[0] == _PROC_MAGIC
 

@@ -24,7 +24,7 @@ from ..memory.layout import LAYOUT_VERSION, constants
 from ..memory.words import ShardWords
 from ..operations.messages import state_of
 from ..printable import never_fail_to_print, printable, printable_lines
-from ..system import creation, segment
+from ..system import creation, elsewhere, segment
 from ..system.descriptors import fill_standard
 from ..torture import command as torture
 from . import doctor, findings, fsck, inspection, sizing
@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     never_fail_to_print()
     options = _parser().parse_args(arguments)
     try:
+        if options.command != "size":  # that one only counts
+            elsewhere.refuse(options.command)
         code: int = options.run(options)
         if sys.stdout is not None:  # `>&-`: there is none, and nobody wants to know
             sys.stdout.flush()
@@ -70,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Look at, and clean up, the maps of this machine.",
     )
     parser.add_argument("--version", action="version", version=f"shmmap {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     command = commands.add_parser("ls", help="list every map, and what dead processes left")
     command.set_defaults(run=_ls)
     command = commands.add_parser("info", help="show one map: parameters, sizes, workers, balance")

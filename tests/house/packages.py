@@ -25,6 +25,7 @@ FLOORS["decorator"] = {*FLOORS["map"], "map", "call_keys"}
 FLOORS["__init__"] = {*FLOORS["decorator"], "decorator"}
 FLOORS["tools"] = {*FLOORS["__init__"], "__init__", "torture"}
 FLOORS["torture"] = {*FLOORS["__init__"], "__init__"}
+FLOORS["testing"] = {*FLOORS["__init__"], "__init__"}
 FLOORS["__main__"] = {"tools"}
 
 

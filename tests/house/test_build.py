@@ -67,6 +67,15 @@ def test_the_index_is_asked_where_only_the_compiler_is_missing(bare, capsys):
     assert "no-compiler" in capsys.readouterr().err
 
 
+def test_elsewhere_than_on_linux_it_is_pure(bare, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert bare.compiler_from_index() == []
+    assert bare.built(lambda: os.environ.get("SHMMAP_BUILD", "as it is")) == "as it is"
+    monkeypatch.setenv("SHMMAP_BUILD", "compiled")
+    with pytest.raises(SystemExit, match="runs on Linux only, and this is darwin"):
+        bare.wanted()
+
+
 def test_a_compiler_that_fails_is_none(bare, monkeypatch, tmp_path):
     """Such as one without the C library's headers."""
     monkeypatch.setenv("CC", compiler(tmp_path / "cc", "echo stdio.h: no such file >&2; exit 1"))

@@ -24,6 +24,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 FENCE = re.compile(r'^```python(?: title="(\S+)")?\n(.*?)^```$', re.M | re.S)
 OUTPUT = re.compile(r"^\n*```text\n(.*?)^```$", re.M | re.S)
+TESTED = {"conftest.py", "shop.py", "test_shop.py"}  # of guide/testing.md
 SESSIONS = [page for page in PAGES if "```python\n" in page.read_text()]
 # Of a handle, what the package's own modules call; no user needs them.
 INNER = {"attachment", "inflight", "near"}
@@ -49,7 +50,7 @@ PROGRAMS = list(programs())
 
 def test_there_are_guides():
     assert len(SESSIONS) >= 10
-    assert {file for _, file, _, _ in PROGRAMS} == {"app.py", "count.py"}
+    assert {file for _, file, _, _ in PROGRAMS} == {"app.py", "count.py", *TESTED}
 
 
 @pytest.mark.parametrize("page", SESSIONS, ids=label)
@@ -73,6 +74,19 @@ def test_a_program_prints_what_is_shown(name, tmp_path):
             ran = subprocess.run([sys.executable, file], cwd=tmp_path, text=True,
                                  capture_output=True, timeout=LIMIT_S)
             assert (ran.stdout, ran.stderr) == (shown, "")
+
+
+@pytest.mark.parametrize("more", [[], ["-o", "shmmap_kind=local"], ["-n", "2"]], ids=str)
+def test_the_tests_that_are_shown_pass(tmp_path, more):
+    if "-n" in more:
+        pytest.importorskip("xdist")
+    for _, file, text, _ in PROGRAMS:
+        if file in TESTED:
+            (tmp_path / file).write_text(text)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *more]
+    ran = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, timeout=LIMIT_S)
+    said = "4 passed, 1 skipped" if "shmmap_kind=local" in more else "5 passed"
+    assert said in ran.stdout, ran.stdout + ran.stderr
 
 
 def test_the_app_runs_under_gunicorn(name, tmp_path):

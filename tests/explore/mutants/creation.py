@@ -31,7 +31,7 @@ CREATION = (
         change(creation, "_wait_for_byte", "if try_lock_byte(turn.descriptor, byte):", "if True:"),
     ), "two open", "every 1"),
     Mutant("the names of parts are noted after they are made", (
-        change(making, "_control_words", "    draft.NONCE = nonce\n", ""),
+        change(making, "control_words", "    draft.NONCE = nonce\n", ""),
         change(making, "_fill", READY, "        control.NONCE = nonce\n" + CHECKED + READY),
     ), "two open", "deaths 0"),
     Mutant("what a dead maker left stays", (
