@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import subclasses
 from .checks import Key, Value
@@ -20,7 +20,8 @@ from .lifecycle import checking, last_words, opening
 from .lifecycle import stats as statistics
 from .lifecycle.closing import Closing
 from .lifecycle.control import ENGINE
-from .lifecycle.parameters import UNSAID, MapOptions, Parameters, check_handle, check_name
+from .lifecycle.names import Named, full_name, namespace_of
+from .lifecycle.parameters import UNSAID, MapOptions, Parameters, check_handle
 from .lifecycle.stats import Stats
 from .lifecycle.sweeper import SweepReport
 from .locks import single_flight
@@ -46,7 +47,7 @@ _numbers = itertools.count(1)  # of handles: an id is given again, though vars()
 LOCK_TIMEOUT_S = 5.0
 
 
-class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
+class ShmMap(Takes, MapListings, Named, MutableMapping[Key, Value]):
     """A dict that every process on the machine shares: open it by name, use it as a dict.
 
     The first to open a name creates the map; all others attach to it. Parameters that are
@@ -55,8 +56,9 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
 
     Args:
         name: 1 to 100 of A-Z a-z 0-9 _ -; the same name is the same map.
-        size: bytes of all shared memory, as int or "64MB" (10**6), "64MiB" (2**20).
-            Default "64MB".
+        namespace: a part of the name, which is then "shop@cache" (also for `m.name`). Default:
+            SHMMAP_NAMESPACE of the environment, if it is set; "": none, whatever that says.
+        size: bytes of all shared memory, as int or "64MB" (10**6), "64MiB" (2**20); default "64MB".
         capacity: instead of size: hold so many entries of value_size, with a failure chance of
             1e-6 or less.
         shards: power of two; default 64, fewer for small maps, more from 1 GB on.
@@ -66,7 +68,8 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
         on_full: "raise" MapFull (default), or "evict" the entries least worth keeping.
         codec: "auto" (default) pickles what is not stored natively; "safe" refuses pickles.
         ephemeral: True: the last live process to close the map unlinks it.
-        max_idle: seconds after which a sweep removes entries that were not written; None: never.
+        linger: with ephemeral: seconds that it stays after that for whoever comes next (0).
+        max_age: seconds after which a sweep removes entries that were not written; None: never.
         sweep_interval: seconds between sweeps (30); None: only by m.sweep().
         mode: permission bits of every object (0o600); group and others: read and write, or none.
         lock_timeout: seconds to wait for a shard's lock (5.0); this handle's only.
@@ -115,27 +118,25 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
         name: str,
         size: int | str | None = None,
         *,
+        namespace: str | None = None,
         capacity: int | None = None,
         shards: int | None = None,
         ttl: float | None = UNSAID,
         on_full: str | None = None,
-        value_size: int | None = None,
-        key_size: int | None = None,
+        value_size: int | None = None, key_size: int | None = None,
         codec: str | None = None,
-        ephemeral: bool | None = None,
-        max_idle: float | None = UNSAID,
+        ephemeral: bool | None = None, linger: float | None = None,
+        max_age: float | None = UNSAID,
         sweep_interval: float | None = UNSAID,
         mode: int | None = None,
-        lock_timeout: float = LOCK_TIMEOUT_S,
-        owner_uid: int | None = None,
-        near: int = 0,
-        near_copy: bool = False,
-        consistency: str = "linearizable",
-        max_staleness: float | None = None,
+        lock_timeout: float = LOCK_TIMEOUT_S, owner_uid: int | None = None,
+        near: int = 0, near_copy: bool = False,
+        consistency: str = "linearizable", max_staleness: float | None = None,
         _may: tuple[bool, bool] = (True, True),
         _nonce: int | None = None, _seed: int | None = None,
+        **unknown: NoReturn,
     ) -> None:
-        name = check_name(name)
+        name = full_name(name, namespace)
         lock_timeout, owner_uid = check_handle(lock_timeout, owner_uid)
         near, near_copy = read_size(near, near_copy)
         read_consistency(consistency, max_staleness, -1, near)  # to refuse what is wrong
@@ -143,8 +144,8 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
             {
                 "size": size, "capacity": capacity, "shards": shards, "ttl": ttl,
                 "on_full": on_full, "value_size": value_size, "key_size": key_size,
-                "codec": codec, "ephemeral": ephemeral, "max_idle": max_idle,
-                "sweep_interval": sweep_interval, "mode": mode, "hash_seed": _seed,
+                "codec": codec, "ephemeral": ephemeral, "max_age": max_age, "linger": linger,
+                "sweep_interval": sweep_interval, "mode": mode, "hash_seed": _seed, **unknown,
             }
         )
         self._lock_timeout = float(lock_timeout)
@@ -317,7 +318,7 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
     # -- care -------------------------------------------------------------------------
 
     def sweep(self) -> SweepReport:
-        """Remove expired and idle entries of all shards now, and the rows of dead workers. Locks
+        """Remove expired and too old entries of all shards now, and the rows of dead workers. Locks
         one shard at a time, each for a bounded number of removals."""
         with self._inside() as found:
             found.notice_removal()
@@ -444,6 +445,6 @@ def _reattach(  # its pickles name it as `shmmap._reattach`: see `_name_it`
 ) -> ShmMap:
     made = ShmMap.__new__(kind or ShmMap)
     said = zip(("near", "near_copy", "consistency", "max_staleness"), reading, strict=True)
-    ShmMap.__init__(made, name, lock_timeout=lock_timeout, owner_uid=owner_uid, _nonce=nonce,
-                    _may=(False, True), **dict(said))
+    ShmMap.__init__(made, name, namespace=namespace_of(name), lock_timeout=lock_timeout,
+                    owner_uid=owner_uid, _nonce=nonce, _may=(False, True), **dict(said))
     return made

@@ -55,7 +55,7 @@ def test_every_kind_of_entry_comes_back(make, other, tmp_path):
 
 def test_parameters_come_with_it(make, other, tmp_path):
     m = make(capacity=500, shards=4, ttl=7.5, on_full="evict", value_size=300, key_size=20,
-             codec="safe", max_idle=30, ephemeral=False)
+             codec="safe", max_age=30, ephemeral=False)
     m["a"] = 1
     m.dump(tmp_path / "d")
     n = load(other, tmp_path / "d")
