@@ -58,7 +58,7 @@ class ShmMap(Takes, MapListings, Named, MutableMapping[Key, Value]):
         name: 1 to 100 of A-Z a-z 0-9 _ -; the same name is the same map.
         namespace: a part of the name, which is then "shop@cache" (also for `m.name`). Default:
             SHMMAP_NAMESPACE of the environment, if it is set; "": none, whatever that says.
-        size: bytes of all shared memory, as int or "64MB" (10**6), "64MiB" (2**20); default "64MB".
+        size: bytes of all shared memory, as int or "64MB" (10**6), "64MiB" (2**20); default "16MB".
         capacity: instead of size: hold so many entries of value_size, with a failure chance of
             1e-6 or less.
         shards: power of two; default 64, fewer for small maps, more from 1 GB on.

@@ -28,7 +28,7 @@ _MOST: dict[Word, int] = {
     ControlWords.SWEEP_NS: _LONGEST_NS,
     ControlWords.LINGER_NS: _LONGEST_NS,
 }
-DEFAULT_SIZE = "64MB"
+DEFAULT_SIZE = "16MB"
 SWEEP_INTERVAL_S = 30.0
 _FORMER = {"max_idle": "max_age"}  # arguments that have another name now
 
