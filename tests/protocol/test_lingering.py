@@ -6,9 +6,11 @@ import gc
 import mmap
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +290,48 @@ def test_a_restart_of_gunicorn_workers_keeps_the_entries(lingers, name, start):
         for child in children:
             child.reap()
         assert counts == [2 * turn + 1, 2 * turn + 2]
+
+
+APP = """
+import os, shmmap
+
+m = shmmap.ShmMap(os.environ["THE_MAP"], "1MB", ephemeral=True, linger=30)
+
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"%d" % m.incr("requests")]
+"""
+
+
+def test_a_restart_of_gunicorn_itself_keeps_the_entries(lingers, name, tmp_path):
+    pytest.importorskip("gunicorn")
+    (tmp_path / "app.py").write_text(APP)
+    answers = []
+    for _ in range(2):
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+        server = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "-w", "2", "-b", f"127.0.0.1:{port}", "app:app"],
+            cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={**os.environ, "THE_MAP": name},
+        )
+        try:
+            end = time.monotonic() + LIMIT_S
+            while True:
+                try:
+                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as answer:
+                        answers.append(int(answer.read()))
+                        break
+                except OSError:
+                    assert time.monotonic() < end
+                    time.sleep(0.1)
+        finally:
+            server.terminate()
+            server.wait(LIMIT_S)
+        assert state_of(name) == ("lingers", False)  # every process has ended
+    assert answers == [1, 2]
 
 
 def test_a_child_that_has_not_used_it_yet_keeps_it(lingers, name, start, clock):

@@ -64,7 +64,7 @@ CREATION = (
     ), "a map that lingers, the last leaves as one comes", "every 1"),
     Mutant("what lingers is taken for dead", (
         change(lingering, "stays", "    if not linger_ns:", "    if True:"),
-    ), "a map that lingers, two come and go, a third looks for what is over", "every 1"),
+    ), "a map that lingers, two come and go, one looks for what is over", "every 1"),
     Mutant("who was left once is left for good", (
         change(lingering, "left_ns", "left if left >= joined_ns(control) else 0", "left"),
     ), "a map that lingers, left, opened again and killed", "every 0"),

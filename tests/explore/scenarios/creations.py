@@ -36,8 +36,8 @@ CREATIONS = (
     Processes("a map that lingers, the last leaves as one comes", (
         (SET, CLOSE), (OPEN, SET),
     ), ((0, OPEN),), linger=True, keeps=True),
-    Processes("a map that lingers, two come and go, a third looks for what is over", (
-        (OPEN, SET, CLOSE), (OPEN, SET, CLOSE), (REAP,),
+    Processes("a map that lingers, two come and go, one looks for what is over", (
+        (OPEN, SET, CLOSE), (OPEN, SET, CLOSE, REAP),
     ), linger=True, keeps=True, bound=1),
     Processes("a map that has lingered is removed as one comes", (
         (REAP,), (OPEN, SET),
