@@ -48,7 +48,7 @@ class Care:
                     raise
 
     def sweep(self) -> SweepReport:
-        """Remove expired and idle entries of all shards now, and the rows of dead workers. Locks
+        """Remove expired and too old entries of all shards now, and the rows of dead workers. Locks
         one shard at a time, each for a bounded number of removals."""
         def sweep() -> SweepReport:
             with self._inside() as found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import subclasses
 from .care import Care
@@ -16,7 +16,8 @@ from .errors import MapClosed, MapCorrupted, MapNotFound, MapUnlinked, ShmMapErr
 from .lifecycle import last_words, opening, reopening
 from .lifecycle.closing import Closing
 from .lifecycle.control import ENGINE
-from .lifecycle.parameters import UNSAID, MapOptions, Parameters, check_handle, check_name
+from .lifecycle.names import Named, full_name, namespace_of
+from .lifecycle.parameters import UNSAID, MapOptions, Parameters, check_handle
 from .lifecycle.request import AS_IT_IS, Request, check_choices
 from .locks import single_flight
 from .locks.deferred_release import see_to_it
@@ -37,22 +38,22 @@ if TYPE_CHECKING:
     from .lifecycle.making import Successor
 
 K = constants()
-Done = TypeVar("Done")
 LOCK_TIMEOUT_S = 5.0
 
 
-class ShmMap(Takes, MapListings, Care, MutableMapping[Key, Value]):
+class ShmMap(Takes, MapListings, Care, Named, MutableMapping[Key, Value]):
     """A dict that every process on the machine shares: open it by name, use it as a dict.
 
     The first to open a name creates the map; all others attach to it. Parameters that are
     not given take the map's values (when attaching) or the defaults (when creating). Of those that
-    are given, `ttl`, `max_idle` and `sweep_interval` are this handle's own; `codec` and `mode` must
+    are given, `ttl`, `max_age` and `sweep_interval` are this handle's own; `codec` and `mode` must
     agree with the map that exists; for the others see `on_mismatch`.
 
     Args:
         name: 1 to 100 of A-Z a-z 0-9 _ -; the same name is the same map.
-        size: bytes of all shared memory, as int or "64MB" (10**6), "64MiB" (2**20).
-            Default "64MB".
+        namespace: a part of the name, which is then "shop@cache" (also for `m.name`). Default:
+            SHMMAP_NAMESPACE of the environment, if it is set; "": none, whatever that says.
+        size: bytes of all shared memory, as int or "64MB" (10**6), "64MiB" (2**20); default "16MB".
         capacity: instead of size: hold so many entries of value_size, with a failure chance of
             1e-6 or less.
         shards: power of two; default 64, fewer for small maps, more from 1 GB on.
@@ -62,7 +63,8 @@ class ShmMap(Takes, MapListings, Care, MutableMapping[Key, Value]):
         on_full: "raise" MapFull (default), or "evict" the entries least worth keeping.
         codec: "auto" (default) pickles what is not stored natively; "safe" refuses pickles.
         ephemeral: True: the last live process to close the map unlinks it.
-        max_idle: seconds after which a sweep removes entries that were not written; None: never.
+        linger: with ephemeral: seconds that it stays after that for whoever comes next (0).
+        max_age: seconds after which a sweep removes entries that were not written; None: never.
         sweep_interval: seconds between sweeps (30); None: only by m.sweep().
         mode: permission bits of every object (0o600); group and others: read and write, or none.
         lock_timeout: seconds to wait for a shard's lock (5.0); this handle's only.
@@ -119,30 +121,27 @@ class ShmMap(Takes, MapListings, Care, MutableMapping[Key, Value]):
         name: str,
         size: int | str | None = None,
         *,
+        namespace: str | None = None,
         capacity: int | None = None,
         shards: int | None = None,
         ttl: float | None = UNSAID,
         on_full: str | None = None,
-        value_size: int | None = None,
-        key_size: int | None = None,
+        value_size: int | None = None, key_size: int | None = None,
         codec: str | None = None,
-        ephemeral: bool | None = None,
-        max_idle: float | None = UNSAID,
+        ephemeral: bool | None = None, linger: float | None = None,
+        max_age: float | None = UNSAID,
         sweep_interval: float | None = UNSAID,
         mode: int | None = None,
-        lock_timeout: float = LOCK_TIMEOUT_S,
-        owner_uid: int | None = None,
-        near: int = 0,
-        near_copy: bool = False,
-        consistency: str = "linearizable",
-        max_staleness: float | None = None,
-        on_mismatch: str = "attach",
-        on_unlinked: str | None = None,
+        lock_timeout: float = LOCK_TIMEOUT_S, owner_uid: int | None = None,
+        near: int = 0, near_copy: bool = False,
+        consistency: str = "linearizable", max_staleness: float | None = None,
+        on_mismatch: str = "attach", on_unlinked: str | None = None,
         _may: tuple[bool, bool] = (True, True),
         _nonce: int | None = None, _seed: int | None = None,
         _wishes: tuple[Value, ...] | None = None,
+        **unknown: NoReturn,
     ) -> None:
-        name = check_name(name)
+        name = full_name(name, namespace)
         lock_timeout, owner_uid = check_handle(lock_timeout, owner_uid)
         near, near_copy = read_size(near, near_copy)
         read_consistency(consistency, max_staleness, -1, near)  # to refuse what is wrong
@@ -150,8 +149,8 @@ class ShmMap(Takes, MapListings, Care, MutableMapping[Key, Value]):
             {
                 "size": size, "capacity": capacity, "shards": shards, "ttl": ttl,
                 "on_full": on_full, "value_size": value_size, "key_size": key_size,
-                "codec": codec, "ephemeral": ephemeral, "max_idle": max_idle,
-                "sweep_interval": sweep_interval, "mode": mode, "hash_seed": _seed,
+                "codec": codec, "ephemeral": ephemeral, "max_age": max_age, "linger": linger,
+                "sweep_interval": sweep_interval, "mode": mode, "hash_seed": _seed, **unknown,
             }
         )
         if on_unlinked is None:
@@ -185,8 +184,10 @@ class ShmMap(Takes, MapListings, Care, MutableMapping[Key, Value]):
     def _replace(self) -> tuple[ShmMap, replacing.ReplaceReport]:
         """Replace the map that is there by one of the shape that is asked for."""
         asked = self._request
-        with ShmMap.attach(asked.name, lock_timeout=self._lock_timeout,
-                           owner_uid=asked.owner_uid) as former:
+        with ShmMap.attach(
+            asked.name, namespace=namespace_of(asked.name), lock_timeout=self._lock_timeout,
+            owner_uid=asked.owner_uid,
+        ) as former:
             wanted = asked.again(former._live.parameters).wanted
 
             def bind(successor: Successor) -> ShmMap:
@@ -421,6 +422,7 @@ def _reattach(  # its pickles name it as `shmmap._reattach`: see `_name_it`
     made = ShmMap.__new__(kind or ShmMap)
     on_unlinked, wishes = asked
     options = dict(zip(("near", "near_copy", "consistency", "max_staleness"), reading, strict=True))
-    ShmMap.__init__(made, name, lock_timeout=lock_timeout, owner_uid=owner_uid, _nonce=nonce,
-                    on_unlinked=on_unlinked, _wishes=wishes, _may=(False, True), **options)
+    ShmMap.__init__(made, name, namespace=namespace_of(name), lock_timeout=lock_timeout,
+                    owner_uid=owner_uid, _nonce=nonce, on_unlinked=on_unlinked, _wishes=wishes,
+                    _may=(False, True), **options)
     return made

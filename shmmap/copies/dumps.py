@@ -56,7 +56,8 @@ TRAILER = struct.Struct("<4sIQQQQQ")  # tag, blocks, and Totals; then SUM
 _BLOCK_TAG, _END_TAG = b"BLCK", b"DONE"
 _ORDER = 1 if sys.byteorder == "little" else 2  # of int values, which are as in memory
 # of a map's parameters, what a copy of it does not take over: how long it lives, and who may use it
-_NOT_TAKEN_OVER = ("ephemeral", "mode")
+_NOT_TAKEN_OVER = ("ephemeral", "linger_ns", "mode")
+_FORMER = {"max_age_ns": "max_idle_ns"}  # in heads of an early version
 _LEAST_SWEEP_NS = 1_000_000_000  # a dump asks for no more frequent sweeps than this
 FromJson = Any  # what a file says; looked at before it is used
 FAR = 1 << 62  # later than any clock of ours
@@ -140,7 +141,7 @@ def dump(source: OpenMap, path: str | bytes | os.PathLike[str]) -> DumpReport:
         source.name, this_boot(), wall, (before + after) // 2,
         {
             field: value for field, value in live.parameters._asdict().items()
-            if value is not None and field != "ephemeral"
+            if value is not None and field not in ("ephemeral", "linger_ns")
         },
     )
     with new_file(path, live.parameters.mode or 0o600) as file:
@@ -408,7 +409,8 @@ class DumpReader:
         options: Options = {}
         try:
             for field in Parameters._fields:
-                value: FromJson = self.head.parameters.get(field)
+                said: dict[str, FromJson] = self.head.parameters
+                value: FromJson = said.get(field, said.get(_FORMER.get(field, field)))
                 if value is None:
                     continue
                 if type(value) is not _TYPES.get(field, int):

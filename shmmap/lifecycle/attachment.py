@@ -413,17 +413,15 @@ class Attachment:
         stopped = self.sweeper is None or self.sweeper.stop()
         is_over = True
         try:
+            left_ns = self.clock.now_ns()  # before the look: whoever joins after it joins later
+            if not self.parameters.ephemeral:
+                self.note_leaving()
             if may_remove and not self.is_down and self.parameters.ephemeral and (
                 self._is_last or self.control.STATE == K["STATE_READY"]
             ):
                 if ephemeral.is_last(self):
                     self._is_last = True
-                    self.control.STATE = K["STATE_RETIRED"]  # before the look: none comes now
-                    if is_open_again():
-                        self.control.STATE = K["STATE_READY"]
-                        self._is_last = False
-                    else:
-                        ephemeral.remove(self)
+                    self._is_last = ephemeral.leave_last(self, left_ns, is_open_again)
                 elif os.geteuid() == 0:
                     ephemeral.hand_over(self)
         except (SystemCallError, ConfigMismatch):
@@ -436,6 +434,11 @@ class Attachment:
                 self._is_left = not stopped
                 if stopped:  # else its thread is inside, or is this one: it unmaps as it ends
                     self.unmap()
+
+    def note_leaving(self) -> None:
+        """Store in a map that is not ephemeral when it was last left, for `shmmap prune`."""
+        if not self.is_down and self.control.STATE == K["STATE_READY"]:
+            self.control.LEFT_NS = self.clock.now_ns()
 
     def sweeping_ended(self) -> None:
         """Do what `leave` had to leave to the sweeper's thread, which ends."""

@@ -22,6 +22,7 @@ from ..system import descriptors, removal, segment
 from ..system.liveness import Judge
 from ..system.process import boot_id
 from ..system.unfinished import Undo
+from . import lingering
 from .parameters import Parameters
 
 K = constants()
@@ -270,7 +271,7 @@ def _verify(
         raise MapCorrupted(f"{label} was damaged (its checksum is wrong): {REMOVE.format(name)}")
     if field := Parameters.impossible(control):
         raise MapCorrupted(f"{label} says what no map has ({field}): {REMOVE.format(name)}")
-    if control.EPHEMERAL and control.NONCE not in attached:
+    if control.EPHEMERAL and control.NONCE not in attached and not lingering.stays(control):
         # never where we are attached: it opens the liveness file
         return control.is_used(name, mode, owner_uid)
     return True

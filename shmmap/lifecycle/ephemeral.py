@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import MapCorrupted, SystemCallError
+from ..memory.layout import constants
 from ..system import segment
 from ..system.process import effective_uid, mapped_here
 
 if TYPE_CHECKING:
     from .attachment import Attachment
 
+K = constants()
 _PATIENCE_S = 0.03  # for a subprocess that was just started, and has not let go of the map yet
 
 
@@ -35,6 +38,22 @@ def is_last(attached: Attachment) -> bool:
     except MapCorrupted:  # its files are gone
         return True
     return bool(worker.is_abandoned(_PATIENCE_S))
+
+
+def leave_last(
+    attached: Attachment, left_ns: int, is_open_again: Callable[[], bool]
+) -> bool:
+    """Leave a map that nobody else has: have its linger= count from `left_ns`, or remove it; tell
+    whether it was removed. The creation lock is held."""
+    if attached.parameters.linger_ns:
+        attached.control.LEFT_NS = left_ns  # void if a handler has opened it: that joined later
+        return False
+    attached.control.STATE = K["STATE_RETIRED"]  # before the look: none comes now
+    if is_open_again():
+        attached.control.STATE = K["STATE_READY"]
+        return False
+    remove(attached)
+    return True
 
 
 def remove(attached: Attachment) -> None:

@@ -21,7 +21,7 @@ import contextlib
 import fcntl
 import os
 
-from ..errors import ConfigMismatch, MapUnlinked, ShmMapError
+from ..errors import ConfigMismatch, MapUnlinked, SharedMemoryFull, ShmMapError
 from ..memory import geometry
 from ..memory.layout import LAYOUT_VERSION, constants
 from ..memory.words import ControlWords, ShardWords
@@ -32,6 +32,7 @@ from ..system.unfinished import Undo
 from .control import ENGINE_NUMBER, Control, Remains, checksum, map_control, remove_files
 from .headers import draft_header
 from .parameters import Parameters
+from .reaping import reap
 
 K = constants()
 _TRIES = 8  # of nonces whose names are taken
@@ -57,7 +58,12 @@ def make_map(
     if remains is not None:
         remains.remove()
     _remove_all_dead(name)
-    segment.check_room(f"map {name!r}", shape.total_bytes)
+    try:
+        segment.check_room(f"map {name!r}", shape.total_bytes)
+    except SharedMemoryFull:
+        if not reap(name):
+            raise
+        segment.check_room(f"map {name!r}", shape.total_bytes)
     for _ in range(_TRIES):
         attempt = _Attempt(name)
         undo = Undo(attempt.remove, lambda: creation_lock(name, 0))

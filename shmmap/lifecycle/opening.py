@@ -32,6 +32,8 @@ from ..system.presences import alive
 from ..system.process import OWN_NUMBER, this_process
 from ..system.tasks import others_run, sleep
 from ..system.unfinished import Undo
+from .attached import attachments as _attachments
+from .attached import nonces
 from .attachment import Attachment
 from .control import ENGINE, RETIRED, STATE_AT, Control, Remains, open_control
 from .making import Successor, make_map
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from ..locks.hosts import MapHandle
 
 K = constants()
-_attachments: dict[tuple[str, int], Attachment] = {}
 _EXIT_PATIENCE_S = 1.0  # for a process that opens or closes the map
 
 
@@ -72,11 +73,12 @@ def _join(
     name, owner_uid = request.name, request.owner_uid
     found, made = _known(name), False
     if found is None:
-        attached = {nonce for known, nonce in list(_attachments) if known == name}
         mapped = _Mapped()
         closing = Undo(mapped.close, lambda: creation.name_mutex(name, 0))
         try:
-            seen = mapped.control = open_control(name, request.wanted.mode, owner_uid, attached)
+            seen = mapped.control = open_control(
+                name, request.wanted.mode, owner_uid, nonces(name)
+            )
             if not isinstance(seen, Control):
                 if request.nonce is not None or not request.may_create or (
                     owner_uid not in (None, os.geteuid())
@@ -361,6 +363,8 @@ def leave_all() -> None:
             with contextlib.suppress(ShmMapError, OSError):
                 # if its handles were dropped while a map was being opened
                 release(attachment, _EXIT_PATIENCE_S)
+        else:
+            attachment.note_leaving()
     finish_leaving()
 
 

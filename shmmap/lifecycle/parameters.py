@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 from typing import Any, NamedTuple, TypedDict
 
 from ..checks import flag, seconds, shown, whole
 from ..memory import geometry
 from ..memory.words import ControlWords, Word, generation_of
+from .names import check_name as check_name
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _LONGEST_NS = 3 * 10**18  # of a ttl and the like: 95 years
 _CODECS = ("auto", "safe")
 _ON_FULL = ("raise", "evict")
@@ -23,25 +23,13 @@ _MOST: dict[Word, int] = {
     ControlWords.ON_FULL: len(_ON_FULL) - 1,
     ControlWords.EPHEMERAL: 1,
     ControlWords.TTL_NS: _LONGEST_NS,
-    ControlWords.MAX_IDLE_NS: _LONGEST_NS,
+    ControlWords.MAX_AGE_NS: _LONGEST_NS,
     ControlWords.SWEEP_NS: _LONGEST_NS,
+    ControlWords.LINGER_NS: _LONGEST_NS,
 }
-DEFAULT_SIZE = "64MB"
+DEFAULT_SIZE = "16MB"
 SWEEP_INTERVAL_S = 30.0
-
-
-def check_name(name: object) -> str:
-    """Refuse what cannot be a map's name: 1 to 100 of A-Z a-z 0-9 _ -. Give the characters of one
-    that is of a subclass of str, an enum's say: formatted as it is it might read otherwise."""
-    if not isinstance(name, str):
-        raise TypeError(f"a map's name must be a str, not {type(name).__name__}")
-    name = str.__str__(name)
-    if not _NAME.fullmatch(name):
-        raise ValueError(
-            f"{name!r} cannot be a map's name: use 1 to 100 of the characters A-Z a-z 0-9 _ - "
-            "(no dot and no slash: names of a map's parts are made with them)"
-        )
-    return name
+_FORMER = {"max_idle": "max_age"}  # arguments that have another name now
 
 
 def check_handle(lock_timeout: object, owner_uid: object) -> tuple[float, int | None]:
@@ -59,6 +47,18 @@ def check_handle(lock_timeout: object, owner_uid: object) -> tuple[float, int | 
     return patience, owner
 
 
+def _refuse_unknown(names: Iterable[str]) -> None:
+    """Refuse arguments that there are not, and name what one of a former version is called now."""
+    for name in names:
+        if name in _KNOWN:
+            continue
+        now = _FORMER.get(name)
+        raise TypeError(
+            f"ShmMap() got an unexpected keyword argument {name!r}"
+            + (f": it is called {now}= now (it counts from an entry's last write)" if now else "")
+        )
+
+
 def _seconds(value: object, what: str) -> int:
     """Read a positive number of seconds as nanoseconds; None: 0."""
     if value is None:
@@ -69,6 +69,16 @@ def _seconds(value: object, what: str) -> int:
             f"{what}={value} must be more than 0 seconds and less than 95 years; None: never"
         )
     return max(1, int(value * 1e9))
+
+
+def _linger(value: object) -> int:
+    """Read for how long an ephemeral map outlives its last worker, as nanoseconds; 0: not at
+    all."""
+    patience = seconds(value, "linger", " or None")
+    if not 0 <= patience < 3e9:
+        raise ValueError(f"linger={patience} must be 0 seconds (it goes with its last worker) or "
+                         "more, and less than 95 years")
+    return int(patience * 1e9)
 
 
 def check_mode(mode: object) -> int:
@@ -128,9 +138,11 @@ class MapOptions(TypedDict, total=False):
     key_size: int | None
     codec: str | None
     ephemeral: bool | None
-    max_idle: float | None
+    max_age: float | None
     sweep_interval: float | None
     mode: int | None
+    namespace: str | None
+    linger: float | None
     lock_timeout: float
     owner_uid: int | None
     near: int
@@ -152,15 +164,17 @@ class Parameters(NamedTuple):
     codec: str | None = None
     on_full: str | None = None
     ttl_ns: int | None = None
-    max_idle_ns: int | None = None
+    max_age_ns: int | None = None
     mode: int | None = None
     ephemeral: bool | None = None
     sweep_ns: int | None = None
+    linger_ns: int | None = None
     hash_seed: int | None = None  # said by `load` only: entries fall on shards as dumped
 
     @classmethod
     def read(cls, said: Options) -> Parameters:
         """Check what a user said (a missing name, or UNSAID: not said)."""
+        _refuse_unknown(said)
         given = {name: value for name, value in said.items() if value is not UNSAID}
         for name in ("value_size", "key_size"):
             value = given.get(name)
@@ -175,6 +189,10 @@ class Parameters(NamedTuple):
         ephemeral = given.get("ephemeral")
         if ephemeral is not None:
             given["ephemeral"] = flag(ephemeral, "ephemeral")
+        linger = given.get("linger")
+        if linger is not None and not given.get("ephemeral"):
+            raise ValueError("linger= is how long an ephemeral map outlives its last worker: say "
+                             "ephemeral=True with it")
         if given.get("capacity") is not None:
             given["capacity"] = geometry.check_capacity(given["capacity"])
         given["shards"] = geometry.check_shards(given.get("shards"))
@@ -195,11 +213,12 @@ class Parameters(NamedTuple):
             codec=given.get("codec"),
             on_full=given.get("on_full"),
             ttl_ns=_seconds(given["ttl"], "ttl") if "ttl" in given else None,
-            max_idle_ns=_seconds(given["max_idle"], "max_idle") if "max_idle" in given else None,
+            max_age_ns=_seconds(given["max_age"], "max_age") if "max_age" in given else None,
             mode=mode,
             ephemeral=given.get("ephemeral"),
             sweep_ns=(_seconds(given["sweep_interval"], "sweep_interval")
                       if "sweep_interval" in given else None),
+            linger_ns=None if linger is None else _linger(linger),
             hash_seed=seed,
         )
 
@@ -252,9 +271,10 @@ class Parameters(NamedTuple):
         control.CODEC = _CODECS.index(self.codec or "auto")
         control.ON_FULL = _ON_FULL.index(self.on_full or "raise")
         control.TTL_NS = self.ttl_ns or 0
-        control.MAX_IDLE_NS = self.max_idle_ns or 0
+        control.MAX_AGE_NS = self.max_age_ns or 0
         control.MODE = 0o600 if self.mode is None else self.mode
         control.EPHEMERAL = int(bool(self.ephemeral))
+        control.LINGER_NS = self.linger_ns or 0
         every_ns = int(SWEEP_INTERVAL_S * 1e9)
         control.SWEEP_NS = every_ns if self.sweep_ns is None else self.sweep_ns
 
@@ -285,12 +305,14 @@ class Parameters(NamedTuple):
             codec=_CODECS[control.CODEC & 1],
             on_full=_ON_FULL[control.ON_FULL & 1],
             ttl_ns=control.TTL_NS,
-            max_idle_ns=control.MAX_IDLE_NS,
+            max_age_ns=control.MAX_AGE_NS,
             mode=control.MODE,
             ephemeral=bool(control.EPHEMERAL),
             sweep_ns=control.SWEEP_NS,
+            linger_ns=control.LINGER_NS,
             hash_seed=control.HASH_SEED,
         )
 
 
+_KNOWN = {argument(field) for field in Parameters._fields}
 UNSAID: Any = type("Unsaid", (), {"__repr__": lambda self: "<not said>"})()

@@ -13,7 +13,7 @@ from .parameters import Parameters, argument, as_text
 ON_MISMATCH = ("attach", "raise", "replace")
 AS_IT_IS = "as it is"  # without a word: no user's choice
 ON_UNLINKED = ("reopen", "raise")
-_OF_HANDLE = frozenset(("ttl_ns", "max_idle_ns", "sweep_ns"))  # the map's are for who says none
+_OF_HANDLE = frozenset(("ttl_ns", "max_age_ns", "sweep_ns"))  # the map's are for who says none
 _PROMISES = frozenset(("codec", "mode", "hash_seed"))  # of safety, or what a dump relies on
 _told: set[tuple[str, int]] = set()  # of which maps, by name and nonce, this process has warned
 

@@ -38,7 +38,7 @@ class Stats(NamedTuple):
             are counted at their handle's next access to it.
         evicted: live entries removed for room.
         expired: entries removed past their deadline.
-        idle: entries removed because they were not written for `max_idle`.
+        aged: entries removed because they were not written for `max_age`.
         repairs: shards repaired.
         sweeps: whole sweeps so far.
         sweep_failures: how often sweeping in the background failed in this process, and was put
@@ -66,7 +66,7 @@ class Stats(NamedTuple):
     near_hits: int
     evicted: int
     expired: int
-    idle: int
+    aged: int
     repairs: int
     sweeps: int
     sweep_failures: int
@@ -122,7 +122,7 @@ def gather(attachment: Attachment, entries: int) -> Stats:
         near_hits=totals["near_hits"],
         evicted=summed(mappings, ShardWords.EVICTED),
         expired=summed(mappings, ShardWords.EXPIRED),
-        idle=summed(mappings, ShardWords.IDLED),
+        aged=summed(mappings, ShardWords.AGED),
         repairs=summed(mappings, ShardWords.REPAIRS),
         sweeps=control.SWEEP_EPOCH,
         sweep_failures=trouble.times if (trouble := attachment.sweeper.trouble) else 0,

@@ -22,6 +22,7 @@ from ..system import unfinished
 from ..system.background import Background, Trouble
 from ..system.presences import alive
 from ..system.tasks import is_cooperative, sleep
+from .reaping import reap
 from .stats import summed
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 ON_REQUEST_NS = 30_000_000_000  # after which a sweep is due without sweep_interval=
 LIMIT = 256  # entries removed under one hold of a lock
 _GREENLET_PATIENCE_S = 0.05
-IDLE_LOOKS = 8192  # slots looked at under one hold for idle entries
+AGED_LOOKS = 8192  # slots looked at under one hold for old entries
 
 
 class SweepReport(NamedTuple):
@@ -40,7 +41,7 @@ class SweepReport(NamedTuple):
 
     Attributes:
         expired: entries removed because their deadline had passed.
-        idle: entries removed because they were not written for `max_idle`.
+        aged: entries removed because they were not written for `max_age`.
         dead_workers: rows freed whose process had died.
         busy_shards: shards (that of the named locks, too) skipped since their lock was not free.
         longest_step: seconds of the longest step under a shard's lock, the wait included.
@@ -49,7 +50,7 @@ class SweepReport(NamedTuple):
     """
 
     expired: int
-    idle: int
+    aged: int
     dead_workers: int
     busy_shards: int
     longest_step: float
@@ -84,8 +85,8 @@ class Sweeper:
     A process sweeps in the background once it has written, and so finds out, too, that the map's
     files were removed. One that only reads need not: what has expired is answered to nobody, and
     makes room for the next writer that needs it; a removal that a writer finds out all know. But
-    idle entries are seen until somebody sweeps: where a map has `max_idle` every process does that
-    uses it, from when it opens the map, or, if it was forked, from its first use.
+    too old entries are seen until somebody sweeps: where a map has `max_age` every process does
+    that uses it, from when it opens the map, or, if it was forked, from its first use.
     """
 
     def __init__(self, attachment: Attachment) -> None:
@@ -98,7 +99,7 @@ class Sweeper:
         )
         self._interval_ns = self._setting("sweep_ns") or ON_REQUEST_NS
         self._since_ns = attachment.clock.now_ns()
-        if self._setting("max_idle_ns"):
+        if self._setting("max_age_ns"):
             self.start()
 
     def _setting(self, field: str) -> int:
@@ -116,7 +117,7 @@ class Sweeper:
         self._interval_ns = every_ns or ON_REQUEST_NS
         if every_ns:
             self._background.set_interval(every_ns / 1e9)
-        if self._setting("max_idle_ns"):
+        if self._setting("max_age_ns"):
             self.start()
 
     @property
@@ -218,7 +219,7 @@ class Sweeper:
         control = attachment.control
         started = monotonic()
         mappings = attachment.mappings
-        expired, idled = (summed(mappings, word) for word in (ShardWords.EXPIRED, ShardWords.IDLED))
+        expired, aged = (summed(mappings, word) for word in (ShardWords.EXPIRED, ShardWords.AGED))
         found = _Findings()
         try:
             unfinished.finish()
@@ -244,15 +245,18 @@ class Sweeper:
             raise found.errors[0]
         return SweepReport(
             summed(mappings, ShardWords.EXPIRED) - expired,
-            summed(mappings, ShardWords.IDLED) - idled, found.dead, found.busy, found.longest,
+            summed(mappings, ShardWords.AGED) - aged, found.dead, found.busy, found.longest,
             monotonic() - started, found.dead_locks,
         )
 
     def _sweep_the_dead(
         self, handle: MapHandle, background: Background | None, found: _Findings
     ) -> None:
-        """Free the named locks and the rows of processes that have died."""
+        """Free the named locks and the rows of processes that have died, and remove ephemeral maps
+        that nobody has come back to."""
         attachment = self._attachment
+        with found.noted():
+            reap(attachment.name)
         with found.noted():
             if background is not None and not self._can_be_had(attachment.locks.shards[0]):
                 raise LockTimeout
@@ -276,15 +280,15 @@ class Sweeper:
     def _sweep_shard(self, handle: MapHandle, number: int) -> float:
         """Sweep one shard; return the longest step under its lock in seconds."""
         longest = 0.0
-        idle_ns = self._setting("max_idle_ns")
-        before = self._attachment.clock.now_ns() - idle_ns if idle_ns else 0
-        for idle_before, limit in ((0, LIMIT), (before, IDLE_LOOKS)):
-            if limit == IDLE_LOOKS and idle_before <= 0:
+        age_ns = self._setting("max_age_ns")
+        before = self._attachment.clock.now_ns() - age_ns if age_ns else 0
+        for written_before, limit in ((0, LIMIT), (before, AGED_LOOKS)):
+            if limit == AGED_LOOKS and written_before <= 0:
                 continue
             first = 1
             while first:
                 began = monotonic()
-                first = sweep_part(handle, number, first, idle_before, limit)
+                first = sweep_part(handle, number, first, written_before, limit)
                 longest = max(longest, monotonic() - began)
         return longest
 

@@ -3,7 +3,7 @@ from libc.stdint cimport uint64_t
 cdef extern from *:
     """
     #include <stdint.h>
-    #define SHM_LAYOUT_VERSION UINT64_C(0x4)
+    #define SHM_LAYOUT_VERSION UINT64_C(0x5)
     #define SHM_CACHE_LINE UINT64_C(0x40)
     #define SHM_CONTROL_MAGIC UINT64_C(0x4c525443504d4853)
     #define SHM_SHARD_MAGIC UINT64_C(0x44524853504d4853)
@@ -78,44 +78,46 @@ cdef extern from *:
     #define SHM_C_CODEC UINT64_C(0x58)
     #define SHM_C_ON_FULL UINT64_C(0x60)
     #define SHM_C_TTL_NS UINT64_C(0x68)
-    #define SHM_C_MAX_IDLE_NS UINT64_C(0x70)
+    #define SHM_C_MAX_AGE_NS UINT64_C(0x70)
     #define SHM_C_MODE UINT64_C(0x78)
     #define SHM_C_HASH_SEED UINT64_C(0x80)
     #define SHM_C_KEY_SIZE UINT64_C(0x88)
     #define SHM_C_EPHEMERAL UINT64_C(0x90)
     #define SHM_C_SWEEP_NS UINT64_C(0x98)
-    #define SHM_C_CHECK UINT64_C(0xa0)
+    #define SHM_C_LINGER_NS UINT64_C(0xa0)
+    #define SHM_C_CHECK UINT64_C(0xa8)
     #define SHM_C_STATE UINT64_C(0xc0)
-    #define SHM_C_FEATURES UINT64_C(0x100)
-    #define SHM_C_GEN_CURRENT UINT64_C(0x108)
-    #define SHM_C_GEN_NEXT UINT64_C(0x110)
-    #define SHM_C_GEN_CURSOR UINT64_C(0x118)
-    #define SHM_C_GEN0_NUMBER UINT64_C(0x140)
-    #define SHM_C_GEN0_SHARDS UINT64_C(0x148)
-    #define SHM_C_GEN0_SLOTS UINT64_C(0x150)
-    #define SHM_C_GEN0_SLOT_SIZE UINT64_C(0x158)
-    #define SHM_C_GEN0_BUCKETS UINT64_C(0x160)
-    #define SHM_C_GEN0_BYTES UINT64_C(0x168)
-    #define SHM_C_GEN1_NUMBER UINT64_C(0x180)
-    #define SHM_C_GEN1_SHARDS UINT64_C(0x188)
-    #define SHM_C_GEN1_SLOTS UINT64_C(0x190)
-    #define SHM_C_GEN1_SLOT_SIZE UINT64_C(0x198)
-    #define SHM_C_GEN1_BUCKETS UINT64_C(0x1a0)
-    #define SHM_C_GEN1_BYTES UINT64_C(0x1a8)
-    #define SHM_C_LEASE UINT64_C(0x1c0)
-    #define SHM_C_LEASE_BEAT_NS UINT64_C(0x1c8)
-    #define SHM_C_SWEPT_NS UINT64_C(0x1d0)
-    #define SHM_C_SWEEP_EPOCH UINT64_C(0x200)
-    #define SHM_C_TOTAL_HITS UINT64_C(0x240)
-    #define SHM_C_TOTAL_MISSES UINT64_C(0x248)
-    #define SHM_C_TOTAL_WRITES UINT64_C(0x250)
-    #define SHM_C_TOTAL_DELETES UINT64_C(0x258)
-    #define SHM_C_TOTAL_WAITS UINT64_C(0x260)
-    #define SHM_C_TOTAL_TAKEOVERS UINT64_C(0x268)
-    #define SHM_C_TOTAL_RETRIES UINT64_C(0x270)
-    #define SHM_C_TOTAL_LOCKED_READS UINT64_C(0x278)
-    #define SHM_C_TOTAL_NEAR_HITS UINT64_C(0x280)
-    #define SHM_C_BYTES_TOTAL UINT64_C(0x2c0)
+    #define SHM_C_LEFT_NS UINT64_C(0x100)
+    #define SHM_C_FEATURES UINT64_C(0x140)
+    #define SHM_C_GEN_CURRENT UINT64_C(0x148)
+    #define SHM_C_GEN_NEXT UINT64_C(0x150)
+    #define SHM_C_GEN_CURSOR UINT64_C(0x158)
+    #define SHM_C_GEN0_NUMBER UINT64_C(0x180)
+    #define SHM_C_GEN0_SHARDS UINT64_C(0x188)
+    #define SHM_C_GEN0_SLOTS UINT64_C(0x190)
+    #define SHM_C_GEN0_SLOT_SIZE UINT64_C(0x198)
+    #define SHM_C_GEN0_BUCKETS UINT64_C(0x1a0)
+    #define SHM_C_GEN0_BYTES UINT64_C(0x1a8)
+    #define SHM_C_GEN1_NUMBER UINT64_C(0x1c0)
+    #define SHM_C_GEN1_SHARDS UINT64_C(0x1c8)
+    #define SHM_C_GEN1_SLOTS UINT64_C(0x1d0)
+    #define SHM_C_GEN1_SLOT_SIZE UINT64_C(0x1d8)
+    #define SHM_C_GEN1_BUCKETS UINT64_C(0x1e0)
+    #define SHM_C_GEN1_BYTES UINT64_C(0x1e8)
+    #define SHM_C_LEASE UINT64_C(0x200)
+    #define SHM_C_LEASE_BEAT_NS UINT64_C(0x208)
+    #define SHM_C_SWEPT_NS UINT64_C(0x210)
+    #define SHM_C_SWEEP_EPOCH UINT64_C(0x240)
+    #define SHM_C_TOTAL_HITS UINT64_C(0x280)
+    #define SHM_C_TOTAL_MISSES UINT64_C(0x288)
+    #define SHM_C_TOTAL_WRITES UINT64_C(0x290)
+    #define SHM_C_TOTAL_DELETES UINT64_C(0x298)
+    #define SHM_C_TOTAL_WAITS UINT64_C(0x2a0)
+    #define SHM_C_TOTAL_TAKEOVERS UINT64_C(0x2a8)
+    #define SHM_C_TOTAL_RETRIES UINT64_C(0x2b0)
+    #define SHM_C_TOTAL_LOCKED_READS UINT64_C(0x2b8)
+    #define SHM_C_TOTAL_NEAR_HITS UINT64_C(0x2c0)
+    #define SHM_C_BYTES_TOTAL UINT64_C(0x300)
     #define SHM_R_STATE UINT64_C(0x0)
     #define SHM_R_INCARNATION UINT64_C(0x8)
     #define SHM_R_PID UINT64_C(0x10)
@@ -163,7 +165,7 @@ cdef extern from *:
     #define SHM_S_MISSED_LATE UINT64_C(0x138)
     #define SHM_S_EVICTED UINT64_C(0x140)
     #define SHM_S_EXPIRED UINT64_C(0x148)
-    #define SHM_S_IDLED UINT64_C(0x150)
+    #define SHM_S_AGED UINT64_C(0x150)
     #define SHM_S_REPAIRS UINT64_C(0x158)
     #define SHM_S_POP_HAND UINT64_C(0x160)
     #define SHM_S_SCAN_HAND UINT64_C(0x168)
@@ -249,14 +251,16 @@ cdef extern from *:
     const uint64_t C_CODEC "SHM_C_CODEC"
     const uint64_t C_ON_FULL "SHM_C_ON_FULL"
     const uint64_t C_TTL_NS "SHM_C_TTL_NS"
-    const uint64_t C_MAX_IDLE_NS "SHM_C_MAX_IDLE_NS"
+    const uint64_t C_MAX_AGE_NS "SHM_C_MAX_AGE_NS"
     const uint64_t C_MODE "SHM_C_MODE"
     const uint64_t C_HASH_SEED "SHM_C_HASH_SEED"
     const uint64_t C_KEY_SIZE "SHM_C_KEY_SIZE"
     const uint64_t C_EPHEMERAL "SHM_C_EPHEMERAL"
     const uint64_t C_SWEEP_NS "SHM_C_SWEEP_NS"
+    const uint64_t C_LINGER_NS "SHM_C_LINGER_NS"
     const uint64_t C_CHECK "SHM_C_CHECK"
     const uint64_t C_STATE "SHM_C_STATE"
+    const uint64_t C_LEFT_NS "SHM_C_LEFT_NS"
     const uint64_t C_FEATURES "SHM_C_FEATURES"
     const uint64_t C_GEN_CURRENT "SHM_C_GEN_CURRENT"
     const uint64_t C_GEN_NEXT "SHM_C_GEN_NEXT"
@@ -334,7 +338,7 @@ cdef extern from *:
     const uint64_t S_MISSED_LATE "SHM_S_MISSED_LATE"
     const uint64_t S_EVICTED "SHM_S_EVICTED"
     const uint64_t S_EXPIRED "SHM_S_EXPIRED"
-    const uint64_t S_IDLED "SHM_S_IDLED"
+    const uint64_t S_AGED "SHM_S_AGED"
     const uint64_t S_REPAIRS "SHM_S_REPAIRS"
     const uint64_t S_POP_HAND "SHM_S_POP_HAND"
     const uint64_t S_SCAN_HAND "SHM_S_SCAN_HAND"

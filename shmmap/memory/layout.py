@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
-LAYOUT_VERSION = 4
+LAYOUT_VERSION = 5
 CACHE_LINE = 64
 WORD = 8
 PAGE = 4096
@@ -54,17 +54,20 @@ CONTROL = Record("control", "C", (
     Field("CODEC", "creator", "0 auto, 1 safe"),
     Field("ON_FULL", "creator", "0 raise, 1 evict"),
     Field("TTL_NS", "creator", "default ttl; 0: entries do not expire"),
-    Field("MAX_IDLE_NS", "creator", "entries not written for this long are swept; 0: never"),
+    Field("MAX_AGE_NS", "creator", "entries not written for this long are swept; 0: never"),
     Field("MODE", "creator", "permission bits of every object"),
     LINE,
     Field("HASH_SEED", "creator", "seed of the hash, random: outsiders cannot aim at a bucket"),
     Field("KEY_SIZE", "creator", "parameter key_size, bytes + 1; 0: not said"),
-    Field("EPHEMERAL", "creator", "1: the last live worker to leave unlinks the map"),
+    Field("EPHEMERAL", "creator", "1: goes with its last live worker, or LINGER_NS after that"),
     Field("SWEEP_NS", "creator", "parameter sweep_interval; 0: no automatic sweep"),
+    Field("LINGER_NS", "creator", "parameter linger; 0: the last worker to leave unlinks the map"),
     Field("CHECK", "creator", "checksum of all words before it but MAGIC"),
     LINE,
     Field("STATE", "creation lock",
           "0 making, 1 ready, 2 retired (unlinked, replaced), 3 just being replaced"),
+    LINE,
+    Field("LEFT_NS", "leaver", "when a worker last left (ephemeral maps: the last one); 0: never"),
     LINE,
     Field("FEATURES", "creation lock", "feature gates, a bit each; 0: none"),
     Field("GEN_CURRENT", "creation lock", "which row of the generation table is in use, 0 or 1"),
@@ -159,7 +162,7 @@ SHARD = Record("shard header", "S", (
     LINE,
     Field("EVICTED", "lock holder", "live entries evicted so far"),
     Field("EXPIRED", "lock holder", "expired entries reclaimed so far"),
-    Field("IDLED", "lock holder", "idle entries swept so far"),
+    Field("AGED", "lock holder", "entries swept so far for their age"),
     Field("REPAIRS", "lock holder", "repairs so far"),
     Field("POP_HAND", "lock holder", "index word where popitem looks next"),
     Field("SCAN_HAND", "lock holder", "slot where a writer looks next for passed deadlines"),

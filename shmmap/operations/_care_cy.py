@@ -18,15 +18,15 @@ if not cython.compiled:
 COMPILED = cython.compiled
 
 
-def sweep_part(handle, number: Any, first: Any, idle_before_ns: Any, limit: Any) -> Any:
+def sweep_part(handle, number: Any, first: Any, written_before_ns: Any, limit: Any) -> Any:
     """Sweep some slots of a shard under one hold of its lock; return where to go on, 0: done.
 
-    Removes at most `limit` expired entries (`idle_before_ns` 0), or looks at `limit` slots
-    for idle ones. A dead owner's lock is healed on the way.
+    Removes at most `limit` expired entries (`written_before_ns` 0), or looks at `limit` slots
+    for old ones. A dead owner's lock is healed on the way.
     """
     shard: Shard
     from_slot: u64 = first
-    before: u64 = idle_before_ns
+    before: u64 = written_before_ns
     most: u64 = limit
     following: u64 = 0
     handle.enter()
@@ -42,7 +42,7 @@ def sweep_part(handle, number: Any, first: Any, idle_before_ns: Any, limit: Any)
             if gone and load(shard.mem, S_TRACKING) == tracker:
                 store(shard.mem, S_TRACKING, 0)
             if before:
-                following = shard.sweep_idle(from_slot, before, most)
+                following = shard.sweep_aged(from_slot, before, most)
             elif shard.expiry.due(handle.clock.now()):
                 following = shard.sweep_expired(from_slot, handle.clock.now(), most)
         finally:

@@ -25,7 +25,7 @@ cdef class Shard(ShardLookup):
     cdef void set_in_place(self, u64 offset, u64 value, probe_t found) noexcept
     cdef void set_deadline(self, u64 deadline_ns, probe_t found) noexcept
     cdef u64 sweep_expired(self, u64 first, u64 now_ns, u64 limit) noexcept
-    cdef u64 sweep_idle(self, u64 first, u64 before_ns, u64 limit) noexcept
+    cdef u64 sweep_aged(self, u64 first, u64 before_ns, u64 limit) noexcept
     cdef u64 end_all(self, u64 first, u64 last, bint singly) noexcept
     cdef bint forget_word(self, u64 slot) noexcept
     cdef void clear(self) noexcept

@@ -54,12 +54,12 @@ if not cython.compiled:
         META_KEY_TYPE_SHIFT,
         META_LENGTH_SHIFT,
         META_VALUE_TYPE_SHIFT,
+        S_AGED,
         S_DIRTY,
         S_EARLIEST_NS,
         S_ENTRIES,
         S_EVICTED,
         S_EXPIRED,
-        S_IDLED,
         S_LIVE_BYTES,
         S_SCAN_HAND,
         S_SEQUENCE,
@@ -365,7 +365,7 @@ class Shard(ShardLookup):
         store(self.mem, S_DIRTY, 0)
         return following
 
-    def sweep_idle(self, first, before_ns, limit):
+    def sweep_aged(self, first, before_ns, limit):
         """Remove entries not written since `before_ns`, looking at `limit` slots from `first`.
 
         Returns the slot to go on from; 0: done.
@@ -381,7 +381,7 @@ class Shard(ShardLookup):
             if version and version >> 1 < before_ns and self.remove_slot(
                 slot, self.slot_hash(slot, self.slots.meta(slot))
             ):
-                store(self.mem, S_IDLED, load(self.mem, S_IDLED) + 1)
+                store(self.mem, S_AGED, load(self.mem, S_AGED) + 1)
         store(self.mem, S_DIRTY, 0)
         return last + 1 if last < self.slots.count else 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..copies.replacing import Copying, ReplaceReport
+from ..lifecycle.names import namespace_of
 from ..lifecycle.stats import Stats
 from ..map import ShmMap
 from ..memory._clock_cy import monotonic
@@ -41,12 +42,13 @@ class LocalMap(ShmMap):
         write meanwhile may be lost."""
         started = monotonic()
         name = self._request.name
-        with LocalMap.attach(name) as former:
+        with LocalMap.attach(name, namespace=namespace_of(name)) as former:
             attached = former._live
             copied = former.snapshot()
             local_maps.give_way(attached)  # type: ignore[arg-type]
             wanted = self._request.again(attached.parameters).wanted
-            made = LocalMap(name, on_unlinked="raise", _wishes=tuple(wanted))
+            made = LocalMap(name, namespace=namespace_of(name), on_unlinked="raise",
+                            _wishes=tuple(wanted))
             copying = Copying(made)
             copying.bring(list(copied.raw_entries()))
         took = monotonic() - started

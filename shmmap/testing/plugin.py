@@ -20,7 +20,7 @@ from ..map import ShmMap
 from .local_map import LocalMap
 
 SIZE = "4MB"
-_KINDS = {"shared": ShmMap, "local": LocalMap, "auto": ShmMap}
+_KINDS: dict[str, type[ShmMap]] = {"shared": ShmMap, "local": LocalMap, "auto": ShmMap}
 if sys.platform != "linux":
     _KINDS["auto"] = LocalMap
 

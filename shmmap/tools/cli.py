@@ -1,4 +1,4 @@
-"""The command line: `python -m shmmap ls | info NAME | fsck NAME | unlink NAME... |
+"""The command line: `python -m shmmap ls | info NAME | fsck NAME | unlink NAME... | prune |
 dump NAME FILE | load FILE NAME | size | torture | doctor`.
 
 Exit codes: 0 all is well, 1 a problem (said on stderr, or a FAIL line of doctor), 2 wrong usage;
@@ -11,23 +11,23 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from .. import __version__
 from ..copies import merging
 from ..errors import ShmMapError
 from ..lifecycle import control
-from ..lifecycle.parameters import Options, argument, as_text, check_mode, check_name
+from ..lifecycle.names import check_name, namespace_of
+from ..lifecycle.parameters import Options, argument, as_text, check_mode
 from ..map import ShmMap
 from ..memory.layout import LAYOUT_VERSION, constants
 from ..memory.words import ShardWords
 from ..operations.messages import state_of
-from ..printable import never_fail_to_print, printable, printable_lines
-from ..system import creation, elsewhere, segment
+from ..printable import never_fail_to_print, printable
+from ..system import elsewhere, segment
 from ..system.descriptors import fill_standard
 from ..torture import command as torture
-from . import doctor, findings, fsck, inspection, sizing
+from . import doctor, findings, fsck, inspection, pruning, sizing, unlinking
 from .inspection import SeenMap, SeenWorker
 
 K = constants()
@@ -53,16 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (ShmMapError, OSError) as error:
-        return _say(str(error))
+        return findings.say(str(error))
     except MemoryError:
-        return _say("this process got no more memory (ulimit -v, or a limit of its container)")
-
-
-def _say(problem: str) -> int:
-    """Tell what stood against a command, on stderr; return its exit code."""
-    if sys.stderr is not None:  # print() would take stdout
-        print(f"shmmap: {printable_lines(problem)}", file=sys.stderr)
-    return 1
+        return findings.say("this process got no more memory (ulimit -v, or a limit of its "
+                            "container)")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("unlink", help="remove maps, or what is left of them")
     command.add_argument("names", metavar="NAME", type=_name, nargs="+")
     command.add_argument("--yes", action="store_true", help="do not ask, live workers or not")
-    command.set_defaults(run=_unlink)
+    command.set_defaults(run=lambda options: unlinking.run(options.names, options.yes))
+    command = commands.add_parser("prune", help="remove maps that nobody uses any more")
+    pruning.add_command(command)
     command = commands.add_parser("dump", help="write a map's entries to a file")
     command.add_argument("name", metavar="NAME", type=_name)
     command.add_argument("file", metavar="FILE")
@@ -131,7 +127,12 @@ def _ls(options: argparse.Namespace) -> int:
     hidden: list[str] = []
     table = [heads, *(_row(one, hidden) for one in seen)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    namespace = None  # maps of one are together, between empty lines
     for row in table:
+        if row is not heads and namespace_of(row[0]) != namespace:
+            if namespace is not None:
+                print()
+            namespace = namespace_of(row[0])
         cells = [
             cell.rjust(width) if 3 <= place <= 6 else cell.ljust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
@@ -152,7 +153,7 @@ def _row(one: SeenMap, hidden: list[str]) -> tuple[str, ...]:
     """Return the cells of a map; add a line to `hidden` where not all of them can be told."""
     state = f"{one.state} (leftover)" if one.leftover else one.state
     engine = entries = size = "-"
-    if one.state in ("ready", "abandoned") and one.control:
+    if one.state in ("ready", inspection.LINGERS, "abandoned") and one.control:
         engine = control.ENGINES[one.control.ENGINE]
         shards = list(inspection.shards_of(one))
         entries = f"{sum(shard.entries for shard in shards):,}"
@@ -174,10 +175,10 @@ def _row(one: SeenMap, hidden: list[str]) -> tuple[str, ...]:
 def _info(options: argparse.Namespace) -> int:
     seen = inspection.find_maps(options.name)
     if not seen:
-        return _say(f"no map {options.name!r}")
+        return findings.say(f"no map {options.name!r}")
     one = seen[0]
-    if one.state != "ready":
-        return _say(f"map {one.name!r} is {one.state}: {one.problem}")
+    if one.state not in ("ready", inspection.LINGERS):
+        return findings.say(f"map {one.name!r} is {one.state}: {one.problem}")
     for title, lines in (
         (f"map {one.name}", _about(one)), ("parameters", _parameters(one)),
         ("layout", _layout(one)), ("operations by all workers", _operations(one)),
@@ -244,10 +245,10 @@ def _balance(one: SeenMap) -> _Lines:
     used = sum(max(0, shape.slots - header.FREE_SLOTS) for header in headers)
     total = shape.shards * shape.slots
     bad = [shard for shard in shards if shard.header is None]
-    live_bytes, evicted, expired, idled, repairs = (
+    live_bytes, evicted, expired, aged, repairs = (
         sum(header[word] for header in headers)
         for word in (ShardWords.LIVE_BYTES, ShardWords.EVICTED, ShardWords.EXPIRED,
-                     ShardWords.IDLED, ShardWords.REPAIRS)
+                     ShardWords.AGED, ShardWords.REPAIRS)
     )
     return [
         ("entries", f"{sum(count for count, _ in entries):,}"),
@@ -257,7 +258,7 @@ def _balance(one: SeenMap) -> _Lines:
                     f"median {entries[len(entries) // 2][0]:,}, "
                     f"most {entries[-1][0]:,} (shard {entries[-1][1]})"),
         ("removed", f"{evicted:,} evicted, {expired:,} expired, "
-                    f"{idled:,} idle"),
+                    f"{aged:,} by age"),
         ("repairs", f"{repairs:,}"),
         *([("not readable", ", ".join(f"{one.number} ({one.problem})" for one in bad))] if bad
           else []),
@@ -292,16 +293,17 @@ def _dump(options: argparse.Namespace) -> int:
 def _trusted(name: str) -> Options:
     """Return what has to be said to attach to a map that its owner shares, or that root looks into.
     Nothing is unpickled here, so nobody has to be trusted for more than the bytes."""
-    seen = _first(name)
-    if seen is None or seen.state != "ready" or not seen.control:
-        return {}
+    said: Options = {"namespace": namespace_of(name)}  # a full name, whatever the environment says
+    seen = inspection.find_map(name)
+    if seen is None or seen.state not in ("ready", inspection.LINGERS) or not seen.control:
+        return said
     try:
-        mode = check_mode(seen.control.MODE)
+        said["mode"] = check_mode(seen.control.MODE)
     except ValueError:
-        return {}
-    if os.geteuid() not in (0, seen.owner):
-        return {"mode": mode}
-    return {"mode": mode, "owner_uid": seen.owner}
+        return said
+    if os.geteuid() in (0, seen.owner):
+        said["owner_uid"] = seen.owner
+    return said
 
 
 def _load(options: argparse.Namespace) -> int:
@@ -309,131 +311,10 @@ def _load(options: argparse.Namespace) -> int:
     try:
         m, report = merging.load(ShmMap, options.file, options.name, said)
     except (TypeError, ValueError) as error:  # pickles for a safe map; no size
-        return _say(str(error))
+        return findings.say(str(error))
     m.close()
     print(
         f"{report.written:,} entries written to {options.name}; {report.older:,} were older, "
         f"{report.expired:,} expired ({report.seconds:.2f} s)"
     )
     return 0
-
-
-# -- unlink -----------------------------------------------------------------------------
-
-
-def _unlink(options: argparse.Namespace) -> int:
-    failures = 0
-    for name in options.names:
-        try:
-            problem = _unlink_one(name, options.yes)
-        except PermissionError as error:
-            problem = (
-                f"map {name!r}: {error}" if error.errno else
-                f"map {name!r} belongs to another user: run this as that user, or as root"
-            )
-        except (ShmMapError, OSError) as error:  # of one name; the others have their turn
-            problem = f"map {name!r}: {error}"
-        if problem:
-            failures += 1
-            _say(problem)
-    return 1 if failures else 0
-
-
-def _unlink_one(name: str, yes: bool) -> str:
-    """Remove a map, asking first where processes use it; return what stood against it, or ""."""
-    asked = _first(name)
-    if asked is None:
-        return f"no map {name!r}"
-    if asked.owner != os.geteuid() and os.geteuid() != 0:
-        raise PermissionError
-    if not yes and _in_use(asked):
-        reason = _why_ask(asked)
-        if sys.stdin is None or not sys.stdin.isatty():
-            return f"map {name!r} {reason}: say --yes to remove it all the same"
-        if not _agreed(f"map {name!r} {reason}. Remove it? [y/N] "):
-            return f"map {name!r} stays"
-    with _as_owner(asked.owner), creation.creation_lock(name):
-        now = _first(name)  # nobody else creates or unlinks it from here on
-        if now is None:
-            return f"map {name!r} is gone already"
-        if not yes and (_nonce(now) != _nonce(asked) or (_in_use(now) and not _in_use(asked))):
-            return f"map {name!r} was opened or made anew meanwhile: run the command again"
-        _retire(now)
-        why = control.remove_objects(name)
-        left = [one for one in now.objects if os.path.lexists(f"{segment.SHM_DIRECTORY}/{one}")]
-    gone = len(now.objects) - len(left)
-    print(f"removed {name}: {gone} objects, {findings.human(now.allocated)}")
-    if left:
-        said = [f"{printable(one)}: {why.get(one, 'it was made anew meanwhile')}" for one in left]
-        return f"map {name!r}: {len(left)} objects stay: {'; '.join(said[:SHOWN])}"
-    return ""
-
-
-def _agreed(question: str) -> bool:
-    try:
-        return input(question).strip().lower() in ("y", "yes")
-    except EOFError:
-        print()
-        return False
-
-
-def _first(name: str) -> SeenMap | None:
-    return next(iter(inspection.find_maps(name)), None)
-
-
-def _in_use(one: SeenMap) -> bool:
-    """Tell whether live processes use a map, or may."""
-    return not one.leftover and (one.workers is None or bool(one.workers))
-
-
-def _why_ask(one: SeenMap) -> str:
-    if one.workers is None:
-        return f"may be in use ({one.problem or one.unknown})"
-    pids = ", ".join(str(worker.pid) for worker in one.workers[:8])
-    more = f" and {len(one.workers) - 8} more" if len(one.workers) > 8 else ""
-    return f"is in use by {len(one.workers)} live process(es): {pids}{more}"
-
-
-def _nonce(one: SeenMap) -> int | None:
-    return one.control.NONCE if one.control else None
-
-
-def _retire(one: SeenMap) -> None:
-    """Tell the processes that are attached. The creation lock is held.
-
-    Only a segment that is surely a control segment of this layout is written to.
-    """
-    control = one.control
-    if control is None or (control.MAGIC, control.LAYOUT) != (
-        K["CONTROL_MAGIC"], LAYOUT_VERSION
-    ):
-        return
-    path = segment.SHM_DIRECTORY + segment.control_name(one.name)
-    flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not stop us
-    descriptor = os.open(path, flags)
-    try:
-        word = K["STATE_RETIRED"].to_bytes(8, sys.byteorder)
-        os.pwrite(descriptor, word, K["C_STATE"])
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _as_owner(owner: int) -> Iterator[None]:
-    """Be the owner while root unlinks: the creation lock is the owner's, and so is its file."""
-    if os.geteuid() != 0 or owner in (0, -1):
-        yield
-        return
-    try:
-        _act_as(owner)
-        yield
-    finally:
-        _act_as(0)  # also where a handler raised right after the change
-
-
-def _act_as(user: int) -> None:
-    try:
-        os.seteuid(user)
-    except OSError as error:
-        text = f"this process cannot act as {findings.user_name(user)}: {error.strerror}"
-        raise OSError(error.errno, text) from None

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..printable import printable
+from ..printable import printable, printable_lines
 
 
 class Line(NamedTuple):
@@ -53,3 +53,10 @@ def unlink_command(names: Iterable[str], yes: bool = True) -> str:
 def python() -> str:
     """Write the interpreter that runs, for a shell."""
     return shlex.quote(sys.executable or "python3")
+
+
+def say(problem: str) -> int:
+    """Tell what stood against a command, on stderr; return its exit code."""
+    if sys.stderr is not None:  # print() would take stdout
+        print(f"shmmap: {printable_lines(problem)}", file=sys.stderr)
+    return 1

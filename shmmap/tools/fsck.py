@@ -18,6 +18,7 @@ from collections.abc import Iterator
 
 from ..errors import LockTimeout, MapCorrupted, ShmMapError
 from ..lifecycle import checking, control
+from ..lifecycle.names import namespace_of
 from ..lifecycle.parameters import check_mode
 from ..map import ShmMap
 from ..memory import geometry
@@ -60,7 +61,8 @@ def run(name: str, repairs: bool, yes: bool) -> int:
     assert seen.control is not None
     try:
         with ShmMap.attach(
-            name, mode=seen.control.MODE, owner_uid=seen.owner, lock_timeout=LOCK_TIMEOUT_S
+            name, namespace=namespace_of(name), mode=seen.control.MODE, owner_uid=seen.owner,
+            lock_timeout=LOCK_TIMEOUT_S,
         ) as m:
             return check_shards(m, repairs, yes)
     except MapCorrupted as error:
@@ -86,7 +88,7 @@ def _obstacle(seen: SeenMap) -> tuple[int, str] | None:
         return LEFT, f"is {seen.state}: {seen.problem}; nothing can use it. Remove it: {remove}"
     if seen.state == "garbage":
         return LEFT, f"has a damaged control segment: {seen.problem}. {_advice(seen)}"
-    if seen.state != "ready" or seen.control is None:
+    if seen.state not in ("ready", inspection.LINGERS) or seen.control is None:
         return FAILED, f"is {seen.state}: {seen.problem}"
     if os.geteuid() not in (0, seen.owner):
         owner = findings.user_name(seen.owner)

@@ -18,7 +18,7 @@ from contextlib import suppress
 import numpy as np
 
 from ..errors import SystemCallError
-from ..lifecycle import opening
+from ..lifecycle import lingering, names, opening
 from ..lifecycle.control import ENGINES, checksum, geometry_of, is_sound
 from ..lifecycle.parameters import Parameters
 from ..memory import geometry
@@ -32,11 +32,12 @@ from .seen import SeenWorker as SeenWorker
 
 K = constants()
 _OBJECT = re.compile(
-    r"(?:sem\.)?shmmap\.([A-Za-z0-9_-]{1,100})"
+    rf"(?:sem\.)?shmmap\.({names.PATTERN})"
     r"(?:\.[0-9a-f]{16}\.(?:live|locks|[0-9]+\.[0-9]+)|(\.new[A-Za-z0-9._-]{0,100}))?"
 )
 _CHUNK = 1 << 20
 _LARGEST_PID = 1 << 22
+LINGERS = "lingers"  # the state of an ephemeral map that waits for whoever opens it next
 UNKNOWN = -1  # instead of a pid: it cannot be found out whether there is such a process
 
 
@@ -47,8 +48,14 @@ def find_maps(only: str | None = None) -> list[SeenMap]:
         match = _OBJECT.fullmatch(entry)
         if match and only in (None, match[1]):
             found.setdefault(match[1], []).append(entry)
-    looked_at = (_look_at(name, sorted(found[name])) for name in sorted(found))
+    looked_at = (_look_at(name, sorted(found[name]))
+                 for name in sorted(found, key=names.in_order))
     return [seen for seen in looked_at if seen]
+
+
+def find_map(name: str) -> SeenMap | None:
+    """Find the map of a name."""
+    return next(iter(find_maps(name)), None)
 
 
 def _entries() -> list[str]:
@@ -212,8 +219,10 @@ def _look_at(name: str, objects: list[str]) -> SeenMap | None:
     elif control and state not in _OPAQUE:
         seen_workers, unknown = _live_workers(name, control)
     deserted = state == "ready" and control and control.EPHEMERAL and seen_workers == ()
-    if control and deserted:
-        judged = _unless_busy(_ABANDONED, creating_pid(name, owner))
+    if control and deserted and lingering.stays(control) and not _is_held(name, control):
+        state, problem = LINGERS, lingering.describe(control)
+    elif control and deserted:
+        judged = _unless_busy(_OVER if control.LINGER_NS else _ABANDONED, creating_pid(name, owner))
         if judged[0] == "busy" or not _is_held(name, control):
             state, problem, leftover = judged
     if leftover and not any(os.path.lexists(f"{segment.SHM_DIRECTORY}/{e}") for e in objects):
@@ -233,6 +242,7 @@ def _is_of_a_making(entry: str) -> bool:
 _Judgement = tuple[str, str, bool]  # state, problem, whether it is a leftover
 _BUSY = ("busy", "another process is creating or unlinking it now", False)
 _ABANDONED = ("abandoned", "ephemeral, and its last worker died without closing it", True)
+_OVER = ("abandoned", "ephemeral, and nobody came back while it lingered", True)
 
 
 def _unless_busy(judgement: _Judgement, pid: int | None) -> _Judgement:

@@ -77,7 +77,8 @@ class Maps:
         old = self.each()
         makers: list[Callable[[], ShmMap]] = [
             partial(pickle.loads, pickle.dumps(m)) if pickled
-            else partial(ShmMap.attach, m.name, lock_timeout=m._lock_timeout)
+            else partial(ShmMap.attach, m.name, namespace=m.namespace,
+                         lock_timeout=m._lock_timeout)
             for m in old
         ]
         if closes_first:

@@ -72,9 +72,9 @@ def _make_maps(plan: Plan) -> Maps:
             SIDES, (plan.size, _SIDE_SIZE, _SIDE_SIZE), (plan.shards, 2, 2),
             ("raise", "evict", "raise"), strict=True,
         ):
-            made.append(ShmMap.create(plan.name + name, size, shards=shards, on_full=on_full,
-                                      sweep_interval=0.5, lock_timeout=plan.patience_s,
-                                      near=0 if made else _NEAR))
+            made.append(ShmMap.create(plan.name + name, size, namespace="", shards=shards,
+                                      on_full=on_full, sweep_interval=0.5,
+                                      lock_timeout=plan.patience_s, near=0 if made else _NEAR))
     except BaseException:
         for m in made:
             m.unlink()

@@ -56,7 +56,7 @@ BAD_PARAMETERS: list[tuple[type[Exception], str, dict[str, Any]]] = [
     (TypeError, "ttl", {"ttl": "5"}), (ValueError, "ttl", {"ttl": 0}),
     (ValueError, "ttl", {"ttl": -1}), (ValueError, "ttl", {"ttl": float("nan")}),
     (ValueError, "ttl", {"ttl": float("inf")}), (TypeError, "ttl", {"ttl": True}),
-    (TypeError, "max_idle", {"max_idle": "1"}), (ValueError, "max_idle", {"max_idle": -1}),
+    (TypeError, "max_age", {"max_age": "1"}), (ValueError, "max_age", {"max_age": -1}),
     (TypeError, "sweep_interval", {"sweep_interval": []}),
     (ValueError, "sweep_interval", {"sweep_interval": 0}),
     (ValueError, "on_full", {"on_full": "explode"}), (ValueError, "on_full", {"on_full": 3}),
@@ -90,10 +90,10 @@ def test_bad_parameters(name, error, says, bad, exists):
 
 def test_every_mismatch_is_listed(make, name):
     make(size="1MB", shards=2, ttl=5, codec="safe", on_full="evict", value_size=200, key_size=8,
-         max_idle=60)
+         max_age=60)
     wanted = {
         "size": "2MB", "shards": 4, "ttl": None, "codec": "auto", "on_full": "raise",
-        "value_size": 100, "key_size": 16, "max_idle": 30, "ephemeral": True, "mode": 0o660,
+        "value_size": 100, "key_size": 16, "max_age": 30, "ephemeral": True, "mode": 0o660,
         "sweep_interval": 7,
     }
     with pytest.raises(shmmap.ConfigMismatch) as caught:
@@ -277,7 +277,7 @@ TOO_MUCH = [1 << 63, (1 << 64) - 1, 3 * 10**18 + 1]
 
 
 @pytest.mark.parametrize(("field", "value"), [
-    *((field, value) for field in ("TTL_NS", "MAX_IDLE_NS", "SWEEP_NS", "SIZE", "CAPACITY",
+    *((field, value) for field in ("TTL_NS", "MAX_AGE_NS", "SWEEP_NS", "SIZE", "CAPACITY",
                                    "VALUE_SIZE", "KEY_SIZE", "EPHEMERAL") for value in TOO_MUCH
       if (field, value) != ("SIZE", TOO_MUCH[2])),
     ("CODEC", 2), ("CODEC", 1 << 63), ("ON_FULL", 2), ("MODE", 0o777), ("MODE", 0o200),

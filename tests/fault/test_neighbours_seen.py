@@ -18,7 +18,7 @@ import shmmap
 from shmmap.memory import geometry
 from shmmap.memory.layout import constants
 from shmmap.system import creation
-from shmmap.tools import cli, doctor, inspection
+from shmmap.tools import cli, doctor, inspection, unlinking
 
 from ..support.strangers import ATTACKER, SHM, VICTIM, as_user, outcome, plant
 
@@ -172,7 +172,7 @@ def test_a_fifo_put_in_the_place_of_a_map_that_root_unlinks(private, name):
 
         signal.signal(signal.SIGALRM, give_up)
         signal.alarm(2)
-        return outcome(lambda: cli._retire(seen))
+        return outcome(lambda: unlinking._retire(seen))
 
     assert private(work)[0] == "OSError"  # nobody reads there
 

@@ -366,7 +366,7 @@ def generation_table(rng: random.Random, s: Subject) -> None:
 def lease_and_totals(rng: random.Random, s: Subject) -> None:
     control = s.attachment.control
     names = [f.name for f in layout.CONTROL.fields
-             if f.name.startswith(("LEASE", "SWE", "TOTAL", "MAX_IDLE"))]
+             if f.name.startswith(("LEASE", "SWE", "TOTAL", "MAX_AGE"))]
     for field in rng.sample(names, rng.choice((1, 2, 4))):
         setattr(control, field, odd_value(rng, s.clock.frozen_ns))
     if rng.random() < 0.5:

@@ -330,7 +330,7 @@ def test_the_lock_shard_is_said_to_be_tracked(damaged, tracker):
 # -- the control segment ----------------------------------------------------------------------
 
 
-CREATORS = ["SIZE", "CAPACITY", "VALUE_SIZE", "KEY_SIZE", "CODEC", "TTL_NS", "MAX_IDLE_NS", "MODE",
+CREATORS = ["SIZE", "CAPACITY", "VALUE_SIZE", "KEY_SIZE", "CODEC", "TTL_NS", "MAX_AGE_NS", "MODE",
             "HASH_SEED", "EPHEMERAL", "SWEEP_NS"]
 
 

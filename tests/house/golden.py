@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 CONSTANTS: dict[int, dict[str, int]] = {
-    4: {
+    5: {
         "CONTROL_MAGIC": 0x4c525443504d4853, "SHARD_MAGIC": 0x44524853504d4853,
         "ENGINE_COMPILED": 0x1, "ENGINE_PURE": 0x2, "STATE_MAKING": 0x0, "STATE_READY": 0x1,
         "STATE_RETIRED": 0x2, "BUCKET_WORDS": 0x8, "BUCKET_BYTES": 0x40, "SLOT_MASK": 0xffffff,
@@ -24,19 +24,19 @@ CONSTANTS: dict[int, dict[str, int]] = {
         "C_MAGIC": 0x0, "C_LAYOUT": 0x8, "C_ENGINE": 0x10, "C_NONCE": 0x18, "C_BOOT_HIGH": 0x20,
         "C_BOOT_LOW": 0x28, "C_BYTES": 0x30, "C_ROWS": 0x38, "C_SIZE": 0x40, "C_CAPACITY": 0x48,
         "C_VALUE_SIZE": 0x50, "C_CODEC": 0x58, "C_ON_FULL": 0x60, "C_TTL_NS": 0x68,
-        "C_MAX_IDLE_NS": 0x70, "C_MODE": 0x78, "C_HASH_SEED": 0x80, "C_KEY_SIZE": 0x88,
-        "C_EPHEMERAL": 0x90, "C_SWEEP_NS": 0x98, "C_CHECK": 0xa0, "C_STATE": 0xc0,
-        "C_FEATURES": 0x100,
-        "C_GEN_CURRENT": 0x108, "C_GEN_NEXT": 0x110, "C_GEN_CURSOR": 0x118,
-        "C_GEN0_NUMBER": 0x140, "C_GEN0_SHARDS": 0x148, "C_GEN0_SLOTS": 0x150,
-        "C_GEN0_SLOT_SIZE": 0x158, "C_GEN0_BUCKETS": 0x160, "C_GEN0_BYTES": 0x168,
-        "C_GEN1_NUMBER": 0x180, "C_GEN1_SHARDS": 0x188, "C_GEN1_SLOTS": 0x190,
-        "C_GEN1_SLOT_SIZE": 0x198, "C_GEN1_BUCKETS": 0x1a0, "C_GEN1_BYTES": 0x1a8,
-        "C_LEASE": 0x1c0, "C_LEASE_BEAT_NS": 0x1c8, "C_SWEPT_NS": 0x1d0, "C_SWEEP_EPOCH": 0x200,
-        "C_TOTAL_HITS": 0x240, "C_TOTAL_MISSES": 0x248, "C_TOTAL_WRITES": 0x250,
-        "C_TOTAL_DELETES": 0x258, "C_TOTAL_WAITS": 0x260, "C_TOTAL_TAKEOVERS": 0x268,
-        "C_TOTAL_RETRIES": 0x270, "C_TOTAL_LOCKED_READS": 0x278, "C_TOTAL_NEAR_HITS": 0x280,
-        "C_BYTES_TOTAL": 0x2c0,
+        "C_MAX_AGE_NS": 0x70, "C_MODE": 0x78, "C_HASH_SEED": 0x80, "C_KEY_SIZE": 0x88,
+        "C_EPHEMERAL": 0x90, "C_SWEEP_NS": 0x98, "C_LINGER_NS": 0xa0, "C_CHECK": 0xa8,
+        "C_STATE": 0xc0, "C_LEFT_NS": 0x100, "C_FEATURES": 0x140,
+        "C_GEN_CURRENT": 0x148, "C_GEN_NEXT": 0x150, "C_GEN_CURSOR": 0x158,
+        "C_GEN0_NUMBER": 0x180, "C_GEN0_SHARDS": 0x188, "C_GEN0_SLOTS": 0x190,
+        "C_GEN0_SLOT_SIZE": 0x198, "C_GEN0_BUCKETS": 0x1a0, "C_GEN0_BYTES": 0x1a8,
+        "C_GEN1_NUMBER": 0x1c0, "C_GEN1_SHARDS": 0x1c8, "C_GEN1_SLOTS": 0x1d0,
+        "C_GEN1_SLOT_SIZE": 0x1d8, "C_GEN1_BUCKETS": 0x1e0, "C_GEN1_BYTES": 0x1e8,
+        "C_LEASE": 0x200, "C_LEASE_BEAT_NS": 0x208, "C_SWEPT_NS": 0x210, "C_SWEEP_EPOCH": 0x240,
+        "C_TOTAL_HITS": 0x280, "C_TOTAL_MISSES": 0x288, "C_TOTAL_WRITES": 0x290,
+        "C_TOTAL_DELETES": 0x298, "C_TOTAL_WAITS": 0x2a0, "C_TOTAL_TAKEOVERS": 0x2a8,
+        "C_TOTAL_RETRIES": 0x2b0, "C_TOTAL_LOCKED_READS": 0x2b8, "C_TOTAL_NEAR_HITS": 0x2c0,
+        "C_BYTES_TOTAL": 0x300,
         "R_STATE": 0x0, "R_INCARNATION": 0x8, "R_PID": 0x10, "R_PID_NAMESPACE": 0x18,
         "R_START_TICKS": 0x20, "R_JOINED_NS": 0x28, "R_HITS": 0x40, "R_MISSES": 0x48,
         "R_WRITES": 0x50, "R_DELETES": 0x58, "R_WAITS": 0x60, "R_TAKEOVERS": 0x68,
@@ -50,7 +50,7 @@ CONSTANTS: dict[int, dict[str, int]] = {
         "S_FRESH": 0xf0, "S_EARLIEST_NS": 0xf8, "S_HAND": 0x100, "S_RING_START": 0x108,
         "S_RING_COUNT": 0x110, "S_RING_TARGET": 0x118, "S_GONE_EARLY": 0x120,
         "S_GONE_LATE": 0x128, "S_MISSED_EARLY": 0x130, "S_MISSED_LATE": 0x138, "S_EVICTED": 0x140,
-        "S_EXPIRED": 0x148, "S_IDLED": 0x150, "S_REPAIRS": 0x158, "S_POP_HAND": 0x160,
+        "S_EXPIRED": 0x148, "S_AGED": 0x150, "S_REPAIRS": 0x158, "S_POP_HAND": 0x160,
         "S_SCAN_HAND": 0x168, "S_HAS_DEADLINES": 0x180, "S_RESERVED": 0x1c0,
         "S_BYTES_TOTAL": 0x200, "E_VERSION": 0x0, "E_META": 0x8, "E_BYTES_TOTAL": 0x10,
     },
@@ -58,7 +58,7 @@ CONSTANTS: dict[int, dict[str, int]] = {
 
 # offset -> word, of all words that are not 0
 SHARD_WORDS: dict[int, dict[int, str]] = {
-    4: {
+    5: {
         0: "0x44524853504d4853", 8: "0x0123456789abcdef", 32: "0x0000000000000017",
         40: "0x0000000000000088", 48: "0x0000000000000004", 64: "0x0000000000000006",
         200: "0x00071afd498d0004", 208: "0x0000000000000003", 216: "0x00000000000000f2",
@@ -82,7 +82,7 @@ SHARD_WORDS: dict[int, dict[int, str]] = {
     },
 }  # fmt: skip
 SHARD_WORDS_EVICTING: dict[int, dict[int, str]] = {
-    4: {
+    5: {
         0: "0x44524853504d4853", 8: "0x0123456789abcdef", 32: "0x0000000000000017",
         40: "0x0000000000000088", 48: "0x0000000000000004", 56: "0x0000000000000001",
         64: "0x0000000000000006", 200: "0x00071afd498d0004", 208: "0x0000000000000003",

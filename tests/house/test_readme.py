@@ -102,6 +102,7 @@ def test_names_only_errors_and_variables_that_there_are():
     assert len(errors) >= 8
     assert all(hasattr(shmmap, error) for error in errors), errors
     sources = "".join(
-        (README.parent / file).read_text() for file in ("setup.py", "shmmap/_engine.py")
+        (README.parent / file).read_text()
+        for file in ("setup.py", "shmmap/_engine.py", "shmmap/lifecycle/names.py")
     )
     assert all(variable in sources for variable in re.findall(r"SHMMAP_\w+", text))

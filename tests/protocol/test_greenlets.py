@@ -159,7 +159,7 @@ while m.stats().expired < 1:
 assert m.attachment.sweeper.trouble is None
 m.attachment.clock.frozen_ns = -1
 began = clock()
-other = shmmap.ShmMap(name + "-x", size="1MB", max_idle=60, sweep_interval=3000)
+other = shmmap.ShmMap(name + "-x", size="1MB", max_age=60, sweep_interval=3000)
 pause(0.05)
 other.unlink(); other.close()
 assert clock() - began < 1.0, "closing waited for the sweeper's interval"

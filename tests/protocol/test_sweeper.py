@@ -47,17 +47,17 @@ def pass_time(m: Any, seconds: float) -> None:
 # -- what starts it -----------------------------------------------------------------------------
 
 
-def test_max_idle_alone_cleans_up(make):
-    m = make(max_idle=5, sweep_interval=FAST)
+def test_max_age_alone_cleans_up(make):
+    m = make(max_age=5, sweep_interval=FAST)
     m["old"] = 1
     assert "old" in m
     pass_time(m, 6)
     eventually(lambda: list(m) == [], m)
-    assert m.stats().idle == 1 and m.stats().expired == 0
+    assert m.stats().aged == 1 and m.stats().expired == 0
 
 
-def test_max_idle_is_seen_to_by_processes_that_only_read(make, start, name):
-    m = make(max_idle=5, sweep_interval=FAST)
+def test_max_age_is_seen_to_by_processes_that_only_read(make, start, name):
+    m = make(max_age=5, sweep_interval=FAST)
     m["old"] = 1
 
     def write_and_die(child: Any) -> None:
@@ -78,8 +78,8 @@ def test_max_idle_is_seen_to_by_processes_that_only_read(make, start, name):
     assert start(read).result() == [["old", "young"]]
 
 
-def test_who_attaches_to_a_map_with_max_idle_sweeps(make, name, tmp_path):
-    m = make(max_idle=5, sweep_interval=3000)
+def test_who_attaches_to_a_map_with_max_age_sweeps(make, name, tmp_path):
+    m = make(max_age=5, sweep_interval=3000)
     m["old"] = 1
     assert m.attachment.sweeper.start()
     eventually(m.attachment.sweeper.is_running)
@@ -95,7 +95,7 @@ def test_who_attaches_to_a_map_with_max_idle_sweeps(make, name, tmp_path):
     assert done.returncode == 0
 
 
-def test_maps_without_ttl_and_max_idle_have_no_thread(make):
+def test_maps_without_ttl_and_max_age_have_no_thread(make):
     """Python 3.12 and later warn where a process with threads forks."""
     m = make(sweep_interval=FAST)
     m["a"] = 1
@@ -105,7 +105,7 @@ def test_maps_without_ttl_and_max_idle_have_no_thread(make):
 
 
 def test_with_sweep_interval_none_it_is_swept_by_hand(make):
-    m = make(max_idle=5, ttl=5)
+    m = make(max_age=5, ttl=5)
     m["a"] = 1
     pass_time(m, 6)
     assert m.get("a") is None and not m.attachment.sweeper.is_running()

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 SHM = Path("/dev/shm")
-_TEST_OBJECT = re.compile(r"(?:sem\.)?shmmap\.t(\d+)-.*")
+_TEST_OBJECT = re.compile(r"(?:sem\.)?shmmap\.(?:[\w-]+@)?t(\d+)-.*")
 
 
 def objects_of(name: str) -> list[str]:

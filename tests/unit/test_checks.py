@@ -63,7 +63,7 @@ def test_a_version_in_any_form(make):
 @pytest.mark.parametrize("form", REAL)
 def test_every_real_number_is_taken_where_seconds_are(make, name, form):
     assert type(checks.seconds(form(5), "x")) in (int, float)
-    m = make(ttl=form(50), max_idle=form(60), sweep_interval=form(30), lock_timeout=form(5), near=4)
+    m = make(ttl=form(50), max_age=form(60), sweep_interval=form(30), lock_timeout=form(5), near=4)
     m["k"] = 1
     assert 49 < m.ttl("k") <= 50
     for write in (lambda ttl: m.set("k", 1, ttl), lambda ttl: m.touch("k", ttl),
@@ -107,7 +107,7 @@ def test_what_is_no_number_of_seconds_is_refused(make, name, value):
         lambda: m.get("k", consistency="bounded", max_staleness=value),
         lambda: m.lock("l", lease=value), lambda: m.get_or_set("g", int, timeout=value),
         *(lambda option=option: shmmap.ShmMap(name + "b", **{option: value})
-          for option in ("ttl", "max_idle", "sweep_interval", "lock_timeout")),
+          for option in ("ttl", "max_age", "sweep_interval", "lock_timeout")),
     ):  # fmt: skip
         with pytest.raises(TypeError, match=rf"seconds.*{type(value).__name__}"):
             use()
@@ -132,7 +132,7 @@ def test_a_number_of_any_length_is_refused_in_words(make, name, value):
         (ValueError, lambda: m.get("k", consistency="bounded", max_staleness=value)),
         (ValueError, lambda: m.get("k", max_staleness=value)),
         *((ValueError, lambda option=option: shmmap.ShmMap(name + "b", **{option: value}))
-          for option in ("size", "capacity", "shards", "value_size", "key_size", "ttl", "max_idle",
+          for option in ("size", "capacity", "shards", "value_size", "key_size", "ttl", "max_age",
                          "sweep_interval", "mode", "lock_timeout", "near", "owner_uid")),
     ):  # fmt: skip
         with pytest.raises(error) as caught:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shmmap.lifecycle import control, making, opening
+from shmmap.lifecycle import control, ephemeral, lingering, making, opening, reaping
 from shmmap.lifecycle.attachment import Attachment
 from shmmap.lifecycle.control import Remains
 from shmmap.system import creation
@@ -59,6 +59,22 @@ CREATION = (
         change(Attachment, "leave", "if ephemeral.is_last(self):",
                "if ephemeral.is_last(self) or True:"),
     ), "an ephemeral map, two come and go", "every 1"),
+    Mutant("a map that lingers goes with its last worker", (
+        change(ephemeral, "leave_last", "if attached.parameters.linger_ns:", "if False:"),
+    ), "a map that lingers, the last leaves as one comes", "every 1"),
+    Mutant("what lingers is taken for dead", (
+        change(lingering, "stays", "    if not linger_ns:", "    if True:"),
+    ), "a map that lingers, two come and go, one looks for what is over", "every 1"),
+    Mutant("who was left once is left for good", (
+        change(lingering, "left_ns", "left if left >= joined_ns(control) else 0", "left"),
+    ), "a map that lingers, left, opened again and killed", "every 0"),
+    Mutant("whoever leaves a map that lingers is the last", (
+        change(Attachment, "leave", "if ephemeral.is_last(self):",
+               "if ephemeral.is_last(self) or True:"),
+    ), "a map that lingers, one leaves, the other is killed", "every 0"),
+    Mutant("the time of a map that is used counts", (
+        drop(reaping, "_note", " and not control.is_used(name, control.MODE, None)"),
+    ), "a map that lingers, looked at while it is used", "every 0"),
     Mutant("a descriptor of the liveness file is closed", (
         drop(control, "_verify", " and control.NONCE not in attached"),
         change(opening, "_known", "if known == name", "if known != name"),

@@ -68,7 +68,7 @@ CASES = (
     Case("popitem", ("popitem", "")),
     Case("clear", ("clear", ""), (*LEASED, ("set", "c", LONG))),
     Case("sweep", ("sweep", ""), (*LEASED, ("set", "c", SHORT, TTL_NS), ("advance", 2 * TTL_NS))),
-    Case("sweep of the idle", ("idle", ""), (*LEASED, ("advance", 1))),
+    Case("sweep by age", ("aged", ""), (*LEASED, ("advance", 1))),
     Case("repair", ("repair", ""), (*LEASED, ("set", "c", LONG), ("delete", "b"))),
     Case("evict", ("set", "d", SHORT), (*FILLED, ("set", "c", SHORT)), True),
     Case("evict for a long value", ("set", "d", LONG), (*FILLED, ("set", "c", SHORT)), True),

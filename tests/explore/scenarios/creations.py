@@ -8,6 +8,7 @@ from __future__ import annotations
 from ..simulator.creation_world import Processes
 
 OPEN, SET, LOCK, CLOSE, UNLINK = ("open",), ("set",), ("lock",), ("close",), ("unlink",)
+REAP, LATER = ("reap",), ("later",)
 BOTH_OPEN = ((0, OPEN), (1, OPEN))
 
 CREATIONS = (
@@ -32,6 +33,30 @@ CREATIONS = (
     Processes("an ephemeral map, opened twice by one process", (
         (("open_again",), LOCK), (LOCK,),
     ), BOTH_OPEN, ephemeral=True, apart=(1,)),
+    Processes("a map that lingers, the last leaves as one comes", (
+        (SET, CLOSE), (OPEN, SET),
+    ), ((0, OPEN),), linger=True, keeps=True),
+    Processes("a map that lingers, two come and go, one looks for what is over", (
+        (OPEN, SET, CLOSE), (OPEN, SET, CLOSE, REAP),
+    ), linger=True, keeps=True, bound=1),
+    Processes("a map that has lingered is removed as one comes", (
+        (REAP,), (OPEN, SET),
+    ), ((0, OPEN), (0, CLOSE), (0, LATER)), linger=True, keeps=True),
+    Processes("a map that lingers, kept by a forked child", (
+        (("fork",), ("after", 1), SET), (LATER, REAP, OPEN, SET, CLOSE), (),
+    ), ((2, OPEN), (0, OPEN)), linger=True, keeps=True, bound=1, deaths=0),
+    Processes("a map that lingers, left, opened again and killed", (
+        (SET,), (("after", 0), OPEN, SET),
+    ), ((1, OPEN), (1, CLOSE), (0, OPEN), (0, LATER)), linger=True, keeps=True, bound=1, deaths=0),
+    Processes("a map that lingers, one leaves, the other is killed", (
+        (SET,), (LATER, ("after", 0), OPEN, SET),
+    ), ((0, OPEN), (1, OPEN), (1, CLOSE)), linger=True, keeps=True, bound=1, deaths=0),
+    Processes("a map that lingers, looked at while it is used", (
+        (SET,), (("after", 0), OPEN, SET),
+    ), ((0, OPEN), (1, REAP), (1, LATER)), linger=True, keeps=True, bound=1, deaths=0),
+    Processes("a map that lingers, found after a death", (
+        (OPEN, SET), (REAP, LATER, REAP, OPEN, SET),
+    ), linger=True, bound=1, deaths=0),
     Processes("two want a lock", ((LOCK,), (LOCK, SET)), BOTH_OPEN),
     Processes("two want a lock, in two pid namespaces", ((LOCK,), (LOCK, SET)), BOTH_OPEN,
               apart=(1,)),

@@ -18,5 +18,5 @@ DEADLINES = (
     ), (LEASED, B), never_full=True),
     Scenario("sweep against set", ((("sweep", ""),), (A,)), (LEASED, PASS)),
     Scenario("sweep against get", (GETS, (PASS, ("sweep", ""), B)), (LEASED,)),
-    Scenario("idle sweep against set", ((("idle", ""),), (A,)), (A, PASS)),
+    Scenario("sweep by age against set", ((("aged", ""),), (A,)), (A, PASS)),
 )

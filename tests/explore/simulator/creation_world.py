@@ -15,7 +15,16 @@ from typing import Any, NamedTuple
 import pytest
 
 from shmmap.errors import MapUnlinked
-from shmmap.lifecycle import attachment, control, ephemeral, making, opening
+from shmmap.lifecycle import (
+    attached,
+    attachment,
+    control,
+    ephemeral,
+    lingering,
+    making,
+    opening,
+    reaping,
+)
 from shmmap.lifecycle.parameters import Parameters
 from shmmap.memory import geometry
 from shmmap.memory.layout import constants
@@ -41,6 +50,7 @@ K = constants()
 NAME = "m"
 ROWS = 5
 LOCK_TIMEOUT_NS = 1_000_000_000
+LINGER_S = 1000
 SHAPE = {"capacity": 4, "shards": 1, "sweep_interval": None}
 Operation = tuple[Any, ...]
 
@@ -58,6 +68,8 @@ class Processes(NamedTuple):
     bound: int = 2
     deaths: int = 1  # preemptions to explore after each death of process 0; -1: it never dies
     ephemeral: bool = False
+    linger: bool = False
+    keeps: bool = False  # what was written is there at the end
     alike: tuple[int, ...] = ()
     apart: tuple[int, ...] = ()
 
@@ -131,7 +143,10 @@ class CreationWorld:
         self.machine = Machine()
         self.system = System(self.machine, len(scenario.programs))
         self.system.namespaces = dict.fromkeys(scenario.apart, 2)
-        self.wanted = Parameters.read({**SHAPE, "ephemeral": scenario.ephemeral})
+        self.wanted = Parameters.read({
+            **SHAPE, "ephemeral": scenario.ephemeral or scenario.linger,
+            "linger": LINGER_S if scenario.linger else None,
+        })
         self.may_end = any(  # a child that has closed its descriptors keeps no map
             operation[0] in ("unlink", "fork_closed") for program in scenario.programs
             for operation in program)
@@ -150,7 +165,7 @@ class CreationWorld:
                 (worker_table, "os sleep monotonic this_process own_pid"),
                 (attachment, "os this_process"), (ephemeral, "os"),
                 (opening, "os sleep monotonic this_process OWN_NUMBER"), (mutex, "this_process"),
-                (descriptors, "os this_process"),
+                (descriptors, "os this_process"), (reaping, "os"),
             ):
                 for name in names.split():
                     is_module = name in ("os", "fcntl")
@@ -175,6 +190,7 @@ class CreationWorld:
             patch.setattr(opening, "leave_at_exit", lambda: None)
             patch.setattr(attachment, "Sweeper", lambda _: SimpleNamespace(stop=lambda: True))
             patch.setattr(attachment, "Clock", lambda: SimulatedClock(machine))
+            patch.setattr(lingering, "now_ns", lambda: machine.now_ns)
             patch.setattr(_lock_cy, "sem_open", system.open_semaphore)
             patch.setattr(_lock_cy, "sem_close", lambda semaphore: None)
             patch.setattr(_lock_cy, "sem_wait", self.wait)
@@ -223,7 +239,10 @@ class CreationWorld:
         self.machine.now_ns = 1_000
         system.reset()
         system.pids = dict.fromkeys(self.scenario.alike, FIRST_PID)
-        self.patch.setattr(opening, "_attachments", PerProcess(system))
+        attachments = PerProcess(system)
+        self.patch.setattr(opening, "_attachments", attachments)
+        self.patch.setattr(attached, "attachments", attachments)
+        self.written: set[int] = set()
         self.patch.setattr(creation, "_files", PerProcess(system))
         self.patch.setattr(creation, "_mutexes", PerProcess(system))
         self.patch.setattr(unfinished, "_noted", PerProcess(system))
@@ -253,6 +272,7 @@ class CreationWorld:
     def perform(self, number: int, operation: Operation) -> None:
         """Do one thing; a map that was unlinked meanwhile is no error where somebody may."""
         name, *arguments = operation
+        self.machine.now_ns += 1  # no two things happen at one time
         try:
             getattr(self, "do_" + name)(number, *arguments)
         except MapUnlinked:
@@ -301,6 +321,7 @@ class CreationWorld:
         handle.set(f"key of {number}", number)
         if handle.get(f"key of {number}") != number:
             self.problems.append(f"process {number} does not find what it wrote")
+        self.written.add(number)
         self.note_token(number)
 
     def do_fork(self, number: int) -> None:
@@ -345,6 +366,15 @@ class CreationWorld:
         """Free the rows of the dead, as a sweep does."""
         self.handles[number].attachment.worker.clear_dead_rows()
 
+    def do_later(self, number: int) -> None:
+        """Let so much time pass that a map which lingers does so no more."""
+        self.machine.step(CALL, "later")
+        self.machine.now_ns += 2 * LINGER_S * 10**9
+
+    def do_reap(self, number: int) -> None:
+        """Look for maps that nobody came back to, as the sweeper of another map does."""
+        reaping.reap()
+
     def do_after(self, number: int, other: int) -> None:
         """Wait for the end of another process."""
         while self.system.lives(other):
@@ -360,7 +390,12 @@ class CreationWorld:
             self.do_open(CHECKER)
         except Exception as error:
             return "\n".join([*problems, f"afterwards: {type(error).__name__}: {error}"])
-        found = self.handles.pop(CHECKER).attachment
+        checker = self.handles.pop(CHECKER)
+        found = checker.attachment
+        lost = [number for number in sorted(self.written)
+                if self.scenario.keeps and checker.get(f"key of {number}") != number]
+        if lost:
+            problems.append(f"what the processes {lost} wrote is gone")
         for number, handle in self.handles.items():
             mine = handle.attachment
             if mine.control.STATE == K["STATE_READY"] and mine.nonce != found.nonce:

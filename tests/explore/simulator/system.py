@@ -243,6 +243,10 @@ class System:
         self.file(descriptor).data[: len(data)] = data
         return len(data)
 
+    def pread(self, descriptor: int, length: int, start: int) -> bytes:
+        self.machine.step(LIVENESS, "read")
+        return bytes(self.file(descriptor).data[start : start + length])
+
     def fchmod(self, descriptor: int, mode: int) -> None:
         self.file(descriptor).mode = mode
 

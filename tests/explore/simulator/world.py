@@ -289,8 +289,8 @@ class World:
     def _perform(
         self, handle: Any, name: str, key: str, arguments: tuple[Any, ...], ttl_ns: int | None
     ) -> Any:
-        if name in ("sweep", "idle"):
-            before_ns = self.machine.now_ns if name == "idle" else 0
+        if name in ("sweep", "aged"):
+            before_ns = self.machine.now_ns if name == "aged" else 0
             for number in range(self.shape.shards):
                 following = 1
                 while following:
@@ -377,10 +377,10 @@ class World:
             fields = (*arguments, 0, deadline) if name == "incr" else (*arguments, deadline)
         else:
             fields = (deadline,) if name == "touch" else ()
-        if name not in ("sweep", "idle", "repair"):
+        if name not in ("sweep", "aged", "repair"):
             name = "get_versioned" if name in NEAR else name
             self.calls.append((key, call._replace(name=name, arguments=fields, result=result)))
-        if name == "idle" or (
+        if name == "aged" or (
             self.shape.evicts and name in ("set", "add", "incr", "cas", "merge", "replace")
         ):
             gone = call._replace(name="evict", arguments=())

@@ -55,7 +55,7 @@ def test_every_kind_of_entry_comes_back(make, other, tmp_path):
 
 def test_parameters_come_with_it(make, other, tmp_path):
     m = make(capacity=500, shards=4, ttl=7.5, on_full="evict", value_size=300, key_size=20,
-             codec="safe", max_idle=30, ephemeral=False)
+             codec="safe", max_age=30, ephemeral=False)
     m["a"] = 1
     m.dump(tmp_path / "d")
     n = load(other, tmp_path / "d")
@@ -371,3 +371,17 @@ def test_dumped_while_others_write(make, start, tmp_path):
             value = found[INT, i.to_bytes(8, "little")]
             assert value == b"%08d" % i * (len(value) // 8) and value
     child.kill()
+
+
+def test_a_parameter_by_its_former_name(make, tmp_path):
+    m = make(max_age=30)
+    m["a"] = 1
+    m.dump(tmp_path / "new")
+    with dumps.DumpReader(tmp_path / "new") as new, (tmp_path / "old").open("wb") as file:
+        said = dict(new.head.parameters)
+        said["max_idle_ns"] = said.pop("max_age_ns")
+        assert "linger_ns" not in said and "ephemeral" not in said
+        dumps.write(file, new.head._replace(parameters=said), new.records())
+    for version in ("old", "new"):
+        with dumps.DumpReader(tmp_path / version) as reader:
+            assert reader.options()["max_age"] == 30

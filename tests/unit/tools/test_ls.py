@@ -127,3 +127,43 @@ class TestLs:
     def test_says_when_there_are_none(self, capsys, monkeypatch, tmp_path):
         monkeypatch.setattr(segment, "SHM_DIRECTORY", str(tmp_path))
         assert (cli.main(["ls"]), capsys.readouterr().out) == (0, "no maps\n")
+
+
+class TestNamespaces:
+    def test_maps_of_one_are_together(self, run, name):
+        maps = [
+            shmmap.ShmMap(name + end, "300KB", shards=1, namespace=space, sweep_interval=None)
+            for space, end in (("shop", "-a"), ("", "-z"), ("blog", "-b"), ("shop", "-c"))
+        ]
+        try:
+            lines = run("ls", SHMMAP_NAMESPACE="shop").stdout.splitlines()
+            ours = [line.partition(" ")[0] for line in lines if name in line or not line]
+            start = ours.index(f"{name}-z")
+            assert ours[start:][:6] == [
+                f"{name}-z", "", f"blog@{name}-b", "", f"shop@{name}-a", f"shop@{name}-c"
+            ]
+            assert f"map shop@{name}-a\n" in run("info", f"shop@{name}-a").stdout
+            assert run("info", f"{name}-a", SHMMAP_NAMESPACE="shop").returncode == 1
+            file = f"/dev/shm/{name}.dump"
+            try:
+                assert run("dump", f"shop@{name}-a", file, SHMMAP_NAMESPACE="no").returncode == 0
+                done = run("load", file, f"{name}-z", SHMMAP_NAMESPACE="shop")
+                assert done.returncode == 0 and f"written to {name}-z;" in done.stdout
+            finally:
+                os.unlink(file)
+            assert run("fsck", f"{name}-z", SHMMAP_NAMESPACE="shop").returncode == 0
+            assert run("unlink", "--yes", f"shop@{name}-a").returncode == 0
+            assert not objects(f"shop@{name}-a") and objects(f"shop@{name}-c")
+        finally:
+            for m in maps:
+                m.unlink()
+                m.close()
+
+    def test_one_that_lingers(self, run, clean):
+        with shmmap.ShmMap(clean, "300KB", shards=1, ephemeral=True, linger=3600) as m:
+            m["a"] = 1
+        said = run("ls").stdout
+        assert row_of(said, clean)[1:4] == ["lingers", shmmap.ENGINE, "1"]
+        assert re.search(rf"^{clean}: ephemeral, left \d+ s ago: it goes in 3,[56]\d\d s", said,
+                         re.M)
+        assert "linger          3600 s" in run("info", clean).stdout
