@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import ParamSpec, Protocol, TypeVar
 
 from .call_keys import CallKeys, shortened
-from .checks import Key, Value, shown
+from .checks import Key, Value, seconds, shown
 from .errors import MapClosed, MapUnlinked, Reentered, ShmMapError
 from .locks import single_flight
 from .locks.keeping import Notes
@@ -250,7 +250,7 @@ class _Store:
         self._call_keys = CallKeys(function) if key is None else None
         self._notes = Notes()
         self._ttl = ttl
-        self._stale = stale
+        self._stale = seconds(stale, "stale")
         self._timeout = timeout
         self._open = None if isinstance(m, ShmMap) else m
         self._map = m if isinstance(m, ShmMap) else None

@@ -7,19 +7,18 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import subclasses
-from .checks import Key, Value
+from .checks import Key, Value, flag, refuse_unknown, seconds
 from .copies import dumps, merging, snapshots
 from .copies.dumps import DumpReport
 from .copies.merging import MergeReport
 from .copies.snapshots import Snapshot
-from .errors import MapClosed, MapCorrupted, MapUnlinked, ShmMapError
+from .errors import MapClosed, MapCorrupted, MapUnlinked
 from .lifecycle import checking, last_words, opening
 from .lifecycle import stats as statistics
 from .lifecycle.closing import Closing
-from .lifecycle.control import ENGINE
 from .lifecycle.parameters import UNSAID, MapOptions, Parameters, check_handle, check_name
 from .lifecycle.stats import Stats
 from .lifecycle.sweeper import SweepReport
@@ -32,12 +31,14 @@ from .operations._near_cy import read_consistency, read_size
 from .operations._takes_cy import COMPILED, Takes
 from .operations._writes_cy import DEFAULT
 from .operations.views import MapListings
+from .prompt import AtPrompt
 from .system.presences import alive
 from .system.tasks import new_lock
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from .checks import Seconds
     from .lifecycle.attachment import Attachment
     from .lifecycle.parameters import Options
 
@@ -46,7 +47,7 @@ _numbers = itertools.count(1)  # of handles: an id is given again, though vars()
 LOCK_TIMEOUT_S = 5.0
 
 
-class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
+class ShmMap(AtPrompt, Takes, MapListings, MutableMapping[Key, Value]):
     """A dict that every process on the machine shares: open it by name, use it as a dict.
 
     The first to open a name creates the map; all others attach to it. Parameters that are
@@ -55,14 +56,15 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
 
     Args:
         name: 1 to 100 of A-Z a-z 0-9 _ -; the same name is the same map.
-        size: bytes of all shared memory, as int or "64MB" (10**6), "64MiB" (2**20).
-            Default "64MB".
+        size: bytes of all shared memory, as a number (1e6), "64MB" (10**6), or "64MiB" or "64M"
+            (2**20). Default "64MB".
         capacity: instead of size: hold so many entries of value_size, with a failure chance of
             1e-6 or less.
         shards: power of two; default 64, fewer for small maps, more from 1 GB on.
         value_size: bytes that a typical value has; slots are made to fit it (default 100).
         key_size: bytes that a typical key has (default 16).
-        ttl: seconds until an entry expires, unless its write says otherwise; None: never.
+        ttl: seconds (or a timedelta, as everywhere) until an entry expires, unless its write says
+            otherwise; None: never.
         on_full: "raise" MapFull (default), or "evict" the entries least worth keeping.
         codec: "auto" (default) pickles what is not stored natively; "safe" refuses pickles.
         ephemeral: True: the last live process to close the map unlinks it.
@@ -71,6 +73,7 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
         mode: permission bits of every object (0o600); group and others: read and write, or none.
         lock_timeout: seconds to wait for a shard's lock (5.0); this handle's only.
         owner_uid: attach only to a map of this user (default: my own).
+        fresh: True: a new, empty map takes the name in one step; what had it is unlinked.
         near: how many entries this handle keeps decoded in this process (0: none). A read that
             finds one there costs one look at its version in shared memory, and gives the same
             object to every reader: do not change it.
@@ -113,32 +116,39 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
     def __init__(
         self,
         name: str,
-        size: int | str | None = None,
+        size: float | str | None = None,
         *,
-        capacity: int | None = None,
+        capacity: float | None = None,
         shards: int | None = None,
-        ttl: float | None = UNSAID,
+        ttl: Seconds | None = UNSAID,
         on_full: str | None = None,
         value_size: int | None = None,
         key_size: int | None = None,
         codec: str | None = None,
         ephemeral: bool | None = None,
-        max_idle: float | None = UNSAID,
-        sweep_interval: float | None = UNSAID,
+        max_idle: Seconds | None = UNSAID,
+        sweep_interval: Seconds | None = UNSAID,
         mode: int | None = None,
-        lock_timeout: float = LOCK_TIMEOUT_S,
+        lock_timeout: Seconds = LOCK_TIMEOUT_S,
         owner_uid: int | None = None,
         near: int = 0,
         near_copy: bool = False,
         consistency: str = "linearizable",
-        max_staleness: float | None = None,
+        max_staleness: Seconds | None = None,
+        fresh: bool = False,
         _may: tuple[bool, bool] = (True, True),
         _nonce: int | None = None, _seed: int | None = None,
+        **unknown: NoReturn,
     ) -> None:
+        if unknown:
+            refuse_unknown("ShmMap()", unknown)
         name = check_name(name)
+        if flag(fresh, "fresh") and not _may[0]:
+            raise TypeError("attach never makes a map: fresh= is for ShmMap() and ShmMap.create()")
         lock_timeout, owner_uid = check_handle(lock_timeout, owner_uid)
         near, near_copy = read_size(near, near_copy)
         read_consistency(consistency, max_staleness, -1, near)  # to refuse what is wrong
+        stale = max_staleness if max_staleness is None else seconds(max_staleness, "max_staleness")
         wanted = Parameters.read(
             {
                 "size": size, "capacity": capacity, "shards": shards, "ttl": ttl,
@@ -149,15 +159,14 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
         )
         self._lock_timeout = float(lock_timeout)
         self._owner_uid = owner_uid
-        self._reading = (near, near_copy, consistency, max_staleness)
+        self._reading = (near, near_copy, consistency, stale)
         self._handle_number = self._handle_number or next(_numbers)
-        opening.join_map(
-            self, int(lock_timeout * 1e9), name, wanted, *_may, _nonce, owner_uid
-        )
+        timeout_ns = int(lock_timeout * 1e9)
+        opening.join_map(self, timeout_ns, name, wanted, *_may, _nonce, owner_uid, fresh)
 
     @classmethod
     def create(
-        cls, name: str, size: int | str | None = None, **parameters: Unpack[MapOptions]
+        cls, name: str, size: float | str | None = None, **parameters: Unpack[MapOptions]
     ) -> ShmMap:
         """Create a map; raises MapExists if there is one. Arguments as for the class."""
         return cls(name, size, _may=(True, False), **parameters)
@@ -306,14 +315,6 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
         with self._inside() as attached:
             return snapshots.take(self, attached, self._lock_timeout)
 
-    def __repr__(self) -> str:
-        """Name the map and count its entries, or say why they cannot be counted. Raises nothing."""
-        try:
-            state = f"{len(self)} entries, {ENGINE} engine"
-        except ShmMapError as error:
-            state = "closed" if self.closed else type(error).__name__
-        return f"<ShmMap {self.name!r}, {state}>"
-
     # -- care -------------------------------------------------------------------------
 
     def sweep(self) -> SweepReport:
@@ -373,7 +374,7 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
 
     @classmethod
     def load(
-        cls, path: str | bytes | os.PathLike[str], name: str, size: int | str | None = None,
+        cls, path: str | bytes | os.PathLike[str], name: str, size: float | str | None = None,
         **parameters: Unpack[MapOptions],
     ) -> ShmMap:
         """Merge a dump into the map `name`, and return that map.

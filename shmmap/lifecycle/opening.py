@@ -47,17 +47,17 @@ _EXIT_PATIENCE_S = 1.0  # for a process that opens or closes the map
 
 def join_map(
     handle: MapHandle, lock_timeout_ns: int, name: str, wanted: Parameters, may_create: bool,
-    may_attach: bool, nonce: int | None, owner_uid: int | None,
+    may_attach: bool, nonce: int | None, owner_uid: int | None, fresh: bool = False,
 ) -> Attachment:
     """Bind a handle to this process's attachment to a map, creating the map if need be and
-    allowed."""
+    allowed; `fresh`: whatever map there is, a new one takes its name in the same step."""
     finish_leaving()
     while True:
         found = None
         try:
             with creation.creation_lock(name) as turn:
                 found = _join(handle, lock_timeout_ns, name, wanted, may_create, may_attach, nonce,
-                              owner_uid, turn)
+                              owner_uid, fresh, turn)
         except creation.Forked:
             continue
         except MemoryError:
@@ -69,16 +69,19 @@ def join_map(
 
 def _join(
     handle: MapHandle, lock_timeout_ns: int, name: str, wanted: Parameters, may_create: bool,
-    may_attach: bool, nonce: int | None, owner_uid: int | None, turn: creation.Turn,
+    may_attach: bool, nonce: int | None, owner_uid: int | None, fresh: bool, turn: creation.Turn,
 ) -> Attachment | None:
     """Do it once; None: begin again. The creation lock is held."""
-    found, made = _known(name), False
+    found, made = None if fresh else _known(name), False
     if found is None:
         attached = {nonce for known, nonce in list(_attachments) if known == name}
         mapped = _Mapped()
         closing = Undo(mapped.close, lambda: creation.name_mutex(name, 0))
         try:
-            seen = mapped.control = open_control(name, wanted.mode, owner_uid, attached)
+            mode = 0o666 if fresh else wanted.mode  # of what goes, none is refused
+            seen = mapped.control = open_control(name, mode, owner_uid, attached)
+            if fresh and isinstance(seen, Control):
+                seen = mapped.control = Remains(name, seen.identity, seen)
             if not isinstance(seen, Control):
                 if nonce is not None or not may_create or owner_uid not in (None, os.geteuid()):
                     raise _not_found(name, nonce, owner_uid)
@@ -302,7 +305,7 @@ def retire(attachment: Attachment) -> None:
     """Mark a map as unlinked and remove its objects, never a successor's."""
     with creation.creation_lock(attachment.name) as turn:
         if attachment.has_its_name():
-            _refuse_to_unlink(attachment.name)
+            refuse_to_unlink(attachment.name)
         elif attachment.control.STATE == K["STATE_RETIRED"]:
             return  # else somebody has removed the name only, or cut the segment off
         turn.check()
@@ -311,7 +314,7 @@ def retire(attachment: Attachment) -> None:
         undo.settle()
 
 
-def _refuse_to_unlink(name: str) -> None:
+def refuse_to_unlink(name: str) -> None:
     """Raise PermissionError where a map's objects are another user's, before any is touched."""
     with contextlib.suppress(FileNotFoundError):
         owner = os.lstat(segment.SHM_DIRECTORY + segment.control_name(name)).st_uid

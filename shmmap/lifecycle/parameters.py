@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from ..checks import flag, seconds, shown, whole
 from ..errors import ConfigMismatch
 from ..memory import geometry
 from ..memory.words import ControlWords, Word, generation_of
+
+if TYPE_CHECKING:
+    from ..checks import Seconds
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _LONGEST_NS = 3 * 10**18  # of a ttl and the like: 95 years
@@ -121,23 +124,24 @@ Options = dict[str, Any]  # as MapOptions, or with what nobody has checked yet
 class MapOptions(TypedDict, total=False):
     """The keyword arguments of ShmMap, for `create` and `attach`."""
 
-    capacity: int | None
+    capacity: float | None
     shards: int | None
-    ttl: float | None
+    ttl: Seconds | None
     on_full: str | None
     value_size: int | None
     key_size: int | None
     codec: str | None
     ephemeral: bool | None
-    max_idle: float | None
-    sweep_interval: float | None
+    max_idle: Seconds | None
+    sweep_interval: Seconds | None
     mode: int | None
-    lock_timeout: float
+    lock_timeout: Seconds
     owner_uid: int | None
     near: int
     near_copy: bool
     consistency: str
-    max_staleness: float | None
+    max_staleness: Seconds | None
+    fresh: bool
 
 
 class Parameters(NamedTuple):

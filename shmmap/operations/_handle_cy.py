@@ -213,6 +213,12 @@ class Handle:
         self.enter()
         self.leave()
 
+    def _mark(self, mark: Any) -> bool:
+        """Have `close` wait until a mark, a lock, is released, and do nothing else: this does not
+        join, as `_begin` may, nor raise. Tell whether the handle is open."""
+        self.marks[mark] = threading.get_ident()
+        return not self.closed
+
     def _end(self, mark: Any) -> None:
         """Forget the mark of an operation that `_begin` began, or was to begin. Idempotent."""
         self.marks.pop(mark, None)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import ItemsView
 from typing import Any
 
 try:
@@ -310,12 +311,25 @@ class Writes(Reads):
 
 
 def pairs_of(mapping: Any) -> Any:
-    """Return the (key, value) pairs of whatever `dict` can be made of."""
-    if hasattr(mapping, "items"):
-        return mapping.items()
-    if hasattr(mapping, "keys"):
-        return ((key, mapping[key]) for key in mapping.keys())  # noqa: SIM118
-    return mapping
+    """Return the (key, value) pairs of whatever `dict` can be made of. Of a mapping whose items are
+    looked up one by one, those that are gone by then are left out: it may be over a map."""
+    items: Any = mapping.items() if hasattr(mapping, "items") else None
+    if items is None and not hasattr(mapping, "keys"):
+        return mapping
+    if items is None or type(items) is ItemsView:
+        return _pairs_found(mapping)
+    return items
+
+
+def _pairs_found(mapping: Any) -> Any:
+    for key in mapping.keys():  # noqa: SIM118
+        try:
+            value = mapping[key]
+        except KeyError:
+            if key in mapping:  # its own error
+                raise
+            continue
+        yield key, value
 
 
 def _as_word(value, what):
