@@ -3,7 +3,7 @@ from libc.stdint cimport uint64_t
 cdef extern from *:
     """
     #include <stdint.h>
-    #define SHM_LAYOUT_VERSION UINT64_C(0x4)
+    #define SHM_LAYOUT_VERSION UINT64_C(0x5)
     #define SHM_CACHE_LINE UINT64_C(0x40)
     #define SHM_CONTROL_MAGIC UINT64_C(0x4c525443504d4853)
     #define SHM_SHARD_MAGIC UINT64_C(0x44524853504d4853)
@@ -41,6 +41,14 @@ cdef extern from *:
     #define SHM_KEY_FLOAT UINT64_C(0x4)
     #define SHM_KEY_NONE UINT64_C(0x5)
     #define SHM_KEY_TUPLE UINT64_C(0x6)
+    #define SHM_KEY_DATE UINT64_C(0x7)
+    #define SHM_KEY_DATETIME UINT64_C(0x8)
+    #define SHM_KEY_INSTANT UINT64_C(0x9)
+    #define SHM_KEY_UUID UINT64_C(0xa)
+    #define SHM_KEY_DECIMAL UINT64_C(0xb)
+    #define SHM_KEY_FROZENSET UINT64_C(0xc)
+    #define SHM_KEY_MEMBER UINT64_C(0xd)
+    #define SHM_KEY_TYPE_MAX UINT64_C(0xd)
     #define SHM_VALUE_BYTES UINT64_C(0x1)
     #define SHM_VALUE_STR UINT64_C(0x2)
     #define SHM_VALUE_INT UINT64_C(0x3)
@@ -51,7 +59,8 @@ cdef extern from *:
     #define SHM_VALUE_NONE UINT64_C(0x8)
     #define SHM_VALUE_ARRAY UINT64_C(0x9)
     #define SHM_VALUE_PICKLE UINT64_C(0xa)
-    #define SHM_VALUE_TYPE_MAX UINT64_C(0xa)
+    #define SHM_VALUE_CODED UINT64_C(0xb)
+    #define SHM_VALUE_TYPE_MAX UINT64_C(0xb)
     #define SHM_LOW_HALF UINT64_C(0xffffffff)
     #define SHM_WHOLE_WORD UINT64_C(0xffffffffffffffff)
     #define SHM_KEY_TYPE_SALT UINT64_C(0x9e3779b97f4a7c15)
@@ -83,7 +92,10 @@ cdef extern from *:
     #define SHM_C_KEY_SIZE UINT64_C(0x88)
     #define SHM_C_EPHEMERAL UINT64_C(0x90)
     #define SHM_C_SWEEP_NS UINT64_C(0x98)
-    #define SHM_C_CHECK UINT64_C(0xa0)
+    #define SHM_C_CODEC_NAME0 UINT64_C(0xa0)
+    #define SHM_C_CODEC_NAME1 UINT64_C(0xa8)
+    #define SHM_C_CODEC_NAME2 UINT64_C(0xb0)
+    #define SHM_C_CHECK UINT64_C(0xb8)
     #define SHM_C_STATE UINT64_C(0xc0)
     #define SHM_C_FEATURES UINT64_C(0x100)
     #define SHM_C_GEN_CURRENT UINT64_C(0x108)
@@ -211,6 +223,14 @@ cdef extern from *:
     const uint64_t KEY_FLOAT "SHM_KEY_FLOAT"
     const uint64_t KEY_NONE "SHM_KEY_NONE"
     const uint64_t KEY_TUPLE "SHM_KEY_TUPLE"
+    const uint64_t KEY_DATE "SHM_KEY_DATE"
+    const uint64_t KEY_DATETIME "SHM_KEY_DATETIME"
+    const uint64_t KEY_INSTANT "SHM_KEY_INSTANT"
+    const uint64_t KEY_UUID "SHM_KEY_UUID"
+    const uint64_t KEY_DECIMAL "SHM_KEY_DECIMAL"
+    const uint64_t KEY_FROZENSET "SHM_KEY_FROZENSET"
+    const uint64_t KEY_MEMBER "SHM_KEY_MEMBER"
+    const uint64_t KEY_TYPE_MAX "SHM_KEY_TYPE_MAX"
     const uint64_t VALUE_BYTES "SHM_VALUE_BYTES"
     const uint64_t VALUE_STR "SHM_VALUE_STR"
     const uint64_t VALUE_INT "SHM_VALUE_INT"
@@ -221,6 +241,7 @@ cdef extern from *:
     const uint64_t VALUE_NONE "SHM_VALUE_NONE"
     const uint64_t VALUE_ARRAY "SHM_VALUE_ARRAY"
     const uint64_t VALUE_PICKLE "SHM_VALUE_PICKLE"
+    const uint64_t VALUE_CODED "SHM_VALUE_CODED"
     const uint64_t VALUE_TYPE_MAX "SHM_VALUE_TYPE_MAX"
     const uint64_t LOW_HALF "SHM_LOW_HALF"
     const uint64_t WHOLE_WORD "SHM_WHOLE_WORD"
@@ -253,6 +274,9 @@ cdef extern from *:
     const uint64_t C_KEY_SIZE "SHM_C_KEY_SIZE"
     const uint64_t C_EPHEMERAL "SHM_C_EPHEMERAL"
     const uint64_t C_SWEEP_NS "SHM_C_SWEEP_NS"
+    const uint64_t C_CODEC_NAME0 "SHM_C_CODEC_NAME0"
+    const uint64_t C_CODEC_NAME1 "SHM_C_CODEC_NAME1"
+    const uint64_t C_CODEC_NAME2 "SHM_C_CODEC_NAME2"
     const uint64_t C_CHECK "SHM_C_CHECK"
     const uint64_t C_STATE "SHM_C_STATE"
     const uint64_t C_FEATURES "SHM_C_FEATURES"

@@ -99,7 +99,7 @@ class ControlWords(Words):
     SIZE = Word(64)  # parameter size, bytes; 0: given as a capacity
     CAPACITY = Word(72)  # parameter capacity, entries; 0: given as a size
     VALUE_SIZE = Word(80)  # parameter value_size, bytes + 1; 0: not said
-    CODEC = Word(88)  # 0 auto, 1 safe
+    CODEC = Word(88)  # 0 auto, 1 safe, 2 the one that CODEC_NAME names
     ON_FULL = Word(96)  # 0 raise, 1 evict
     TTL_NS = Word(104)  # default ttl; 0: entries do not expire
     MAX_IDLE_NS = Word(112)  # entries not written for this long are swept; 0: never
@@ -108,7 +108,10 @@ class ControlWords(Words):
     KEY_SIZE = Word(136)  # parameter key_size, bytes + 1; 0: not said
     EPHEMERAL = Word(144)  # 1: the last live worker to leave unlinks the map
     SWEEP_NS = Word(152)  # parameter sweep_interval; 0: no automatic sweep
-    CHECK = Word(160)  # checksum of all words before it but MAGIC
+    CODEC_NAME0 = Word(160)  # name of the codec, 24 bytes of ASCII; 0: none
+    CODEC_NAME1 = Word(168)  # the second 8 of them; 0: no more
+    CODEC_NAME2 = Word(176)  # the last 8 of them; 0: no more
+    CHECK = Word(184)  # checksum of all words before it but MAGIC
     STATE = Word(192)  # 0 making, 1 ready, 2 retired (unlinked)
     FEATURES = Word(256)  # feature gates, a bit each; 0: none
     GEN_CURRENT = Word(264)  # which row of the generation table is in use, 0 or 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 CONSTANTS: dict[int, dict[str, int]] = {
-    4: {
+    5: {
         "CONTROL_MAGIC": 0x4c525443504d4853, "SHARD_MAGIC": 0x44524853504d4853,
         "ENGINE_COMPILED": 0x1, "ENGINE_PURE": 0x2, "STATE_MAKING": 0x0, "STATE_READY": 0x1,
         "STATE_RETIRED": 0x2, "BUCKET_WORDS": 0x8, "BUCKET_BYTES": 0x40, "SLOT_MASK": 0xffffff,
@@ -15,17 +15,22 @@ CONSTANTS: dict[int, dict[str, int]] = {
         "META_VALUE_TYPE_SHIFT": 0x18, "META_LENGTH_SHIFT": 0x20, "KEY_LENGTH_MASK": 0xffff,
         "TYPE_MASK": 0xff, "HAS_DEADLINE": 0x80, "KEY_TYPE_MASK": 0x7f,
         "VALUE_LENGTH_MAX": 0xffffffff, "KEY_STR": 0x1, "KEY_BYTES": 0x2, "KEY_INT": 0x3,
-        "KEY_FLOAT": 0x4, "KEY_NONE": 0x5, "KEY_TUPLE": 0x6, "VALUE_BYTES": 0x1, "VALUE_STR": 0x2,
+        "KEY_FLOAT": 0x4, "KEY_NONE": 0x5, "KEY_TUPLE": 0x6, "KEY_DATE": 0x7,
+        "KEY_DATETIME": 0x8, "KEY_INSTANT": 0x9, "KEY_UUID": 0xa, "KEY_DECIMAL": 0xb,
+        "KEY_FROZENSET": 0xc, "KEY_MEMBER": 0xd, "KEY_TYPE_MAX": 0xd,
+        "VALUE_BYTES": 0x1, "VALUE_STR": 0x2,
         "VALUE_INT": 0x3, "VALUE_BIG_INT": 0x4, "VALUE_FLOAT": 0x5, "VALUE_FALSE": 0x6,
         "VALUE_TRUE": 0x7, "VALUE_NONE": 0x8, "VALUE_ARRAY": 0x9, "VALUE_PICKLE": 0xa,
-        "VALUE_TYPE_MAX": 0xa, "LOW_HALF": 0xffffffff, "WHOLE_WORD": 0xffffffffffffffff,
+        "VALUE_CODED": 0xb, "VALUE_TYPE_MAX": 0xb,
+        "LOW_HALF": 0xffffffff, "WHOLE_WORD": 0xffffffffffffffff,
         "KEY_TYPE_SALT": 0x9e3779b97f4a7c15, "KEY_META_MASK": 0x7fffff, "FREQUENCY_MAX": 0x3,
         "ON_PROBATION": 0x1, "IN_RING": 0x2, "GHOST_MASK": 0x7fff, "GHOST_LATE": 0x8000,
         "C_MAGIC": 0x0, "C_LAYOUT": 0x8, "C_ENGINE": 0x10, "C_NONCE": 0x18, "C_BOOT_HIGH": 0x20,
         "C_BOOT_LOW": 0x28, "C_BYTES": 0x30, "C_ROWS": 0x38, "C_SIZE": 0x40, "C_CAPACITY": 0x48,
         "C_VALUE_SIZE": 0x50, "C_CODEC": 0x58, "C_ON_FULL": 0x60, "C_TTL_NS": 0x68,
         "C_MAX_IDLE_NS": 0x70, "C_MODE": 0x78, "C_HASH_SEED": 0x80, "C_KEY_SIZE": 0x88,
-        "C_EPHEMERAL": 0x90, "C_SWEEP_NS": 0x98, "C_CHECK": 0xa0, "C_STATE": 0xc0,
+        "C_EPHEMERAL": 0x90, "C_SWEEP_NS": 0x98, "C_CODEC_NAME0": 0xa0,
+        "C_CODEC_NAME1": 0xa8, "C_CODEC_NAME2": 0xb0, "C_CHECK": 0xb8, "C_STATE": 0xc0,
         "C_FEATURES": 0x100,
         "C_GEN_CURRENT": 0x108, "C_GEN_NEXT": 0x110, "C_GEN_CURSOR": 0x118,
         "C_GEN0_NUMBER": 0x140, "C_GEN0_SHARDS": 0x148, "C_GEN0_SLOTS": 0x150,
@@ -58,7 +63,7 @@ CONSTANTS: dict[int, dict[str, int]] = {
 
 # offset -> word, of all words that are not 0
 SHARD_WORDS: dict[int, dict[int, str]] = {
-    4: {
+    5: {
         0: "0x44524853504d4853", 8: "0x0123456789abcdef", 32: "0x0000000000000017",
         40: "0x0000000000000088", 48: "0x0000000000000004", 64: "0x0000000000000006",
         200: "0x00071afd498d0004", 208: "0x0000000000000003", 216: "0x00000000000000f2",
@@ -82,7 +87,7 @@ SHARD_WORDS: dict[int, dict[int, str]] = {
     },
 }  # fmt: skip
 SHARD_WORDS_EVICTING: dict[int, dict[int, str]] = {
-    4: {
+    5: {
         0: "0x44524853504d4853", 8: "0x0123456789abcdef", 32: "0x0000000000000017",
         40: "0x0000000000000088", 48: "0x0000000000000004", 56: "0x0000000000000001",
         64: "0x0000000000000006", 200: "0x00071afd498d0004", 208: "0x0000000000000003",
