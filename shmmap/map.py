@@ -28,12 +28,13 @@ from .locks.lock_table import LockTable
 from .locks.named_locks import Lock
 from .memory.layout import constants
 from .operations._near_cy import read_consistency, read_size
-from .operations._takes_cy import COMPILED, Takes
+from .operations._takes_cy import Takes
 from .operations._writes_cy import DEFAULT
 from .operations.views import MapListings
 from .prompt import AtPrompt
 from .system.presences import alive
 from .system.tasks import new_lock
+from .values.codecs import read_codec
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -41,13 +42,14 @@ if TYPE_CHECKING:
     from .checks import Seconds
     from .lifecycle.attachment import Attachment
     from .lifecycle.parameters import Options
+    from .values.codecs import Codec
 
 K = constants()
 _numbers = itertools.count(1)  # of handles: an id is given again, though vars() of one is kept
 LOCK_TIMEOUT_S = 5.0
 
 
-class ShmMap(AtPrompt, Takes, MapListings, MutableMapping[Key, Value]):
+class ShmMap(AtPrompt, subclasses.OwnState, Takes, MapListings, MutableMapping[Key, Value]):
     """A dict that every process on the machine shares: open it by name, use it as a dict.
 
     The first to open a name creates the map; all others attach to it. Parameters that are
@@ -66,7 +68,8 @@ class ShmMap(AtPrompt, Takes, MapListings, MutableMapping[Key, Value]):
         ttl: seconds (or a timedelta, as everywhere) until an entry expires, unless its write says
             otherwise; None: never.
         on_full: "raise" MapFull (default), or "evict" the entries least worth keeping.
-        codec: "auto" (default) pickles what is not stored natively; "safe" refuses pickles.
+        codec: "auto" (default) pickles what is not stored natively, "safe" refuses it; "json",
+            "msgpack", or an object with name, dumps and loads. A promise: the map's is the same.
         ephemeral: True: the last live process to close the map unlinks it.
         max_idle: seconds after which a sweep removes entries that were not written; None: never.
         sweep_interval: seconds between sweeps (30); None: only by m.sweep().
@@ -124,7 +127,7 @@ class ShmMap(AtPrompt, Takes, MapListings, MutableMapping[Key, Value]):
         on_full: str | None = None,
         value_size: int | None = None,
         key_size: int | None = None,
-        codec: str | None = None,
+        codec: str | Codec | None = None,
         ephemeral: bool | None = None,
         max_idle: Seconds | None = UNSAID,
         sweep_interval: Seconds | None = UNSAID,
@@ -149,11 +152,12 @@ class ShmMap(AtPrompt, Takes, MapListings, MutableMapping[Key, Value]):
         near, near_copy = read_size(near, near_copy)
         read_consistency(consistency, max_staleness, -1, near)  # to refuse what is wrong
         stale = max_staleness if max_staleness is None else seconds(max_staleness, "max_staleness")
+        codec_name, self._own_codec = read_codec(codec)
         wanted = Parameters.read(
             {
                 "size": size, "capacity": capacity, "shards": shards, "ttl": ttl,
                 "on_full": on_full, "value_size": value_size, "key_size": key_size,
-                "codec": codec, "ephemeral": ephemeral, "max_idle": max_idle,
+                "codec": codec_name, "ephemeral": ephemeral, "max_idle": max_idle,
                 "sweep_interval": sweep_interval, "mode": mode, "hash_seed": _seed,
             }
         )
@@ -179,23 +183,15 @@ class ShmMap(AtPrompt, Takes, MapListings, MutableMapping[Key, Value]):
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the name and the creation, never a successor's; entries stay where they are. A
         subclass comes back as itself, without a call of its `__init__`, with its attributes."""
-        said = (self.name, self._live.nonce, self._lock_timeout, self._owner_uid, self._reading)
+        reading = (*self._reading, self._own_codec)
+        said = (self.name, self._live.nonce, self._lock_timeout, self._owner_uid, reading)
         kind = () if type(self) is ShmMap else (type(self),)
         state = subclasses.without_private(self, self.__getstate__())
         return (_reattach, said + kind, state) if state else (_reattach, said + kind)
 
-    def __getstate__(self) -> Value:
-        return subclasses.state_of(self)
-
-    def __setstate__(self, state: Value) -> None:
-        subclasses.set_state(self, state)
-
     def __init_subclass__(cls, **keywords: object) -> None:
         super().__init_subclass__(**keywords)
         subclasses.check_names(cls, ShmMap)
-
-    if not COMPILED:
-        __setattr__ = subclasses.set_attribute
 
     def _bind(self, attachment: Any, lock_timeout_ns: int) -> None:
         """Begin to use a map: what takes memory first, then what has others take it for open."""
@@ -204,6 +200,8 @@ class ShmMap(AtPrompt, Takes, MapListings, MutableMapping[Key, Value]):
         words = last_words.keep(attachment, self._handle_number)
         super()._bind(attachment, lock_timeout_ns)  # type: ignore[no-untyped-call]
         try:
+            if self._own_codec is not None:
+                self._coder = self._own_codec
             self._use_near(near, near_copy, bound)
             self._last_words = words
         except BaseException:
@@ -444,7 +442,8 @@ def _reattach(  # its pickles name it as `shmmap._reattach`: see `_name_it`
     kind: type[ShmMap] | None = None,
 ) -> ShmMap:
     made = ShmMap.__new__(kind or ShmMap)
-    said = zip(("near", "near_copy", "consistency", "max_staleness"), reading, strict=True)
+    named = ("near", "near_copy", "consistency", "max_staleness", "codec")
+    said = zip(named, reading, strict=False)  # the pickles of an early version have no codec
     ShmMap.__init__(made, name, lock_timeout=lock_timeout, owner_uid=owner_uid, _nonce=nonce,
                     _may=(False, True), **dict(said))
     return made

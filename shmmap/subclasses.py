@@ -34,8 +34,8 @@ INTERNAL = frozenset() if COMPILED else ATTRIBUTES | {
 } - PUBLIC
 # of a handle's own attributes, those that a copy gets otherwise, or makes anew
 PRIVATE = (frozenset() if COMPILED else ATTRIBUTES) | {
-    "_at_last", "_copies", "_handle_number", "_last_words", "_lock_timeout", "_notes", "_owner_uid",
-    "_reading", "_sweeping", "_table",
+    "_at_last", "_coder", "_copies", "_handle_number", "_last_words", "_lock_timeout", "_notes",
+    "_own_codec", "_owner_uid", "_reading", "_sweeping", "_table",
 }
 THEIRS = " of a subclass"  # added to the name under which a subclass's value is kept
 
@@ -141,3 +141,16 @@ def set_state(handle: Takes, state: Value) -> None:
             vars(handle)[name] = value
     for name, value in slots.items():
         setattr(handle, name, value)
+
+
+class OwnState:
+    """What keeps a subclass's attributes apart from ShmMap's own, and pickles them."""
+
+    if not COMPILED:
+        __setattr__ = set_attribute
+
+    def __getstate__(self) -> Value:
+        return state_of(self)  # type: ignore[arg-type]
+
+    def __setstate__(self, state: Value) -> None:
+        set_state(self, state)  # type: ignore[arg-type]

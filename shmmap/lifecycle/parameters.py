@@ -9,13 +9,14 @@ from ..checks import flag, seconds, shown, whole
 from ..errors import ConfigMismatch
 from ..memory import geometry
 from ..memory.words import ControlWords, Word, generation_of
+from ..values import codecs
 
 if TYPE_CHECKING:
     from ..checks import Seconds
+    from ..values.codecs import Codec
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _LONGEST_NS = 3 * 10**18  # of a ttl and the like: 95 years
-_CODECS = ("auto", "safe")
 _ON_FULL = ("raise", "evict")
 # the largest value of a control segment's words that a creator writes
 _MOST: dict[Word, int] = {
@@ -23,13 +24,13 @@ _MOST: dict[Word, int] = {
     ControlWords.CAPACITY: geometry.SHARD_LIMIT * geometry.SLOT_LIMIT,
     ControlWords.VALUE_SIZE: 1 << 32,
     ControlWords.KEY_SIZE: 1 << 32,
-    ControlWords.CODEC: len(_CODECS) - 1,
     ControlWords.ON_FULL: len(_ON_FULL) - 1,
     ControlWords.EPHEMERAL: 1,
     ControlWords.TTL_NS: _LONGEST_NS,
     ControlWords.MAX_IDLE_NS: _LONGEST_NS,
     ControlWords.SWEEP_NS: _LONGEST_NS,
 }
+_CODEC_NAME = (ControlWords.CODEC_NAME0, ControlWords.CODEC_NAME1, ControlWords.CODEC_NAME2)
 DEFAULT_SIZE = "64MB"
 SWEEP_INTERVAL_S = 30.0
 
@@ -103,6 +104,11 @@ def check_mode(mode: object) -> int:
     return mode
 
 
+def _codec_of(control: ControlWords) -> str | None:
+    """Read the codec's name; None: it is none."""
+    return codecs.name_of(control.CODEC, [control[word] for word in _CODEC_NAME])
+
+
 def argument(field: str) -> str:
     """Return the name of the argument that says a parameter."""
     return "sweep_interval" if field == "sweep_ns" else field.removesuffix("_ns")
@@ -130,7 +136,7 @@ class MapOptions(TypedDict, total=False):
     on_full: str | None
     value_size: int | None
     key_size: int | None
-    codec: str | None
+    codec: str | Codec | None
     ephemeral: bool | None
     max_idle: Seconds | None
     sweep_interval: Seconds | None
@@ -171,10 +177,13 @@ class Parameters(NamedTuple):
                 value = given[name] = whole(value, name, "bytes (int)")
                 if not 0 <= value < 1 << 32:
                     raise ValueError(f"{name}={shown(value)} must be from 0 to 4 GiB")
-        for name, choices in (("codec", _CODECS), ("on_full", _ON_FULL)):
-            value = given.get(name)
-            if value is not None and value not in choices:
-                raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, choices))}")
+        if given.get("codec") is not None and not codecs.is_name(given["codec"]):
+            raise ValueError(f"codec={shown(given['codec'])} is no codec's name")
+        on_full = given.get("on_full")
+        if on_full is not None and on_full not in _ON_FULL:
+            raise ValueError(
+                f"on_full={on_full!r} must be one of {', '.join(map(repr, _ON_FULL))}"
+            )
         ephemeral = given.get("ephemeral")
         if ephemeral is not None:
             given["ephemeral"] = flag(ephemeral, "ephemeral")
@@ -252,7 +261,9 @@ class Parameters(NamedTuple):
         control.CAPACITY = self.capacity or 0
         control.VALUE_SIZE = 0 if self.value_size is None else self.value_size + 1
         control.KEY_SIZE = 0 if self.key_size is None else self.key_size + 1
-        control.CODEC = _CODECS.index(self.codec or "auto")
+        control.CODEC, names = codecs.words_of(self.codec or "auto")
+        for word, value in zip(_CODEC_NAME, names, strict=True):
+            control[word] = value
         control.ON_FULL = _ON_FULL.index(self.on_full or "raise")
         control.TTL_NS = self.ttl_ns or 0
         control.MAX_IDLE_NS = self.max_idle_ns or 0
@@ -270,6 +281,8 @@ class Parameters(NamedTuple):
                 return word.name
         if bool(control.SIZE) == bool(control.CAPACITY):
             return "SIZE"  # one of them decides the other
+        if _codec_of(control) is None:
+            return "CODEC"
         try:
             check_mode(control.MODE)
         except ValueError:
@@ -285,7 +298,7 @@ class Parameters(NamedTuple):
             shards=generation_of(control).SHARDS,
             value_size=control.VALUE_SIZE - 1 if control.VALUE_SIZE else None,
             key_size=control.KEY_SIZE - 1 if control.KEY_SIZE else None,
-            codec=_CODECS[control.CODEC & 1],
+            codec=_codec_of(control) or "auto",
             on_full=_ON_FULL[control.ON_FULL & 1],
             ttl_ns=control.TTL_NS,
             max_idle_ns=control.MAX_IDLE_NS,
@@ -306,6 +319,9 @@ class Parameters(NamedTuple):
                 f"{argument(field)}: asked {asked}, "
                 + ("it was made without one" if found in (None, "") else f"it has {found}")
             )
+        if self.codec is None and actual.codec not in codecs.BUILT_IN:
+            found = actual.codec
+            differences.append(f"codec: it has {found}, and no object of that name was given")
         if differences:
             raise ConfigMismatch(
                 f"map {name!r} exists with other parameters ({'; '.join(differences)}). Leave "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..operations.host import Host
 
@@ -43,6 +43,7 @@ class MapHandle(Protocol):
     _at_last: Callable[[], object] | None  # what the last operation does where it was closed
     _handle_number: int
     _lock_timeout: float
+    _coder: Any
     _table: LockTable | None
 
     @property

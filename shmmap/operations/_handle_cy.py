@@ -74,6 +74,7 @@ class Handle:
         self.shift = 64 - bits if bits else 63
         self.mask = len(attachment.shards) - 1
         self.safe = attachment.safe
+        self._coder = attachment.coder
         self.evicts = attachment.evicts
         self.ttl_ns = attachment.ttl_ns
         self.clock = attachment.clock

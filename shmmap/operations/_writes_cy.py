@@ -94,7 +94,7 @@ class Writes(Reads):
         packed: key_t = new_key()
         encoded: value_t = new_value()
         kept: Any = encode_key(key, self.seed, packed)
-        held: Any = encode_value(value, self.safe, encoded)
+        held: Any = encode_value(value, self, encoded)
         return self.commit(key, packed, encoded, mode, self.deadline_ns(ttl), version)
 
     def commit(self, key, packed, encoded, mode, deadline, version):
@@ -214,7 +214,7 @@ class Writes(Reads):
         fresh: Any = _as_word(initial, "initial") + by
         too_far: cython.bint = not -0x8000000000000000 <= fresh <= 0x7FFFFFFFFFFFFFFF
         kept: Any = encode_key(key, self.seed, packed)
-        held: Any = encode_value(0 if too_far else fresh, self.safe, encoded)
+        held: Any = encode_value(0 if too_far else fresh, self, encoded)
         deadline: i64 = self.deadline_ns(ttl)
         shard = self.shard_of(packed.hash)
         status: i64

@@ -294,12 +294,13 @@ def _trusted(name: str) -> Options:
     if seen is None or seen.state != "ready" or not seen.control:
         return {}
     try:
-        mode = check_mode(seen.control.MODE)
+        check_mode(seen.control.MODE)
     except ValueError:
         return {}
+    said = inspection.attach_options(seen)
     if os.geteuid() not in (0, seen.owner):
-        return {"mode": mode}
-    return {"mode": mode, "owner_uid": seen.owner}
+        del said["owner_uid"]
+    return said
 
 
 def _load(options: argparse.Namespace) -> int:

@@ -60,7 +60,7 @@ def run(name: str, repairs: bool, yes: bool) -> int:
     assert seen.control is not None
     try:
         with ShmMap.attach(
-            name, mode=seen.control.MODE, owner_uid=seen.owner, lock_timeout=LOCK_TIMEOUT_S
+            name, lock_timeout=LOCK_TIMEOUT_S, **inspection.attach_options(seen)
         ) as m:
             return check_shards(m, repairs, yes)
     except MapCorrupted as error:
