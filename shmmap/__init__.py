@@ -35,12 +35,14 @@ from .errors import (  # noqa: E402
 from .lifecycle.control import ENGINE  # noqa: E402
 from .lifecycle.stats import Stats  # noqa: E402
 from .lifecycle.sweeper import SweepReport  # noqa: E402
+from .lifecycle.unlinking import unlink  # noqa: E402
 from .locks.named_locks import Lock  # noqa: E402
 from .map import ShmMap, _reattach  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .decorator import cached
+    from .tools.overview import MapInfo, maps
 
 __version__ = "0.1.0"
 
@@ -58,6 +60,7 @@ __all__ = [
     "MapCorrupted",
     "MapExists",
     "MapFull",
+    "MapInfo",
     "MapMismatchWarning",
     "MapNotFound",
     "MapUnlinked",
@@ -74,23 +77,33 @@ __all__ = [
     "WorkersFull",
     "__version__",
     "cached",
+    "maps",
+    "unlink",
 ]
 
 
 def __getattr__(name: str) -> object:
-    """Import `cached` at its first use, and with it inspect and asyncio. All else is there from the
-    start: a process that has a map open may be unable to import anything more."""
-    if name != "cached":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .decorator import cached
+    """Import at its first use what needs more than a map does: `cached`, with inspect and asyncio,
+    and `maps`, with numpy. All else is there from the start: a process that has a map open may be
+    unable to import anything more."""
+    found: object
+    if name == "cached":
+        from .decorator import cached as found
+    elif name in ("MapInfo", "maps"):
+        from .tools import overview
 
-    globals()[name] = cached
+        found = getattr(overview, name)
+        _name_it(found)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
     _once.remember(__name__)
-    return cached
+    return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """List the interface, and what every module has."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
 
 
 def _name_it(public: object) -> None:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import operator
 import os
+import sys
 from math import inf
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import timedelta
+
+    Seconds = float | timedelta  # of a ttl, a timeout, and the like
 
 Key = Any  # of an entry: str, bytes, numbers, None, or tuples of these
 Value = Any  # whatever a user stores, or has computed
@@ -22,6 +29,18 @@ def whole(value: object, what: str, kind: str = "an int") -> int:
         except TypeError:
             pass
     raise TypeError(f"{what} must be {kind}, not {type(value).__name__}")
+
+
+def count(value: object, what: str, kind: str = "an int") -> int:
+    """Return an int for whatever is one exactly, and for a float like 1e6 that is whole."""
+    if not isinstance(value, str) and _is_whole(value):
+        return int(value)  # type: ignore[call-overload, no-any-return]
+    return whole(value, what, kind)
+
+
+def _is_whole(value: object) -> bool:
+    """Tell a float, numpy's among them, that equals an int."""
+    return isinstance(value, float) and value.is_integer()
 
 
 def flag(value: object, what: str) -> bool:
@@ -40,8 +59,8 @@ def _is_no_number(value: object) -> bool:
 
 
 def seconds(value: object, what: str, or_none: str = "") -> int | float:
-    """Return a plain number of seconds for any real number: numpy's, a Fraction. A bool is none,
-    nor is a timedelta or a Decimal."""
+    """Return a plain number of seconds for a timedelta, and for any real number: numpy's, a
+    Fraction. A bool is none, nor is a Decimal."""
     kind = type(value)
     if kind is float:
         return value  # type: ignore[return-value]
@@ -56,8 +75,44 @@ def seconds(value: object, what: str, or_none: str = "") -> int | float:
                 return float(value)
             except OverflowError:  # a Fraction
                 return inf if value > 0 else -inf  # type: ignore[operator]
-    hint = ": give its .total_seconds()" if hasattr(value, "total_seconds") else ""
-    raise TypeError(f"{what} must be seconds (int or float){or_none}, not {kind.__name__}{hint}")
+        datetime = sys.modules.get("datetime")  # who has a timedelta has imported it
+        if datetime is not None and isinstance(value, datetime.timedelta):
+            return float(datetime.timedelta.total_seconds(value))
+    raise TypeError(
+        f"{what} must be seconds (int, float or timedelta){or_none}, not {kind.__name__}"
+    )
+
+
+# what other packages call a parameter: what it is here
+_OURS = {
+    "max_idle": "max_age=, which counts from an entry's last write",
+    "maxsize": "capacity= (entries) or size= (bytes)", "max_size": "capacity= or size=",
+    "maxlen": "capacity= (entries)", "max_entries": "capacity= (entries)",
+    "max_length": "capacity= (entries)", "maxmemory": "size= (bytes)",
+    "max_memory": "size= (bytes)", "size_limit": "size= (bytes)", "map_size": "size= (bytes)",
+    "memory_size": "size= (bytes)", "timeout": "ttl= (until an entry expires), or lock_timeout= "
+    "(how long to wait for a shard's lock)", "ex": "ttl=", "px": "ttl= (seconds, not milliseconds)",
+    "expire": "ttl=", "expires": "ttl=", "expiry": "ttl=", "expiration": "ttl=", "exp": "ttl=",
+    "expire_time": "ttl=", "time": "ttl=", "default_timeout": "ttl=", "default_ttl": "ttl=",
+    "lifetime": "ttl=", "time_to_live": "ttl=", "ttl_seconds": "ttl=",
+    "policy": 'on_full="evict"', "eviction": 'on_full="evict"', "evict": 'on_full="evict"',
+    "eviction_policy": 'on_full="evict"', "lru": 'on_full="evict"', "serializer": "codec=",
+    "serialiser": "codec=", "pickler": "codec=", "disk": "codec=", "num_shards": "shards=",
+    "nshards": "shards=", "permissions": "mode=", "perm": "mode=", "create": "ShmMap.create(name)",
+    "overwrite": "fresh=True", "recreate": "fresh=True", "auto_unlink": "ephemeral=True",
+}
+
+
+def refuse_unknown(function: str, unknown: Iterable[str]) -> NoReturn:
+    """Raise the TypeError for keyword arguments that a function does not take: with the name that
+    each has here, where another package's is known."""
+    told = [
+        f"{name!r}" + (f" (here it is {_OURS[name]})" if name in _OURS else "") for name in unknown
+    ]
+    raise TypeError(
+        f"{function} got {'an ' if len(told) == 1 else ''}unexpected keyword argument"
+        f"{'s' if len(told) > 1 else ''} {', '.join(told)}"
+    )
 
 
 def shown(key: object) -> str:

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from typing import ParamSpec, Protocol, TypeVar
 
 from .call_keys import CallKeys, shortened
-from .checks import Key, Value, shown
+from .checks import Key, Value, seconds, shown
 from .errors import MapClosed, MapUnlinked, Reentered, ShmMapError
 from .locks import single_flight
 from .locks.keeping import Notes
@@ -69,9 +69,10 @@ def cached(
             or unlinked; a map that is given itself raises MapClosed or MapUnlinked from then on.
         ttl: seconds that a result is kept; the map's default if not given, None: for ever.
         key: gives the key from the arguments. By default it is made of the function's module and
-            name and of the arguments, which must be str, bytes, int, float, bool, None or tuples
-            of these. As for a dict, 1, 1.0 and True are one argument; by position, by name or by
-            default is the same. A key of more than 1,024 bytes is replaced by a digest of it.
+            name and of the arguments, which must be of the types that keys have (str, numbers,
+            dates, tuples of these and so on). As for a dict, 1, 1.0 and True are one argument; by
+            position, by name or by default is the same. A key of more than 1,024 bytes is
+            replaced by a digest of it.
             Functions whose module and name are the same share their results: give key=, with a
             name of your own in the key, for functions that another function makes with other
             variables each time, for methods of several objects, and for scripts that share a map
@@ -250,7 +251,7 @@ class _Store:
         self._call_keys = CallKeys(function) if key is None else None
         self._notes = Notes()
         self._ttl = ttl
-        self._stale = stale
+        self._stale = seconds(stale, "stale")
         self._timeout = timeout
         self._open = None if isinstance(m, ShmMap) else m
         self._map = m if isinstance(m, ShmMap) else None

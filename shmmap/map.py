@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import subclasses
 from .care import Care
-from .checks import Key, Value
+from .checks import Key, Value, flag, seconds
 from .copies import replacing, snapshots
 from .copies.snapshots import Snapshot
-from .errors import MapClosed, MapCorrupted, MapNotFound, MapUnlinked, ShmMapError
+from .errors import MapClosed, MapCorrupted, MapNotFound, MapUnlinked
 from .lifecycle import last_words, opening, reopening
 from .lifecycle.closing import Closing
-from .lifecycle.control import ENGINE
 from .lifecycle.names import Named, full_name, namespace_of
 from .lifecycle.parameters import UNSAID, MapOptions, Parameters, check_handle
 from .lifecycle.request import AS_IT_IS, Request, check_choices
@@ -25,23 +24,29 @@ from .locks.lock_table import LockTable
 from .locks.named_locks import Lock
 from .memory.layout import constants
 from .operations._near_cy import read_consistency, read_size
-from .operations._takes_cy import COMPILED, Takes
+from .operations._takes_cy import Takes
 from .operations._writes_cy import DEFAULT
 from .operations.views import MapListings
+from .prompt import AtPrompt
 from .system.mutex import Mutex
 from .system.tasks import new_lock
+from .values.codecs import read_codec
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from .checks import Seconds
     from .lifecycle.attachment import Attachment
     from .lifecycle.making import Successor
+    from .values.codecs import Codec
 
 K = constants()
 LOCK_TIMEOUT_S = 5.0
 
 
-class ShmMap(Takes, MapListings, Care, Named, MutableMapping[Key, Value]):
+class ShmMap(
+    AtPrompt, subclasses.OwnState, Takes, MapListings, Care, Named, MutableMapping[Key, Value]
+):
     """A dict that every process on the machine shares: open it by name, use it as a dict.
 
     The first to open a name creates the map; all others attach to it. Parameters that are
@@ -53,15 +58,18 @@ class ShmMap(Takes, MapListings, Care, Named, MutableMapping[Key, Value]):
         name: 1 to 100 of A-Z a-z 0-9 _ -; the same name is the same map.
         namespace: a part of the name, which is then "shop@cache" (also for `m.name`). Default:
             SHMMAP_NAMESPACE of the environment, if it is set; "": none, whatever that says.
-        size: bytes of all shared memory, as int or "64MB" (10**6), "64MiB" (2**20); default "16MB".
+        size: bytes of all shared memory, as a number (1e6), "64MB" (10**6), or "64MiB" or "64M"
+            (2**20). Default "16MB".
         capacity: instead of size: hold so many entries of value_size, with a failure chance of
             1e-6 or less.
         shards: power of two; default 64, fewer for small maps, more from 1 GB on.
         value_size: bytes that a typical value has; slots are made to fit it (default 100).
         key_size: bytes that a typical key has (default 16).
-        ttl: seconds until an entry expires, unless its write says otherwise; None: never.
+        ttl: seconds (or a timedelta, as everywhere) until an entry expires, unless its write says
+            otherwise; None: never.
         on_full: "raise" MapFull (default), or "evict" the entries least worth keeping.
-        codec: "auto" (default) pickles what is not stored natively; "safe" refuses pickles.
+        codec: "auto" (default) pickles what is not stored natively, "safe" refuses it; "json",
+            "msgpack", or an object with name, dumps and loads. A promise: the map's is the same.
         ephemeral: True: the last live process to close the map unlinks it.
         linger: with ephemeral: seconds that it stays after that for whoever comes next (0).
         max_age: seconds after which a sweep removes entries that were not written; None: never.
@@ -76,6 +84,7 @@ class ShmMap(Takes, MapListings, Care, Named, MutableMapping[Key, Value]):
         on_unlinked: what an operation does that finds the map unlinked, or its files removed.
             "reopen" (default): it goes on with the map that has the name now, which is made if
             there is none, and logs that once. "raise" MapUnlinked (the default of `attach`).
+        fresh: True: a new, empty map takes the name in one step; what had it is unlinked.
         near: how many entries this handle keeps decoded in this process (0: none). A read that
             finds one there costs one look at its version in shared memory, and gives the same
             object to every reader: do not change it.
@@ -119,48 +128,52 @@ class ShmMap(Takes, MapListings, Care, Named, MutableMapping[Key, Value]):
     def __init__(
         self,
         name: str,
-        size: int | str | None = None,
+        size: float | str | None = None,
         *,
         namespace: str | None = None,
-        capacity: int | None = None,
+        capacity: float | None = None,
         shards: int | None = None,
-        ttl: float | None = UNSAID,
+        ttl: Seconds | None = UNSAID,
         on_full: str | None = None,
         value_size: int | None = None, key_size: int | None = None,
-        codec: str | None = None,
-        ephemeral: bool | None = None, linger: float | None = None,
-        max_age: float | None = UNSAID,
-        sweep_interval: float | None = UNSAID,
+        codec: str | Codec | None = None,
+        ephemeral: bool | None = None, linger: Seconds | None = None,
+        max_age: Seconds | None = UNSAID,
+        sweep_interval: Seconds | None = UNSAID,
         mode: int | None = None,
-        lock_timeout: float = LOCK_TIMEOUT_S, owner_uid: int | None = None,
+        lock_timeout: Seconds = LOCK_TIMEOUT_S, owner_uid: int | None = None,
         near: int = 0, near_copy: bool = False,
-        consistency: str = "linearizable", max_staleness: float | None = None,
-        on_mismatch: str = "attach", on_unlinked: str | None = None,
+        consistency: str = "linearizable", max_staleness: Seconds | None = None,
+        on_mismatch: str = "attach", on_unlinked: str | None = None, fresh: bool = False,
         _may: tuple[bool, bool] = (True, True),
         _nonce: int | None = None, _seed: int | None = None,
         _wishes: tuple[Value, ...] | None = None,
         **unknown: NoReturn,
     ) -> None:
         name = full_name(name, namespace)
+        if flag(fresh, "fresh") and not _may[0]:
+            raise TypeError("attach never makes a map: fresh= is for ShmMap() and ShmMap.create()")
         lock_timeout, owner_uid = check_handle(lock_timeout, owner_uid)
         near, near_copy = read_size(near, near_copy)
         read_consistency(consistency, max_staleness, -1, near)  # to refuse what is wrong
+        stale = max_staleness if max_staleness is None else seconds(max_staleness, "max_staleness")
+        codec_name, self._own_codec = read_codec(codec)
         wanted = Parameters.read(
             {
                 "size": size, "capacity": capacity, "shards": shards, "ttl": ttl,
                 "on_full": on_full, "value_size": value_size, "key_size": key_size,
-                "codec": codec, "ephemeral": ephemeral, "max_age": max_age, "linger": linger,
+                "codec": codec_name, "ephemeral": ephemeral, "max_age": max_age, "linger": linger,
                 "sweep_interval": sweep_interval, "mode": mode, "hash_seed": _seed, **unknown,
             }
         )
         if on_unlinked is None:
             on_unlinked = "reopen" if _may[0] else "raise"
         self._lock_timeout = float(lock_timeout)
-        self._reading = (near, near_copy, consistency, max_staleness)
+        self._reading = (near, near_copy, consistency, stale)
         if _wishes is not None:
             wanted = Parameters(*_wishes)
         self._request = Request(name, wanted, *_may, _nonce, owner_uid,
-                                *check_choices(on_mismatch, on_unlinked))
+                                *check_choices(on_mismatch, on_unlinked), fresh)
         self._turn = Mutex()
         self._open()
         self._follows = self._request.on_unlinked == "reopen"
@@ -186,7 +199,7 @@ class ShmMap(Takes, MapListings, Care, Named, MutableMapping[Key, Value]):
         asked = self._request
         with ShmMap.attach(
             asked.name, namespace=namespace_of(asked.name), lock_timeout=self._lock_timeout,
-            owner_uid=asked.owner_uid,
+            owner_uid=asked.owner_uid, codec=self._own_codec,
         ) as former:
             wanted = asked.again(former._live.parameters).wanted
 
@@ -194,6 +207,7 @@ class ShmMap(Takes, MapListings, Care, Named, MutableMapping[Key, Value]):
                 made = ShmMap.__new__(ShmMap)
                 made._lock_timeout, made._turn = self._lock_timeout, Mutex()
                 made._reading = (0, False, "linearizable", None)
+                made._own_codec = None
                 made._request = asked._replace(wanted=Parameters(), on_unlinked="raise")
                 opening.open_apart(made, next(reopening.numbers), successor)
                 return made
@@ -202,7 +216,7 @@ class ShmMap(Takes, MapListings, Care, Named, MutableMapping[Key, Value]):
 
     @classmethod
     def create(
-        cls, name: str, size: int | str | None = None, **parameters: Unpack[MapOptions]
+        cls, name: str, size: float | str | None = None, **parameters: Unpack[MapOptions]
     ) -> ShmMap:
         """Create a map; raises MapExists if there is one. Arguments as for the class."""
         return cls(name, size, _may=(True, False), **parameters)
@@ -216,23 +230,15 @@ class ShmMap(Takes, MapListings, Care, Named, MutableMapping[Key, Value]):
         """Pickle the name and the creation, never a successor's; entries stay where they are. A
         subclass comes back as itself, without a call of its `__init__`, with its attributes."""
         asked = self._request
-        said = (self.name, self._live.nonce, self._lock_timeout, asked.owner_uid, self._reading,
+        reading = (*self._reading, self._own_codec)
+        said = (self.name, self._live.nonce, self._lock_timeout, asked.owner_uid, reading,
                 type(self), (asked.on_unlinked, tuple(asked.wanted)))
         state = subclasses.without_private(self, self.__getstate__())
         return (_reattach, said, state) if state else (_reattach, said)
 
-    def __getstate__(self) -> Value:
-        return subclasses.state_of(self)
-
-    def __setstate__(self, state: Value) -> None:
-        subclasses.set_state(self, state)
-
     def __init_subclass__(cls, **keywords: object) -> None:
         super().__init_subclass__(**keywords)
         subclasses.check_names(cls, ShmMap)
-
-    if not COMPILED:
-        __setattr__ = subclasses.set_attribute
 
     def _use(self, attachment: Any, number: int) -> None:
         """Begin to use a map, as the handle of that number; also instead of another map. What
@@ -245,7 +251,8 @@ class ShmMap(Takes, MapListings, Care, Named, MutableMapping[Key, Value]):
             if self.closed:
                 super()._bind(attachment, int(self._lock_timeout * 1e9))  # type: ignore[no-untyped-call]
             said = self._request.wanted.ttl_ns
-            self._point_at(attachment, attachment.ttl_ns if said is None else said)
+            self._point_at(attachment, attachment.ttl_ns if said is None else said,
+                           self._own_codec)
             self._use_near(near, near_copy, bound)
             self._table = None
             self._handle_number = number
@@ -370,13 +377,6 @@ class ShmMap(Takes, MapListings, Care, Named, MutableMapping[Key, Value]):
 
         return self._in_one_map(take)
 
-    def __repr__(self) -> str:
-        """Name the map and count its entries, or say why they cannot be counted. Raises nothing."""
-        try:
-            state = f"{len(self)} entries, {ENGINE} engine"
-        except ShmMapError as error:
-            state = "closed" if self.closed else type(error).__name__
-        return f"<ShmMap {self.name!r}, {state}>"
 
     # -- the end ------------------------------------------------------------------------
 
@@ -421,7 +421,8 @@ def _reattach(  # its pickles name it as `shmmap._reattach`: see `_name_it`
 ) -> ShmMap:
     made = ShmMap.__new__(kind or ShmMap)
     on_unlinked, wishes = asked
-    options = dict(zip(("near", "near_copy", "consistency", "max_staleness"), reading, strict=True))
+    named = ("near", "near_copy", "consistency", "max_staleness", "codec")
+    options = dict(zip(named, reading, strict=False))  # an early version's have no codec
     ShmMap.__init__(made, name, namespace=namespace_of(name), lock_timeout=lock_timeout,
                     owner_uid=owner_uid, _nonce=nonce, on_unlinked=on_unlinked, _wishes=wishes,
                     _may=(False, True), **options)

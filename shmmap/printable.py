@@ -44,3 +44,19 @@ def never_fail_to_print() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError):  # none, or not a file's
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def human(count: int) -> str:
+    """Write a number of bytes in decimal units, as size= reads them.
+
+    >>> human(999), human(64_000_000)
+    ('999 B', '64.0 MB')
+    """
+    if count < 1000:
+        return f"{count} B"
+    size = float(count)
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if size < 999.95:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} TB"

@@ -34,10 +34,10 @@ INTERNAL = frozenset() if COMPILED else ATTRIBUTES | {
 } - PUBLIC
 # of a handle's own attributes, those that a copy gets otherwise, or makes anew
 PRIVATE = (frozenset() if COMPILED else ATTRIBUTES) | {
-    "_at_last", "_copies", "_follows", "_handle_number", "_last_words", "_lock_timeout", "_notes",
-    "_reading", "_request", "_sweeping", "_table", "_turn", "_turning",
+    "_at_last", "_coder", "_copies", "_follows", "_handle_number", "_last_words", "_lock_timeout",
+    "_notes", "_own_codec", "_reading", "_request", "_sweeping", "_table", "_turn", "_turning",
 }
-_THEIRS = " of a subclass"  # added to the name under which a subclass's value is kept
+THEIRS = " of a subclass"  # added to the name under which a subclass's value is kept
 
 
 def _is_ours(frame: FrameType) -> bool:
@@ -56,7 +56,7 @@ class _Apart:
 
     def __get__(self, handle: Takes | None, kind: type) -> Value:
         is_ours = _is_ours(sys._getframe(1))
-        key = self.name if is_ours else self.name + _THEIRS
+        key = self.name if is_ours else self.name + THEIRS
         if handle is not None and key in vars(handle):
             return vars(handle)[key]
         for found in self.ours if is_ours else self.theirs:
@@ -68,7 +68,7 @@ class _Apart:
         _keep(handle, self.name, value, _is_ours(sys._getframe(1)))
 
     def __delete__(self, handle: Takes) -> None:
-        if vars(handle).pop(self.name + _THEIRS, self) is self:
+        if vars(handle).pop(self.name + THEIRS, self) is self:
             raise AttributeError(self.name)
 
 
@@ -97,7 +97,7 @@ def _keep(handle: Takes, name: str, value: Value, is_ours: bool) -> None:
     found = tuple(vars(one)[name] for one in type(handle).__mro__ if name in vars(one))[:1]
     if not found or not isinstance(found[0], _Apart):
         setattr(type(handle), name, _Apart(name, ()))
-    vars(handle)[name + _THEIRS] = value
+    vars(handle)[name + THEIRS] = value
 
 
 def set_attribute(handle: Takes, name: str, value: Value) -> None:
@@ -111,7 +111,7 @@ def set_attribute(handle: Takes, name: str, value: Value) -> None:
 def state_of(handle: Takes) -> Value:
     """Return a handle's attributes that are not ShmMap's own, as pickle takes them."""
     state = {
-        name.removesuffix(_THEIRS): value for name, value in vars(handle).copy().items()
+        name.removesuffix(THEIRS): value for name, value in vars(handle).copy().items()
         if name not in PRIVATE
     }
     slots = {
@@ -126,7 +126,7 @@ def without_private(handle: Takes, state: Value) -> Value:
     if not isinstance(state, dict):
         return state
     return {
-        str(name).removesuffix(_THEIRS): value for name, value in state.items()
+        str(name).removesuffix(THEIRS): value for name, value in state.items()
         if name not in PRIVATE or vars(handle).get(name) is not value
     }
 
@@ -141,3 +141,16 @@ def set_state(handle: Takes, state: Value) -> None:
             vars(handle)[name] = value
     for name, value in slots.items():
         setattr(handle, name, value)
+
+
+class OwnState:
+    """What keeps a subclass's attributes apart from ShmMap's own, and pickles them."""
+
+    if not COMPILED:
+        __setattr__ = set_attribute
+
+    def __getstate__(self) -> Value:
+        return state_of(self)  # type: ignore[arg-type]
+
+    def __setstate__(self, state: Value) -> None:
+        set_state(self, state)  # type: ignore[arg-type]

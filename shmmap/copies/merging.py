@@ -19,6 +19,7 @@ from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import (
+    ConfigMismatch,
     DumpCorrupted,
     LockTimeout,
     MapCorrupted,
@@ -30,16 +31,19 @@ from ..errors import (
     SystemCallError,
 )
 from ..memory._clock_cy import monotonic
+from ..memory.layout import constants
 from ..operations._restore_cy import write_raw
 from ..operations._takes_cy import Takes
 from ..shard._status import TOO_LARGE
 from ..system.unfinished import Undo
+from ..values.codecs import BUILT_IN
 from .dumps import DumpReader, RawEntry, raw_entries
 
 if TYPE_CHECKING:
     from ..lifecycle.parameters import Options
     from .hosts import MapClass, OpenMap
 
+K = constants()
 Failure = TypeVar("Failure", bound=Exception)
 
 
@@ -65,7 +69,8 @@ def merge(target: OpenMap, source: object) -> MergeReport:
         theirs, ours = source._live, target._live  # type: ignore[attr-defined]
         if (theirs.name, theirs.nonce) == (ours.name, ours.nonce):
             return MergeReport(0, 0, 0, 0.0)  # what was deleted since would come back
-        return _write_all(target, f"map {theirs.name!r}", raw_entries(source))  # type: ignore[arg-type]
+        what, codec = f"map {theirs.name!r}", theirs.parameters.codec
+        return _write_all(target, what, raw_entries(source), codec)  # type: ignore[arg-type]
     if not isinstance(source, (str, bytes, os.PathLike)):
         raise TypeError(
             f"merge takes a ShmMap, or the path of a dump, not {type(source).__name__}"
@@ -147,6 +152,11 @@ def _open(
             return loading.target
         except MapNotFound:
             pass
+        if options.get("codec", "auto") not in BUILT_IN and said.get("codec") is None:
+            raise ConfigMismatch(
+                f"{dump.path} is of a map with the codec {options['codec']!r}: say codec=, the "
+                "object of that name, to make such a map"
+            )
         try:
             loading.made = True
             loading.target = opener.create(name, **{**options, **said}, _seed=seed)
@@ -168,23 +178,32 @@ def _merge_dump(target: OpenMap, dump: DumpReader, verified: bool = False) -> Me
     if live.safe and dump.totals.pickled:
         raise TypeError(
             f"{dump.path} holds {dump.totals.pickled:,} pickled values, and map {live.name!r} has "
-            'codec="safe", which takes none; nothing was written. Load it into a map with '
-            'codec="auto" if every process with access, and who wrote the dump, is trusted'
+            f'codec="{live.parameters.codec}", which takes none; nothing was written. Load it '
+            'into a map with codec="auto" if every process with access, and who wrote the dump, is '
+            "trusted"
         )
     if dump.totals.largest > live.geometry.max_entry_bytes:
         raise live.error_for(TOO_LARGE, live.shards[0], dump.totals.largest)
-    return _write_all(target, dump.path, dump.entries(live.clock.now_ns()))
+    codec = dump.head.parameters.get("codec")
+    return _write_all(target, dump.path, dump.entries(live.clock.now_ns()), codec)
 
 
-def _write_all(target: OpenMap, what: str, entries: Iterable[RawEntry]) -> MergeReport:
-    """Write what is newer, until it is done or fails."""
+def _write_all(
+    target: OpenMap, what: str, entries: Iterable[RawEntry], codec: str | None
+) -> MergeReport:
+    """Write what is newer, until it is done or fails. `codec`: the name of the entries'."""
     started = monotonic()
-    clock = target._live.clock
+    clock, own = target._live.clock, target._live.parameters.codec
     written = older = expired = 0
     try:
         for key_type, key, value_type, value, deadline_ns, version in entries:
             if deadline_ns and deadline_ns <= clock.now_ns():
                 expired += 1
+            elif value_type == K["VALUE_CODED"] and codec != own:
+                raise TypeError(
+                    f"{what} has values of codec {codec!r}, and map {target.name!r} has {own!r}, "
+                    "which does not read them: merge into a map of that codec"
+                )
             elif write_raw(target, key_type, key, value_type, value, deadline_ns, version):
                 written += 1
             else:

@@ -137,11 +137,14 @@ class _Row:
 class _Still:
     """What the handle on a snapshot's copies needs of an attachment."""
 
-    def __init__(self, attached: Attachment, copies: list[ShardCopy], clock: Clock) -> None:
+    def __init__(
+        self, attached: Attachment, copies: list[ShardCopy], clock: Clock, coder: object
+    ) -> None:
         self.name = attached.name
         self.geometry = attached.geometry
         self.seed = attached.seed
         self.safe = attached.safe
+        self.coder = coder
         self.evicts = False
         self.ttl_ns = 0
         self.clock = clock
@@ -173,7 +176,7 @@ def take(handle: Takes, attached: Attachment, timeout_s: float) -> Snapshot:
         clock.frozen_ns = instant[0]
         settled = [settle_copy(copy) for copy in copies]
         if set(settled) == {WHOLE}:
-            return Snapshot(attached.name, _Still(attached, copies, clock), *instant)
+            return Snapshot(attached.name, _Still(attached, copies, clock, handle._coder), *instant)
     raise MapCorrupted(
         f"map {attached.name!r}, shard {settled.index(DAMAGED)}: an entry's lengths, types or "
         "chain are what no operation leaves. m.check() lists what is wrong, m.repair() keeps what "
@@ -190,7 +193,8 @@ def take_held(attached: Attachment) -> Snapshot:
     clock.frozen_ns = attached.clock.now_ns()
     if DAMAGED in [settle_copy(copy) for copy in copies]:
         raise MapCorrupted(f"map {attached.name!r} is damaged: m.repair() keeps what is whole")
-    return Snapshot(attached.name, _Still(attached, copies, clock), clock.frozen_ns, 0)
+    return Snapshot(attached.name, _Still(attached, copies, clock, None), clock.frozen_ns,
+                    0)
 
 
 def _copy_all(

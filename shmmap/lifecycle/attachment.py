@@ -38,6 +38,7 @@ from ..system.process import this_process
 from ..system.tasks import new_lock
 from ..system.unfinished import Steps, is_final
 from ..system.worker_table import KernelGuard, Worker
+from ..values.codecs import coder_here
 from . import ephemeral
 from .control import ENGINE, REMOVE, Control, geometry_of, remove_files
 from .headers import wrong_words
@@ -79,7 +80,8 @@ class Attachment:
         self.generation = generation_of(control).NUMBER
         self.part_files = control.object_files(name)
         self.seed = control.HASH_SEED
-        self.safe = self.parameters.codec == "safe"
+        self.safe = self.parameters.codec != "auto"
+        self.coder = coder_here(self.parameters.codec)
         self.evicts = bool(self.geometry.evicts)
         self.ttl_ns = self.parameters.ttl_ns or 0
         self.clock = Clock()

@@ -71,14 +71,15 @@ def _join(
 ) -> Attachment | None:
     """Do it once; None: begin again. The creation lock is held."""
     name, owner_uid = request.name, request.owner_uid
-    found, made = _known(name), False
+    found, made = None if request.fresh else _known(name), False
     if found is None:
         mapped = _Mapped()
         closing = Undo(mapped.close, lambda: creation.name_mutex(name, 0))
         try:
-            seen = mapped.control = open_control(
-                name, request.wanted.mode, owner_uid, nonces(name)
-            )
+            mode = 0o666 if request.fresh else request.wanted.mode  # of what goes, none is refused
+            seen = mapped.control = open_control(name, mode, owner_uid, nonces(name))
+            if request.fresh and isinstance(seen, Control):
+                seen = mapped.control = Remains(name, seen.identity, seen)
             if not isinstance(seen, Control):
                 if request.nonce is not None or not request.may_create or (
                     owner_uid not in (None, os.geteuid())
@@ -321,7 +322,7 @@ def retire(attachment: Attachment) -> None:
     """Mark a map as unlinked and remove its objects, never a successor's."""
     with creation.creation_lock(attachment.name) as turn:
         if attachment.has_its_name():
-            _refuse_to_unlink(attachment.name)
+            refuse_to_unlink(attachment.name)
         elif attachment.control.STATE == K["STATE_RETIRED"]:
             return  # else somebody has removed the name only, or cut the segment off
         turn.check()
@@ -330,7 +331,7 @@ def retire(attachment: Attachment) -> None:
         undo.settle()
 
 
-def _refuse_to_unlink(name: str) -> None:
+def refuse_to_unlink(name: str) -> None:
     """Raise PermissionError where a map's objects are another user's, before any is touched."""
     with contextlib.suppress(FileNotFoundError):
         owner = os.lstat(segment.SHM_DIRECTORY + segment.control_name(name)).st_uid

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
-from ..checks import flag, seconds, shown, whole
+from ..checks import flag, refuse_unknown, seconds, shown, whole
 from ..memory import geometry
 from ..memory.words import ControlWords, Word, generation_of
+from ..values import codecs
 from .names import check_name as check_name
 
+if TYPE_CHECKING:
+    from ..checks import Seconds
+    from ..values.codecs import Codec
+
 _LONGEST_NS = 3 * 10**18  # of a ttl and the like: 95 years
-_CODECS = ("auto", "safe")
 _ON_FULL = ("raise", "evict")
 # the largest value of a control segment's words that a creator writes
 _MOST: dict[Word, int] = {
@@ -19,7 +22,6 @@ _MOST: dict[Word, int] = {
     ControlWords.CAPACITY: geometry.SHARD_LIMIT * geometry.SLOT_LIMIT,
     ControlWords.VALUE_SIZE: 1 << 32,
     ControlWords.KEY_SIZE: 1 << 32,
-    ControlWords.CODEC: len(_CODECS) - 1,
     ControlWords.ON_FULL: len(_ON_FULL) - 1,
     ControlWords.EPHEMERAL: 1,
     ControlWords.TTL_NS: _LONGEST_NS,
@@ -27,9 +29,9 @@ _MOST: dict[Word, int] = {
     ControlWords.SWEEP_NS: _LONGEST_NS,
     ControlWords.LINGER_NS: _LONGEST_NS,
 }
+_CODEC_NAME = (ControlWords.CODEC_NAME0, ControlWords.CODEC_NAME1, ControlWords.CODEC_NAME2)
 DEFAULT_SIZE = "16MB"
 SWEEP_INTERVAL_S = 30.0
-_FORMER = {"max_idle": "max_age"}  # arguments that have another name now
 
 
 def check_handle(lock_timeout: object, owner_uid: object) -> tuple[float, int | None]:
@@ -45,18 +47,6 @@ def check_handle(lock_timeout: object, owner_uid: object) -> tuple[float, int | 
     if not 0 <= owner < 1 << 32:
         raise ValueError(f"owner_uid={shown(owner)} is no user id")
     return patience, owner
-
-
-def _refuse_unknown(names: Iterable[str]) -> None:
-    """Refuse arguments that there are not, and name what one of a former version is called now."""
-    for name in names:
-        if name in _KNOWN:
-            continue
-        now = _FORMER.get(name)
-        raise TypeError(
-            f"ShmMap() got an unexpected keyword argument {name!r}"
-            + (f": it is called {now}= now (it counts from an entry's last write)" if now else "")
-        )
 
 
 def _seconds(value: object, what: str) -> int:
@@ -109,6 +99,11 @@ def check_mode(mode: object) -> int:
     return mode
 
 
+def _codec_of(control: ControlWords) -> str | None:
+    """Read the codec's name; None: it is none."""
+    return codecs.name_of(control.CODEC, [control[word] for word in _CODEC_NAME])
+
+
 def argument(field: str) -> str:
     """Return the name of the argument that says a parameter."""
     return "sweep_interval" if field == "sweep_ns" else field.removesuffix("_ns")
@@ -130,27 +125,28 @@ Options = dict[str, Any]  # as MapOptions, or with what nobody has checked yet
 class MapOptions(TypedDict, total=False):
     """The keyword arguments of ShmMap, for `create` and `attach`."""
 
-    capacity: int | None
+    capacity: float | None
     shards: int | None
-    ttl: float | None
+    ttl: Seconds | None
     on_full: str | None
     value_size: int | None
     key_size: int | None
-    codec: str | None
+    codec: str | Codec | None
     ephemeral: bool | None
-    max_age: float | None
-    sweep_interval: float | None
+    max_age: Seconds | None
+    sweep_interval: Seconds | None
     mode: int | None
     namespace: str | None
-    linger: float | None
-    lock_timeout: float
+    linger: Seconds | None
+    lock_timeout: Seconds
     owner_uid: int | None
     near: int
     near_copy: bool
     consistency: str
-    max_staleness: float | None
+    max_staleness: Seconds | None
     on_mismatch: str
     on_unlinked: str
+    fresh: bool
 
 
 class Parameters(NamedTuple):
@@ -174,7 +170,8 @@ class Parameters(NamedTuple):
     @classmethod
     def read(cls, said: Options) -> Parameters:
         """Check what a user said (a missing name, or UNSAID: not said)."""
-        _refuse_unknown(said)
+        if unknown := [name for name in said if name not in _KNOWN]:
+            refuse_unknown("ShmMap()", unknown)
         given = {name: value for name, value in said.items() if value is not UNSAID}
         for name in ("value_size", "key_size"):
             value = given.get(name)
@@ -182,10 +179,13 @@ class Parameters(NamedTuple):
                 value = given[name] = whole(value, name, "bytes (int)")
                 if not 0 <= value < 1 << 32:
                     raise ValueError(f"{name}={shown(value)} must be from 0 to 4 GiB")
-        for name, choices in (("codec", _CODECS), ("on_full", _ON_FULL)):
-            value = given.get(name)
-            if value is not None and value not in choices:
-                raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, choices))}")
+        if given.get("codec") is not None and not codecs.is_name(given["codec"]):
+            raise ValueError(f"codec={shown(given['codec'])} is no codec's name")
+        on_full = given.get("on_full")
+        if on_full is not None and on_full not in _ON_FULL:
+            raise ValueError(
+                f"on_full={on_full!r} must be one of {', '.join(map(repr, _ON_FULL))}"
+            )
         ephemeral = given.get("ephemeral")
         if ephemeral is not None:
             given["ephemeral"] = flag(ephemeral, "ephemeral")
@@ -268,7 +268,9 @@ class Parameters(NamedTuple):
         control.CAPACITY = self.capacity or 0
         control.VALUE_SIZE = 0 if self.value_size is None else self.value_size + 1
         control.KEY_SIZE = 0 if self.key_size is None else self.key_size + 1
-        control.CODEC = _CODECS.index(self.codec or "auto")
+        control.CODEC, names = codecs.words_of(self.codec or "auto")
+        for word, value in zip(_CODEC_NAME, names, strict=True):
+            control[word] = value
         control.ON_FULL = _ON_FULL.index(self.on_full or "raise")
         control.TTL_NS = self.ttl_ns or 0
         control.MAX_AGE_NS = self.max_age_ns or 0
@@ -287,6 +289,8 @@ class Parameters(NamedTuple):
                 return word.name
         if bool(control.SIZE) == bool(control.CAPACITY):
             return "SIZE"  # one of them decides the other
+        if _codec_of(control) is None:
+            return "CODEC"
         try:
             check_mode(control.MODE)
         except ValueError:
@@ -302,7 +306,7 @@ class Parameters(NamedTuple):
             shards=generation_of(control).SHARDS,
             value_size=control.VALUE_SIZE - 1 if control.VALUE_SIZE else None,
             key_size=control.KEY_SIZE - 1 if control.KEY_SIZE else None,
-            codec=_CODECS[control.CODEC & 1],
+            codec=_codec_of(control) or "auto",
             on_full=_ON_FULL[control.ON_FULL & 1],
             ttl_ns=control.TTL_NS,
             max_age_ns=control.MAX_AGE_NS,

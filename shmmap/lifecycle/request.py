@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ..checks import shown
 from ..errors import ConfigMismatch, MapMismatchWarning
 from ..frames import level_of_user
+from ..values import codecs
 from .parameters import Parameters, argument, as_text
 
 ON_MISMATCH = ("attach", "raise", "replace")
@@ -29,6 +30,7 @@ class Request(NamedTuple):
     owner_uid: int | None = None
     on_mismatch: str = "attach"
     on_unlinked: str = "raise"
+    fresh: bool = False  # whatever map there is, a new one takes its name in the same step
 
     def again(self, former: Parameters) -> Request:
         """Return what is asked for where the map was unlinked: the one that has the name now, as
@@ -40,7 +42,7 @@ class Request(NamedTuple):
             former = former._replace(shards=None)
         wanted = former._replace(**said)._replace(hash_seed=None)
         return self._replace(wanted=wanted, may_create=True, may_attach=True, nonce=None,
-                             on_mismatch=AS_IT_IS)
+                             on_mismatch=AS_IT_IS, fresh=False)
 
 
 def check_choices(on_mismatch: object, on_unlinked: object) -> tuple[str, str]:
@@ -73,7 +75,10 @@ def differs(request: Request, actual: Parameters, nonce: int) -> bool:
         ConfigMismatch: a promise would be broken, or the user wants to hear of any difference.
     """
     name, wanted = request.name, request.wanted
-    if broken := differences(wanted, actual, _PROMISES):
+    broken = differences(wanted, actual, _PROMISES)
+    if wanted.codec is None and actual.codec not in codecs.BUILT_IN:
+        broken.append(f"codec: it has {actual.codec}, and no object of that name was given")
+    if broken:
         raise ConfigMismatch(
             f"map {name!r} exists with other promises than asked ({'; '.join(broken)}); they hold "
             "for all who use it. Leave them out to attach to it as it is, or use another name"

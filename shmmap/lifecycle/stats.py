@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..memory.geometry import Geometry
 from ..memory.words import ShardWords, Word
+from ..printable import human
 from ..system import segment
 from ..system.presences import alive
 
@@ -73,6 +74,21 @@ class Stats(NamedTuple):
     uncached: int
     workers: tuple[int, ...]
     shard_entries: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        """Say in a line what is asked for most; `_asdict()` has all."""
+        reads = self.hits + self.misses
+        ratio = f" ({self.hits / reads:.0%} of reads)" if reads else ""
+        counted = [
+            f"{self.entries:,} entries",
+            f"{human(self.allocated_bytes)} of {human(self.size_bytes)}",
+            f"{self.hits:,} hits{ratio}", f"{self.writes:,} writes", f"{self.deletes:,} deletes",
+            *(f"{count:,} {name}" for name, count in (
+                ("expired", self.expired), ("evicted", self.evicted), ("aged", self.aged),
+                ("uncached", self.uncached), ("repairs", self.repairs)) if count),
+            f"{len(self.workers):,} workers",
+        ]
+        return f"<Stats: {', '.join(counted)}>"
 
 
 def allocated(name: str, nonce: int, generation: int, shape: Geometry) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..checks import seconds
 from ..errors import LockTimeout, MapFull, Reentered, ShmMapError, SystemCallError
 from ..operations import messages
 from ..system.process import this_process
@@ -186,6 +187,7 @@ def describe_holder(
     m: MapHandle, what: str, name: bytes, timeout: float | None, advice: str
 ) -> str:
     """Say who holds a lock that was not to be had, since when, and what to do."""
+    timeout = seconds(timeout or 0, "timeout")
     with m._inside() as attached:
         raw, _ = m._lock_table().get_versioned(name)
         record = Record.unpack(raw)

@@ -56,6 +56,7 @@ class MapHandle(Protocol):
     _turning: bool
     _ways: Any  # how a map is joined: `opening`
     _lock_timeout: float
+    _coder: Any
     _table: LockTable | None
 
     @property

@@ -105,7 +105,7 @@ def keep(m: MapHandle, key: Key, value: Value, ttl: float | None, notes: Notes) 
         return True
     except Exception as error:  # it does not pickle, is too large, there is no room, ...
         if isinstance(error, (MapUnlinked, MapClosed, MapCorrupted)):
-            if not _comes_again(error, encode, value, m._live.safe):  # else a value's own maps
+            if not _comes_again(error, encode, value, m._coder):  # else a value's own maps
                 raise
         elif _is_from_outside(error) and not _comes_again(error, m.set, key, value, ttl):
             raise

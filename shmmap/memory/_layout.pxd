@@ -42,6 +42,14 @@ cdef extern from *:
     #define SHM_KEY_FLOAT UINT64_C(0x4)
     #define SHM_KEY_NONE UINT64_C(0x5)
     #define SHM_KEY_TUPLE UINT64_C(0x6)
+    #define SHM_KEY_DATE UINT64_C(0x7)
+    #define SHM_KEY_DATETIME UINT64_C(0x8)
+    #define SHM_KEY_INSTANT UINT64_C(0x9)
+    #define SHM_KEY_UUID UINT64_C(0xa)
+    #define SHM_KEY_DECIMAL UINT64_C(0xb)
+    #define SHM_KEY_FROZENSET UINT64_C(0xc)
+    #define SHM_KEY_MEMBER UINT64_C(0xd)
+    #define SHM_KEY_TYPE_MAX UINT64_C(0xd)
     #define SHM_VALUE_BYTES UINT64_C(0x1)
     #define SHM_VALUE_STR UINT64_C(0x2)
     #define SHM_VALUE_INT UINT64_C(0x3)
@@ -52,7 +60,8 @@ cdef extern from *:
     #define SHM_VALUE_NONE UINT64_C(0x8)
     #define SHM_VALUE_ARRAY UINT64_C(0x9)
     #define SHM_VALUE_PICKLE UINT64_C(0xa)
-    #define SHM_VALUE_TYPE_MAX UINT64_C(0xa)
+    #define SHM_VALUE_CODED UINT64_C(0xb)
+    #define SHM_VALUE_TYPE_MAX UINT64_C(0xb)
     #define SHM_LOW_HALF UINT64_C(0xffffffff)
     #define SHM_WHOLE_WORD UINT64_C(0xffffffffffffffff)
     #define SHM_KEY_TYPE_SALT UINT64_C(0x9e3779b97f4a7c15)
@@ -85,39 +94,42 @@ cdef extern from *:
     #define SHM_C_EPHEMERAL UINT64_C(0x90)
     #define SHM_C_SWEEP_NS UINT64_C(0x98)
     #define SHM_C_LINGER_NS UINT64_C(0xa0)
-    #define SHM_C_CHECK UINT64_C(0xa8)
-    #define SHM_C_STATE UINT64_C(0xc0)
-    #define SHM_C_LEFT_NS UINT64_C(0x100)
-    #define SHM_C_FEATURES UINT64_C(0x140)
-    #define SHM_C_GEN_CURRENT UINT64_C(0x148)
-    #define SHM_C_GEN_NEXT UINT64_C(0x150)
-    #define SHM_C_GEN_CURSOR UINT64_C(0x158)
-    #define SHM_C_GEN0_NUMBER UINT64_C(0x180)
-    #define SHM_C_GEN0_SHARDS UINT64_C(0x188)
-    #define SHM_C_GEN0_SLOTS UINT64_C(0x190)
-    #define SHM_C_GEN0_SLOT_SIZE UINT64_C(0x198)
-    #define SHM_C_GEN0_BUCKETS UINT64_C(0x1a0)
-    #define SHM_C_GEN0_BYTES UINT64_C(0x1a8)
-    #define SHM_C_GEN1_NUMBER UINT64_C(0x1c0)
-    #define SHM_C_GEN1_SHARDS UINT64_C(0x1c8)
-    #define SHM_C_GEN1_SLOTS UINT64_C(0x1d0)
-    #define SHM_C_GEN1_SLOT_SIZE UINT64_C(0x1d8)
-    #define SHM_C_GEN1_BUCKETS UINT64_C(0x1e0)
-    #define SHM_C_GEN1_BYTES UINT64_C(0x1e8)
-    #define SHM_C_LEASE UINT64_C(0x200)
-    #define SHM_C_LEASE_BEAT_NS UINT64_C(0x208)
-    #define SHM_C_SWEPT_NS UINT64_C(0x210)
-    #define SHM_C_SWEEP_EPOCH UINT64_C(0x240)
-    #define SHM_C_TOTAL_HITS UINT64_C(0x280)
-    #define SHM_C_TOTAL_MISSES UINT64_C(0x288)
-    #define SHM_C_TOTAL_WRITES UINT64_C(0x290)
-    #define SHM_C_TOTAL_DELETES UINT64_C(0x298)
-    #define SHM_C_TOTAL_WAITS UINT64_C(0x2a0)
-    #define SHM_C_TOTAL_TAKEOVERS UINT64_C(0x2a8)
-    #define SHM_C_TOTAL_RETRIES UINT64_C(0x2b0)
-    #define SHM_C_TOTAL_LOCKED_READS UINT64_C(0x2b8)
-    #define SHM_C_TOTAL_NEAR_HITS UINT64_C(0x2c0)
-    #define SHM_C_BYTES_TOTAL UINT64_C(0x300)
+    #define SHM_C_CODEC_NAME0 UINT64_C(0xa8)
+    #define SHM_C_CODEC_NAME1 UINT64_C(0xb0)
+    #define SHM_C_CODEC_NAME2 UINT64_C(0xb8)
+    #define SHM_C_CHECK UINT64_C(0xc0)
+    #define SHM_C_STATE UINT64_C(0x100)
+    #define SHM_C_LEFT_NS UINT64_C(0x140)
+    #define SHM_C_FEATURES UINT64_C(0x180)
+    #define SHM_C_GEN_CURRENT UINT64_C(0x188)
+    #define SHM_C_GEN_NEXT UINT64_C(0x190)
+    #define SHM_C_GEN_CURSOR UINT64_C(0x198)
+    #define SHM_C_GEN0_NUMBER UINT64_C(0x1c0)
+    #define SHM_C_GEN0_SHARDS UINT64_C(0x1c8)
+    #define SHM_C_GEN0_SLOTS UINT64_C(0x1d0)
+    #define SHM_C_GEN0_SLOT_SIZE UINT64_C(0x1d8)
+    #define SHM_C_GEN0_BUCKETS UINT64_C(0x1e0)
+    #define SHM_C_GEN0_BYTES UINT64_C(0x1e8)
+    #define SHM_C_GEN1_NUMBER UINT64_C(0x200)
+    #define SHM_C_GEN1_SHARDS UINT64_C(0x208)
+    #define SHM_C_GEN1_SLOTS UINT64_C(0x210)
+    #define SHM_C_GEN1_SLOT_SIZE UINT64_C(0x218)
+    #define SHM_C_GEN1_BUCKETS UINT64_C(0x220)
+    #define SHM_C_GEN1_BYTES UINT64_C(0x228)
+    #define SHM_C_LEASE UINT64_C(0x240)
+    #define SHM_C_LEASE_BEAT_NS UINT64_C(0x248)
+    #define SHM_C_SWEPT_NS UINT64_C(0x250)
+    #define SHM_C_SWEEP_EPOCH UINT64_C(0x280)
+    #define SHM_C_TOTAL_HITS UINT64_C(0x2c0)
+    #define SHM_C_TOTAL_MISSES UINT64_C(0x2c8)
+    #define SHM_C_TOTAL_WRITES UINT64_C(0x2d0)
+    #define SHM_C_TOTAL_DELETES UINT64_C(0x2d8)
+    #define SHM_C_TOTAL_WAITS UINT64_C(0x2e0)
+    #define SHM_C_TOTAL_TAKEOVERS UINT64_C(0x2e8)
+    #define SHM_C_TOTAL_RETRIES UINT64_C(0x2f0)
+    #define SHM_C_TOTAL_LOCKED_READS UINT64_C(0x2f8)
+    #define SHM_C_TOTAL_NEAR_HITS UINT64_C(0x300)
+    #define SHM_C_BYTES_TOTAL UINT64_C(0x340)
     #define SHM_R_STATE UINT64_C(0x0)
     #define SHM_R_INCARNATION UINT64_C(0x8)
     #define SHM_R_PID UINT64_C(0x10)
@@ -215,6 +227,14 @@ cdef extern from *:
     const uint64_t KEY_FLOAT "SHM_KEY_FLOAT"
     const uint64_t KEY_NONE "SHM_KEY_NONE"
     const uint64_t KEY_TUPLE "SHM_KEY_TUPLE"
+    const uint64_t KEY_DATE "SHM_KEY_DATE"
+    const uint64_t KEY_DATETIME "SHM_KEY_DATETIME"
+    const uint64_t KEY_INSTANT "SHM_KEY_INSTANT"
+    const uint64_t KEY_UUID "SHM_KEY_UUID"
+    const uint64_t KEY_DECIMAL "SHM_KEY_DECIMAL"
+    const uint64_t KEY_FROZENSET "SHM_KEY_FROZENSET"
+    const uint64_t KEY_MEMBER "SHM_KEY_MEMBER"
+    const uint64_t KEY_TYPE_MAX "SHM_KEY_TYPE_MAX"
     const uint64_t VALUE_BYTES "SHM_VALUE_BYTES"
     const uint64_t VALUE_STR "SHM_VALUE_STR"
     const uint64_t VALUE_INT "SHM_VALUE_INT"
@@ -225,6 +245,7 @@ cdef extern from *:
     const uint64_t VALUE_NONE "SHM_VALUE_NONE"
     const uint64_t VALUE_ARRAY "SHM_VALUE_ARRAY"
     const uint64_t VALUE_PICKLE "SHM_VALUE_PICKLE"
+    const uint64_t VALUE_CODED "SHM_VALUE_CODED"
     const uint64_t VALUE_TYPE_MAX "SHM_VALUE_TYPE_MAX"
     const uint64_t LOW_HALF "SHM_LOW_HALF"
     const uint64_t WHOLE_WORD "SHM_WHOLE_WORD"
@@ -258,6 +279,9 @@ cdef extern from *:
     const uint64_t C_EPHEMERAL "SHM_C_EPHEMERAL"
     const uint64_t C_SWEEP_NS "SHM_C_SWEEP_NS"
     const uint64_t C_LINGER_NS "SHM_C_LINGER_NS"
+    const uint64_t C_CODEC_NAME0 "SHM_C_CODEC_NAME0"
+    const uint64_t C_CODEC_NAME1 "SHM_C_CODEC_NAME1"
+    const uint64_t C_CODEC_NAME2 "SHM_C_CODEC_NAME2"
     const uint64_t C_CHECK "SHM_C_CHECK"
     const uint64_t C_STATE "SHM_C_STATE"
     const uint64_t C_LEFT_NS "SHM_C_LEFT_NS"

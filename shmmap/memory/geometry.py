@@ -6,7 +6,7 @@ import math
 import re
 from typing import NamedTuple
 
-from ..checks import shown, whole
+from ..checks import count, shown, whole
 from .layout import CONTROL, PAGE, ROW, Areas, record_bytes, shard_areas
 
 WORKER_ROWS = 512
@@ -73,15 +73,15 @@ def lock_bytes() -> int:
     return lock_geometry().areas.end + PAGE
 
 
-def parse_size(size: int | str) -> int:
-    """Read a size in bytes: 67108864, "64MB" (10**6), "64MiB" or "64M" (2**20).
+def parse_size(size: float | str) -> int:
+    """Read a size in bytes: 67108864, 64e6, "64MB" (10**6), "64MiB" or "64M" (2**20).
 
     Raises:
-        TypeError: it is neither an int nor a str.
+        TypeError: it is neither a whole number nor a str.
         ValueError: it is not a positive size.
 
-    >>> parse_size("64MB"), parse_size("1GiB")
-    (64000000, 1073741824)
+    >>> parse_size("64MB"), parse_size("1GiB"), parse_size("1G"), parse_size(1e6)
+    (64000000, 1073741824, 1073741824, 1000000)
     """
     if isinstance(size, str):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", size)
@@ -89,11 +89,11 @@ def parse_size(size: int | str) -> int:
         if match is None or unit is None:
             raise ValueError(
                 f'size={size!r} is not a size: write bytes, or "64MB" (units: B kB MB GB TB, or '
-                "KiB MiB GiB TiB)"
+                "KiB MiB GiB TiB, for short K M G T)"
             )
         size = int(min(float(match[1]) * unit, 2 * SIZE_LIMIT))  # however many digits it has
     else:
-        size = whole(size, "size", 'an int or a str like "64MB"')
+        size = count(size, "size", 'an int or a str like "64MB"')
     if size <= 0:
         raise ValueError(f"size={shown(size)} must be positive")
     if size > SIZE_LIMIT:
@@ -166,9 +166,9 @@ def _power_below(value: float) -> int:
     return 1 << max(0, int(value).bit_length() - 1)
 
 
-def check_capacity(capacity: int) -> int:
-    """Refuse what cannot be a number of entries; return it as a plain int."""
-    capacity = whole(capacity, "capacity")
+def check_capacity(capacity: float) -> int:
+    """Refuse what cannot be a number of entries (1e6 can); return it as a plain int."""
+    capacity = count(capacity, "capacity")
     if capacity < 1:
         raise ValueError(f"capacity={shown(capacity)} must be at least 1")
     if capacity > SHARD_LIMIT * SLOT_LIMIT:

@@ -51,7 +51,7 @@ CONTROL = Record("control", "C", (
     Field("SIZE", "creator", "parameter size, bytes; 0: given as a capacity"),
     Field("CAPACITY", "creator", "parameter capacity, entries; 0: given as a size"),
     Field("VALUE_SIZE", "creator", "parameter value_size, bytes + 1; 0: not said"),
-    Field("CODEC", "creator", "0 auto, 1 safe"),
+    Field("CODEC", "creator", "0 auto, 1 safe, 2 the one that CODEC_NAME names"),
     Field("ON_FULL", "creator", "0 raise, 1 evict"),
     Field("TTL_NS", "creator", "default ttl; 0: entries do not expire"),
     Field("MAX_AGE_NS", "creator", "entries not written for this long are swept; 0: never"),
@@ -62,6 +62,9 @@ CONTROL = Record("control", "C", (
     Field("EPHEMERAL", "creator", "1: goes with its last live worker, or LINGER_NS after that"),
     Field("SWEEP_NS", "creator", "parameter sweep_interval; 0: no automatic sweep"),
     Field("LINGER_NS", "creator", "parameter linger; 0: the last worker to leave unlinks the map"),
+    Field("CODEC_NAME0", "creator", "name of the codec, 24 bytes of ASCII; 0: none"),
+    Field("CODEC_NAME1", "creator", "the second 8 of them; 0: no more"),
+    Field("CODEC_NAME2", "creator", "the last 8 of them; 0: no more"),
     Field("CHECK", "creator", "checksum of all words before it but MAGIC"),
     LINE,
     Field("STATE", "creation lock",
@@ -220,10 +223,12 @@ _LIMITS = {
     "VALUE_LENGTH_MAX": 0xFFFF_FFFF,
     # key types
     "KEY_STR": 1, "KEY_BYTES": 2, "KEY_INT": 3, "KEY_FLOAT": 4, "KEY_NONE": 5, "KEY_TUPLE": 6,
+    "KEY_DATE": 7, "KEY_DATETIME": 8, "KEY_INSTANT": 9, "KEY_UUID": 10, "KEY_DECIMAL": 11,
+    "KEY_FROZENSET": 12, "KEY_MEMBER": 13, "KEY_TYPE_MAX": 13,
     # value types
     "VALUE_BYTES": 1, "VALUE_STR": 2, "VALUE_INT": 3, "VALUE_BIG_INT": 4, "VALUE_FLOAT": 5,
     "VALUE_FALSE": 6, "VALUE_TRUE": 7, "VALUE_NONE": 8, "VALUE_ARRAY": 9, "VALUE_PICKLE": 10,
-    "VALUE_TYPE_MAX": 10,
+    "VALUE_CODED": 11, "VALUE_TYPE_MAX": 11,
     "LOW_HALF": 0xFFFF_FFFF, "WHOLE_WORD": 0xFFFF_FFFF_FFFF_FFFF,
     "KEY_TYPE_SALT": 0x9E37_79B9_7F4A_7C15,  # a key's type, times this, is added to the seed
     "VERSION_LIMIT": 1 << 63,  # 146 years of nanoseconds, doubled: a version from here on is damage

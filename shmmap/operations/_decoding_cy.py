@@ -17,12 +17,13 @@ if not cython.compiled:
         META_VALUE_TYPE_SHIFT,
         TYPE_MASK,
         VALUE_BYTES,
+        VALUE_CODED,
     )
     from shmmap.values._codecs_cy import decode as decode_value
     from shmmap.values._keys_cy import decode as decode_key
 
 from shmmap.errors import MapCorrupted
-from shmmap.values._codecs_cy import unreadable
+from shmmap.values._codecs_cy import decode_coded, unreadable
 
 COMPILED = cython.compiled
 
@@ -36,6 +37,8 @@ def value_of(handle, raw, found, key):
 def decoded_value(handle, kind, raw, key):
     """Decode a value; have the error name map and key."""
     try:
+        if kind == VALUE_CODED:
+            return decode_coded(raw, handle._coder)
         return decode_value(kind, raw, handle.safe)
     except BaseException as error:
         raise unreadable(error, handle.name, key)  # noqa: B904  # in most cases itself

@@ -26,6 +26,7 @@ cdef class Handle:
     cdef i64 lock_timeout_ns
     cdef readonly Py_ssize_t inflight
     cdef public object attachment
+    cdef public object _coder
     cdef object gate
     cdef dict marks
     cdef public object _at_last

@@ -77,10 +77,10 @@ class Handle:
         self.shards = attachment.shards
         self.repairers = attachment.repairers
         self.clock = attachment.clock
-        self._point_at(attachment, attachment.ttl_ns)
+        self._point_at(attachment, attachment.ttl_ns, None)
         self.closed = False
 
-    def _point_at(self, attachment: Any, ttl_ns: Any) -> None:
+    def _point_at(self, attachment: Any, ttl_ns: Any, own_coder: Any) -> None:
         """Point this handle at an attachment's memory. Nothing of it may be under way, but what
         comes in between (a handler, pure engine) is refused or goes on: the attachment comes
         last, and until then the map is the one that was unlinked."""
@@ -91,6 +91,7 @@ class Handle:
         bits: u64 = int(count).bit_length() - 1
         seed: u64 = attachment.seed
         own_ttl_ns: i64 = ttl_ns
+        coder: Any = attachment.coder if own_coder is None else own_coder
         former: Any = self.attachment, self.shards, self.repairers, self.clock
         self.shards = attachment.shards
         self.repairers = attachment.repairers
@@ -98,6 +99,7 @@ class Handle:
         self.shift = 64 - bits if bits else 63
         self.mask = count - 1
         self.safe = attachment.safe
+        self._coder = coder
         self.evicts = attachment.evicts
         self.ttl_ns = own_ttl_ns
         self.clock = attachment.clock
@@ -295,6 +297,12 @@ class Handle:
                 self.marks.pop(mark, None)
                 if not self._follows:
                     raise
+
+    def _mark(self, mark: Any) -> bool:
+        """Have `close` wait until a mark, a lock, is released, and do nothing else: this does not
+        join, as `_begin` may, nor raise. Tell whether the handle is open."""
+        self.marks[mark] = threading.get_ident()
+        return not self.closed
 
     def _end(self, mark: Any) -> None:
         """Forget the mark of an operation that `_begin` began, or was to begin. Idempotent."""

@@ -48,6 +48,7 @@ if not cython.compiled:
 
 from shmmap.checks import flag, seconds, shown, whole
 from shmmap.values._keys_cy import NESTED_AT_MOST, pack, unpack
+from shmmap.values.more_keys import packed_key
 
 COMPILED = cython.compiled
 
@@ -226,9 +227,11 @@ def is_plain(key, depth):
 
 
 def plain_form(key):
-    """Return the key of built-in types that equals this one. Raises TypeError: it is no key."""
+    """Return the key of built-in types that equals this one, or that stands for its bytes. Raises
+    TypeError: it is no key."""
     kind, data = pack(key)
-    return unpack(kind, data)
+    plain: Any = unpack(kind, data)
+    return plain if is_plain(plain, 0) else packed_key(kind, data)
 
 
 def read_size(near: object, near_copy: object) -> tuple:

@@ -36,6 +36,7 @@ if not cython.compiled:
         TAG_SHIFT,
         TYPE_MASK,
         VALUE_ARRAY,
+        VALUE_CODED,
         VALUE_PICKLE,
     )
     from shmmap.operations._decoding_cy import key_of, value_of
@@ -180,7 +181,7 @@ def give_up_at(handle, until_ns, shard):
 def is_sure(meta):
     """Tell whether an entry's value is decoded without anybody's code, which could fail."""
     kind: u64 = (meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK
-    return kind != VALUE_PICKLE and kind != VALUE_ARRAY
+    return kind != VALUE_PICKLE and kind != VALUE_ARRAY and kind != VALUE_CODED
 
 
 def has_entries(shard):

@@ -39,6 +39,7 @@ if not cython.compiled:
         S_DIRTY,
         TYPE_MASK,
         VALUE_ARRAY,
+        VALUE_CODED,
         VALUE_PICKLE,
     )
     from shmmap.operations._decoding_cy import decoded_value, value_of
@@ -322,7 +323,8 @@ class Reads(Handle):
         fresh.deadline = found.deadline
         fresh.read_ns = now_ns
         fresh.kind = (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK
-        if near.copies and (fresh.kind == VALUE_PICKLE or fresh.kind == VALUE_ARRAY):
+        if near.copies and (fresh.kind == VALUE_PICKLE or fresh.kind == VALUE_ARRAY
+                            or fresh.kind == VALUE_CODED):
             fresh.raw = raw
         else:
             try:

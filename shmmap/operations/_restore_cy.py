@@ -47,8 +47,8 @@ def write_raw(
         raise DumpCorrupted(f"{deadline_ns} is no deadline, or {limit} no version")
     if handle.safe and value_type == VALUE_PICKLE:
         raise TypeError(
-            f'map {handle.name!r} has codec="safe", which takes no pickles, and this value is '
-            'one: create the map with codec="auto" if every process with access is trusted'
+            f"map {handle.name!r} has a codec that takes no pickles, and this value is one: create "
+            'the map with codec="auto" if every process with access is trusted'
         )
     packed.type = key_type
     packed.length = len(raw_key)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import ItemsView
 from typing import Any
 
 try:
@@ -94,7 +95,7 @@ class Writes(Reads):
         packed: key_t = new_key()
         encoded: value_t = new_value()
         kept: Any = encode_key(key, self.seed, packed)
-        held: Any = encode_value(value, self.safe, encoded)
+        held: Any = encode_value(value, self, encoded)
         return self.commit(key, packed, encoded, mode, self.deadline_ns(ttl), version)
 
     def commit(self, key, packed, encoded, mode, deadline, version):
@@ -221,7 +222,7 @@ class Writes(Reads):
         fresh: Any = _as_word(initial, "initial") + by
         too_far: cython.bint = not -0x8000000000000000 <= fresh <= 0x7FFFFFFFFFFFFFFF
         kept: Any = encode_key(key, self.seed, packed)
-        held: Any = encode_value(0 if too_far else fresh, self.safe, encoded)
+        held: Any = encode_value(0 if too_far else fresh, self, encoded)
         deadline: i64 = self.deadline_ns(ttl)
         status: i64
         offset: u64
@@ -334,12 +335,25 @@ class Writes(Reads):
 
 
 def pairs_of(mapping: Any) -> Any:
-    """Return the (key, value) pairs of whatever `dict` can be made of."""
-    if hasattr(mapping, "items"):
-        return mapping.items()
-    if hasattr(mapping, "keys"):
-        return ((key, mapping[key]) for key in mapping.keys())  # noqa: SIM118
-    return mapping
+    """Return the (key, value) pairs of whatever `dict` can be made of. Of a mapping whose items are
+    looked up one by one, those that are gone by then are left out: it may be over a map."""
+    items: Any = mapping.items() if hasattr(mapping, "items") else None
+    if items is None and not hasattr(mapping, "keys"):
+        return mapping
+    if items is None or type(items) is ItemsView:
+        return _pairs_found(mapping)
+    return items
+
+
+def _pairs_found(mapping: Any) -> Any:
+    for key in mapping.keys():  # noqa: SIM118
+        try:
+            value = mapping[key]
+        except KeyError:
+            if key in mapping:  # its own error
+                raise
+            continue
+        yield key, value
 
 
 def _as_word(value, what):

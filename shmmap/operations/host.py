@@ -5,7 +5,7 @@ For mypy only: the classes themselves lie on floors above, where each is compare
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,6 +44,7 @@ class Readable(Protocol):
     geometry: Geometry
     seed: int  # of the hash function
     safe: bool  # it takes no pickles
+    coder: Any  # of values that are not native: see `codecs.coder_of`
     evicts: bool
     ttl_ns: int  # of an entry that is written without one; 0: none
     clock: Clock

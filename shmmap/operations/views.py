@@ -1,7 +1,8 @@
 """Key, item and value views that iterate shard by shard, so that nobody's delete breaks them.
 
-`prefix`: only entries whose key is of its type (str or bytes) and starts so. They are picked
-by the keys' bytes, before a value is copied or anything decoded.
+`prefix`: only entries whose key is of its type (str, bytes or tuple) and starts so. They are picked
+by the keys' bytes, before a value is copied or anything decoded: a tuple's are those of its items,
+one after the other.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 
     from .host import Readable
 
-Prefix = str | bytes | None
+Prefix = str | bytes | tuple[Key, ...] | None
 
 
 def check_prefix(prefix: Prefix) -> Prefix:
     """Refuse what cannot be a prefix."""
-    if not isinstance(prefix, (str, bytes, type(None))):
-        raise TypeError(f"prefix must be a str or bytes, not {type(prefix).__name__}")
+    if not isinstance(prefix, (str, bytes, tuple, type(None))):
+        raise TypeError(f"prefix must be a str, bytes or tuple, not {type(prefix).__name__}")
     return prefix
 
 
@@ -52,6 +53,8 @@ class _Picked:
     def _picks(self, key: Key) -> bool:
         """Tell whether the prefix admits a key."""
         prefix = self._prefix
+        if isinstance(prefix, tuple):
+            return isinstance(key, tuple) and key[: len(prefix)] == prefix
         kind = str if isinstance(prefix, str) else bytes
         return prefix is None or (isinstance(key, kind) and key.startswith(prefix))  # type: ignore[arg-type]
 
@@ -129,8 +132,9 @@ class Listings:
         return ShmKeysView(self, prefix)
 
     def items(self, prefix: Prefix = None) -> ShmItemsView:
-        """View the (key, value) pairs; with `prefix` (a str or bytes), those whose key is of that
-        type and starts so: the others' values are neither copied nor decoded.
+        """View the (key, value) pairs; with `prefix` (a str, bytes or tuple), those whose key is of
+        that type and starts so: `("user", 7)` picks `("user", 7, "name")`. The others' values are
+        neither copied nor decoded.
 
         A snapshot is of one instant. Iteration over a map is weakly consistent: an entry that is
         there throughout comes exactly once, one that comes or goes meanwhile may come or not.

@@ -40,8 +40,8 @@ if not cython.compiled:
         HAS_DEADLINE,
         KEY_LENGTH_MASK,
         KEY_META_MASK,
-        KEY_TUPLE,
         KEY_TYPE_MASK,
+        KEY_TYPE_MAX,
         LOW_HALF,
         META_KEY_TYPE_SHIFT,
         META_LENGTH_SHIFT,
@@ -133,7 +133,7 @@ class Repairer:
         value_type: u64 = (meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK
         return (
             version < VERSION_LIMIT
-            and 1 <= kind <= KEY_TUPLE
+            and 1 <= kind <= KEY_TYPE_MAX
             and 1 <= value_type <= VALUE_TYPE_MAX
             and data_bytes(meta) <= self.shard.max_bytes
             and (value_type != VALUE_INT or meta >> META_LENGTH_SHIFT == 8)

@@ -298,11 +298,12 @@ def _trusted(name: str) -> Options:
     if seen is None or seen.state not in ("ready", inspection.LINGERS) or not seen.control:
         return said
     try:
-        said["mode"] = check_mode(seen.control.MODE)
+        check_mode(seen.control.MODE)
     except ValueError:
-        return said
-    if os.geteuid() in (0, seen.owner):
-        said["owner_uid"] = seen.owner
+        return {}
+    said = inspection.attach_options(seen)
+    if os.geteuid() not in (0, seen.owner):
+        del said["owner_uid"]
     return said
 
 

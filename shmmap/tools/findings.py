@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from ..printable import human as human
 from ..printable import printable, printable_lines
 
 
@@ -18,22 +19,6 @@ class Line(NamedTuple):
     about: str
     text: str
     todo: str = ""
-
-
-def human(count: int) -> str:
-    """Write a number of bytes in decimal units, as size= reads them.
-
-    >>> human(999), human(64_000_000)
-    ('999 B', '64.0 MB')
-    """
-    if count < 1000:
-        return f"{count} B"
-    size = float(count)
-    for unit in ("kB", "MB", "GB"):
-        size /= 1000
-        if size < 999.95:
-            return f"{size:.1f} {unit}"
-    return f"{size / 1000:.1f} TB"
 
 
 def user_name(uid: int) -> str:

@@ -61,8 +61,8 @@ def run(name: str, repairs: bool, yes: bool) -> int:
     assert seen.control is not None
     try:
         with ShmMap.attach(
-            name, namespace=namespace_of(name), mode=seen.control.MODE, owner_uid=seen.owner,
-            lock_timeout=LOCK_TIMEOUT_S,
+            name, namespace=namespace_of(name), lock_timeout=LOCK_TIMEOUT_S,
+            **inspection.attach_options(seen)
         ) as m:
             return check_shards(m, repairs, yes)
     except MapCorrupted as error:

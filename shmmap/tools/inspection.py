@@ -14,6 +14,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from ..memory._clock_cy import Clock
 from ..memory.layout import LAYOUT_VERSION, SHARD, constants, record_bytes
 from ..memory.words import ControlWords, RowWords, ShardWords, generation_of
 from ..system import creation, liveness, process, record_lock, segment
+from ..values import codecs
 from .seen import SeenMap as SeenMap
 from .seen import SeenShard as SeenShard
 from .seen import SeenWorker as SeenWorker
@@ -73,6 +75,14 @@ def _entries() -> list[str]:
 def parameters_of(control: ControlWords) -> Parameters:
     """Read a map's parameters."""
     return Parameters.load(control)
+
+
+def attach_options(seen: SeenMap) -> dict[str, Any]:
+    """Return what has to be said to attach to a live map as its owner, for copying bytes."""
+    assert seen.control is not None
+    codec = parameters_of(seen.control).codec
+    said: dict[str, Any] = {"mode": seen.control.MODE, "owner_uid": seen.owner}
+    return said if codec in codecs.BUILT_IN else {**said, "codec": codecs.Unavailable(codec or "")}
 
 
 def shards_of(seen: SeenMap) -> Iterator[SeenShard]:

@@ -3,7 +3,7 @@ from ..memory._layout cimport *
 from ._keys_cy cimport fits_word, bytes_of_word
 from ..memory._atomics cimport *
 
-cdef object encode(object value, bint safe, value_t out)
+cdef object encode(object value, object handle, value_t out)
 cdef object decode(u64 value_type, bytes data, bint safe)
 
 cdef extern from *:

@@ -4,7 +4,8 @@
     bytes, str (UTF-8), int, float, bool, None, numpy arrays of numpy's own plain
     types: native
     others: pickle protocol 5 behind an 8-byte checksum, which is verified
-    before anything is unpickled; `codec="safe"` neither writes nor reads them
+    before anything is unpickled; `codec="safe"` neither writes nor reads them;
+    every other codec has its own bytes there, behind the same checksum
 
 Types are exact: a subclass of str or int is pickled, and comes back as itself.
 What is stored natively can be verified without numpy, by `verify`.
@@ -31,6 +32,7 @@ if not cython.compiled:
         VALUE_ARRAY,
         VALUE_BIG_INT,
         VALUE_BYTES,
+        VALUE_CODED,
         VALUE_FALSE,
         VALUE_FLOAT,
         VALUE_INT,
@@ -48,7 +50,7 @@ COMPILED = cython.compiled
 
 
 class OfTheValue(Exception):
-    """Unpickling a value raised an error of this package, its cause. See `unreadable`."""
+    """Decoding a value raised an error of this package, its cause. See `unreadable`."""
 
 
 # what dtype.str says of the types that numpy makes anew from it, and of no others
@@ -60,8 +62,8 @@ _BUILT_IN = 24  # numpy's own types have lower numbers than what other packages 
 _ARRAY_HEAD = struct.Struct("<BBBx")  # dimensions, length of the dtype, 1: Fortran order
 
 
-def encode(value, safe, out):
-    """Encode a value into `out`; return the object that keeps its bytes alive."""
+def encode(value, handle, out):
+    """Encode a value for a handle into `out`; return the object that keeps its bytes alive."""
     kept = value
     if type(value) is bytes:
         out.type = VALUE_BYTES
@@ -78,7 +80,7 @@ def encode(value, safe, out):
         out.data = bytes_of_word(cython.address(out.small))
         out.length = 8
     else:
-        kind, kept = pack(value, safe)
+        kind, kept = pack(value, handle._coder)
         out.type = kind
     if not cython.compiled:
         out.data = kept
@@ -91,8 +93,9 @@ def encode(value, safe, out):
     return kept
 
 
-def pack(value: object, safe: object = False) -> tuple:
-    """Encode any value as (type, bytes). Raises TypeError where safe forbids pickle."""
+def pack(value: object, coder: object = False) -> tuple:
+    """Encode any value as (type, bytes). `coder`: of what is not native; False: pickle, True: none,
+    which raises TypeError, or a codec: see `codecs`."""
     kind = type(value)
     if kind is bytes:
         return VALUE_BYTES, value
@@ -115,14 +118,23 @@ def pack(value: object, safe: object = False) -> tuple:
         if dtype:
             return VALUE_ARRAY, _pack_array(value, dtype)
         what = f"an array of {value.dtype}"  # type: ignore[attr-defined]
-    if safe:
+    if coder is True:
         raise TypeError(
             f'codec="safe" stores bytes, str, int, float, bool, None and numpy arrays of plain '
             f"numbers; {what} would have to be pickled: encode it yourself (json, "
             f'struct), or create the map with codec="auto" if every process with access is trusted'
         )
-    data = pickle.dumps(value, 5)
-    return VALUE_PICKLE, struct.pack("<Q", xxhash.xxh3_64_intdigest(data)) + data
+    if coder is False:
+        data = pickle.dumps(value, 5)
+        return VALUE_PICKLE, struct.pack("<Q", xxhash.xxh3_64_intdigest(data)) + data
+    data = coder.dumps(value)  # type: ignore[attr-defined]
+    if type(data) is not bytes:
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(
+                f"codec {coder.name!r}: dumps must return bytes, not {type(data).__name__}"  # type: ignore[attr-defined]
+            )
+        data = bytes(data)
+    return VALUE_CODED, struct.pack("<Q", xxhash.xxh3_64_intdigest(data)) + data
 
 
 def _is_of_numpy(kind: object) -> bool:
@@ -219,12 +231,25 @@ def decode(value_type, data, safe):
     raise MapCorrupted(f"{len(data)} bytes of value type {value_type} are not a value")
 
 
+def decode_coded(data: bytes, coder: object) -> object:
+    """Return the value that a map's codec has encoded."""
+    _verify_sum(data)
+    if coder is True or coder is False:
+        raise MapCorrupted(
+            f'a value was encoded by a codec, in a map of codec="{"safe" if coder else "auto"}"'
+        )
+    try:
+        return coder.loads(bytes(memoryview(data)[8:]))  # type: ignore[attr-defined]
+    except ShmMapError as error:  # as for a pickle
+        raise OfTheValue from error
+
+
 def _unpickle(data: bytes, safe: object) -> object:
-    _verify_pickle(data)  # first: a type that was damaged is no pickle
+    _verify_sum(data)  # first: a type that was damaged is no pickle
     if safe:
         raise TypeError(
-            'this value is a pickle, which codec="safe" does not load: it was written by a '
-            'handle with codec="auto"'
+            'this value is a pickle, which codec="safe", as every codec but "auto", does not load: '
+            "no handle of this map wrote it"
         )
     try:
         return pickle.loads(memoryview(data)[8:])
@@ -232,25 +257,27 @@ def _unpickle(data: bytes, safe: object) -> object:
         raise OfTheValue from error
 
 
-def _verify_pickle(data: bytes) -> None:
+def _verify_sum(data: bytes) -> None:
     total = struct.unpack_from("<Q", data)[0] if len(data) >= 8 else None
     if total is None or xxhash.xxh3_64_intdigest(memoryview(data)[8:]) != total:
-        raise MapCorrupted("a pickled value does not match its checksum; it was not loaded")
+        raise MapCorrupted("an encoded value does not match its checksum; it was not loaded")
 
 
 def verify(value_type: object, data: bytes) -> None:
     """Raise MapCorrupted for bytes that no value gives. Loads no pickle, and no numpy."""
-    if value_type == VALUE_PICKLE:
-        _verify_pickle(data)
+    if value_type in (VALUE_PICKLE, VALUE_CODED):
+        _verify_sum(data)
     elif value_type == VALUE_ARRAY:
         _read_head(data)
     else:
         decode(value_type, data, True)
 
 
-def unpack(value_type: object, data: bytes, safe: object = False) -> object:
+def unpack(value_type: object, data: bytes, coder: object = False) -> object:
     """Decode a value, for Python callers: the inverse of `pack`."""
-    return decode(value_type, data, safe)
+    if value_type == VALUE_CODED:
+        return decode_coded(data, coder)
+    return decode(value_type, data, coder is not False)
 
 
 def unreadable(error: object, name: object, key: object) -> object:

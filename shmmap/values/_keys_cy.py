@@ -8,6 +8,7 @@
     float  8 bytes IEEE 754, little-endian
     None   nothing
     tuple  for each item: type byte, 4 bytes of length, its bytes
+    date, datetime, UUID, Decimal, frozenset, members of an Enum: see `more_keys`
 
 numpy's scalars stand for the Python numbers they equal. NaN equals nothing,
 not even itself, and is refused. A key comes back from iteration as the first
@@ -27,19 +28,23 @@ if not cython.compiled:
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
         KEY_BYTES,
         KEY_FLOAT,
+        KEY_FROZENSET,
         KEY_INT,
         KEY_LENGTH_MASK,
+        KEY_MEMBER,
         KEY_NONE,
         KEY_STR,
         KEY_TUPLE,
     )
 
 from shmmap.errors import EntryTooLarge, MapCorrupted
+from shmmap.values.more_keys import PackedKey, pack_more, unpack_more
 
 COMPILED = cython.compiled
 BEYOND = 1 << 40  # added to the length of a key that is too long to be stored
 NESTED_AT_MOST = 100  # tuples in a key: compiled code has no recursion limit but its stack
-_KINDS = "str, bytes, int, float, bool, None, or a tuple of these"
+_KINDS = ("str, bytes, int, float, bool, None, date, datetime, UUID, Decimal, a member of an Enum, "
+          "or a tuple or frozenset of these")
 
 
 def encode(key, seed, out):
@@ -99,6 +104,11 @@ def pack(key: object) -> tuple:
     Subclasses count as the built-in class that they are compared and hashed as. Their other
     methods are not asked, since a dict does not ask them either.
     """
+    return _pack_at(key, 0)
+
+
+def _pack_at(key: object, depth: object) -> tuple:
+    """Encode what lies so deep in a key."""
     if _compares_as(key, str):
         return KEY_STR, str.encode(key, "utf-8", "surrogatepass")  # type: ignore[arg-type]
     if _compares_as(key, bytes):
@@ -109,16 +119,21 @@ def pack(key: object) -> tuple:
         return _pack_float(float.__float__(key))  # type: ignore[arg-type]
     if key is None:
         return KEY_NONE, b""
+    if type(key) is PackedKey:
+        return key[1], key[2]  # type: ignore[index]
     if _compares_as(key, tuple):
-        return KEY_TUPLE, _pack_tuple(key, 1)
+        return KEY_TUPLE, b"".join(_pack_items(tuple.__iter__(key), depth))  # type: ignore[arg-type]
     if type(key).__module__ == "numpy" and getattr(key, "ndim", 1) == 0 and (
         key.dtype.kind in "biufSU"  # type: ignore[attr-defined]
     ):
         plain = key.item()  # type: ignore[attr-defined]
         if type(plain) is not type(key) and plain == key and hash(plain) == hash(key):
-            return pack(plain)
+            return _pack_at(plain, depth)
+    more = pack_more(key, depth, _compares_as, _pack_items)
+    if more is not None:
+        return more
     hash(key)  # an unhashable key gets the error that a dict would raise
-    own = any(isinstance(key, kind) for kind in (str, bytes, int, float, tuple))
+    own = any(isinstance(key, kind) for kind in (str, bytes, int, float, tuple, frozenset))
     raise TypeError(
         f"a key must be {_KINDS}; {type(key).__name__} is not"
         + (", having its own __eq__ or __hash__" if own else "")
@@ -135,17 +150,16 @@ def _compares_as(key: object, kind: object) -> bool:
     )
 
 
-def _pack_tuple(key: object, depth: int) -> bytes:
-    if depth > NESTED_AT_MOST:
+def _pack_items(items: object, depth: object) -> list:
+    """Encode what a tuple or the like has in it: type byte, length and bytes of each."""
+    depth = depth + 1  # type: ignore[operator]
+    if depth > NESTED_AT_MOST:  # type: ignore[operator]
         raise TypeError(f"a key's tuples may be nested {NESTED_AT_MOST} deep, not deeper")
     parts = []
-    for item in tuple.__iter__(key):  # type: ignore[arg-type]
-        if _compares_as(item, tuple):
-            kind, data = KEY_TUPLE, _pack_tuple(item, depth + 1)
-        else:
-            kind, data = pack(item)
+    for item in items:  # type: ignore[attr-defined]
+        kind, data = _pack_at(item, depth)
         parts.append(struct.pack("<BI", kind, len(data)) + data)
-    return b"".join(parts)
+    return parts
 
 
 def _int_bytes(key: object) -> bytes:
@@ -182,26 +196,38 @@ def decode(key_type, data):
     if key_type == KEY_NONE and not data:
         return None
     if key_type == KEY_TUPLE:
-        return _decode_tuple(data, 1)
-    raise MapCorrupted(f"{len(data)} bytes of key type {key_type} are not a key")
+        return tuple(_decode_items(data, 0)[1])
+    return unpack_more(key_type, data, 0, _decode_items)
 
 
-def _decode_tuple(data: bytes, depth: int) -> tuple:
-    if depth > NESTED_AT_MOST:
+def _decode_at(key_type: object, data: bytes, depth: object) -> object:
+    """Decode what lies so deep in a key."""
+    if key_type == KEY_TUPLE:
+        return tuple(_decode_items(data, depth)[1])
+    if key_type in (KEY_FROZENSET, KEY_MEMBER):
+        return unpack_more(key_type, data, depth, _decode_items)
+    return decode(key_type, data)
+
+
+def _decode_items(data: bytes, depth: object) -> tuple:
+    """Return the bytes of what a tuple or the like has in it, and what they stand for."""
+    depth = depth + 1  # type: ignore[operator]
+    if depth > NESTED_AT_MOST:  # type: ignore[operator]
         raise MapCorrupted("a tuple key is nested too deeply")
+    parts = []
     items = []
     at = 0
     while at < len(data):
         if at + 5 > len(data):
             raise MapCorrupted("a tuple key is cut off")
         kind, length = struct.unpack_from("<BI", data, at)
-        at += 5
-        if at + length > len(data):
+        end = at + 5 + length
+        if end > len(data):
             raise MapCorrupted("a tuple key is cut off")
-        part = data[at : at + length]
-        items.append(_decode_tuple(part, depth + 1) if kind == KEY_TUPLE else decode(kind, part))
-        at += length
-    return tuple(items)
+        parts.append(data[at:end])
+        items.append(_decode_at(kind, data[at + 5 : end], depth))
+        at = end
+    return parts, items
 
 
 def unpack(key_type: object, data: bytes) -> object:

@@ -274,7 +274,7 @@ class ShmMappingContract(MappingContract):
         assert len(m) == 0
 
     @pytest.mark.parametrize(
-        "key", [object(), 1j, frozenset(), np.datetime64("2024-01-01"), int, range(3)], ids=repr
+        "key", [object(), 1j, np.datetime64("2024-01-01"), int, range(3)], ids=repr
     )
     def test_other_hashable_keys_are_refused(self, m, key):
         with pytest.raises(TypeError, match="a key must be"):

@@ -7,7 +7,9 @@ stopped at random until it is caught with the lock.
 
 from __future__ import annotations
 
+import logging
 import os
+import pydoc
 import signal
 import time
 from collections.abc import Callable
@@ -145,6 +147,25 @@ def test_stopped_inside_the_flip(filled, start):
     assert child.result() is None
     assert m["held"] == b"new" and m.get("missing") is None
     assert m.stats().takeovers == 0 and m.check() == []
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["outside", "inside"])
+def test_a_prompt_waits_for_no_stopped_process(filled, start, caplog, inside):
+    m = filled(5.0)
+    child = start(lambda child: hold_and_halt(child, m, inside, signal.SIGSTOP))
+    child.hear()
+    child.wait_stopped()
+    for look in (
+        lambda: repr(m), lambda: f"{m:>50} {m!s}", m._repr_html_, lambda: dir(m), m.stats,
+        m._ipython_key_completions_, lambda: logging.getLogger("test").warning("look: %s", m),
+        lambda: pydoc.render_doc(m), lambda: m.parameters, shmmap.maps,
+        lambda: (m.keys().__repr__(), m.items().__repr__(), m.values().__repr__()),
+        lambda: [getattr(m, name) for name in dir(m)],
+    ):
+        assert timed(look) < 2
+    assert f"{len(KEPT) + 1} entries" in repr(m) and repr(m) in caplog.text
+    child.go_on()
+    assert child.result() is None and m.check() == []
 
 
 def test_stopped_for_five_seconds_with_a_timeout_of_one(filled, start):

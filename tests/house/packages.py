@@ -19,13 +19,14 @@ FLOORS["lifecycle"] = {*FLOORS["locks"], "locks"}
 FLOORS["copies"] = {*FLOORS["lifecycle"], "lifecycle"}
 FLOORS["subclasses"] = {"operations"}
 FLOORS["care"] = {*FLOORS["copies"], "copies"}
-FLOORS["map"] = {*FLOORS["care"], "care", "subclasses"}
+FLOORS["prompt"] = {*FLOORS["lifecycle"], "lifecycle", "subclasses"}
+FLOORS["map"] = {*FLOORS["care"], "care", "subclasses", "prompt"}
 FLOORS["call_keys"] = {"values"}
 FLOORS["decorator"] = {*FLOORS["map"], "map", "call_keys"}
-FLOORS["__init__"] = {*FLOORS["decorator"], "decorator"}
-FLOORS["tools"] = {*FLOORS["__init__"], "__init__", "torture"}
-FLOORS["torture"] = {*FLOORS["__init__"], "__init__"}
-FLOORS["testing"] = {*FLOORS["__init__"], "__init__"}
+FLOORS["__init__"] = {*FLOORS["decorator"], "decorator", "tools"}  # these when they are used
+FLOORS["torture"] = {*FLOORS["decorator"], "decorator", "__init__"}
+FLOORS["tools"] = {*FLOORS["torture"], "torture"}
+FLOORS["testing"] = {*FLOORS["decorator"], "decorator", "__init__"}
 FLOORS["__main__"] = {"tools"}
 
 

@@ -73,7 +73,7 @@ def test_bit_fields_do_not_overlap():
     assert k["KEY_LENGTH_MASK"] < 1 << k["META_KEY_TYPE_SHIFT"]
     assert k["KEY_TYPE_MASK"] & k["HAS_DEADLINE"] == 0
     assert k["KEY_TYPE_MASK"] | k["HAS_DEADLINE"] == k["TYPE_MASK"]
-    assert k["KEY_TUPLE"] <= k["KEY_TYPE_MASK"]
+    assert k["KEY_TYPE_MAX"] <= k["KEY_TYPE_MASK"]
     assert k["VALUE_LENGTH_MAX"] << k["META_LENGTH_SHIFT"] < 1 << 64
     assert k["TOKEN_THREAD_MASK"] == (1 << k["TOKEN_INCARNATION_SHIFT"]) - 1
     shift = k["TOKEN_INCARNATION_SHIFT"]

@@ -28,9 +28,10 @@ class Index:
 
 WHOLE = [Index, np.int16, np.uint32, np.int64, np.uint64, np.longlong, np.array]
 NO_WHOLE = [True, np.bool_(True), 1.0, np.float64(1), "1", b"1", None, Decimal(1), Fraction(1), [1]]
-REAL = [*WHOLE, float, np.float16, np.float32, np.float64, np.longdouble, Fraction]
+REAL = [*WHOLE, float, np.float16, np.float32, np.float64, np.longdouble, Fraction,
+        lambda number: datetime.timedelta(seconds=number)]
 NO_REAL = [True, np.bool_(True), "1", b"1", Decimal(1), 1j, np.complex64(1), [1],
-           datetime.timedelta(seconds=1), np.timedelta64(1, "s")]  # fmt: skip
+           np.timedelta64(1, "s")]  # fmt: skip
 
 
 @pytest.mark.parametrize("form", WHOLE)
@@ -90,7 +91,9 @@ def test_what_is_no_integer_is_refused(make, name, value):
         with pytest.raises(TypeError, match=type(value).__name__):
             use()
     for option in ("size", "capacity", "shards", "value_size", "key_size", "mode", "owner_uid"):
-        if value is not None and not (option == "size" and isinstance(value, str)):
+        if value is not None and not (option == "size" and isinstance(value, str)) and not (
+            option in ("size", "capacity") and isinstance(value, float)
+        ):
             with pytest.raises(TypeError, match=option):
                 shmmap.ShmMap(name + "b", **{option: value})
     assert m == {"k": 1}
@@ -220,9 +223,15 @@ def test_a_name_that_is_a_member_of_an_enum(make):
             shmmap.ShmMap(wrong)
 
 
-def test_a_timedelta_is_told_what_to_give(make):
-    with pytest.raises(TypeError, match="total_seconds"):
-        make().set("k", 1, datetime.timedelta(minutes=1))
+@pytest.mark.parametrize("form", [float, np.float64])
+def test_a_whole_float_is_a_size_and_a_number_of_entries(make, name, form):
+    assert make(size=form(1e6)).attachment.parameters.size == 1_000_000
+    with shmmap.ShmMap(name + "b", capacity=form(1e3), ephemeral=True) as other:
+        assert type(other.capacity) is int and other.capacity == 1000
+    for wrong in (1.5, float("nan"), float("inf")):
+        for option in ("size", "capacity"):
+            with pytest.raises(TypeError, match=f"{option} must be"):
+                shmmap.ShmMap(name + "b", **{option: form(wrong)})
 
 
 class NoRepr:

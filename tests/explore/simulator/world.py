@@ -94,7 +94,7 @@ class SimulatedAttachment(Attachment):
         self.name = "simulated"
         self.geometry = world.shape
         self.seed = SEED
-        self.safe = False
+        self.safe = self.coder = False
         self.evicts = bool(world.shape.evicts)
         self.ttl_ns = 0
         self.clock = SimulatedClock(world.machine)

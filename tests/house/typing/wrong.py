@@ -6,7 +6,7 @@ from shmmap import ShmMap
 
 m = ShmMap("sessions")
 ShmMap(5)  # wrong
-ShmMap("sessions", size=1.5)  # wrong
+ShmMap("sessions", size=[1])  # wrong
 ShmMap("sessions", colour="red")  # wrong
 size: int = m.name  # wrong
 left: float = m.ttl("a")  # wrong

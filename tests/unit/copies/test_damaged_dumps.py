@@ -129,7 +129,7 @@ def test_a_head_that_says_nonsense(small, text):
 
 
 @pytest.mark.parametrize(("field", "value"), [
-    ("size", "'; drop"), ("size", -1), ("codec", "evil"), ("shards", 3), ("mode", 0o777),
+    ("size", "'; drop"), ("size", -1), ("codec", "no name"), ("shards", 3), ("mode", 0o777),
     ("on_full", 7), ("ttl_ns", -5), ("capacity", 1.5), ("value_size", 1 << 40),
     ("ttl_ns", 10**400), ("max_age_ns", 10**400), ("sweep_ns", 10**400), ("size", 10**30),
     ("size", 10**4000), ("size", "9" * 5000), ("capacity", 10**30), ("capacity", 10**4000),

@@ -248,7 +248,7 @@ def test_prefixes(make):
         assert "user:1" in source.keys("user:") and "page:1" not in source.keys("user:")
         assert ("user:1", 1) in source.items("user:") and (7, 2.5) not in source.items("u")
         assert source.keys() & {"user:1"} == {"user:1"}
-        for wrong in (1, ("a",), 2.5):
+        for wrong in (1, ["a"], 2.5):
             with pytest.raises(TypeError, match="prefix"):
                 source.items(prefix=wrong)
         for long in ("a" * 70_000, b"a" * 70_000, "é" * 40_000):  # no key can be so long

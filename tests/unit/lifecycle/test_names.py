@@ -139,7 +139,7 @@ def test_the_longest_name_has_files(name):
 
 def test_a_former_argument_names_the_new_one(name):
     for call in (shmmap.ShmMap, shmmap.ShmMap.create, shmmap.ShmMap.attach):
-        with pytest.raises(TypeError, match="'max_idle': it is called max_age= now"):
+        with pytest.raises(TypeError, match=r"'max_idle' \(here it is max_age="):
             call(name, max_idle=60)
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'nothing'$"):
         shmmap.ShmMap(name, nothing=1)  # type: ignore[arg-type]

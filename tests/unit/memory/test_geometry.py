@@ -150,10 +150,12 @@ def test_shards_are_a_power_of_two(shards):
         geometry.plan_capacity(1000, shards, None, 16, 0)
 
 
-@pytest.mark.parametrize("wrong", [1.0, True, "4"])
+@pytest.mark.parametrize("wrong", [1.5, True, "4"])
 def test_counts_are_ints(wrong):
-    with pytest.raises(TypeError, match="shards"):
-        geometry.plan_size(10**7, wrong, None, 16, 0)
+    for shards in (wrong, 4.0):
+        with pytest.raises(TypeError, match="shards"):
+            geometry.plan_size(10**7, shards, None, 16, 0)
+    assert geometry.check_capacity(1e6) == 10**6
     with pytest.raises(TypeError, match="capacity"):
         geometry.plan_capacity(wrong, None, None, 16, 0)
 

@@ -79,7 +79,7 @@ def test_it_takes_the_same_arguments(name, local):
     assert inspect.signature(LocalMap) == inspect.signature(shmmap.ShmMap)
     for said in (
         {"size": "1MB", "ttl": 5, "on_full": "evict"}, {"capacity": 500, "value_size": 40},
-        {"size": 10**6, "shards": 4, "codec": "safe", "max_idle": 9, "sweep_interval": None},
+        {"size": 10**6, "shards": 4, "codec": "safe", "max_age": 9, "sweep_interval": None},
     ):
         with shmmap.ShmMap(f"{name}-s", **said) as shared, LocalMap(f"{name}-l", **said) as m:
             ours, theirs = m.attachment.parameters, shared.attachment.parameters

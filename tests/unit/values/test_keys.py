@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import enum
 import math
+import os
 import struct
+import subprocess
+import sys
+import uuid
+import zoneinfo
 from collections import namedtuple
 from decimal import Decimal
 from fractions import Fraction
@@ -17,17 +23,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shmmap import CacheWarning, EntryTooLarge, MapCorrupted
+from shmmap import CacheWarning, EntryTooLarge, MapCorrupted, cached
 from shmmap.memory import _hash_cy
 from shmmap.memory.layout import constants
 from shmmap.values import _keys_cy
+from shmmap.values.more_keys import MissingMember
 
 K = constants()
+class Colour(enum.Enum):
+    RED = 1
+    GREEN = "green"
+    VERMILION = 1  # an alias
+
+
+class Parts(enum.Flag):
+    A = 1
+    B = 2
+    C = 4
+
+
+zones = st.integers(-1439, 1439).map(
+    lambda minutes: datetime.timezone(datetime.timedelta(minutes=minutes)))
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(), st.integers(-(2**65), 2**65), st.binary(),
     st.floats(allow_nan=False), st.text(st.characters(codec=None, exclude_categories=[])),
+    st.dates(), st.datetimes(), st.uuids(), st.decimals(allow_nan=False),
+    st.datetimes(datetime.datetime(2, 1, 1), datetime.datetime(9998, 1, 1), timezones=zones),
+    st.integers(-9, 9).map(Decimal), st.integers(-99, 99).map(lambda n: Decimal(n) / 8),
+    st.sampled_from([*Colour, *Parts, Parts.A | Parts.C, Parts(0)]),
 )  # fmt: skip
-keys = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4).map(tuple), max_leaves=8)
+keys = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4).map(tuple) | st.frozensets(inner, max_size=4),
+    max_leaves=8,
+)
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -62,7 +91,7 @@ def test_a_64_bit_integer_takes_8_bytes(number):
     assert _keys_cy.pack(number) == (K["KEY_INT"], struct.pack("<q", number))
 
 
-@given(st.integers(0, 7), st.binary(max_size=40))
+@given(st.integers(0, K["KEY_TYPE_MAX"] + 1), st.binary(max_size=40))
 def test_any_bytes_are_a_key_or_corruption(kind, data):
     try:
         key = _keys_cy.unpack(kind, data)
@@ -71,12 +100,24 @@ def test_any_bytes_are_a_key_or_corruption(kind, data):
     hash(key)
 
 
+def item(key: Any) -> bytes:
+    """Return what a tuple of this alone is stored as."""
+    return bytes(_keys_cy.pack((key,))[1])
+
+
 @pytest.mark.parametrize(
     ("kind", "data"),
     [
         (K["KEY_INT"], b"1234567"), (K["KEY_FLOAT"], b"123"), (K["KEY_NONE"], b"x"), (0, b""),
         (K["KEY_STR"], b"\xff"), (7, b""), (K["KEY_TUPLE"], b"\x01"),
         (K["KEY_TUPLE"], struct.pack("<BI", K["KEY_STR"], 5) + b"abcd"),
+        (K["KEY_DATE"], bytes(4)), (K["KEY_DATE"], b"\xff" * 4), (K["KEY_DATETIME"], bytes(8)),
+        (K["KEY_INSTANT"], b"\xff" * 8), (K["KEY_UUID"], bytes(15)), (K["KEY_DECIMAL"], b"x"),
+        (K["KEY_DECIMAL"], b"5E-1"), (K["KEY_DECIMAL"], b"10E-2"), (K["KEY_DECIMAL"], b"1E0"),
+        (K["KEY_DECIMAL"], b"1E9999999999999999999"), (K["KEY_DECIMAL"], b"+1E-1"),
+        (K["KEY_FROZENSET"], item("b") + item("a")), (K["KEY_FROZENSET"], item("a") * 2),
+        (K["KEY_MEMBER"], item("a") * 2), (K["KEY_MEMBER"], item("a") * 2 + item(b"a")),
+        (K["KEY_MEMBER"], b""), (K["KEY_TYPE_MAX"] + 1, b""),
     ],
 )  # fmt: skip
 def test_bytes_that_no_key_gives(kind, data):
@@ -107,6 +148,20 @@ class SameHash(str):
 
     def __eq__(self, other: object) -> bool:
         return False
+
+
+class SameTime(datetime.datetime):
+    __hash__ = datetime.datetime.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
+class Odd(enum.Enum):
+    A = 1
+
+    def __hash__(self) -> int:
+        return 5
 
 
 class Liar(int):
@@ -167,7 +222,19 @@ class Ratio(float, enum.Enum):
     HALF = 0.5
 
 
+class Own(datetime.date):
+    def toordinal(self) -> int:
+        return 5
+
+
+class SetOfOwn(frozenset):
+    def __iter__(self):
+        return iter(())
+
+
 Pair = namedtuple("Pair", "a b")
+UTC = datetime.timezone.utc
+EAST = datetime.timezone(datetime.timedelta(hours=5))
 
 
 @pytest.mark.parametrize(("key", "plain"), [
@@ -181,6 +248,14 @@ Pair = namedtuple("Pair", "a b")
     )],
     (np.float32(0.1), float(np.float32(0.1))), (np.bool_(True), 1), (np.str_("x"), "x"),
     (np.bytes_(b"x"), b"x"), ((np.int64(1), np.str_("x")), (1, "x")), (np.float64(-0.0), 0),
+    (Decimal(1), 1), (Decimal("1.00"), 1.0), (Decimal("0.5"), 0.5), (Decimal("-0"), 0),
+    (Decimal("1E+30"), 10**30), (Decimal("-Infinity"), -math.inf),
+    (Decimal("0.10"), Decimal("0.1")),
+    (Decimal("1E-500"), Decimal("10E-501")), (Own(2024, 1, 1), datetime.date(2024, 1, 1)),
+    (datetime.datetime(2024, 1, 1, fold=1), datetime.datetime(2024, 1, 1)),
+    (datetime.datetime(2024, 1, 1, 5, tzinfo=EAST), datetime.datetime(2024, 1, 1, 0, tzinfo=UTC)),
+    (frozenset("ab"), frozenset("ba")), (frozenset({1, 2.0}), frozenset({2, True})),
+    (SetOfOwn("ab"), frozenset("ab")), (Colour.VERMILION, Colour.RED),
 ], ids=repr)  # fmt: skip
 def test_what_a_dict_takes_for_one_key_is_one_key(key, plain):
     assert key == plain and hash(key) == hash(plain), "this is about keys that a dict has equal"
@@ -191,10 +266,10 @@ def test_what_a_dict_takes_for_one_key_is_one_key(key, plain):
 
 
 @pytest.mark.parametrize("key", [
-    Lower("A"), SameHash("a"), Decimal(1), Fraction(1), Fraction(1, 2), complex(1), 1j,
-    enum.Enum("Plain", "A").A, np.longdouble(1), np.complex128(1), np.timedelta64(5, "ns"),
-    np.timedelta64(5000, "ps"), np.datetime64(5, "ns"), frozenset(), object(),
-    range(3), datetime.date(2024, 1, 1), ("a", Decimal(1)), ml_dtypes.bfloat16(1),
+    Lower("A"), SameHash("a"), Fraction(1), Fraction(1, 2), complex(1), 1j,
+    np.longdouble(1), np.complex128(1), np.timedelta64(5, "ns"),
+    np.timedelta64(5000, "ps"), np.datetime64(5, "ns"), object(), SameTime(2024, 1, 1),
+    range(3), ("a", 1j), ml_dtypes.bfloat16(1), Odd.A, datetime.timedelta(1),
 ], ids=repr)  # fmt: skip
 def test_what_cannot_be_told_from_other_keys_is_refused_by_name(key):
     kind = type(key[1] if isinstance(key, tuple) else key).__name__
@@ -250,3 +325,151 @@ def test_a_key_above_the_limit_is_not_written(make, key, value):
     with pytest.warns(CacheWarning, match="encoded bytes"):  # to keep it was a wish
         assert m.get_or_set(key, lambda: value) == value
     assert m == {"k": 1} and m.check() == []
+
+
+# -- the types of `more_keys` ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", [Decimal("NaN"), Decimal("sNaN"), ("a", Decimal("NaN"))], ids=repr)
+def test_a_decimal_that_is_no_number_is_refused(key):
+    with pytest.raises(TypeError, match="NaN cannot be a key"):
+        _keys_cy.pack(key)
+
+
+@pytest.mark.parametrize("text", ["1E+999999999", "1E+160001", "-7E+999999999999999999"])
+def test_a_decimal_of_any_size_takes_no_time(text):
+    with pytest.raises(EntryTooLarge, match="too long for a key"):
+        _keys_cy.pack(Decimal(text))
+
+
+def test_a_decimal_is_a_key_whatever_the_context_traps():
+    context = decimal.Context(prec=2, traps=list(decimal.Context().traps))
+    with decimal.localcontext(context):
+        for text in ("0.123456789", "1234.5", "1E-999", "123456789012345678901234567890", "0.5"):
+            kind, data = _keys_cy.pack(Decimal(text))
+            assert _keys_cy.unpack(kind, data) == Decimal(text)
+
+
+def test_aware_datetimes_are_their_instant():
+    berlin = zoneinfo.ZoneInfo("Europe/Berlin")
+    summer = datetime.datetime(2024, 7, 1, 12, tzinfo=berlin)
+    twice = datetime.datetime(2024, 10, 27, 2, 30, tzinfo=berlin)
+    pack = _keys_cy.pack
+    assert pack(summer) == pack(summer.astimezone(UTC)) != pack(summer.replace(tzinfo=None))
+    assert pack(twice) == pack(twice.replace(fold=1)), "which Python has equal"
+    assert _keys_cy.unpack(*pack(twice)) == datetime.datetime(2024, 10, 27, 0, 30, tzinfo=UTC)
+    assert pack(datetime.date(2024, 7, 1)) != pack(datetime.datetime(2024, 7, 1))
+    for far in (datetime.datetime.min.replace(tzinfo=EAST),
+                datetime.datetime.max.replace(tzinfo=datetime.timezone(-datetime.timedelta(hours=5)))):
+        with pytest.raises(TypeError, match="in UTC"):
+            pack(far)
+
+
+def test_the_order_of_a_set_is_none_of_its_bytes():
+    names = [f"name {n}" for n in range(50)]
+    code = (f"from shmmap.values._keys_cy import pack; import sys; "
+            f"sys.stdout.write(pack(frozenset({names}))[1].hex())")
+    found = {
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed},
+                       capture_output=True, text=True, check=True, timeout=60).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert found == {_keys_cy.pack(frozenset(names))[1].hex()}
+
+
+def test_sets_and_tuples_are_nested_so_deep_and_no_deeper():
+    def nest(depth: int, wrap: Any) -> Any:
+        key: Any = "x"
+        for _ in range(depth):
+            key = wrap((key,))
+        return key
+
+    for wrap in (tuple, frozenset, lambda items: frozenset((tuple(items),))):
+        most = 50 if wrap not in (tuple, frozenset) else 100
+        key = nest(most, wrap)
+        kind, data = _keys_cy.pack(key)
+        assert _keys_cy.unpack(kind, data) == key
+        with pytest.raises(TypeError, match="100 deep"):
+            _keys_cy.pack(nest(most + 1, wrap))
+        with pytest.raises(MapCorrupted, match="too deeply"):
+            _keys_cy.unpack(K["KEY_FROZENSET"], struct.pack("<BI", kind, len(data)) + data)
+
+
+def test_a_member_without_its_class_is_still_a_key(make, monkeypatch):
+    m = make()
+    for key in (Colour.GREEN, Parts.A | Parts.C, ("a", Colour.RED)):
+        m[key] = str(key)
+    assert m[Colour.GREEN] == "Colour.GREEN" and set(m) == {
+        Colour.GREEN, Parts.A | Parts.C, ("a", Colour.RED)}
+    monkeypatch.delattr(sys.modules[__name__], "Colour")
+    monkeypatch.delattr(sys.modules[__name__], "Parts")
+    found = {key for key in m if isinstance(key, MissingMember)}
+    assert {one.member for one in found} == {"GREEN", 5}
+    (green,) = (one for one in found if one.member == "GREEN")
+    assert (green.module, green.kind) == (__name__, "Colour") and "not to be had" in repr(green)
+    assert m[green] == "Colour.GREEN" and len({green, *found}) == 2
+    assert m.pop(green) == "Colour.GREEN" and m.check() == []
+
+
+def test_a_member_that_no_other_process_could_find_is_refused():
+    class Local(enum.Enum):
+        A = 1
+
+    Colour2 = enum.Enum("Colour", "RED")
+    Colour2.__module__ = __name__
+    for member in (Local.A, Colour2.RED):
+        with pytest.raises(TypeError, match="is not found there by that name"):
+            _keys_cy.pack(member)
+
+
+def test_nothing_is_imported_for_a_member(make):
+    m = make()
+    data = b"".join(item(part) for part in ("antigravity", "Colour", "RED"))
+    assert isinstance(_keys_cy.unpack(K["KEY_MEMBER"], data), MissingMember)
+    for module, kind, member in ((__name__, "Colour.RED", "RED"), (__name__, "K", "RED"),
+                                 (__name__, "Colour", "BLUE"), (__name__, "Parts", "A"),
+                                 (__name__, "Parts", 99), (__name__, "Colour", 5)):
+        data = b"".join(map(item, (module, kind, member)))
+        assert isinstance(_keys_cy.unpack(K["KEY_MEMBER"], data), MissingMember)
+    assert "antigravity" not in sys.modules and len(m) == 0
+
+
+MORE = [
+    datetime.date(2024, 1, 1), datetime.datetime(2024, 1, 1), uuid.UUID(int=5), Decimal("0.1"),
+    frozenset({1, "a"}), Colour.RED, ("user", uuid.UUID(int=7), datetime.date(2024, 1, 2)),
+]
+
+
+@pytest.mark.parametrize("near", [0, 4])
+def test_they_are_keys_of_every_operation(make, near):
+    m = make(near=near)
+    for key in MORE:
+        m[key] = 1
+        assert m[key] == 1 == m[key] and key in m and m.incr(key) == 2 and m.get(key) == 2
+        assert m.touch(key, 60) and 59 < m.ttl(key) <= 60 and m.add(key, 5) is False
+        with m.lock(key) as lock:
+            assert lock.held
+        assert m.get_or_set(key, lambda: 7) == 2
+    assert set(m) == set(MORE) == set(m.snapshot()) and m.check() == []
+    assert m._ipython_key_completions_() and m.get_many(MORE) == dict.fromkeys(MORE, 2)
+    assert set(m.keys(prefix=("user", uuid.UUID(int=7)))) == {MORE[-1]}
+    m.repair()
+    assert dict(m) == dict.fromkeys(MORE, 2)
+    m.dump(path := f"/tmp/{m.name}.dump")
+    try:
+        assert m.delete_many(MORE) == len(MORE) and m.merge(path).written == len(MORE)
+    finally:
+        os.unlink(path)
+    assert {m.popitem()[0] for _ in MORE} == set(MORE) and len(m) == 0
+
+
+def test_they_are_arguments_of_a_cached_function(make):
+    calls = []
+
+    @cached(make())
+    def weekday(day: Any, colour: Any = Colour.RED) -> int:
+        calls.append(day)
+        return int(day.weekday())
+
+    day = datetime.date(2024, 1, 1)
+    assert weekday(day) == weekday(day=day) == weekday(day, Colour.RED) == 0 and len(calls) == 1

@@ -1,0 +1,81 @@
+"""Removing a map by its name, without opening it."""
+
+from __future__ import annotations
+
+import os
+
+from ..checks import flag
+from ..errors import MapNotFound
+from ..memory import geometry
+from ..memory.layout import LAYOUT_VERSION, constants
+from ..system import creation, descriptors, segment
+from . import control, opening
+from .parameters import check_name
+
+K = constants()
+
+
+def unlink(name: str, missing_ok: bool = False) -> bool:
+    """Remove a map from the machine by its name; tell whether there was one.
+
+    As `m.unlink()`, without a handle: whatever the map's parameters are, and whether or not it can
+    be opened. Processes that have it open get MapUnlinked. The entries are gone.
+
+    Args:
+        name: the map's name.
+        missing_ok: True: nothing is raised where there is no such map.
+
+    Raises:
+        MapNotFound: there is none (and missing_ok is False).
+        PermissionError: it is another user's.
+        LockTimeout: another process is making or unlinking it, and does not end.
+
+    >>> shmmap.unlink("doctest", missing_ok=True)
+    False
+    """
+    name = check_name(name)
+    missing_ok = flag(missing_ok, "missing_ok")
+    while True:
+        try:
+            with creation.creation_lock(name) as turn:
+                was_there = _remove(name, turn)
+            break
+        except creation.Forked:
+            continue
+    if not was_there and not missing_ok:
+        raise MapNotFound(
+            f"no map {name!r} to unlink: check the spelling (python -m shmmap ls), or say "
+            "missing_ok=True"
+        )
+    return was_there
+
+
+def _remove(name: str, turn: creation.Turn) -> bool:
+    """Remove what has a map's name; tell whether anything had it. The creation lock is held."""
+    label = segment.control_name(name)
+    if segment.identity_at(label) is None:
+        return False
+    opening.refuse_to_unlink(name)
+    try:
+        descriptor = segment.open_checked(label, 0o666, None if os.geteuid() else _owner_of(label))
+    except MapNotFound:
+        return False
+    try:
+        identity = descriptors.identity_of(descriptor)
+        is_whole = os.fstat(descriptor).st_size == geometry.control_bytes()
+        found = control.map_control(descriptor, geometry.control_bytes(), identity) if (
+            is_whole) else None
+    finally:
+        os.close(descriptor)
+    turn.check()
+    if found is not None and (found.MAGIC, found.LAYOUT) == (K["CONTROL_MAGIC"], LAYOUT_VERSION):
+        control.Remains(name, identity, found).remove()
+        return True
+    if found is not None:
+        found.close()
+    control.remove_objects(name)  # of what is no map, or another version's: all that has its name
+    return True
+
+
+def _owner_of(label: str) -> int:
+    return os.lstat(segment.SHM_DIRECTORY + label).st_uid
