@@ -25,9 +25,9 @@ from .lifecycle.stats import Stats
 from .lifecycle.sweeper import SweepReport
 from .locks import single_flight
 from .locks.deferred_release import see_to_it
+from .locks.editing import Edits
 from .locks.lock_table import LockTable
 from .locks.named_locks import Lock
-from .memory.layout import constants
 from .operations._near_cy import read_consistency, read_size
 from .operations._takes_cy import COMPILED, Takes
 from .operations._writes_cy import DEFAULT
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 
     from .lifecycle.attachment import Attachment
     from .lifecycle.parameters import Options
+    from .operations.changes import Counting
 
-K = constants()
 _numbers = itertools.count(1)  # of handles: an id is given again, though vars() of one is kept
 LOCK_TIMEOUT_S = 5.0
 
 
-class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
+class ShmMap(Takes, Edits, MapListings, MutableMapping[Key, Value]):
     """A dict that every process on the machine shares: open it by name, use it as a dict.
 
     The first to open a name creates the map; all others attach to it. Parameters that are
@@ -73,7 +73,7 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
         owner_uid: attach only to a map of this user (default: my own).
         near: how many entries this handle keeps decoded in this process (0: none). A read that
             finds one there costs one look at its version in shared memory, and gives the same
-            object to every reader: do not change it.
+            object to every reader: do not change it (an array is read-only).
         near_copy: True: lists, dicts and all else that can be changed is decoded anew each time.
         consistency: of this handle's reads, and of one call: `get(k, consistency=...)`.
             "linearizable" (default): what the map has now. "session": the same, but where a
@@ -105,6 +105,7 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
 
     if TYPE_CHECKING:  # what the annotations of compiled classes cannot say
         name: str
+        incr: Counting
 
         def ttl(self, key: Key) -> float | None: ...
         def get_versioned(self, key: Key, default: Value = None) -> tuple[Value, int]: ...
