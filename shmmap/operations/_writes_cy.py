@@ -347,9 +347,10 @@ def _as_word(value, what):
 
 def is_too_far(value, by):
     """Tell whether a sum leaves 64 bits."""
-    if by >= 0:
-        return value > 0x7FFFFFFFFFFFFFFF - by
-    return value < -0x7FFFFFFFFFFFFFFF - 1 - by
+    if cython.compiled:  # a literal of 64 bits would be a Python object
+        total: u64 = _unsigned(value) + _unsigned(by)
+        return ((_unsigned(value) ^ total) & (_unsigned(by) ^ total)) >> 63 != 0
+    return not -0x8000000000000000 <= value + by <= 0x7FFFFFFFFFFFFFFF
 
 
 def _signed(word):
