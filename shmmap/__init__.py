@@ -15,6 +15,7 @@ from .errors import (  # noqa: E402
     CacheWarning,
     ConfigMismatch,
     DumpCorrupted,
+    EditConflict,
     EntryTooLarge,
     LockLost,
     LockTimeout,
@@ -38,6 +39,7 @@ from .lifecycle.sweeper import SweepReport  # noqa: E402
 from .lifecycle.unlinking import unlink  # noqa: E402
 from .locks.named_locks import Lock  # noqa: E402
 from .map import ShmMap, _reattach  # noqa: E402
+from .operations.changes import DELETE  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,11 +49,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "DELETE",
     "ENGINE",
     "CacheWarning",
     "ConfigMismatch",
     "DumpCorrupted",
     "DumpReport",
+    "EditConflict",
     "EntryTooLarge",
     "Lock",
     "LockLost",

@@ -16,8 +16,8 @@ MODULES = (
     "shard._shadow_cy", "values._keys_cy", "values._codecs_cy", "operations._near_cy",
     "operations._handle_cy", "operations._decoding_cy", "operations._reads_cy",
     "operations._writes_cy", "operations._pop_any_cy", "operations._takes_cy",
-    "operations._restore_cy", "operations._listing_cy", "operations._care_cy",
-    "operations._cut_cy",
+    "operations._changes_cy", "operations._restore_cy", "operations._listing_cy",
+    "operations._care_cy", "operations._cut_cy",
 )
 VARIABLE = "SHMMAP_ENGINE"
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))  # not pathlib, which takes long to import

@@ -43,6 +43,22 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, float) and value.is_integer()
 
 
+def number(value: object, what: str) -> int | float:
+    """Return an int or a float of Python's own for any whole or real number: numpy's, a Fraction.
+    A bool is none, nor is a Decimal, a complex or a timedelta."""
+    kind = type(value)
+    if kind is int or kind is float:
+        return value  # type: ignore[return-value]
+    if not _is_no_number(value):
+        try:
+            return int(operator.index(value))  # type: ignore[arg-type]
+        except TypeError:
+            pass
+        if isinstance(value, Real):
+            return float(value)
+    raise TypeError(f"{what} must be a number (int or float), not {kind.__name__}")
+
+
 def flag(value: object, what: str) -> bool:
     """Return a plain bool for a bool, numpy's among them."""
     if isinstance(value, bool):

@@ -51,6 +51,11 @@ class LockLost(ShmMapError):
     passed, or the map was closed. What was done since then was not protected."""
 
 
+class EditConflict(ShmMapError):
+    """Others have changed an entry while it was edited (`edit`), or each time that a change of it
+    was about to be written (`apply`, `incr` of other numbers than integers). Nothing was stored."""
+
+
 class ShardBusy(LockTimeout):
     """A read could not be validated in time: its shard's writer is stopped in mid-change."""
 

@@ -20,9 +20,9 @@ from .lifecycle.parameters import UNSAID, MapOptions, Parameters, check_handle
 from .lifecycle.request import AS_IT_IS, Request, check_choices
 from .locks import single_flight
 from .locks.deferred_release import see_to_it
+from .locks.editing import Edits
 from .locks.lock_table import LockTable
 from .locks.named_locks import Lock
-from .memory.layout import constants
 from .operations._near_cy import read_consistency, read_size
 from .operations._takes_cy import Takes
 from .operations._writes_cy import DEFAULT
@@ -38,14 +38,15 @@ if TYPE_CHECKING:
     from .checks import Seconds
     from .lifecycle.attachment import Attachment
     from .lifecycle.making import Successor
+    from .operations.changes import Counting
     from .values.codecs import Codec
 
-K = constants()
 LOCK_TIMEOUT_S = 5.0
 
 
 class ShmMap(
-    AtPrompt, subclasses.OwnState, Takes, MapListings, Care, Named, MutableMapping[Key, Value]
+    AtPrompt, subclasses.OwnState, Takes, Edits, MapListings, Care, Named,
+    MutableMapping[Key, Value],
 ):
     """A dict that every process on the machine shares: open it by name, use it as a dict.
 
@@ -87,7 +88,7 @@ class ShmMap(
         fresh: True: a new, empty map takes the name in one step; what had it is unlinked.
         near: how many entries this handle keeps decoded in this process (0: none). A read that
             finds one there costs one look at its version in shared memory, and gives the same
-            object to every reader: do not change it.
+            object to every reader: do not change it (an array is read-only).
         near_copy: True: lists, dicts and all else that can be changed is decoded anew each time.
         consistency: of this handle's reads, and of one call: `get(k, consistency=...)`.
             "linearizable" (default): what the map has now. "session": the same, but where a
@@ -120,6 +121,7 @@ class ShmMap(
 
     if TYPE_CHECKING:  # what the annotations of compiled classes cannot say
         name: str
+        incr: Counting
 
         def ttl(self, key: Key) -> float | None: ...
         def get_versioned(self, key: Key, default: Value = None) -> tuple[Value, int]: ...

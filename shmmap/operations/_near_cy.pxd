@@ -60,3 +60,4 @@ cdef class NearStore:
 
 cdef bint is_plain(object key, int depth) except -1
 cdef object plain_form(object key)
+cdef object shared(object value)

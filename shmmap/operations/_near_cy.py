@@ -212,6 +212,15 @@ def bury(entry: NearEntry) -> None:
         held.dead = True
 
 
+def shared(value):
+    """Make an array read-only, since all readers get this very object; return it. Of what else can
+    be changed nothing can be made so."""
+    for kind in type(value).__mro__:
+        if kind.__name__ == "ndarray" and kind.__module__ == "numpy":
+            kind.setflags(value, write=False)
+    return value
+
+
 def is_plain(key, depth):
     """Tell whether a key is of built-in types throughout: to compare it runs no other code."""
     kind: Any = type(key)

@@ -4,7 +4,7 @@ from ._handle_cy cimport Handle
 from ..values._keys_cy cimport encode as encode_key, rehash
 from ..shard._slots_cy cimport value_position
 from ._near_cy cimport AS_OPENED, LINEARIZABLE, SESSION, NearEntry, NearStore
-from ._near_cy cimport is_plain, plain_form
+from ._near_cy cimport is_plain, plain_form, shared
 from ..shard._shard_cy cimport Shard
 from ..shard._slots_cy cimport Slots
 from ..shard._status cimport *

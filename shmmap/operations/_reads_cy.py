@@ -52,6 +52,7 @@ if not cython.compiled:
         NearStore,
         is_plain,
         plain_form,
+        shared,
     )
     from shmmap.shard._slots_cy import Slots, value_position
     from shmmap.shard._status import (
@@ -329,6 +330,8 @@ class Reads(Handle):
         else:
             try:
                 fresh.value = value_of(self, raw, found, key)
+                if fresh.kind == VALUE_PICKLE or fresh.kind == VALUE_ARRAY:
+                    shared(fresh.value)
             except BaseException:
                 near.drop(key)  # that there is something newer was seen all the same
                 raise

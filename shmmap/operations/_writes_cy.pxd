@@ -1,5 +1,5 @@
 from ..values._codecs_cy cimport encode as encode_value
-from ..values._keys_cy cimport encode as encode_key, refuse_long, rehash
+from ..values._keys_cy cimport encode as encode_key, bytes_of_word, fits_word, refuse_long, rehash
 from ._reads_cy cimport Reads
 from ..shard._slots_cy cimport value_position
 from ._near_cy cimport LINEARIZABLE
@@ -17,6 +17,7 @@ cdef class Writes(Reads):
     cdef int write_locked(self, Shard shard, key_t key, value_t value, int mode, i64 deadline,
                           u64 version, probe_t found) except -5
 
-cdef object _as_word(object value, str what)
+cdef i64 _as_word(object value, str what) except? -1
+cdef bint is_too_far(i64 value, i64 by) noexcept
 cdef i64 _signed(u64 word) noexcept
 cdef u64 _unsigned(i64 value) noexcept

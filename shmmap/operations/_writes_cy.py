@@ -42,6 +42,7 @@ if not cython.compiled:
         IF_THERE,
         IF_VERSION,
         KEEP_OTHERS,
+        MISS,
         NO_INT,
         OVERFLOWS,
     )
@@ -49,7 +50,7 @@ if not cython.compiled:
     from shmmap.values._keys_cy import encode as encode_key
     from shmmap.values._keys_cy import refuse_long, rehash
 
-from shmmap.checks import seconds, shown, whole
+from shmmap.checks import number, seconds, shown, whole
 from shmmap.errors import MapUnlinked
 from shmmap.operations._reads_cy import MISSING
 
@@ -206,23 +207,39 @@ class Writes(Reads):
         return value
 
     def incr(
-        self, key: Any, delta: Any = 1, initial: Any = 0, ttl: Any = DEFAULT, *, evict: Any = True
-    ) -> int:
-        """Add `delta`, which may be negative, to the integer at `key`; return the sum: one step.
+        self, key: Any, delta: Any = 1, initial: Any = 0, ttl: Any = DEFAULT, *, evict: Any = True,
+        create: Any = True,
+    ) -> Any:
+        """Add `delta`, which may be negative, to the number at `key`; return the sum: one step.
 
-        A missing key starts from `initial`, with `ttl`; a counter that is there keeps its
-        deadline. Counters are signed 64-bit integers. Never fails for want of room if the
-        key is there. Raises TypeError if the value is not an integer, OverflowError.
+        A missing key starts from `initial`, with `ttl`; with `create=False` it is a KeyError. A
+        counter that is there keeps its deadline. Integers are signed 64-bit; with a float on
+        either side the sum is a float, as in Python. numpy's numbers count as Python's, also where
+        one is stored. An integer never fails for want of room if the key is there. Raises
+        TypeError if the value is not a number, OverflowError; EditConflict if others change the
+        entry all the time (not of integers).
         """
+        if type(delta) is not int or type(initial) is not int:
+            delta = number(delta, "incr: delta")
+            initial = number(initial, "incr: initial")
+            if type(delta) is float or type(initial) is float:
+                return self._add_number(key, delta, initial, ttl, evict, create)
         found: probe_t = new_probe()
         packed: key_t = new_key()
         encoded: value_t = new_value()
         mode: i64 = ALWAYS if evict else KEEP_OTHERS  # here: no __bool__ of anyone's under the lock
+        makes: i64 = 1 if create else 0
         by: i64 = _as_word(delta, "delta")
-        fresh: Any = _as_word(initial, "initial") + by
-        too_far: cython.bint = not -0x8000000000000000 <= fresh <= 0x7FFFFFFFFFFFFFFF
+        start: i64 = _as_word(initial, "initial")
+        too_far: cython.bint = is_too_far(start, by)
         kept: Any = encode_key(key, self.seed, packed)
-        held: Any = encode_value(0 if too_far else fresh, self, encoded)
+        if cython.compiled:
+            encoded.type = VALUE_INT
+            encoded.small = 0 if too_far else start + by
+            encoded.data = bytes_of_word(cython.address(encoded.small))
+            encoded.length = 8
+        else:
+            encode_value(0 if too_far else start + by, self, encoded)
         deadline: i64 = self.deadline_ns(ttl)
         status: i64
         offset: u64
@@ -249,9 +266,7 @@ class Writes(Reads):
                             )
                             word = load(shard.mem, offset) if offset else 0
                             value = _signed(word)
-                            if (by > 0 and value > 0x7FFFFFFFFFFFFFFF - by) or (
-                                by < 0 and value < -0x7FFFFFFFFFFFFFFF - 1 - by
-                            ):
+                            if is_too_far(value, by):
                                 status = OVERFLOWS
                             elif offset == 0:
                                 status = CORRUPT
@@ -261,38 +276,40 @@ class Writes(Reads):
                                 if self.evicts:
                                     shard.eviction.hit(found.slot)
                                 status = FOUND
+                    elif makes == 0:
+                        status = MISS
                     elif too_far:
                         status = OVERFLOWS
-                        value = initial
+                        value = start
                     else:
                         status = self.write_locked(
                             shard, packed, encoded, mode, deadline, 0,
                             found,
                         )
-                        value = fresh
+                        value = start + by
                 finally:
                     self.drop(shard)
                 if self.near is not None:
                     self.near.drop(key)
-                if status == NO_INT:
-                    raise TypeError(
-                        f"incr: the value of {shown(key)} is not a 64-bit integer of type int "
-                        "(one of numpy's, say, is stored as a pickle: write int(value) instead)"
-                    )
+                if status == FOUND:
+                    self.count(R_WRITES)
+                    return value
                 if status == OVERFLOWS:
                     raise OverflowError(
                         f"incr: {shown(key)} is at {value}, adding {delta} leaves 64 bits"
                     )
-                if status < 0:
-                    refuse_long(packed.length)
-                    self.raise_for(status, shard, packed.length + 8)
-                self.count(R_WRITES)
-                return value
+                if status == MISS:
+                    raise KeyError(key)
+                if status == NO_INT:
+                    break
+                refuse_long(packed.length)
+                self.raise_for(status, shard, packed.length + 8)
             except MapUnlinked:  # it was replaced as we waited for the shard
                 if not self._may_follow():
                     raise
             finally:
                 self.leave()
+        return self._add_number(key, delta, initial, ttl, evict, create)
 
     def touch(self, key: Any, ttl: Any = DEFAULT) -> bool:
         """Set a new ttl for `key` (seconds, None: no expiry), and a new version; tell whether it
@@ -357,12 +374,22 @@ def _pairs_found(mapping: Any) -> Any:
 
 
 def _as_word(value, what):
-    """Check a 64-bit signed integer."""
-    if type(value) is not int:
-        value = whole(value, f"incr: {what}")
-    if not -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
-        raise OverflowError(f"incr: {what}={shown(value)} is not a signed 64-bit integer")
-    return value
+    """Check a 64-bit signed integer, an int."""
+    if cython.compiled:
+        word: i64 = 0
+        if fits_word(value, cython.address(word)):
+            return word
+    elif -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
+        return value
+    raise OverflowError(f"incr: {what}={shown(value)} is not a signed 64-bit integer")
+
+
+def is_too_far(value, by):
+    """Tell whether a sum leaves 64 bits."""
+    if cython.compiled:  # a literal of 64 bits would be a Python object
+        total: u64 = _unsigned(value) + _unsigned(by)
+        return ((_unsigned(value) ^ total) & (_unsigned(by) ^ total)) >> 63 != 0
+    return not -0x8000000000000000 <= value + by <= 0x7FFFFFFFFFFFFFFF
 
 
 def _signed(word):

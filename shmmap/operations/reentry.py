@@ -32,6 +32,7 @@ HOLDERS = {
         "_reads_cy": ("fetch_locked",),
         "_writes_cy": ("commit", "incr", "touch"),
         "_takes_cy": ("clear_shard", "heal", "take", "take_copied", "take_version"),
+        "_changes_cy": ("touch_copied",),
         "_pop_any_cy": ("offer", "take_offered"),
         "_listing_cy": ("copy_next", "whole_index"),
         "_care_cy": ("copy_shard", "end_entries", "rebuild_shard", "sweep_part"),

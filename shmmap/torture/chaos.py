@@ -13,6 +13,7 @@ from .heartbeat import Heartbeat
 from .ledger import (
     CALL,
     CALLS,
+    CHANGED,
     COUNTERS,
     DELAYED,
     GUARDED,
@@ -351,11 +352,14 @@ class Chaos:
 
     def check_counts(self) -> None:
         """Compare counters and registers with what was acknowledged and what was begun."""
-        for which in range(COUNTERS + REGISTERS + GUARDED):
+        for which in range(COUNTERS + REGISTERS + GUARDED + len(CHANGED)):
             done = sum(lane.counts(1 + which)[0] for lane in self.ledger.lanes)
             if which < COUNTERS:
                 name = f"count-{which}"
                 value = self.main.get(name, 0)
+            elif which >= COUNTERS + REGISTERS + GUARDED:
+                name = CHANGED[which - COUNTERS - REGISTERS - GUARDED]
+                value = self.main.get(name, 0) * (2 if name == "halves" else 1)
             elif which >= COUNTERS + REGISTERS:
                 name = f"guarded-{which - COUNTERS - REGISTERS}"
                 value = self.main.get(name, 0)

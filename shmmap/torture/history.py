@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from ..map import ShmMap
 
 WINDOW_KEYS = 2
-NAMES = ("get", "set", "delete", "add", "replace", "incr", "cas", "get_versioned", "touch", "pop")
+NAMES = ("get", "set", "delete", "add", "replace", "incr", "cas", "get_versioned", "touch", "pop",
+         "apply", "get_and_touch")
 _TTL_NS = (0, 0, 0, 300_000, 3_000_000)  # 0: no deadline
 _LONG = bytes(range(256)) * 40
 _NOTHING = (1 << 64) - 1  # for no entry, where a word is a value
@@ -61,10 +62,10 @@ def _call(actor: Actor, window: int, versions: dict[int, int]) -> None:
     rng, words = actor.rng, actor.lane.words
     key = int(rng.random() * WINDOW_KEYS)
     name = int(rng.random() * len(NAMES))
-    if (NAMES[name] == "incr" and key) or (name == _CAS and key not in versions):
+    if (NAMES[name] in ("incr", "apply") and key) or (name == _CAS and key not in versions):
         name = NAMES.index("get_versioned")
     value = actor.number() * 1000 + actor.lane.number
-    ttl_ns = 0 if NAMES[name] == "incr" else rng.choice(_TTL_NS)
+    ttl_ns = 0 if NAMES[name] in ("incr", "apply") else rng.choice(_TTL_NS)
     version = versions.pop(key) if name == _CAS else 0
     at = actor.lane.log((key, name, value, ttl_ns, version, now_ns(), 0, 0, 0))
     result = actor.call_in_peace("history", _perform, actor.maps.main, NAMES[name],
@@ -86,8 +87,10 @@ def _perform(
         return main.cas(key, value, version, ttl)
     if name == "incr":
         return main.incr(key, 3, 0, None)
-    if name == "touch":
-        return main.touch(key, ttl)
+    if name == "apply":
+        return main.apply(key, lambda number: number + 5, 0)
+    if name in ("touch", "get_and_touch"):
+        return getattr(main, name)(key, ttl)
     if name == "pop":
         return main.pop(key, None)
     return getattr(main, name)(key)
@@ -122,17 +125,19 @@ def _as_call(entry: list[int], lane: int) -> Call:
     arguments: dict[str, tuple[Any, ...]] = {
         "set": (value, deadline), "add": (value, deadline), "replace": (value, deadline),
         "cas": (value, deadline, version), "incr": (3, 0, None), "touch": (deadline,),
+        "apply": (5, 0, None), "get_and_touch": (deadline,),
     }
     given: Any = None
     if end:
         what = NAMES[name]
-        if what in ("get", "pop", "get_versioned", "incr"):
+        if what in ("get", "pop", "get_versioned", "incr", "apply", "get_and_touch"):
             given = ABSENT if result == _NOTHING else result
         elif what != "set":
             given = bool(result)
         if what == "get_versioned":
             given = (given, its_version)
-    return Call(start, end or None, NAMES[name], arguments.get(NAMES[name], ()), given, lane,
+    judged = "incr" if NAMES[name] == "apply" else NAMES[name]  # which it does here
+    return Call(start, end or None, judged, arguments.get(NAMES[name], ()), given, lane,
                 (start, last))
 
 

@@ -19,11 +19,13 @@ CALLS = (  # what a lane can be inside of
     "nothing", "set", "delete", "add", "replace", "cas", "pop", "setdefault", "touch", "get",
     "get_versioned", "contains", "ttl", "get_many", "set_many", "incr", "claim", "register",
     "cache", "scratch", "list", "sweep", "attach", "history", "verify", "snapshot", "guarded",
+    "applied", "edited", "halves",
 )
 NUMBER_OF = {name: number for number, name in enumerate(CALLS)}
 COUNTERS = 4
 REGISTERS = 2
 GUARDED = 2  # counters that are read and written in two steps, under named locks
+CHANGED = ("applied", "edited", "halves")  # counters that are raised by apply, edit, incr of 0.5
 CLAIMS = 64
 NOTICES = 512  # long operations that a lane remembers until the parent fetches them
 HISTORY = 12  # calls of a lane in one window
@@ -52,8 +54,8 @@ STOP, WINDOW, CLAIM_NEXT, SHARED_WORDS = range(4)
     LAST_DEATH, LAST_HELD, HISTORY_WINDOW, HISTORY_COUNT, NOTICED, _STATES,
 ) = range(18)
 _STATE_WORDS = 7  # which record is acknowledged * 2 + under way; two records of three words
-_TALLIES = _STATES + KEYS * _STATE_WORDS  # own counter, counters, registers, guarded: begun, done
-_CLAIMS = _TALLIES + (1 + COUNTERS + REGISTERS + GUARDED) * 2
+_TALLIES = _STATES + KEYS * _STATE_WORDS  # own counter, counters, registers, guarded, changed:
+_CLAIMS = _TALLIES + (1 + COUNTERS + REGISTERS + GUARDED + len(CHANGED)) * 2  # begun, done
 _NOTICES = _CLAIMS + CLAIMS
 _HISTORY = _NOTICES + NOTICES * len(Notice._fields)
 _LANE_WORDS = _HISTORY + HISTORY * HISTORY_WORDS
@@ -165,8 +167,8 @@ class Lane:
 
     def begin_count(self, which: int) -> None:
         """Say that a counter is about to be raised by one: 0 is its own, then come those that
-        all share, the registers, and the guarded ones. What dies under way stays begun and not
-        done."""
+        all share, the registers, the guarded ones, and the changed ones. What dies under way stays
+        begun and not done."""
         self.words[_TALLIES + which * 2] += 1
 
     def end_count(self, which: int, raised: bool = True) -> None:

@@ -42,9 +42,9 @@ class Call(NamedTuple):
     after its start, or not at all. `arguments`, without the key:
     get, contains, delete, pop (); set, add, replace (value, deadline);
     cas (value, deadline, version); merge (value, deadline, limit), written over an older version
-    than `limit` only; incr (delta, initial, deadline); touch (deadline,);
+    than `limit` only; incr (delta, initial, deadline); touch, get_and_touch (deadline,);
     get_versioned (), its result (value, version), absent (ABSENT, 0); evict (), which may remove
-    the entry or not; get's and pop's result is the value, or ABSENT.
+    the entry or not; the result of get, pop and get_and_touch is the value, or ABSENT.
     """
 
     start: int
@@ -189,7 +189,7 @@ def _absent(state: State, call: Call) -> Iterator[State]:
             result, after = True, state.written(value, deadline)
         case "incr", delta, initial, deadline:
             result, after = initial + delta, state.written(initial + delta, deadline)
-        case "get" | "pop", *_:
+        case "get" | "pop" | "get_and_touch", *_:
             result, after = ABSENT, state
         case "get_versioned", *_:
             result, after = (ABSENT, 0), state
@@ -210,6 +210,8 @@ def _present(state: State, call: Call) -> Iterator[State]:
             result, after = state.value + delta, state.written(state.value + delta, state.deadline)
         case "touch", deadline:
             result, after = True, state.written(state.value, deadline)
+        case "get_and_touch", deadline:
+            result, after = state.value, state.written(state.value, deadline)
         case "delete", *_:
             result, after = True, state.removed()
         case "pop", *_:
@@ -241,7 +243,7 @@ def _present(state: State, call: Call) -> Iterator[State]:
                 return
         case _:  # add
             result, after = False, state
-    if call.end is None and call.name in ("incr", "touch"):
+    if call.end is None and call.name in ("incr", "touch", "get_and_touch"):
         # broken off before the change itself: a repair gives the entry a new version
         yield state.written(state.value, state.deadline)
     if _may_give(call, result):

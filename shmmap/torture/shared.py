@@ -1,5 +1,6 @@
 """What lanes do with keys that all of them write: counters, registers, claims, guarded counters,
-other lanes' keys, a map that evicts and one that is always full, listings, snapshots, sweeps."""
+counters that are changed by what they hold, other lanes' keys, a map that evicts and one that is
+always full, listings, snapshots, sweeps."""
 
 from __future__ import annotations
 
@@ -7,7 +8,17 @@ from typing import TYPE_CHECKING
 
 from ..errors import LockTimeout, MapFull
 from .actor import Actor, own_key, whole
-from .ledger import CLAIM_NEXT, CLAIMS, COUNTERS, GUARDED, REGISTERS, Lane, Ledger, now_ns
+from .ledger import (
+    CHANGED,
+    CLAIM_NEXT,
+    CLAIMS,
+    COUNTERS,
+    GUARDED,
+    REGISTERS,
+    Lane,
+    Ledger,
+    now_ns,
+)
 from .plan import KEYS
 from .values import Identity, make_value
 
@@ -128,6 +139,41 @@ def guard(actor: Actor) -> None:
         actor.latest[name] = value + 1
     finally:
         actor.call_in_peace("guarded", lock.release)
+
+
+def change(actor: Actor) -> None:
+    """Raise a counter by what it holds: in an `apply`, an `edit`, or as a float by halves."""
+    which = int(actor.rng.random() * len(CHANGED))
+    main, name = actor.maps.main, CHANGED[which]
+    tally = 1 + COUNTERS + REGISTERS + GUARDED + which
+    actor.lane.begin_count(tally)
+    value = actor.call(name, _CHANGES[name], main)
+    actor.lane.end_count(tally, value is not None)
+    if value is not None:
+        seen = actor.latest.get(name, 0)
+        actor.expect(value > seen, "lost", f"{name} went from {seen} to {value}")
+        actor.latest[name] = value
+
+
+def _apply(main: ShmMap) -> Value:
+    return main.apply("applied", lambda number: number + 1, 0)
+
+
+def _edit(main: ShmMap) -> Value:
+    """Nobody writes it in another way, so a conflict is a violation."""
+    try:
+        with main.edit("edited", 0, timeout=0.0) as number:
+            number += 1
+    except LockTimeout:  # another one is at it
+        return None
+    return number.value
+
+
+def _add_half(main: ShmMap) -> Value:
+    return int(main.incr("halves", 0.5) * 2)
+
+
+_CHANGES = {"applied": _apply, "edited": _edit, "halves": _add_half}
 
 
 def read_others(actor: Actor) -> None:
@@ -260,6 +306,6 @@ def sweep(actor: Actor) -> None:
 
 
 SHARED_DEEDS = (
-    (5, count), (4, register), (3, claim), (2, guard), (8, read_others), (2, read_fill),
-    (10, use_cache), (4, use_scratch), (0.3, list_all), (0.1, sweep),
+    (5, count), (4, register), (3, claim), (2, guard), (4, change), (8, read_others),
+    (2, read_fill), (10, use_cache), (4, use_scratch), (0.3, list_all), (0.1, sweep),
 )

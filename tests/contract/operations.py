@@ -142,6 +142,52 @@ class Operations:
                 there[0] += delta
             assert got == self.model.entries[key][0]
 
+    def do_apply(self, key: Any) -> None:
+        value, there = self.value(), self.model.live(key)
+        default, seen = self.value(), []
+        got = self.attempt(self.m.apply, key, lambda old: (seen.append(old), value)[1], default)
+        if got is not MISSING:
+            assert got == value and seen == [there[0] if there else default]
+            if there is None:
+                self.model.write(key, value, self.default_ttl)
+            else:
+                there[0] = value
+
+    def do_edit(self, key: Any) -> None:
+        value, there = self.value(), self.model.live(key)
+
+        def edit() -> None:
+            with self.m.edit(key, "default", timeout=0) as edited:
+                assert edited == (there[0] if there else "default")
+                edited.value = value
+
+        if self.attempt(edit) is not MISSING:
+            if there is None:
+                self.model.write(key, value, self.default_ttl)
+            else:
+                there[0] = value
+
+    def do_add_float(self, key: Any) -> None:
+        there = self.model.live(key)
+        if there is not None and type(there[0]) not in (int, float):
+            return
+        if there is not None and abs(there[0]) > 2**50:
+            return
+        got = self.attempt(self.m.incr, key, 0.5, ttl=5)
+        if got is not MISSING:
+            if there is None:
+                self.model.write(key, 0.5, 5)
+            else:
+                there[0] += 0.5
+            assert got == self.model.entries[key][0] and type(got) is float
+
+    def do_get_and_touch(self, key: Any) -> None:
+        ttl, there = self.ttl(), self.model.live(key)
+        got = self.m.get_and_touch(key, ttl, MISSING)
+        assert got is MISSING if there is None else got == there[0]
+        if there is not None:
+            self.model.write(key, there[0], ttl)
+
     def do_touch(self, key: Any) -> None:
         ttl, there = self.ttl(), self.model.live(key)
         assert self.m.touch(key, ttl) is (there is not None)
@@ -204,6 +250,7 @@ class Operations:
 
 _FREQUENT = {"set": 30, "get": 20, "add": 6, "replace": 6, "incr": 10, "delete": 8, "pop": 4,
              "touch": 5, "ttl": 4, "cas": 5, "setdefault": 4, "popitem": 2, "advance": 6,
+             "apply": 4, "edit": 2, "add_float": 3, "get_and_touch": 3,
              "compare": 1, "sweep": 1, "clear": 0.15}  # fmt: skip
 _NAMES = list(_FREQUENT)
 _WEIGHTS = list(_FREQUENT.values())

@@ -166,7 +166,7 @@ def test_bad_arguments_of_operations(make):
     m["s"] = "text"
     m["top"] = 2**63 - 1
     for error, operation in (
-        (TypeError, lambda: m.incr("s")), (TypeError, lambda: m.incr("n", 1.5)),
+        (TypeError, lambda: m.incr("s")), (TypeError, lambda: m.incr("n", 1.5j)),
         (TypeError, lambda: m.incr("n", True)), (TypeError, lambda: m.incr("n", "1")),
         (OverflowError, lambda: m.incr("n", 1 << 64)), (OverflowError, lambda: m.incr("top")),
         (OverflowError, lambda: m.incr("new", 1, initial=2**63 - 1)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .changes import CHANGING
 from .creation import CREATION
 from .locking import LOCKING
 from .mutant import Mutant
@@ -13,5 +14,6 @@ from .snapshots import SNAPSHOTS
 from .writing import WRITING
 
 MUTANTS: tuple[Mutant, ...] = (
-    *WRITING, *READING, *NEAR_CACHE, *LOCKING, *REPAIRING, *SNAPSHOTS, *CREATION, *NAMED_LOCKS,
+    *WRITING, *CHANGING, *READING, *NEAR_CACHE, *LOCKING, *REPAIRING, *SNAPSHOTS, *CREATION,
+    *NAMED_LOCKS,
 )

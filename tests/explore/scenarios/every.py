@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .changes import CHANGES
 from .deadlines import DEADLINES
 from .near_cache import NEAR_CACHE
 from .reads import READS
@@ -12,5 +13,5 @@ from .three_workers import THREE_WORKERS
 from .writes import WRITES
 
 SCENARIOS: tuple[Scenario, ...] = (
-    *READS, *NEAR_CACHE, *WRITES, *DEADLINES, *ROOM, *THREE_WORKERS, *SNAPSHOTS,
+    *READS, *NEAR_CACHE, *WRITES, *CHANGES, *DEADLINES, *ROOM, *THREE_WORKERS, *SNAPSHOTS,
 )

@@ -42,7 +42,7 @@ def perform(world: World, mark: int, operation: Operation) -> None:
         world.machine.advance(operation[1])
         return
     rest = list(operation[2:])
-    value = bytes([mark]) * (rest[0] if rest else 0)
+    value = bytes([mark]) * (rest[0] if rest and isinstance(rest[0], int) else 0)
     if name in ("set", "add", "replace"):
         world.call(name, key, value, ttl_ns=rest[1] if len(rest) > 1 else None)
     elif name == "bounded":
@@ -55,9 +55,9 @@ def perform(world: World, mark: int, operation: Operation) -> None:
         if isinstance(limit, str):
             limit = world.call("get_versioned", key)[1] + (limit == "newer")
         world.call(name, key, value, limit, ttl_ns=rest[1] if len(rest) > 1 else None)
-    elif name == "incr":
+    elif name in ("incr", "apply", "edit"):
         world.call(name, key, *(rest or [1]))
-    elif name == "touch":
+    elif name in ("touch", "get_and_touch"):
         world.call(name, key, ttl_ns=rest[0] if rest else None)
     else:
         world.call(name, key)

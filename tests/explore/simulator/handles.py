@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
+from shmmap.errors import EditConflict
+from shmmap.locks.editing import Edits
 from shmmap.operations._near_cy import LINEARIZABLE
 from shmmap.operations._restore_cy import write_raw
 from shmmap.operations._takes_cy import Takes
@@ -15,8 +18,10 @@ from ..judges.seen import NEAR
 NEAR_SIZE = 8
 
 
-class SimulatedHandle(Takes):
+class SimulatedHandle(Takes, Edits):
     """A handle on a simulated map; its first call in NEAR gives it a near cache."""
+
+    _lock_timeout = 5.0
 
     def __init__(self) -> None:
         self.gave_up: set[int] = set()  # workers whose last read did not come to an end
@@ -29,6 +34,21 @@ class SimulatedHandle(Takes):
         """Write an entry as a merge does, if the one that is there is older than `limit`."""
         deadline_ns = self.deadline_ns(ttl)
         return write_raw(self, *pack_key(key), *pack_value(value), deadline_ns, limit)
+
+    def lock(self, key: str, **options: Any) -> Any:
+        """Have editors come as they like: that nothing is lost must not rest on the lock."""
+        return nullcontext()
+
+    def change(self, name: str, key: str, delta: float, ttl: float | None) -> Any:
+        """Add to a number by `apply`, or in an `edit`; None: that was a conflict."""
+        if name == "apply":
+            return self.apply(key, lambda number: number + delta, 0)
+        try:
+            with self.edit(key, 0) as number:
+                number += delta
+            return number.value
+        except EditConflict:
+            return None
 
     def fetch(self, key: Any, found: Any, wants_value: int) -> Any:
         """Read as the engine does; note who gave up."""

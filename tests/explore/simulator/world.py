@@ -314,8 +314,12 @@ class World:
                 return None
         if name in NEAR:
             return handle.read_near(name, key, ABSENT, *arguments)
+        if name in ("apply", "edit"):
+            return handle.change(name, key, *arguments, None)
         if name in ("get", "pop"):
             return getattr(handle, name)(key, ABSENT)
+        if name == "get_and_touch":
+            return handle.get_and_touch(key, None if ttl_ns is None else ttl_ns / 1e9, ABSENT)
         if name == "get_versioned":
             return handle.get_versioned(key, ABSENT)
         ttl = {"ttl": None if ttl_ns is None else ttl_ns / 1e9}
@@ -370,13 +374,17 @@ class World:
         if name in ("list", "clear", "popitem"):
             self._record_of_all(call, result)
             return
+        if name in ("apply", "edit"):
+            if result is None:  # a conflict: nothing was changed
+                return
+            name, arguments = "incr", [*arguments]
         if name in ("cas", "merge"):
             value, version = arguments
             fields: tuple[Any, ...] = (value, deadline, version)
         elif name in ("set", "add", "replace", "incr"):
             fields = (*arguments, 0, deadline) if name == "incr" else (*arguments, deadline)
         else:
-            fields = (deadline,) if name == "touch" else ()
+            fields = (deadline,) if name in ("touch", "get_and_touch") else ()
         if name not in ("sweep", "aged", "repair"):
             name = "get_versioned" if name in NEAR else name
             self.calls.append((key, call._replace(name=name, arguments=fields, result=result)))

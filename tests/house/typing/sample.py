@@ -40,6 +40,15 @@ def use_it(m: ShmMap) -> None:
     assert_type(m.delete("a"), bool)
     assert_type(m.touch("a", None), bool)
     assert_type(m.incr("n", 5, initial=2, ttl=60), int)
+    assert_type(m.incr("f", 0.5), float)
+    assert_type(m.decr("n", create=False), int)
+    assert_type(m.decr("f", 2, 0.5), float)
+    m.apply("a", lambda a: shmmap.DELETE if a is None else a, default=dict, ttl=5)
+    with m.edit("a", default=dict, timeout=1, lease=30) as a:
+        a["k"] = 1
+        a += 1
+    m.get_and_touch("a", 60, default=1)
+    m.getdel("a")
     assert_type(m.ttl("a"), float | None)
     value, version = m.get_versioned("a")
     assert_type(version, int)

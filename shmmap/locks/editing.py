@@ -1,0 +1,226 @@
+"""Editing an entry in a `with` block: `with m.edit("user:7") as user: user["seen"] = True`.
+
+    1  take the key's named lock, so that editors come one after the other
+    2  read the value, with its version
+    3  the block changes it, as often as it likes, in this process only
+    4  write it, if the entry still has that version; free the lock
+
+The lock is a matter among editors; that nobody's write is lost rests on 4 alone. So a lease that
+runs out, or a process that simply writes, costs an EditConflict and no more. What a block raises
+ends it at 3, and nothing is written. A child that a block forks writes nothing either: the edit is
+its parent's.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NoReturn
+
+from ..checks import Key, Value, shown
+from ..errors import EditConflict, LockLost
+from ..operations._changes_cy import KEPT, check_ttl, versioned
+from ..operations._reads_cy import MISSING
+from ..operations.changes import Changes, begin_with, store
+from ..system.process import this_process
+
+
+def _in_place(act: Callable[[Value, Value], Value]) -> Callable[[Edit, Value], Edit]:
+    """Make what `edit += other`, say, does."""
+
+    def change(self: Edit, other: Value) -> Edit:
+        self.value = act(self.value, other)
+        return self
+
+    return change
+
+
+class Edit:
+    """What a `with m.edit(key)` gives: it does what its value does, and can exchange it.
+
+    What is done to it is done to the value: `edit["k"] = 1`, `edit.append(x)`, `len(edit)`,
+    `edit > 5`. `edit += 1` puts the sum in its place. Other arithmetic is refused, since
+    `n = n + 1` would only change a variable. Code that asks for a real dict gets `edit.value`.
+
+    Attributes:
+        value: the value; assign to it to put another in its place, or `shmmap.DELETE` to remove
+            the entry.
+    """
+
+    __slots__ = ("_edit_is_over", "_edit_value")
+    _edit_is_over: bool
+    _edit_value: Value
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, value: Value) -> None:
+        object.__setattr__(self, "_edit_value", value)
+        object.__setattr__(self, "_edit_is_over", False)
+
+    @property
+    def value(self) -> Value:
+        """The value as it is now."""
+        return self._edit_value
+
+    @value.setter
+    def value(self, value: Value) -> None:
+        self._changing()
+        object.__setattr__(self, "_edit_value", value)
+
+    def _changing(self) -> Value:
+        """Return the value for a change of it."""
+        if self._edit_is_over:
+            raise TypeError("this edit is over: its `with` block has ended, and nothing that is "
+                            "changed now would be stored. Begin another: with m.edit(key)")
+        return self._edit_value
+
+    def __getattr__(self, name: str) -> Value:
+        return getattr(self._edit_value, name)
+
+    def __setattr__(self, name: str, value: Value) -> None:
+        if name == "value":
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._changing(), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._changing(), name)
+
+    def __getitem__(self, place: Value) -> Value:
+        return self._edit_value[place]
+
+    def __setitem__(self, place: Value, value: Value) -> None:
+        self._changing()[place] = value
+
+    def __delitem__(self, place: Value) -> None:
+        del self._changing()[place]
+
+    def __iter__(self) -> Iterator[Value]:
+        return iter(self._edit_value)
+
+    def __len__(self) -> int:
+        return len(self._edit_value)
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._edit_value
+
+    def __bool__(self) -> bool:
+        return bool(self._edit_value)
+
+    def __eq__(self, other: object) -> Value:
+        return self._edit_value == other
+
+    def __lt__(self, other: Value) -> Value:
+        return self._edit_value < other
+
+    def __le__(self, other: Value) -> Value:
+        return self._edit_value <= other
+
+    def __gt__(self, other: Value) -> Value:
+        return self._edit_value > other
+
+    def __ge__(self, other: Value) -> Value:
+        return self._edit_value >= other
+
+    def __str__(self) -> str:
+        return str(self._edit_value)
+
+    def __format__(self, how: str) -> str:
+        return format(self._edit_value, how)
+
+    def __repr__(self) -> str:
+        return f"<Edit of {shown(self._edit_value)}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an Edit cannot be stored: store its value, edit.value")
+
+    __iadd__, __isub__ = _in_place(operator.iadd), _in_place(operator.isub)
+    __imul__, __imatmul__ = _in_place(operator.imul), _in_place(operator.imatmul)
+    __itruediv__, __ifloordiv__ = _in_place(operator.itruediv), _in_place(operator.ifloordiv)
+    __imod__, __ipow__ = _in_place(operator.imod), _in_place(operator.ipow)
+    __iand__, __ior__ = _in_place(operator.iand), _in_place(operator.ior)
+    __ixor__ = _in_place(operator.ixor)
+    __ilshift__, __irshift__ = _in_place(operator.ilshift), _in_place(operator.irshift)
+
+
+@contextmanager
+def edit_entry(
+    m: Any, key: Key, default: Value, ttl: float | None, timeout: float | None,
+    lease: float | None, evict: bool,
+) -> Iterator[Edit]:
+    """See Edits.edit."""
+    check_ttl(m, ttl)
+    is_written = False
+    try:
+        with m.lock(key, timeout=timeout, lease=lease):
+            process = this_process()
+            value, version, deadline_ns = versioned(m, key)
+            edit = Edit(value if version else begin_with(m, key, default))
+            try:
+                yield edit
+            finally:
+                object.__setattr__(edit, "_edit_is_over", True)
+            if process == this_process():  # else a child, which holds no lock
+                _write(m, key, edit.value, version, deadline_ns, ttl, evict)
+            is_written = True
+    except LockLost:  # its lease has passed; but nobody has written past it
+        if not is_written:
+            raise
+
+
+def _write(
+    m: Any, key: Key, value: Value, version: int, deadline_ns: int, ttl: float | None, evict: bool
+) -> None:
+    """Write what was edited. Raises EditConflict."""
+    if store(m, key, value, version, deadline_ns, ttl, evict):
+        return
+    is_there = key in m
+    if not is_there and ttl is KEPT and 0 < deadline_ns <= m._live.clock.now_ns():
+        return  # it has expired, and what was edited with it
+    raise EditConflict(
+        f"map {m.name!r}, key {shown(key)}: "
+        + ("another process has written the entry" if is_there else
+           "the entry was removed, or has expired,")
+        + " while it was edited; what was edited is not stored. Edit it again. m.edit(key) holds "
+        "off only those who use m.edit(key) or m.lock(key): use one of them wherever this key is "
+        "written, or m.apply(key, function), which tries again by itself"
+    )
+
+
+class Edits(Changes):
+    """The changing operations of a map, and edits."""
+
+    def edit(
+        self: Any, key: Key, default: Value = MISSING, ttl: float | None = KEPT, *,
+        timeout: float | None = None, lease: float | None = None, evict: bool = True,
+    ) -> AbstractContextManager[Any]:
+        """Change an entry in a block: `with m.edit("user:7") as user: user["seen"] = True`.
+
+        The block gets an `Edit`, which does what the value does. At its end the value is written,
+        changed or not. What the block raises goes on, and nothing is written. Of all who edit a
+        key, in whatever process, one is in its block at a time: it holds `m.lock(key)`.
+
+        Args:
+            default: what is edited where there is no entry; what is callable (`dict`, `list`) is
+                called for it. Not given: KeyError.
+            ttl: seconds from now, None: no expiry. Not given: an entry that is there keeps its
+                deadline, a new one gets the map's default.
+            timeout, lease: as for `lock`. With a lease nobody waits longer for a holder that is
+                stopped; that one then gets an EditConflict if another has written meanwhile.
+            evict: as for `set`.
+
+        Raises:
+            EditConflict: as the block ends: others have written or removed the entry meanwhile,
+                without editing it. What was edited is not stored.
+            LockTimeout: another process is editing it.
+            Reentered: this thread is editing it, or holds its lock.
+
+        >>> with ShmMap("doctest", size="1MB", ephemeral=True) as m:
+        ...     with m.edit("d", default=dict) as d:
+        ...         d["k"] = 1
+        ...     with m.edit("n", default=0) as n:
+        ...         n += 1
+        ...     m["d"], m["n"]
+        ({'k': 1}, 1)
+        """
+        return edit_entry(self, key, default, ttl, timeout, lease, evict)
