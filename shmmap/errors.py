@@ -85,6 +85,9 @@ class MapClosed(ShmMapError, ValueError):
     """This handle was closed. Open the map again by name."""
 
 
-class CacheWarning(RuntimeWarning):
-    """What `get_or_set` or `@cached` computed could not be stored, or could not be read any more.
-    Its caller has it all the same. Told once for each handle or function."""
+class ValueUnreadable(ShmMapError):
+    """A value cannot be unpickled here: its class was renamed or removed since it was stored, say.
+    The entry stays. `name`: the map's, `key`: of the entry, `__cause__`: what unpickling raised."""
+
+    name: str = ""
+    key: object = None

@@ -5,6 +5,8 @@ pickles run code.
 
 from __future__ import annotations
 
+from functools import partial
+
 try:
     import cython
 except ModuleNotFoundError:
@@ -22,7 +24,8 @@ if not cython.compiled:
     from shmmap.values._keys_cy import decode as decode_key
 
 from shmmap.errors import MapCorrupted
-from shmmap.values._codecs_cy import unreadable
+from shmmap.operations.unreadable import error_for_value
+from shmmap.values._codecs_cy import unpack as decode_again
 
 COMPILED = cython.compiled
 
@@ -38,7 +41,8 @@ def decoded_value(handle, kind, raw, key):
     try:
         return decode_value(kind, raw, handle.safe)
     except BaseException as error:
-        raise unreadable(error, handle.name, key)  # noqa: B904  # in most cases itself
+        again = partial(decode_again, kind, raw, handle.safe)
+        raise error_for_value(error, handle.name, key, again)  # noqa: B904  # perhaps itself
 
 
 def decode_listed(handle, kind, raw, key):
