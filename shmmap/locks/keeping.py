@@ -79,7 +79,7 @@ class Notes:
         self._told.add(reason)
         try:
             import logging  # not at the top: most programs never get here
-        except ImportError:  # no more can be imported, after a chroot, say
+        except (ImportError, OSError):  # after a chroot, say, or without a free descriptor
             return
         logging.getLogger(_NAME).warning("%s", text, stacklevel=_level_of_user())
 
