@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ class Operation(NamedTuple):
 
 
 OPERATIONS: dict[str, Operation] = {}
+logging.getLogger("shmmap").addHandler(logging.NullHandler())  # what was not kept is judged here
 
 
 def operation(*errors: type[Exception]) -> Callable[[Any], Any]:
