@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import shmmap
+from shmmap.locks import single_flight
 
 from ..support.damage import Damage
 from ..support.programs import run_code
@@ -79,6 +80,38 @@ def test_damaged_memory(make, way, caplog):
     assert set(m.stats().uncached) <= {"corrupted"}, "or a repair has dropped what was damaged"
     m.repair()
     assert act() == "computed" and m.check() == []
+
+
+@pytest.mark.parametrize("kind", [
+    shmmap.MapCorrupted, shmmap.SystemCallError, shmmap.WorkersFull, shmmap.MapFull,
+])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_lock_shard_in_trouble(make, way, kind, monkeypatch):
+    def fail(*_: Any) -> None:
+        raise kind("of the lock shard")
+
+    monkeypatch.setattr(single_flight, "try_hold", fail)
+    m = make()
+    act = ways(m)[way]
+    assert act() == act() == "computed"
+    assert m.stats().uncached == {} and len(m) in (1, 2), "it is computed, and stored"
+
+
+@pytest.mark.parametrize("way", ["get_or_set", "cached"])
+def test_a_value_that_was_read_stands_though_its_time_cannot_be_told(make, way):
+    m = make()
+    calls: list[int] = []
+    f: Any = shmmap.cached(m, ttl=5, stale=5, prefix="f")(lambda: calls.append(1) or "computed")
+    act = f if way == "cached" else (
+        lambda: m.get_or_set("k", lambda: calls.append(1) or "computed", ttl=5, stale=5)
+    )
+    act()
+
+    def busy(key: Any) -> None:
+        raise shmmap.ShardBusy("just now")
+
+    m.ttl = busy
+    assert act() == "computed" and calls == [1] and m.stats().uncached == {}
 
 
 @pytest.mark.parametrize("way", WAYS)
