@@ -95,8 +95,8 @@ def added(notes: Iterable[Notes]) -> dict[str, int]:
 
 def notes_of(m: MapHandle) -> Notes:
     """Return the notes of a handle."""
-    notes: Notes = m.__dict__.setdefault("_notes", Notes())
-    return notes
+    notes: Notes | None = m.__dict__.get("_notes")
+    return m.__dict__.setdefault("_notes", Notes()) if notes is None else notes
 
 
 def _level_of_user() -> int:
