@@ -12,7 +12,6 @@ from .copies.dumps import DumpReport  # noqa: E402
 from .copies.merging import MergeReport  # noqa: E402
 from .copies.snapshots import Snapshot  # noqa: E402
 from .errors import (  # noqa: E402
-    CacheWarning,
     ConfigMismatch,
     DumpCorrupted,
     EditConflict,
@@ -31,6 +30,7 @@ from .errors import (  # noqa: E402
     SharedMemoryFull,
     ShmMapError,
     SystemCallError,
+    ValueUnreadable,
     WorkersFull,
 )
 from .lifecycle.control import ENGINE  # noqa: E402
@@ -51,7 +51,6 @@ __version__ = "0.1.0"
 __all__ = [
     "DELETE",
     "ENGINE",
-    "CacheWarning",
     "ConfigMismatch",
     "DumpCorrupted",
     "DumpReport",
@@ -78,6 +77,7 @@ __all__ = [
     "Stats",
     "SweepReport",
     "SystemCallError",
+    "ValueUnreadable",
     "WorkersFull",
     "__version__",
     "cached",

@@ -1,12 +1,16 @@
 """The key of a call: equal where the arguments are, however they were passed.
 
     call            key                                        of f(a, b=2, *rest, c=3, **named)
-    f(1), f(a=1), f(1, 2), f(1, b=2, c=3)                      (module, name, (1,))
-    f(1, 5), f(1, b=5)                                         (module, name, (1, 5))
-    f(1, c=5, x=6)                                             (module, name, (1,), named)
+    f(1), f(a=1), f(1, 2), f(1, b=2, c=3)                      (name, version, generation, (1,))
+    f(1, 5), f(1, b=5)                                         (name, version, generation, (1, 5))
+    f(1, c=5, x=6)                                             (..., generation, (1,), named)
 
-Arguments that equal their default are left out. A key of more than KEY_BYTES is replaced by its
-digest, so that an argument may be as long as it likes.
+`name` is `prefix=`, or the function's module and name; `generation`: see `generation.py`. Arguments
+that equal their default are left out. With `key=` what that gives is in the arguments' place. What
+has more than KEY_BYTES is replaced by its digest, so an argument may be as long as it likes.
+
+A class is named by its module and name, an object by what its `__shmmap_key__` gives, so methods
+and class methods have keys.
 """
 
 from __future__ import annotations
@@ -20,20 +24,35 @@ from typing import TYPE_CHECKING
 from .values._keys_cy import pack
 
 if TYPE_CHECKING:
-    from .checks import Key
+    from .checks import Key, Value
 
 KEY_BYTES = 1024
+HOOK = "__shmmap_key__"
+_WORD = 1 << 63
 _EMPTY = inspect.Parameter.empty
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class NoKey(TypeError):
+    """An argument cannot be part of a key."""
 
 
 class CallKeys:
     """Make keys of a function's calls."""
 
-    def __init__(self, function: Callable[..., object]) -> None:
+    def __init__(
+        self, function: Callable[..., Value], key: Callable[..., Key] | None = None,
+        version: Key = None, prefix: str | None = None,
+    ) -> None:
         self._function = function
-        # methods of built-in types have no module, their types have
-        self._module = getattr(getattr(function, "__objclass__", None), "__module__", None)
+        self._key = key
+        self._version = version
+        self._prefix = prefix
+        kind = type(function)
+        # methods of built-in types have no module, their types have; objects that are called too
+        self._module = getattr(
+            getattr(function, "__objclass__", None), "__module__", kind.__module__
+        )
         self._signature: inspect.Signature | None = None
         with suppress(TypeError, ValueError):  # one that is written in C does not say
             # what a decorator between us and the function makes of the arguments, nobody knows
@@ -46,23 +65,35 @@ class CallKeys:
                 break
             self._plain += 1
 
-    def key_for(self, args: tuple[Key, ...], kwargs: dict[str, Key]) -> Key:
-        """Make the key. Raises TypeError for arguments that cannot be part of one."""
-        if kwargs or len(args) > self._plain:
-            args, named = self._settled(args, kwargs)
-        else:
-            named = ()
+    def label(self) -> tuple[Key, Key]:
+        """Return what the keys of all calls begin with: (name, version)."""
+        if self._prefix is not None:
+            return self._prefix, self._version
         function = self._function
-        module = getattr(function, "__module__", self._module)
-        key: tuple[Key, ...] = (module, function.__qualname__, args)
-        if named:
-            key += (named,)
+        module = getattr(function, "__module__", None) or self._module
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        return f"{module}.{name}", self._version
+
+    def part_for(self, args: tuple[Value, ...], kwargs: dict[str, Value]) -> tuple[Key, ...]:
+        """Return what the key of a call ends with. Raises NoKey."""
+        if self._key is not None:
+            part: tuple[Key, ...] = (self._key(*args, **kwargs),)
+        elif kwargs or len(args) > self._plain:
+            args, named = self._settled(args, kwargs)
+            part = (args, named) if named else (args,)
+        else:
+            part = (args,)
         try:
-            return shortened(key, (module, function.__qualname__))
+            return shortened(part)
+        except TypeError:
+            pass
+        try:
+            return shortened(_stand_in(part))
         except TypeError as error:
-            raise TypeError(
-                f"cached: the arguments of {function.__qualname__} cannot be made into a key "
-                f"({error}): give cached(..., key=lambda ...: ...), which makes one of them"
+            raise NoKey(
+                f"cached: what {self.label()[0]} is called with cannot be made into a key "
+                f"({error}): give cached(..., key=lambda ...: ...), which makes one of it, or its "
+                f"class a method {HOOK}() that returns one"
             ) from None
 
     def _settled(
@@ -100,12 +131,47 @@ class CallKeys:
         return tuple(place), tuple(by_name)
 
 
-def shortened(key: Key, label: tuple[Key, ...] = ()) -> Key:
-    """Return a key, or, if it is long, `label` and its digest. Raises TypeError if it is none."""
-    kind, data = pack(key)
+def shortened(part: tuple[Key, ...]) -> tuple[Key, ...]:
+    """Return a part of a key, or, if it is long, its digest. Raises TypeError if it is none."""
+    if len(part) == 1 and type(part[0]) is tuple and _is_short(part[0]):
+        return part
+    kind, data = pack(part)
     if len(data) <= KEY_BYTES:
-        return key
-    return (*label, blake2b(bytes((kind,)) + data, digest_size=32).digest())
+        return part
+    return (blake2b(bytes((kind,)) + data, digest_size=32).digest(),)
+
+
+def _is_short(args: tuple[Value, ...]) -> bool:
+    """Tell whether arguments are part of a key that is not long, where that is seen at a glance."""
+    if len(args) > 4:
+        return False
+    for one in args:
+        kind = type(one)
+        if kind is str or kind is bytes:
+            if len(one) > 48:
+                return False
+        elif kind is int:
+            if not -_WORD <= one < _WORD:
+                return False
+        elif kind is float:
+            if one != one:  # NaN is no key
+                return False
+        elif one is not None and kind is not bool:
+            return False
+    return True
+
+
+def _stand_in(thing: Value) -> Key:
+    """Return a key in the place of what is none itself, where there is one."""
+    if type(thing) is tuple:
+        return tuple(map(_stand_in, thing))
+    if isinstance(thing, type):
+        return b"class", thing.__module__, thing.__qualname__
+    kind = type(thing)
+    hook = getattr(kind, HOOK, None)
+    if hook is None:
+        return thing
+    return b"object", kind.__module__, kind.__qualname__, hook(thing)
 
 
 def _is_same(value: object, default: object) -> bool:

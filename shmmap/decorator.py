@@ -4,36 +4,27 @@ from __future__ import annotations
 
 import functools
 import inspect
-import weakref
 from collections.abc import Callable
-from contextlib import suppress
-from contextvars import ContextVar
 from typing import ParamSpec, Protocol, TypeVar
 
-from .call_keys import CallKeys, shortened
-from .checks import Key, Value, seconds, shown
-from .errors import MapClosed, MapUnlinked, Reentered, ShmMapError
-from .locks import single_flight
-from .locks.keeping import Notes
+from .call_keys import CallKeys
+from .checks import Key, Value, flag
 from .locks.waiting import deadline_of
 from .map import ShmMap
-from .memory._clock_cy import monotonic
-from .operations._reads_cy import MISSING
 from .operations._writes_cy import DEFAULT
-from .system.mutex import Mark, Mutex
-from .system.process import this_process
+from .results import CacheInfo, Results, Terms
 from .values._keys_cy import pack
 
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-Args = tuple[Value, ...]
-Named = dict[str, Value]
-Packed = tuple[int, bytes]  # a key as it is stored
 
 
 class Cached(Protocol[P, R_co]):
     """A function with a cache: call it as before.
+
+    Of a method, give these the object first: `Page.draw.invalidate(page, 3)`; of a class method the
+    class.
 
     Attributes:
         __wrapped__: the function without the cache.
@@ -44,11 +35,26 @@ class Cached(Protocol[P, R_co]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Return the cached result for these arguments, computing it if there is none."""
 
+    def __get__(self, instance: object, owner: object = None) -> Cached[..., R_co]:
+        """Return the method of an object."""
+
     def key_for(self, *args: P.args, **kwargs: P.kwargs) -> Key:
-        """Return the key of the result for these arguments."""
+        """Return the key of the result for these arguments, as it is now: `cache_clear` changes
+        the keys of all."""
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Forget the result for these arguments; tell whether there was one."""
+
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Compute the result for these arguments anew, store and return it. Meanwhile callers get
+        the former one. To be awaited where the function is."""
+
+    def cache_clear(self) -> None:
+        """Forget all results of this function, for every worker, in one step. Then removes what
+        was stored: O(entries of the map)."""
+
+    def cache_info(self) -> CacheInfo:
+        """Return (hits, misses, uncached) of the calls in this process."""
 
 
 def cached(
@@ -57,84 +63,127 @@ def cached(
     key: Callable[..., Key] | None = None,
     stale: float = 0,
     timeout: float | None = None,
+    *,
+    version: Key = None,
+    prefix: str | None = None,
+    condition: Callable[[Value], object] | None = None,
+    strict: bool = False,
 ) -> Callable[[Callable[P, R]], Cached[P, R]]:
     """Keep a function's results in a map: of all workers that need one, one computes it.
 
-    For functions and coroutine functions; a coroutine that waits for another worker lets its
-    event loop go on, and the tasks of one loop compute a key once.
+    For functions, methods and coroutine functions; a coroutine that waits for another worker lets
+    its event loop go on, and the tasks of one loop compute a key once.
 
     Args:
         m: the map, or a function that opens it, called at the first use: for modules that are
             imported before their workers are forked. It is called again when that map was closed
-            or unlinked; a map that is given itself raises MapClosed or MapUnlinked from then on.
+            or unlinked; a map that is given itself raises MapClosed from then on.
         ttl: seconds that a result is kept; the map's default if not given, None: for ever.
-        key: gives the key from the arguments. By default it is made of the function's module and
-            name and of the arguments, which must be of the types that keys have (str, numbers,
-            dates, tuples of these and so on). As for a dict, 1, 1.0 and True are one argument; by
-            position, by name or by default is the same. A key of more than 1,024 bytes is
-            replaced by a digest of it.
-            Functions whose module and name are the same share their results: give key=, with a
-            name of your own in the key, for functions that another function makes with other
-            variables each time, for methods of several objects, and for scripts that share a map
-            (all are module `__main__`).
-            Lambdas, partials and objects with `__call__` have no name, and need it.
+        key: gives, from the arguments, what stands for them in the key of the result. By default
+            that is the arguments themselves, which must be of the types that keys have (str,
+            numbers, dates, tuples of these and so on), classes, or objects whose class has a
+            method `__shmmap_key__` that returns one of these. As for a dict, 1, 1.0 and True are
+            one argument; by position, by name or by default is the same. What has more than 1,024
+            bytes is replaced by a digest.
         stale: see ShmMap.get_or_set.
         timeout: seconds that a call waits for what another one is computing; None: for ever.
+        version: part of the key: give another one when the function's results change their meaning
+            or shape, so that old and new workers do not meet.
+        prefix: stands in the key in place of the function's module and name. Functions that agree
+            in these share their results: give prefix= (or key=, with what differs) to functions
+            that another function makes with other variables each time, and in scripts that share a
+            map (all are module `__main__`). Lambdas, partials and objects with `__call__` have no
+            name, and need prefix= or key=.
+        condition: called with a result; if it returns something false, that is not stored.
+        strict: True: raise why a result cannot be stored, looked up, or has no key.
 
     Raises:
-        TypeError: what is decorated is a generator function, or needs key=; or there is no map:
-            `@cached` without one. (At a call) an argument cannot be part of a key: give key=.
+        TypeError: what is decorated is a generator function, or needs prefix=; or there is no map:
+            `@cached` without one.
         LockTimeout: (at a call) another one was still computing it after `timeout`.
+        MapClosed: (at a call) the map that was given is closed.
         Reentered: (at a call) computing the value asks for that very value. Of coroutines, tasks
             that are started while a value is computed count as part of that.
 
-    A result that cannot be stored (too large, no room, no pickle) reaches its caller all the same,
-    and one that cannot be unpickled any more is computed anew: with one CacheWarning a function;
-    `stats().uncached` counts.
+    The map does not fail a call: see ShmMap.get_or_set. An argument that cannot be part of a key
+    has the call computed each time, and so has a map that cannot be opened. The logger "shmmap"
+    tells of each reason once a function; `cache_info().uncached` and `stats().uncached` count.
 
     A function may call others that are cached, and itself with other arguments. But where two
     computings need each other's results, or several in a ring, they wait for each other, each in
     its own thread, task or process; nothing but `timeout` ends that.
 
-    The wrapper has `key_for(...)` and `invalidate(...)`, both called as the function is, and
-    `__wrapped__`. What a call may raise beside what the function does: see ShmMap.get_or_set.
+    The wrapper has the methods of `shmmap.decorator.Cached`: `invalidate(...)`, `refresh(...)` and
+    `key_for(...)`, called as the function is, `cache_clear()`, `cache_info()`; and `__wrapped__`.
 
     >>> with shmmap.ShmMap("doctest", size="1MB", ephemeral=True) as m:
     ...     @shmmap.cached(m, ttl=60)
     ...     def square(n):
     ...         print("computing")
     ...         return n * n
-    ...     square(3), square(3), square.invalidate(3)
+    ...     square(3), square(n=3), square.invalidate(3)
     computing
     (9, 9, True)
     """
     _check_opener(m)
     deadline_of(timeout)  # to refuse what is none
+    _check_parts(key, version, prefix, condition)
+    terms = Terms(ttl, stale, timeout, flag(strict, "strict"), condition)
 
     # more than one argument, so that a call of what a mere `@cached` made is told as such
     def decorate(function: Value = None, *others: object, **named: object) -> Value:
+        if isinstance(function, classmethod):
+            return classmethod(decorate(function.__func__))
         if others or named or not callable(function):
             raise TypeError(
                 f"cached: there is no function to decorate: {function!r} was given. If it was "
-                "decorated with @cached alone, write @cached(m) with the map; @classmethod goes "
-                "above @cached(...)"
+                "decorated with @cached alone, write @cached(m) with the map"
             )
-        is_coroutine = _check_function(function, key)
-        store = _Store(function, m, ttl, key, stale, timeout)
-        wrapper: Value
-        if is_coroutine:
-            @functools.wraps(function)
-            async def wrapper(*args: Value, **kwargs: Value) -> Value:
-                return await store.fetch_async(args, kwargs)
-        else:
-            @functools.wraps(function)
-            def wrapper(*args: Value, **kwargs: Value) -> Value:
-                return store.fetch(args, kwargs)
-        wrapper.key_for = store.key_for
-        wrapper.invalidate = store.invalidate
-        return wrapper
+        is_coroutine = _check_function(function, key, prefix)
+        results = Results(function, m, CallKeys(function, key, version, prefix), terms)
+        return _wrapper_of(function, results, is_coroutine)
 
     return decorate
+
+
+def _wrapper_of(function: Callable[..., Value], results: Results, is_coroutine: bool) -> Value:
+    """Return what is called in place of a function: a function too, so that a class makes methods
+    of it, and everybody knows what is to be awaited."""
+    wrapper: Value
+    refresh: Value
+    if is_coroutine:
+        @functools.wraps(function)
+        async def wrapper(*args: Value, **kwargs: Value) -> Value:
+            return await results.fetch_async(args, kwargs)
+
+        async def refresh(*args: Value, **kwargs: Value) -> Value:
+            return await results.refresh_async(args, kwargs)
+    else:
+        @functools.wraps(function)
+        def wrapper(*args: Value, **kwargs: Value) -> Value:
+            return results.fetch(args, kwargs)
+
+        def refresh(*args: Value, **kwargs: Value) -> Value:
+            return results.refresh(args, kwargs)
+    wrapper.key_for = results.key_for
+    wrapper.invalidate = results.invalidate
+    wrapper.refresh = refresh
+    wrapper.cache_clear = results.clear
+    wrapper.cache_info = results.info
+    return wrapper
+
+
+def _check_parts(key: object, version: Key, prefix: object, condition: object) -> None:
+    """Refuse what cannot be part of a key, or make one."""
+    for name, made in (("key", key), ("condition", condition)):
+        if made is not None and not callable(made):
+            raise TypeError(f"cached: {name} must be a function, not {type(made).__name__}")
+    if prefix is not None and not isinstance(prefix, str):
+        raise TypeError(f"cached: prefix must be a str, not {type(prefix).__name__}")
+    try:
+        pack((prefix, version))
+    except TypeError as error:
+        raise TypeError(f"cached: version={version!r} cannot be part of a key: {error}") from None
 
 
 def _check_opener(m: Value) -> None:
@@ -156,7 +205,7 @@ def _check_opener(m: Value) -> None:
         )
 
 
-def _check_function(function: object, key: object) -> bool:
+def _check_function(function: object, key: object, prefix: object) -> bool:
     """Refuse what cannot be cached; tell whether it is to be awaited."""
     inner = function
     while isinstance(inner, (functools.partial, staticmethod)):
@@ -168,228 +217,12 @@ def _check_function(function: object, key: object) -> bool:
             "Have a function make a list of it, and decorate that"
         )
     name = getattr(function, "__qualname__", None)
-    if key is None and (
+    if key is None and prefix is None and (
         isinstance(function, functools.partial) or not isinstance(name, str) or "<lambda>" in name
     ):
         raise TypeError(
             f"cached: {function!r} has no name of its own to make keys of, and would share its "
-            "results with others: give cached(..., key=lambda ...: (\"a name\", ...)), which makes "
-            "the key from the arguments, or decorate a function made by def"
+            'results with others: give cached(..., prefix="a name"), or key=lambda ...: ("a name", '
+            "...), which makes the key from the arguments, or decorate a function made by def"
         )
     return any(inspect.iscoroutinefunction(code) for code in codes)
-
-
-class _Flight:
-    """The computing of a key in one event loop, and what those wait for who need it too."""
-
-    def __init__(self, place: tuple[str, Packed]) -> None:
-        from asyncio import get_running_loop  # not at the top: most programs have no loop
-
-        self.place = place  # map and key
-        self.landed = get_running_loop().create_future()
-        self.process = this_process()
-        self.is_kept = True  # False: the result could not be stored
-
-
-# The computings that this code is a part of. A context variable, since tasks inherit it: most
-# computings wait for the tasks that they start.
-_within: ContextVar[tuple[_Flight, ...]] = ContextVar("shmmap_within", default=())
-
-
-def _refuse_own(m: ShmMap, key: Key, place: tuple[str, Packed]) -> None:
-    """Refuse to wait for a computing that this code is a part of, unless that is over, or goes on
-    in the process that forked this one."""
-    for flight in _within.get():
-        if flight.place == place and not flight.landed.done() and flight.process == this_process():
-            raise Reentered(
-                f"map {m.name!r}, cached: the computing of {shown(key)} asks for that very key, in "
-                "its own task or in one that it started: it would wait for itself. Call the "
-                "function without its cache there (__wrapped__); a task that the computing does "
-                "not wait for may be started in a context of its own "
-                "(contextvars.Context().run(...))"
-            )
-
-
-class _Call:
-    """One call of the function, run at most once: its result may outlive the map it is for."""
-
-    __slots__ = ("_args", "_function", "_kwargs", "_results", "is_running")
-
-    def __init__(self, function: Callable[..., Value], args: Args, kwargs: Named) -> None:
-        self._function = function
-        self._args = args
-        self._kwargs = kwargs
-        self._results: tuple[Value, ...] = ()
-        self.is_running = False  # also if it raised
-
-    def run(self) -> Value:
-        """Return the result."""
-        if not self._results:
-            self.is_running = True
-            self._results = (self._function(*self._args, **self._kwargs),)
-            self.is_running = False
-        return self._results[0]
-
-    async def run_async(self) -> Value:
-        """Return the result of a coroutine function."""
-        if not self._results:
-            self.is_running = True
-            self._results = (await self._function(*self._args, **self._kwargs),)
-            self.is_running = False
-        return self._results[0]
-
-
-class _Store:
-    """What one decorated function needs."""
-
-    def __init__(
-        self, function: Callable[..., Value], m: ShmMap | Callable[[], ShmMap],
-        ttl: float | None, key: Callable[..., Key] | None, stale: float, timeout: float | None,
-    ) -> None:
-        self._function = function
-        self._key = key
-        self._call_keys = CallKeys(function) if key is None else None
-        self._notes = Notes()
-        self._ttl = ttl
-        self._stale = seconds(stale, "stale")
-        self._timeout = timeout
-        self._open = None if isinstance(m, ShmMap) else m
-        self._map = m if isinstance(m, ShmMap) else None
-        self._opening = Mutex()
-        self._loops: weakref.WeakKeyDictionary[object, dict[Packed, _Flight]] = (
-            weakref.WeakKeyDictionary()
-        )
-
-    def map(self) -> ShmMap:
-        """Return the map, opening it if need be."""
-        m = self._map
-        if m is None or (self._open is not None and m.closed):
-            return self._opened(m)
-        return m
-
-    def _opened(self, old: ShmMap | None) -> ShmMap:
-        """Open the map in place of `old`; of the threads that want to, one does."""
-        mark = Mark()
-        try:
-            self._opening.acquire(mark)
-            if self._map is old:
-                new = self._open_anew()
-                if new is old and not new.closed:  # the opener keeps it: until it is closed?
-                    new.close()
-                    new = self._open_anew()
-                if new.closed:
-                    raise MapClosed(
-                        f"map {new.name!r}: the function that opens it for cached() gave a handle "
-                        "that is closed, perhaps because the map was unlinked. Have that "
-                        "function keep no handle, but open the map each time: it is called again "
-                        "only when it is needed"
-                    )
-                self._map = new
-                if old is not None:
-                    with suppress(ShmMapError):
-                        old.close()
-            return self._map  # type: ignore[return-value]  # it is there now
-        finally:
-            mark.clear()
-
-    def _open_anew(self) -> ShmMap:
-        """Call the opener. Caller holds the lock of opening."""
-        m: object = self._open()  # type: ignore[misc]  # there is one
-        if not isinstance(m, ShmMap):
-            raise TypeError(
-                f"cached: {self._open!r} is to open the map and gave {m!r}, no ShmMap. If it is "
-                "what you wanted to decorate, write @cached(m), not @cached"
-            )
-        return m
-
-    def _may_try_again(self, m: ShmMap, call: _Call | None) -> bool:
-        """Tell whether an error came of a map that can be opened anew, not of the function."""
-        if self._open is None or (call is not None and call.is_running):
-            return False
-        try:
-            with m._inside():
-                return False
-        except (MapUnlinked, MapClosed):
-            return True
-
-    def key_for(self, /, *args: Key, **kwargs: Key) -> Key:
-        """Make the key for these arguments."""
-        if self._call_keys is not None:
-            return self._call_keys.key_for(args, kwargs)
-        assert self._key is not None
-        return shortened(self._key(*args, **kwargs), (b"shmmap.cached",))
-
-    def invalidate(self, /, *args: Key, **kwargs: Key) -> bool:
-        """Forget the result for these arguments."""
-        m, key = self.map(), self.key_for(*args, **kwargs)
-        try:
-            return m.delete(key)
-        except (MapUnlinked, MapClosed):
-            if not self._may_try_again(m, None):
-                raise
-        return self._opened(m).delete(key)
-
-    def fetch(self, args: Args, kwargs: Named) -> Value:
-        """Return the result, computing it if need be."""
-        m, key = self.map(), self.key_for(*args, **kwargs)
-        call = _Call(self._function, args, kwargs)
-        try:
-            return single_flight.get_or_set(
-                m, key, call.run, self._ttl, self._stale, self._timeout, self._notes
-            )
-        except (MapUnlinked, MapClosed):
-            if not self._may_try_again(m, call):
-                raise
-        return single_flight.get_or_set(
-            self._opened(m), key, call.run, self._ttl, self._stale, self._timeout, self._notes
-        )
-
-    async def fetch_async(self, args: Args, kwargs: Named) -> Value:
-        """Do the same for a coroutine function."""
-        m, key = self.map(), self.key_for(*args, **kwargs)
-        call = _Call(self._function, args, kwargs)
-        deadline = deadline_of(self._timeout)
-        try:
-            return await self._share(m, key, call, deadline)
-        except (MapUnlinked, MapClosed):
-            if not self._may_try_again(m, call):
-                raise
-        return await self._share(self._opened(m), key, call, deadline)
-
-    async def _share(self, m: ShmMap, key: Key, call: _Call, deadline: float | None) -> Value:
-        """Return the result; of the tasks of this loop that miss it, one goes for it."""
-        from asyncio import get_running_loop, wait
-
-        identity = pack(key)
-        place = m.name, identity
-        here = self._loops.setdefault(get_running_loop(), {})
-        is_kept = True
-        while True:
-            value, fresh = single_flight.look_up(m, key, self._stale, self._notes)
-            flight = here.get(identity)
-            if fresh or (value is not MISSING and flight is not None):
-                return value
-            if value is MISSING:
-                _refuse_own(m, key, place)
-            if flight is None or not is_kept:
-                break  # what cannot be kept each computes for itself, not one after the other
-            left = None if deadline is None else deadline - monotonic()
-            if left is not None and left <= 0:
-                raise single_flight.too_late(m, key, self._timeout)
-            await wait((flight.landed,), timeout=left)  # if we are cancelled, it is not
-            is_kept = flight.is_kept
-        flight = _Flight(place)
-        here.setdefault(identity, flight)
-        before = _within.set((*_within.get(), flight))
-        try:
-            value, flight.is_kept = await single_flight.get_or_set_async(
-                m, key, call.run_async, self._ttl, self._stale, self._timeout, deadline,
-                self._notes,
-            )
-            return value
-        finally:
-            if here.get(identity) is flight:
-                del here[identity]
-            flight.landed.set_result(None)
-            with suppress(ValueError):  # this is the end of a coroutine that was just dropped
-                _within.reset(before)

@@ -95,6 +95,9 @@ class MapMismatchWarning(UserWarning):
     `on_mismatch`. Told once for each map in a process."""
 
 
-class CacheWarning(RuntimeWarning):
-    """What `get_or_set` or `@cached` computed could not be stored, or could not be read any more.
-    Its caller has it all the same. Told once for each handle or function."""
+class ValueUnreadable(ShmMapError):
+    """A value cannot be unpickled here: its class was renamed or removed since it was stored, say.
+    The entry stays. `name`: the map's, `key`: of the entry, `__cause__`: what unpickling raised."""
+
+    name: str = ""
+    key: object = None

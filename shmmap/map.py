@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .lifecycle.attachment import Attachment
     from .lifecycle.making import Successor
     from .operations.changes import Counting
+    from .operations.unreadable import OnUnreadable
     from .values.codecs import Codec
 
 LOCK_TIMEOUT_S = 5.0
@@ -125,7 +126,9 @@ class ShmMap(
 
         def ttl(self, key: Key) -> float | None: ...
         def get_versioned(self, key: Key, default: Value = None) -> tuple[Value, int]: ...
-        def get_many(self, keys: Iterable[Key]) -> dict[Key, Value]: ...
+        def get_many(
+            self, keys: Iterable[Key], *, on_unreadable: OnUnreadable = "raise"
+        ) -> dict[Key, Value]: ...
 
     def __init__(
         self,
@@ -313,35 +316,32 @@ class ShmMap(
 
     def get_or_set(
         self, key: Key, factory: Callable[[], Value], ttl: float | None = DEFAULT, *,
-        stale: float = 0, timeout: float | None = None,
+        stale: float = 0, timeout: float | None = None, strict: bool = False,
     ) -> Value:
         """Return the value of `key`; if there is none, `factory()`, stored for all: of all workers
         of the machine that miss it at once, one computes it, the others wait and read it.
 
         Args:
             factory: computes the value; no shard is locked meanwhile. What it raises reaches
-                this caller only, and the next one tries. If the worker that computes dies, the
-                next one computes at once. It may ask for other keys, but not in a ring: factories
-                that need each other's values wait for each other.
+                this caller only; the next one tries, at once if the worker that computes dies. It
+                may ask for other keys, but factories that need each other's values wait for ever.
             ttl: seconds that the value is good for; the map's default if not given.
             stale: seconds (needs a ttl) that it may be served after that, while one worker computes
                 it anew and the others do not wait. `get` sees it for ttl + stale.
             timeout: seconds to wait for another worker's value; None: for ever.
-
+            strict: True: raise why the value cannot be stored, or looked up just now.
         Raises:
-            LockTimeout: names who is computing it.
+            LockTimeout: `timeout` is over; names the process that computes it.
             Reentered: `factory` asks for its own key.
-        A value that cannot be stored is given to its caller all the same, one that cannot be
-        unpickled any more is computed anew: with a CacheWarning once; `stats().uncached` counts.
-        Only a MemoryError of its unpickling is raised: it is this process that lacks memory.
-        Reads without a lock if it is there. What is gone again at once (ttl=0, or evicted) waiters
-        compute one after the other; where no more locks can be held, all compute.
+        The map does not fail the call: a value that cannot be stored reaches its caller, one that
+        cannot be looked up just now, or not be unpickled here, is computed. `stats().uncached`
+        counts by reason; the logger "shmmap" tells of each once.
 
         >>> with ShmMap("doctest", size="1MB", ephemeral=True) as m:
         ...     m.get_or_set("page", lambda: "drawn", ttl=60), m["page"]
         ('drawn', 'drawn')
         """
-        return single_flight.get_or_set(self, key, factory, ttl, stale, timeout)
+        return single_flight.get_or_set(self, key, factory, ttl, stale, timeout, strict=strict)
 
     def _lock_table(self) -> LockTable:
         """Return this handle's way to the lock shard. To be called inside."""
@@ -358,7 +358,7 @@ class ShmMap(
 
     # -- as a mapping ---------------------------------------------------------------
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, *, on_unreadable: OnUnreadable = "raise") -> Snapshot:
         """Copy all entries as they are at one instant: see Snapshot, a read-only mapping.
 
         Every write that returned before this was called is in it, and of two writes of one
@@ -368,6 +368,7 @@ class ShmMap(
         copied, and once, for `held_seconds` of what this returns, while all shards are held
         (tens of microseconds where the machine is not overloaded). Takes O(used slots) of this
         process's own memory, and of time. One snapshot of a map is taken at a time; others wait.
+        `on_unreadable`: what its listings do where they are not told otherwise: see `items`.
 
         Raises:
             LockTimeout: a shard could not be had for `lock_timeout` seconds; the map is as ever.
@@ -375,7 +376,7 @@ class ShmMap(
         """
         def take() -> Snapshot:
             with self._inside() as attached:
-                return snapshots.take(self, attached, self._lock_timeout)
+                return snapshots.take(self, attached, self._lock_timeout, on_unreadable)
 
         return self._in_one_map(take)
 

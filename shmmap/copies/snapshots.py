@@ -37,7 +37,8 @@ from ..operations._cut_cy import (
 from ..operations._listing_cy import list_copied, list_entries
 from ..operations._takes_cy import Takes
 from ..operations.messages import error_for
-from ..operations.views import Listings, Prefix
+from ..operations.unreadable import OnUnreadable, handler_of
+from ..operations.views import Handler, Listings, Prefix
 from ..shard._repair_cy import Repairer
 from ..shard._shadow_cy import ShardCopy, copy_bytes_needed
 from ..shard._status import DAMAGED, WHOLE
@@ -73,8 +74,12 @@ class Snapshot(Listings, Mapping[Key, Value]):
             waited for the snapshot.
     """
 
-    def __init__(self, name: str, still: _Still, taken_ns: int, held_ns: int) -> None:
+    def __init__(
+        self, name: str, still: _Still, taken_ns: int, held_ns: int,
+        on_unreadable: OnUnreadable = "raise",
+    ) -> None:
         self.name = name
+        self._on_unreadable = on_unreadable
         self.taken_ns = taken_ns
         self.held_seconds = held_ns / 1e9
         self._shards = len(still.shards)
@@ -101,9 +106,11 @@ class Snapshot(Listings, Mapping[Key, Value]):
         for number in range(self._shards):
             yield from list_entries(self._view, number, False, prefix)
 
-    def _entries(self, prefix: Prefix = None) -> Iterator[tuple[Key, Value]]:
+    def _entries(
+        self, prefix: Prefix = None, unreadable: Handler = None
+    ) -> Iterator[tuple[Key, Value]]:
         for number in range(self._shards):
-            yield from list_entries(self._view, number, True, prefix)
+            yield from list_entries(self._view, number, True, prefix, unreadable)
 
     def raw_entries(self) -> Iterator[Raw]:
         """Go through the entries as they are stored: (key type, key bytes, value type, value
@@ -164,19 +171,25 @@ class _Still:
         return error_for(self, status, shard, data_bytes)
 
 
-def take(handle: Takes, attached: Attachment, timeout_s: float) -> Snapshot:
+def take(
+    handle: Takes, attached: Attachment, timeout_s: float, on_unreadable: OnUnreadable = "raise"
+) -> Snapshot:
     """Take a snapshot through a handle.
 
     Raises:
         LockTimeout: a shard, or the turn to take a snapshot, could not be had in time.
         MapCorrupted: the copy holds what no operation leaves.
     """
+    handler_of(on_unreadable)  # to refuse what is none
     for whole in (False, True):  # again, if a damaged header may have had us miss slots
         copies, clock, instant = _copy_all(handle, attached, timeout_s, whole)
         clock.frozen_ns = instant[0]
         settled = [settle_copy(copy) for copy in copies]
         if set(settled) == {WHOLE}:
-            return Snapshot(attached.name, _Still(attached, copies, clock, handle._coder), *instant)
+            return Snapshot(
+                attached.name, _Still(attached, copies, clock, handle._coder), *instant,
+                on_unreadable,
+            )
     raise MapCorrupted(
         f"map {attached.name!r}, shard {settled.index(DAMAGED)}: an entry's lengths, types or "
         "chain are what no operation leaves. m.check() lists what is wrong, m.repair() keeps what "

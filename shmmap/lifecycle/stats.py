@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..locks.keeping import added
 from ..memory.geometry import Geometry
 from ..memory.words import ShardWords, Word
 from ..printable import human
@@ -44,7 +45,11 @@ class Stats(NamedTuple):
         sweeps: whole sweeps so far.
         sweep_failures: how often sweeping in the background failed in this process, and was put
             off; what it was says `m.attachment.sweeper.trouble`.
-        uncached: results of get_or_set and @cached that this process could not store.
+        uncached: how often get_or_set and @cached could not use the map in this process, by reason:
+            "full", "too_large", "not_picklable" (a result could not be stored), "busy",
+            "corrupted", "unlinked", "closed", "refused", "no_memory" (stored or looked up),
+            "unreadable" (what was stored could not be unpickled, and was computed anew), "no_key"
+            (an argument makes none). Only reasons that were met; `uncached_total` adds them up.
         workers: pids of the live processes that use the map.
         shard_entries: live entries of each shard.
     """
@@ -71,9 +76,14 @@ class Stats(NamedTuple):
     repairs: int
     sweeps: int
     sweep_failures: int
-    uncached: int
+    uncached: dict[str, int]
     workers: tuple[int, ...]
     shard_entries: tuple[int, ...]
+
+    @property
+    def uncached_total(self) -> int:
+        """How often get_or_set and @cached could not use the map in this process."""
+        return sum(self.uncached.values())
 
     def __repr__(self) -> str:
         """Say in a line what is asked for most; `_asdict()` has all."""
@@ -85,7 +95,7 @@ class Stats(NamedTuple):
             f"{self.hits:,} hits{ratio}", f"{self.writes:,} writes", f"{self.deletes:,} deletes",
             *(f"{count:,} {name}" for name, count in (
                 ("expired", self.expired), ("evicted", self.evicted), ("aged", self.aged),
-                ("uncached", self.uncached), ("repairs", self.repairs)) if count),
+                ("uncached", self.uncached_total), ("repairs", self.repairs)) if count),
             f"{len(self.workers):,} workers",
         ]
         return f"<Stats: {', '.join(counted)}>"
@@ -142,8 +152,8 @@ def gather(attachment: Attachment, entries: int) -> Stats:
         repairs=summed(mappings, ShardWords.REPAIRS),
         sweeps=control.SWEEP_EPOCH,
         sweep_failures=trouble.times if (trouble := attachment.sweeper.trouble) else 0,
-        uncached=sum(
-            handle.__dict__["_notes"].times for handle in alive(attachment.handles)
+        uncached=added(
+            handle.__dict__["_notes"] for handle in alive(attachment.handles)
             if "_notes" in handle.__dict__
         ),
         workers=tuple(pid for _, pid in attachment.worker.rows_in_use()),

@@ -1,23 +1,32 @@
 """What `get_or_set` and `@cached` store, and read again: as well as it can be done.
 
-That a result is kept is a wish. One that cannot be stored reaches its caller all the same, and
-one that can no longer be read (its class is gone since a deploy, say) is computed anew. That is
-told once, by a CacheWarning for each function or handle; what could not be stored is counted.
+That a result is kept is a wish, and so is that it is found again. Where the map is in the way, the
+caller has what was computed all the same. How often that was so is counted by reason, in
+`stats().uncached`, and told once a reason, by the logger "shmmap": a warning would be an error
+under `python -W error`. With `strict=True` it is raised.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ..checks import shown
-from ..errors import CacheWarning, EntryTooLarge, MapClosed, MapCorrupted, MapUnlinked, ShmMapError
+from ..errors import (
+    EntryTooLarge,
+    LockTimeout,
+    MapClosed,
+    MapCorrupted,
+    MapFull,
+    MapUnlinked,
+    Reentered,
+    ShmMapError,
+    ValueUnreadable,
+)
 from ..operations._reads_cy import MISSING
 from ..values._codecs_cy import pack as encode
-from ..values._keys_cy import pack
 
 if TYPE_CHECKING:
     from ..checks import Key, Value
@@ -25,26 +34,69 @@ if TYPE_CHECKING:
 
 _NAME = __name__.partition(".")[0]
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+Errors = tuple[type[Exception], ...]
+# What stands in `stats().uncached`, and the errors that it is said for; the first that fits.
+_REASONS: dict[str, Errors] = {
+    "full": (MapFull,),
+    "too_large": (EntryTooLarge,),
+    "busy": (LockTimeout, Reentered),  # and ShardBusy
+    "corrupted": (MapCorrupted,),
+    "unlinked": (MapUnlinked,),
+    "closed": (MapClosed,),
+    "refused": (ShmMapError,),  # by the kernel, or for want of a row or of shared memory
+    "no_memory": (MemoryError,),  # in this process
+    "not_picklable": (Exception,),
+    "unreadable": (),
+    "no_key": (),
+    "no_map": (),  # the function that opens it failed
+}
+_COMPUTED = "its caller has what was computed all the same"
+
+
+class Unreachable(Exception):
+    """The map cannot be read just now; its cause says why. Nothing was computed yet."""
 
 
 class Notes:
-    """What could not be kept of one function, or through one handle."""
+    """What could not be kept, or read, of one function, or through one handle; by reason."""
 
     def __init__(self) -> None:
-        self.times = 0
-        self._is_told = False
+        self._times = dict.fromkeys(_REASONS, 0)
+        self._told: set[str] = set()
 
-    def tell(self, m: MapHandle, text: str) -> None:
-        """Warn, the first time."""
-        if not self._is_told:
-            self._is_told = True
-            warnings.warn(f"map {m.name!r}: {text}", CacheWarning, stacklevel=_level_of_user())
+    def count(self, reason: str) -> None:
+        """Count once more."""
+        self._times[reason] += 1  # no other thread comes in between
+
+    def times(self) -> dict[str, int]:
+        """Return how often each reason was met that was."""
+        return {reason: times for reason, times in self._times.items() if times}
+
+    def tell(self, reason: str, text: str) -> None:
+        """Log it, the first time of each reason."""
+        if reason in self._told:
+            return
+        self._told.add(reason)
+        try:
+            import logging  # not at the top: most programs never get here
+        except (ImportError, OSError):  # after a chroot, say, or without a free descriptor
+            return
+        logging.getLogger(_NAME).warning("%s", text, stacklevel=_level_of_user())
+
+
+def added(notes: Iterable[Notes]) -> dict[str, int]:
+    """Add up what was counted."""
+    total: dict[str, int] = {}
+    for one in notes:
+        for reason, times in one.times().items():
+            total[reason] = total.get(reason, 0) + times
+    return total
 
 
 def notes_of(m: MapHandle) -> Notes:
     """Return the notes of a handle."""
-    notes: Notes = m.__dict__.setdefault("_notes", Notes())
-    return notes
+    notes: Notes | None = m.__dict__.get("_notes")
+    return m.__dict__.setdefault("_notes", Notes()) if notes is None else notes
 
 
 def _level_of_user() -> int:
@@ -55,24 +107,80 @@ def _level_of_user() -> int:
     return level
 
 
-def read(m: MapHandle, key: Key, notes: Notes) -> Value:
-    """Return the value of `key`, or MISSING: also where what is there cannot be unpickled."""
+def note(m: MapHandle, notes: Notes, reason: str, text: str) -> None:
+    """Count, and tell the first time, that something was not kept, or not read."""
+    for counted in {id(one): one for one in (notes, notes_of(m))}.values():
+        counted.count(reason)
+    notes.tell(
+        reason, f"map {m.name!r}: {text}. Told once; stats().uncached[{reason!r}] counts how often"
+    )
+
+
+def note_unread(m: MapHandle, notes: Notes, key: Key, failed: Unreachable) -> None:
+    """Note that the map could not be read."""
+    error = failed.__cause__
+    assert isinstance(error, ShmMapError)
+    note(m, notes, _reason_for(error), f"{shown(key)} cannot be looked up just now "
+         f"({type(error).__name__}: {error}); it is computed, and not stored")
+
+
+def note_unreadable(m: MapHandle, notes: Notes, error: ValueUnreadable) -> None:
+    """Note that what was stored could not be unpickled, and is computed anew."""
+    note(m, notes, "unreadable", f"what is stored for {shown(error.key)} cannot be unpickled here "
+         f"({type(error.__cause__).__name__}: {error.__cause__}); it is computed anew, and written "
+         "over. Was its class renamed or removed since?")
+
+
+def read(m: MapHandle, key: Key, unread: list[ValueUnreadable]) -> Value:
+    """Return the value of `key`, or MISSING: also where what is there cannot be unpickled, whose
+    error comes to `unread`.
+
+    Raises Unreachable where the map cannot be read just now. A handle that was closed raises: that
+    is a mistake in the program. So does a lack of memory, which is this process's.
+    """
     try:
         return m.get(key, MISSING)
+    except ValueUnreadable as error:
+        unread[:] = [error]
+        return MISSING
     except EntryTooLarge:  # a key longer than any that is there
         return MISSING
-    except (ShmMapError, MemoryError):  # of the map; memory is short in this process only
+    except MapClosed:
         raise
+    except ShmMapError as error:
+        raise Unreachable from error
+
+
+def keep(
+    m: MapHandle, key: Key, value: Value, ttl: float | None, notes: Notes, raises: Errors = ()
+) -> bool:
+    """Store a result; tell whether it could be. Raises what is in `raises`, and what a signal
+    handler raises.
+
+    `ttl` has been checked: what is raised here comes of the value, or of the map.
+    """
+    try:
+        m.set(key, value, ttl)
+        return True
     except Exception as error:
-        pack(key)  # raises if it is no key at all
-        if m._live.safe or not _comes_again(error, m.get, key, MISSING):
+        reason = _reason_for(error)
+        if isinstance(error, ShmMapError):
+            # a value that is a map itself raises its own
+            if reason in ("corrupted", "unlinked", "closed", "busy", "refused") and _comes_again(
+                error, encode, value, m._coder
+            ):
+                reason = "not_picklable"
+        elif _is_from_outside(error) and not _comes_again(error, m.set, key, value, ttl):
             raise
-        notes.tell(
-            m, f"the value of {shown(key)} cannot be read any more ({type(error).__name__}: "
-            f"{error}). It is computed anew, and written over; so is each that cannot be read, "
-            "without another warning. Was its class renamed or removed since it was stored?"
-        )
-        return MISSING
+        if isinstance(error, raises) and (reason != "not_picklable" or Exception in raises):
+            raise
+        note(m, notes, reason, f"the result for {shown(key)} could not be stored "
+             f"({type(error).__name__}: {error}); {_COMPUTED}")
+        return False
+
+
+def _reason_for(error: Exception) -> str:
+    return next(reason for reason, kinds in _REASONS.items() if isinstance(error, kinds))
 
 
 def _comes_again(error: Exception, act: Callable[..., object], *given: Value) -> bool:
@@ -93,27 +201,3 @@ def _is_from_outside(error: Exception) -> bool:
     return trace is not None and not (
         str(trace.tb_frame.f_globals.get("__name__")).startswith(f"{_NAME}.")
     )
-
-
-def keep(m: MapHandle, key: Key, value: Value, ttl: float | None, notes: Notes) -> bool:
-    """Store a result; tell whether it could be. Raises only where there is no sound map any more.
-
-    `ttl` has been checked: what is raised here comes of the value, or of the map.
-    """
-    try:
-        m.set(key, value, ttl)
-        return True
-    except Exception as error:  # it does not pickle, is too large, there is no room, ...
-        if isinstance(error, (MapUnlinked, MapClosed, MapCorrupted)):
-            if not _comes_again(error, encode, value, m._coder):  # else a value's own maps
-                raise
-        elif _is_from_outside(error) and not _comes_again(error, m.set, key, value, ttl):
-            raise
-        for counted in {id(one): one for one in (notes, notes_of(m))}.values():
-            counted.times += 1
-        notes.tell(
-            m, f"the result for {shown(key)} could not be stored ({type(error).__name__}: "
-            f"{error}). Its caller has it all the same, and it is computed again each time; so is "
-            "each that cannot be stored, without another warning: stats().uncached counts them"
-        )
-        return False

@@ -7,6 +7,9 @@
        caller, and the lock stands open for a while: whoever needs that key computes at once, not
        one after the other
 
+Where the map cannot be read in 1 to 3, whoever asks computes for itself and stores nothing: the
+map would have it wait once more. See `keeping`.
+
 A dead computer's lock is taken over, so the next waiter computes. Where no more locks can be
 held, who would have to wait computes for itself: better twice than not at all. With `stale`, an
 entry lives that much longer than its ttl; whoever finds it past its time tries 2 once, and if
@@ -20,11 +23,27 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..checks import seconds, shown
-from ..errors import LockTimeout, MapFull, ShmMapError
+from ..errors import (
+    LockTimeout,
+    MapClosed,
+    MapUnlinked,
+    Reentered,
+    ShmMapError,
+    ValueUnreadable,
+)
 from ..operations._reads_cy import MISSING
 from ..operations._writes_cy import DEFAULT
 from .holdings import Hold, describe_holder, leave_open, let_go, try_hold
-from .keeping import Notes, keep, notes_of, read
+from .keeping import (
+    Errors,
+    Notes,
+    Unreachable,
+    keep,
+    note_unread,
+    note_unreadable,
+    notes_of,
+    read,
+)
 from .lock_table import FLIGHT, LeftOpen, name_of
 from .waiting import deadline_of, left_until, pauses, place_of, wait_for
 
@@ -60,15 +79,21 @@ def check_ttl(ttl: float | None) -> None:
         raise ValueError("ttl is NaN: give seconds, or None for no expiry")
 
 
-def look_up(m: MapHandle, key: Key, stale: float, notes: Notes) -> tuple[Value, bool]:
-    """Return the value of `key`, or MISSING, and whether it is fresh."""
-    value = read(m, key, notes)
+def look_up(
+    m: MapHandle, key: Key, stale: float, unread: list[ValueUnreadable]
+) -> tuple[Value, bool]:
+    """Return the value of `key`, or MISSING, and whether it is fresh. See `read`."""
+    value = read(m, key, unread)
     if value is MISSING or not stale:
         return value, value is not MISSING
     try:
         left = m.ttl(key)
     except KeyError:
         return value, False
+    except MapClosed:
+        raise
+    except ShmMapError:  # it cannot be told just now; what was read stands
+        return value, True
     return value, left is None or left > stale
 
 
@@ -95,21 +120,48 @@ def _free(m: MapHandle, hold: Hold, is_kept: bool) -> None:
 
 def get_or_set(
     m: MapHandle, key: Key, factory: Callable[[], Value], ttl: float | None, stale: float,
-    timeout: float | None, notes: Notes | None = None,
+    timeout: float | None, notes: Notes | None = None, raises: Errors = (),
+    condition: Callable[[Value], object] | None = None, strict: bool = False,
 ) -> Value:
-    """See ShmMap.get_or_set."""
+    """See ShmMap.get_or_set, and `cached` for `condition`. `raises`: what of the map's errors is
+    raised, and not noted only."""
     if not callable(factory):
         raise TypeError(f"factory must be callable, not {type(factory).__name__}")
     if notes is None:
         notes = notes_of(m)
+    if strict:
+        raises = (Exception,)
     stale = seconds(stale, "stale")
-    if not stale:  # the fast way
-        value = read(m, key, notes)
-        if value is not MISSING:
-            return value
-    deadline = deadline_of(timeout)
-    life = life_of(m, ttl, stale)
-    value, fresh = look_up(m, key, stale, notes)
+    try:
+        if not stale:  # the fast way
+            value = read(m, key, [])
+            if value is not MISSING:
+                return value
+        deadline = deadline_of(timeout)
+        life = life_of(m, ttl, stale)
+        return _fly(m, key, factory, life, stale, timeout, deadline, notes, raises, condition)
+    except Unreachable as failed:
+        refuse_or_note(m, notes, key, failed, raises)
+        return factory()
+
+
+def refuse_or_note(
+    m: MapHandle, notes: Notes, key: Key, failed: Unreachable, raises: Errors
+) -> None:
+    """Note that the map could not be read, or raise why."""
+    if isinstance(failed.__cause__, raises):
+        raise failed.__cause__
+    note_unread(m, notes, key, failed)
+
+
+def _fly(
+    m: MapHandle, key: Key, factory: Callable[[], Value], life: float | None, stale: float,
+    timeout: float | None, deadline: float | None, notes: Notes, raises: Errors,
+    condition: Callable[[Value], object] | None,
+) -> Value:
+    """Do the steps of the module's head. Raises Unreachable before `factory` was called only."""
+    unread: list[ValueUnreadable] = []
+    value, fresh = look_up(m, key, stale, unread)
     if fresh:
         return value
     is_kept = True
@@ -122,7 +174,7 @@ def get_or_set(
                 return value  # past its time, and another one is at it
 
             def look() -> tuple[Value] | bool | None:
-                found = read(m, key, notes)
+                found = read(m, key, unread)
                 if found is not MISSING:
                     return (found,)
                 return take_off(m, name, mine)
@@ -134,10 +186,14 @@ def get_or_set(
                 return found[0]
         elif not mine and value is not MISSING:
             return value  # past its time, and none can have a lock
-        value, fresh = look_up(m, key, stale, notes)
+        value, fresh = look_up(m, key, stale, unread)
         if not fresh:
+            if unread:
+                note_unreadable(m, notes, unread[0])
             value = factory()
-            is_kept = keep(m, key, value, life, notes)
+            is_kept = (condition is None or bool(condition(value))) and (
+                keep(m, key, value, life, notes, raises)
+            )
         return value
     finally:
         try:
@@ -157,17 +213,24 @@ def too_late(m: MapHandle, key: Key, timeout: float | None) -> LockTimeout:
 
 def take_off(m: MapHandle, name: bytes, mine: list[Hold], refusal: str = "") -> bool | None:
     """Try once to become the one who computes; None: another one is. True with nothing in `mine`:
-    nobody can tell, since no more locks can be held, or nobody needs to, since the result is one
-    that cannot be kept."""
+    nobody can tell, since no more locks can be held or their shard is damaged, or nobody needs to,
+    since the result is one that cannot be kept."""
     try:
         return True if try_hold(m, name, None, mine, refusal) else None
-    except (MapFull, LeftOpen):
+    except LeftOpen:
+        return True
+    except MapUnlinked as error:
+        raise Unreachable from error
+    except (Reentered, MapClosed):
+        raise
+    except ShmMapError:  # it is computed, and may be stored
         return True
 
 
 async def get_or_set_async(
     m: MapHandle, key: Key, factory: Callable[[], Awaitable[Value]], ttl: float | None,
     stale: float, timeout: float | None, deadline: float | None, notes: Notes,
+    raises: Errors = (), condition: Callable[[Value], object] | None = None,
 ) -> tuple[Value, bool]:
     """Do the same in a coroutine: waiting lets the event loop go on.
 
@@ -178,13 +241,14 @@ async def get_or_set_async(
     """
     from asyncio import sleep  # not at the top: most programs never get here
 
+    unread: list[ValueUnreadable] = []
     is_kept = True
     life = life_of(m, ttl, stale)
     name = name_of(FLIGHT, key)
     mine: list[Hold] = []
     try:
         for pause in pauses():
-            value, fresh = look_up(m, key, stale, notes)
+            value, fresh = look_up(m, key, stale, unread)
             if fresh:
                 return value, True
             computes = take_off(m, name, mine)
@@ -196,11 +260,17 @@ async def get_or_set_async(
             if left <= 0:
                 raise too_late(m, key, timeout)
             await sleep(min(pause, left))
-        value, fresh = look_up(m, key, stale, notes)
+        value, fresh = look_up(m, key, stale, unread)
         if not fresh:
+            if unread:
+                note_unreadable(m, notes, unread[0])
             value = await factory()
-            is_kept = keep(m, key, value, life, notes)
+            is_kept = (condition is None or bool(condition(value))) and (
+                keep(m, key, value, life, notes, raises)
+            )
         return value, is_kept
+    except Unreachable as failed:
+        refuse_or_note(m, notes, key, failed, raises)
     finally:
         try:
             land(m, mine, is_kept)
@@ -208,3 +278,4 @@ async def get_or_set_async(
             if mine:
                 mine[0].is_over = mine[0].part.is_owing = True
             raise
+    return await factory(), False

@@ -5,6 +5,8 @@ pickles run code.
 
 from __future__ import annotations
 
+from functools import partial
+
 try:
     import cython
 except ModuleNotFoundError:
@@ -23,7 +25,9 @@ if not cython.compiled:
     from shmmap.values._keys_cy import decode as decode_key
 
 from shmmap.errors import MapCorrupted
-from shmmap.values._codecs_cy import decode_coded, unreadable
+from shmmap.operations.unreadable import error_for_value
+from shmmap.values._codecs_cy import decode_coded
+from shmmap.values._codecs_cy import unpack as decode_again
 
 COMPILED = cython.compiled
 
@@ -41,7 +45,8 @@ def decoded_value(handle, kind, raw, key):
             return decode_coded(raw, handle._coder)
         return decode_value(kind, raw, handle.safe)
     except BaseException as error:
-        raise unreadable(error, handle.name, key)  # noqa: B904  # in most cases itself
+        again = partial(decode_again, kind, raw, handle._coder)
+        raise error_for_value(error, handle.name, key, again)  # noqa: B904  # perhaps itself
 
 
 def decode_listed(handle, kind, raw, key):

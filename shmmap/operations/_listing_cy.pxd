@@ -7,7 +7,8 @@ from ..shard._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 
-cpdef object list_entries(Reads handle, object number, object wants_values, object prefix=*)
+cpdef object list_entries(Reads handle, object number, object wants_values, object prefix=*,
+                          object on_unreadable=*)
 cpdef object list_raw(Reads handle, object number)
 cpdef list list_copied(Reads handle, object number)
 cdef object scan_shard(Reads handle, u64 number, bint wants_values, object prefix)
@@ -18,6 +19,6 @@ cdef int scan_locked(Reads handle, Shard shard, u64 position, probe_t found, key
                      bint wants_values, list listed) except -5
 cdef int copy_next(Reads handle, Shard shard, u64 position, probe_t found, key_t start,
                    bint wants_values, object room, u64 capacity) except -5
-cdef object decoded(Reads handle, list listed, bint wants_values)
+cdef object decoded(Reads handle, list listed, bint wants_values, object on_unreadable)
 cdef bint starts_with(Shard shard, probe_t found, key_t start) noexcept
 cdef u64 shard_rebuilds(Shard shard) noexcept

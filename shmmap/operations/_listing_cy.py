@@ -40,12 +40,17 @@ if not cython.compiled:
     from shmmap.shard._status import AGAIN, COPIED, CORRUPT, FOUND, MISS, NO_ROOM, READ_TRIES
     from shmmap.values._keys_cy import encode as encode_key
 
+from shmmap.errors import ValueUnreadable
+
 COMPILED = cython.compiled
 
 
-def list_entries(handle, number: Any, wants_values: Any, prefix: Any = None) -> Any:
+def list_entries(
+    handle, number: Any, wants_values: Any, prefix: Any = None, on_unreadable: Any = None
+) -> Any:
     """List the live entries of a shard, as keys or as (key, value) pairs; with `prefix`, a str
-    or bytes, only those whose key is of that type and starts so.
+    or bytes, only those whose key is of that type and starts so. An entry whose value cannot be
+    read is left out, and its error given to `on_unreadable`, if there is one, else raised.
 
     Weakly consistent: an entry that is there throughout is listed exactly once.
     """
@@ -58,7 +63,7 @@ def list_entries(handle, number: Any, wants_values: Any, prefix: Any = None) -> 
             handle.near.reseal()
     finally:
         handle.leave()
-    return decoded(handle, listed, wants_values)
+    return decoded(handle, listed, wants_values, on_unreadable)
 
 
 def list_raw(handle, number: Any) -> Any:
@@ -74,7 +79,7 @@ def list_raw(handle, number: Any) -> Any:
         handle.leave()
     return [
         (key, (listed[3 * at] >> META_VALUE_TYPE_SHIFT) & TYPE_MASK, listed[3 * at + 2])
-        for at, key in enumerate(decoded(handle, listed, False))
+        for at, key in enumerate(decoded(handle, listed, False, None))
     ]
 
 
@@ -200,7 +205,7 @@ def copy_next(handle, shard, position, found, start, wants_values, room, capacit
     return status
 
 
-def decoded(handle, listed, wants_values):
+def decoded(handle, listed, wants_values, on_unreadable):
     """Decode what was listed: keys, or (key, value) pairs."""
     found: probe_t = new_probe()
     items: list = []
@@ -208,10 +213,15 @@ def decoded(handle, listed, wants_values):
     for at in range(0, len(listed), 3):
         found.meta = listed[at]
         key: Any = key_of(handle, listed[at + 1], found)
-        if wants_values:
-            items.append((key, value_of(handle, listed[at + 2], found, key)))
-        else:
+        if not wants_values:
             items.append(key)
+            continue
+        try:
+            items.append((key, value_of(handle, listed[at + 2], found, key)))
+        except ValueUnreadable as error:
+            if on_unreadable is None:
+                raise
+            on_unreadable(error)
     return items
 
 

@@ -68,8 +68,9 @@ if not cython.compiled:
     from shmmap.values._keys_cy import encode as encode_key
     from shmmap.values._keys_cy import rehash
 
-from shmmap.errors import ShardBusy
+from shmmap.errors import ShardBusy, ValueUnreadable
 from shmmap.operations._near_cy import read_consistency
+from shmmap.operations.unreadable import handler_of
 
 COMPILED = cython.compiled
 
@@ -403,11 +404,22 @@ class Reads(Handle):
             return default, 0
         return value_of(self, raw, found, key), found.version
 
-    def get_many(self, keys: Any) -> Any:
-        """Return {key: value} of those keys that have live entries; each read is one step."""
+    def get_many(self, keys: Any, *, on_unreadable: Any = "raise") -> Any:
+        """Return {key: value} of those keys that have live entries; each read is one step.
+
+        `on_unreadable`: see `items`.
+        """
         gathered: dict = {}
+        unreadable: Any = handler_of(on_unreadable)
+        value: Any
         for key in keys:
-            value: Any = self.read(key, MISSING, AS_OPENED)
+            try:
+                value = self.read(key, MISSING, AS_OPENED)
+            except ValueUnreadable as error:
+                if unreadable is None:
+                    raise
+                unreadable(error)
+                continue
             if value is not MISSING:
                 gathered[key] = value
         return gathered

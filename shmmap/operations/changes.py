@@ -76,7 +76,8 @@ def begin_with(m: Any, key: Key, default: Value) -> Value:
         return default()
     if type(default) in _UNCHANGING:
         return default
-    return unpack(*pack(default, m._coder), m._coder)
+    kind, data = pack(default, m._coder)
+    return unpack(kind, data, m._coder)
 
 
 def store(

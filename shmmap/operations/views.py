@@ -8,25 +8,26 @@ one after the other.
 from __future__ import annotations
 
 import sys
-from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from ..checks import Key, Value, shown, whole
+from ..errors import ValueUnreadable
 from ..memory.geometry import SHARD_LIMIT
 from ._listing_cy import list_entries
 from ._reads_cy import MISSING
 from ._writes_cy import pairs_of
 from .copying import Copying, Place, place_of
+from .unreadable import OnUnreadable, handler_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from typing_extensions import Self
 
     from .host import Readable
 
 Prefix = str | bytes | tuple[Key, ...] | None
+Handler = Callable[[ValueUnreadable], object] | None
 
 
 def check_prefix(prefix: Prefix) -> Prefix:
@@ -80,11 +81,21 @@ class ShmKeysView(_Picked, KeysView[Key]):
         return f"<keys of {self._mapping!r}>"
 
 
-class ShmItemsView(_Picked, ItemsView[Key, Value]):
+class _Read(_Picked):
+    """What the views of values share: what is done about one that cannot be read."""
+
+    def __init__(
+        self, mapping: Listings, prefix: Prefix = None, on_unreadable: OnUnreadable = "raise"
+    ) -> None:
+        super().__init__(mapping, prefix)
+        self._unreadable = handler_of(on_unreadable)
+
+
+class ShmItemsView(_Read, ItemsView[Key, Value]):
     """The (key, value) pairs of a map; each pair was together in the map at one moment."""
 
     def __iter__(self) -> Iterator[tuple[Key, Value]]:
-        return self._mapping._entries(self._prefix)
+        return self._mapping._entries(self._prefix, self._unreadable)
 
     def __contains__(self, item: object) -> bool:
         if not isinstance(item, tuple) or len(item) != 2:  # as a dict's view takes it
@@ -92,18 +103,24 @@ class ShmItemsView(_Picked, ItemsView[Key, Value]):
         key, wanted = item
         if not self._picks(key):
             return False
-        value = self._mapping.get(key, MISSING)
+        try:
+            value = self._mapping.get(key, MISSING)
+        except ValueUnreadable as error:
+            if self._unreadable is None:
+                raise
+            self._unreadable(error)
+            return False
         return value is not MISSING and bool(value is wanted or value == wanted)
 
     def __repr__(self) -> str:
         return f"<items of {self._mapping!r}>"
 
 
-class ShmValuesView(_Picked, ValuesView[Value]):
+class ShmValuesView(_Read, ValuesView[Value]):
     """The values of a map."""
 
     def __iter__(self) -> Iterator[Value]:
-        return (value for _, value in self._mapping._entries(self._prefix))
+        return (value for _, value in self._mapping._entries(self._prefix, self._unreadable))
 
     def __contains__(self, wanted: object) -> bool:
         return any(value is wanted or value == wanted for value in self)
@@ -121,7 +138,11 @@ class Listings:
         def __getitem__(self, key: Key) -> Value: ...
         def get(self, key: Key, default: Value = None) -> Value: ...
         def _keys(self, prefix: Prefix = None) -> Iterator[Key]: ...
-        def _entries(self, prefix: Prefix = None) -> Iterator[tuple[Key, Value]]: ...
+        def _entries(
+            self, prefix: Prefix = None, unreadable: Handler = None
+        ) -> Iterator[tuple[Key, Value]]: ...
+
+    _on_unreadable: OnUnreadable = "raise"  # what a listing does that is not told
 
     def __iter__(self) -> Iterator[Key]:
         """Iterate over the keys: see `items`."""
@@ -131,7 +152,9 @@ class Listings:
         """View the keys; with `prefix`, those of its type that start so: see `items`."""
         return ShmKeysView(self, prefix)
 
-    def items(self, prefix: Prefix = None) -> ShmItemsView:
+    def items(
+        self, prefix: Prefix = None, *, on_unreadable: OnUnreadable | None = None
+    ) -> ShmItemsView:
         """View the (key, value) pairs; with `prefix` (a str, bytes or tuple), those whose key is of
         that type and starts so: `("user", 7)` picks `("user", 7, "name")`. The others' values are
         neither copied nor decoded.
@@ -140,12 +163,18 @@ class Listings:
         there throughout comes exactly once, one that comes or goes meanwhile may come or not.
         Nobody waits for it. O(size of the map), with a prefix too. For all entries of a map at one
         instant: `snapshot`.
-        """
-        return ShmItemsView(self, prefix)
 
-    def values(self, prefix: Prefix = None) -> ShmValuesView:
+        `on_unreadable`: what to do about a value that cannot be unpickled here. "raise" (default):
+        raise its ValueUnreadable, which has the key. "skip": leave the entry out. A function:
+        leave the entry out and call the function with that error; what it raises ends the listing.
+        """
+        return ShmItemsView(self, prefix, on_unreadable or self._on_unreadable)
+
+    def values(
+        self, prefix: Prefix = None, *, on_unreadable: OnUnreadable | None = None
+    ) -> ShmValuesView:
         """View the values; as `items`."""
-        return ShmValuesView(self, prefix)
+        return ShmValuesView(self, prefix, on_unreadable or self._on_unreadable)
 
     def copy(self) -> dict[Key, Value]:
         """Return a plain dict of the items; of a map that changes it is weakly consistent: see
@@ -179,9 +208,11 @@ class MapListings(Listings):
         for number in range(self._live.geometry.shards):
             yield from list_entries(self, number, False, prefix)
 
-    def _entries(self, prefix: Prefix = None) -> Iterator[tuple[Key, Value]]:
+    def _entries(
+        self, prefix: Prefix = None, unreadable: Handler = None
+    ) -> Iterator[tuple[Key, Value]]:
         for number in range(self._live.geometry.shards):
-            yield from list_entries(self, number, True, prefix)
+            yield from list_entries(self, number, True, prefix, unreadable)
 
     def keys(self, prefix: Prefix = None) -> ShmKeysView:
         """View the keys; with `prefix`, those of its type that start so: see `items`."""
@@ -196,7 +227,9 @@ class MapListings(Listings):
         copying: Copying = self.__dict__.setdefault("_copies", Copying())
         return copying.list_keys(self, place)
 
-    def scan(self, cursor: int = 0, prefix: Prefix = None) -> tuple[int, list[tuple[Key, Value]]]:
+    def scan(
+        self, cursor: int = 0, prefix: Prefix = None, *, on_unreadable: OnUnreadable = "raise"
+    ) -> tuple[int, list[tuple[Key, Value]]]:
         """List a part of the map: (the next cursor, [(key, value), ...]).
 
         Start with cursor 0 and go on with what comes back, until that is 0: the end. About a
@@ -204,7 +237,7 @@ class MapListings(Listings):
         the hashes and all the state there is: it may be kept, and used in another process.
         An entry that is there from the first call to the last is listed exactly once (more than
         once only if calls are repeated); one that comes or goes meanwhile may be listed or not.
-        Takes no lock. `prefix`: as for `items`.
+        Takes no lock. `prefix`, `on_unreadable`: as for `items`.
 
         Raises: TypeError, ValueError for what is no cursor.
         """
@@ -213,7 +246,8 @@ class MapListings(Listings):
             raise ValueError(f"cursor={shown(cursor)} is none that scan gave: start again with 0")
         shards: int = self._live.geometry.shards
         number = cursor * shards // SHARD_LIMIT
-        listed = list_entries(self, number, True, check_prefix(prefix))
+        unreadable = handler_of(on_unreadable)
+        listed = list_entries(self, number, True, check_prefix(prefix), unreadable)
         return (number + 1) * SHARD_LIMIT // shards % SHARD_LIMIT, listed
 
     def update(self, other: Value = (), /, **named: Value) -> None:

@@ -17,8 +17,6 @@ import math
 import pickle
 import re
 import struct
-import sys
-from contextlib import suppress
 from types import GetSetDescriptorType
 
 import xxhash
@@ -43,14 +41,13 @@ if not cython.compiled:
         VALUE_TRUE,
     )
 
-from shmmap.checks import shown
 from shmmap.errors import EntryTooLarge, MapCorrupted, ShmMapError
 
 COMPILED = cython.compiled
 
 
 class OfTheValue(Exception):
-    """Decoding a value raised an error of this package, its cause. See `unreadable`."""
+    """Decoding a value raised an error of this package, its cause. See `unreadable.py`."""
 
 
 # what dtype.str says of the types that numpy makes anew from it, and of no others
@@ -278,35 +275,3 @@ def unpack(value_type: object, data: bytes, coder: object = False) -> object:
     if value_type == VALUE_CODED:
         return decode_coded(data, coder)
     return decode(value_type, data, coder is not False)
-
-
-def unreadable(error: object, name: object, key: object) -> object:
-    """Return the error to raise for one that the decoding of a value raised: the same one with a
-    note that names map and key. Of a value's own code some would say something else: KeyError and
-    StopIteration of a missing entry, or the end of a loop, and an error of this package (a pickled
-    map that is gone) of the map that is read. They become the cause of a RuntimeError.
-    """
-    where = f"map {name!r}, key {shown(key)}"
-    if isinstance(error, MapCorrupted):
-        made: BaseException = MapCorrupted(f"{where}: {error}")
-        made.__suppress_context__ = True
-        return made
-    note = f"{where}: its value cannot be read here; to remove the entry, delete its key"
-    is_wrapped = isinstance(error, OfTheValue)
-    if is_wrapped:
-        error = error.__cause__  # type: ignore[attr-defined]
-    if is_wrapped or isinstance(error, (KeyError, StopIteration, StopAsyncIteration)):
-        made = RuntimeError(f"{note} ({type(error).__name__} in the value's own code: {error})")
-        made.__cause__ = error  # type: ignore[assignment]
-        return made
-    if not isinstance(error, Exception):  # Ctrl-C, or what ends a greenlet, is not the value's
-        note = f"{where}: raised while its value was read; if it always is, delete the key"
-    notes = getattr(error, "__notes__", None)  # Python 3.11 and newer show them
-    if not isinstance(notes, list):
-        notes = []
-    if note not in notes:
-        with suppress(Exception):  # somebody's class may refuse attributes
-            error.__notes__ = [*notes, note]  # type: ignore[attr-defined]
-        if sys.version_info < (3, 11) and error.__cause__ is None:  # type: ignore[attr-defined]
-            error.__cause__ = RuntimeError(note)  # type: ignore[attr-defined]
-    return error

@@ -49,8 +49,8 @@ def _meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
             handle.meanwhile([key for key, _, _ in listed])
         return listed
 
-    def entries(handle: Any, number: int, wants_values: bool, prefix: Any = None) -> Any:
-        listed = list_entries(handle, number, wants_values, prefix)
+    def entries(handle: Any, number: int, wants_values: bool, *how: Any) -> Any:
+        listed = list_entries(handle, number, wants_values, *how)
         if isinstance(handle, RemovesMeanwhile):
             handle.meanwhile([item[0] if wants_values else item for item in listed])
         return listed

@@ -33,17 +33,15 @@ def test_those_who_wait_for_what_cannot_be_kept_compute_side_by_side(make, start
 
     def another(child: Any) -> bool:
         child.hear()
-        with pytest.warns(shmmap.CacheWarning):
-            return bool(m.get_or_set("k", lambda: big) == big)
+        return bool(m.get_or_set("k", lambda: big) == big)
 
     child = start(another)
     threads = [threading.Thread(target=work) for _ in range(6)]
-    with pytest.warns(shmmap.CacheWarning):
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert len(inside) == 6
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(inside) == 6 and m.stats().uncached == {"too_large": 6}
     child.tell("go")
     assert child.result() is True
     assert not m.attachment.locks.holds

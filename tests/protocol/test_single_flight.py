@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import threading
 from typing import Any
@@ -67,15 +68,14 @@ def test_an_error_reaches_its_caller_and_the_next_one_tries(make):
     assert m.get_or_set("k", lambda: 2) == 2
 
 
-def test_what_cannot_be_stored_reaches_its_caller(make):
+def test_what_cannot_be_stored_reaches_its_caller(make, caplog):
     m = make()
     big = bytes(10**7)
-    with pytest.warns(shmmap.CacheWarning, match="EntryTooLarge") as said:
-        assert m.get_or_set("k", lambda: big) is big
-    assert said[0].filename == __file__ and "k" not in m
-    assert m.get_or_set("k", lambda: big) is big  # told once
-    assert m.get_or_set("k", lambda: 1) == 1 == m["k"]
-    assert m.stats().uncached == 2
+    assert m.get_or_set("k", lambda: big) is big
+    assert "EntryTooLarge" in caplog.text and caplog.records[0].pathname == __file__
+    assert "k" not in m and m.get_or_set("k", lambda: big) is big
+    assert m.get_or_set("k", lambda: 1) == 1 == m["k"] and len(caplog.records) == 1  # told once
+    assert m.stats().uncached == {"too_large": 2} and m.stats().uncached_total == 2
 
 
 def lock_of_sorts() -> Any:
@@ -88,11 +88,13 @@ def lock_of_sorts() -> Any:
     ("AttributeError|PicklingError", lock_of_sorts.__class__(
         (lambda: 0).__code__, {}, "no such name"), {}),
 ])
-def test_so_does_what_does_not_pickle(make, error, value, parameters):
+def test_so_does_what_does_not_pickle(make, error, value, parameters, caplog):
     m = make(**parameters)
-    with pytest.warns(shmmap.CacheWarning, match=error):
-        assert m.get_or_set("k", lambda: value) is value
-    assert "k" not in m and m.stats().uncached == 1
+    assert m.get_or_set("k", lambda: value) is value
+    assert "k" not in m and m.stats().uncached == {"not_picklable": 1}
+    assert re.search(error, caplog.text)
+    with pytest.raises(Exception, match="pickle"):
+        m.get_or_set("k", lambda: value, strict=True)
 
 
 def test_and_what_finds_no_room(make):
@@ -100,8 +102,10 @@ def test_and_what_finds_no_room(make):
     with pytest.raises(shmmap.MapFull):
         for number in range(10**5):
             m[number] = bytes(100)
-    with pytest.warns(shmmap.CacheWarning, match="MapFull"):
-        assert m.get_or_set("k", lambda: "x" * 200) == "x" * 200
+    assert m.get_or_set("k", lambda: "x" * 200) == "x" * 200
+    with pytest.raises(shmmap.MapFull):
+        m.get_or_set("k", lambda: "x" * 200, strict=True)
+    assert m.stats().uncached == {"full": 1}
     m.clear()
     assert m.get_or_set("k", lambda: "y") == "y" == m["k"]
 
@@ -113,34 +117,27 @@ def test_what_is_no_ttl_is_told_before_anything_is_computed(make):
             m.get_or_set("k", lambda: 1 / 0, ttl)
 
 
-def test_a_map_that_is_gone_is_told(make):
-    m = make()
-    with pytest.raises(shmmap.MapUnlinked):
-        m.get_or_set("k", m.unlink)
-
-
 def test_a_key_longer_than_any_is_computed_each_time(make):
     m = make()
-    with pytest.warns(shmmap.CacheWarning):
-        assert m.get_or_set("k" * 70_000, lambda: 1) == 1
+    assert m.get_or_set("k" * 70_000, lambda: 1) == 1
+    assert m.stats().uncached == {"too_large": 1}
 
 
 class Gone:
     """A class that is removed after an instance was stored."""
 
 
-def test_a_value_that_cannot_be_unpickled_any_more_is_computed_anew(make, monkeypatch):
+def test_a_value_that_cannot_be_unpickled_any_more_is_computed_anew(make, monkeypatch, caplog):
     m = make()
     m["k"], m["other"] = Gone(), Gone()
     with monkeypatch.context() as patch:
         patch.delitem(globals(), "Gone")
-        with pytest.warns(shmmap.CacheWarning, match="'k' cannot be read.*Gone"):
-            assert m.get_or_set("k", lambda: 5) == 5
-        assert m["k"] == 5
-        assert m.get_or_set("other", lambda: 6, ttl=60, stale=5) == 6  # told once
+        assert m.get_or_set("k", lambda: 5, strict=True) == 5
+        assert m["k"] == 5 and re.search("'k' cannot be unpickled here.*Gone", caplog.text)
+        assert m.get_or_set("other", lambda: 6, ttl=60, stale=5) == 6
         with pytest.raises(TypeError):
             m.get_or_set([], lambda: 6)
-    assert m.stats().uncached == 0
+    assert m.stats().uncached == {"unreadable": 2} and len(caplog.records) == 1
 
 
 def test_what_a_signal_handler_raises_in_a_read_is_not_swallowed(make, monkeypatch):
@@ -201,14 +198,14 @@ def test_what_a_signal_handler_raises_while_the_result_is_stored_is_not_swallowe
             act[way]()
     finally:
         signal.signal(signal.SIGUSR1, before)
-    assert m.stats().uncached == 0 and m.attachment.locks.count() == 0
+    assert m.stats().uncached == {} and m.attachment.locks.count() == 0
 
 
 def test_a_result_that_changed_while_it_was_pickled_reaches_its_caller(make):
     m = make()
     value = Interrupted(lambda: 7)  # which pickle itself refuses, as a dict that grows meanwhile
-    with pytest.warns(shmmap.CacheWarning, match="'k' could not be stored"):
-        assert m.get_or_set("k", lambda: value) is value
+    assert m.get_or_set("k", lambda: value) is value
+    assert m.stats().uncached == {"not_picklable": 1}
 
 
 def test_a_factory_may_ask_for_other_keys_and_not_for_its_own(make):

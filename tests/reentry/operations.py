@@ -133,8 +133,15 @@ def use_lease(w: World) -> None:
     lock.release()
 
 
+def drawn(w: World, value: Any) -> None:
+    """Judge what get_or_set gave. That the map keeps it is a wish, if the handle was closed."""
+    assert value in ("drawn", "deed"), value
+    if w.closed:
+        w.may = {"page": ["drawn", ABSENT]}
+
+
 def compute(w: World) -> None:
-    assert w.m.get_or_set("page", lambda: "drawn", timeout=1) in ("drawn", "deed")
+    drawn(w, w.m.get_or_set("page", lambda: "drawn", timeout=1))
 
 
 def decorate(w: World) -> None:
@@ -258,8 +265,8 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("get_or_set", compute, may=lambda w: {"page": ["drawn"]}),
     Operation("get_or_set of what is there", lambda w: w.m.get_or_set(w.near, lambda: "new"),
               may=lambda w: {w.near: [*w.allowed[w.near], "new"]}),
-    Operation("get_or_set, stale", lambda w: w.m.get_or_set(
-        "page", lambda: "drawn", ttl=50, stale=50, timeout=1), may=lambda w: {"page": ["drawn"]}),
+    Operation("get_or_set, stale", lambda w: drawn(w, w.m.get_or_set(
+        "page", lambda: "drawn", ttl=50, stale=50, timeout=1)), may=lambda w: {"page": ["drawn"]}),
     Operation("cached", lambda w: exactly(w.things["square"](3), 9), decorate),
     Operation("open again", lambda w: keep(w, w.open())),
     Operation("attach", lambda w: keep(w, shmmap.ShmMap.attach(w.name)), opens=True),

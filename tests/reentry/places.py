@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from . import operations
-from .operations import BY_NAME, Operation
+from .operations import BY_NAME, Operation, drawn
 from .world import PURE, World
 
 WAITED_S = 0.05  # by then an operation waits, and not much of its patience is gone
@@ -137,7 +137,7 @@ def compute_here(w: World) -> None:
         w.things["act"]()
         return "drawn"
 
-    assert w.m.get_or_set("page", draw, timeout=1) in ("drawn", "deed")
+    drawn(w, w.m.get_or_set("page", draw, timeout=1))
 
 
 class Acts:

@@ -16,6 +16,7 @@ from .world import ABSENT, ANY, CONTENTS, SHORT_LIVED, Operation, World
 LONG = b"L" * 800
 FRESH: dict[Any, Any] = {"fresh": 1, "f" * 250: "of a long key"}
 CLEARED: dict[Any, Any] = dict.fromkeys((*CONTENTS, *SHORT_LIVED), ABSENT)
+GENERATION = "shmmap.cached:square"
 IN_DUMP = {"from a dump": [1], "d" * 220: "long key"}
 
 
@@ -34,10 +35,11 @@ def _call_cached(w: World) -> Any:
 
 
 def _make_cached(w: World) -> None:
-    @cached(w.m, key=lambda n: ("cached", n))
+    @cached(w.m, prefix="square")
     def square(n: int) -> int:
         return n * n
 
+    w.m[GENERATION] = 7
     w.kept = square
 
 
@@ -165,7 +167,8 @@ OPERATIONS = (
     Operation("get_or_set", lambda w: w.m.get_or_set("fresh", lambda: 1), {"fresh": 1},
               is_wish=True),
     Operation("get_or_set, stale", lambda w: _stale(w.m), {"fresh": 1}, is_wish=True),
-    Operation("@cached", _call_cached, {("cached", 3): ANY}, arrange=_make_cached, is_wish=True),
+    Operation("@cached", _call_cached, {GENERATION: 7, ("square", None, 7, (3,)): ANY},
+              arrange=_make_cached, is_wish=True),
     Operation("repr", lambda w: repr(w.m)),
     Operation("open again", lambda w: shmmap.ShmMap(w.name), finish=lambda w, made: made and
               made.close()),

@@ -63,7 +63,7 @@ def use_it(m: ShmMap) -> None:
         assert_type(lock, Lock)
         assert_type(lock.token, int)
         assert_type(lock.held, bool)
-    m.get_or_set("a", lambda: 1, ttl=5, stale=1, timeout=2)
+    m.get_or_set("a", lambda: 1, ttl=5, stale=1, timeout=2, strict=True)
     m.update(b=2)
     m |= {"c": 3}
     assert_type(m | {"d": 4}, dict[Any, Any])
@@ -78,9 +78,26 @@ def cache_it(m: ShmMap) -> str:
     async def fetch(n: int) -> bytes:
         return bytes(n)
 
+    class Page:
+        @cached(m, version=2, prefix="draw", condition=lambda text: text, strict=True)
+        def draw(self, size: int) -> str:
+            return "drawn" * size
+
+        @classmethod
+        @cached(m)
+        def count(cls) -> int:
+            return 1
+
     async def use() -> None:
         assert_type(await fetch(3), bytes)
+        assert_type(await fetch.refresh(3), bytes)
 
+    assert_type(Page().draw(3), str)
+    assert_type(Page.count(), int)
+    assert_type(describe.refresh(1, loud=True), str)
+    assert_type(describe.cache_info().hits, int)
+    assert_type(describe.cache_info().uncached, dict[str, int])
+    describe.cache_clear()
     assert_type(describe.invalidate(1), bool)
     assert_type(describe(1, loud=True), str)
     describe.key_for(2)
@@ -95,6 +112,11 @@ def look_at_it(m: ShmMap) -> Iterator[Any]:
     assert len(plain) == len(keys) == len(values) == len(items)
     yield from m
     yield from (key for key, value in m.items() if value)
+    unreadable: list[Any] = []
+    yield from m.items(on_unreadable="skip")
+    yield from m.values(on_unreadable=lambda error: unreadable.append(error.key))
+    assert_type(m.get_many(["a"], on_unreadable="skip"), dict[Any, Any])
+    yield from m.snapshot(on_unreadable=unreadable.append).values()
 
 
 def copy_it(m: ShmMap) -> int:

@@ -31,16 +31,32 @@ def test_keys_tell_what_dicts_tell(make):
 
 
 @pytest.mark.parametrize("argument", [[1], {"a": 1}, object(), float("nan"), (1, [2])])
-def test_what_is_no_key_needs_a_key_function(make, argument):
-    f, calls = plain(make())
+def test_what_is_no_key_is_computed_each_time(make, argument, caplog):
+    m = make()
+    f, calls = plain(m)
+    assert f(argument) == f(argument) == f"({argument!r},) []" and len(calls) == 2
+    f(1, x=argument)
+    assert len(caplog.records) == 1, "told once"
+    assert "key=" in caplog.text and "__shmmap_key__" in caplog.text and m.name in caplog.text
+    assert f.cache_info() == (0, 3, {"no_key": 3}) and m.stats().uncached == {"no_key": 3}
+    assert not f.invalidate(argument)
     with pytest.raises(TypeError, match="key="):
-        f(argument)
-    with pytest.raises(TypeError, match="key="):
-        f(1, x=argument)
-    assert not calls
+        f.key_for(argument)
     g, calls = plain(make(), key=lambda thing: "fixed")
     assert g(argument) == g(argument)
-    assert len(calls) == 1 and g.key_for(argument) == "fixed"
+    assert len(calls) == 1 and g.key_for(argument)[-1] == "fixed"
+
+
+@pytest.mark.parametrize("argument", [[1], float("nan")])
+def test_a_strict_one_refuses_what_is_no_key(make, argument):
+    f, calls = plain(make(), strict=True)
+    for call in (lambda: f(argument), lambda: f(1, x=argument), lambda: f.refresh(argument)):
+        with pytest.raises(TypeError, match="key="):
+            call()
+    g, calls = plain(make(), key=lambda thing: thing, strict=True)
+    with pytest.raises(TypeError, match="key="):
+        g(argument)
+    assert not calls
 
 
 def shapes(m: Any) -> dict[str, Any]:
@@ -89,7 +105,7 @@ def test_a_parameter_may_have_any_name(make):
 
     for call in (lambda g: g(self=5), lambda g: g(self=5, m=1, key=2, args=3, kwargs=4)):
         assert call(f) == call(f.__wrapped__)
-        assert call(f.key_for)[1].endswith("<locals>.f") and call(f.invalidate)
+        assert call(f.key_for)[0].endswith("<locals>.f") and call(f.invalidate)
         assert not call(f.invalidate)
 
 
@@ -183,23 +199,100 @@ def test_an_argument_may_be_as_long_as_it_likes(make):
 
     assert f(long, x=b"b" * 10**6) == f(long, b"b" * 10**6) == 1_250_000
     assert f(long + "!") == f(long) + 1 and len(calls) == 3
-    assert len(m) == 3 and f.invalidate(long) and len(m) == 2
+    assert len(m) == 4 and f.invalidate(long) and len(m) == 3  # one is the generation
     assert len(set(map(f.key_for, (long, long + "!", long.encode(), "word")))) == 4
     g = shmmap.cached(m, key=lambda text: text)(len)
-    assert g(long) == g(long) == 250_000 and g("short") == 5 and m["short"] == 5
+    assert g(long) == g(long) == 250_000 and g("short") == 5 == m[g.key_for("short")]
 
 
-def test_a_method_needs_a_key_function(make):
-    class Page:
+class Page:
+    """An object that says what it is by a key."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.drawn = number, 0
+
+    def __shmmap_key__(self) -> int:
+        return self.number
+
+
+class Sheet(Page):
+    """Of the same number, and another class."""
+
+
+def test_methods_of_objects_that_say_their_key(make, caplog):
+    def draw(self: Page, size: int = 1) -> int:
+        self.drawn += 1
+        return self.number * size
+
+    Page.draw = shmmap.cached(make())(draw)  # type: ignore[attr-defined]
+    one: Any = Page(1)
+    same: Any = Page(1)
+    other: Any = Page(2)
+    sheet: Any = Sheet(1)
+    assert (one.draw(3), one.draw(size=3), same.draw(3), other.draw(3)) == (3, 3, 3, 6)
+    assert (one.drawn, same.drawn, other.drawn) == (1, 0, 1)
+    assert sheet.draw(3) == 3 and sheet.drawn == 1
+    assert one.draw.invalidate(one, 3) and one.draw.cache_info().misses == 3
+    assert one.draw(3) == 3 and one.drawn == 2 and not caplog.records
+
+
+def test_methods_of_objects_that_do_not_are_computed_each_time(make, caplog):
+    class Mute:
+        @shmmap.cached(make())
+        def draw(self, number: int) -> int:
+            return number
+
+    assert Mute().draw(3) == Mute().draw(3) == 3
+    assert "__shmmap_key__" in caplog.text and len(caplog.records) == 1
+
+
+def test_a_key_function_makes_the_key_of_a_method(make):
+    class Bare:
         drawn = 0
 
-        @shmmap.cached(make(), key=lambda page, number: ("page", number))
+        @shmmap.cached(make(), key=lambda page, number: number)
         def draw(self, number: int) -> int:
             self.drawn += 1
             return number
 
-    page = Page()
+    page = Bare()
     assert (page.draw(3), page.draw(3), page.drawn) == (3, 3, 1)
+
+
+def test_class_methods_and_properties(make):
+    m = make()
+    calls: list[Any] = []
+
+    class Model(Page):
+        @classmethod
+        @shmmap.cached(m)
+        def below(cls, name: str) -> str:
+            calls.append(cls)
+            return f"{cls.__name__} {name}"
+
+        @shmmap.cached(m)
+        @classmethod
+        def above(cls, name: str) -> str:
+            calls.append(cls)
+            return f"{cls.__name__} {name}"
+
+        @property
+        @shmmap.cached(m)
+        def size(self) -> int:
+            calls.append(self)
+            return self.number
+
+    class Special(Model):
+        pass
+
+    for way in ("below", "above"):
+        for kind in (Model, Special, Model(1)):
+            assert getattr(kind, way)("x") == getattr(kind, way)(name="x")
+        assert calls == [Model, Special] and getattr(Special, way)("x") == "Special x"
+        assert getattr(Model, way).invalidate(Model, "x")
+        assert not getattr(Model, way).invalidate(Model, "x")
+        calls.clear()
+    assert Model(4).size == Model(4).size == 4 and len(calls) == 1
 
 
 NAMELESS = [
@@ -209,11 +302,14 @@ NAMELESS = [
 
 
 @pytest.mark.parametrize("function", NAMELESS)
-def test_what_has_no_name_needs_a_key_function(make, function):
+@pytest.mark.parametrize("parameters", [
+    {"key": lambda *n: ("double", n)}, {"prefix": "double"},
+], ids=["key", "prefix"])
+def test_what_has_no_name_needs_a_prefix_or_a_key_function(make, function, parameters):
     m = make()
-    with pytest.raises(TypeError, match="key="):
+    with pytest.raises(TypeError, match=r"prefix=.*key="):
         shmmap.cached(m)(function)
-    f: Any = shmmap.cached(m, key=lambda *n: ("double", n))(function)
+    f: Any = shmmap.cached(m, **parameters)(function)
     arguments = () if "Later" in repr(function) else (3,)
     for _ in range(2):
         result = f(*arguments)

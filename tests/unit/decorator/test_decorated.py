@@ -66,9 +66,18 @@ def test_a_decorator_without_a_map_is_told():
         wrapper()
 
 
-def test_a_class_method_is_told_where_to_go(make):
-    with pytest.raises(TypeError, match="@classmethod goes"):
-        shmmap.cached(make())(classmethod(Double))  # type: ignore[arg-type]
+def test_a_class_method_of_what_has_no_name_is_told(make):
+    with pytest.raises(TypeError, match="no name of its own"):
+        shmmap.cached(make())(classmethod(Double()))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("given", "match"), [
+    ({"key": 5}, "key must be"), ({"condition": "no"}, "condition must be"),
+    ({"prefix": 5}, "prefix must be"), ({"version": [1]}, "version="), ({"strict": 1}, "strict"),
+])
+def test_what_is_no_parameter_is_refused(make, given, match):
+    with pytest.raises(TypeError, match=match):
+        shmmap.cached(make(), **given)
 
 
 @pytest.mark.parametrize("thing", [None, "demo", 5])

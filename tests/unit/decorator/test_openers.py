@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import threading
 import time
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 import shmmap
 
 from .functions import plain
+
+MAP_PARAMETERS = inspect.signature(shmmap.ShmMap).parameters
 
 
 def test_the_map_can_be_opened_at_the_first_use(make, name):
@@ -26,7 +29,7 @@ def test_the_map_can_be_opened_at_the_first_use(make, name):
     f, calls = plain(open_it)
     assert not opened
     f(1), f(1), f(2)
-    assert len(opened) == 1 and len(calls) == 2 and len(m) == 2
+    assert len(opened) == 1 and len(calls) == 2 and len(m) == 3  # one is the generation
     opened[0].close()
     f(1)
     assert len(opened) == 2 and len(calls) == 2
@@ -120,13 +123,43 @@ def test_of_many_threads_one_opens_the_map_anew(opener, name):
         shmmap.ShmMap.attach(name).unlink()
 
 
-def test_a_map_that_is_given_itself_is_not_opened_anew(make):
-    m = make()
-    f, _ = plain(m)
+def test_a_map_that_is_given_itself_is_not_opened_anew(make, caplog):
+    m = make(on_unlinked="raise") if "on_unlinked" in MAP_PARAMETERS else make()
+    f, calls = plain(m)
+    g, _ = plain(m, strict=True)
     m.unlink()
-    for call in (f, f.invalidate):
+    assert f(1) == f(1) == "(1,) []" and len(calls) == 2
+    assert f.cache_info().uncached == {"unlinked": 2} and len(caplog.records) == 1
+    for call in (g, f.invalidate, f.cache_clear):
         with pytest.raises(shmmap.MapUnlinked):
+            call(*[1] * (call != f.cache_clear))
+
+
+def test_a_closed_map_is_told(make):
+    m = make()
+    f, calls = plain(m)
+    m.close()
+    for call in (f, f.refresh, f.invalidate):
+        with pytest.raises(shmmap.MapClosed):
             call(1)
+    assert not calls
+
+
+def test_a_map_that_cannot_be_opened_does_not_fail_the_call(name, caplog):
+    def open_it() -> Any:
+        return shmmap.ShmMap.attach(name)
+
+    f, calls = plain(open_it)
+    strict, _ = plain(open_it, strict=True)
+    assert f(1) == f(1) == f.refresh(1) and len(calls) == 3
+    assert f.cache_info() == (0, 3, {"no_map": 3})
+    assert len(caplog.records) == 1 and "MapNotFound" in caplog.text and name in caplog.text
+    with pytest.raises(shmmap.MapNotFound):
+        strict(1)
+    with shmmap.ShmMap(name, "1MB") as m:
+        f(1), f(1)
+        assert f.cache_info().hits == 1
+        m.unlink()
 
 
 def test_an_unlinked_map_of_the_functions_own_is_its_error(opener, make):

@@ -24,7 +24,7 @@ def test_a_result_is_computed_once(make):
 
 
 @pytest.mark.parametrize("awaited", [False, True])
-def test_a_result_that_cannot_be_stored_reaches_its_caller(make, awaited):
+def test_a_result_that_cannot_be_stored_reaches_its_caller(make, awaited, caplog):
     m = make()
     big = bytes(10**7)
     calls: list[int] = []
@@ -41,27 +41,31 @@ def test_a_result_that_cannot_be_stored_reaches_its_caller(make, awaited):
         f: Any = lambda n: asyncio.run(waited(n))  # noqa: E731
     else:
         f = shmmap.cached(m, key=lambda n: ("compute", n))(compute)
-    with pytest.warns(shmmap.CacheWarning, match="EntryTooLarge"):
-        assert f(1) is big
-    assert f(1) is big and f(2) is big  # told once a function
-    assert calls == [1, 1, 2] and m.stats().uncached == 3
+    assert f(1) is big
+    assert f(1) is big and f(2) is big
+    assert calls == [1, 1, 2] and m.stats().uncached == {"too_large": 3}
+    assert len(caplog.records) == 1 and "EntryTooLarge" in caplog.text  # told once a function
+    assert caplog.records[0].name == "shmmap" and caplog.records[0].levelname == "WARNING"
+    assert awaited or caplog.records[0].pathname == __file__, "who called"
     other = shmmap.cached(m, key=lambda n: ("another", n))(compute)
-    with pytest.warns(shmmap.CacheWarning):
-        other(1)
+    other(1)
+    assert len(caplog.records) == 2
+    strict: Any = shmmap.cached(m, prefix="strict", strict=True)(compute)
+    with pytest.raises(shmmap.EntryTooLarge):
+        strict(1)
 
 
 class Gone:
     """A class that is removed after an instance was stored."""
 
 
-def test_a_result_that_cannot_be_unpickled_any_more_is_computed_anew(make, monkeypatch):
+def test_a_result_that_cannot_be_unpickled_any_more_is_computed_anew(make, monkeypatch, caplog):
     m = make()
     f, calls = plain(m)
     m[f.key_for(1)] = Gone()
     monkeypatch.delitem(globals(), "Gone")
-    with pytest.warns(shmmap.CacheWarning, match="cannot be read"):
-        assert f(1) == "(1,) []"
-    assert f(1) == "(1,) []" and len(calls) == 1
+    assert f(1) == f(1) == "(1,) []" and len(calls) == 1
+    assert "cannot be unpickled" in caplog.text and m.stats().uncached == {"unreadable": 1}
 
 
 def test_invalidate(make):
@@ -94,7 +98,8 @@ def test_errors_pass_and_are_not_kept(make):
     for _ in range(2):
         with pytest.raises(ArithmeticError):
             fails()
-    assert len(m) == 0 and m.attachment.locks.count() == 0
+    assert len(m) == 1 and m.attachment.locks.count() == 0  # the generation
+    assert fails.cache_info() == (0, 2, {})
 
 
 def test_a_function_that_calls_itself(make):
