@@ -35,6 +35,7 @@ from .lifecycle.control import ENGINE  # noqa: E402
 from .lifecycle.stats import Stats  # noqa: E402
 from .lifecycle.sweeper import SweepReport  # noqa: E402
 from .locks.named_locks import Lock  # noqa: E402
+from .locks.semaphores import Semaphore  # noqa: E402
 from .map import ShmMap, _reattach  # noqa: E402
 
 TYPE_CHECKING = False
@@ -61,6 +62,7 @@ __all__ = [
     "MapUnlinked",
     "MergeReport",
     "Reentered",
+    "Semaphore",
     "ShardBusy",
     "SharedMemoryFull",
     "ShmMap",

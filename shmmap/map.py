@@ -16,6 +16,7 @@ from .copies.dumps import DumpReport
 from .copies.merging import MergeReport
 from .copies.snapshots import Snapshot
 from .errors import MapClosed, MapCorrupted, MapUnlinked, ShmMapError
+from .in_asyncio import InAsyncio
 from .lifecycle import checking, last_words, opening
 from .lifecycle import stats as statistics
 from .lifecycle.closing import Closing
@@ -26,7 +27,7 @@ from .lifecycle.sweeper import SweepReport
 from .locks import single_flight
 from .locks.deferred_release import see_to_it
 from .locks.lock_table import LockTable
-from .locks.named_locks import Lock
+from .locks.lockable import Lockable
 from .memory.layout import constants
 from .operations._near_cy import read_consistency, read_size
 from .operations._takes_cy import COMPILED, Takes
@@ -46,7 +47,7 @@ _numbers = itertools.count(1)  # of handles: an id is given again, though vars()
 LOCK_TIMEOUT_S = 5.0
 
 
-class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
+class ShmMap(Takes, MapListings, Lockable, InAsyncio, MutableMapping[Key, Value]):
     """A dict that every process on the machine shares: open it by name, use it as a dict.
 
     The first to open a name creates the map; all others attach to it. Parameters that are
@@ -224,22 +225,6 @@ class ShmMap(Takes, MapListings, MutableMapping[Key, Value]):
             self._end(mark)
 
     # -- workers among themselves -------------------------------------------------------
-
-    def lock(self, key: Key, timeout: float | None = None, lease: float | None = None) -> Lock:
-        """Name a lock of every process that has this map: `with m.lock("report"): ...`.
-
-        Args:
-            key: its name, any key; locks and entries do not meet.
-            timeout: seconds to wait for it; None: for ever, 0: one try.
-            lease: seconds after which it is free even if its holder lives; None: never.
-
-        Takes nothing yet; see Lock for what leaving, dying and forking do, and what is raised.
-
-        >>> with ShmMap("doctest", size="1MB", ephemeral=True) as m, m.lock("report") as lock:
-        ...     lock.held, lock.token > 0
-        (True, True)
-        """
-        return Lock(self, key, timeout, lease)
 
     def get_or_set(
         self, key: Key, factory: Callable[[], Value], ttl: float | None = DEFAULT, *,

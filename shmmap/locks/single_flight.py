@@ -17,12 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..checks import seconds, shown
 from ..errors import LockTimeout, MapFull, ShmMapError
 from ..operations._reads_cy import MISSING
 from ..operations._writes_cy import DEFAULT
+from . import refusals
 from .holdings import Hold, describe_holder, leave_open, let_go, try_hold
 from .keeping import Notes, keep, notes_of, read
 from .lock_table import FLIGHT, LeftOpen, name_of
@@ -116,8 +118,7 @@ def get_or_set(
     name = name_of(FLIGHT, key)
     mine: list[Hold] = []
     try:
-        if take_off(m, name, mine, f"this thread is computing {shown(key)} already, and would wait "
-                    "for itself: its factory asks for its own key") is None:
+        if take_off(m, name, mine, partial(refuse, m, key, False)) is None:
             if value is not MISSING:
                 return value  # past its time, and another one is at it
 
@@ -155,12 +156,22 @@ def too_late(m: MapHandle, key: Key, timeout: float | None) -> LockTimeout:
     return LockTimeout(describe_holder(m, f"the computing of {shown(key)}", name, timeout, ""))
 
 
-def take_off(m: MapHandle, name: bytes, mine: list[Hold], refusal: str = "") -> bool | None:
+def refuse(m: MapHandle, key: Key, awaits: bool, former: Hold) -> None:
+    """Refuse to wait for a computing of this thread that could not end meanwhile."""
+    refusals.refuse(m, former, awaits, lambda: refusals.Words(
+        f"is computing {shown(key)}", ": its factory asks for its own key",
+        "write `await m.aget_or_set(...)`",
+    ))
+
+
+def take_off(
+    m: MapHandle, name: bytes, mine: list[Hold], judge: Callable[[Hold], None] | None = None
+) -> bool | None:
     """Try once to become the one who computes; None: another one is. True with nothing in `mine`:
     nobody can tell, since no more locks can be held, or nobody needs to, since the result is one
     that cannot be kept."""
     try:
-        return True if try_hold(m, name, None, mine, refusal) else None
+        return True if try_hold(m, name, None, mine, judge) else None
     except (MapFull, LeftOpen):
         return True
 
@@ -171,10 +182,9 @@ async def get_or_set_async(
 ) -> tuple[Value, bool]:
     """Do the same in a coroutine: waiting lets the event loop go on.
 
-    Tasks share their thread, so that a thread holds a lock says nothing about this task: the
-    caller has to see to it that no two tasks of a loop come here for one key. They wait for
-    each other until the same `deadline`, which `timeout` seconds gave. Gives also whether the
-    result could be kept.
+    For one of the tasks of a loop that miss a key: see `task_flights`, which has the others wait
+    for it. They wait for each other until the same `deadline`, which `timeout` seconds gave. Gives
+    also whether the result could be kept. No look waits for the lock shard's own lock.
     """
     from asyncio import sleep  # not at the top: most programs never get here
 
@@ -187,7 +197,10 @@ async def get_or_set_async(
             value, fresh = look_up(m, key, stale, notes)
             if fresh:
                 return value, True
-            computes = take_off(m, name, mine)
+            computes = (
+                take_off(m, name, mine, partial(refuse, m, key, True))
+                if m.attachment.locks.can_be_had() else None
+            )
             if value is not MISSING and not mine:
                 return value, True  # past its time, and another one is at it, or none can be
             if computes:

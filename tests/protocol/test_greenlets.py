@@ -95,7 +95,7 @@ def holder():
 def waiter():
     while not held: pause(0.01)
     began = clock()
-    try: m.lock("a", timeout=0.1).acquire()
+    try: m.lock("a", timeout=0.1).__enter__()
     except shmmap.LockTimeout: said.append("LockTimeout")
     assert 0.1 <= clock() - began < 5, clock() - began
 def nested():
