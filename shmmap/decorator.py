@@ -7,29 +7,24 @@ import inspect
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import ContextVar
 from typing import ParamSpec, Protocol, TypeVar
 
 from .call_keys import CallKeys, shortened
-from .checks import Key, Value, shown
-from .errors import MapClosed, MapUnlinked, Reentered, ShmMapError
-from .locks import single_flight
+from .checks import Key, Value
+from .errors import MapClosed, MapUnlinked, ShmMapError
+from .locks import single_flight, task_flights
 from .locks.keeping import Notes
+from .locks.task_flights import Wish
 from .locks.waiting import deadline_of
 from .map import ShmMap
-from .memory._clock_cy import monotonic
-from .operations._reads_cy import MISSING
 from .operations._writes_cy import DEFAULT
 from .system.mutex import Mark, Mutex
-from .system.process import this_process
-from .values._keys_cy import pack
 
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 Args = tuple[Value, ...]
 Named = dict[str, Value]
-Packed = tuple[int, bytes]  # a key as it is stored
 
 
 class Cached(Protocol[P, R_co]):
@@ -178,37 +173,6 @@ def _check_function(function: object, key: object) -> bool:
     return any(inspect.iscoroutinefunction(code) for code in codes)
 
 
-class _Flight:
-    """The computing of a key in one event loop, and what those wait for who need it too."""
-
-    def __init__(self, place: tuple[str, Packed]) -> None:
-        from asyncio import get_running_loop  # not at the top: most programs have no loop
-
-        self.place = place  # map and key
-        self.landed = get_running_loop().create_future()
-        self.process = this_process()
-        self.is_kept = True  # False: the result could not be stored
-
-
-# The computings that this code is a part of. A context variable, since tasks inherit it: most
-# computings wait for the tasks that they start.
-_within: ContextVar[tuple[_Flight, ...]] = ContextVar("shmmap_within", default=())
-
-
-def _refuse_own(m: ShmMap, key: Key, place: tuple[str, Packed]) -> None:
-    """Refuse to wait for a computing that this code is a part of, unless that is over, or goes on
-    in the process that forked this one."""
-    for flight in _within.get():
-        if flight.place == place and not flight.landed.done() and flight.process == this_process():
-            raise Reentered(
-                f"map {m.name!r}, cached: the computing of {shown(key)} asks for that very key, in "
-                "its own task or in one that it started: it would wait for itself. Call the "
-                "function without its cache there (__wrapped__); a task that the computing does "
-                "not wait for may be started in a context of its own "
-                "(contextvars.Context().run(...))"
-            )
-
-
 class _Call:
     """One call of the function, run at most once: its result may outlive the map it is for."""
 
@@ -255,9 +219,7 @@ class _Store:
         self._open = None if isinstance(m, ShmMap) else m
         self._map = m if isinstance(m, ShmMap) else None
         self._opening = Mutex()
-        self._loops: weakref.WeakKeyDictionary[object, dict[Packed, _Flight]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._flights: task_flights.Flights = weakref.WeakKeyDictionary()
 
     def map(self) -> ShmMap:
         """Return the map, opening it if need be."""
@@ -357,38 +319,5 @@ class _Store:
 
     async def _share(self, m: ShmMap, key: Key, call: _Call, deadline: float | None) -> Value:
         """Return the result; of the tasks of this loop that miss it, one goes for it."""
-        from asyncio import get_running_loop, wait
-
-        identity = pack(key)
-        place = m.name, identity
-        here = self._loops.setdefault(get_running_loop(), {})
-        is_kept = True
-        while True:
-            value, fresh = single_flight.look_up(m, key, self._stale, self._notes)
-            flight = here.get(identity)
-            if fresh or (value is not MISSING and flight is not None):
-                return value
-            if value is MISSING:
-                _refuse_own(m, key, place)
-            if flight is None or not is_kept:
-                break  # what cannot be kept each computes for itself, not one after the other
-            left = None if deadline is None else deadline - monotonic()
-            if left is not None and left <= 0:
-                raise single_flight.too_late(m, key, self._timeout)
-            await wait((flight.landed,), timeout=left)  # if we are cancelled, it is not
-            is_kept = flight.is_kept
-        flight = _Flight(place)
-        here.setdefault(identity, flight)
-        before = _within.set((*_within.get(), flight))
-        try:
-            value, flight.is_kept = await single_flight.get_or_set_async(
-                m, key, call.run_async, self._ttl, self._stale, self._timeout, deadline,
-                self._notes,
-            )
-            return value
-        finally:
-            if here.get(identity) is flight:
-                del here[identity]
-            flight.landed.set_result(None)
-            with suppress(ValueError):  # this is the end of a coroutine that was just dropped
-                _within.reset(before)
+        wish = Wish(self._ttl, self._stale, self._timeout, deadline, self._notes)
+        return await task_flights.share(m, key, self._flights, call.run_async, wish)
