@@ -62,7 +62,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a handler that raises leaves a named lock taken", leaving.Leaving, "__del__",
         (('getattr(self, "mine", ())', "()"),),
-        (Series("taking a named lock", "raise", "line in takings.py"),), "has not left", 90,
+        (Series("taking a named lock", "raise", "line in leaving.py"),), "has not left", 90,
     ),
     Mutant(
         "the handles of a map are gone through while others are opened", shmmap.map, "alive",
