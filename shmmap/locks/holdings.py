@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from ..errors import LockTimeout, MapFull, ShmMapError, SystemCallError
 from ..operations import messages
+from ..system.futex import ALL
 from ..system.process import this_process
 from ..system.tasks import current_holder, current_task, running_loop
+from . import waking
 from .deferred_release import free_later, see_to_it
 from .lock_table import Forked, LeftOpen, LockTable, Record, Unread
 
@@ -144,13 +146,16 @@ def _give_up(attached: Attached, hold: Hold) -> None:
     free_later(attached)
 
 
-def let_go(m: MapHandle, hold: Hold) -> bool:
-    """Free what is held; tell whether it was still held. A forked child frees nothing."""
+def let_go(m: MapHandle, hold: Hold, wakes: int = 1) -> bool:
+    """Free what is held, and wake so many of those who wait for it; tell whether it was still
+    held. A forked child frees nothing."""
     if hold.process != this_process():
         return True
     with m._inside() as attached:
         try:
-            return _give_back(attached, attached.locks.hasty_table(), hold)
+            freed = _give_back(attached, attached.locks.hasty_table(), hold)
+            waking.wake(hold.part, hold.name, wakes)
+            return freed
         except Forked:
             return True
         except BaseException:
@@ -186,6 +191,7 @@ def leave_open(m: MapHandle, hold: Hold) -> bool:
             return False
         if opened:
             attached.locks.forget(hold)
+            waking.wake(hold.part, hold.name, ALL)
         return opened
 
 

@@ -31,8 +31,8 @@ class Lock(Taking):
     LockLost. What it writes meanwhile can be refused by who keeps the largest `token` seen.
 
     Threads, greenlets of gevent and eventlet, and tasks of asyncio may share a Lock; each takes it
-    for itself, and one may leave what another took. Waiting is polling, so there is no order among
-    waiters; a forked child does not hold what its parent does.
+    for itself, and one may leave what another took. There is no order among those that wait; a
+    forked child does not hold what its parent does.
 
     A wait that could not end is refused with Reentered: for what the same thread, greenlet or task
     holds (unless `reentrant`), and, in a coroutine without `await`, for what another task of the

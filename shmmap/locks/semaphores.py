@@ -54,7 +54,7 @@ class Semaphore(Taking):
         names = [name_of(PERMIT, key, number) for number in range(limit)]
         super().__init__(m, key, names[0], timeout, lease, auto_renew)
         self.limit = limit
-        self._permits = names
+        self._names = names
         self._holds: list[Hold] = []
 
     def _try_first(self, grip: Grip, refuses: bool, awaits: bool, hasty: bool) -> Hold | None:
@@ -77,7 +77,7 @@ class Semaphore(Taking):
         free: list[bytes] = []
         with suppress(LockTimeout), self._map._inside() as attached:
             table = attached.locks.hasty_table()
-            for name in self._permits[first:] + self._permits[:first]:
+            for name in self._names[first:] + self._names[:first]:
                 found, version = table.get_versioned(name)
                 if not version or table.is_abandoned(found):
                     free.append(name)
@@ -89,7 +89,7 @@ class Semaphore(Taking):
         me, mine, loop = current_holder(), current_task(), running_loop()
         with self._map._inside() as attached:
             part, table = attached.locks, attached.locks.hasty_table()
-            holds = [part.by_task.get((name, mine)) for name in self._permits]
+            holds = [part.by_task.get((name, mine)) for name in self._names]
             for hold in holds:
                 if hold is None or hold.is_over or not table.version_of(hold.name, hold.raw):
                     return  # it will be free when another one leaves it

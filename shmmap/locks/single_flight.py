@@ -24,6 +24,7 @@ from ..checks import seconds, shown
 from ..errors import LockTimeout, MapFull, ShmMapError
 from ..operations._reads_cy import MISSING
 from ..operations._writes_cy import DEFAULT
+from ..system.futex import ALL
 from . import refusals
 from .holdings import Hold, describe_holder, leave_open, let_go, try_hold
 from .keeping import Notes, keep, notes_of, read
@@ -92,7 +93,7 @@ def land(m: MapHandle, mine: list[Hold], is_kept: bool = True) -> None:
 def _free(m: MapHandle, hold: Hold, is_kept: bool) -> None:
     with suppress(ShmMapError):  # what was computed is stored, or its error is under way
         if is_kept or not leave_open(m, hold):
-            let_go(m, hold)
+            let_go(m, hold, ALL)  # who waits wants the value, not the lock
 
 
 def get_or_set(
@@ -128,7 +129,7 @@ def get_or_set(
                     return (found,)
                 return take_off(m, name, mine)
 
-            found = wait_for(m.attachment.locks.turns, name, look, deadline)
+            found = wait_for(m, name, look, deadline)
             if found is None:
                 raise too_late(m, key, timeout)
             if isinstance(found, tuple):

@@ -55,6 +55,7 @@ class Taking:
         self.auto_renew = auto_renew
         self._map = m
         self._name = name  # what is waited for
+        self._names = [name]  # the locks of which one is taken
         self._leavings: dict[object, Leaving] = {}  # by holder, while a `with` begins
 
     # -- taking -------------------------------------------------------------------------
@@ -114,9 +115,7 @@ class Taking:
             grip, refuses, False, hasty=timeout is not None and timeout < m._lock_timeout
         )
         if hold is None and timeout != 0:
-            hold = wait_for(
-                m.attachment.locks.turns, self._name, lambda: self._try(grip), deadline
-            )
+            hold = wait_for(m, self._name, lambda: self._try(grip), deadline, self._names)
         return self._took(grip, hold)
 
     async def _take_async(self, grip: Grip, timeout: float | None, refuses: bool) -> bool:

@@ -143,7 +143,7 @@ def test_no_permit_is_had_twice_while_holders_are_killed(make, start):
             semaphore = m.semaphore("a", limit)
             while True:
                 with semaphore:
-                    at = PERMITS + semaphore._permits.index(semaphore._holds[-1].name)
+                    at = PERMITS + semaphore._names.index(semaphore._holds[-1].name)
                     shared[at] = slot
                     time.sleep(0.0005)
                     if shared[at] != slot:
