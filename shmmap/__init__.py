@@ -38,6 +38,7 @@ from .lifecycle.stats import Stats  # noqa: E402
 from .lifecycle.sweeper import SweepReport  # noqa: E402
 from .lifecycle.unlinking import unlink  # noqa: E402
 from .locks.named_locks import Lock  # noqa: E402
+from .locks.semaphores import Semaphore  # noqa: E402
 from .map import ShmMap, _reattach  # noqa: E402
 from .operations.changes import DELETE  # noqa: E402
 
@@ -69,6 +70,7 @@ __all__ = [
     "MapUnlinked",
     "MergeReport",
     "Reentered",
+    "Semaphore",
     "ShardBusy",
     "SharedMemoryFull",
     "ShmMap",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import ParamSpec, Protocol, TypeVar
 
 from .call_keys import CallKeys
-from .checks import Key, Value, flag
+from .checks import Key, Value, flag, seconds
 from .locks.waiting import deadline_of
 from .map import ShmMap
 from .operations._writes_cy import DEFAULT
@@ -128,7 +128,7 @@ def cached(
     _check_opener(m)
     deadline_of(timeout)  # to refuse what is none
     _check_parts(key, version, prefix, condition)
-    terms = Terms(ttl, stale, timeout, flag(strict, "strict"), condition)
+    terms = Terms(ttl, seconds(stale, "stale"), timeout, flag(strict, "strict"), condition)
 
     # more than one argument, so that a call of what a mere `@cached` made is told as such
     def decorate(function: Value = None, *others: object, **named: object) -> Value:

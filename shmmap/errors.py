@@ -83,7 +83,8 @@ class SystemCallError(ShmMapError, OSError):
 
 class Reentered(ShmMapError, RuntimeError):
     """A signal handler or finalizer called the map while its thread was changing that shard; or
-    a thread asked for a named lock that it holds, or for a value that it is computing."""
+    a thread or task asked for a named lock that it holds, or for a value that it is computing; or
+    a coroutine, without `await`, for what another task of its event loop holds or computes."""
 
 
 class MapClosed(ShmMapError, ValueError):

@@ -13,6 +13,7 @@ from .checks import Key, Value, flag, seconds
 from .copies import replacing, snapshots
 from .copies.snapshots import Snapshot
 from .errors import MapClosed, MapCorrupted, MapNotFound, MapUnlinked
+from .in_asyncio import InAsyncio
 from .lifecycle import last_words, opening, reopening
 from .lifecycle.closing import Closing
 from .lifecycle.names import Named, full_name, namespace_of
@@ -22,7 +23,7 @@ from .locks import single_flight
 from .locks.deferred_release import see_to_it
 from .locks.editing import Edits
 from .locks.lock_table import LockTable
-from .locks.named_locks import Lock
+from .locks.lockable import Lockable
 from .operations._near_cy import read_consistency, read_size
 from .operations._takes_cy import Takes
 from .operations._writes_cy import DEFAULT
@@ -46,7 +47,7 @@ LOCK_TIMEOUT_S = 5.0
 
 
 class ShmMap(
-    AtPrompt, subclasses.OwnState, Takes, Edits, MapListings, Care, Named,
+    AtPrompt, subclasses.OwnState, Takes, Edits, MapListings, Lockable, Care, InAsyncio, Named,
     MutableMapping[Key, Value],
 ):
     """A dict that every process on the machine shares: open it by name, use it as a dict.
@@ -297,22 +298,6 @@ class ShmMap(
             self._end(mark)
 
     # -- workers among themselves -------------------------------------------------------
-
-    def lock(self, key: Key, timeout: float | None = None, lease: float | None = None) -> Lock:
-        """Name a lock of every process that has this map: `with m.lock("report"): ...`.
-
-        Args:
-            key: its name, any key; locks and entries do not meet.
-            timeout: seconds to wait for it; None: for ever, 0: one try.
-            lease: seconds after which it is free even if its holder lives; None: never.
-
-        Takes nothing yet; see Lock for what leaving, dying and forking do, and what is raised.
-
-        >>> with ShmMap("doctest", size="1MB", ephemeral=True) as m, m.lock("report") as lock:
-        ...     lock.held, lock.token > 0
-        (True, True)
-        """
-        return Lock(self, key, timeout, lease)
 
     def get_or_set(
         self, key: Key, factory: Callable[[], Value], ttl: float | None = DEFAULT, *,

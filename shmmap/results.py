@@ -5,22 +5,18 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import ContextVar
 from typing import NamedTuple
 
 from . import generation
 from .call_keys import CallKeys, NoKey
-from .checks import Key, Value, shown
-from .errors import MapClosed, MapUnlinked, Reentered, ShmMapError
-from .locks import single_flight
+from .checks import Key, Value
+from .errors import MapClosed, MapUnlinked, ShmMapError
+from .locks import single_flight, task_flights
 from .locks.keeping import Errors, Notes, Unreachable, keep, note
+from .locks.task_flights import Wish
 from .locks.waiting import deadline_of
 from .map import ShmMap
-from .memory._clock_cy import monotonic
-from .operations._reads_cy import MISSING
 from .system.mutex import Mark, Mutex
-from .system.process import this_process
-from .values._keys_cy import pack
 
 Args = tuple[Value, ...]
 Named = dict[str, Value]
@@ -51,37 +47,6 @@ class Terms(NamedTuple):
     timeout: float | None
     is_strict: bool
     condition: Callable[[Value], object] | None
-
-
-class _Flight:
-    """The computing of a key in one event loop, and what those wait for who need it too."""
-
-    def __init__(self, place: tuple[str, Packed]) -> None:
-        from asyncio import get_running_loop  # not at the top: most programs have no loop
-
-        self.place = place  # map and key
-        self.landed = get_running_loop().create_future()
-        self.process = this_process()
-        self.is_kept = True  # False: the result could not be stored
-
-
-# The computings that this code is a part of. A context variable, since tasks inherit it: most
-# computings wait for the tasks that they start.
-_within: ContextVar[tuple[_Flight, ...]] = ContextVar("shmmap_within", default=())
-
-
-def _refuse_own(m: ShmMap, key: Key, place: tuple[str, Packed]) -> None:
-    """Refuse to wait for a computing that this code is a part of, unless that is over, or goes on
-    in the process that forked this one."""
-    for flight in _within.get():
-        if flight.place == place and not flight.landed.done() and flight.process == this_process():
-            raise Reentered(
-                f"map {m.name!r}, cached: the computing of {shown(key)} asks for that very key, in "
-                "its own task or in one that it started: it would wait for itself. Call the "
-                "function without its cache there (__wrapped__); a task that the computing does "
-                "not wait for may be started in a context of its own "
-                "(contextvars.Context().run(...))"
-            )
 
 
 class _Call:
@@ -140,9 +105,7 @@ class Results:
         self._open = None if isinstance(m, ShmMap) else m
         self._map = m if isinstance(m, ShmMap) else None
         self._opening = Mutex()
-        self._loops: weakref.WeakKeyDictionary[object, dict[Packed, _Flight]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._flights: task_flights.Flights = weakref.WeakKeyDictionary()
 
     # -- the map ------------------------------------------------------------------------
 
@@ -324,42 +287,11 @@ class Results:
         self, m: ShmMap, key: Key, call: _Call, deadline: float | None, raises: Errors
     ) -> Value:
         """Return the result; of the tasks of this loop that miss it, one goes for it."""
-        from asyncio import get_running_loop, wait
-
         terms = self._terms
-        identity = pack(key)
-        place = m.name, identity
-        here = self._loops.setdefault(get_running_loop(), {})
-        is_kept = True
-        while True:
-            value, fresh = single_flight.look_up(m, key, terms.stale, [])
-            flight = here.get(identity)
-            if fresh or (value is not MISSING and flight is not None):
-                return value
-            if value is MISSING:
-                _refuse_own(m, key, place)
-            if flight is None or not is_kept:
-                break  # what cannot be kept each computes for itself, not one after the other
-            left = None if deadline is None else deadline - monotonic()
-            if left is not None and left <= 0:
-                raise single_flight.too_late(m, key, terms.timeout)
-            await wait((flight.landed,), timeout=left)  # if we are cancelled, it is not
-            is_kept = flight.is_kept
-        flight = _Flight(place)
-        here.setdefault(identity, flight)
-        before = _within.set((*_within.get(), flight))
-        try:
-            value, flight.is_kept = await single_flight.get_or_set_async(
-                m, key, call.run_async, terms.ttl, terms.stale, terms.timeout, deadline,
-                self.notes, raises, terms.condition,
-            )
-            return value
-        finally:
-            if here.get(identity) is flight:
-                del here[identity]
-            flight.landed.set_result(None)
-            with suppress(ValueError):  # this is the end of a coroutine that was just dropped
-                _within.reset(before)
+        wish = Wish(
+            terms.ttl, terms.stale, terms.timeout, deadline, self.notes, raises, terms.condition
+        )
+        return await task_flights.share(m, key, self._flights, call.run_async, wish)
 
     # -- what the wrapper offers ----------------------------------------------------------
 

@@ -6,14 +6,17 @@ an entry of the lock shard: see `lock_table`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..checks import seconds
-from ..errors import LockTimeout, MapFull, Reentered, ShmMapError, SystemCallError
+from ..errors import LockTimeout, MapFull, ShmMapError, SystemCallError
 from ..operations import messages
+from ..system.futex import ALL
 from ..system.process import this_process
-from ..system.tasks import current_task
+from ..system.tasks import current_holder, current_task, running_loop
+from . import waking
 from .deferred_release import free_later, see_to_it
 from .lock_table import Forked, LeftOpen, LockTable, Record, Unread
 
@@ -25,14 +28,18 @@ if TYPE_CHECKING:
 class Hold:
     """One holding of a lock by this process, from its taking to its release.
 
+    `holder`: the task, greenlet or thread that took it; `task`: the thread or greenlet that this
+    ran in, and `loop` the event loop, if it was one's. `again`: an entry for each time that its
+    holder has taken it again.
+
     `is_over`: this process holds nothing by it any more, whatever the table says. Where memory is
     short the steps that free a lock fail, but `hold.is_over = hold.part.is_owing = True` needs
     none: see `deferred_release`.
     """
 
     __slots__ = (
-        "fence", "handle", "is_over", "lapses_ns", "name", "part", "process", "raw", "sequence",
-        "task", "token", "whose",
+        "again", "fence", "handle", "holder", "is_over", "lapses_ns", "loop", "name", "part",
+        "process", "raw", "renews_s", "sequence", "sign", "task", "token", "whose",
     )
 
     def __init__(self, name: bytes, record: Record, handle: int, part: LockShard) -> None:
@@ -40,6 +47,8 @@ class Hold:
         self.token, self.sequence = record.token, record.sequence
         self.raw = record.pack()
         self.task = current_task()
+        self.holder = current_holder()
+        self.loop = running_loop()
         self.whose = name, self.task
         self.handle = handle
         self.part = part
@@ -47,28 +56,34 @@ class Hold:
         self.process = this_process()
         self.fence = 0
         self.lapses_ns = 0  # when its lease is over for sure; 0: it has none, or who knows
+        self.again: list[object] = []
+        self.renews_s = 0.0  # the lease that is renewed for it; 0: none is
+        self.sign: Callable[[], object] = object  # whether its holder has ended: see `lives`
+
+
+Judge = Callable[[Hold], Hold | None]
 
 
 def try_hold(
-    m: MapHandle, name: bytes, lease: float | None, mine: list[Hold], refusal: str = "",
+    m: MapHandle, name: bytes, lease: float | None, mine: list[Hold], judge: Judge | None = None,
     hasty: bool = True,
 ) -> Hold | None:
     """Try once to take the lock of a name of the lock shard; None: it is held.
 
     The holding is noted before anybody can see it, so that nobody here takes it for abandoned;
     also in `mine`, for a caller in which a signal handler raises before it knows what it has.
-    With `refusal`, refuse in these words what could only wait for itself. `hasty`: whoever asks
+    Where this very thread, or greenlet, holds it already, `judge` gets to see that holding: it
+    raises Reentered, returns the holding, which is taken again, or None. `hasty`: whoever asks
     will ask again, and must not wait here for a process that is stopped within the lock shard.
 
     Raises:
-        Reentered: this very thread, or greenlet, holds it.
         MapFull: no more locks can be held.
     """
     with m._inside() as attached:
         see_to_it(attached)
         while True:
             try:
-                return _try_once(m, attached, name, lease, mine, refusal, hasty)
+                return _try_once(m, attached, name, lease, mine, judge, hasty)
             except Forked:  # and so the holding, if there is one, is the parent's
                 mine.clear()
                 attached.reenter()  # forgets what this thread held as the parent
@@ -76,15 +91,15 @@ def try_hold(
 
 def _try_once(
     m: MapHandle, attached: Attached, name: bytes, lease: float | None, mine: list[Hold],
-    refusal: str, hasty: bool,
+    judge: Judge | None, hasty: bool,
 ) -> Hold | None:
     """See `try_hold`. Raise Forked in a child that was forked meanwhile."""
     part = attached.locks
     table: LockTable = part.hasty_table() if hasty else m._lock_table()
-    if refusal:
+    if judge is not None:
         former = part.by_task.get((name, current_task()))
         if former and not former.is_over and table.version_of(name, former.raw):
-            raise Reentered(f"map {m.name!r}: {refusal}")
+            return judge(former)
         if former:  # its lease is over
             part.forget(former)
     hold = Hold(name, table.new_record(), m._handle_number, part)
@@ -95,7 +110,8 @@ def _try_once(
         part.holds[hold.sequence] = hold  # again: a handler may have closed the handle meanwhile
         if lease:  # from a time after that from which the shard counts it
             hold.lapses_ns = part.clock.now_ns() + int(lease * 1e9)
-        part.know(hold)
+        if hold.fence:  # else what another task of this thread holds is known by this name
+            part.know(hold)
         if not part.is_ours(hold):
             raise Forked
     except Unread:
@@ -131,13 +147,16 @@ def _give_up(attached: Attached, hold: Hold) -> None:
     free_later(attached)
 
 
-def let_go(m: MapHandle, hold: Hold) -> bool:
-    """Free what is held; tell whether it was still held. A forked child frees nothing."""
+def let_go(m: MapHandle, hold: Hold, wakes: int = 1) -> bool:
+    """Free what is held, and wake so many of those who wait for it; tell whether it was still
+    held. A forked child frees nothing."""
     if hold.process != this_process():
         return True
     with m._inside() as attached:
         try:
-            return _give_back(attached, attached.locks.hasty_table(), hold)
+            freed = _give_back(attached, attached.locks.hasty_table(), hold)
+            waking.wake(hold.part, hold.name, wakes)
+            return freed
         except Forked:
             return True
         except BaseException:
@@ -145,6 +164,20 @@ def let_go(m: MapHandle, hold: Hold) -> bool:
             raise
         finally:
             hold.part.forget(hold)
+
+
+def renew(m: MapHandle, hold: Hold, lease: float | None, table: LockTable) -> bool:
+    """Have a lease start now; tell whether it was still held. To be called inside.
+
+    Raises:
+        Forked: this is a child, which holds nothing.
+    """
+    part = hold.part
+    hold.lapses_ns = 0
+    renewed: bool = part.act(hold, table, table.renew, lease)
+    if renewed and lease:
+        hold.lapses_ns = part.clock.now_ns() + int(lease * 1e9)
+    return renewed
 
 
 def leave_open(m: MapHandle, hold: Hold) -> bool:
@@ -159,6 +192,7 @@ def leave_open(m: MapHandle, hold: Hold) -> bool:
             return False
         if opened:
             attached.locks.forget(hold)
+            waking.wake(hold.part, hold.name, ALL)
         return opened
 
 
@@ -189,7 +223,7 @@ def describe_holder(
     """Say who holds a lock that was not to be had, since when, and what to do."""
     timeout = seconds(timeout or 0, "timeout")
     with m._inside() as attached:
-        raw, _ = m._lock_table().get_versioned(name)
+        raw, _ = attached.locks.hasty_table().get_versioned(name)
         record = Record.unpack(raw)
         start = f"map {m.name!r}, {what}: not free within {timeout or 0:g} s"
         pid, is_ours = attached.worker.pid_of(record.token) if record else (0, False)

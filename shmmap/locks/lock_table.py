@@ -10,6 +10,8 @@ repair and expiry are those of the map; but no operation of the map on keys ever
      holder was judged: of two who find a holder dead, one wins
  N3  a holder removes its entry only by `cas` on a version that has its own record: what it lost
      stays the other's
+ N4  a holding's own steps may meet each other, since its lease may be renewed by another thread
+     than the one that leaves it: each looks again where the other one was quicker
 **Crash**: a dead holder's entry stays until somebody wants that lock, the table is full, or a
 sweep comes by.
 **Locks**: the lock shard's, for each step. Never waits for a named lock.
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
     from ..system.segment import Mapping
     from .holdings import Hold
     from .hosts import Attached
+    from .loop_waiting import LoopPlace, LoopTurn
+    from .renewing import Renewing
+    from .task_flights import Flights
     from .waiting import Place
 
 K = constants()
@@ -53,16 +58,20 @@ _RECORD = struct.Struct("<QQQ")
 OPEN = b"open"
 OPEN_S = 10.0
 HASTE_NS = 50_000_000
+OWN_TRIES = 100  # more steps of one holding never meet
 HASTY_LEASE_S = 1e-3  # one that may be over before its taking can be told
-LOCK, FLIGHT = b"L", b"F"  # what a name is of: a lock of the user's, the computing of a value
+# What a name is of: a lock of the user's, the computing of a value, a semaphore's permit.
+LOCK, FLIGHT, PERMIT = b"L", b"F", b"P"
 
 
-def name_of(kind: bytes, key: Key) -> bytes:
+def name_of(kind: bytes, key: Key, number: int = 0) -> bytes:
     """Return the name under which a key is locked: 17 bytes, so that each lock takes one slot
     however long its key is, and no lock meets the computing of a value. Equal keys have equal
-    names; others have others, since nobody can make two keys with one digest of 128 bits."""
+    names; others have others, since nobody can make two keys with one digest of 128 bits.
+    `number`: of the permits of one key."""
     key_type, data = pack(key)
-    return kind + blake2b(bytes((key_type,)) + data, digest_size=16).digest()
+    salt = number.to_bytes(8, "little")
+    return kind + blake2b(bytes((key_type,)) + data, digest_size=16, salt=salt).digest()
 
 
 class Unread(LockTimeout):
@@ -143,6 +152,11 @@ class LockShard:
         self._hasty: LockTable | None = None
         self.sequences = itertools.count(1)
         self.turns: weakref.WeakValueDictionary[Place, Turn] = weakref.WeakValueDictionary()
+        self.loop_turns: weakref.WeakValueDictionary[LoopPlace, LoopTurn] = (
+            weakref.WeakValueDictionary()
+        )
+        self.flights: Flights = weakref.WeakKeyDictionary()
+        self.renewing: Renewing | None = None
 
     def hasty_table(self) -> LockTable:
         """Return a way to the lock shard that waits for no process that is stopped in there."""
@@ -208,6 +222,9 @@ class LockShard:
         """Forget the attachment that this is a part of, which knows this."""
         self.freeing = self._hasty = None
         self.whole = None
+        if self.renewing is not None:
+            self.renewing.end()
+            self.renewing = None
 
     def row_offset(self, row: int) -> int:
         """Return where a handle counts its operations."""
@@ -317,19 +334,27 @@ class LockTable(Writes):
 
     def give_back(self, key: bytes, raw: bytes) -> bool:
         """Free the lock of `key` if this record still holds it; tell whether it did."""
-        version = self.version_of(key, raw)
-        return version != 0 and self.cas(key, None, version, 0)
+        return self.change_own(key, raw, None, 0)
 
     def leave_open(self, key: bytes, raw: bytes) -> bool:
         """Have a lock that this record still holds stand open for a while, for all: LeftOpen.
         Its entry goes with time, or as an abandoned one where the table is full."""
-        version = self.version_of(key, raw)
-        return version != 0 and self.cas(key, OPEN, version, OPEN_S)
+        return self.change_own(key, raw, OPEN, OPEN_S)
 
     def renew(self, key: bytes, raw: bytes, lease: float | None) -> bool:
         """Return a lock that this record still holds another lease; tell whether it did."""
-        version = self.version_of(key, raw)
-        return version != 0 and self.cas(key, raw, version, lease)
+        return self.change_own(key, raw, raw, lease)
+
+    def change_own(self, key: bytes, raw: bytes, to: bytes | None, lease: float | None) -> bool:
+        """Put something in the place of this very record; tell whether it was still there. While
+        it is, only a step of its own holding can have been quicker: those come seldom."""
+        for _ in range(OWN_TRIES):
+            version = self.version_of(key, raw)
+            if not version:
+                return False
+            if self.cas(key, to, version, lease):
+                return True
+        return False
 
     def is_abandoned(self, raw: object) -> bool:
         """Tell whether a record's holder is dead, or is a holding that this process forgot (a

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..checks import seconds, shown
@@ -33,6 +34,8 @@ from ..errors import (
 )
 from ..operations._reads_cy import MISSING
 from ..operations._writes_cy import DEFAULT
+from ..system.futex import ALL
+from . import refusals
 from .holdings import Hold, describe_holder, leave_open, let_go, try_hold
 from .keeping import (
     Errors,
@@ -115,7 +118,7 @@ def land(m: MapHandle, mine: list[Hold], is_kept: bool = True) -> None:
 def _free(m: MapHandle, hold: Hold, is_kept: bool) -> None:
     with suppress(ShmMapError):  # what was computed is stored, or its error is under way
         if is_kept or not leave_open(m, hold):
-            let_go(m, hold)
+            let_go(m, hold, ALL)  # who waits wants the value, not the lock
 
 
 def get_or_set(
@@ -168,8 +171,7 @@ def _fly(
     name = name_of(FLIGHT, key)
     mine: list[Hold] = []
     try:
-        if take_off(m, name, mine, f"this thread is computing {shown(key)} already, and would wait "
-                    "for itself: its factory asks for its own key") is None:
+        if take_off(m, name, mine, partial(refuse, m, key, False)) is None:
             if value is not MISSING:
                 return value  # past its time, and another one is at it
 
@@ -179,7 +181,7 @@ def _fly(
                     return (found,)
                 return take_off(m, name, mine)
 
-            found = wait_for(m.attachment.locks.turns, name, look, deadline)
+            found = wait_for(m, name, look, deadline)
             if found is None:
                 raise too_late(m, key, timeout)
             if isinstance(found, tuple):
@@ -211,12 +213,22 @@ def too_late(m: MapHandle, key: Key, timeout: float | None) -> LockTimeout:
     return LockTimeout(describe_holder(m, f"the computing of {shown(key)}", name, timeout, ""))
 
 
-def take_off(m: MapHandle, name: bytes, mine: list[Hold], refusal: str = "") -> bool | None:
+def refuse(m: MapHandle, key: Key, awaits: bool, former: Hold) -> None:
+    """Refuse to wait for a computing of this thread that could not end meanwhile."""
+    refusals.refuse(m, former, awaits, lambda: refusals.Words(
+        f"is computing {shown(key)}", ": its factory asks for its own key",
+        "write `await m.aget_or_set(...)`",
+    ))
+
+
+def take_off(
+    m: MapHandle, name: bytes, mine: list[Hold], judge: Callable[[Hold], None] | None = None
+) -> bool | None:
     """Try once to become the one who computes; None: another one is. True with nothing in `mine`:
     nobody can tell, since no more locks can be held or their shard is damaged, or nobody needs to,
     since the result is one that cannot be kept."""
     try:
-        return True if try_hold(m, name, None, mine, refusal) else None
+        return True if try_hold(m, name, None, mine, judge) else None
     except LeftOpen:
         return True
     except MapUnlinked as error:
@@ -234,10 +246,9 @@ async def get_or_set_async(
 ) -> tuple[Value, bool]:
     """Do the same in a coroutine: waiting lets the event loop go on.
 
-    Tasks share their thread, so that a thread holds a lock says nothing about this task: the
-    caller has to see to it that no two tasks of a loop come here for one key. They wait for
-    each other until the same `deadline`, which `timeout` seconds gave. Gives also whether the
-    result could be kept.
+    For one of the tasks of a loop that miss a key: see `task_flights`, which has the others wait
+    for it. They wait for each other until the same `deadline`, which `timeout` seconds gave. Gives
+    also whether the result could be kept. No look waits for the lock shard's own lock.
     """
     from asyncio import sleep  # not at the top: most programs never get here
 
@@ -251,7 +262,10 @@ async def get_or_set_async(
             value, fresh = look_up(m, key, stale, unread)
             if fresh:
                 return value, True
-            computes = take_off(m, name, mine)
+            computes = (
+                take_off(m, name, mine, partial(refuse, m, key, True))
+                if m.attachment.locks.can_be_had() else None
+            )
             if value is not MISSING and not mine:
                 return value, True  # past its time, and another one is at it, or none can be
             if computes:

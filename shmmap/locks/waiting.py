@@ -1,9 +1,10 @@
 """Waiting for what another process must do: one task of a process polls, the others queue.
 
-Nothing in shared memory tells a waiter that a named lock is free: it looks again and again,
-after sleeps that grow from 50 us to 2 ms. So a dead holder is found within about a slice, and a
-waiting process costs a few percent of a core, most of it for the sleeps. Longer ones for those
-who have waited long were rejected: they would starve behind newcomers.
+A holder that leaves a lock wakes those who sleep for it: see `waking`. One that dies does not, and
+greenlets cannot sleep like that. So a waiter looks again and again, after sleeps that grow from 50
+us to 2 ms. A dead holder is found within about a slice, and a waiting process costs a few percent
+of a core, most of it for the sleeps. Longer ones for those who have waited long were rejected: they
+would starve behind newcomers.
 
 Locks, not Events or Conditions: a signal handler that raises inside those leaves their inner lock
 taken for ever.
@@ -12,9 +13,9 @@ taken for ever.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import suppress
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..checks import seconds
 from ..memory._clock_cy import monotonic
@@ -26,6 +27,10 @@ from ..system.tasks import (
     new_lock,
     sleep,
 )
+from . import waking
+
+if TYPE_CHECKING:
+    from .hosts import MapHandle
 
 Place = bytes | tuple[bytes, object]  # the name of a lock, and of a thread's own ones the thread
 Found = TypeVar("Found")
@@ -80,13 +85,16 @@ def left_until(deadline: float | None) -> float:
 
 
 def wait_for(
-    turns: MutableMapping[Place, Turn], name: bytes, look: Callable[[], Found | None],
-    deadline: float | None,
+    m: MapHandle, name: bytes, look: Callable[[], Found | None], deadline: float | None,
+    names: Iterable[bytes] = (),
 ) -> Found | None:
     """Call `look` until it gives something but None, or until the deadline: then give None.
 
-    `turns` holds turns by place, weakly: one goes with the last task that waits.
+    `names`: the locks that are waited for, if it is not the one of that name. `turns` holds turns
+    by place, weakly: one goes with the last task that waits.
     """
+    bits = waking.bits_of(names or (name,))
+    turns: MutableMapping[Place, Turn] = m.attachment.locks.turns
     turn = turns.setdefault(place_of(name), Turn())
     me = current_task()
     # a lock that was made before gevent's patches, or that is waited for in its hub, would stop
@@ -94,12 +102,12 @@ def wait_for(
     alone = not can_wait_for(turn.lock)
     while True:
         if alone or turn.task is me:  # the latter: a signal handler, in the very task that polls
-            return _poll(turn, look, deadline)
+            return _poll(m, turn, look, deadline, bits)
         left = left_until(deadline)
         if turn.lock.acquire(timeout=max(0.0, left)):
             try:
                 turn.task = me
-                return _poll(turn, look, deadline)
+                return _poll(m, turn, look, deadline, bits)
             finally:
                 turn.task = None
                 turn.lock.release()
@@ -109,16 +117,20 @@ def wait_for(
 
 
 def _poll(
-    turn: Turn, look: Callable[[], Found | None], deadline: float | None
+    m: MapHandle, turn: Turn, look: Callable[[], Found | None], deadline: float | None, bits: int
 ) -> Found | None:
     for pause in pauses():
+        seen = waking.see(m)
         found = look()
         if found is not None:
             return found
         left = left_until(deadline)
         if left <= 0:
             return None
-        if can_wait_for(turn.bell):
+        if seen is not None:
+            if not waking.sleep(seen, bits, min(LONGEST_PAUSE_S, left)):  # others come and go
+                sleep(min(FIRST_PAUSE_S, left))
+        elif can_wait_for(turn.bell):
             turn.bell.acquire(timeout=min(pause, left))
         else:
             sleep(min(pause, left))

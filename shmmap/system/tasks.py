@@ -1,4 +1,4 @@
-"""Who is running: a thread, or a greenlet of one; and how it waits.
+"""Who is running: a thread, a greenlet or an asyncio task of one; and how it waits.
 
 Under gevent and eventlet, which may patch `time` and `threading` long after this package was
 imported and maps were opened, many greenlets share one thread, and take turns wherever one of
@@ -8,6 +8,9 @@ their sleeps count: what a test puts in the place of `time.sleep` (unittest.mock
 Where `time.sleep` is Python's own, a wait holds up every greenlet of its thread (SQLAlchemy's
 asyncio, gevent without its patches). What one of them holds no other of them could wait for: they
 count as one, so that such a wait is refused instead of lasting for ever.
+
+A task of asyncio is told from the others by `current_holder`, for what may be held across an
+`await`. All else is over before another task of the loop can run.
 """
 
 from __future__ import annotations
@@ -33,11 +36,18 @@ _LIBRARIES = (
 )
 
 
+class _Life:
+    """Goes with its thread, unless that keeps it."""
+
+    __slots__ = ("__weakref__",)
+
+
 class _Marks(threading.local):
     """What tells a thread from all others, also from one that got its ident after its end."""
 
     def __init__(self) -> None:
         self.mine = object()
+        self.life = _Life()
 
 
 _marks = _Marks()
@@ -101,6 +111,55 @@ def current_task() -> object:
             hash(task)  # now: when the greenlet is gone it no longer can be
             return task
     return _own_mark()
+
+
+def running_loop() -> Any:
+    """Return the event loop of asyncio that runs this code; None: there is none. A program that has
+    not imported asyncio has none."""
+    running = getattr(sys.modules.get("asyncio.events"), "_get_running_loop", None)
+    loop = None if running is None else running()
+    if loop is not None and is_cooperative():
+        ident = threading.get_ident()  # that of the greenlet, where it is patched
+        return loop if getattr(loop, "_thread_id", ident) == ident else None
+    return loop
+
+
+def _current_asyncio_task() -> Any:
+    loop = running_loop()
+    current = getattr(sys.modules.get("asyncio.tasks"), "current_task", None)
+    return None if loop is None or current is None else current(loop)
+
+
+def current_holder() -> object:
+    """Identify what is running as `current_task` does, and tell the tasks of an event loop from
+    each other, and from the callbacks of that loop."""
+    running = _current_asyncio_task()
+    if running is None:
+        return current_task()
+    task = weakref.ref(running)
+    hash(task)  # now: see `current_task`
+    return task
+
+
+def sign_of_life() -> Callable[[], object]:
+    """Return what `lives` tells from: whether the thread, greenlet or task that runs now has
+    ended."""
+    task = current_holder()
+    if isinstance(task, weakref.ref):
+        return task
+    try:
+        return weakref.ref(_marks.life)
+    except RuntimeError:  # at exit: see `_own_mark`
+        return object
+
+
+def lives(sign: Callable[[], object]) -> bool:
+    """Tell whether what gave a sign of life has not ended."""
+    runner = sign()
+    if runner is None:
+        return False
+    is_done = getattr(runner, "done", None)  # a task has it, a greenlet has `dead`
+    return not (is_done() if callable(is_done) else getattr(runner, "dead", False))
 
 
 def current_thread() -> object:

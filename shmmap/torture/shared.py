@@ -122,9 +122,8 @@ def guard(actor: Actor) -> None:
     which = int(actor.rng.random() * GUARDED)
     main, name = actor.maps.main, f"guarded-{which}"
     lock = main.lock(name, timeout=0.0)
-    try:
-        actor.call_in_peace("guarded", lock.acquire)  # else it may be taken, and we not know
-    except LockTimeout:  # another one is at it
+    # in peace: else it may be taken, and we not know
+    if not actor.call_in_peace("guarded", lock.acquire):  # another one is at it
         return
     try:
         value = actor.call("guarded", main.get, name, 0)

@@ -55,6 +55,38 @@ def app(environ, start_response):
 """
 
 
+# The map is opened, used and swept before the worker is forked, and patches.
+USED_APP = """
+import os, time
+import shmmap
+
+m = shmmap.ShmMap(os.environ["SHMMAP_EXAMPLE"] + "-pages", size="1MB", ttl=60, sweep_interval=0.05)
+m["started"] = 1
+with m.lock("start", lease=30, auto_renew=True):
+    m.get_or_set("settings", lambda: "read")
+time.sleep(0.2)
+every = m.lock("every", timeout=20)
+
+@shmmap.cached(m)
+def square(n):
+    time.sleep(0.1)
+    m.incr("squared")
+    return n * n
+
+def app(environ, start_response):
+    with m.semaphore("few", 2, timeout=20):
+        time.sleep(0.02)
+    with every, m.lock("again", timeout=20, reentrant=True):
+        with m.lock("again", timeout=20, reentrant=True):
+            time.sleep(0.005)
+    with m.lock("leased", timeout=20, lease=5, auto_renew=True):
+        m.snapshot()
+    text = f"{m.get_or_set('settings', str)} {square(4)} {m.incr('requests') > 0}"
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [text.encode()]
+"""
+
+
 def eventually(condition: Callable[[], Any], what: str, limit_s: float = START_S) -> Any:
     """Poll until a condition is true, and give it; fail when the time is up."""
     end = time.monotonic() + limit_s
@@ -336,6 +368,31 @@ def test_greenlets_of_a_worker_wait_for_each_other(
         assert [(answer.status, answer.text) for answer in answers] == [(200, "1")] * 24, (
             server.log.read_text()
         )
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(("kind", "preload"), GREEN)
+def test_nobody_is_refused_where_the_map_was_used_before_the_patches(
+    name: str, tmp_path: Path, kind: str, preload: bool
+) -> None:
+    (tmp_path / "used.py").write_text(USED_APP)
+    server = Server(name, kind, preload, tmp_path / "log", "used:app", tmp_path)
+    try:
+        eventually(lambda: len(server.workers()) == WORKERS, "four workers")
+        answers: list[Any] = []
+        crowd = [
+            threading.Thread(target=lambda: answers.append(server.get("/"))) for _ in range(24)
+        ]
+        for one in crowd:
+            one.start()
+        for one in crowd:
+            one.join()
+        assert [(answer.status, answer.text) for answer in answers] == (
+            [(200, "read 16 True")] * 24
+        ), server.log.read_text()
+        with shmmap.ShmMap.attach(f"{name}-pages") as m:
+            assert (m["squared"], m["requests"]) == (1, 24)
     finally:
         server.stop()
 

@@ -74,7 +74,7 @@ def ask(act, *errors):
         said = ""
     print(said)
 
-ask(lambda: m.lock("named", timeout=0.05).acquire(), shmmap.LockTimeout)
+ask(lambda: m.lock("named", timeout=0.05).__enter__(), shmmap.LockTimeout)
 ask(lambda: m.incr("b"), TypeError)
 ask(lambda: m["none"], KeyError)
 ask(lambda: m.set("big", bytes(10**7)), shmmap.EntryTooLarge)

@@ -289,9 +289,7 @@ class Trial:
     def try_lock(self, key: Any) -> str:
         """Take a named lock, if it is to be had at once, and leave it."""
         lock = self.m.lock(key, timeout=0)
-        try:
-            lock.acquire()
-        except (shmmap.LockTimeout, shmmap.Reentered):
+        if not lock.acquire():
             return self.tried_lock(key, taken=False)
         outcome = self.tried_lock(key, taken=True)
         if not lock.held:

@@ -1,4 +1,5 @@
-"""Greenlets of gevent and eventlet, patched before the import, after it, and after the opening.
+"""Greenlets of gevent and eventlet, patched before the import, after it, after the opening, and
+in a forked child.
 
 Each program runs in a process of its own, since patches last. `worst` says for how long the hub
 was stopped at worst, without the time in which the machine was busy otherwise: waiting must let the
@@ -41,6 +42,14 @@ options = dict(size="1MB", shards=1, sweep_interval=0.05, ttl=60, lock_timeout=2
 m = shmmap.ShmMap(name, **options)
 m["opened"] = 1  # starts the sweeper
 if when == "opened": patch()
+if when == "forked":  # as a worker of gunicorn with --preload
+    import os
+    with m.lock("before", lease=30, auto_renew=True): m.get_or_set("before", int)
+    del m["before"]
+    pid = os.fork()
+    if pid: os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    patch()
+    m["opened"] = 1
 clock = shmmap.memory._clock_cy.monotonic
 sys.path.append(sys.argv[3])
 from support.clocks import delayed_s
@@ -86,6 +95,29 @@ wait_all([spawn(guarded, shared) for _ in range(4)]
          + [spawn(guarded, m.lock("a", timeout=20)) for _ in range(4)])
 assert not shared.held and m.attachment.locks.count() == 0
 """,
+    "permits": """
+inside, most = [0], [0]
+def few(semaphore):
+    for _ in range(3):
+        with semaphore:
+            inside[0] += 1; most[0] = max(most[0], inside[0]); pause(0.01); inside[0] -= 1
+shared = m.semaphore("a", 2, timeout=20)
+wait_all([spawn(few, shared) for _ in range(4)]
+         + [spawn(few, m.semaphore("a", 2, timeout=20)) for _ in range(3)])
+assert most == [2] and shared.held == 0 and m.attachment.locks.count() == 0, most
+""",
+    "a lock taken again, and a lease that is renewed": """
+order, done = [], []
+def again(number):
+    with m.lock("a", timeout=20, lease=0.3, auto_renew=True, reentrant=True) as outer:
+        order.append(number)
+        with m.lock("a", timeout=20, reentrant=True) as inner:
+            pause(0.5); assert inner.token == outer.token and inner.held
+        assert order[-1] == number
+    done.append(number)
+wait_all([spawn(again, number) for number in range(3)])
+assert sorted(done) == [0, 1, 2]
+""",
     "timeouts and re-entry": """
 said, held = [], []
 def holder():
@@ -95,7 +127,7 @@ def holder():
 def waiter():
     while not held: pause(0.01)
     began = clock()
-    try: m.lock("a", timeout=0.1).acquire()
+    try: m.lock("a", timeout=0.1).__enter__()
     except shmmap.LockTimeout: said.append("LockTimeout")
     assert 0.1 <= clock() - began < 5, clock() - began
 def nested():
@@ -178,7 +210,7 @@ assert os.waitpid(child, 0)[1] == 0
 }
 
 
-@pytest.mark.parametrize("when", ["first", "imported", "opened"])
+@pytest.mark.parametrize("when", ["first", "imported", "opened", "forked"])
 @pytest.mark.parametrize("kind", sorted(START))
 @pytest.mark.parametrize("program", sorted(PROGRAMS))
 def test_greenlets(name, program, kind, when, tmp_path):

@@ -73,7 +73,7 @@ def test_a_release_that_has_to_wait_is_made_up_for(make, start, seize):
     assert time.monotonic() - began < SOON_S / 4
     assert taken_by_another(m, start, "a", 0) == "held"
     with pytest.raises(shmmap.LockTimeout, match=f"lock shard.*process {pid} "):
-        m.lock("free", timeout=0).acquire()
+        m.lock("free", timeout=0).__enter__()
     let_go()
     assert taken_by_another(m, start, "a", SOON_S) == "taken"
     m.close()
@@ -151,7 +151,7 @@ def test_nor_does_trying_to_take_one(make, start, seize):
     for timeout in (0, 0.1):
         began = time.monotonic()
         with pytest.raises(shmmap.LockTimeout, match="lock shard"):
-            m.lock("a", timeout=timeout).acquire()
+            m.lock("a", timeout=timeout).__enter__()
         assert time.monotonic() - began < SOON_S
     let_go()
     with m.lock("a", timeout=0):
@@ -196,7 +196,7 @@ def test_so_is_a_lock_that_was_taken_and_not_seen(make, start, monkeypatch):
 
     monkeypatch.setattr(lock_table.LockTable, "version_of", unread)
     with pytest.raises(shmmap.LockTimeout):
-        m.lock("a", timeout=0).acquire()
+        m.lock("a", timeout=0).__enter__()
     assert m.attachment.locks.holds == {}
     assert taken_by_another(m, start, "a", SOON_S) == "taken"
 
@@ -252,7 +252,7 @@ def test_a_lease_that_was_extended_is_not_over(make):
             clock.frozen_ns += 10**9
             m.lock(number, timeout=0, lease=1.5).acquire()
         with pytest.raises(shmmap.Reentered):
-            m.lock("long", timeout=0).acquire()
+            m.lock("long", timeout=0).__enter__()
         assert lock.held
         lock.release()
     finally:
@@ -271,7 +271,7 @@ def test_a_thread_that_got_the_ident_of_another_is_another(make):
     def try_it() -> None:
         idents.append(threading.get_ident())
         try:
-            m.lock("a", timeout=0.02).acquire()
+            m.lock("a", timeout=0.02).__enter__()
         except shmmap.ShmMapError as error:
             found.append(type(error).__name__)
 

@@ -141,7 +141,7 @@ def test_a_pretended_pid_costs_no_lock(make, start, monkeypatch, when):
         forget_everything()
         child.hear()
         with pytest.raises(shmmap.LockTimeout) as caught:
-            shmmap.ShmMap(m.name).lock("a", timeout=0.2).acquire()
+            shmmap.ShmMap(m.name).lock("a", timeout=0.2).__enter__()
         return str(caught.value)
 
     other = start(lambda child: child.hear())

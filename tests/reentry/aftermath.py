@@ -92,7 +92,7 @@ class Aftermath:
         other = w.attempt("open", w.open)
         if other is not None and not w.unlinked:
             w.attempt("the lock of what executed another program",
-                      lambda: other.lock("exec", timeout=0.5).acquire())
+                      lambda: other.lock("exec", timeout=0.5).__enter__())
             w.attempt("close", other.close)
 
     def use(self, point: Any) -> None:

@@ -232,7 +232,7 @@ def fork_and_exec(w: World) -> None:
     w.allowed = {}
     m = w.m
     w.attempt("write", lambda: w.put("e", "child", m))
-    w.attempt("lock", lambda: m.lock("exec", timeout=1).acquire())
+    w.attempt("lock", lambda: m.lock("exec", timeout=1).__enter__())
     w.tell("goes on")
     os.execv(sys.executable, [sys.executable, "-S", "-c", "import time; time.sleep(9)"])
 
@@ -285,11 +285,7 @@ def still_held(w: World) -> None:
     m = w.m
     pid = os.fork()
     if pid == 0:
-        try:
-            m.lock("report").acquire(0)
-        except shmmap.LockTimeout:
-            os._exit(0)
-        os._exit(1)
+        os._exit(1 if m.lock("report").acquire(blocking=False) else 0)
     if os.waitpid(pid, 0)[1]:
         w.problems.append("a named lock of this process was taken from it")
 

@@ -49,7 +49,7 @@ def _judge(
         for key in range(8):
             m[f"judge {key}"] = key
         for key in ("report", "leased", "deed", "child", "exec"):
-            m.lock(key).acquire(0)
+            m.lock(key, timeout=0).__enter__()
         m.unlink()
         m.close()
     if broken and left_of(name):  # whoever makes a map of that name next removes it

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import shmmap.map
 from shmmap.lifecycle import closing, opening
-from shmmap.locks import named_locks
+from shmmap.locks import leaving
 from shmmap.locks.lock_table import LockShard
 from shmmap.operations._handle_cy import Handle
 from shmmap.system import record_lock
@@ -60,9 +60,9 @@ MUTANTS: tuple[Mutant, ...] = (
         (Series("taking a named lock", "fork, late", "line"),), "LockLost", 90,
     ),
     Mutant(
-        "a handler that raises leaves a named lock taken", named_locks._Leaving, "__del__",
+        "a handler that raises leaves a named lock taken", leaving.Leaving, "__del__",
         (('getattr(self, "mine", ())', "()"),),
-        (Series("taking a named lock", "raise", "line in named_locks.py"),), "has not left", 90,
+        (Series("taking a named lock", "raise", "line in leaving.py"),), "has not left", 90,
     ),
     Mutant(
         "the handles of a map are gone through while others are opened", shmmap.map, "alive",

@@ -62,7 +62,7 @@ def test_a_process_that_holds_something_up(make, start, capsys):
     child = start(lambda child: hold_named(child, m))
     assert child.hear() == "held"
     with pytest.raises(shmmap.LockTimeout) as caught:
-        m.lock("named", timeout=0).acquire()
+        m.lock("named", timeout=0).__enter__()
     assert SHOWN in str(caught.value) and not speaks(str(caught.value))
     assert cli.main(["info", m.name]) == 0
     shown = capsys.readouterr().out

@@ -6,15 +6,17 @@ from shmmap.locks.lock_table import LockTable
 
 from .mutant import Mutant, change
 
-FREE = "self.cas(key, None, version, 0)"
+FREE = "self.change_own(key, raw, None, 0)"
+CHANGE = "self.cas(key, to, version, lease)"
 TAKE = "self.cas(key, raw, version, lease)"
 
 NAMED_LOCKS = (
     Mutant("a lock is freed whoever holds it", (
-        change(LockTable, "give_back", f"version != 0 and {FREE}", "self.delete(key)"),
+        change(LockTable, "give_back", FREE, "self.delete(key)"),
     ), "one keeps what another's lease was for", "every 1"),
     Mutant("a lock is freed without its version", (
-        change(LockTable, "give_back", FREE, "self.delete(key)"),
+        change(LockTable, "change_own", CHANGE,
+               f"(self.delete(key) if to is None else {CHANGE})"),
     ), "one keeps what another's lease was for", "every 1"),
     Mutant("a dead holder's lock is taken without its version", (
         change(LockTable, "try_take", TAKE, "(self.set(key, raw, lease), True)[1]"),
@@ -32,8 +34,12 @@ NAMED_LOCKS = (
                "return True"),
     ), "two want one named lock", "every 1"),
     Mutant("a lease is extended without its version", (
-        change(LockTable, "renew", TAKE, "(self.set(key, raw, lease), True)[1]"),
+        change(LockTable, "change_own", CHANGE,
+               f"((self.set(key, to, lease), True)[1] if to == raw else {CHANGE})"),
     ), "one keeps what another extends", "every 1"),
+    Mutant("who leaves gives up where a renewal was quicker", (
+        change(LockTable, "change_own", "range(OWN_TRIES)", "range(1)"),
+    ), "its holder leaves as its lease is renewed", "every 1"),
     Mutant("a sweep frees what was taken over meanwhile", (
         change(LockTable, "drop_abandoned", "self.give_back(key, raw)", "self.delete(key)"),
     ), "one keeps what a sweep finds dead", "every 1"),

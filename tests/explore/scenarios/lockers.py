@@ -34,6 +34,12 @@ LOCKERS = (
     Lockers("a lease is extended", (
         (LEASED, ("extend", "a", 1000), UNLOCK), (("advance", 200), *BOTH),
     )),
+    Lockers("its holder leaves as its lease is renewed", (
+        (LEASED, UNLOCK), (("renew", 0, "a", 1000),), BOTH,
+    ), bound=1),
+    Lockers("its lease is over as it is renewed", (
+        (LEASED, ("advance", 200), UNLOCK), (("renew", 0, "a", 1000),), BOTH,
+    ), bound=1),
     Lockers("a sweep comes by", (BOTH, (("sweep",),), BOTH), bound=1),
     Lockers("a sweep and leases", (
         (LEASED, ("advance", 200), UNLOCK), (("sweep",),), BOTH,

@@ -146,6 +146,15 @@ class LockWorld(World):
             self.problems.append(f"worker {number} could not extend a lease that was not over")
         self.inside[key].append(taking)
 
+    def do_renew(
+        self, number: int, held: dict[str, Taking], other: int, key: str, lease_ns: int
+    ) -> None:
+        """Have the lease of another worker's holding start anew, as a thread of its process does.
+        What it is said to be safe until stays: it may be left before this has come to its end."""
+        for taking in list(self.all):
+            if taking.worker == other:
+                self.handles[number].renew(key, taking.raw, lease_ns / 1e9)
+
     def do_sweep(self, number: int, held: dict[str, Taking]) -> None:
         """Free what the dead hold, and leases that are over."""
         self.handles[number].sweep()

@@ -179,7 +179,7 @@ def test_a_child_that_has_its_parents_pid(shared, start, proc):
                 m["b"] = 1
                 row, held = m.attachment.worker.row, lock.held
                 lock.release()
-                found = outcome(lambda: m.lock("a", timeout=0.1).acquire())[0]
+                found = outcome(lambda: m.lock("a", timeout=0.1).__enter__())[0]
                 os.write(tell, repr((os.getpid(), row, held, found)).encode())
             finally:
                 os._exit(0)

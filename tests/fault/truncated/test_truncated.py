@@ -270,7 +270,7 @@ def test_the_command_line_looks_at_it_and_removes_it(leftovers, start, tmp_path,
 def test_the_lock_shard_is_cut_off(leftovers, start, length):
     """Entries go on until a lock is wanted; then the map says what it has lost."""
     def work(child: Any) -> None:
-        for use in (lambda m: m.lock("a", timeout=0).acquire(), lambda m: m.sweep(),
+        for use in (lambda m: m.lock("a", timeout=0).__enter__(), lambda m: m.sweep(),
                     lambda m: m.get_or_set("new", int), lambda m: m.check()):
             m = filled(leftovers)
             cut(objects(m)["locks"], length)

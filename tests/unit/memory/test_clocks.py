@@ -63,7 +63,7 @@ def test_the_clock_of_waits_goes_on(stopped):
 def test_a_timeout_of_a_named_lock_ends_the_wait(make, stopped):
     m = make()
     with m.lock("a"):
-        (error,) = in_time(lambda: m.lock("a", timeout=TIMEOUT_S).acquire())
+        (error,) = in_time(lambda: m.lock("a", timeout=TIMEOUT_S).__enter__())
     assert isinstance(error, shmmap.LockTimeout)
 
 

@@ -52,7 +52,7 @@ def test_waits_do_not_sleep_by_a_tests_function(make, put):
         assert not tasks.is_cooperative()
         began = time.process_time()
         with pytest.raises(shmmap.LockTimeout):
-            m.lock("a", timeout=0.2).acquire()
+            m.lock("a", timeout=0.2).__enter__()
         assert time.process_time() - began < 0.15, "it spins"
         m.snapshot()
         m.sweep()
@@ -65,7 +65,7 @@ def test_a_replaced_open_changes_no_judgement(make, start, put):
     def use(child: Any) -> Any:
         m["b"] = 1
         with pytest.raises(shmmap.LockTimeout) as caught:
-            m.lock("a", timeout=0.1).acquire()
+            m.lock("a", timeout=0.1).__enter__()
         return str(caught.value), process.start_ticks(os.getpid())
 
     with mock.patch("builtins.open", put):
