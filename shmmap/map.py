@@ -12,13 +12,21 @@ from .care import Care
 from .checks import Key, Value, flag, seconds
 from .copies import replacing, snapshots
 from .copies.snapshots import Snapshot
-from .errors import MapClosed, MapCorrupted, MapNotFound, MapUnlinked
+from .errors import (
+    ConfigMismatch,
+    LockTimeout,
+    MapClosed,
+    MapCorrupted,
+    MapNotFound,
+    MapUnlinked,
+    SharedMemoryFull,
+)
 from .in_asyncio import InAsyncio
 from .lifecycle import last_words, opening, reopening
 from .lifecycle.closing import Closing
 from .lifecycle.names import Named, full_name, namespace_of
 from .lifecycle.parameters import UNSAID, MapOptions, Parameters, check_handle
-from .lifecycle.request import AS_IT_IS, Request, check_choices
+from .lifecycle.request import AS_IT_IS, Request, check_choices, warn
 from .locks import single_flight
 from .locks.deferred_release import see_to_it
 from .locks.editing import Edits
@@ -188,6 +196,7 @@ class ShmMap(
         """Open the map that is asked for; where it has another shape, replace it first if so
         wanted. Of two processes that want different shapes the last one has its way."""
         number = self._handle_number or next(reopening.numbers)
+        as_it_is = self._request._replace(on_mismatch=AS_IT_IS)
         while True:
             try:
                 self._ways.join_map(self, number, self._request)
@@ -195,9 +204,17 @@ class ShmMap(
             except opening.ToBeReplaced:
                 pass
             with suppress(MapNotFound, MapUnlinked):  # then it is another one's turn to be opened
-                made = self._replace()[0]
-                self._ways.join_map(self, number, self._request._replace(on_mismatch=AS_IT_IS))
+                try:
+                    made, report = self._replace()
+                except (ConfigMismatch, LockTimeout, SharedMemoryFull) as error:
+                    warn(f"map {as_it_is.name!r} was not replaced, and is used as it is: {error}")
+                    self._ways.join_map(self, number, as_it_is)
+                    return
+                self._ways.join_map(self, number, as_it_is)
                 made.close()
+                if report.left_out:
+                    warn(f"map {as_it_is.name!r} was replaced; {report.left_out:,} entries did not "
+                         f"fit into the new one, {report.written:,} did")
                 return
 
     def _replace(self) -> tuple[ShmMap, replacing.ReplaceReport]:
@@ -205,9 +222,10 @@ class ShmMap(
         asked = self._request
         with ShmMap.attach(
             asked.name, namespace=namespace_of(asked.name), lock_timeout=self._lock_timeout,
-            owner_uid=asked.owner_uid, codec=self._own_codec,
+            owner_uid=asked.owner_uid, mode=asked.wanted.mode, codec=self._own_codec,
         ) as former:
-            wanted = asked.again(former._live.parameters).wanted
+            had = former._live.parameters  # of its seed too: see `order`
+            wanted = asked.again(had).wanted._replace(hash_seed=had.hash_seed)
 
             def bind(successor: Successor) -> ShmMap:
                 made = ShmMap.__new__(ShmMap)

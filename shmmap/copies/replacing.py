@@ -15,16 +15,18 @@ after it, the old one is. **Cost**: both maps, and a copy of the entries in this
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import EntryTooLarge, LockTimeout, MapFull, MapUnlinked
+from ..errors import ConfigMismatch, EntryTooLarge, LockTimeout, MapFull, MapUnlinked
 from ..lifecycle.making import Successor
 from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
-from ..operations._cut_cy import hold_all, let_all_go, wait_for_shard
+from ..operations._cut_cy import hold_all, wait_for_shard
 from ..operations._restore_cy import write_raw
+from ..system import segment
 from ..system.creation import creation_lock
-from ..system.unfinished import Undo
 from ..values._keys_cy import unpack
 from .snapshots import PATIENCE_NS, take_held
 
@@ -100,9 +102,11 @@ def replace(
         MapUnlinked: the map was unlinked, or replaced by another process: look again.
         LockTimeout: a shard could not be had in time, or the creation lock; nothing has changed.
         SharedMemoryFull: there is no room for both maps; nothing has changed.
+        ConfigMismatch: it is another user's.
     """
     started = monotonic()
     name = former.name
+    _refuse_others(name)
     with creation_lock(name) as turn:
         successor = Successor(name, wanted, turn)
         try:
@@ -119,15 +123,12 @@ def replace(
             if not attached.has_its_name():
                 raise MapUnlinked(f"map {name!r} was unlinked while it was being replaced")
             began = monotonic()
-            freeing = Undo(lambda: let_all_go(former), lambda: creation_lock(name, 0))
-            try:
-                _hold_all(former)
+
+            def end() -> None:
                 copying.bring(list(take_held(attached).raw_entries()))
                 successor.take_over(attached.control)
-            except BaseException:
-                freeing.settle()
-                raise
-            freeing.drop()  # for good: see the module
+
+            _hold_all(former, end)
             held_s = monotonic() - began
     except BaseException:
         target.close()
@@ -138,10 +139,21 @@ def replace(
     return target, ReplaceReport(written, left_out, held_s, monotonic() - started)
 
 
-def _hold_all(former: OpenMap) -> None:
-    """Hold every shard of a map."""
+def _refuse_others(name: str) -> None:
+    """Refuse to replace another user's map: the new one would not be his."""
+    with suppress(FileNotFoundError):  # then it is no longer there when it is looked for
+        owner = os.lstat(segment.SHM_DIRECTORY + segment.control_name(name)).st_uid
+        if owner != os.geteuid():
+            raise ConfigMismatch(
+                f"map {name!r} belongs to uid {owner}: only that user can replace it, since the "
+                "new map belongs to who makes it"
+            )
+
+
+def _hold_all(former: OpenMap, work: Callable[[], None]) -> None:
+    """Hold every shard of a map, for good, and do the work."""
     for _ in range(_TRIES):
-        busy = hold_all(former, PATIENCE_NS)
+        busy = hold_all(former, PATIENCE_NS, work)
         if busy < 0:
             return
         wait_for_shard(former, busy)

@@ -57,7 +57,7 @@ def make_map(
     shape = wanted.plan()
     if remains is not None:
         remains.remove()
-    _remove_all_dead(name)
+    remove_all_dead(name)
     try:
         segment.check_room(f"map {name!r}", shape.total_bytes)
     except SharedMemoryFull:
@@ -99,7 +99,7 @@ class Successor:
             SharedMemoryFull, SystemCallError, ConfigMismatch: see `make_map`.
         """
         shape = wanted.plan()
-        _remove_all_dead(name)
+        remove_all_dead(name)
         segment.check_room(f"map {name!r} beside the one that it is to replace", shape.total_bytes)
         self.name = name
         self._attempt = _Attempt(name)
@@ -232,9 +232,9 @@ def _temporary(name: str, turn: Turn, attempt: _Attempt) -> int:
     raise ConfigMismatch(f"map {name!r}: {label} exists, though its name is random")
 
 
-def _remove_all_dead(name: str) -> None:
-    """Remove what dead makers left where they met another maker of that name."""
-    for which in _TEMPORARIES[1:]:
+def remove_all_dead(name: str) -> None:
+    """Remove what dead makers of that name left, and dead replacers. The creation lock is held."""
+    for which in _TEMPORARIES:
         label = segment.temporary_name(name, which)
         with contextlib.suppress(OSError):  # it is there for the next maker
             if segment.identity_at(label) is not None:

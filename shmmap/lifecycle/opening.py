@@ -36,7 +36,7 @@ from .attached import attachments as _attachments
 from .attached import nonces
 from .attachment import Attachment
 from .control import ENGINE, RETIRED, STATE_AT, Control, Remains, open_control
-from .making import Successor, make_map
+from .making import Successor, make_map, remove_all_dead
 from .parameters import Parameters
 from .request import Request, differs
 
@@ -329,6 +329,7 @@ def retire(attachment: Attachment) -> None:
         undo = Undo(attachment.remove_files, lambda: creation.creation_lock(attachment.name, 0))
         attachment.control.STATE = K["STATE_RETIRED"]
         undo.settle()
+        remove_all_dead(attachment.name)
 
 
 def refuse_to_unlink(name: str) -> None:

@@ -97,9 +97,13 @@ def differs(request: Request, actual: Parameters, nonce: int) -> bool:
         raise ConfigMismatch(f"{what}. Leave these out to attach to it as it is. {change}")
     if (name, nonce) not in _told:
         _told.add((name, nonce))
-        warnings.warn(f"{what}. It is used as it is. {change}", MapMismatchWarning,
-                      stacklevel=level_of_user())
+        warn(f"{what}. It is used as it is. {change}")
     return False
+
+
+def warn(text: str) -> None:
+    """Say where the user opens a map that it is not as was asked."""
+    warnings.warn(text, MapMismatchWarning, stacklevel=level_of_user())
 
 
 def _as_options(wanted: Parameters, actual: Parameters) -> str:

@@ -117,12 +117,14 @@ def cut(handle, copies: Any, patience_ns: Any) -> tuple:
         handle.leave()
 
 
-def hold_all(handle, patience_ns: Any) -> int:
-    """Hold every shard, until `let_all_go`, or for good; return -1, or the number of the shard that
-    was not free in time or needs a repair: then none is held."""
+def hold_all(handle, patience_ns: Any, work: Any) -> int:
+    """Hold every shard, do the work, and keep them for good; return -1, or the number of the shard
+    that was not free in time or needs a repair: then none is held, and nothing done. What the work
+    raises frees them."""
     shard: Shard
     failed: i64 = -1
     until: i64
+    done: cython.bint = False
     handle.enter()
     try:
         shards: list = handle.shards if cython.compiled else list(handle.shards)
@@ -136,11 +138,11 @@ def hold_all(handle, patience_ns: Any) -> int:
                 if not shard.lock.try_quickly(handle.token(), until) or load(shard.mem, S_DIRTY):
                     failed = shard.number
                     break
-        except BaseException:
-            failed = 0
-            raise
+            if failed < 0:
+                work()
+                done = True
         finally:
-            if failed >= 0:
+            if not done:
                 drop_all(handle, shards)
             elif not cython.compiled:  # else `leave` would free them
                 for shard in shards:
@@ -148,14 +150,6 @@ def hold_all(handle, patience_ns: Any) -> int:
         return failed
     finally:
         handle.leave()
-
-
-def let_all_go(handle) -> None:
-    """Free every shard that this thread holds by `hold_all`."""
-    shard: Shard
-    for shard in list(handle.shards):
-        if shard.lock.held_by(handle.token()):
-            shard.lock.release()
 
 
 def wait_for_shard(handle, number: Any) -> None:

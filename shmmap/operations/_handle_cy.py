@@ -228,6 +228,12 @@ class Handle:
                 return 1
         return 0
 
+    def _count_shards(self) -> int:
+        """Count the map's shards; where it was unlinked, those of the one that has its name."""
+        self.come_in()
+        self.leave()
+        return self.mask + 1
+
     def _may_follow(self) -> bool:
         """Tell whether what found this map unlinked, in the middle of an operation, may begin
         again with another one. Else the MapUnlinked is another map's, of a value's unpickling."""

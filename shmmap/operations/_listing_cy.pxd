@@ -8,8 +8,8 @@ from ..memory._layout cimport *
 from ..memory._atomics cimport *
 
 cpdef object list_entries(Reads handle, object number, object wants_values, object prefix=*,
-                          object on_unreadable=*)
-cpdef object list_raw(Reads handle, object number)
+                          object on_unreadable=*, object shards=*)
+cpdef object list_raw(Reads handle, object number, object shards)
 cpdef list list_copied(Reads handle, object number)
 cdef object scan_shard(Reads handle, u64 number, bint wants_values, object prefix)
 cdef u64 whole_index(Reads handle, Shard shard) except? 1

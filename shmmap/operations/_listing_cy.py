@@ -46,18 +46,20 @@ COMPILED = cython.compiled
 
 
 def list_entries(
-    handle, number: Any, wants_values: Any, prefix: Any = None, on_unreadable: Any = None
+    handle, number: Any, wants_values: Any, prefix: Any = None, on_unreadable: Any = None,
+    shards: Any = 0,
 ) -> Any:
     """List the live entries of a shard, as keys or as (key, value) pairs; with `prefix`, a str
     or bytes, only those whose key is of that type and starts so. An entry whose value cannot be
     read is left out, and its error given to `on_unreadable`, if there is one, else raised.
 
-    Weakly consistent: an entry that is there throughout is listed exactly once.
+    Weakly consistent: an entry that is there throughout is listed exactly once. None: the map has
+    not so many shards, having been replaced: see `in_order`.
     """
     handle.come_in()
     try:
-        if number > handle.mask:  # it had more before it was made anew
-            return []
+        if shards and handle.mask + 1 != shards:
+            return None
         listed: Any = scan_shard(handle, number, wants_values, prefix)
         if handle.near is not None:
             handle.near.reseal()
@@ -66,12 +68,13 @@ def list_entries(
     return decoded(handle, listed, wants_values, on_unreadable)
 
 
-def list_raw(handle, number: Any) -> Any:
-    """List the live entries of a shard as (key, value type, value bytes): see `decode_listed`."""
+def list_raw(handle, number: Any, shards: Any) -> Any:
+    """List the live entries of a shard as (key, value type, value bytes): see `decode_listed`.
+    None: as for `list_entries`."""
     handle.come_in()
     try:
-        if number > handle.mask:  # it had more before it was made anew
-            return []
+        if handle.mask + 1 != shards:
+            return None
         listed: Any = scan_shard(handle, number, True, None)
         if handle.near is not None:
             handle.near.reseal()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from threading import get_ident
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 from ..checks import Key, Value
 from ._decoding_cy import decode_listed
 from ._listing_cy import list_raw
+from .order import in_order
 
 if TYPE_CHECKING:
     from .views import MapListings
@@ -68,10 +70,9 @@ class Copying:
         copy = self._under_way[get_ident()] = _Copy(place)
         handle._copy_by(self)
         try:
-            for number in range(handle._live.geometry.shards):
-                for entry in list_raw(handle, number):
-                    copy.waiting.append(entry)
-                    yield entry[0]
+            for entry in in_order(handle, partial(list_raw, handle)):
+                copy.waiting.append(entry)
+                yield entry[0]
             copy.is_listed = True
         finally:
             if not copy.is_listed or not copy.waiting:

@@ -19,6 +19,7 @@ from ._listing_cy import list_entries
 from ._reads_cy import MISSING
 from ._writes_cy import pairs_of
 from .copying import Copying, Place, place_of
+from .order import in_order
 from .unreadable import OnUnreadable, handler_of
 
 if TYPE_CHECKING:
@@ -202,17 +203,20 @@ class MapListings(Listings):
 
         @property
         def _live(self) -> Readable: ...
+        def _count_shards(self) -> int: ...
         def _copy_by(self, copying: Copying | None) -> None: ...
 
     def _keys(self, prefix: Prefix = None) -> Iterator[Key]:
-        for number in range(self._live.geometry.shards):
-            yield from list_entries(self, number, False, prefix)
+        return in_order(self, lambda number, shards: list_entries(
+            self, number, False, prefix, None, shards
+        ))
 
     def _entries(
         self, prefix: Prefix = None, unreadable: Handler = None
     ) -> Iterator[tuple[Key, Value]]:
-        for number in range(self._live.geometry.shards):
-            yield from list_entries(self, number, True, prefix, unreadable)
+        return in_order(self, lambda number, shards: list_entries(
+            self, number, True, prefix, unreadable, shards
+        ))
 
     def keys(self, prefix: Prefix = None) -> ShmKeysView:
         """View the keys; with `prefix`, those of its type that start so: see `items`."""
@@ -244,10 +248,11 @@ class MapListings(Listings):
         cursor = whole(cursor, "cursor")
         if not 0 <= cursor < SHARD_LIMIT:
             raise ValueError(f"cursor={shown(cursor)} is none that scan gave: start again with 0")
-        shards: int = self._live.geometry.shards
-        number = cursor * shards // SHARD_LIMIT
-        unreadable = handler_of(on_unreadable)
-        listed = list_entries(self, number, True, check_prefix(prefix), unreadable)
+        prefix, unreadable, listed = check_prefix(prefix), handler_of(on_unreadable), None
+        while listed is None:
+            shards = self._count_shards()
+            number = cursor * shards // SHARD_LIMIT
+            listed = list_entries(self, number, True, prefix, unreadable, shards)
         return (number + 1) * SHARD_LIMIT // shards % SHARD_LIMIT, listed
 
     def update(self, other: Value = (), /, **named: Value) -> None:

@@ -27,7 +27,7 @@ from ..printable import never_fail_to_print, printable
 from ..system import elsewhere, segment
 from ..system.descriptors import fill_standard
 from ..torture import command as torture
-from . import doctor, findings, fsck, inspection, pruning, sizing, unlinking
+from . import doctor, findings, fsck, inspection, pruning, reshaping, sizing, unlinking
 from .inspection import SeenMap, SeenWorker
 
 K = constants()
@@ -97,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("name", metavar="NAME", type=_name)
     command.add_argument("--size", help="of the new map, not the dumped one's")
     command.set_defaults(run=_load)
+    command = commands.add_parser("replace", help="give a map another shape; entries come along")
+    reshaping.add_command(command, _name)
+    command.set_defaults(run=lambda options: reshaping.run(options, _trusted(options.name)))
     command = commands.add_parser("size", help="recommend size= and value_size= for your entries")
     sizing.add_command(command)
     command = commands.add_parser(
@@ -300,8 +303,8 @@ def _trusted(name: str) -> Options:
     try:
         check_mode(seen.control.MODE)
     except ValueError:
-        return {}
-    said = inspection.attach_options(seen)
+        return said
+    said.update(inspection.attach_options(seen))
     if os.geteuid() not in (0, seen.owner):
         del said["owner_uid"]
     return said

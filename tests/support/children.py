@@ -74,6 +74,10 @@ class Child:
         """Send an object to the other side."""
         self._pipe.send(("told", thing))
 
+    def is_told(self) -> bool:
+        """Tell whether the other side has told something that was not heard yet."""
+        return bool(self._pipe.poll(0))
+
     def hear(self, patience_s: float = 30.0) -> Any:
         """Return what the other side told; what it raised is raised here."""
         if not self._pipe.poll(patience_s):

@@ -1,0 +1,74 @@
+"""`shmmap replace`: a map of another shape takes a map's name and its entries."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..map import ShmMap
+from . import findings, inspection
+
+if TYPE_CHECKING:
+    from ..lifecycle.parameters import Options
+
+_SHAPE = ("size", "capacity", "shards", "value_size", "key_size", "on_full")
+
+
+def add_command(command: argparse.ArgumentParser, name: Callable[[str], str]) -> None:
+    """Say what the command takes; `name` reads a map's."""
+    command.add_argument("name", metavar="NAME", type=name)
+    command.add_argument("--size", help="bytes of the new map, as 32MB or 32MiB")
+    for option, what in (
+        ("capacity", "entries that it holds, instead of --size"), ("shards", "a power of two"),
+        ("value-size", "bytes of a typical value"), ("key-size", "bytes of a typical key"),
+    ):
+        command.add_argument(f"--{option}", type=int, metavar="N", help=what)
+    command.add_argument("--on-full", choices=("raise", "evict"), help="what a full map does")
+
+
+def run(options: argparse.Namespace, trusted: Options) -> int:
+    """Replace a map; return the exit code. Whoever has it open by its name goes over to the new one
+    with the next operation."""
+    said = {name: getattr(options, name) for name in _SHAPE if getattr(options, name) is not None}
+    if not said:
+        return findings.say("replace: say what is to be different: --size, --shards, ...")
+    seen = inspection.find_map(options.name)
+    if seen is None or seen.control is None or seen.state not in ("ready", inspection.LINGERS):
+        return findings.say(f"no map {options.name!r} that could be replaced: see `shmmap ls`")
+    if seen.control.EPHEMERAL:
+        return findings.say(
+            f"map {options.name!r} is ephemeral: the new one would go as this command ends. Have "
+            'the program that uses it open it with on_mismatch="replace"'
+        )
+    if seen.owner != os.geteuid():
+        return findings.say(
+            f"map {options.name!r} belongs to {findings.user_name(seen.owner)}: only that user can "
+            "replace it, since the new map belongs to who makes it"
+        )
+    before, nonce = seen.allocated, seen.control.NONCE
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            m = ShmMap(
+                options.name, **{**trusted, **said}, on_mismatch="replace", on_unlinked="raise"
+            )
+        except (TypeError, ValueError) as error:
+            return findings.say(str(error))
+    for warning in told:
+        findings.say(str(warning.message))
+    with m:
+        if m._live.nonce == nonce:
+            if not told:
+                print(f"{options.name} has this shape already")
+            return 1 if told else 0
+        figures = m.stats()
+        print(
+            f"replaced {options.name}: {figures.entries:,} entries; "
+            f"{findings.human(before)} allocated before, {findings.human(figures.allocated_bytes)} "
+            "now. Processes that opened it by name follow with their next operation; those with "
+            "on_unlinked=\"raise\", and of `attach`, get MapUnlinked"
+        )
+    return 0

@@ -1,0 +1,255 @@
+"""A map of another shape takes a map's name and entries, while others use it, and is killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import shmmap
+from shmmap.copies import replacing
+from shmmap.lifecycle import making, opening
+from shmmap.system import removal, segment
+
+from ..support.leftovers import objects_of
+
+
+def replaced(name: str, **shape: Any) -> Any:
+    """Open a map in a shape, whatever it has now."""
+    return shmmap.ShmMap(name, **shape, on_mismatch="replace")
+
+
+def test_the_entries_come_along_and_handles_follow(make, name, start):
+    m = make(size="1MB", shards=2, ttl=1000, codec="safe")
+    m.update({("k", number): number for number in range(500)})
+    m.set("short", "soon", ttl=100)
+    m.set("long", "x" * 5000)
+    before = {key: m.ttl(key) for key in m}
+
+    def follow(child: Any) -> Any:
+        other = shmmap.ShmMap(name)
+        other["seen"] = 1
+        child.tell("ready")
+        child.hear()
+        return dict(other), other.size
+
+    child = start(follow)
+    child.hear()
+    new = replaced(name, size="2MB")
+    assert m["long"] == new["long"] == "x" * 5000
+    assert new.size == m.size == 2 * 10**6 and new._live is m._live
+    assert {key: new.ttl(key) for key in before} == pytest.approx(before, abs=5)
+    assert (new.default_ttl, new.codec) == (1000, "safe")
+    child.tell("replaced")
+    entries, size = child.result()
+    assert entries == dict(new) and size == 2 * 10**6
+    assert new.check() == []
+    assert len(objects_of(name)) == 2 * new._live.geometry.shards + 4, "nothing of the old one"
+
+
+@pytest.mark.parametrize("shape", [
+    {"size": "2MB"}, {"capacity": 3000}, {"shards": 8}, {"value_size": 500}, {"key_size": 50},
+    {"on_full": "evict"},
+], ids=repr)  # fmt: skip
+def test_every_part_of_the_shape_can_be_changed(make, name, shape):
+    m = make(shards=2)
+    m.update({number: str(number) for number in range(300)})
+    with replaced(name, **shape) as new:
+        field, value = next(iter(shape.items()))
+        assert new.parameters[field] == (2 * 10**6 if field == "size" else value)
+        assert dict(new) == {number: str(number) for number in range(300)}
+        nonce = new._live.nonce
+        with replaced(name, **shape) as same:
+            assert same._live.nonce == nonce, "it has this shape already"
+
+
+def test_handles_of_attach_are_told(make, name):
+    make()
+    m = shmmap.ShmMap.attach(name)
+    replaced(name, size="2MB")
+    with pytest.raises(shmmap.MapUnlinked):
+        m["a"] = 1
+    m.close()
+
+
+def test_what_does_not_fit_is_left_out_and_told(make, name):
+    m = make(size="2MB", shards=1)
+    m.update(dict.fromkeys(range(1000), "x" * 1000))
+    with pytest.warns(shmmap.MapMismatchWarning, match="did not fit") as told:
+        new = replaced(name, size="500kB")
+    left_out = int(str(told[0].message).split("; ")[1].split()[0].replace(",", ""))
+    assert 0 < len(new) == 1000 - left_out < 1000
+    assert new.check() == []
+
+
+def test_without_room_for_both_it_is_used_as_it_is(make, name, monkeypatch):
+    m = make()
+    m["a"] = 1
+
+    def refuse(what: str, size: int) -> None:
+        raise shmmap.SharedMemoryFull("no room")
+
+    monkeypatch.setattr(segment, "check_room", refuse)
+    with pytest.warns(shmmap.MapMismatchWarning, match="was not replaced.*no room"):
+        other = replaced(name, size="2MB")
+    assert other["a"] == 1 and other.size == 10**6
+
+
+def test_another_users_map_is_used_as_it_is(make, name, monkeypatch):
+    make()["a"] = 1
+    with pytest.warns(shmmap.MapMismatchWarning, match="belongs to uid"):
+        monkeypatch.setattr(replacing, "os", _OtherUser())
+        assert replaced(name, size="2MB")["a"] == 1
+
+
+class _OtherUser:
+    """The module `os` of somebody else."""
+
+    lstat = staticmethod(os.lstat)
+
+    @staticmethod
+    def geteuid() -> int:
+        return os.stat("/dev/shm").st_uid + 12345
+
+
+def count(name: str) -> Callable[[Any], tuple[int, int]]:
+    """Make a worker that counts until it is told to stop: (its count, the map's)."""
+
+    def work(child: Any) -> tuple[int, int]:
+        m = shmmap.ShmMap(name)
+        mine, done = f"own{child.pid}{os.getpid()}", 0
+        child.tell("ready")
+        while not child.is_told():
+            m.incr("all")
+            m.incr(mine)
+            m[("last", mine)] = done = done + 1
+            assert m.pop(("last", mine)) == done
+        return done, m.get(mine, 0)
+
+    return work
+
+
+def test_no_write_is_lost_while_it_is_replaced(make, name, start):
+    m = make(size="1MB", shards=2)
+    m.update({("k", number): number for number in range(200)})
+    workers = [start(count(name)) for _ in range(2)]
+    for worker in workers:
+        worker.hear()
+    for number in range(6):
+        replaced(name, size=f"{2 + number % 2}MB").close()
+    for worker in workers:
+        worker.tell("stop")
+    found = [worker.result() for worker in workers]
+    assert all(mine == there for mine, there in found)
+    assert m["all"] == sum(mine for mine, _ in found)
+    assert all(m[("k", number)] == number for number in range(200))
+    assert m.check() == []
+
+
+STEPS: dict[str, tuple[Any, str, bool]] = {
+    "before the new map is made": (making.Successor, "__init__", False),
+    "when it is made": (making.Successor, "__init__", True),
+    "when it is open": (opening, "open_apart", True),
+    "before the entries are copied": (replacing.Copying, "bring", False),
+    "before the shards are held": (replacing, "hold_all", False),
+    "while the shards are held": (replacing, "take_held", False),
+    "when all is copied": (making.Successor, "take_over", False),
+    "before the exchange": (segment, "exchange", False),
+    "after the exchange": (segment, "exchange", True),
+    "before the old parts are removed": (making, "remove_files", False),
+    "when the old parts are removed": (making, "remove_files", True),
+    "before the old control segment is removed": (removal, "unlink_if", False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_death_loses_nothing_and_stops_nobody(make, name, start, step, monkeypatch):
+    m = make(size="1MB", shards=2)
+    m.update({number: number for number in range(100)})
+    where, what, after = STEPS[step]
+    original = getattr(where, what)
+
+    def deadly(*args: Any, **kwargs: Any) -> Any:
+        if after:
+            original(*args, **kwargs)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def work(child: Any) -> None:
+        setattr(where, what, deadly)
+        replaced(name, size="2MB")
+
+    child = start(work)
+    with pytest.raises(EOFError):
+        child.hear()
+    assert child.reap() == signal.SIGKILL
+    started = time.monotonic()
+    assert m.incr("n") == 1 and dict(m) == {**{n: n for n in range(100)}, "n": 1}
+    assert time.monotonic() - started < 3
+    assert m.check() == []
+    with replaced(name, size="3MB") as new:  # removes what the dead one left
+        assert dict(new) == dict(m) and new.size == 3 * 10**6
+        assert len(objects_of(name)) == 2 * new._live.geometry.shards + 4
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_deaths_at_any_moment(make, name, start, seed):
+    m = make(size="1MB", shards=2)
+    m.update({("k", number): number for number in range(100)})
+    dice = random.Random(seed)
+    worker = start(count(name))
+    worker.hear()
+
+    def work(child: Any) -> None:
+        for size in ("2MB", "1MB", "3MB") * 1000:
+            replaced(name, size=size).close()
+
+    for _ in range(4):
+        child = start(work)
+        time.sleep(dice.random() * 0.3)
+        child.kill()
+    worker.tell("stop")
+    mine, there = worker.result()
+    assert mine == there == m["all"] > 0
+    assert all(m[("k", number)] == number for number in range(100))
+    assert m.check() == []
+
+
+def test_readers_go_on_while_writers_wait(make, name, monkeypatch):
+    m = make(size="1MB", shards=2)
+    m["a"] = 1
+    seen = []
+
+    def copy(attached: Any) -> Any:
+        seen.append(other["a"])  # by another handle: of this very thread, which holds the shards
+        with pytest.raises(shmmap.Reentered):
+            other["a"] = 2
+        return original(attached)
+
+    original = replacing.take_held
+    monkeypatch.setattr(replacing, "take_held", copy)
+    other = shmmap.ShmMap(name)
+    new = replaced(name, size="2MB")
+    assert seen == [1] and new["a"] == 1
+    other["a"] = 3
+    assert new["a"] == 3
+
+
+def test_an_error_in_the_middle_leaves_the_map_as_it_was(make, name, monkeypatch):
+    m = make(size="1MB", shards=2)
+    m["a"] = 1
+    files = objects_of(name)
+
+    def fail(attached: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(replacing, "take_held", fail)
+    with pytest.raises(ZeroDivisionError):
+        replaced(name, size="2MB")
+    m["a"] = 2  # its shards are free again
+    assert sorted(objects_of(name)) == sorted(files)
+    assert m.check() == [] and m["a"] == 2
