@@ -253,3 +253,63 @@ def test_an_error_in_the_middle_leaves_the_map_as_it_was(make, name, monkeypatch
     m["a"] = 2  # its shards are free again
     assert sorted(objects_of(name)) == sorted(files)
     assert m.check() == [] and m["a"] == 2
+
+
+def test_a_writer_that_is_stopped_before_its_step_writes_into_the_new_map(make, name, start):
+    """It has seen that the map is there, and takes its shard's lock when that is long replaced."""
+    m = make(size="1MB", shards=2)
+    m["a"] = 1
+
+    def write(child: Any) -> Any:
+        mine = shmmap.ShmMap(name)
+        original = mine.attachment.reserve_deadlines
+
+        def stop(number: int) -> None:  # the last Python code before the lock is taken
+            original(number)
+            child.tell("stops")
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+        mine.attachment.reserve_deadlines = stop
+        mine.set("late", 2, ttl=1000)
+        return mine["late"], mine["a"]
+
+    child = start(write)
+    child.hear()
+    child.wait_stopped()
+    replaced(name, size="2MB").close()
+    child.go_on()
+    assert child.result() == (2, 1)
+    assert m["late"] == 2 and m.check() == []
+
+
+@pytest.mark.parametrize("shards", [1, 2, 8, 16])
+def test_a_listing_goes_on_in_the_new_map(make, name, shards):
+    m = make(size="1MB", shards=4)
+    m.update({number: number for number in range(400)})
+    listing = iter(m.items())
+    first = [next(listing) for _ in range(150)]  # into the second shard
+    cursor, scanned = m.scan()
+    replaced(name, shards=shards).close()
+    rest = list(listing)
+    if shards >= 4:
+        assert sorted(first + rest) == [(number, number) for number in range(400)]
+    assert {key for key, _ in first + rest} == set(range(400))
+    while cursor:
+        cursor, more = m.scan(cursor)
+        scanned += more
+    assert {key for key, _ in scanned} == set(range(400))
+
+
+def test_handles_of_attach_go_on_after_a_replacer_has_died(make, name, start):
+    make(size="1MB", shards=2)["a"] = 1
+    m = shmmap.ShmMap.attach(name)
+
+    def work(child: Any) -> None:
+        segment.exchange = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        replaced(name, size="2MB")
+
+    assert start(work).reap() == signal.SIGKILL
+    assert m["a"] == 1
+    m["a"] = 2
+    assert shmmap.ShmMap(name)["a"] == 2
+    m.close()
