@@ -107,5 +107,6 @@ def _as_options(wanted: Parameters, actual: Parameters) -> str:
     options = []
     for field, said, has in zip(wanted._fields, wanted, actual, strict=True):
         if said is not None and said != has and field not in _PROMISES | _OF_HANDLE:
-            options.append(f"--{argument(field).replace('_', '-')}={said}")
+            value = f"{int(said) / 1e9:g}" if field.endswith("_ns") else said
+            options.append(f"--{argument(field).replace('_', '-')}={value}")
     return " ".join(options)
