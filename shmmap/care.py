@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from .lifecycle.attachment import Attachment
     from .lifecycle.parameters import MapOptions, Options
-    from .map import ShmMap
 
 Done = TypeVar("Done")
+Self = TypeVar("Self", bound="Care")
 
 
 class Care:
@@ -119,9 +119,9 @@ class Care:
 
     @classmethod
     def load(
-        cls, path: str | bytes | os.PathLike[str], name: str, size: int | str | None = None,
-        **parameters: Unpack[MapOptions],
-    ) -> ShmMap:
+        cls: type[Self], path: str | bytes | os.PathLike[str], name: str,
+        size: int | str | None = None, **parameters: Unpack[MapOptions],
+    ) -> Self:
         """Merge a dump into the map `name`, and return that map.
 
         If there is none it is created, with the dumped map's hash seed and its parameters (but
@@ -135,7 +135,7 @@ class Care:
             said["size"] = size
         return merging.load(cls, path, name, said)[0]  # type: ignore[arg-type, no-any-return]
 
-    def merge(self, other: ShmMap | str | bytes | os.PathLike[str]) -> MergeReport:
+    def merge(self, other: Care | str | bytes | os.PathLike[str]) -> MergeReport:
         """Write the entries of another map, or of a dump (its path), where they are newer.
 
         For each key the last write wins: an entry is written only if its key has no live entry

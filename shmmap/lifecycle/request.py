@@ -15,6 +15,7 @@ ON_MISMATCH = ("attach", "raise", "replace")
 AS_IT_IS = "as it is"  # without a word: no user's choice
 ON_UNLINKED = ("reopen", "raise")
 _OF_HANDLE = frozenset(("ttl_ns", "max_age_ns", "sweep_ns"))  # the map's are for who says none
+_COMMANDED = ("size", "capacity", "shards", "value_size", "key_size", "on_full")
 _PROMISES = frozenset(("codec", "mode", "hash_seed"))  # of safety, or what a dump relies on
 _told: set[tuple[str, int]] = set()  # of which maps, by name and nonce, this process has warned
 
@@ -89,10 +90,9 @@ def differs(request: Request, actual: Parameters, nonce: int) -> bool:
     if request.on_mismatch == "replace":
         return True
     what = f"map {name!r} exists with another shape than asked ({'; '.join(shape)})"
-    change = (
-        "To change it, and keep its entries, open it once with on_mismatch=\"replace\", or run: "
-        f"python -m shmmap replace {name} {_as_options(wanted, actual)}"
-    )
+    change = "To change it, and keep its entries, open it once with on_mismatch=\"replace\""
+    if options := _as_options(wanted, actual):
+        change += f", or run: python -m shmmap replace {name} {options}"
     if request.on_mismatch == "raise":
         raise ConfigMismatch(f"{what}. Leave these out to attach to it as it is. {change}")
     if (name, nonce) not in _told:
@@ -107,9 +107,9 @@ def warn(text: str) -> None:
 
 
 def _as_options(wanted: Parameters, actual: Parameters) -> str:
-    """Return the differences in shape as options of the command line."""
-    options = []
-    for field, said, has in zip(wanted._fields, wanted, actual, strict=True):
-        if said is not None and said != has and field not in _PROMISES | _OF_HANDLE:
-            options.append(f"--{argument(field).replace('_', '-')}={said}")
-    return " ".join(options)
+    """Return the differences as options of `shmmap replace`, as far as it has any for them."""
+    pairs = zip(wanted._fields, wanted, actual, strict=True)
+    return " ".join([
+        f"--{field.replace('_', '-')}={said}" for field, said, has in pairs
+        if field in _COMMANDED and said is not None and said != has
+    ])

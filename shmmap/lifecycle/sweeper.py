@@ -256,7 +256,8 @@ class Sweeper:
         that nobody has come back to."""
         attachment = self._attachment
         with found.noted():
-            reap(attachment.name)
+            if not attachment.is_private:
+                reap(attachment.name)
         with found.noted():
             if background is not None and not self._can_be_had(attachment.locks.shards[0]):
                 raise LockTimeout

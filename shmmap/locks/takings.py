@@ -50,7 +50,7 @@ class Taking:
     ) -> None:
         deadline_of(timeout)
         self.key = key
-        self.timeout = timeout
+        self.timeout = timeout if timeout is None else seconds(timeout, "timeout")
         self.lease = check_lease(lease, auto_renew)
         self.auto_renew = auto_renew
         self._map = m

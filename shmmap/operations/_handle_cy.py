@@ -47,6 +47,7 @@ if not cython.compiled:
 from shmmap.errors import LockTimeout, MapClosed, MapUnlinked, Reentered
 
 COMPILED = cython.compiled
+_NONE: Any = None
 
 
 class Handle:
@@ -56,7 +57,9 @@ class Handle:
         name = None
         closed = True
         near = None
+        attachment = _NONE  # also of one that was never opened
         _follows = False
+        _turning = False
 
     def __cinit__(self, *_, **__):
         """Count as closed until bound (compiled): a debugger may ask for the repr of a handle

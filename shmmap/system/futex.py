@@ -18,22 +18,28 @@ from ..memory._clock_cy import monotonic
 _WAIT, _WAKE = 9, 10  # with bits; the time is that of the monotonic clock
 ALL = 2**31 - 1
 _NUMBERS = {"x86_64": 202, "aarch64": 98}  # of the system call
-_call = ctypes.CDLL(None, use_errno=True).syscall
-_call.restype = ctypes.c_long
+# elsewhere there is none of these calls, or it has other numbers
+_call: Any = getattr(ctypes.CDLL(None, use_errno=True), "syscall", None) if (
+    sys.platform.startswith("linux")
+) else None
 
 
 class _Time(ctypes.Structure):
     _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
 
 
-_call.argtypes = (
-    ctypes.c_long, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_void_p,
-    ctypes.c_uint32,
-)
+if _call is not None:
+    _call.restype = ctypes.c_long
+    _call.argtypes = (
+        ctypes.c_long, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p,
+        ctypes.c_void_p, ctypes.c_uint32,
+    )
 
 
 class _State:
-    number = _NUMBERS.get(os.uname().machine, 0) if sys.maxsize > 2**32 else 0
+    number = (
+        _NUMBERS.get(os.uname().machine, 0) if _call is not None and sys.maxsize > 2**32 else 0
+    )
 
 
 def is_there() -> bool:

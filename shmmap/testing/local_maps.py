@@ -199,6 +199,9 @@ def join_map(handle: MapHandle, number: int, request: Request) -> LocalAttachmen
     name = request.name
     with _alone():
         made, found = None, _maps.get(name)
+        if found is not None and request.fresh:
+            retire(found)
+            found = None
         if found is None:
             if request.nonce is not None or not request.may_create or (
                 request.owner_uid not in (None, os.geteuid())

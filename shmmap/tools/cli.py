@@ -311,7 +311,9 @@ def _trusted(name: str) -> Options:
 
 
 def _load(options: argparse.Namespace) -> int:
-    said = {**_trusted(options.name), **({"size": options.size} if options.size else {})}
+    said = _trusted(options.name)
+    if options.size:
+        said |= {"size": options.size, "on_mismatch": "raise"}
     try:
         m, report = merging.load(ShmMap, options.file, options.name, said)
     except (TypeError, ValueError) as error:  # pickles for a safe map; no size

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import shmmap
+from shmmap.errors import ValueUnreadable
 from shmmap.lifecycle.control import checksum
 from shmmap.memory.layout import constants
 
@@ -211,8 +212,9 @@ class TestSafe:
             lambda: list(m.items()), lambda: list(m.values()), lambda: m.get_many(["k"]),
             lambda: m.get_versioned("k"), lambda: m.setdefault("k", 1), lambda: m == {},
         ):  # fmt: skip
-            with pytest.raises(TypeError, match="safe"):
+            with pytest.raises(ValueUnreadable, match=r"'k'.*a pickle.*safe") as caught:
                 use()
+            assert type(caught.value.__cause__) is TypeError
         assert "k" in m and len(m) == 1 and list(m) == ["k"]
         forge_codec(m, 0)
         m.close()

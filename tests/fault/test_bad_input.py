@@ -91,20 +91,30 @@ def test_bad_parameters(name, error, says, bad, exists):
 def test_every_mismatch_is_listed(make, name):
     make(size="1MB", shards=2, ttl=5, codec="safe", on_full="evict", value_size=200, key_size=8,
          max_age=60)
-    wanted = {
-        "size": "2MB", "shards": 4, "ttl": None, "codec": "auto", "on_full": "raise",
-        "value_size": 100, "key_size": 16, "max_age": 30, "ephemeral": True, "mode": 0o660,
-        "sweep_interval": 7,
+    promises = {"codec": "auto", "mode": 0o660}
+    shape = {
+        "size": "2MB", "shards": 4, "on_full": "raise", "value_size": 100, "key_size": 16,
+        "ephemeral": True,
     }
+    own = {"ttl": None, "max_age": 30, "sweep_interval": 7}
+    as_raised = {"on_mismatch": "raise"}
+    told = (*shape, repr(name), "asked 2000000", "has 1000000", "asked 4", "python -m shmmap")
     with pytest.raises(shmmap.ConfigMismatch) as caught:
-        shmmap.ShmMap(name, **wanted)
+        shmmap.ShmMap(name, **promises, **shape, **own)
     text = str(caught.value)
-    for part in (*wanted, repr(name), "asked 2000000", "has 1000000", "asked 4", "0o660", "5 s",
-                 "unlink it first"):
+    for part in (*promises, repr(name), "asked 0o660", "has 0o600", "asked auto", "has safe"):
         assert part in text, f"{part!r} is missing in: {text}"
-    for parameter, value in wanted.items():
+    with pytest.raises(shmmap.ConfigMismatch) as caught:
+        shmmap.ShmMap(name, **shape, **own, **as_raised)
+    with pytest.warns(shmmap.MapMismatchWarning) as warned:
+        shmmap.ShmMap(name, **shape, **own).close()
+    for text in (str(caught.value), str(warned[0].message)):
+        for part in told:
+            assert part in text, f"{part!r} is missing in: {text}"
+        assert len(warned) == 1 and not [part for part in own if f"{part}:" in text]
+    for parameter, value in (promises | shape).items():
         with pytest.raises(shmmap.ConfigMismatch, match=parameter):
-            shmmap.ShmMap(name, **{parameter: value})
+            shmmap.ShmMap(name, **{parameter: value}, **as_raised)
     shmmap.ShmMap(name, "1MB", shards=2, ttl=5, on_full="evict", sweep_interval=None).close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import os
 import signal
@@ -21,10 +20,6 @@ from shmmap.locks import single_flight
 from ..support.damage import Damage
 from ..support.programs import run_code
 from .test_stop import hold_and_halt
-
-KEEPS = (
-    {"on_unlinked": "raise"} if "on_unlinked" in inspect.signature(shmmap.ShmMap).parameters else {}
-)
 
 
 def ways(m: Any, **parameters: Any) -> dict[str, Callable[[], Any]]:
@@ -116,7 +111,7 @@ def test_a_value_that_was_read_stands_though_its_time_cannot_be_told(make, way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_map_that_was_unlinked(make, way, caplog):
-    m = make(**KEEPS)
+    m = make(on_unlinked="raise")
     m.unlink()
     act = ways(m)[way]
     assert act() == act() == "computed"
@@ -144,7 +139,7 @@ def test_a_handle_that_is_closed_while_the_value_is_computed(make, caplog):
 
     assert m.get_or_set("k", compute) == "computed"
     assert "MapClosed" in caplog.text
-    n = make(**KEEPS)
+    n = make(on_unlinked="raise")
     assert n.get_or_set("k", lambda: n.unlink() or "computed") == "computed"
     with pytest.raises(shmmap.MapClosed):
         m.get_or_set("k", compute, strict=True)

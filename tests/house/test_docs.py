@@ -27,7 +27,7 @@ OUTPUT = re.compile(r"^\n*```text\n(.*?)^```$", re.M | re.S)
 TESTED = {"conftest.py", "shop.py", "test_shop.py"}  # of guide/testing.md
 SESSIONS = [page for page in PAGES if "```python\n" in page.read_text()]
 # Of a handle, what the package's own modules call; no user needs them.
-INNER = {"attachment", "inflight", "near"}
+INNER = {"attachment", "inflight", "near", "ttl_ns"}
 
 
 def label(page: Path) -> str:

@@ -22,7 +22,7 @@ def forget_everything() -> None:
 
 
 def test_unlink_reaches_every_process(make, name, start):
-    m = make(shards=2)
+    m = make(shards=2, on_unlinked="raise")
     m["a"] = 1
 
     def work(child: Any) -> list[str]:

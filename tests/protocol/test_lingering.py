@@ -260,10 +260,12 @@ def test_what_is_no_map_of_ours_is_left_alone(lingers, name, clock, engine_word)
     assert reaping.reap() == 1
 
 
-def test_other_parameters_are_refused_as_of_a_map_in_use(lingers, name):
+def test_other_parameters_are_told_as_of_a_map_in_use(lingers, name):
     lingers().close()
     with pytest.raises(shmmap.ConfigMismatch, match="linger: asked 60 s, it has 30 s"):
-        lingers(linger=60.0)
+        lingers(linger=60.0, on_mismatch="raise")
+    with pytest.warns(shmmap.MapMismatchWarning, match=r"it has 30 s\).* replace \S+ --linger=60$"):
+        assert lingers(linger=60.0).linger == 30
 
 
 @pytest.mark.parametrize("wrong", [-1, 4e9, float("nan"), float("inf")])

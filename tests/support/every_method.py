@@ -4,6 +4,7 @@ every map: bound to shared maps, to LocalMap, and to LocalMap where it takes its
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import os
 import pickle
@@ -118,46 +119,124 @@ def _stats(m: Any, folder: str) -> object:
     return figures, ours["workers"] == (os.getpid(),), ours["allocated_bytes"] > half
 
 
+def _edit(m: Any, folder: str) -> object:
+    with m.edit("l") as value:
+        value.append(4)
+    with m.edit("fresh", default=dict) as made:
+        made["x"] = 1
+    return m["l"], m["fresh"]
+
+
+def _semaphore(m: Any, folder: str) -> object:
+    with m.semaphore("s", 2) as one, m.semaphore("s", 2, timeout=1):
+        return one.held, m.semaphore("s", 2).acquire(blocking=False)
+
+
+def _aget_or_set(m: Any, folder: str) -> object:
+    async def make() -> list[int]:
+        await asyncio.sleep(0)
+        return [5]
+
+    async def main() -> object:
+        return [await m.aget_or_set("c", make) for _ in range(2)]
+
+    return asyncio.run(main()), m["c"]
+
+
+def _acopies(m: Any, folder: str) -> object:
+    """Write a dump; make another map of it, and merge that; in a coroutine."""
+    async def main() -> object:
+        path = os.path.join(folder, "dump")
+        report = await m.adump(path)
+        other = await type(m).aload(path, f"{m.name}-other")
+        try:
+            other["more"] = 1
+            merged = await m.amerge(other)
+            return report.entries, _sorted(await m.asnapshot()), merged[:3], "more" in m
+        finally:
+            other.unlink()
+            other.close()
+
+    return asyncio.run(main())
+
+
+def _fromkeys(m: Any, folder: str) -> object:
+    try:
+        return _sorted(type(m).fromkeys(["a"], 1))
+    except Exception as error:
+        return type(error).__name__
+
+
 CALLS: dict[str, Call] = {
     "add": lambda m, _: (m.add("a", 9), m.add("n", 9), m["n"]),
+    "adump": _acopies,
+    "aget_or_set": _aget_or_set,
+    "aload": _acopies,
+    "amerge": _acopies,
+    "apply": lambda m, _: (m.apply("a", lambda n: n + 1), m.apply("a", lambda n: shmmap.DELETE),
+                           "a" in m, m.apply("e", lambda n: n + 1, default=1)),
+    "asnapshot": _acopies,
     "attach": _again,
+    "capacity": lambda m, _: m.capacity,
     "cas": _cas,
     "check": lambda m, _: m.check(),
     "clear": lambda m, _: (m.clear(), len(m)),
     "close": _close,
     "closed": lambda m, _: m.closed,
+    "codec": lambda m, _: m.codec,
+    "consistency": lambda m, _: m.consistency,
     "copy": lambda m, _: _sorted(m.copy()),
     "create": _create,
+    "decr": lambda m, _: (m.decr("c"), m.decr("c", 2), m["c"]),
+    "default_ttl": lambda m, _: m.default_ttl,
     "delete": lambda m, _: (m.delete("a"), m.delete("a")),
     "delete_many": lambda m, _: m.delete_many(["a", "b", "z"]),
     "dump": _copies,
+    "edit": _edit,
+    "ephemeral": lambda m, _: m.ephemeral,
+    "fromkeys": _fromkeys,
     "get": lambda m, _: (m.get("a"), m.get("z"), m.get("z", 5), m.get("l") is m.get("l")),
+    "get_and_touch": lambda m, _: (m.get_and_touch("a", 60), m.ttl("a") > 50),
     "get_many": _set_many,
     "get_or_set": lambda m, _: (m.get_or_set("f", lambda: [4], ttl=60), m.get_or_set("f", int)),
     "get_versioned": lambda m, _: (m.get_versioned("a")[0], m.get_versioned("z")),
+    "getdel": lambda m, _: (m.getdel("a"), "a" in m, m.getdel("a", 3)),
     "incr": lambda m, _: (m.incr("c"), m.incr("c", 5), m.incr("d", 1, initial=7)),
     "items": lambda m, _: _sorted(m),
+    "key_size": lambda m, _: m.key_size,
     "keys": lambda m, _: (sorted(m.keys(), key=repr), list(m.keys(prefix="b"))),
+    "linger": lambda m, _: m.linger,
     "load": _copies,
     "lock": _lock,
+    "lock_timeout": lambda m, _: m.lock_timeout,
+    "max_age": lambda m, _: m.max_age,
+    "max_staleness": lambda m, _: m.max_staleness,
     "merge": _copies,
+    "mode": lambda m, _: m.mode,
     "name": lambda m, _: type(m.name),
+    "namespace": lambda m, _: m.namespace,
+    "on_full": lambda m, _: m.on_full,
+    "parameters": lambda m, _: m.parameters,
     "pop": lambda m, _: (m.pop("a"), m.pop("a", 3)),
     "popitem": lambda m, _: (m.clear(), m.update(k=1), m.popitem(), len(m)),
     "repair": lambda m, _: (m.repair(), len(m)),
     "replace": lambda m, _: (m.replace("a", 2), m.replace("z", 2), m.get("z")),
     "scan": _scan,
+    "semaphore": _semaphore,
     "set": lambda m, _: (m.set("s", "x", ttl=30), m["s"], m.ttl("s") > 20),
     "set_many": _set_many,
     "setdefault": lambda m, _: (m.setdefault("a", 5), m.setdefault("w", [5])),
+    "size": lambda m, _: m.size,
     "snapshot": lambda m, _: _sorted(m.snapshot()),
     "stats": _stats,
     "sweep": lambda m, _: (m.set("s", 1, ttl=-1), m.sweep().dead_workers, len(m)),
     "sweep_if_due": lambda m, _: m.sweep_if_due()[:4],
+    "sweep_interval": lambda m, _: m.sweep_interval,
     "touch": lambda m, _: (m.touch("a", 60), m.ttl("a") > 50, m.touch("z", 60)),
     "ttl": lambda m, _: m.ttl("a"),
     "unlink": _unlink,
     "update": lambda m, _: (m.update({"u": 1}, v=2), m["u"], m["v"]),
+    "value_size": lambda m, _: m.value_size,
     "values": lambda m, _: sorted(m.values(), key=repr),
 }
 
@@ -172,6 +251,6 @@ def outcome(method: str, m: Any, folder: str) -> object:
 def public() -> set[str]:
     """List the public methods and attributes of ShmMap. The pure engine also shows what are C
     functions in the other one: there only what has a call counts."""
-    inner = {"attachment", "inflight", "near"}  # what the package's own modules use
+    inner = {"attachment", "inflight", "near", "ttl_ns"}  # what the package's own modules use
     found = {name for name in dir(shmmap.ShmMap) if not name.startswith("_")} - inner
     return found if shmmap.ENGINE == "compiled" else found & set(CALLS)

@@ -80,7 +80,7 @@ def test_a_map_that_could_not_be_opened_counts_as_closed(name):
     m = shmmap.ShmMap.__new__(shmmap.ShmMap)
     with pytest.raises(shmmap.MapNotFound):
         m.__init__(name, _may=(False, True))
-    assert "closed" in repr(m)
+    assert "never opened" in repr(m) and m.closed
     m.close()
     for operation in (m.stats, m.unlink, m.clear, lambda: m.get(1), lambda: m.set(1, 1),
                       lambda: m.delete(1), lambda: m.incr(1), lambda: len(m), lambda: list(m),

@@ -181,7 +181,7 @@ def test_completions_end(make, monkeypatch):
 
 
 def test_unlink_by_name(make, name):
-    m = make()
+    m = make(on_unlinked="raise")
     m["a"] = 1
     shmmap.unlink(name)
     with pytest.raises(MapUnlinked):
@@ -219,7 +219,7 @@ def test_maps_are_listed(make, name):
 
 
 def test_fresh(make, name):
-    old = make(size="1MB", ttl=60)
+    old = make(size="1MB", ttl=60, on_unlinked="raise")
     old["a"] = 1
     m = shmmap.ShmMap(name, size="2MB", fresh=True)
     assert len(m) == 0 and m.size == 2_000_000 and m.default_ttl is None
@@ -377,7 +377,8 @@ def test_a_timedelta_is_a_number_of_seconds_everywhere(make, start):
 
         def wait(child: Any) -> str:
             try:
-                m.lock("l", timeout=datetime.timedelta(milliseconds=20)).acquire()
+                with m.lock("l", timeout=datetime.timedelta(milliseconds=20)):
+                    pass
             except shmmap.LockTimeout as error:
                 return str(error)
             return ""

@@ -72,7 +72,9 @@ def test_parameters_that_are_said_win(make, other, tmp_path):
     assert n.attachment.parameters.size is None and n.attachment.parameters.ttl_ns == 0
     assert n["a"] == 1
     with pytest.raises(shmmap.ConfigMismatch, match="asked 2000"):
-        shmmap.ShmMap.load(tmp_path / "d", other.name, capacity=2000)
+        load(other, tmp_path / "d", capacity=2000, on_mismatch="raise")
+    with pytest.warns(shmmap.MapMismatchWarning, match="asked 2000, it has 1000"):
+        load(other, tmp_path / "d", capacity=2000)
 
 
 def test_a_dump_of_an_ephemeral_map_makes_one_that_stays(make, other, tmp_path):

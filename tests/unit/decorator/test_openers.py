@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 import threading
 import time
 from typing import Any
@@ -14,8 +13,6 @@ import pytest
 import shmmap
 
 from .functions import plain
-
-MAP_PARAMETERS = inspect.signature(shmmap.ShmMap).parameters
 
 
 def test_the_map_can_be_opened_at_the_first_use(make, name):
@@ -47,21 +44,22 @@ def test_an_opener_must_open_a_map(opener):
 class Opener:
     """Opens a map anew each time; `keep`: only if there is none that is open."""
 
-    def __init__(self, name: str, keep: bool = False) -> None:
+    def __init__(self, name: str, keep: bool = False, **parameters: Any) -> None:
         self.name = name
         self.keep = keep
+        self.parameters = {"size": "1MB", "sweep_interval": None, **parameters}
         self.opened: list[Any] = []
 
     def __call__(self) -> Any:
         if not (self.keep and self.opened and not self.opened[-1].closed):
             time.sleep(0.01)  # so that threads which open at once would be seen
-            self.opened.append(shmmap.ShmMap(self.name, size="1MB", sweep_interval=None))
+            self.opened.append(shmmap.ShmMap(self.name, **self.parameters))
         return self.opened[-1]
 
 
 @pytest.fixture(params=[False, True])
 def opener(name, request):
-    found = Opener(name, request.param)
+    found = Opener(name, request.param, on_unlinked="raise")
     yield found
     for handle in found.opened:
         handle.close()
@@ -77,6 +75,31 @@ def test_a_map_that_was_unlinked_is_opened_anew(opener, name):
     assert f.invalidate(1) is False and len(opener.opened) == 3
     f(1)
     assert f.invalidate(1) is True and len(calls) == 3
+
+
+def test_a_handle_that_reopens_is_not_opened_anew(name):
+    opener = Opener(name)
+    f, calls = plain(opener)
+    f(1)
+    shmmap.ShmMap.attach(name).unlink()
+    f(1), f(1)
+    assert len(calls) == 2
+    shmmap.ShmMap.attach(name).unlink()
+    assert f.invalidate(1) is False
+    f(1)
+    assert f.invalidate(1) is True and len(calls) == 3
+
+    @shmmap.cached(opener)
+    def g(n: int) -> int:
+        if not n:
+            shmmap.ShmMap.attach(name).unlink()
+        calls.append(n)
+        return n
+
+    assert g(0) == 0 and g(1) == g(1) == 1 and calls[3:] == [0, 1]
+    assert len(opener.opened) == 2 and f.cache_info().uncached == {}
+    for handle in opener.opened:
+        handle.close()
 
 
 def test_a_map_that_is_unlinked_while_a_result_is_computed(opener, name):
@@ -124,7 +147,7 @@ def test_of_many_threads_one_opens_the_map_anew(opener, name):
 
 
 def test_a_map_that_is_given_itself_is_not_opened_anew(make, caplog):
-    m = make(on_unlinked="raise") if "on_unlinked" in MAP_PARAMETERS else make()
+    m = make(on_unlinked="raise")
     f, calls = plain(m)
     g, _ = plain(m, strict=True)
     m.unlink()

@@ -64,7 +64,7 @@ def test_a_bound_counts_from_when_it_was_read_or_compared(make, freeze):
 
 def test_a_bounded_answer_touches_no_shared_memory(make):
     """Unlinking is told in the control segment: who does not look there does not know."""
-    m, other = make(near=10), make()
+    m, other = make(near=10, on_unlinked="raise"), make()
     m["k"] = 1
     assert m["k"] == 1
     other.unlink()

@@ -110,11 +110,19 @@ def test_what_a_machine_cannot_hold_is_refused(name):
 
 
 def test_a_map_that_exists_is_compared(local):
-    local(size="300kB", ttl=5)
-    with pytest.raises(shmmap.ConfigMismatch, match="ttl: asked 6 s, it has 5 s"):
-        local(ttl=6)
+    first = local(size="300kB", ttl=5, codec="safe")
+    assert (local(ttl=6).default_ttl, local().default_ttl) == (6, 5)
+    with pytest.raises(shmmap.ConfigMismatch, match="codec: asked auto, it has safe"):
+        local(codec="auto")
+    with pytest.raises(shmmap.ConfigMismatch, match="size: asked 400000, it has 300000"):
+        local(size="400kB", on_mismatch="raise")
+    with pytest.warns(shmmap.MapMismatchWarning, match="size: asked 400000, it has 300000"):
+        first["a"] = local(size="400kB").size
+    assert local(size="400kB", on_mismatch="replace").size == 400_000
+    assert first == {"a": 300_000} and first.size == 400_000, "it follows"
+    assert local(fresh=True, size="500kB", codec="safe") == {} == first and first.size == 500_000
     with pytest.raises(shmmap.MapExists):
-        LocalMap.create(local().name)
+        LocalMap.create(local(size=None).name)
     with pytest.raises(shmmap.MapNotFound, match=r"no LocalMap 'other' in this process"):
         LocalMap.attach("other")
 

@@ -316,7 +316,8 @@ def test_dump_load_and_size(make, name, tmp_path, capsys):
     with shmmap.ShmMap.attach(other) as n:
         assert dict(n) == {"a": 1, "b": [2]}
         assert cli.main(["load", file, other, "--size", "2MB"]) == 1
-        assert "exists with other parameters" in capsys.readouterr().err
+        refused = capsys.readouterr().err
+        assert "another shape than asked (size: asked 2000000, it has 1000000)" in refused
         n.unlink()
     assert cli.main(["load", file, other, "--size", "no"]) == 1
     assert "is not a size" in capsys.readouterr().err

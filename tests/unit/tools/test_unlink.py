@@ -52,7 +52,7 @@ class TestUnlink:
         assert not objects(name)
 
     def test_refuses_a_map_in_use_unless_told(self, run, hold, name):
-        holder = hold(name)
+        holder = hold(name, on_unlinked="raise")
         refused = run("unlink", name)
         assert refused.returncode == 1
         assert "--yes" in refused.stderr and str(holder.pid) in refused.stderr
@@ -63,7 +63,7 @@ class TestUnlink:
 
     @needs_other_engine
     def test_tells_workers_of_the_other_engine(self, run, hold, name):
-        holder = hold(name, engine=OTHER)
+        holder = hold(name, engine=OTHER, on_unlinked="raise")
         assert run("unlink", name, "--yes").returncode == 0
         assert ask(holder, "held") == "MapUnlinked"
 
@@ -85,7 +85,7 @@ class TestUnlink:
 
     @pytest.mark.parametrize("state", ["MAKING", "RETIRED"])
     def test_removes_half_made_and_retired_maps(self, run, make, clean, state):
-        m = make()
+        m = make(on_unlinked="raise")
         poke(clean, "STATE", K[f"STATE_{state}"])
         assert "(leftover)" in row_of(run("ls").stdout, clean)
         assert run("unlink", clean).returncode == 0
