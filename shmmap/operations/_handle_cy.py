@@ -234,8 +234,10 @@ class Handle:
     def _count_shards(self) -> int:
         """Count the map's shards; where it was unlinked, those of the one that has its name."""
         self.come_in()
-        self.leave()
-        return self.mask + 1
+        try:
+            return self.mask + 1
+        finally:
+            self.leave()
 
     def _may_follow(self) -> bool:
         """Tell whether what found this map unlinked, in the middle of an operation, may begin
