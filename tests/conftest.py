@@ -18,7 +18,7 @@ from shmmap.shard import _shard_cy
 
 from .support.children import Children
 from .support.clocks import FrozenClock
-from .support.leftovers import SHM, of_run, remove_of_dead_runs
+from .support.leftovers import SHM, control_file, of_run, remove_of_dead_runs
 
 _RUN = f"t{os.getpid()}"
 _numbers = itertools.count()
@@ -54,7 +54,7 @@ def name() -> Iterator[str]:
     """A map name that nobody else uses; whatever of it is left after the test is unlinked."""
     fresh = f"{_RUN}-{next(_numbers)}"
     yield fresh
-    if (SHM / f"shmmap.{fresh}").exists():
+    if (SHM / control_file(fresh)).exists():
         with shmmap.ShmMap.attach(fresh) as m:
             m.unlink()
 

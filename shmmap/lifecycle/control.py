@@ -8,7 +8,6 @@ parts, was left by the dead.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Container
 
 import xxhash
@@ -19,15 +18,16 @@ from ..memory.layout import LAYOUT_VERSION, WORD, constants
 from ..memory.words import ControlWords, generation_of
 from ..shard import _shard_cy
 from ..system import descriptors, removal, segment
+from ..system.flavours import ENGINES as ENGINES
+from ..system.flavours import OWN, Flavour
 from ..system.liveness import Judge
 from ..system.process import boot_id
 from ..system.unfinished import Undo
-from . import lingering
+from . import lingering, siblings
 from .parameters import Parameters
 
 K = constants()
 ENGINE = "compiled" if _shard_cy.COMPILED else "pure"
-ENGINES = {K["ENGINE_COMPILED"]: "compiled", K["ENGINE_PURE"]: "pure"}
 ENGINE_NUMBER = K["ENGINE_COMPILED"] if ENGINE == "compiled" else K["ENGINE_PURE"]
 STATE_AT, RETIRED = ControlWords.STATE.index, K["STATE_RETIRED"]
 REMOVE = "if nothing uses it, remove it with: python -m shmmap unlink {}"
@@ -140,21 +140,19 @@ def remove_files(files: list[str]) -> None:
         raise errors[0]
 
 
-def remove_objects(name: str) -> dict[str, str]:
-    """Remove every object that has a map's name, whatever it is, the control segment last; say of
-    each that stays why. The creation lock is held. Lists /dev/shm."""
-    pattern = re.compile(
-        rf"(sem\.)?shmmap\.{re.escape(name)}\.([0-9a-f]{{16}}\..+|new[0-9a-f]*)"
-    )
-    found = os.listdir(segment.SHM_DIRECTORY)
+def remove_objects(name: str, flavour: Flavour = OWN) -> dict[str, str]:
+    """Remove every object of the map that has a name in one flavour, whatever it is, the control
+    segment last; say of each that stays why. The creation lock is held. Lists /dev/shm."""
     why = {}
-    for entry in found:
-        if pattern.fullmatch(entry):
+    label = segment.control_name(name, flavour)
+    found = siblings.of_name(name, os.listdir(segment.SHM_DIRECTORY))
+    for entry in siblings.by_flavour(name, found).get(flavour, ()):
+        if entry != label[1:]:
             try:
                 segment.unlink("/" + entry)
             except OSError as error:  # a stranger's, or no file: in nobody's way
                 why[entry] = os.strerror(error.errno or 0)
-    segment.unlink(segment.control_name(name))
+    segment.unlink(label)
     return why
 
 
@@ -245,10 +243,11 @@ def _verify(
         if magic.to_bytes(8, "big") == K["CONTROL_MAGIC"].to_bytes(8, "little"):
             raise ConfigMismatch(f"{label} was made on a machine of the other byte order")
         raise MapCorrupted(f"{label} is not a map (no magic number): {REMOVE.format(name)}")
-    if control.LAYOUT != LAYOUT_VERSION:
-        raise ConfigMismatch(
-            f"{label} has layout {control.LAYOUT}, this version of shmmap reads "
-            f"{LAYOUT_VERSION}: use one version in all processes, or unlink the map"
+    if (control.LAYOUT, control.ENGINE) != (LAYOUT_VERSION, ENGINE_NUMBER):
+        theirs = Flavour(control.LAYOUT, ENGINES.get(control.ENGINE, "unknown"))
+        raise MapCorrupted(
+            f"{label} contradicts its name: it has the words of a map of the {theirs}, its name "
+            f"says {OWN}. Something else than shmmap wrote or renamed it: {REMOVE.format(name)}"
         )
     if _is_of_another_boot(control):
         return False
@@ -260,13 +259,6 @@ def _verify(
         return False
     if control.mapping.size != geometry.control_bytes() or not is_sound(control):
         raise MapCorrupted(f"{label} contradicts itself (sizes): {REMOVE.format(name)}")
-    if control.ENGINE != ENGINE_NUMBER:
-        theirs = ENGINES.get(control.ENGINE, "unknown")
-        raise ConfigMismatch(
-            f"map {name!r} was made by the {theirs} engine, this process runs the {ENGINE} one; "
-            "the two cannot share a live map. Install shmmap the same way in every environment "
-            "that uses it (python -m shmmap doctor says how), or unlink the map"
-        )
     if control.CHECK != checksum(control.words):
         raise MapCorrupted(f"{label} was damaged (its checksum is wrong): {REMOVE.format(name)}")
     if field := Parameters.impossible(control):

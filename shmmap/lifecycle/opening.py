@@ -32,6 +32,7 @@ from ..system.presences import alive
 from ..system.process import OWN_NUMBER, this_process
 from ..system.tasks import others_run, sleep
 from ..system.unfinished import Undo
+from . import siblings
 from .attached import attachments as _attachments
 from .attached import nonces
 from .attachment import Attachment
@@ -85,8 +86,11 @@ def _join(
                     owner_uid not in (None, os.geteuid())
                 ):
                     raise _not_found(request)
+                siblings.tell(request)
                 seen = mapped.control = make_map(name, request.wanted, turn, seen)
                 made = True
+            else:
+                siblings.tell(request)
             found = None if seen is None else _attach(request, seen, turn)
         except BaseException:
             closing.is_due = True
@@ -235,6 +239,8 @@ def _not_found(request: Request) -> MapNotFound:
         + (f" of uid {request.owner_uid}" if request.owner_uid is not None else "")
         + (" (the one that was pickled is gone)" if request.nonce is not None else "")
         + ": create it first, or check the spelling (python -m shmmap ls)"
+        + ("" if request.nonce is not None else siblings.hint(
+            request.name, os.geteuid() if request.owner_uid is None else request.owner_uid))
     )
 
 

@@ -17,12 +17,13 @@ from ..errors import ShmMapError
 from ..memory.layout import LAYOUT_VERSION, constants
 from ..memory.words import ControlWords
 from ..system import creation, segment
+from ..system.flavours import OWN
 from . import attached, lingering, names
 from .control import Control, Remains, open_control
 from .parameters import check_mode
 
 K = constants()
-_CONTROL = re.compile(rf"shmmap\.({names.PATTERN})")
+_CONTROL = re.compile(rf"shmmap\.({names.PATTERN}){re.escape(OWN.suffix)}")  # no other's
 
 
 def reap(but: str = "") -> int:

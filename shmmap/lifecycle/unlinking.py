@@ -9,7 +9,7 @@ from ..errors import MapNotFound
 from ..memory import geometry
 from ..memory.layout import LAYOUT_VERSION, constants
 from ..system import creation, descriptors, segment
-from . import control, opening
+from . import control, opening, siblings
 from .parameters import check_name
 
 K = constants()
@@ -19,7 +19,8 @@ def unlink(name: str, missing_ok: bool = False) -> bool:
     """Remove a map from the machine by its name; tell whether there was one.
 
     As `m.unlink()`, without a handle: whatever the map's parameters are, and whether or not it can
-    be opened. Processes that have it open get MapUnlinked. The entries are gone.
+    be opened. Processes that have it open get MapUnlinked. The entries are gone. Maps of that name
+    that another version or the other engine made stay: `python -m shmmap unlink NAME --all`.
 
     Args:
         name: the map's name.
@@ -45,7 +46,7 @@ def unlink(name: str, missing_ok: bool = False) -> bool:
     if not was_there and not missing_ok:
         raise MapNotFound(
             f"no map {name!r} to unlink: check the spelling (python -m shmmap ls), or say "
-            "missing_ok=True"
+            "missing_ok=True" + siblings.hint(name, os.geteuid())
         )
     return was_there
 
@@ -73,7 +74,7 @@ def _remove(name: str, turn: creation.Turn) -> bool:
         return True
     if found is not None:
         found.close()
-    control.remove_objects(name)  # of what is no map, or another version's: all that has its name
+    control.remove_objects(name)  # of what is no map: all that can only belong to it
     return True
 
 

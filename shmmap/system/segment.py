@@ -19,6 +19,7 @@ from ..memory.layout import PAGE
 from . import _sigbus_cy
 from .clibrary import NEW_SEMAPHORE, call, libc
 from .descriptors import Identity, close_own, identity_of, why_no_inodes
+from .flavours import OWN, Flavour
 from .process import this_process
 
 SHM_DIRECTORY = "/dev/shm"
@@ -67,9 +68,9 @@ def is_missing() -> bool:
         return False
 
 
-def control_name(name: str) -> str:
-    """Name the control segment: the only fixed name of a map."""
-    return f"/shmmap.{name}"
+def control_name(name: str, flavour: Flavour = OWN) -> str:
+    """Name the control segment: the only fixed name of a map of that flavour."""
+    return f"/shmmap.{name}{flavour.suffix}"
 
 
 def shard_name(name: str, nonce: int, generation: int, number: int) -> str:
@@ -78,8 +79,8 @@ def shard_name(name: str, nonce: int, generation: int, number: int) -> str:
 
 
 def temporary_name(name: str, which: str) -> str:
-    """Name a control segment that is being made, the `which`-th of its map's name."""
-    return f"/shmmap.{name}.new{which}"
+    """Name a control segment that is being made, the `which`-th of its map's name and flavour."""
+    return f"{control_name(name)}.new{which}"
 
 
 def locks_name(name: str, nonce: int) -> str:

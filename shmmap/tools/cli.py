@@ -1,5 +1,5 @@
 """The command line: `python -m shmmap ls | info NAME | fsck NAME | unlink NAME... | prune |
-dump NAME FILE | load FILE NAME | size | torture | doctor`.
+dump NAME FILE | load FILE NAME | migrate NAME | size | torture | doctor`.
 
 Exit codes: 0 all is well, 1 a problem (said on stderr, or a FAIL line of doctor), 2 wrong usage;
 fsck has its own (see its --help).
@@ -11,11 +11,12 @@ import argparse
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 
 from .. import __version__
 from ..copies import merging
-from ..errors import ShmMapError
+from ..errors import MapMismatchWarning, ShmMapError
 from ..lifecycle import control
 from ..lifecycle.names import check_name, namespace_of
 from ..lifecycle.parameters import Options, argument, as_text, check_mode
@@ -27,7 +28,18 @@ from ..printable import never_fail_to_print, printable
 from ..system import elsewhere, segment
 from ..system.descriptors import fill_standard
 from ..torture import command as torture
-from . import doctor, findings, fsck, inspection, pruning, reshaping, sizing, unlinking
+from . import (
+    doctor,
+    findings,
+    fsck,
+    inspection,
+    migrating,
+    overview,
+    pruning,
+    reshaping,
+    sizing,
+    unlinking,
+)
 from .inspection import SeenMap, SeenWorker
 
 K = constants()
@@ -43,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command != "size":  # that one only counts
             elsewhere.refuse(options.command)
-        code: int = options.run(options)
+        with warnings.catch_warnings():  # of another flavour of a name: `ls` shows them all
+            warnings.simplefilter("ignore", MapMismatchWarning)
+            code: int = options.run(options)
         if sys.stdout is not None:  # `>&-`: there is none, and nobody wants to know
             sys.stdout.flush()
         return code
@@ -71,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_ls)
     command = commands.add_parser("info", help="show one map: parameters, sizes, workers, balance")
     command.add_argument("name", metavar="NAME", type=_name)
+    unlinking.add_flavour(command)
     command.set_defaults(run=_info)
     command = commands.add_parser(
         "fsck", help="check one map, and repair its shards", description=fsck.__doc__,
@@ -81,9 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--yes", action="store_true", help="with --repair: do not ask")
     command.set_defaults(run=lambda options: fsck.run(options.name, options.repair, options.yes))
     command = commands.add_parser("unlink", help="remove maps, or what is left of them")
-    command.add_argument("names", metavar="NAME", type=_name, nargs="+")
-    command.add_argument("--yes", action="store_true", help="do not ask, live workers or not")
-    command.set_defaults(run=lambda options: unlinking.run(options.names, options.yes))
+    unlinking.add_command(command, _name)
     command = commands.add_parser("prune", help="remove maps that nobody uses any more")
     pruning.add_command(command)
     command = commands.add_parser("dump", help="write a map's entries to a file")
@@ -100,6 +113,10 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("replace", help="give a map another shape; entries come along")
     reshaping.add_command(command, _name)
     command.set_defaults(run=lambda options: reshaping.run(options, _trusted(options.name)))
+    command = commands.add_parser(
+        "migrate", help="bring over the entries of a map that another version or engine made"
+    )
+    migrating.add_command(command, _name, _load)
     command = commands.add_parser("size", help="recommend size= and value_size= for your entries")
     sizing.add_command(command)
     command = commands.add_parser(
@@ -126,7 +143,8 @@ def _ls(options: argparse.Namespace) -> int:
     if not seen:
         print("no maps")
         return 0
-    heads = ("NAME", "STATE", "ENGINE", "ENTRIES", "SIZE", "ALLOCATED", "WORKERS", "OWNER")
+    heads = ("NAME", "STATE", "ENGINE", "LAYOUT", "ENTRIES", "SIZE", "ALLOCATED", "WORKERS",
+             "OWNER")
     hidden: list[str] = []
     table = [heads, *(_row(one, hidden) for one in seen)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -137,16 +155,16 @@ def _ls(options: argparse.Namespace) -> int:
                 print()
             namespace = namespace_of(row[0])
         cells = [
-            cell.rjust(width) if 3 <= place <= 6 else cell.ljust(width)
+            cell.rjust(width) if 3 <= place <= 7 else cell.ljust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         print("  ".join(cells).rstrip())
     for one in seen:
         if one.problem:
-            print(f"{one.name}: {one.problem}")
+            print(f"{one.label}: {one.problem}")
     for line in hidden:
         print(line)
-    left = [one.name for one in seen if one.leftover and os.geteuid() in (0, one.owner)]
+    left = [one for one in seen if one.leftover and os.geteuid() in (0, one.owner)]
     if left:
         print(f"remove the leftovers with: {findings.unlink_command(left)}")
     return 0
@@ -155,19 +173,19 @@ def _ls(options: argparse.Namespace) -> int:
 def _row(one: SeenMap, hidden: list[str]) -> tuple[str, ...]:
     """Return the cells of a map; add a line to `hidden` where not all of them can be told."""
     state = f"{one.state} (leftover)" if one.leftover else one.state
-    engine = entries = size = "-"
+    entries = size = "-"
+    engine, layout = overview.engine_of(one) or "-", str(overview.layout_of(one) or "-")
     if one.state in ("ready", inspection.LINGERS, "abandoned") and one.control:
-        engine = control.ENGINES[one.control.ENGINE]
         shards = list(inspection.shards_of(one))
         entries = f"{sum(shard.entries for shard in shards):,}"
         if bad := [shard for shard in shards if shard.header is None]:
             entries = "?"
-            hidden.append(f"{one.name}: {len(bad):,} of {len(shards):,} shards not readable, the "
+            hidden.append(f"{one.label}: {len(bad):,} of {len(shards):,} shards not readable, the "
                           f"first: {bad[0].problem}")
         size = findings.human(control.geometry_of(one.control).total_bytes)
     count = "-" if one.workers is None else str(len(one.workers))
     return (
-        one.name, state, engine, entries, size, findings.human(one.allocated), count,
+        one.name, state, engine, layout, entries, size, findings.human(one.allocated), count,
         findings.user_name(one.owner),
     )
 
@@ -177,11 +195,15 @@ def _row(one: SeenMap, hidden: list[str]) -> tuple[str, ...]:
 
 def _info(options: argparse.Namespace) -> int:
     seen = inspection.find_maps(options.name)
+    if options.engine or options.layout is not None:
+        seen = unlinking.chosen(seen, options.engine, options.layout)
     if not seen:
         return findings.say(f"no map {options.name!r}")
     one = seen[0]
     if one.state not in ("ready", inspection.LINGERS):
-        return findings.say(f"map {one.name!r} is {one.state}: {one.problem}")
+        return findings.say(f"map {one.label!r} is {one.state}: {one.problem}")
+    for other in seen[1:]:
+        print(f"there is another map of that name: {other.label}")
     for title, lines in (
         (f"map {one.name}", _about(one)), ("parameters", _parameters(one)),
         ("layout", _layout(one)), ("operations by all workers", _operations(one)),

@@ -22,11 +22,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from .. import _engine
-from ..lifecycle import control
+from ..lifecycle import control, siblings
 from ..memory import _hash_cy
 from ..memory._clock_cy import Clock
 from ..printable import printable_lines
 from ..system import segment
+from ..system.flavours import OWN
 from . import inspection
 from .allowances import (
     check_creators,
@@ -65,6 +66,7 @@ def _findings(find_maps: Callable[[], Sequence[SeenMap]]) -> Iterator[Line]:
         ("proc", check_proc), ("limits", check_limits), ("namespaces", check_namespaces),
         ("creators", check_creators), ("logout", check_logind),
         ("leftovers", lambda: check_leftovers(find_maps())),
+        ("flavours", lambda: check_flavours(find_maps())),
         ("sweeping", lambda: check_sweeping(find_maps())),
     ):
         try:
@@ -122,7 +124,7 @@ def check_engine() -> list[Line]:
         "WARN", "engine",
         f"pure, because {len(missing)} of {total} modules are not compiled{some}: {PACKAGE}",
         f"with a compiler (see below), reinstall: {reinstall_command()}\n"
-        "then unlink the maps that the pure engine made: engines do not share a live map",
+        "then bring over what maps of the pure engine hold: python -m shmmap migrate NAME",
     )]
 
 
@@ -280,7 +282,7 @@ def check_leftovers(maps: Sequence[SeenMap]) -> list[Line]:
             lines.append(Line(
                 "WARN", "leftovers", f"{human(sum(one.allocated for one in found))} {whose}: "
                 + ", ".join(f"{one.name} ({one.state})" for one in found[:SHOWN]) + more,
-                unlink_command(one.name for one in found),
+                unlink_command(found),
             ))
     others = [one for one in maps if one.leftover and one not in mine]
     if others:
@@ -290,10 +292,29 @@ def check_leftovers(maps: Sequence[SeenMap]) -> list[Line]:
         ))
     lines += [  # asks, since nobody can know whether it is in use
         Line("WARN", "leftovers", f"{one.name}: {one.problem}",
-             unlink_command([one.name], yes=False))
+             unlink_command([one], yes=False))
         for one in mine if one.state == "garbage"
     ][:SHOWN]
     return lines or [Line("OK", "leftovers", f"none; {len(maps)} map(s) in use or kept")]
+
+
+def check_flavours(maps: Sequence[SeenMap]) -> list[Line]:
+    """Whether a name has several maps, one for each version or engine that opened it."""
+    mine = [one for one in maps if os.geteuid() in (0, one.owner) and not one.leftover]
+    lines = []
+    for one in mine:
+        if one.flavour == OWN or one.state not in ("ready", "foreign"):
+            continue
+        has_own = any(each.name == one.name and each.flavour == OWN for each in mine)
+        if has_own or one.state == "foreign":
+            beside = " beside this one's" if has_own else ""
+            lines.append(Line(
+                "WARN", "flavours", f"{one.name} is there of the {one.actual}{beside}: "
+                "processes of this version and engine do not see its entries",
+                siblings.advice(one.name, one.actual),
+            ))
+    return lines[:SHOWN] or [Line("OK", "flavours", "no name has maps of several versions or "
+                                  "engines")]
 
 
 def check_sweeping(maps: Sequence[SeenMap]) -> list[Line]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..printable import human as human
 from ..printable import printable, printable_lines
+from .seen import SeenMap
 
 
 class Line(NamedTuple):
@@ -29,10 +30,17 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
-def unlink_command(names: Iterable[str], yes: bool = True) -> str:
-    """Return the command that removes these maps without asking; `yes=False`: it asks where
-    processes use them, or may."""
-    return f"{python()} -m shmmap unlink {'--yes ' if yes else ''}-- {' '.join(names)}"
+def unlink_command(maps: Iterable[SeenMap], yes: bool = True) -> str:
+    """Return the command that removes these maps without asking, one for each flavour;
+    `yes=False`: it asks where processes use them, or may."""
+    names: dict[str, list[str]] = {}
+    for one in maps:
+        names.setdefault(one.actual.as_options(), []).append(one.name)
+    commands = []
+    for options, some in sorted(names.items()):
+        said = " ".join(filter(None, ("--yes" if yes else "", options, "--", *some)))
+        commands.append(f"{python()} -m shmmap unlink {said}")
+    return "; ".join(commands)
 
 
 def python() -> str:

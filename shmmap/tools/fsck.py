@@ -78,13 +78,13 @@ def _fail(text: str, code: int = FAILED) -> int:
 
 def _advice(seen: SeenMap) -> str:
     return ("Save what its workers still can read, then remove it (this asks where they live): "
-            f"{findings.unlink_command([seen.name], yes=False)}")
+            f"{findings.unlink_command([seen], yes=False)}")
 
 
 def _obstacle(seen: SeenMap) -> tuple[int, str] | None:
     """Say why a map cannot even be attached to; None: it can, as far as this can be seen."""
     if seen.leftover:
-        remove = findings.unlink_command([seen.name])
+        remove = findings.unlink_command([seen])
         return LEFT, f"is {seen.state}: {seen.problem}; nothing can use it. Remove it: {remove}"
     if seen.state == "garbage":
         return LEFT, f"has a damaged control segment: {seen.problem}. {_advice(seen)}"

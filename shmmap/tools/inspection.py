@@ -11,7 +11,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -19,15 +18,17 @@ from typing import Any
 import numpy as np
 
 from ..errors import SystemCallError
-from ..lifecycle import lingering, names, opening
-from ..lifecycle.control import ENGINES, checksum, geometry_of, is_sound
+from ..lifecycle import lingering, names, opening, siblings
+from ..lifecycle.control import geometry_of
 from ..lifecycle.parameters import Parameters
 from ..memory import geometry
 from ..memory._clock_cy import Clock
 from ..memory.layout import LAYOUT_VERSION, SHARD, constants, record_bytes
 from ..memory.words import ControlWords, RowWords, ShardWords, generation_of
 from ..system import creation, liveness, process, record_lock, segment
+from ..system.flavours import ENGINES, OWN, PATTERN, Flavour
 from ..values import codecs
+from .judging import OPAQUE, Judgement, judge, open_file, read_control
 from .seen import SeenMap as SeenMap
 from .seen import SeenShard as SeenShard
 from .seen import SeenWorker as SeenWorker
@@ -35,7 +36,8 @@ from .seen import SeenWorker as SeenWorker
 K = constants()
 _OBJECT = re.compile(
     rf"(?:sem\.)?shmmap\.({names.PATTERN})"
-    r"(?:\.[0-9a-f]{16}\.(?:live|locks|[0-9]+\.[0-9]+)|(\.new[A-Za-z0-9._-]{0,100}))?"
+    r"(?:\.[0-9a-f]{16}\.(?:live|locks|[0-9]+\.[0-9]+)"
+    rf"|(?:\.{PATTERN})?(\.new[A-Za-z0-9._-]{{0,100}})?)"
 )
 _CHUNK = 1 << 20
 _LARGEST_PID = 1 << 22
@@ -44,20 +46,25 @@ UNKNOWN = -1  # instead of a pid: it cannot be found out whether there is such a
 
 
 def find_maps(only: str | None = None) -> list[SeenMap]:
-    """Find every map that has a file in /dev/shm, or only the one named."""
+    """Find every map that has a file in /dev/shm, or only those of a name: one of each flavour,
+    this process's first."""
     found: dict[str, list[str]] = {}
     for entry in _entries():
         match = _OBJECT.fullmatch(entry)
         if match and only in (None, match[1]):
             found.setdefault(match[1], []).append(entry)
-    looked_at = (_look_at(name, sorted(found[name]))
-                 for name in sorted(found, key=names.in_order))
+    looked_at = (
+        _look_at(name, flavour, sorted(entries))
+        for name in sorted(found, key=names.in_order)
+        for flavour, entries in sorted(siblings.by_flavour(name, found[name]).items(),
+                                       key=lambda one: (one[0] != OWN, one[0]))
+    )
     return [seen for seen in looked_at if seen]
 
 
-def find_map(name: str) -> SeenMap | None:
-    """Find the map of a name."""
-    return next(iter(find_maps(name)), None)
+def find_map(name: str, flavour: Flavour = OWN) -> SeenMap | None:
+    """Find the map of a name in one flavour."""
+    return next((one for one in find_maps(name) if one.flavour == flavour), None)
 
 
 def _entries() -> list[str]:
@@ -96,7 +103,7 @@ def shards_of(seen: SeenMap) -> Iterator[SeenShard]:
         label = segment.shard_name(seen.name, control.NONCE, generation, number)
         header, entries = None, 0
         try:
-            descriptor = _open(label)
+            descriptor = open_file(label)
         except OSError as error:
             yield SeenShard(number, 0, None, error.strerror or str(error))
             continue
@@ -157,25 +164,11 @@ def _lock_holder(owner: int, label: str, byte: int) -> int | None:
     status = os.lstat(segment.SHM_DIRECTORY + label)
     if own is not None and own.identity == (status.st_dev, status.st_ino):
         return own.holder(byte)  # closing another descriptor would drop its locks
-    descriptor = _open(label)
+    descriptor = open_file(label)
     try:
         return record_lock.lock_holder(descriptor, byte)
     finally:
         os.close(descriptor)
-
-
-def _open(label: str) -> int:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not stop us
-    descriptor = os.open(segment.SHM_DIRECTORY + label, flags)
-    try:
-        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-    except OSError:
-        os.close(descriptor)
-        raise
-    if not is_file:
-        os.close(descriptor)
-        raise OSError(f"{label} is not a regular file")
-    return descriptor
 
 
 def _count_due(descriptor: int, header: ShardWords, shape: geometry.Geometry, now_ns: int) -> int:
@@ -211,22 +204,23 @@ def _count_heads(descriptor: int, header: ShardWords, shape: geometry.Geometry) 
     return found
 
 
-def _look_at(name: str, objects: list[str]) -> SeenMap | None:
-    """Judge what a name's files are; None: they went while they were looked at."""
+def _look_at(name: str, flavour: Flavour, objects: list[str]) -> SeenMap | None:
+    """Judge what a map's files are; None: they went while they were looked at."""
     allocated, owner = 0, -1
+    label = segment.control_name(name, flavour)
     for entry in objects:
         with suppress(FileNotFoundError):
             status = os.lstat(f"{segment.SHM_DIRECTORY}/{entry}")
             allocated += status.st_blocks * 512
-            if owner < 0 or entry == f"shmmap.{name}":
+            if owner < 0 or entry == label[1:]:
                 owner = status.st_uid
     making = [entry for entry in objects if _is_of_a_making(entry)]
-    control, (state, problem, leftover) = _settle(name, owner, making)
+    control, (state, problem, leftover) = _settle(name, flavour, owner, making)
     seen_workers: tuple[SeenWorker, ...] | None = None
     unknown = "its control segment does not tell"
     if state in ("half-made", "parts"):
         seen_workers = ()
-    elif control and state not in _OPAQUE:
+    elif control and state not in OPAQUE:
         seen_workers, unknown = _live_workers(name, control)
     deserted = state == "ready" and control and control.EPHEMERAL and seen_workers == ()
     if control and deserted and lingering.stays(control) and not _is_held(name, control):
@@ -239,7 +233,7 @@ def _look_at(name: str, objects: list[str]) -> SeenMap | None:
         return None
     return SeenMap(
         name, tuple(objects), allocated, owner, state, problem, leftover, control, seen_workers,
-        unknown if seen_workers is None else "",
+        unknown if seen_workers is None else "", flavour,
     )
 
 
@@ -249,13 +243,12 @@ def _is_of_a_making(entry: str) -> bool:
     return bool(match and match[2])
 
 
-_Judgement = tuple[str, str, bool]  # state, problem, whether it is a leftover
 _BUSY = ("busy", "another process is creating or unlinking it now", False)
 _ABANDONED = ("abandoned", "ephemeral, and its last worker died without closing it", True)
 _OVER = ("abandoned", "ephemeral, and nobody came back while it lingered", True)
 
 
-def _unless_busy(judgement: _Judgement, pid: int | None) -> _Judgement:
+def _unless_busy(judgement: Judgement, pid: int | None) -> Judgement:
     """Judge a leftover again, given the pid of the process that is at it."""
     if pid is None:
         return judgement
@@ -266,18 +259,20 @@ def _unless_busy(judgement: _Judgement, pid: int | None) -> _Judgement:
 
 
 def _settle(
-    name: str, owner: int, making: list[str]
-) -> tuple[ControlWords | None, _Judgement]:
+    name: str, flavour: Flavour, owner: int, making: list[str]
+) -> tuple[ControlWords | None, Judgement]:
     """Read and judge a control segment. What looks half-made may be in the making: it is a
     leftover only if nobody is at it, and a second reading after that still says so."""
-    last: _Judgement | None = None
+    last: Judgement | None = None
     while True:
-        control, problem = _read_control(name)
-        found = _judge(control, problem)
+        control, problem = read_control(segment.control_name(name, flavour))
+        found = judge(control, problem, flavour)
         if found[0] == "parts" and making:
             found = "half-made", "its maker died while making it", True
             if any(_is_flocked(f"/{entry}") for entry in making):
                 return control, _BUSY
+        if found[0] == "parts" and _is_published(name):
+            return control, _BUSY
         if found == last or not found[2]:
             return control, found
         pid = creating_pid(name, owner)
@@ -286,69 +281,12 @@ def _settle(
         last = found
 
 
-_OPAQUE = ("unreadable", "foreign", "garbage", "parts")
-
-
-def _read_control(name: str) -> tuple[ControlWords | None, str]:
-    """Read a control segment; else say why not ("absent": there is none)."""
-    try:
-        descriptor = _open(segment.control_name(name))
-    except FileNotFoundError:
-        return None, "absent"
-    except OSError as error:
-        return None, f"may not be read ({error.strerror or error})"
-    try:
-        size = os.fstat(descriptor).st_size
-        data = os.pread(descriptor, min(size, geometry.control_bytes()), 0)
-    finally:
-        os.close(descriptor)
-    if not data:
-        return None, "empty"
-    if len(data) < K["C_BYTES_TOTAL"] or size != geometry.control_bytes():
-        return None, f"{size:,} bytes are not the size of a control segment"
-    return ControlWords(data[: len(data) & ~7]), ""
-
-
-def _judge(control: ControlWords | None, problem: str) -> _Judgement:
-    """Judge one reading of a control segment."""
-    if control is None:
-        if problem == "absent":
-            return "parts", "parts of a map without its control segment", True
-        if problem == "empty":
-            return "half-made", "its maker died before writing anything", True
-        return ("unreadable" if problem.startswith("may not") else "garbage"), problem, False
-    if control.MAGIC == 0 and control.STATE == K["STATE_MAKING"]:
-        return "half-made", "its maker died while making it", True
-    if control.MAGIC != K["CONTROL_MAGIC"]:
-        return "garbage", "it has no magic number: not a map", False
-    if control.LAYOUT != LAYOUT_VERSION:
-        problem = f"layout {control.LAYOUT}, not {LAYOUT_VERSION}: made by another version"
-        return "foreign", problem, False
-    if not _is_of_this_boot(control.BOOT_HIGH, control.BOOT_LOW):
-        return "old boot", "made before this machine's last boot", True
-    if control.STATE == K["STATE_RETIRED"]:
-        return "retired", "its unlinker died before the end", True
-    if control.STATE == K["STATE_MAKING"]:
-        return "half-made", "its maker died while making it", True
-    if control.STATE != K["STATE_READY"] or not _is_whole(control):
-        return "garbage", "its control segment contradicts itself", False
-    return "ready", "", False
-
-
-def _is_of_this_boot(high: int, low: int) -> bool:
-    """Tell whether a map was made since the last boot, as far as the kernel names its boots."""
-    try:
-        boot = process.boot_id()
-    except OSError:
-        return True
-    return (high, low) == boot or (0, 0) in (boot, (high, low))
-
-
-def _is_whole(control: ControlWords) -> bool:
-    """Tell whether what its creator wrote into a control segment is there: see `_verify`."""
-    return (
-        is_sound(control) and control.ENGINE in ENGINES
-        and control.CHECK == checksum(control.words)
+def _is_published(name: str) -> bool:
+    """Tell whether the other engine has a map of that name, whose control segment had no name yet
+    when /dev/shm was listed."""
+    return any(
+        segment.identity_at(segment.control_name(name, Flavour(LAYOUT_VERSION, engine))) is not None
+        for engine in ENGINES.values() if engine != OWN.engine
     )
 
 
@@ -373,7 +311,7 @@ def _live_workers(name: str, control: ControlWords) -> tuple[tuple[SeenWorker, .
         joined = opening.attached(name, control.NONCE)
         if joined is not None:  # closing another descriptor would drop this process's own lock
             return _judge_rows(name, control, joined.worker.file.number()), _HIDDEN
-        descriptor = _open(label)
+        descriptor = open_file(label)
         return _judge_rows(name, control, descriptor), _HIDDEN
     except FileNotFoundError:
         return _judge_rows(name, control, -1), _HIDDEN
@@ -393,7 +331,8 @@ def _holder(descriptor: int, row: int) -> int | None:
 def _judge_rows(name: str, control: ControlWords, descriptor: int) -> tuple[SeenWorker, ...] | None:
     """List the rows of the living; descriptor -1: there is no liveness file. A process that runs
     another program now (exec), which may have inherited its lock, has not mapped the map."""
-    _, inode = segment.identity_at(segment.control_name(name)) or (0, 0)
+    flavour = Flavour(control.LAYOUT, ENGINES[control.ENGINE])
+    _, inode = segment.identity_at(segment.control_name(name, flavour)) or (0, 0)
     ours = process.pid_namespace()
     found = []
     for number, row in enumerate(_rows(control)):
@@ -430,7 +369,7 @@ def _is_held(name: str, control: ControlWords) -> bool:
 def _is_flocked(label: str) -> bool:
     """Tell whether a process has a whole file locked, or whether that cannot be asked."""
     try:
-        descriptor = _open(label)
+        descriptor = open_file(label)
     except OSError:
         return True
     try:

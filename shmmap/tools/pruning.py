@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     mine = [one for one in inspection.find_maps() if one.owner == os.geteuid()]
     due = [one for one in mine if not _why_stays(one, options.unused_for)]
     for one in due:
-        print(f"{one.name}: {_why_goes(one)}, {findings.human(one.allocated)}")
+        print(f"{one.label}: {_why_goes(one)}, {findings.human(one.allocated)}")
     if not due:
         print(f"nothing to remove; {len(mine):,} map(s) of this user are in use or kept")
         return 0
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     def keep(one: SeenMap) -> str:
         return _why_stays(one, options.unused_for)
 
-    return int(sum(not unlinking.attempt(one.name, False, keep) for one in due) > 0)
+    return int(sum(not unlinking.attempt(one.name, False, keep, one.flavour) for one in due) > 0)
 
 
 def _why_stays(one: SeenMap, unused_s: float | None) -> str:

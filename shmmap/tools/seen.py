@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..memory.layout import constants
 from ..memory.words import ControlWords, ShardWords
+from ..system.flavours import OWN, UNNAMED, Flavour, of_words
+
+K = constants()
 
 
 class SeenWorker(NamedTuple):
@@ -30,7 +34,7 @@ class SeenMap(NamedTuple):
 
     `workers` is None where nothing can be known about them, and `unknown` says why; `leftover`
     means that no process can ever use it again as it is; `problem` says why it cannot be read or
-    used, "" for none.
+    used, "" for none. `flavour` is what the name of its control segment says.
     """
 
     name: str
@@ -43,3 +47,17 @@ class SeenMap(NamedTuple):
     control: ControlWords | None
     workers: tuple[SeenWorker, ...] | None
     unknown: str = ""
+    flavour: Flavour = OWN
+
+    @property
+    def actual(self) -> Flavour:
+        """Its layout and engine, also where only its words tell, as of a map of layout 4."""
+        words = self.control
+        if self.flavour != UNNAMED or words is None or words.MAGIC != K["CONTROL_MAGIC"]:
+            return self.flavour
+        return of_words(words.LAYOUT, words.ENGINE)
+
+    @property
+    def label(self) -> str:
+        """Its name, and its flavour where that is not this process's."""
+        return self.name if self.flavour == OWN else f"{self.name} ({self.actual})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from ..lifecycle import control
 from ..memory.layout import LAYOUT_VERSION, constants
 from ..printable import printable
 from ..system import creation, segment
+from ..system.flavours import ENGINES, OWN, Flavour
 from . import findings, inspection
 from .inspection import SeenMap
 
@@ -19,15 +21,65 @@ K = constants()
 SHOWN = 4  # of what could not be removed
 
 
-def run(names: Sequence[str], yes: bool) -> int:
+def add_command(command: argparse.ArgumentParser, name: Callable[[str], str]) -> None:
+    """Say what the command takes."""
+    command.description = (
+        "Remove the map that processes of this version and engine open by a name. A map of the "
+        "same name that another version or the other engine made stays, unless it is asked for."
+    )
+    command.add_argument("names", metavar="NAME", type=name, nargs="+")
+    command.add_argument("--yes", action="store_true", help="do not ask, live workers or not")
+    add_flavour(command)
+    command.add_argument("--all", action="store_true", help="the maps of every layout and engine")
+    command.set_defaults(run=_run)
+
+
+def add_flavour(command: argparse.ArgumentParser) -> None:
+    """Have a command take a flavour of a name: see `chosen`."""
+    command.add_argument("--engine", choices=tuple(ENGINES.values()),
+                         help="the map that this engine made")
+    command.add_argument("--layout", type=int, metavar="N",
+                         help="the map of that layout version, which `ls` shows")
+
+
+def chosen(seen: Sequence[SeenMap], engine: str | None, layout: int | None) -> list[SeenMap]:
+    """Choose, of the maps of one name, those that were asked for; by default this process's."""
+    if engine is None and layout is None:
+        return [one for one in seen if one.flavour == OWN]
+    wanted = OWN.layout if layout is None else layout
+    return [one for one in seen
+            if one.actual.layout == wanted and engine in (None, one.actual.engine)]
+
+
+def _run(options: argparse.Namespace) -> int:
     """Remove maps; return the exit code."""
-    return int(sum(not attempt(name, yes) for name in names) > 0)
+    done = True
+    for name in options.names:
+        seen = inspection.find_maps(name)
+        wanted = seen if options.all else chosen(seen, options.engine, options.layout)
+        if not wanted:
+            findings.say("; ".join([f"no map {name!r}" + (" of that flavour" if seen else ""),
+                                    *map(_how_to_remove, seen)]))
+            done = False
+            continue
+        for one in wanted:
+            done = attempt(name, options.yes, flavour=one.flavour) and done
+        for one in inspection.find_maps(name):
+            if one.flavour not in [each.flavour for each in wanted]:
+                print(f"another map stays: {_how_to_remove(one)}")
+    return int(not done)
 
 
-def attempt(name: str, yes: bool, keep: Callable[[SeenMap], str] = lambda one: "") -> bool:
+def _how_to_remove(one: SeenMap) -> str:
+    return f"{one.label}: {findings.unlink_command([one], yes=False)}"
+
+
+def attempt(
+    name: str, yes: bool, keep: Callable[[SeenMap], str] = lambda one: "", flavour: Flavour = OWN
+) -> bool:
     """Remove a map as `remove` does; say what stood against it, and whether nothing did."""
     try:
-        problem = remove(name, yes, keep)
+        problem = remove(name, yes, keep, flavour)
     except PermissionError as error:
         problem = (
             f"map {name!r}: {error}" if error.errno else
@@ -40,12 +92,14 @@ def attempt(name: str, yes: bool, keep: Callable[[SeenMap], str] = lambda one: "
     return not problem
 
 
-def remove(name: str, yes: bool, keep: Callable[[SeenMap], str] = lambda one: "") -> str:
+def remove(
+    name: str, yes: bool, keep: Callable[[SeenMap], str] = lambda one: "", flavour: Flavour = OWN
+) -> str:
     """Remove a map, asking first where processes use it; return what stood against it, or "".
 
     `keep` says why it is to stay after all, or "": asked when nobody can make or open it.
     """
-    asked = inspection.find_map(name)
+    asked = inspection.find_map(name, flavour)
     if asked is None:
         return f"no map {name!r}"
     if asked.owner != os.geteuid() and os.geteuid() != 0:
@@ -57,7 +111,7 @@ def remove(name: str, yes: bool, keep: Callable[[SeenMap], str] = lambda one: ""
         if not agreed(f"map {name!r} {reason}. Remove it? [y/N] "):
             return f"map {name!r} stays"
     with _as_owner(asked.owner), creation.creation_lock(name):
-        now = inspection.find_map(name)  # nobody else creates or unlinks it from here on
+        now = inspection.find_map(name, flavour)  # nobody else makes or unlinks it from here on
         if now is None:
             return f"map {name!r} is gone already"
         if not yes and (_nonce(now) != _nonce(asked) or (in_use(now) and not in_use(asked))):
@@ -65,10 +119,10 @@ def remove(name: str, yes: bool, keep: Callable[[SeenMap], str] = lambda one: ""
         if reason := keep(now):
             return f"map {name!r} {reason}: it stays"
         _retire(now)
-        why = control.remove_objects(name)
+        why = control.remove_objects(name, flavour)
         left = [one for one in now.objects if os.path.lexists(f"{segment.SHM_DIRECTORY}/{one}")]
     gone = len(now.objects) - len(left)
-    print(f"removed {name}: {gone} objects, {findings.human(now.allocated)}")
+    print(f"removed {now.label}: {gone} objects, {findings.human(now.allocated)}")
     if left:
         said = [f"{printable(one)}: {why.get(one, 'it was made anew meanwhile')}" for one in left]
         return f"map {name!r}: {len(left)} objects stay: {'; '.join(said[:SHOWN])}"
@@ -111,7 +165,7 @@ def _retire(one: SeenMap) -> None:
         K["CONTROL_MAGIC"], LAYOUT_VERSION
     ):
         return
-    path = segment.SHM_DIRECTORY + segment.control_name(one.name)
+    path = segment.SHM_DIRECTORY + segment.control_name(one.name, one.flavour)
     flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not stop us
     descriptor = os.open(path, flags)
     try:

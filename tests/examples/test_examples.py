@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from ..support.leftovers import objects_of
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 INDEX = EXAMPLES / "01_index_stdlib.py"
 TERMINALS = EXAMPLES / "02_two_terminals.py"
@@ -401,7 +403,7 @@ def test_two_terminals_see_each_other(name: str) -> None:
     assert totals[0] is not None and totals[1] is not None
     ticks = sum(int(found[1]) for found in totals)
     assert max(int(found[2]) for found in totals) == ticks
-    assert not Path(f"/dev/shm/shmmap.{name}").exists(), "the last one out removes the map"
+    assert not objects_of(name), "the last one out removes the map"
 
 
 def test_the_readme_lists_each_example_with_its_command() -> None:

@@ -16,7 +16,7 @@ from shmmap.lifecycle import control
 from shmmap.memory.layout import constants
 from shmmap.tools import cli
 
-from ..support.leftovers import SHM, objects_of
+from ..support.leftovers import SHM, control_file, objects_of
 
 K = constants()
 
@@ -231,7 +231,7 @@ def patch(path: Path, offset: int, data: bytes) -> None:
 
 def set_field(name: str, field: str, value: int) -> None:
     """Overwrite a word of a control segment."""
-    patch(SHM / f"shmmap.{name}", K[f"C_{field}"], struct.pack("=Q", value))
+    patch(SHM / control_file(name), K[f"C_{field}"], struct.pack("=Q", value))
 
 
 def part(name: str, ending: str) -> Path:
@@ -259,9 +259,9 @@ swapped = int.from_bytes(K["CONTROL_MAGIC"].to_bytes(8, "little"), "big")
 @pytest.mark.parametrize(("field", "value", "error", "says"), [
     ("MAGIC", 12345, shmmap.MapCorrupted, "unlink"),
     ("MAGIC", swapped, shmmap.ConfigMismatch, "byte order"),
-    ("LAYOUT", 99, shmmap.ConfigMismatch, "layout 99"),
-    ("ENGINE", other_engine, shmmap.ConfigMismatch, "doctor"),
-    ("ENGINE", 77, shmmap.ConfigMismatch, "unknown"),
+    ("LAYOUT", 99, shmmap.MapCorrupted, "layout 99"),
+    ("ENGINE", other_engine, shmmap.MapCorrupted, "contradicts its name"),
+    ("ENGINE", 77, shmmap.MapCorrupted, "unknown"),
     ("BYTES", 4096, shmmap.MapCorrupted, "unlink"),
     ("ROWS", 1 << 40, shmmap.MapCorrupted, "unlink"),
     ("GEN_CURRENT", 5, shmmap.MapCorrupted, "unlink"),
@@ -297,7 +297,7 @@ def test_words_that_no_map_has_under_a_right_checksum(damaged, field, value, cap
     """Whoever makes a map computes its checksum, too."""
     name = damaged()
     set_field(name, field, value)
-    words = memoryview((SHM / f"shmmap.{name}").read_bytes()).cast("Q")
+    words = memoryview((SHM / control_file(name)).read_bytes()).cast("Q")
     set_field(name, "CHECK", control.checksum(words))
     assert_refused(name, shmmap.MapCorrupted, "unlink")
     for command in (["ls"], ["info", name], ["fsck", name], ["dump", name, "/dev/null"]):
@@ -317,18 +317,18 @@ def test_a_map_of_an_earlier_boot_is_replaced(damaged):
 
 
 def test_an_empty_control_segment_is_replaced(damaged, name):
-    (SHM / f"shmmap.{name}").touch(0o600)
+    (SHM / control_file(name)).touch(0o600)
     with shmmap.ShmMap(name, "1MB") as m:
         m["a"] = 1
         m.unlink()
 
 
 DAMAGE: dict[str, tuple[type[Exception], Callable[[str], Any]]] = {
-    "control cut": (shmmap.MapCorrupted, lambda n: os.truncate(SHM / f"shmmap.{n}", 100)),
-    "control halved": (shmmap.MapCorrupted, lambda n: os.truncate(SHM / f"shmmap.{n}", 8192)),
-    "control longer": (shmmap.MapCorrupted, lambda n: os.truncate(SHM / f"shmmap.{n}", 1 << 20)),
+    "control cut": (shmmap.MapCorrupted, lambda n: os.truncate(SHM / control_file(n), 100)),
+    "control halved": (shmmap.MapCorrupted, lambda n: os.truncate(SHM / control_file(n), 8192)),
+    "control longer": (shmmap.MapCorrupted, lambda n: os.truncate(SHM / control_file(n), 1 << 20)),
     "control garbage": (
-        shmmap.MapCorrupted, lambda n: (SHM / f"shmmap.{n}").write_bytes(os.urandom(50_000))
+        shmmap.MapCorrupted, lambda n: (SHM / control_file(n)).write_bytes(os.urandom(50_000))
     ),
     "shard cut": (shmmap.MapCorrupted, lambda n: os.truncate(part(n, ".0.1"), 8192)),
     "shard emptied": (shmmap.MapCorrupted, lambda n: os.truncate(part(n, ".0.1"), 0)),
@@ -342,7 +342,7 @@ DAMAGE: dict[str, tuple[type[Exception], Callable[[str], Any]]] = {
         shmmap.MapCorrupted, lambda n: os.replace(part(n, ".0.0"), part(n, ".0.1"))
     ),
     "liveness file missing": (shmmap.MapCorrupted, lambda n: part(n, ".live").unlink()),
-    "control wide": (shmmap.ConfigMismatch, lambda n: os.chmod(SHM / f"shmmap.{n}", 0o666)),
+    "control wide": (shmmap.ConfigMismatch, lambda n: os.chmod(SHM / control_file(n), 0o666)),
     "shard wide": (shmmap.ConfigMismatch, lambda n: os.chmod(part(n, ".0.1"), 0o666)),
     "semaphore wide": (
         shmmap.ConfigMismatch,
@@ -362,7 +362,7 @@ def test_damaged_objects(damaged, damage):
 
 @pytest.mark.parametrize("kind", ["symlink", "dangling symlink", "directory", "fifo"])
 def test_something_else_at_our_name(damaged, name, tmp_path, kind):
-    path = SHM / f"shmmap.{name}"
+    path = SHM / control_file(name)
     target = tmp_path / "target"
     if kind == "symlink":
         target.write_bytes(b"precious")

@@ -21,6 +21,7 @@ import shmmap
 from shmmap.system import segment
 
 from ..support.children import Child
+from ..support.leftovers import control_file
 from ..support.strangers import ATTACKER, SHM, VICTIM, as_user, outcome, plant, stranger
 
 WAYS = (shmmap.ShmMap, shmmap.ShmMap.attach, shmmap.ShmMap.create)
@@ -68,7 +69,7 @@ USED = ("", "(1, [])")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("place", ["control", "creators"])
 def test_something_else_in_the_place_of_ours(private, name, kind, place):
-    path = SHM / (f"shmmap.{name}" if place == "control" else CREATORS)
+    path = SHM / (control_file(name) if place == "control" else CREATORS)
 
     def work() -> Any:
         as_user(VICTIM, use_another_map)

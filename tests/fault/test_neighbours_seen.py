@@ -20,6 +20,7 @@ from shmmap.memory.layout import constants
 from shmmap.system import creation
 from shmmap.tools import cli, doctor, inspection, unlinking
 
+from ..support.leftovers import control_file
 from ..support.strangers import ATTACKER, SHM, VICTIM, as_user, outcome, plant
 
 K = constants()
@@ -43,7 +44,7 @@ def run(*arguments: str) -> tuple[int, str]:
 def sound_words() -> bytes:
     """Return the bytes of the control segment of a live map of this user."""
     with shmmap.ShmMap("pattern", "300KB", shards=1) as m:
-        data = (SHM / "shmmap.pattern").read_bytes()
+        data = (SHM / control_file("pattern")).read_bytes()
         m.unlink()
     return data
 
@@ -51,23 +52,24 @@ def sound_words() -> bytes:
 def plant_everything() -> list[str]:
     """Leave one of every kind; give the names as maps."""
     sound = bytearray(sound_words())
-    plant("shmmap.sound", 0o666, bytes(sound))
+    plant(control_file("sound"), 0o666, bytes(sound))
     sound[K["C_GEN0_SLOTS"] : K["C_GEN0_SLOTS"] + 8] = b"\xff" * 8
-    plant("shmmap.absurd", 0o666, bytes(sound))
-    plant("shmmap.empty", 0o666, b"")
-    plant("shmmap.noise", 0o666, os.urandom(geometry.control_bytes()))
-    os.truncate(os.open(SHM / "shmmap.sparse", os.O_CREAT | os.O_WRONLY, 0o666), 1 << 44)
-    (SHM / "shmmap.link").symlink_to(SHM / "precious")
-    (SHM / "shmmap.dangling").symlink_to(SHM / "nowhere")
-    (SHM / "shmmap.folder").symlink_to("/")
-    (SHM / "shmmap.directory").mkdir()
-    os.mkfifo(SHM / "shmmap.fifo", 0o666)
+    plant(control_file("absurd"), 0o666, bytes(sound))
+    plant(control_file("empty"), 0o666, b"")
+    plant(control_file("noise"), 0o666, os.urandom(geometry.control_bytes()))
+    os.truncate(os.open(SHM / control_file("sparse"), os.O_CREAT | os.O_WRONLY, 0o666), 1 << 44)
+    (SHM / control_file("link")).symlink_to(SHM / "precious")
+    (SHM / control_file("dangling")).symlink_to(SHM / "nowhere")
+    (SHM / control_file("folder")).symlink_to("/")
+    (SHM / control_file("directory")).mkdir()
+    os.mkfifo(SHM / control_file("fifo"), 0o666)
     with socket.socket(socket.AF_UNIX) as made:
-        made.bind(str(SHM / "shmmap.socket"))
-    plant("shmmap.--yes", 0o666, b"")
-    plant("shmmap." + "n" * 100, 0o666, b"")
-    plant("shmmap." + "m" * 101, 0o666, b"")
+        made.bind(str(SHM / control_file("socket")))
+    plant(control_file("--yes"), 0o666, b"")
+    plant(control_file("n" * 100), 0o666, b"")
+    plant(control_file("m" * 101), 0o666, b"")
     for strange in ("a\nb", "\udcff\udcfe", "\x1b[2J", "é", "a.b", "", " ", "parts.0.0"):
+        plant(control_file(strange), 0o666, b"")
         plant(f"shmmap.{strange}", 0o666, b"")
     plant("shmmap.parts.0123456789abcdef.0.0", 0o666, b"x")
     (SHM / "sem.shmmap.parts.0123456789abcdef.0.0").symlink_to(SHM / "precious")
@@ -110,7 +112,7 @@ def test_looking_at_everything_hostile(private, name, who):
 def test_the_command_that_doctor_proposes(private, name):
     """It can be pasted: a name is never taken for an option."""
     def work() -> Any:
-        as_user(ATTACKER, lambda: plant("shmmap.--yes", 0o666, b""))
+        as_user(ATTACKER, lambda: plant(control_file("--yes"), 0o666, b""))
         line = next(iter(doctor.check_leftovers(inspection.find_maps())))
         arguments = line.todo.split(" -m shmmap ")[1].split()
         return run(*arguments), [e for e in os.listdir(SHM) if "yes" in e]
@@ -127,7 +129,7 @@ def test_unlinking_what_another_user_left(private, name, who):
         names = as_user(ATTACKER, plant_everything)
         found = {each: as_user(who, lambda each=each: run("unlink", "--yes", "--", each))
                  for each in names if each != "directory"}
-        left = [each for each in names if os.path.lexists(SHM / f"shmmap.{each}")]
+        left = [each for each in names if os.path.lexists(SHM / control_file(each))]
         return found, left, (SHM / "precious").read_bytes() == PRECIOUS
 
     found, left, precious = private(work)
@@ -164,8 +166,8 @@ def test_a_fifo_put_in_the_place_of_a_map_that_root_unlinks(private, name):
     def work() -> Any:
         as_user(ATTACKER, lambda: shmmap.ShmMap(name, "300KB").close())
         seen = inspection.find_maps(name)[0]
-        os.unlink(SHM / f"shmmap.{name}")
-        os.mkfifo(SHM / f"shmmap.{name}", 0o666)
+        os.unlink(SHM / control_file(name))
+        os.mkfifo(SHM / control_file(name), 0o666)
 
         def give_up(number: int, frame: Any) -> None:
             raise TimeoutError("waits for a reader")
@@ -182,7 +184,7 @@ def test_shards_that_are_mostly_holes_cost_no_time(private, name):
     def make() -> None:
         shards, slots, slot_size = 512, geometry.SLOT_LIMIT, 64
         with shmmap.ShmMap("pattern", "300KB", shards=1) as m:
-            control = bytearray((SHM / "shmmap.pattern").read_bytes())
+            control = bytearray((SHM / control_file("pattern")).read_bytes())
             nonce = m.attachment.nonce
             shard = bytearray((SHM / f"shmmap.pattern.{nonce:016x}.0.0").read_bytes()[:4096])
             m.unlink()
@@ -193,7 +195,7 @@ def test_shards_that_are_mostly_holes_cost_no_time(private, name):
             ("GEN0_BUCKETS", buckets), ("GEN0_BYTES", shape.areas.end), ("ON_FULL", 0),
         ):
             control[K[f"C_{field}"] : K[f"C_{field}"] + 8] = value.to_bytes(8, "little")
-        plant(f"shmmap.{name}", 0o666, bytes(control))
+        plant(control_file(name), 0o666, bytes(control))
         for number in range(shards):
             for field, value in (
                 ("NUMBER", number), ("HAS_DEADLINES", 1), ("EARLIEST_NS", 1), ("ENTRIES", 9),

@@ -14,6 +14,7 @@ import shmmap
 from shmmap.system import segment
 from shmmap.tools import machine
 
+from ..support.leftovers import control_file
 from ..support.strangers import ATTACKER, SHM, VICTIM, as_user, libc, outcome, plant
 
 # -- a small /dev/shm -----------------------------------------------------------------------
@@ -90,7 +91,7 @@ def test_a_map_that_just_fits_never_faults(private, name):
 @pytest.mark.parametrize("size", [0, 300_000])
 def test_another_user_took_the_name(private, name, mode, size):
     def work() -> Any:
-        as_user(ATTACKER, lambda: plant(f"shmmap.{name}", mode, bytes(size)))
+        as_user(ATTACKER, lambda: plant(control_file(name), mode, bytes(size)))
         return [
             as_user(VICTIM, lambda way=way: outcome(lambda: way(name)))
             for way in (shmmap.ShmMap, shmmap.ShmMap.attach, shmmap.ShmMap.create)
@@ -100,7 +101,7 @@ def test_another_user_took_the_name(private, name, mode, size):
     for kind, text in results:
         assert kind == "ConfigMismatch", (kind, text)
         assert f"shmmap.{name}" in text and "another" in text.lower(), text
-    assert [entry for entry in left if name in entry] == [f"shmmap.{name}"]
+    assert [entry for entry in left if name in entry] == [control_file(name)]
 
 
 def test_another_users_map(private, name):

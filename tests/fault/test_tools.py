@@ -22,6 +22,7 @@ from shmmap.system import creation, segment
 from shmmap.tools import allowances, cli, doctor, inspection, machine
 
 from ..support.children import Child
+from ..support.leftovers import control_file
 from ..support.strangers import (
     ATTACKER,
     SHM,
@@ -194,7 +195,7 @@ def test_another_users_map_in_the_making(private, name):
     """Only its maker and root can ask for the lock that its maker holds."""
     def make(child: Child) -> None:
         with creation.creation_lock(name):
-            plant(f"shmmap.{name}", 0o666, b"")
+            plant(control_file(name), 0o666, b"")
             child.tell("begun")
             child.hear()
 
@@ -223,7 +224,7 @@ def test_a_creators_file_that_somebody_else_took(private, name):
     """Creations queue under the next name then, and that is said."""
     def work() -> Any:
         as_user(ATTACKER, lambda: plant(f"shmmap.{VICTIM}.creators", 0o666, b""))
-        as_user(VICTIM, lambda: plant(f"shmmap.{name}", 0o600, b""))
+        as_user(VICTIM, lambda: plant(control_file(name), 0o600, b""))
         line = as_user(VICTIM, allowances.check_creators)
         return judged(name, VICTIM), line
 
@@ -308,8 +309,8 @@ def test_files_that_come_and_go(private, name):
         while True:
             with shmmap.ShmMap(name, "300KB", shards=2, ephemeral=True) as m:
                 m["a"] = 1
-            plant(f"shmmap.{name}-x", 0o666, b"")
-            os.unlink(SHM / f"shmmap.{name}-x")
+            plant(control_file(f"{name}-x"), 0o666, b"")
+            os.unlink(SHM / control_file(f"{name}-x"))
 
     def work() -> Any:
         child = Child(churn)
@@ -351,7 +352,7 @@ def test_root_unlinks_as_the_owner_and_is_root_again(private, name):
         os.unlink(SHM / f"shmmap.{VICTIM}.creators")
         original, seen = cli.control.remove_objects, []
 
-        def interrupted(which: str) -> None:
+        def interrupted(*which: object) -> None:
             seen.append(os.geteuid())
             raise KeyboardInterrupt
 

@@ -16,6 +16,7 @@ import shmmap
 from shmmap.memory.layout import constants
 
 from ..support.damage import Damage
+from ..support.leftovers import SHM, control_file
 
 K = constants()
 WORD = (1 << 64) - 1
@@ -358,7 +359,7 @@ def test_a_state_that_is_none_is_not_taken_for_a_leftover(damaged, name, start, 
 @pytest.mark.parametrize("more", [1, 4, 4096])
 def test_a_control_segment_that_was_stretched(damaged, name, more):
     def stretch(m: Any) -> None:
-        path = f"/dev/shm/shmmap.{m.name}"
+        path = SHM / control_file(m.name)
         os.truncate(path, os.stat(path).st_size + more)
 
     damaged(lambda m, d: None, stretch)

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from shmmap.memory.words import ControlWords
 from shmmap.system import creation
 from shmmap.tools import inspection
 
-from ..support.leftovers import objects_of
+from ..support.leftovers import SHM, control_file, objects_of
 
 LINGER_S = 30.0
 LIMIT_S = 60.0
@@ -32,7 +31,7 @@ LIMIT_S = 60.0
 def clock(name: str) -> Any:
     """Let time pass for the test's map, that is, have all that its words tell be longer ago."""
     def pass_by(seconds: float) -> None:
-        path = Path(f"/dev/shm/shmmap.{name}")
+        path = SHM / control_file(name)
         with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory, \
                 ControlWords(memory) as control:  # fmt: skip
             words, back_ns = control.words, int(seconds * 1e9)
@@ -250,7 +249,7 @@ def test_another_users_map_is_nobodys_to_remove(lingers, name, clock):
 def test_what_is_no_map_of_ours_is_left_alone(lingers, name, clock, engine_word):
     lingers().close()
     clock(LINGER_S + 1)
-    path = f"/dev/shm/shmmap.{name}"
+    path = SHM / control_file(name)
     at = reaping.K[f"C_{engine_word}"]
     with open(path, "r+b") as file:
         was = os.pread(file.fileno(), 8, at)

@@ -6,8 +6,15 @@ import os
 import re
 from pathlib import Path
 
+from shmmap.system import segment
+
 SHM = Path("/dev/shm")
 _TEST_OBJECT = re.compile(r"(?:sem\.)?shmmap\.(?:[\w-]+@)?t(\d+)-.*")
+
+
+def control_file(name: str) -> str:
+    """Return the file in /dev/shm that is a map's control segment."""
+    return segment.control_name(name)[1:]
 
 
 def objects_of(name: str) -> list[str]:

@@ -19,6 +19,8 @@ import shmmap
 from shmmap import prompt
 from shmmap.errors import MapClosed, MapExists, MapNotFound, MapUnlinked
 
+from ..support.leftovers import SHM, control_file
+
 PARAMETERS = ("size", "capacity", "value_size", "key_size", "on_full", "codec", "mode", "ephemeral",
               "default_ttl", "max_age", "sweep_interval", "lock_timeout", "consistency",
               "max_staleness", "parameters")
@@ -199,10 +201,11 @@ def test_unlink_by_name(make, name):
 
 @pytest.mark.parametrize("content", [b"", b"not a map", bytes(1 << 16)])
 def test_unlink_what_is_no_map(name, content):
-    with open(f"/dev/shm/shmmap.{name}", "wb", opener=lambda p, f: os.open(p, f, 0o600)) as file:
+    path = SHM / control_file(name)
+    with open(path, "wb", opener=lambda p, f: os.open(p, f, 0o600)) as file:
         file.write(content)
     assert shmmap.unlink(name) is True
-    assert not os.path.exists(f"/dev/shm/shmmap.{name}")
+    assert not path.exists()
 
 
 def test_maps_are_listed(make, name):
@@ -212,7 +215,7 @@ def test_maps_are_listed(make, name):
     assert (seen.state, seen.entries, seen.size) == ("ready", 2, m.stats().size_bytes)
     assert seen.workers == (os.getpid(),) and seen.engine == shmmap.ENGINE
     text = repr(shmmap.maps())
-    assert text.splitlines()[0].split()[:3] == ["NAME", "STATE", "ENTRIES"] and name in text
+    assert text.splitlines()[0].split()[:3] == ["NAME", "STATE", "ENGINE"] and name in text
     assert type(seen) is shmmap.MapInfo and repr(type(shmmap.maps())()) == "no maps"
     assert m["a"] == 1  # to look at the maps did not end this process's own locks
     assert [one.workers for one in shmmap.maps() if one.name == name] == [(os.getpid(),)]

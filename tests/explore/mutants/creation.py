@@ -26,7 +26,7 @@ CREATION = (
     Mutant("published over what has the name", (
         change(making, "_try_to_make",
                "if segment.publish(attempt.label, segment.control_name(name)):",
-               "if os.files.pop(f'shmmap.{name}', 0) or segment.publish(\n"
+               "if os.files.pop(segment.control_name(name)[1:], 0) or segment.publish(\n"
                "                attempt.label, segment.control_name(name)):"),
         change(creation, "_wait_for_byte", "if try_lock_byte(turn.descriptor, byte):", "if True:"),
     ), "two open", "every 1"),

@@ -24,6 +24,7 @@ from shmmap.lifecycle import (
     making,
     opening,
     reaping,
+    siblings,
 )
 from shmmap.lifecycle.parameters import Parameters
 from shmmap.memory import geometry
@@ -187,6 +188,8 @@ class CreationWorld:
             patch.setattr(worker_table, "ForkPage", SimulatedForkPage)
             patch.setattr(worker_table, "Hold", lambda number: SimulatedHold(system, number))
             patch.setattr(ephemeral, "_PATIENCE_S", 0.0)
+            # what is told of maps of other flavours is read from files, and changes nothing
+            patch.setattr(siblings, "others", lambda name, owner: [])
             patch.setattr(opening, "leave_at_exit", lambda: None)
             patch.setattr(attachment, "Sweeper", lambda _: SimpleNamespace(stop=lambda: True))
             patch.setattr(attachment, "Clock", lambda: SimulatedClock(machine))
@@ -402,7 +405,7 @@ class CreationWorld:
                 problems.append(f"process {number} has a map of its own, {mine.nonce}, and does "
                                 f"not know that the name leads to {found.nonce}")
         nonce = f"{NAME}.{found.nonce:016x}"
-        expected = {f"shmmap.{NAME}", "shmmap.0.creators", f"shmmap.{nonce}.live",
+        expected = {segment.control_name(NAME)[1:], "shmmap.0.creators", f"shmmap.{nonce}.live",
                     f"shmmap.{nonce}.0.0", f"sem.shmmap.{nonce}.0.0",
                     f"shmmap.{nonce}.locks", f"sem.shmmap.{nonce}.locks"}
         if set(self.system.files) != expected:

@@ -49,7 +49,7 @@ _THINGS = (
     (r"/dev/shm/shmmap\.[^.]+\.[0-9a-f]+\.live", "liveness file"),
     (r"/dev/shm/shmmap\.[^.]+\.[0-9a-f]+\.locks", "lock shard"),
     (r"/dev/shm/shmmap\.[^.]+\.[0-9a-f]+\..*", "shard"),
-    (r"/dev/shm/shmmap\.[^.]+(\.new\d*)?", "control segment"),
+    (r"/dev/shm/shmmap\.[^.]+(\.v\d+[cp])?(\.new[0-9a-f]*)?", "control segment"),
     (r"/dev/shm/.*", "other file in /dev/shm"),
     (r"/proc/sys/kernel/random/boot_id", "boot_id"),
     (r"/proc/(self|\d+)/(task/\d+/)?(stat|status|mounts|cmdline|comm|exe|ns/pid|stat[a-z]*)", None),

@@ -20,6 +20,8 @@ from shmmap.copies import dumps
 from shmmap.lifecycle.parameters import Parameters
 from shmmap.system import segment
 
+from ...support.leftovers import objects_of
+
 SHM = Path(segment.SHM_DIRECTORY)
 AT_ONCE_S = 5.0  # on a machine that has much else to do
 
@@ -214,4 +216,4 @@ def test_a_dump_that_says_it_has_no_pickles(make, other, tmp_path):
             dumps.Totals = original  # type: ignore[misc]
     with pytest.raises(TypeError, match="pickle"):
         shmmap.ShmMap.load(tmp_path / "d", other.name, codec="safe")
-    assert not (SHM / f"shmmap.{other.name}").exists()
+    assert not objects_of(other.name)

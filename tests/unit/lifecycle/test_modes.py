@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 import pytest
 
 import shmmap
 from shmmap.lifecycle.parameters import check_mode
+
+from ...support.leftovers import objects_of
 
 CAN_WORK = (0o600, 0o606, 0o660, 0o666)
 
@@ -40,7 +41,7 @@ def test_it_says_why_and_what_to_say(name, mode, who, both, none):
         text = str(caught.value)
         assert f"gives {who} half" in text and "must write, too" in text
         assert re.findall(r"mode=0o(\d+)", text)[1:] == [f"{both:o}", f"{none:o}"]
-    assert not os.path.exists(f"/dev/shm/shmmap.{name}")
+    assert not objects_of(name)
 
 
 def test_a_negative_mode_is_shown_as_it_was_given(name):

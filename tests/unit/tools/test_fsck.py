@@ -17,6 +17,7 @@ from shmmap.memory.words import ControlWords
 from shmmap.tools import cli, fsck
 
 from ...support.damage import Damage
+from ...support.leftovers import control_file
 
 K = constants()
 SHM = Path("/dev/shm")
@@ -259,7 +260,7 @@ def test_a_map_of_the_other_engine(m, check, monkeypatch):
 
 
 def test_a_leftover(m, check, name):
-    path = SHM / f"shmmap.{name}"
+    path = SHM / control_file(name)
     with path.open("r+b") as file:
         file.seek(K["C_BOOT_LOW"])
         kept = file.read(8)

@@ -6,12 +6,13 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from shmmap.lifecycle import control
 from shmmap.memory import layout
-from shmmap.system import creation, segment
+from shmmap.system import creation, flavours, segment
 from shmmap.tools import inspection
 
 from .maps import LIMIT_S, K, control_file, poke
@@ -56,9 +57,14 @@ class TestInfo:
     def test_what_is_not_ready_is_explained(self, run, make, clean):
         make()
         poke(clean, "LAYOUT", layout.LAYOUT_VERSION + 1)
+        later = flavours.OWN._replace(layout=layout.LAYOUT_VERSION + 1)
+        file = Path(segment.SHM_DIRECTORY + segment.control_name(clean, later))
+        control_file(clean).rename(file)
         made = run("info", clean)
         assert made.returncode == 1
         assert "made by another version" in made.stderr
+        file.rename(control_file(clean))
+        assert "contradicts its name" in run("info", clean).stderr
         poke(clean, "LAYOUT", layout.LAYOUT_VERSION)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 import shmmap
 from shmmap.lifecycle import control
-from shmmap.memory import geometry
+from shmmap.memory import geometry, layout
 from shmmap.system import creation, segment
 from shmmap.tools import cli, findings, inspection
 
@@ -24,8 +24,8 @@ class TestLs:
         made = run("ls")
         assert made.returncode == 0, made.stderr
         row = row_of(made.stdout, name)
-        assert row[1:4] == ["ready", shmmap.ENGINE, "123"]
-        assert row[4:6] == findings.human(m.stats().size_bytes).split()
+        assert row[1:5] == ["ready", shmmap.ENGINE, str(layout.LAYOUT_VERSION), "123"]
+        assert row[5:7] == findings.human(m.stats().size_bytes).split()
         assert row[-2:] == ["1", findings.user_name(os.getuid())]
         assert m.stats().workers == (os.getpid(),)  # it claimed no row
 
@@ -36,14 +36,15 @@ class TestLs:
         m.touch(1, 1e-6)
         while len(m) != 19:
             pass  # a microsecond of the real clock, which the command reads
-        assert row_of(run("ls").stdout, name)[3] == "19"
+        assert row_of(run("ls").stdout, name)[4] == "19"
 
     @needs_other_engine
     def test_reads_maps_of_the_other_engine(self, run, hold, name):
         holder = hold(name, engine=OTHER)
-        assert row_of(run("ls").stdout, name)[1:4] == ["ready", OTHER, "1"]
+        assert row_of(run("ls").stdout, name)[1:5] == [
+            "ready", OTHER, str(layout.LAYOUT_VERSION), "1"]
         assert f"pid {holder.pid}" in run("info", name).stdout
-        assert run("unlink", name, "--yes").returncode == 0
+        assert run("unlink", name, "--yes", f"--engine={OTHER}").returncode == 0
 
     def test_does_not_write_to_the_map(self, run, make, name):
         make()["a"] = 1
@@ -99,7 +100,7 @@ class TestLs:
             assert made.returncode == 0, made.stderr
             assert re.search(r"not readable +0 \(it is damaged\)", made.stdout), made.stdout
             made = run("ls")
-            assert f"{name}: 1 of " in made.stdout and row_of(made.stdout, name)[3] == "?"
+            assert f"{name}: 1 of " in made.stdout and row_of(made.stdout, name)[4] == "?"
         finally:
             copy.rename(shard)
 
@@ -163,7 +164,8 @@ class TestNamespaces:
         with shmmap.ShmMap(clean, "300KB", shards=1, ephemeral=True, linger=3600) as m:
             m["a"] = 1
         said = run("ls").stdout
-        assert row_of(said, clean)[1:4] == ["lingers", shmmap.ENGINE, "1"]
+        assert row_of(said, clean)[1:5] == [
+            "lingers", shmmap.ENGINE, str(layout.LAYOUT_VERSION), "1"]
         assert re.search(rf"^{clean}: ephemeral, left \d+ s ago: it goes in 3,[56]\d\d s", said,
                          re.M)
         assert "linger          3600 s" in run("info", clean).stdout

@@ -64,7 +64,8 @@ class TestUnlink:
     @needs_other_engine
     def test_tells_workers_of_the_other_engine(self, run, hold, name):
         holder = hold(name, engine=OTHER, on_unlinked="raise")
-        assert run("unlink", name, "--yes").returncode == 0
+        assert run("unlink", name, "--yes").returncode == 1, "it is not this engine's"
+        assert run("unlink", name, "--yes", f"--engine={OTHER}").returncode == 0
         assert ask(holder, "held") == "MapUnlinked"
 
     @pytest.mark.parametrize("answer, code", [("y", 0), ("n", 1), ("", 1), ("\x04", 1)])
