@@ -1,9 +1,6 @@
-from cpython.list cimport PyList_GET_ITEM
 from ..memory._clock_cy cimport Clock
 from ._near_cy cimport NearStore
-from ..shard._repair_cy cimport Repairer
 from ..shard._shard_cy cimport Shard
-from ..shard._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 
@@ -45,14 +42,3 @@ cdef class Handle:
     cdef void tally(self) noexcept
     cdef void count(self, u64 counter) noexcept
     cdef Shard shard_of(self, u64 hash)
-    cdef int refuse_reentry(self, Shard shard) except -1
-    cdef int refuse_own(self, Shard shard) except -1
-    cdef int hold(self, Shard shard) except -1
-    cdef int hold_late(self, Shard shard, i64 status, i64 left_ns) except -1
-    cdef int try_hold(self, Shard shard, i64 timeout_ns) except -1
-    cdef int hold_as_child(self, Shard shard, i64 timeout_ns) except -1
-    cdef void let_go(self, Shard shard) noexcept
-    cdef void drop(self, Shard shard) noexcept
-    cdef void mend(self, Shard shard) noexcept
-    cdef object raise_for(self, int status, Shard shard, u64 data_bytes)
-    cdef int find_locked(self, Shard shard, key_t key, probe_t found) except -5

@@ -1,10 +1,9 @@
 # mypy: ignore-errors
-"""A handle on a map: the way into and out of every operation, and of every shard.
+"""A handle on a map: the way into and out of every operation.
 
-Each operation: `enter` (closed? forked? unlinked?), the work, `leave`. Around a
-change of a shard: `refuse_reentry`, `hold`, the change, `drop`. Everything is
-encoded before a shard is held and decoded after, so that no Python code of
-anyone's runs meanwhile.
+Each operation: `come_in` or `enter` (closed? forked? unlinked?), the work, `leave`. For what is
+around a change of a shard see `_holding_cy`. Everything is encoded before a shard is held and
+decoded after, so that no Python code of anyone's runs meanwhile.
 """
 
 from __future__ import annotations
@@ -27,24 +26,17 @@ if not cython.compiled:
         store,
         thread_number,
         u64,
-        was_left_behind,
     )
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
         C_STATE,
         R_HITS,
         R_NEAR_HITS,
-        R_TAKEOVERS,
-        R_WAITS,
-        S_DIRTY,
-        S_OWNER,
         STATE_READY,
     )
     from shmmap.operations import reentry
     from shmmap.operations._near_cy import NearStore
-    from shmmap.shard._repair_cy import Repairer
-    from shmmap.shard._status import CORRUPT, FORKED, LOOK_NS, TAKEN_OVER, TIMED_OUT
 
-from shmmap.errors import LockTimeout, MapClosed, MapUnlinked, Reentered
+from shmmap.errors import MapClosed, MapUnlinked
 
 COMPILED = cython.compiled
 _NONE: Any = None
@@ -343,131 +335,6 @@ class Handle:
         """Pick the shard: by the hash's top bits."""
         number: u64 = (hash >> self.shift) & self.mask
         return self.shards[number]
-
-    def refuse_reentry(self, shard):
-        """Raise if this very thread is inside that shard already."""
-        if cython.compiled:
-            return 0 if load(shard.mem, S_OWNER) == 0 else self.refuse_own(shard)
-        if reentry.is_noted(self.attachment, shard) and reentry.is_inside(shard):
-            self.refuse_own(shard)
-
-    def refuse_own(self, shard):
-        """Raise if it is this very thread that holds a shard."""
-        if cython.compiled:
-            me: u64 = self.token()
-            if load(shard.mem, S_OWNER) != me or not shard.lock.holds(me):
-                return 0
-        raise Reentered(
-            f"map {self.name!r}, shard {shard.number}: called from a signal handler or a "
-            "finalizer while its own thread was changing this shard. Defer such calls"
-        )
-
-    def hold(self, shard):
-        """Take a shard's lock, and repair the shard if a change was broken off."""
-        if not cython.compiled:
-            reentry.note(self.attachment, shard)
-        first_ns: i64 = self.lock_timeout_ns if self.lock_timeout_ns < LOOK_NS else LOOK_NS
-        status: i64 = shard.lock.acquire(self.token(), first_ns)
-        if status:
-            self.hold_late(shard, status, self.lock_timeout_ns - first_ns)
-        if load(shard.mem, S_DIRTY):
-            self.mend(shard)
-        return 0
-
-    def hold_late(self, shard, status, left_ns):
-        """Do the rest of `hold` where the lock was not free. Whoever replaces a map keeps its
-        shards for good, so that no writer that comes late writes into it: look for that now and
-        then."""
-        slice_ns: i64
-        while True:
-            if status == FORKED:
-                status = self.hold_as_child(shard, LOOK_NS)
-            if load(self.control, C_STATE) != STATE_READY:
-                self.ready()  # raises, or it was not replaced after all
-            if status != TIMED_OUT:
-                break
-            if left_ns <= 0:
-                raise LockTimeout(self.attachment.describe_wait(shard, self.lock_timeout_ns))
-            slice_ns = left_ns if left_ns < LOOK_NS else LOOK_NS
-            left_ns -= slice_ns
-            status = shard.lock.acquire(self.token(), slice_ns)
-        # REENTERED, our own: a signal handler raised before `drop` could free it
-        self.count(R_WAITS)
-        if status == TAKEN_OVER:
-            self.count(R_TAKEOVERS)
-        return 0
-
-    def try_hold(self, shard, timeout_ns):
-        """Take a shard's lock within a time: see `ShardLock.acquire`."""
-        if not cython.compiled:
-            reentry.note(self.attachment, shard)
-        status: i64 = shard.lock.acquire(self.token(), timeout_ns)
-        return status if status != FORKED else self.hold_as_child(shard, timeout_ns)
-
-    def hold_as_child(self, shard, timeout_ns):
-        """Begin again to take a shard's lock, in the child of a fork that a signal handler made
-        as we waited."""
-        status: i64 = FORKED
-        while status == FORKED:
-            self.attachment.reenter()
-            status = shard.lock.acquire(self.token(), timeout_ns)
-        return status
-
-    def drop(self, shard):
-        """Free a shard's lock if it is held."""
-        if cython.compiled:
-            if load(shard.mem, S_OWNER) == self.token():
-                shard.lock.release()
-            return
-        try:
-            self.let_go(shard)
-        except BaseException as error:  # a signal handler raised in it: finish all the same
-            self.let_go(shard)
-            if not (isinstance(error, ValueError) and was_left_behind(shard.mem)):
-                raise
-        if was_left_behind(shard.mem):
-            raise Reentered(
-                f"map {self.name!r}, shard {shard.number}: a signal handler or a finalizer has "
-                "forked this process in the middle of an operation. The parent goes on with it; "
-                "here, in the child, it was broken off, and changed nothing"
-            )
-
-    def let_go(self, shard):
-        """Free a shard's lock if it is held, and forget that we are inside. Idempotent.
-
-        A change that an exception broke off (a signal handler raised it) is repaired first:
-        later it could take effect long after the operation has raised.
-        """
-        if not cython.compiled and was_left_behind(shard.mem):
-            reentry.forget(self.attachment, shard)
-            return
-        if shard.lock.held_by(self.token()):
-            if not cython.compiled and load(shard.mem, S_DIRTY):
-                self.mend(shard)
-            shard.lock.release()
-        if not cython.compiled:
-            reentry.forget(self.attachment, shard)
-
-    def mend(self, shard):
-        """Repair a held shard."""
-        if cython.compiled:  # no test of the type: nothing in here can raise
-            cython.cast(Repairer, PyList_GET_ITEM(self.repairers, shard.number)).run()
-        else:
-            self.repairers[shard.number].run()
-
-    def raise_for(self, status, shard, data_bytes):
-        """Raise the error for a status."""
-        raise self.attachment.error_for(status, shard, data_bytes)
-
-    def find_locked(self, shard, key, found):
-        """Find a key under the lock. What the index gets wrong is repaired once."""
-        status: i64 = shard.find(key.hash, key.type, key.data, key.length, found)
-        if status == CORRUPT:
-            self.mend(shard)
-            status = shard.find(key.hash, key.type, key.data, key.length, found)
-            if status == CORRUPT:
-                self.raise_for(CORRUPT, shard, 0)
-        return status
 
 
 class _LeftByClose:

@@ -1,6 +1,6 @@
 cimport cython
 from ._decoding_cy cimport decoded_value, value_of
-from ._handle_cy cimport Handle
+from ._holding_cy cimport Holding
 from ..values._keys_cy cimport encode as encode_key, rehash
 from ..shard._slots_cy cimport value_position
 from ._near_cy cimport AS_OPENED, LINEARIZABLE, SESSION, NearEntry, NearStore
@@ -11,7 +11,7 @@ from ..shard._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 
-cdef class Reads(Handle):
+cdef class Reads(Holding):
     cdef object copying
     cdef object raw_bytes(self, Shard shard, probe_t found, u64 position, u64 length)
     cdef object raw_value(self, Shard shard, probe_t found)

@@ -43,7 +43,7 @@ if not cython.compiled:
         VALUE_PICKLE,
     )
     from shmmap.operations._decoding_cy import decoded_value, value_of
-    from shmmap.operations._handle_cy import Handle
+    from shmmap.operations._holding_cy import Holding
     from shmmap.operations._near_cy import (
         AS_OPENED,
         LINEARIZABLE,
@@ -78,7 +78,7 @@ COMPILED = cython.compiled
 MISSING: Any = type("Missing", (), {"__repr__": lambda self: "<no entry>"})()
 
 
-class Reads(Handle):
+class Reads(Holding):
     """The reading operations of a map."""
 
     if not cython.compiled:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..shard._shard_cy import Shard
-    from ._handle_cy import Handle
+    from ._holding_cy import Holding
     from .host import Readable
 
 # The functions that take a shard's lock, and the modules that they are in.
@@ -45,7 +45,7 @@ HOLDERS_OF_ALL = frozenset(("cut", "hold_all"))
 # -- operations: called by `enter` and `leave` only, since the frame above those is the operation's
 
 
-def begin(handle: Handle) -> None:
+def begin(handle: Holding) -> None:
     """Note that the operation which calls `enter` is under way."""
     operation = sys._getframe(2)
     handle.gate.append(operation)
@@ -55,7 +55,7 @@ def begin(handle: Handle) -> None:
         handle.ready()
 
 
-def end(handle: Handle) -> None:
+def end(handle: Holding) -> None:
     """Note that the operation which calls `leave` has ended, and free what no operation further
     up the stack has: a handler raised at the first line of its `drop`."""
     operation = sys._getframe(2)
@@ -67,7 +67,7 @@ def end(handle: Handle) -> None:
         handle.gate.remove(operation)
 
 
-def count_operations(handle: Handle) -> int:
+def count_operations(handle: Holding) -> int:
     """Count the operations of a handle that are under way.
 
     A signal handler that raises between an operation's first line and its `try` leaves its frame
@@ -83,7 +83,7 @@ def count_operations(handle: Handle) -> int:
     return count
 
 
-def own_operations(handle: Handle) -> list[FrameType]:
+def own_operations(handle: Holding) -> list[FrameType]:
     """List those operations of a handle that are further up this thread's stack."""
     mine: list[FrameType] = []
     frame: FrameType | None = sys._getframe(1)

@@ -417,8 +417,8 @@ def test_limits_that_are_too_small(start, which, named):
         before = [line.status for line in allowances.check_limits()]
         used = len(os.listdir("/proc/self/fd")) + 5
         pages = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
-        value = {resource.RLIMIT_NOFILE: used, resource.RLIMIT_FSIZE: 500_000,
-                 resource.RLIMIT_AS: pages + 50_000_000}[which]
+        value = {resource.RLIMIT_NOFILE: used, resource.RLIMIT_FSIZE: 300_000,
+                 resource.RLIMIT_AS: pages + 20_000_000}[which]
         resource.setrlimit(which, (value, resource.getrlimit(which)[1]))
         return before, allowances.check_limits()
 
@@ -430,7 +430,7 @@ def test_mappings_that_are_too_few(monkeypatch, tmp_path):
     (tmp_path / "count").write_text("200\n")
     monkeypatch.setattr(allowances, "_MAX_MAP_COUNT", str(tmp_path / "count"))
     (line,) = allowances.check_limits()
-    assert "200 mappings" in line.text and "takes 131" in line.text and "max_map_count" in line.todo
+    assert "200 mappings" in line.text and "takes 67" in line.text and "max_map_count" in line.todo
 
 
 @pytest.mark.parametrize(("files", "removes"), [

@@ -301,7 +301,7 @@ def test_a_map_opened_before_the_change(private, name):
 def test_a_first_ttl_after_the_files_were_removed(private, name):
     """Somebody cleaned /dev/shm by hand: that is a map unlinked, not an error of its own."""
     def work() -> Any:
-        m = shmmap.ShmMap(name, "300KB", shards=1)
+        m = shmmap.ShmMap(name, "300KB", shards=1, on_unlinked="raise")
         m["a"] = 1
         for entry in os.listdir(SHM):
             os.unlink(SHM / entry)

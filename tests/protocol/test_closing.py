@@ -69,7 +69,9 @@ def left_of(name: str) -> list[str]:
 @pytest.mark.parametrize("ephemeral", [False, True])
 def test_a_close_that_is_broken_off_is_finished_and_the_error_arrives(name, ephemeral):
     def make() -> Any:
-        m = shmmap.ShmMap(name, "177KB", shards=1, ephemeral=ephemeral)
+        m = shmmap.ShmMap(  # no sweeper: how many lines it takes to end its thread varies
+            name, "177KB", shards=1, ephemeral=ephemeral, sweep_interval=None
+        )
         m["a"] = 1
         return m
 
