@@ -93,7 +93,8 @@ class MapClosed(ShmMapError, ValueError):
 
 class MapMismatchWarning(UserWarning):
     """The map that exists has another shape than was asked for, and is used as it is: see
-    `on_mismatch`. Told once for each map in a process."""
+    `on_mismatch`. Or there is another map of that name, of another version or engine of shmmap,
+    which shares nothing with this one. Told once for each map in a process."""
 
 
 class ValueUnreadable(ShmMapError):

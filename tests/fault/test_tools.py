@@ -290,7 +290,7 @@ def test_ten_thousand_files(private, name):
         for number in range(9000):
             plant(f"other-{number}", 0o600, b"")
         for number in range(1000):
-            plant(f"shmmap.x{number}", 0o600, b"")
+            plant(control_file(f"x{number}"), 0o600, b"")
         started = time.monotonic()
         listed = run("ls")
         doctored = doctor.check_leftovers(inspection.find_maps())
