@@ -300,8 +300,8 @@ def _trusted(name: str) -> Options:
     try:
         check_mode(seen.control.MODE)
     except ValueError:
-        return {}
-    said = inspection.attach_options(seen)
+        return said
+    said |= inspection.attach_options(seen)
     if os.geteuid() not in (0, seen.owner):
         del said["owner_uid"]
     return said
