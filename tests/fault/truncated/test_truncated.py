@@ -247,7 +247,7 @@ def test_what_is_no_longer_watched_makes_room():
 @pytest.mark.parametrize("what", ["control", "shard 0"])
 def test_the_command_line_looks_at_it_and_removes_it(leftovers, start, tmp_path, what):
     def work(child: Any) -> None:
-        m = filled(leftovers)
+        m = filled(leftovers, on_unlinked="raise")
         cut(objects(m)[what], "half")
         child.tell("made")
         child.hear()
