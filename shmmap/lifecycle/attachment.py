@@ -31,7 +31,7 @@ from ..operations import messages
 from ..shard import _shard_cy
 from ..shard._lock_cy import ShardLock
 from ..shard._repair_cy import Repairer
-from ..system import creation, removal, segment
+from ..system import creation, removal, reserving, segment
 from ..system.mutex import Mark, Mutex
 from ..system.presences import Presences, alive
 from ..system.process import this_process
@@ -39,7 +39,7 @@ from ..system.tasks import new_lock
 from ..system.unfinished import Steps, is_final
 from ..system.worker_table import KernelGuard, Worker
 from ..values.codecs import coder_here
-from . import ephemeral
+from . import ephemeral, left_behind
 from .control import ENGINE, REMOVE, Control, geometry_of, remove_files
 from .headers import wrong_words
 from .parameters import Parameters
@@ -163,9 +163,9 @@ class Attachment:
             raise segment.refused(f"looking at semaphore {label}", error) from error
         else:
             segment.verify_owner(status, path, self.parameters.mode, self.owner_uid)
-        return self._shard_over(mapping, label, shape, number)
+        return self.shard_over(mapping, label, shape, number)
 
-    def _shard_over(
+    def shard_over(
         self, mapping: segment.Mapping, label: str | None, shape: geometry.Geometry, number: int
     ) -> Shard:
         """Make a shard of a mapped segment, and open its semaphore, if it is named."""
@@ -218,7 +218,7 @@ class Attachment:
         if forked:
             for guard in self.guards:
                 guard.after_fork()
-            self._leave_memory_behind()
+            left_behind.renew(self)
             self.held = {}
             self.locks.after_fork()
             self.snapshots = new_lock(threading.RLock)
@@ -317,42 +317,6 @@ class Attachment:
                 )
             yield
 
-    # -- a child that was forked in the middle of a change (pure engine) ----------------
-
-    def note_fork(self) -> None:
-        """In a forked child: whatever shard this thread was inside, its memory is for the operation
-        that was interrupted, and no longer shared."""
-        thread = threading.get_ident()
-        hosts = ((self, self.shards), (self.locks, self.locks.shards if self.locks else ()))
-        for host, shards in hosts:
-            if host is not None and thread in {at[0] for at in host.held}:
-                for shard in shards:
-                    shard.buffer.leave_behind()
-
-    def _leave_memory_behind(self) -> None:
-        """Have new operations use new shards where a fork has left the old ones behind."""
-        if ENGINE == "compiled":
-            return
-        if True in {shard.buffer.left_behind for shard in self.shards}:
-            self.shards[:] = [
-                self._successor(shard, mapping, self.geometry)
-                for shard, mapping in zip(self.shards, self.mappings, strict=True)
-            ]
-            self.repairers[:] = [Repairer(shard) for shard in self.shards]
-        if self.locks.shards[0].buffer.left_behind:
-            shard = self.locks.shards[0]
-            shard = self._successor(shard, self.lock_mappings[0], self.locks.geometry)
-            self.locks.shards[:] = [shard]
-            self.locks.repairers[:] = [Repairer(shard)]
-
-    def _successor(
-        self, shard: Shard, mapping: segment.Mapping, shape: geometry.Geometry
-    ) -> Shard:
-        """Make a shard that takes the place of one that was left behind, with its semaphore."""
-        made = self._shard_over(mapping, None, shape, shard.number)
-        made.lock.semaphore, shard.lock.semaphore = shard.lock.semaphore, 0
-        return made
-
     # -- what the engine asks for -------------------------------------------------------
 
     def start_sweeper(self) -> bool:
@@ -365,7 +329,7 @@ class Attachment:
         areas = self.geometry.areas
         label = segment.shard_name(self.name, self.nonce, self.generation, number)
         try:
-            segment.reserve(label, self.mappings[number], areas.deadlines, areas.end)
+            reserving.reserve(label, self.mappings[number], areas.deadlines, areas.end)
         except SystemCallError:
             self.refuse_lost()  # a kernel that needs the name for it
             raise

@@ -32,7 +32,7 @@ from ..system.presences import alive
 from ..system.process import OWN_NUMBER, this_process
 from ..system.tasks import others_run, sleep
 from ..system.unfinished import Undo
-from . import siblings
+from . import left_behind, siblings
 from .attached import attachments as _attachments
 from .attached import nonces
 from .attachment import Attachment
@@ -425,7 +425,7 @@ def _after_fork() -> None:
     """In a forked child: have the operation that was forked in the middle of a change fail."""
     for attachment in list(_attachments.values()):
         if not attachment.is_down:
-            attachment.note_fork()
+            left_behind.note_fork(attachment)
 
 
 if ENGINE == "pure":  # the compiled one runs nobody's code there

@@ -83,7 +83,7 @@ def cut(handle, copies: Any, patience_ns: Any) -> tuple:
     all_copies: list = copies
     handle.enter()
     try:
-        # in a child that a handler forks, ours are replaced: see Attachment.note_fork
+        # in a child that a handler forks, ours are replaced: see left_behind
         shards: list = handle.shards if cython.compiled else list(handle.shards)
         for shard in shards:
             handle.refuse_reentry(shard)

@@ -1,4 +1,4 @@
-"""One POSIX shared-memory segment: create, publish, attach, verify, reserve, unlink.
+"""One POSIX shared-memory segment: create, publish, attach, verify, unlink.
 
 Objects are files in /dev/shm, as shm_open has them; they are opened by their paths, since posix_ipc
 gives some errors without their number, and cannot say every name that a stranger may give a file.
@@ -153,7 +153,8 @@ def give_up(address: int, size: int) -> None:
     call(libc.madvise, address, size, _REMOVE)
 
 
-def _no_room(what: str, size: int) -> SharedMemoryFull:
+def no_room(what: str, size: int) -> SharedMemoryFull:
+    """Make the error of what does not fit into /dev/shm."""
     room = free_bytes()
     return SharedMemoryFull(
         f"{SHM_DIRECTORY} has no room for {what}: {size:,} bytes asked, {room:,} free. "
@@ -162,7 +163,8 @@ def _no_room(what: str, size: int) -> SharedMemoryFull:
     )
 
 
-def _wrong_size(name: str, actual: int, size: int) -> MapCorrupted:
+def wrong_size(name: str, actual: int, size: int) -> MapCorrupted:
+    """Make the error of an object that was cut off, or stretched."""
     return MapCorrupted(
         f"segment {name} has {actual:,} bytes where {size:,} belong: it was truncated or "
         "replaced. Unlink the map and make it again"
@@ -205,7 +207,7 @@ def fill(descriptor: int, name: str, size: int, reserve: int, mode: int) -> None
         os.posix_fallocate(descriptor, 0, reserve)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _no_room(f"segment {name}", reserve) from error
+            raise no_room(f"segment {name}", reserve) from error
         raise refused(f"making segment {name} of {size:,} bytes", error) from error
 
 
@@ -267,7 +269,7 @@ def exchange(name: str, final: str) -> bool:
 def check_room(what: str, size: int) -> None:
     """Refuse early what cannot fit: reserving first would drive everyone else out of memory."""
     if size > free_bytes():
-        raise _no_room(what, size)
+        raise no_room(what, size)
 
 
 def open_checked(name: str, mode: int | None, owner_uid: int | None) -> int:
@@ -357,50 +359,10 @@ def attach(name: str, size: int, mode: int | None, owner_uid: int | None) -> Map
     try:
         actual = os.fstat(descriptor).st_size
         if actual != size:
-            raise _wrong_size(name, actual, size)
+            raise wrong_size(name, actual, size)
         return Mapping(descriptor, size)
     finally:
         os.close(descriptor)
-
-
-def reserve(name: str, mapping: Mapping, start: int, end: int) -> None:
-    """Back the bytes from `start` to `end`, the last of a segment, by real pages.
-
-    Raises:
-        SharedMemoryFull: there is no room.
-        MapCorrupted: it is shorter; reserving would stretch it again, and hide what was lost.
-    """
-    try:
-        actual = os.stat(SHM_DIRECTORY + name).st_size
-    except OSError:
-        actual = end  # it cannot be looked at, or seen here; the mapping can be used all the same
-    if actual < end:
-        raise _wrong_size(name, actual, end)
-    number = mapping.populate(start, end)
-    if number in (errno.EINVAL, errno.ENOSYS):  # a kernel before 5.14
-        number = _reserve_by_name(name, start, end)
-    if number in (errno.EFAULT, errno.ENOSPC, errno.EDQUOT):
-        raise _no_room(f"the deadlines of {name}", end - start)
-    if number:
-        raise refused(f"reserving the deadlines of {name}", OSError(number, os.strerror(number)))
-
-
-def _reserve_by_name(name: str, start: int, end: int) -> int:
-    try:
-        found = os.open(SHM_DIRECTORY + name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.posix_fallocate(found, start, end - start)
-        finally:
-            os.close(found)
-    except PermissionError as error:
-        raise ConfigMismatch(
-            f"{name} may not be opened any more, as its first ttl needs on a kernel before 5.14: "
-            "this process has changed its user since it opened the map. Make the map with a "
-            "default ttl=, or open it after that"
-        ) from error
-    except OSError as error:
-        return error.errno or errno.EIO
-    return 0
 
 
 def allocated_bytes(name: str) -> int:

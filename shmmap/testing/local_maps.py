@@ -136,7 +136,7 @@ class LocalAttachment(Attachment):
         with ShardWords(mapping.buffer) as header:
             header.words[: len(draft.words)] = draft.words
         mappings.append(mapping)
-        return self._shard_over(mapping, None, shape, number)
+        return self.shard_over(mapping, None, shape, number)
 
     def _begin_in_this_process(self) -> None:
         forked = self._process != this_process()

@@ -326,7 +326,7 @@ def _trusted(name: str) -> Options:
         check_mode(seen.control.MODE)
     except ValueError:
         return said
-    said.update(inspection.attach_options(seen))
+    said |= inspection.attach_options(seen)
     if os.geteuid() not in (0, seen.owner):
         del said["owner_uid"]
     return said

@@ -6,8 +6,8 @@ but slower or weaker) or FAIL (does not work), each with what to do.
 
 from __future__ import annotations
 
+import importlib.machinery
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -228,7 +228,7 @@ def reinstall_command() -> str:
         f"SHMMAP_BUILD=compiled {python()} -m pip install --force-reinstall --no-deps "
         f"--no-cache-dir --no-binary shmmap {source}"
     )
-    if importlib.util.find_spec("pip") is None:
+    if importlib.machinery.PathFinder.find_spec("pip") is None:  # setuptools' hook may warn
         command = f"{python()} -m ensurepip && {command}"
     return command + (f"\n{caveat}" if caveat else "")
 

@@ -27,6 +27,7 @@ from shmmap.lifecycle import (
     siblings,
 )
 from shmmap.lifecycle.parameters import Parameters
+from shmmap.lifecycle.request import Request
 from shmmap.memory import geometry
 from shmmap.memory.layout import constants
 from shmmap.operations._takes_cy import Takes
@@ -129,9 +130,17 @@ class SimulatedForkPage:
         self.word = 0
 
 
+class _Handle(Takes):
+    """A handle as far as opening goes."""
+
+    def _use(self, found: Any, key: int) -> None:
+        self._bind(found, LOCK_TIMEOUT_NS)
+        self._handle_number = key
+
+
 def numbered_handle() -> Any:
     """Make a handle that is not open, with its number in the process."""
-    handle: Any = Takes()
+    handle: Any = _Handle()
     handle._handle_number = id(handle)
     return handle
 
@@ -191,7 +200,9 @@ class CreationWorld:
             # what is told of maps of other flavours is read from files, and changes nothing
             patch.setattr(siblings, "others", lambda name, owner: [])
             patch.setattr(opening, "leave_at_exit", lambda: None)
-            patch.setattr(attachment, "Sweeper", lambda _: SimpleNamespace(stop=lambda: True))
+            patch.setattr(attachment, "Sweeper", lambda _: SimpleNamespace(
+                stop=lambda: True, start=lambda: True, is_run_here=lambda: False
+            ))
             patch.setattr(attachment, "Clock", lambda: SimulatedClock(machine))
             patch.setattr(lingering, "now_ns", lambda: machine.now_ns)
             patch.setattr(_lock_cy, "sem_open", system.open_semaphore)
@@ -285,7 +296,7 @@ class CreationWorld:
     def do_open(self, number: int) -> None:
         """Open the map, creating it if need be."""
         handle = numbered_handle()
-        opening.join_map(handle, LOCK_TIMEOUT_NS, NAME, self.wanted, True, True, None, None)
+        opening.join_map(handle, handle._handle_number, Request(NAME, self.wanted))
         self.handles[number] = handle
         self.note_token(number)
 
@@ -300,7 +311,7 @@ class CreationWorld:
     def do_open_again(self, number: int) -> None:
         """Open the map a second time in one process: another handle on the same attachment."""
         handle = numbered_handle()
-        opening.join_map(handle, LOCK_TIMEOUT_NS, NAME, self.wanted, True, True, None, None)
+        opening.join_map(handle, handle._handle_number, Request(NAME, self.wanted))
 
     def do_close(self, number: int) -> None:
         """Close the handle; the last process to leave an ephemeral map unlinks it."""

@@ -146,10 +146,12 @@ class TestNamespaces:
             assert f"map shop@{name}-a\n" in run("info", f"shop@{name}-a").stdout
             assert run("info", f"{name}-a", SHMMAP_NAMESPACE="shop").returncode == 1
             file = f"/dev/shm/{name}.dump"
+            maps[0]["k"] = 1
             try:
                 assert run("dump", f"shop@{name}-a", file, SHMMAP_NAMESPACE="no").returncode == 0
                 done = run("load", file, f"{name}-z", SHMMAP_NAMESPACE="shop")
                 assert done.returncode == 0 and f"written to {name}-z;" in done.stdout
+                assert maps[1] == {"k": 1} and not objects(f"shop@{name}-z")
             finally:
                 os.unlink(file)
             assert run("fsck", f"{name}-z", SHMMAP_NAMESPACE="shop").returncode == 0
