@@ -20,6 +20,7 @@ from .errors import (
     MapNotFound,
     MapUnlinked,
     SharedMemoryFull,
+    SystemCallError,
 )
 from .in_asyncio import InAsyncio
 from .lifecycle import last_words, opening, reopening
@@ -206,7 +207,9 @@ class ShmMap(
             with suppress(MapNotFound, MapUnlinked):  # then it is another one's turn to be opened
                 try:
                     made, report = self._replace()
-                except (ConfigMismatch, LockTimeout, SharedMemoryFull) as error:
+                except (
+                    ConfigMismatch, LockTimeout, SharedMemoryFull, SystemCallError
+                ) as error:
                     warn(f"map {as_it_is.name!r} was not replaced, and is used as it is: {error}")
                     self._ways.join_map(self, number, as_it_is)
                     return
@@ -271,28 +274,31 @@ class ShmMap(
         bound = read_consistency(consistency, max_staleness, -1, near)
         words = last_words.keep(attachment, number)
         former_near = self.near
+        is_open = self._turning  # and goes over to another map
         try:
-            if self.closed:
+            if is_open and self.closed:
+                raise MapClosed(f"map {self.name!r}: this handle was closed as it was reopened")
+            if not is_open:
                 super()._bind(attachment, int(self._lock_timeout * 1e9))  # type: ignore[no-untyped-call]
+            self._use_near(near, near_copy, bound)  # before others can use the new map
+            self._table = None
             said = self._request.wanted.ttl_ns
             self._point_at(attachment, attachment.ttl_ns if said is None else said,
                            self._own_codec)
-            self._use_near(near, near_copy, bound)
-            self._table = None
             self._handle_number = number
             self._last_words = words
             attachment.sweeper.heed()
         except BaseException:
             last_words.forget(number)
-            if self.attachment is attachment:
+            if not is_open and self.attachment is attachment:
                 self._seal()
             raise
         if former_near is not None:
             former_near.clear()
 
-    def _reopen(self, error: MapUnlinked) -> None:
+    def _reopen(self, former: Any, error: MapUnlinked) -> None:
         """Go over to the map that has the name now: see `reopening`."""
-        reopening.reopen(self, self._request, error)
+        reopening.reopen(self, former, self._request, error)
 
     @property
     def _live(self) -> Attachment:

@@ -19,7 +19,14 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import ConfigMismatch, EntryTooLarge, LockTimeout, MapFull, MapUnlinked
+from ..errors import (
+    ConfigMismatch,
+    EntryTooLarge,
+    LockTimeout,
+    MapFull,
+    MapUnlinked,
+    SystemCallError,
+)
 from ..lifecycle.making import Successor
 from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
@@ -107,34 +114,35 @@ def replace(
     started = monotonic()
     name = former.name
     _refuse_others(name)
-    with creation_lock(name) as turn:
-        successor = Successor(name, wanted, turn)
-        try:
-            target = bind(successor)
-        except BaseException:
-            successor.close()
-            raise
+    successor = Successor(name)
+    target: OpenMap | None = None
     try:
+        with creation_lock(name) as turn:
+            successor.make(wanted, turn)
+            target = bind(successor)
         copying = Copying(target)
         copying.bring(list(former.snapshot().raw_entries()))
         with creation_lock(name) as turn:
-            turn.check()
             attached = former._live
             if not attached.has_its_name():
                 raise MapUnlinked(f"map {name!r} was unlinked while it was being replaced")
             began = monotonic()
 
             def end() -> None:
+                turn.check()
                 copying.bring(list(take_held(attached).raw_entries()))
-                successor.take_over(attached.control)
+                successor.take_over(attached.control, turn)
 
             _hold_all(former, end)
             held_s = monotonic() - began
+            with suppress(SystemCallError):  # it is done all the same
+                successor.remove_former(attached.control)
     except BaseException:
-        target.close()
-        successor.close()
+        if target is not None:
+            target.close()
         raise
-    successor.close()
+    finally:
+        successor.close()
     written, left_out = copying.counts
     return target, ReplaceReport(written, left_out, held_s, monotonic() - started)
 

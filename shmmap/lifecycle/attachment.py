@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 K = constants()
 _CONTROL_GUARD, _LOCKS_GUARD = 0x7FFFF, 0x7FFFE  # their numbers among the pure engine's guards
 _JOIN_PATIENCE_S = 60.0
+_REPLACING_PATIENCE_S = 5.0  # it takes microseconds, where nobody is stopped
 
 
 class Attachment:
@@ -252,7 +253,7 @@ class Attachment:
 
     def _end_replacing(self) -> None:
         """Wait until the map has been replaced, or say what came of it where its replacer died."""
-        with creation.creation_lock(self.name):
+        with creation.creation_lock(self.name, _REPLACING_PATIENCE_S):
             if self.control.STATE == K["STATE_REPLACING"]:
                 is_there = self.has_its_name()
                 self.control.STATE = K["STATE_READY" if is_there else "STATE_RETIRED"]

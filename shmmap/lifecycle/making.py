@@ -90,58 +90,73 @@ def make_map(
 
 
 class Successor:
-    """A map that is made under a name of its own, to take the place of another one. As long as this
-    is open, nobody takes it for a dead maker's."""
+    """A map that is made under a name of its own, to take the place of another one. Until `close`,
+    nobody takes it for a dead maker's."""
 
-    def __init__(self, name: str, wanted: Parameters, turn: Turn) -> None:
+    control: Control
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._attempt = _Attempt(name)
+        self._undo = Undo(self._attempt.remove, lambda: creation_lock(name, 0))
+        self._descriptor = -1
+
+    def make(self, wanted: Parameters, turn: Turn) -> None:
         """Make it. The creation lock is held.
 
         Raises:
             SharedMemoryFull, SystemCallError, ConfigMismatch: see `make_map`.
         """
-        shape = wanted.plan()
+        name, shape = self.name, wanted.plan()
         remove_all_dead(name)
         segment.check_room(f"map {name!r} beside the one that it is to replace", shape.total_bytes)
-        self.name = name
-        self._attempt = _Attempt(name)
-        self.undo = Undo(self._attempt.remove, lambda: creation_lock(name, 0))
-        self._descriptor = -1
-        try:
-            self._descriptor = _temporary(name, turn, self._attempt)
-            self._attempt.identity = descriptors.identity_of(self._descriptor)
-            self.control = _fill(name, wanted, shape, self._attempt.label, self._descriptor,
-                                 self._attempt.made, turn)
-        except BaseException:
-            self.close()
-            raise
+        self._descriptor = _temporary(name, turn, self._attempt)
+        self._attempt.identity = descriptors.identity_of(self._descriptor)
+        self.control = _fill(name, wanted, shape, self._attempt.label, self._descriptor,
+                             self._attempt.made, turn)
 
-    def take_over(self, former: Control) -> None:
+    def is_published(self) -> bool:
+        """Tell whether it has the name."""
+        identity = self._attempt.identity
+        return identity is not None and (
+            segment.identity_at(segment.control_name(self.name)) == identity
+        )
+
+    def take_over(self, former: Control, turn: Turn) -> None:
         """Take the name of a map whose shards are held, and retire that; the publication. The
         creation lock is held.
 
         **Crash**: before the exchange whoever opens the name, or finds the shards held by the
-        dead, makes the former map READY again; after it, RETIRED.
+        dead, makes the former map READY again; after it, RETIRED. **Re-entry**: what a handler
+        raises, or does in a child that it forks, changes nothing of what came of the exchange.
         """
-        label = self._attempt.label
-        former.STATE = K["STATE_REPLACING"]
+        turn.check()
         try:
-            if not segment.exchange(label, segment.control_name(self.name)):
+            former.STATE = K["STATE_REPLACING"]
+            if not segment.exchange(self._attempt.label, segment.control_name(self.name)):
                 raise MapUnlinked(f"map {self.name!r} was unlinked while it was being replaced")
-        except BaseException:
-            former.STATE = K["STATE_READY"]
-            raise
-        former.STATE = K["STATE_RETIRED"]
-        self.undo.drop()
+        finally:
+            if turn.is_ours():
+                if self.is_published():
+                    former.STATE = K["STATE_RETIRED"]
+                    self._undo.drop()
+                else:
+                    former.STATE = K["STATE_READY"]
+
+    def remove_former(self, former: Control) -> None:
+        """Remove the files of the map whose name was taken; what stays is a dead maker's."""
         remove_files(former.object_files(self.name))
-        removal.unlink_if(label, former.identity)
+        removal.unlink_if(self._attempt.label, former.identity)
 
     def close(self) -> None:
-        """End the making: what has taken no name is removed."""
-        if self.undo.is_noted():
-            self.undo.settle()
+        """End the making: what has taken no name is removed. Idempotent."""
+        if self._undo.is_noted():
+            self._undo.settle()
         if self._descriptor >= 0:
-            descriptors.close_own(self._descriptor, self._attempt.process, self._attempt.identity)
-            self._descriptor = -1
+            descriptor, self._descriptor = self._descriptor, -1
+            if this_process() == self._attempt.process:
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # its mapping would keep the lock
+            descriptors.close_own(descriptor, self._attempt.process, self._attempt.identity)
 
 
 class _Attempt:

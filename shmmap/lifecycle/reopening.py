@@ -31,10 +31,14 @@ numbers = itertools.count(1)  # of handles: an id is given again, though vars() 
 _told: set[str] = set()  # of which names this process has told
 
 
-def reopen(handle: MapHandle, request: Request, error: MapUnlinked) -> None:
-    """Have a handle use the map that has its name now. `error`: what is raised where it cannot
-    be, since this very task is in the middle of an operation of it."""
-    former: Attachment = handle.attachment  # type: ignore[assignment]
+def reopen(
+    handle: MapHandle, former: Attachment, request: Request, error: MapUnlinked
+) -> None:
+    """Have a handle use the map that has its name now, instead of the former one, which was found
+    unlinked. `error`: what is raised where it cannot be, since this very task is in the middle of
+    an operation of it."""
+    if handle.attachment is not former:  # another thread was quicker
+        return
     if not former.worker.fork_page.word:  # a child that never used it
         handle._after_fork()
     if handle._turn.is_entered() or (
@@ -43,14 +47,16 @@ def reopen(handle: MapHandle, request: Request, error: MapUnlinked) -> None:
         raise error
     patience_s = handle._lock_timeout + 1.0
     mark = Mark()
+    turning = False
     try:
         if not handle._turn.acquire(mark, patience_s):
             raise error
         if handle.attachment is former and not handle.closed:
-            handle._turning = True
+            turning = handle._turning = True
             _reopen(handle, former, request, error, patience_s)
     finally:
-        handle._turning = False
+        if turning:
+            handle._turning = False
         mark.clear()
 
 
@@ -64,6 +70,8 @@ def _reopen(
     kept = handle._last_words
     handle._ways.join_map(handle, next(numbers), request.again(former.parameters))
     _tell(handle.name, former.nonce)
+    if handle.closed:  # meanwhile: its closing has let go of the former map only
+        handle._last_words = None
     del kept  # lets go of the former map
 
 

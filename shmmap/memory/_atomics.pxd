@@ -9,7 +9,7 @@ cdef extern from *:
     #define _GNU_SOURCE 1
     #include <stdint.h>
     struct shm_probe { int64_t position; uint64_t bucket, word, slot, version, meta; int64_t deadline; };
-    struct shm_key { const char *data; uint64_t length, type, hash; int64_t small; };
+    struct shm_key { const char *data; uint64_t length, type, hash, seed; int64_t small; };
     struct shm_value { const char *data; uint64_t length, type; int64_t small; };
     /* Room for one on the stack of the function that asks for it: not to be asked for in a loop. */
     #define shm_new_probe() ((struct shm_probe *)__builtin_alloca(sizeof(struct shm_probe)))
@@ -29,6 +29,7 @@ cdef extern from *:
         u64 length
         u64 type
         u64 hash
+        u64 seed
         i64 small
     cdef struct Value "shm_value":  # an encoded value, likewise
         src_t data

@@ -59,7 +59,7 @@ class Probe:
 class Key:
     """An encoded key: see the struct of that name in `_atomics.pxd`."""
 
-    __slots__ = ("data", "hash", "length", "type")
+    __slots__ = ("data", "hash", "length", "seed", "type")
 
 
 class Value:

@@ -97,14 +97,13 @@ def read_and_touch(handle, key, ttl):
     capacity: u64 = 512
     room: Any
     status: i64
-    followed: cython.bint
     if deadline < 0:  # expired at once
         value: Any = handle.pop(key, _GONE)
         return MISSING if value is _GONE else value
     while True:
-        followed = handle.come_in()  # for all its steps: one shard is picked for them
+        handle.come_in()  # for all its steps: one shard is picked for them
         try:
-            if followed:
+            if packed.seed != handle.seed:
                 rehash(packed, handle.seed)
             shard = handle.shard_of(packed.hash)
             while True:

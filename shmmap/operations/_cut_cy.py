@@ -18,7 +18,7 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap.memory._atomics import clock_ns, i64, load, u64, was_left_behind
-    from shmmap.memory.layout import S_DIRTY  # type: ignore[attr-defined]
+    from shmmap.memory.layout import C_STATE, S_DIRTY, STATE_READY  # type: ignore[attr-defined]
     from shmmap.operations import reentry
     from shmmap.shard._shadow_cy import ShardCopy
     from shmmap.shard._shard_cy import Shard
@@ -120,7 +120,7 @@ def cut(handle, copies: Any, patience_ns: Any) -> tuple:
 def hold_all(handle, patience_ns: Any, work: Any) -> int:
     """Hold every shard, do the work, and keep them for good; return -1, or the number of the shard
     that was not free in time or needs a repair: then none is held, and nothing done. What the work
-    raises frees them."""
+    raises frees them, unless the map is retired by then."""
     shard: Shard
     failed: i64 = -1
     until: i64
@@ -142,7 +142,7 @@ def hold_all(handle, patience_ns: Any, work: Any) -> int:
                 work()
                 done = True
         finally:
-            if not done:
+            if not done and load(handle.control, C_STATE) == STATE_READY:
                 drop_all(handle, shards)
             elif not cython.compiled:  # else `leave` would free them
                 for shard in shards:

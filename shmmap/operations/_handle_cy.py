@@ -208,19 +208,19 @@ class Handle:
 
     def follow(self):
         """Do what `ready` does; where the map was unlinked, and this handle is one that reopens by
-        name, have it use the map that has the name now; tell whether it does. What was found by
-        the former map's seed and shards is nothing then."""
+        name, have it use the map that has the name now. A key that was hashed before may have been
+        hashed for another seed."""
         if self.closed or load(self.fork_page, 8) != 1 or (
             load(self.control, C_STATE) != STATE_READY
         ):
+            former: Any = self.attachment
             try:
                 self.ready()
             except MapUnlinked as error:
                 if not self._follows:
                     raise
-                self._reopen(error)
+                self._reopen(former, error)
                 self.refuse_closed()
-                return 1
         return 0
 
     def _count_shards(self) -> int:
@@ -262,18 +262,17 @@ class Handle:
         return 0
 
     def come_in(self):
-        """Begin an operation that has not picked a shard yet; see `follow`, also for what it gives.
-        Until `leave` the handle stays with the map that it has now."""
-        followed: i64 = 0
+        """Begin an operation that has not picked a shard yet; see `follow`. Until `leave` the
+        handle stays with the map that it has now."""
         if cython.compiled:
-            followed = self.follow()
+            self.follow()
             begin_operation(self)
             self.inflight += 1
         else:
             while True:
                 former = self.attachment
                 try:
-                    followed |= self.follow()
+                    self.follow()
                 except ValueError:  # as in `enter`
                     if not self.closed:
                         raise
@@ -282,8 +281,7 @@ class Handle:
                 if not self._turning and self.attachment is former:
                     break
                 reentry.end(self)  # another thread has us follow, or just had
-                followed = 1
-        return followed
+        return 0
 
     def _begin(self, mark: Any) -> None:
         """Begin an operation written in Python; it is under way until its mark, a lock, is

@@ -130,10 +130,12 @@ class Reads(Holding):
         """
         raw: Any = None
         attempt: u64
-        followed: cython.bint
-        followed = self.follow() if cython.compiled else self.come_in()
+        if cython.compiled:
+            self.follow()
+        else:
+            self.come_in()
         try:
-            if followed:
+            if key.seed != self.seed:
                 rehash(key, self.seed)
             shard = self.shard_of(key.hash)
             for attempt in range(READ_TRIES):

@@ -60,7 +60,8 @@ def write_raw(
     else:
         packed.data = raw_key
         encoded.data = raw_value
-    packed.hash = hash_key(packed.data, packed.length, packed.type, handle.seed)
+    packed.seed = handle.seed
+    packed.hash = hash_key(packed.data, packed.length, packed.type, packed.seed)
     return handle.commit(key, packed, encoded, IF_NEWER, deadline_ns, limit)
 
 

@@ -80,11 +80,10 @@ class Takes(Writes):
         kept: Any = encode_key(key, self.seed, packed)
         live: cython.bint = False
         status: i64
-        followed: cython.bint
         while True:
-            followed = self.come_in()
+            self.come_in()
             try:
-                if followed:
+                if packed.seed != self.seed:
                     rehash(packed, self.seed)
                 shard = self.shard_of(packed.hash)
                 self.refuse_reentry(shard)
@@ -138,11 +137,10 @@ class Takes(Writes):
         packed: key_t = new_key()
         kept: Any = encode_key(key, self.seed, packed)
         value: Any = MISSING
-        followed: cython.bint
         while True:
-            followed = self.come_in()  # for all its steps: one shard is picked for them
+            self.come_in()  # for all its steps: one shard is picked for them
             try:
-                if followed:
+                if packed.seed != self.seed:
                     rehash(packed, self.seed)
                 value = self.take_value(key, packed, found)
                 break

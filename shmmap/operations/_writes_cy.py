@@ -103,11 +103,10 @@ class Writes(Reads):
         """Write an encoded entry: see `write`."""
         found: probe_t = new_probe()
         status: i64
-        followed: cython.bint
         while True:
-            followed = self.come_in()
+            self.come_in()
             try:
-                if followed:
+                if packed.seed != self.seed:
                     rehash(packed, self.seed)
                 shard = self.shard_of(packed.hash)
                 self.prepare_deadlines(shard, deadline)
@@ -245,11 +244,10 @@ class Writes(Reads):
         offset: u64
         value: i64 = 0
         word: u64
-        followed: cython.bint
         while True:
-            followed = self.come_in()
+            self.come_in()
             try:
-                if followed:
+                if packed.seed != self.seed:
                     rehash(packed, self.seed)
                 shard = self.shard_of(packed.hash)
                 self.prepare_deadlines(shard, deadline)
@@ -320,11 +318,10 @@ class Writes(Reads):
         deadline: i64 = self.deadline_ns(ttl)
         status: i64
         live: cython.bint
-        followed: cython.bint
         while True:
-            followed = self.come_in()
+            self.come_in()
             try:
-                if followed:
+                if packed.seed != self.seed:
                     rehash(packed, self.seed)
                 shard = self.shard_of(packed.hash)
                 self.prepare_deadlines(shard, deadline)

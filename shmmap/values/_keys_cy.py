@@ -50,6 +50,7 @@ _KINDS = ("str, bytes, int, float, bool, None, date, datetime, UUID, Decimal, a 
 def encode(key, seed, out):
     """Encode and hash a key into `out`; return the object that keeps its bytes alive."""
     kept = key
+    out.seed = seed
     if type(key) is str:
         out.type = KEY_STR
         if cython.compiled:
@@ -85,6 +86,7 @@ def rehash(key, seed):
     """Hash an encoded key anew, for a map of another seed."""
     if key.length <= KEY_LENGTH_MASK:  # one that is longer is in no map
         key.hash = hash_key(key.data, key.length, key.type, seed)
+    key.seed = seed
     return 0
 
 

@@ -152,8 +152,8 @@ def test_no_write_is_lost_while_it_is_replaced(make, name, start):
 
 
 STEPS: dict[str, tuple[Any, str, bool]] = {
-    "before the new map is made": (making.Successor, "__init__", False),
-    "when it is made": (making.Successor, "__init__", True),
+    "before the new map is made": (making.Successor, "make", False),
+    "when it is made": (making.Successor, "make", True),
     "when it is open": (opening, "open_apart", True),
     "before the entries are copied": (replacing.Copying, "bring", False),
     "before the shards are held": (replacing, "hold_all", False),
