@@ -74,7 +74,9 @@ class Leaving(Grip):
             raise
 
     def __del__(self) -> None:
-        for hold in getattr(self, "mine", ()):  # `__init__` may have been broken off
+        mine = getattr(self, "mine", None)  # `__init__` may have been broken off
+        if mine:  # no loop: that takes memory, and there may be none
+            hold = mine[0]
             part = hold.part
             if part.holds.get(hold.sequence) is hold and hold.process == this_process():
                 hold.is_over = part.is_owing = True

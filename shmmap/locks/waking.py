@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..errors import ShmMapError
 from ..memory.layout import constants
 from ..memory.words import ShardWords
 from ..system import futex
@@ -47,10 +48,13 @@ def see(m: MapHandle) -> Seen | None:
     """Return what to sleep on, before a look; None: here nobody sleeps on it."""
     if not futex.is_there() or is_cooperative():
         return None
-    with m._inside() as attached:
-        buffer = attached.locks.mapping.buffer
-        with ShardWords(buffer) as header:
-            return Seen(futex.address_of(buffer, _SEQUENCE), header.SEQUENCE)
+    try:
+        with m._inside() as attached:
+            buffer = attached.locks.mapping.buffer
+            with ShardWords(buffer) as header:
+                return Seen(futex.address_of(buffer, _SEQUENCE), header.SEQUENCE)
+    except ShmMapError:  # the look that follows meets it too, and knows what it means
+        return None
 
 
 def sleep(seen: Seen, bits: int, seconds: float) -> bool:

@@ -266,3 +266,20 @@ def test_a_signal_handler_in_the_middle_of_a_change(make):
         sys.setprofile(None)
     assert m["k"] == 2
     assert results == ["computed"] and m.check() == [] and m.stats().uncached == {"busy": 1}
+
+
+def test_a_map_that_is_unlinked_while_another_one_computes(make, start):
+    """Whoever waits computes for itself: the wait is no call that may fail."""
+    m = make(on_unlinked="raise")
+
+    def compute(child: Any) -> None:
+        m.get_or_set("k", lambda: (child.tell("computing"), child.hear()) and "theirs")
+
+    child = start(compute)
+    child.hear()
+    unlinking = threading.Timer(0.3, m.unlink)
+    unlinking.start()
+    assert m.get_or_set("k", lambda: "computed") == "computed"
+    unlinking.join()
+    assert m.__dict__["_notes"].times().keys() == {"unlinked"}
+    child.kill()

@@ -41,7 +41,7 @@ VARIANTS = (
     Variant("evict", {"capacity": 24, "value_size": 40, "shards": 2, "on_full": "evict",
                       "ttl": 1000.0}, "mixed"),
     Variant("full", {"capacity": 60, "value_size": 0, "key_size": 8, "shards": 1}, "full"),
-    Variant("aged", {"capacity": 40, "value_size": 24, "shards": 2, "codec": "safe",
+    Variant("aged", {"capacity": 56, "value_size": 24, "shards": 2, "codec": "safe",
                      "max_age": 5000.0}, "safe"),
 )  # fmt: skip
 

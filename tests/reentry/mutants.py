@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import shmmap.map
+import shmmap.care
 from shmmap.lifecycle import closing, opening
 from shmmap.locks import leaving
 from shmmap.locks.lock_table import LockShard
@@ -65,7 +65,7 @@ MUTANTS: tuple[Mutant, ...] = (
         (Series("taking a named lock", "raise", "line in leaving.py"),), "has not left", 90,
     ),
     Mutant(
-        "the handles of a map are gone through while others are opened", shmmap.map, "alive",
+        "the handles of a map are gone through while others are opened", shmmap.care, "alive",
         (("[found for one in objects.valuerefs() if (found := one()) is not None]",
           "list(objects.values())"),),
         (Series("stats", "open", "line in weakref.py"),), "changed size during iteration", 40,

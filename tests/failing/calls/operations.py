@@ -44,6 +44,10 @@ class FirstTtl(Scenario):
     name = "first ttl"
     options: ClassVar = {"sweep_interval": 3600.0}
 
+    def before(self) -> None:
+        self.open().close()
+        self.map = shmmap.ShmMap.attach(self.map_name, lock_timeout=2.0)  # it has not written yet
+
     def operation(self) -> Any:
         self.map.set("brief", 1, ttl=60)
         return self.map.get("brief"), 59 < self.map.ttl("brief") <= 60
