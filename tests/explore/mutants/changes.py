@@ -35,6 +35,7 @@ CHANGING = (
         change(changes, "read_and_touch",
                "    return value_of(handle, exactly(room, 0, found.meta >> META_LENGTH_SHIFT), "
                "found, key)", "    return before",
-               "    try:\n", "    before = handle.get(key, MISSING)\n    try:\n"),
+               "    while True:\n        handle.come_in()",
+               "    before = handle.get(key, MISSING)\n    while True:\n        handle.come_in()"),
     ), "get_and_touch against set", "every 1"),
 )

@@ -21,7 +21,8 @@ LOCKING = (
     ), "incr against incr", "every 2"),
     Mutant("a token that a dead holder owed is awaited for ever", (
         change(ShardLock, "wait_for", "    slice_ns: i64 = FIRST_SLICE_NS\n",
-               "    slice_ns: i64 = FIRST_SLICE_NS\n    self.slept = False\n"),
+               "    slice_ns: i64 = FIRST_SLICE_NS\n"
+               "    self.slept = getattr(self, 'slept', False)\n"),  # also in the next look
         change(ShardLock, "wait_slice", BEFORE_WAIT,
                BEFORE_WAIT.replace("if ", "if not self.slept and "),
                "sem_wait(self.semaphore", "self.slept = not sem_wait(self.semaphore",

@@ -24,6 +24,8 @@ RELEASE = """    if had:
 CLEAN = "    store(self.mem, S_DIRTY, 0)\n    found.slot"
 STATE = "self.mem.octets[{0}.base + {0}.count * {0}.size + {1}]"  # a spare byte a slot
 
+PICKED = "            shard = self.shard_of(packed.hash)\n"
+
 WRITING = (
     Mutant("published before it is filled", (
         change(Shard, "put", "    " + FILL, "", FLIP, FLIP + "    " + FILL),
@@ -116,10 +118,10 @@ WRITING = (
         change(Writes, "write_locked", "live and found.version >= version", "live"),
     ), "merge against merge", "every 0"),
     Mutant("a merge looks before it has the lock", (
-        change(Writes, "commit", "    status: i64\n",
-               "    if shard.look(packed.hash, packed.type, packed.data, packed.length, found) "
-               "== FOUND and mode == IF_NEWER and found.version >= version:\n"
-               "        return False\n",
+        change(Writes, "commit", PICKED, PICKED +
+               "            if shard.look(packed.hash, packed.type, packed.data, packed.length, "
+               "found) == FOUND and mode == IF_NEWER and found.version >= version:\n"
+               "                return False\n",
                "mode, deadline, version, found)", "mode & 3, deadline, version, found)"),
     ), "merge against set", "every 1"),
 )
