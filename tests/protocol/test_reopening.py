@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import shmmap
+from shmmap.lifecycle import opening
 
 from ..support.leftovers import objects_of
 
@@ -302,3 +303,46 @@ def test_a_signal_handler_that_opens_the_map_meanwhile(gone, name):
         signal.signal(signal.SIGALRM, before)
     gone["a"] = 1
     assert len(done) == 5
+
+
+def test_a_value_that_has_the_handle_go_over_as_it_is_encoded(make, name):
+    """The key was hashed for the former map before."""
+    m = make(size="1MB", shards=4)
+
+    class Mover:
+        def __reduce__(self) -> Any:
+            shmmap.ShmMap(name).unlink()
+            m["other"] = 1
+            return int, (7,)
+
+    for number in range(10):
+        m[f"key{number}"] = Mover()
+        assert m[f"key{number}"] == 7 and sorted(m) == [f"key{number}", "other"]
+        assert m.check() == []
+
+
+def test_a_handle_that_is_closed_as_it_goes_over_stays_closed(gone, name, monkeypatch):
+    original = opening.join_map
+
+    def join(handle: Any, *more: Any) -> Any:
+        gone.close()
+        return original(handle, *more)
+
+    monkeypatch.setattr(opening, "join_map", join)
+    with pytest.raises(shmmap.MapClosed):
+        gone["a"] = 1
+    assert gone.closed
+    with pytest.raises(shmmap.MapClosed):
+        gone["a"] = 1
+    monkeypatch.undo()
+    with shmmap.ShmMap(name) as successor:
+        assert list(successor._live.handles.values()) == [successor]
+        successor.unlink()
+
+
+def test_a_thread_that_is_late_leaves_the_map_that_is_used_now(gone):
+    former = gone._live
+    gone["a"] = 1
+    now = gone._live
+    gone._reopen(former, shmmap.MapUnlinked("the former one"))
+    assert gone._live is now is not former and gone["a"] == 1

@@ -313,3 +313,58 @@ def test_handles_of_attach_go_on_after_a_replacer_has_died(make, name, start):
     m["a"] = 2
     assert shmmap.ShmMap(name)["a"] == 2
     m.close()
+
+
+@pytest.mark.parametrize(("where", "what"), [
+    (segment, "exchange"), (making, "remove_files"), (removal, "unlink_if"),
+], ids=["exchange", "parts", "control"])  # fmt: skip
+def test_what_is_raised_after_the_publication_undoes_nothing(make, name, where, what, monkeypatch):
+    m = make(size="1MB", shards=2)
+    m.update({number: number for number in range(50)})
+    original = getattr(where, what)
+
+    def interrupted(*args: Any) -> Any:
+        original(*args)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, what, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        replaced(name, size="2MB")
+    with shmmap.ShmMap(name) as new:
+        assert new.size == 2 * 10**6 and dict(new) == {number: number for number in range(50)}
+        m["after"] = 1
+        assert new["after"] == 1 and new.check() == []
+
+
+def test_a_child_that_a_handler_forks_in_the_middle_changes_nothing(make, name, monkeypatch):
+    m = make(size="1MB", shards=2)
+    m.update({number: number for number in range(50)})
+    children = []
+    original = replacing.take_held
+
+    def fork(attached: Any) -> Any:
+        copied = original(attached)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                monkeypatch.undo()
+                return copied  # and go on, as if nothing were: it is refused
+            finally:
+                children.append(0)
+        children.append(pid)
+        _, status = os.waitpid(pid, 0)
+        assert status == 0
+        return copied
+
+    monkeypatch.setattr(replacing, "take_held", fork)
+    try:
+        new = replaced(name, size="2MB")
+    except BaseException:
+        if children == [0]:
+            os._exit(0)
+        raise
+    if children == [0]:
+        os._exit(1)  # it must not have come so far
+    assert new.size == 2 * 10**6 and dict(m) == dict(new) == {n: n for n in range(50)}
+    assert m.check() == []

@@ -6,14 +6,14 @@ import os
 import re
 from pathlib import Path
 
-from shmmap.system import segment
-
 SHM = Path("/dev/shm")
 _TEST_OBJECT = re.compile(r"(?:sem\.)?shmmap\.(?:[\w-]+@)?t(\d+)-.*")
 
 
 def control_file(name: str) -> str:
     """Return the file in /dev/shm that is a map's control segment."""
+    from shmmap.system import segment  # not at the top: what starts the tests has no shmmap yet
+
     return segment.control_name(name)[1:]
 
 
