@@ -55,7 +55,10 @@ class InAsyncio:
 
         Args:
             factory: a coroutine function, or a plain one, which holds up the loop while it runs.
-            ttl, stale, timeout, strict: see get_or_set.
+            ttl: see get_or_set, also for those below.
+            stale: seconds that it may be served after its ttl.
+            timeout: seconds to wait for another worker's value.
+            strict: True: raise why the map could not be used.
 
         A task that is cancelled while it computes is replaced by the next one that waits. Raises as
         `get_or_set` does; Reentered: tasks that `factory` starts count as part of it.

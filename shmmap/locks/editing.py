@@ -205,8 +205,9 @@ class Edits(Changes):
                 called for it. Not given: KeyError.
             ttl: seconds from now, None: no expiry. Not given: an entry that is there keeps its
                 deadline, a new one gets the map's default.
-            timeout, lease: as for `lock`. With a lease nobody waits longer for a holder that is
-                stopped; that one then gets an EditConflict if another has written meanwhile.
+            timeout: as for `lock`.
+            lease: as for `lock`. With one nobody waits longer for a holder that is stopped; that
+                one then gets an EditConflict if another has written meanwhile.
             evict: as for `set`.
 
         Raises:

@@ -61,7 +61,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a handler that raises leaves a named lock taken", leaving.Leaving, "__del__",
-        (('getattr(self, "mine", ())', "()"),),
+        (('getattr(self, "mine", None)', "None"),),
         (Series("taking a named lock", "raise", "line in leaving.py"),), "has not left", 90,
     ),
     Mutant(

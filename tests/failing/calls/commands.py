@@ -54,7 +54,7 @@ class Ls(Command):
 
     name = "ls"
     command = ("ls",)
-    wanted = r"(?m)^NAME +ready +\w+ +2\d "
+    wanted = r"(?m)^NAME +ready +\w+ +\d+ +2\d "
 
 
 class Info(Command):
