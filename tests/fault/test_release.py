@@ -122,7 +122,7 @@ def test_a_map_that_is_unlinked_while_it_serves(service, name):
     for _ in range(3):
         done = subprocess.run(
             [sys.executable, "-m", "shmmap", "unlink", name, "--yes"], capture_output=True,
-            text=True, timeout=LIMIT_S, check=False,
+            cwd="/", text=True, timeout=LIMIT_S, check=False,
         )
         assert done.returncode == 0, done.stderr
         assert [service.ask()[1] for _ in range(4)] == [1, 2, 3, 4]

@@ -306,7 +306,8 @@ def test_who_never_imports_asyncio_does_not_get_it(name):
         "m.unlink()\n"
         "print({'asyncio', 'inspect', 'logging'} & sys.modules.keys())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True,
+                          cwd="/")
     assert (done.stdout, done.stderr) == ("set()\n", "")
 
 

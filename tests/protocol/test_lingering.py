@@ -115,7 +115,7 @@ def test_a_process_that_ends_without_close_has_left_it(lingers, name):
         "m = shmmap.ShmMap(sys.argv[1], '1MB', ephemeral=True, linger=30)\n"
         "m['a'] = 1\n"
     )
-    subprocess.run([sys.executable, "-c", script, name], check=True, timeout=LIMIT_S)
+    subprocess.run([sys.executable, "-c", script, name], check=True, timeout=LIMIT_S, cwd="/")
     found = inspection.find_map(name)
     assert found is not None and found.state == "lingers" and " left 0 s ago" in found.problem
     with lingers() as m:

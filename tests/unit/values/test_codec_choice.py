@@ -264,5 +264,5 @@ def test_without_msgpack_it_says_what_to_install(name):
         "except ImportError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
-                          check=True, env={**os.environ})
+                          check=True, env={**os.environ}, cwd="/")
     assert 'pip install "shmmap[msgpack]"' in done.stdout

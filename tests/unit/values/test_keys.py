@@ -371,7 +371,7 @@ def test_the_order_of_a_set_is_none_of_its_bytes():
             f"sys.stdout.write(pack(frozenset({names}))[1].hex())")
     found = {
         subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed},
-                       capture_output=True, text=True, check=True, timeout=60).stdout
+                       capture_output=True, text=True, check=True, timeout=60, cwd="/").stdout
         for seed in ("1", "2", "3")
     }
     assert found == {_keys_cy.pack(frozenset(names))[1].hex()}
