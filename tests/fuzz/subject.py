@@ -110,7 +110,8 @@ class Subject:
         self.evicts = variant.parameters.get("on_full") == "evict"
         self.name = f"{prefix}-{variant.name}"
         self.quick = Watched.create(
-            self.name, **variant.parameters, sweep_interval=None, lock_timeout=QUICK_S
+            self.name, **variant.parameters, sweep_interval=None, lock_timeout=QUICK_S,
+            on_unlinked="raise",  # a damaged STATE is found, and not got past
         )
         self.patient = Watched.attach(self.name, lock_timeout=PATIENT_S)
         self.attachment = self.quick.attachment

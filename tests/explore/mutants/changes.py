@@ -31,11 +31,4 @@ CHANGING = (
         change(changes, "put_if", "IF_VERSION if evict", "ALWAYS if evict",
                "    mode: i64", "    from shmmap.shard._status import ALWAYS\n    mode: i64"),
     ), "floats against incr", "every 1"),
-    Mutant("get_and_touch gives what it read before it had the lock", (
-        change(changes, "read_and_touch",
-               "    return value_of(handle, exactly(room, 0, found.meta >> META_LENGTH_SHIFT), "
-               "found, key)", "    return before",
-               "    while True:\n        handle.come_in()",
-               "    before = handle.get(key, MISSING)\n    while True:\n        handle.come_in()"),
-    ), "get_and_touch against set", "every 1"),
 )
