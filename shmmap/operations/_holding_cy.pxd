@@ -10,7 +10,7 @@ cdef class Holding(Handle):
     cdef int refuse_reentry(self, Shard shard) except -1
     cdef int refuse_own(self, Shard shard) except -1
     cdef int hold(self, Shard shard) except -1
-    cdef int hold_late(self, Shard shard, i64 status, i64 left_ns) except -1
+    cdef int hold_late(self, Shard shard, i64 status, i64 until_ns) except -1
     cdef int try_hold(self, Shard shard, i64 timeout_ns) except -1
     cdef int hold_as_child(self, Shard shard, i64 timeout_ns) except -1
     cdef void let_go(self, Shard shard) noexcept

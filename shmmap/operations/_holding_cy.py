@@ -13,7 +13,7 @@ try:
 except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
-    from shmmap.memory._atomics import i64, load, u64, was_left_behind
+    from shmmap.memory._atomics import clock_ns, i64, load, u64, was_left_behind
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
         C_STATE,
         R_TAKEOVERS,
@@ -57,19 +57,23 @@ class Holding(Handle):
         """Take a shard's lock, and repair the shard if a change was broken off."""
         if not cython.compiled:
             reentry.note(self.attachment, shard)
+            until_ns = clock_ns(1) + self.lock_timeout_ns  # to try once may take long
         first_ns: i64 = self.lock_timeout_ns if self.lock_timeout_ns < LOOK_NS else LOOK_NS
         status: i64 = shard.lock.acquire(self.token(), first_ns)
         if status:
-            self.hold_late(shard, status, self.lock_timeout_ns - first_ns)
+            if cython.compiled:
+                self.hold_late(shard, status, clock_ns(1) + self.lock_timeout_ns - first_ns)
+            else:
+                self.hold_late(shard, status, until_ns)
         if load(shard.mem, S_DIRTY):
             self.mend(shard)
         return 0
 
-    def hold_late(self, shard, status, left_ns):
+    def hold_late(self, shard, status, until_ns):
         """Do the rest of `hold` where the lock was not free. Whoever replaces a map keeps its
         shards for good, so that no writer that comes late writes into it: look for that now and
         then."""
-        slice_ns: i64
+        left_ns: i64
         while True:
             if status == FORKED:
                 status = self.hold_as_child(shard, LOOK_NS)
@@ -77,11 +81,10 @@ class Holding(Handle):
                 self.ready()  # raises, or it was not replaced after all
             if status != TIMED_OUT:
                 break
+            left_ns = until_ns - clock_ns(1)
             if left_ns <= 0:
                 raise LockTimeout(self.attachment.describe_wait(shard, self.lock_timeout_ns))
-            slice_ns = left_ns if left_ns < LOOK_NS else LOOK_NS
-            left_ns -= slice_ns
-            status = shard.lock.acquire(self.token(), slice_ns)
+            status = shard.lock.acquire(self.token(), left_ns if left_ns < LOOK_NS else LOOK_NS)
         # REENTERED, our own: a signal handler raised before `drop` could free it
         self.count(R_WAITS)
         if status == TAKEN_OVER:

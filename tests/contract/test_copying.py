@@ -43,8 +43,8 @@ def _meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Call `meanwhile` of such a handle with the keys that were just listed."""
     list_raw, list_entries = copying.list_raw, views.list_entries
 
-    def raw(handle: Any, number: int) -> Any:
-        listed = list_raw(handle, number)
+    def raw(handle: Any, number: int, shards: int) -> Any:
+        listed = list_raw(handle, number, shards)
         if isinstance(handle, RemovesMeanwhile):
             handle.meanwhile([key for key, _, _ in listed])
         return listed

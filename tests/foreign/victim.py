@@ -47,6 +47,7 @@ def have_a_map(name: str) -> None:
 def make(name: str, mode: int) -> Any:
     """Make the map that it is about."""
     m = shmmap.ShmMap(name, "300KB", shards=1, mode=mode, lock_timeout=LOCK_TIMEOUT_S,
+                      on_unlinked="raise",  # what a stranger did is told, not got past
                       sweep_interval=None)
     m["a"] = 1
     m.set("short", 2, ttl=600)

@@ -30,6 +30,7 @@ from shmmap.lifecycle.parameters import Parameters
 from shmmap.lifecycle.request import Request
 from shmmap.memory import geometry
 from shmmap.memory.layout import constants
+from shmmap.operations import _holding_cy
 from shmmap.operations._takes_cy import Takes
 from shmmap.shard import _lock_cy
 from shmmap.system import (
@@ -213,6 +214,7 @@ class CreationWorld:
             patch.setattr(_lock_cy, "SPINS", 0)
             patch.setattr(_lock_cy, "QUICK_SPINS", 0)
             patch.setattr(_lock_cy, "clock_ns", lambda number: machine.now_ns)
+            patch.setattr(_holding_cy, "clock_ns", lambda number: machine.now_ns)
             for owner, name, kind, arguments in (
                 (control.Control, "__getitem__", READ, 1),
                 (control.Control, "__setitem__", WRITE, 1), (control.Control, "retire", WRITE, 0),

@@ -26,6 +26,7 @@ from shmmap.memory.layout import constants
 from shmmap.operations import (
     _cut_cy,
     _handle_cy,
+    _holding_cy,
     _listing_cy,
     _pop_any_cy,
     _reads_cy,
@@ -201,6 +202,7 @@ class World:
             patch.setattr(_lock_cy, "sem_wake", machine.wake)
             patch.setattr(_lock_cy, "pause", lambda: machine.step(PAUSE, "pause"))
             patch.setattr(_lock_cy, "clock_ns", lambda number: machine.now_ns)
+            patch.setattr(_holding_cy, "clock_ns", lambda number: machine.now_ns)
             patch.setattr(_cut_cy, "clock_ns", lambda number: machine.now_ns)
             patch.setattr(snapshots, "monotonic_ns", lambda: machine.now_ns)
             patch.setattr(snapshots, "_make_copies", self._make_copies)
