@@ -10,17 +10,14 @@ from __future__ import annotations
 import os
 import re
 import struct
-import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
-from ..errors import MapMismatchWarning
-from ..frames import level_of_user
 from ..memory.layout import LAYOUT_VERSION, constants
 from ..system import segment
 from ..system.flavours import OWN, PATTERN, UNNAMED, Flavour, flavour_of, of_words
-from .request import AS_IT_IS, Request
+from .request import AS_IT_IS, Request, warn
 
 K = constants()
 _HEAD = struct.Struct("=4Q")  # MAGIC, LAYOUT, ENGINE, NONCE: at the start, in each layout so far
@@ -147,10 +144,9 @@ def tell(request: Request) -> None:
     for one in others(name, os.geteuid() if owner is None else owner):
         if (name, one) not in _told:
             _told.add((name, one))
-            warnings.warn(
+            warn(
                 f"map {name!r} is there twice: this process uses that of the {OWN}; processes of "
-                f"the {one} have another one, and share nothing with it. {advice(name, one)}",
-                MapMismatchWarning, stacklevel=level_of_user(),
+                f"the {one} have another one, and share nothing with it. {advice(name, one)}"
             )
 
 

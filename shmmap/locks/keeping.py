@@ -8,8 +8,6 @@ under `python -W error`. With `strict=True` it is raised.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -25,6 +23,7 @@ from ..errors import (
     ShmMapError,
     ValueUnreadable,
 )
+from ..frames import level_of_user
 from ..operations._reads_cy import MISSING
 from ..values._codecs_cy import pack as encode
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from .hosts import MapHandle
 
 _NAME = __name__.partition(".")[0]
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 Errors = tuple[type[Exception], ...]
 # What stands in `stats().uncached`, and the errors that it is said for; the first that fits.
 _REASONS: dict[str, Errors] = {
@@ -81,7 +79,7 @@ class Notes:
             import logging  # not at the top: most programs never get here
         except (ImportError, OSError):  # after a chroot, say, or without a free descriptor
             return
-        logging.getLogger(_NAME).warning("%s", text, stacklevel=_level_of_user())
+        logging.getLogger(_NAME).warning("%s", text, stacklevel=level_of_user())
 
 
 def added(notes: Iterable[Notes]) -> dict[str, int]:
@@ -97,14 +95,6 @@ def notes_of(m: MapHandle) -> Notes:
     """Return the notes of a handle."""
     notes: Notes | None = m.__dict__.get("_notes")
     return m.__dict__.setdefault("_notes", Notes()) if notes is None else notes
-
-
-def _level_of_user() -> int:
-    """Return the `stacklevel` of who called into this package."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def note(m: MapHandle, notes: Notes, reason: str, text: str) -> None:
