@@ -52,8 +52,7 @@ def generation_of(m: ShmMap, label: Label) -> int:
 def renew(m: ShmMap, label: Label) -> None:
     """Have the number count as written now, as a result is that was stored just now: a sweep
     removes what was not written for long."""
-    parameters = m.attachment.parameters
-    if getattr(parameters, "max_idle_ns", 0) or getattr(parameters, "max_age_ns", 0):
+    if m.max_age:
         with suppress(ShmMapError):
             m.touch(place_of(label), None)
 

@@ -101,9 +101,11 @@ def test_a_lost_generation_loses_results_and_brings_none_back(make):
     assert m.get(old) != "from before the clearing" or f(1) == "(1,) []"
 
 
-def test_the_generation_lives_as_long_as_results_do(make, freeze):
-    name = "max_idle" if "max_idle" in shmmap.ShmMap.__init__.__annotations__ else "max_age"
-    m = make(**{name: 100})
+@pytest.mark.parametrize("whose", ["the map's", "the handle's"])
+def test_the_generation_lives_as_long_as_results_do(make, freeze, whose):
+    m = make(max_age=100 if whose == "the map's" else None)
+    if whose == "the handle's":
+        m = shmmap.ShmMap(m.name, max_age=100)
     clock = freeze(m)
     f, calls = plain(m, ttl=None)
     f(1)
@@ -111,9 +113,9 @@ def test_the_generation_lives_as_long_as_results_do(make, freeze):
         clock.advance(60)
         f("new", _)
         m.sweep()
-    before = len(calls)
-    f("new", _)
-    assert len(calls) == before and len(numbers(m)) == 1
+        before = len(calls)
+        f("new", _)
+        assert len(calls) == before and len(numbers(m)) == 1
     clock.advance(101)
     m.sweep()
     assert len(m) == 0
