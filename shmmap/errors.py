@@ -38,7 +38,7 @@ class DumpCorrupted(ShmMapError):
 
 
 class ConfigMismatch(ShmMapError):
-    """The map exists with other parameters, another engine, or another owner."""
+    """The map exists with other parameters, or belongs to another user."""
 
 
 class LockTimeout(ShmMapError, TimeoutError):

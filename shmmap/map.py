@@ -109,7 +109,7 @@ class ShmMap(
         max_staleness: seconds; with "bounded", and only there.
 
     Raises:
-        ConfigMismatch: the map that exists has another codec or mode, another engine or owner.
+        ConfigMismatch: the map that exists has another codec or mode, or another owner.
         MapCorrupted: what has the name is not a whole map.
         SharedMemoryFull: /dev/shm has no room for it.
         WorkersFull: too many processes use it.
