@@ -8,7 +8,9 @@ import ctypes
 import gc
 import multiprocessing
 import multiprocessing.connection
+import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -24,6 +26,7 @@ from .sources import Index, Library, Report, index_module
 INDEX, REPORT = "<index>", "<report>"  # no names of Python's, so they can stand beside a module's
 PATIENCE_S = 300.0
 NOWHERE = -1
+STEPS = 3  # of a computation, between which a worker can die
 
 
 class Board:
@@ -34,6 +37,8 @@ class Board:
         self.begun = [RawArray(ctypes.c_ushort, modules) for _ in range(workers)]
         self.inside = RawArray(ctypes.c_int, [NOWHERE] * workers)
         self.reports = RawArray(ctypes.c_int, workers)
+        self.fatal = RawArray(ctypes.c_int, 2)  # which computation of a worker's, which step of it
+        self.fuse = multiprocessing.Semaphore()  # the worker that gets it is the one that dies
 
     def indexes(self) -> int:
         """Count how often an index was computed, or begun."""
@@ -49,6 +54,7 @@ class Worker:
     def __init__(self, cache: Cache, modules: dict[str, Path], board: Board, number: int) -> None:
         self._cache, self._modules, self._board, self._number = cache, modules, board, number
         self._numbers = {module: number for number, module in enumerate(modules)}
+        self._computations = 0
         self._library = Library(modules, self.index, cache.get)
 
     def index(self, module: str) -> Index:
@@ -60,9 +66,19 @@ class Worker:
     def _compute(self, module: str) -> Index:
         self._board.inside[self._number] = self._numbers[module]
         self._board.begun[self._number][self._numbers[module]] += 1
+        self._computations += 1
+        self._come_to(0)
         index, names = index_module(module, self._modules)
+        self._come_to(1)
         self._cache.put({(module, name): entry for name, entry in names.items()})
+        self._come_to(2)
         return index  # kept after its names, so that it says that they are all there
+
+    def _come_to(self, step: int) -> None:
+        """Stop here for good, if it is here that a worker is to be killed."""
+        fatal = self._board.fatal
+        if fatal[0] == self._computations and fatal[1] == step and self._board.fuse.acquire(False):
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     def report(self, module: str) -> None:
         """See to it that there is a report on a module."""
@@ -107,33 +123,31 @@ def tidy() -> None:
 
 
 class Killer:
-    """Kills one worker inside a computation. Which one, and when, is left to chance."""
+    """Kills one worker inside a computation. Which one, and when, is left to chance: it is the
+    first that comes to its k-th computation, and there is a k that one of them always comes to."""
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
-        self._share = chance.uniform(0.1, 0.6)
         self.victim: int | None = None
         self.module = NOWHERE  # the index that it was computing
         self.reports = 0  # that were there by then
         self.cpu_s = 0.0  # that the victim had used
 
-    def consider(self, board: Board, processes: list[Any], share: float) -> None:
-        """Kill, if it is time and a worker is found inside a computation."""
-        if self.victim is not None or share < self._share:
-            return
-        number = self._chance.randrange(len(processes))
-        process = psutil.Process(processes[number].pid)
-        process.suspend()  # to see where it is, and kill it there
-        while process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
-            time.sleep(0.0002)
-        if board.inside[number] == NOWHERE:
-            process.resume()
-            return
-        self.cpu_s = cpu_seconds(process.pid)
-        process.kill()
-        processes[number].join()
-        self.victim, self.module = number, board.inside[number]
-        self.reports = sum(board.reports)
+    def aim(self, board: Board) -> None:
+        """Choose where the victim stops, so that it is killed there and nowhere else."""
+        workers, modules = len(board.begun), len(board.begun[0])
+        board.fatal[:] = [self._chance.randint(1, max(1, modules // workers)),
+                          self._chance.randrange(STEPS)]
+
+    def consider(self, board: Board, processes: list[Any]) -> None:
+        """Kill the worker that has stopped, if one has."""
+        for number, process in enumerate(processes if self.victim is None else ()):
+            if psutil.Process(process.pid).status() == psutil.STATUS_STOPPED:
+                self.cpu_s = cpu_seconds(process.pid)
+                process.kill()
+                process.join()
+                self.victim, self.module = number, board.inside[number]
+                self.reports = sum(board.reports)
 
 
 # -- the run ---------------------------------------------------------------------------
@@ -238,6 +252,8 @@ class Crew:
             pipe.recv()
         cpu, memory = self._measure(cpu_seconds), self._measure(private_bytes)
         began = time.perf_counter()
+        if killer is not None:
+            killer.aim(self._board)
         for pipe in self._pipes:
             pipe.send("work")
         self._watch(progress, killer)
@@ -267,7 +283,7 @@ class Crew:
             done = sum(self._board.reports)
             progress.show(done if left else total)
             if killer is not None and left:
-                killer.consider(self._board, self._processes, done / total)
+                killer.consider(self._board, self._processes)
         if left:
             raise SystemExit(f"{self._cache.name}: gave up after {PATIENCE_S:.0f} s")
 
