@@ -325,6 +325,11 @@ class Attachment:
         started: bool = self.sweeper.start()
         return started
 
+    def look_for_files(self, due: int, version: int) -> int:
+        """See Sweeper.look_for_files."""
+        following: int = self.sweeper.look_for_files(due, version)
+        return following
+
     def reserve_deadlines(self, number: int) -> None:
         """Reserve the pages of a shard's deadlines, then say so in its header."""
         areas = self.geometry.areas

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import LockTimeout, MapClosed, MapUnlinked, ShmMapError
@@ -18,6 +18,7 @@ from ..locks.deferred_release import see_to_it
 from ..memory._clock_cy import monotonic
 from ..memory.words import ShardWords
 from ..operations._care_cy import sweep_part
+from ..operations.host import NEVER
 from ..system import unfinished
 from ..system.background import Background, Trouble
 from ..system.presences import alive
@@ -82,11 +83,11 @@ class _Findings:
 class Sweeper:
     """Sweeping for one process's attachment: on request, when due, or in the background.
 
-    A process sweeps in the background once it has written, and so finds out, too, that the map's
-    files were removed. One that only reads need not: what has expired is answered to nobody, and
-    makes room for the next writer that needs it; a removal that a writer finds out all know. But
-    too old entries are seen until somebody sweeps: where a map has `max_age` every process does
-    that uses it, from when it opens the map, or, if it was forked, from its first use.
+    A process sweeps in the background once it has set a ttl. One that only reads need not: what
+    has expired is answered to nobody, and makes room for the next writer that needs it. But too old
+    entries are seen until somebody sweeps: where a map has `max_age` every process does that uses
+    it, from when it opens the map, or, if it was forked, from its first use.
+    Whoever sweeps finds out that the map's files were removed; where nobody needs to, writers do.
     """
 
     def __init__(self, attachment: Attachment) -> None:
@@ -129,6 +130,17 @@ class Sweeper:
         """Sweep in the background, unless the map has sweep_interval=None. Never raises; False:
         no thread can be started now, ask again at a later write."""
         return not self._setting("sweep_ns") or self._background.start()
+
+    def look_for_files(self, due: int, version: int) -> int:
+        """Find out, at a write, that the map's files were removed, where this process does not
+        sweep; the next operation is told. Return the version of the write that is to ask again:
+        one interval on."""
+        if not self._setting("sweep_ns"):
+            return NEVER
+        if due and not self.is_running():
+            with suppress(MapUnlinked):
+                self._attachment.notice_removal()
+        return min(version + 2 * self._interval_ns, NEVER)  # a version is twice the time
 
     def is_running(self) -> bool:
         """Tell whether this process sweeps in the background."""

@@ -35,6 +35,7 @@ from ..operations import messages
 from ..operations._care_cy import sweep_part
 from ..operations._listing_cy import list_entries
 from ..operations._writes_cy import Writes
+from ..operations.host import NEVER
 from ..shard._repair_cy import Repairer
 from ..shard._status import FULL
 from ..system.background import Background
@@ -245,6 +246,10 @@ class LockShard:
     def start_sweeper(self) -> bool:
         """Start no thread for a lease: an expired one is in nobody's way."""
         return True
+
+    def look_for_files(self, due: int, version: int) -> int:
+        """Leave that to writes of the map itself."""
+        return NEVER
 
     def reserve_deadlines(self, number: int) -> None:
         """Say that there are deadlines; their pages were reserved when the map was made."""

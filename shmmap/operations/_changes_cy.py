@@ -32,7 +32,6 @@ if not cython.compiled:
         META_LENGTH_SHIFT,
         R_HITS,
         R_MISSES,
-        R_WRITES,
     )
     from shmmap.operations._decoding_cy import value_of
     from shmmap.shard._slots_cy import value_position
@@ -149,7 +148,7 @@ def touch_copied(handle, shard, key, room, capacity, deadline, found):
         finally:
             handle.drop(shard)
         if status == FOUND:
-            handle.count(R_WRITES)
+            handle.wrote(found)
         if status != NO_ROOM:
             handle.count(R_HITS if status == FOUND else R_MISSES)
         return status

@@ -17,6 +17,7 @@ cdef class Handle:
     cdef bint evicts
     cdef readonly bint closed
     cdef public bint _sweeping
+    cdef u64 look_at
     cdef public bint _follows
     cdef public bint _turning
     cdef readonly i64 ttl_ns

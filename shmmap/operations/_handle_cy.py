@@ -100,6 +100,7 @@ class Handle:
         self.clock = attachment.clock
         self.row = row
         self._sweeping = False
+        self.look_at = 0
         self.control = control
         self.fork_page = fork_page
         self.attachment = attachment
@@ -116,6 +117,7 @@ class Handle:
         me = threading.get_ident()
         self.marks = {mark: thread for mark, thread in self.marks.copy().items() if thread == me}
         self._sweeping = False
+        self.look_at = 0
         self._at_last = None
         self._turning = False
         if self.near is not None:  # what the parent holds may be half-way through a thread

@@ -11,6 +11,7 @@ from ..memory._atomics cimport *
 cdef class Writes(Reads):
     cdef i64 deadline_ns(self, object ttl) except -2
     cdef int prepare_deadlines(self, Shard shard, i64 deadline) except -1
+    cdef int wrote(self, probe_t found) except -1
     cdef object write(self, object key, object value, int mode, object ttl, u64 version)
     cdef object commit(self, object key, key_t packed, value_t encoded, int mode, i64 deadline,
                        u64 version)

@@ -79,12 +79,23 @@ class Writes(Reads):
         return now_ns + int(ttl * 1e9) if ttl < 3e9 else 0
 
     def prepare_deadlines(self, shard, deadline):
-        """Reserve the pages for deadlines before the first is set; start the sweeper, which also
-        finds out that the map's files were removed."""
-        if deadline > 0 and not shard.expiry.ready():
-            self.attachment.reserve_deadlines(shard.number)
-        if not self._sweeping:
-            self._sweeping = self.attachment.start_sweeper()
+        """Reserve the pages for deadlines before the first is set; start the sweeper."""
+        if deadline > 0:
+            if not shard.expiry.ready():
+                self.attachment.reserve_deadlines(shard.number)
+            if not self._sweeping:
+                self._sweeping = self.attachment.start_sweeper()
+        return 0
+
+    def wrote(self, found):
+        """Count a write. Its version is the time: when that has come, look whether the map's files
+        are there still; what was just written is lost if they are not, as all before it."""
+        self.count(R_WRITES)
+        if found.version >= self.look_at:
+            try:
+                self.look_at = self.attachment.look_for_files(self.look_at, found.version)
+            except MemoryError:  # the write is done all the same; the next one asks again
+                self.look_at = found.version
         return 0
 
     def write(self, key, value, mode, ttl, version):
@@ -123,7 +134,7 @@ class Writes(Reads):
                     refuse_long(packed.length)
                     self.raise_for(status, shard, packed.length + encoded.length)
                 if status:
-                    self.count(R_WRITES)
+                    self.wrote(found)
                 return status == FOUND
             except MapUnlinked:  # it was replaced as we waited for the shard
                 if not self._may_follow():
@@ -290,7 +301,7 @@ class Writes(Reads):
                 if self.near is not None:
                     self.near.drop(key)
                 if status == FOUND:
-                    self.count(R_WRITES)
+                    self.wrote(found)
                     return value
                 if status == OVERFLOWS:
                     raise OverflowError(
@@ -339,7 +350,7 @@ class Writes(Reads):
                 if self.near is not None:
                     self.near.drop(key)
                 if live:
-                    self.count(R_WRITES)
+                    self.wrote(found)
                 return live
             except MapUnlinked:  # it was replaced as we waited for the shard
                 if not self._may_follow():

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ..shard._repair_cy import Repairer
     from ..shard._shard_cy import Shard
 
+NEVER = 2**64 - 1  # no write has this version
+
 
 class Row(Protocol):
     """Where a handle counts its operations, in `control_memory`."""
@@ -98,3 +100,8 @@ class Host(Readable, Protocol):
 
     def start_sweeper(self) -> bool:
         """Have the map swept in the background; False: ask again at the next deadline."""
+
+    def look_for_files(self, due: int, version: int) -> int:
+        """Look, at a write, whether the map's files are there still; return the version of the
+        write that is to ask again, or NEVER. `due`: what this gave the last time, 0: it is the
+        first."""

@@ -257,9 +257,11 @@ def test_what_the_former_map_had_is_given_back(make, name):
     assert len(Path("/proc/self/maps").read_text().splitlines()) <= mapped + 20
 
 
-def test_files_that_were_removed_are_noticed_by_who_writes(make, name, start):
-    """A cleaner of /dev/shm: writers find it out within their interval, readers by them."""
-    m = make(size="1MB", shards=1, sweep_interval=0.05)
+@pytest.mark.parametrize("settings", [{}, {"ttl": 3600}], ids=["no sweeper", "a sweeper"])
+def test_files_that_were_removed_are_noticed_by_who_writes(make, name, start, settings):
+    """A cleaner of /dev/shm: a writer finds it out at its first write after an interval, without
+    a thread for it; readers by writers."""
+    m = make(size="1MB", shards=1, sweep_interval=0.05, **settings)
     m["a"] = 1
 
     def read(child: Any) -> Any:
@@ -275,8 +277,10 @@ def test_files_that_were_removed_are_noticed_by_who_writes(make, name, start):
         (SHM / entry).unlink()
     deadline = time.monotonic() + 20
     while "a" in m and time.monotonic() < deadline:
+        if not settings:
+            m.incr("n")
         time.sleep(0.01)
-    assert "a" not in m
+    assert "a" not in m and (settings or not m.attachment.sweeper.is_running())
     m["b"] = 2
     child.tell("removed")
     assert child.result() == (None, 2)

@@ -35,6 +35,7 @@ from shmmap.operations import (
 )
 from shmmap.operations._care_cy import rebuild_shard, sweep_part
 from shmmap.operations._listing_cy import list_entries
+from shmmap.operations.host import NEVER
 from shmmap.shard import _lock_cy
 from shmmap.shard._lock_cy import ShardLock
 from shmmap.shard._repair_cy import Repairer
@@ -129,6 +130,10 @@ class SimulatedAttachment(Attachment):
     def start_sweeper(self) -> bool:
         """Do nothing: scenarios sweep by themselves."""
         return True
+
+    def look_for_files(self, due: int, version: int) -> int:
+        """Do nothing: there are none."""
+        return NEVER
 
     def reserve_deadlines(self, number: int) -> None:
         """Say that the pages are there, in one store."""
