@@ -67,6 +67,18 @@ def join_map(handle: MapHandle, number: int, request: Request) -> Attachment:
             return found
 
 
+def _refuse_without_room(request: Request, former: Control) -> None:
+    """Keep the map that a fresh one is to replace where there is no room for that. What it has
+    comes back only if nobody has it open."""
+    name, back = request.name, 0
+    if former.NONCE not in nonces(name) and not former.is_used(name, 0o666, request.owner_uid):
+        back = sum(map(segment.allocated_bytes, former.object_files(name)))
+    segment.check_room(
+        f"map {name!r}, fresh=True (the one that has the name stays as it is)",
+        request.wanted.plan().total_bytes - back,
+    )
+
+
 def _join(
     handle: MapHandle, key: int, request: Request, turn: creation.Turn
 ) -> Attachment | None:
@@ -80,6 +92,7 @@ def _join(
             mode = 0o666 if request.fresh else request.wanted.mode  # of what goes, none is refused
             seen = mapped.control = open_control(name, mode, owner_uid, nonces(name))
             if request.fresh and isinstance(seen, Control):
+                _refuse_without_room(request, seen)
                 seen = mapped.control = Remains(name, seen.identity, seen)
             if not isinstance(seen, Control):
                 if request.nonce is not None or not request.may_create or (

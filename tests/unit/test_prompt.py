@@ -17,9 +17,10 @@ import pytest
 
 import shmmap
 from shmmap import prompt
-from shmmap.errors import MapClosed, MapExists, MapNotFound, MapUnlinked
+from shmmap.errors import MapClosed, MapExists, MapNotFound, MapUnlinked, SharedMemoryFull
+from shmmap.system import segment
 
-from ..support.leftovers import SHM, control_file
+from ..support.leftovers import SHM, control_file, objects_of
 
 PARAMETERS = ("size", "capacity", "value_size", "key_size", "on_full", "codec", "mode", "ephemeral",
               "default_ttl", "max_age", "sweep_interval", "lock_timeout", "consistency",
@@ -243,6 +244,33 @@ def test_fresh(make, name):
     created.unlink()
     for opened in (old, m, created):
         opened.close()
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+def test_fresh_where_there_is_no_room_keeps_what_there_is(make, name, monkeypatch, is_used):
+    """What the old map has comes back only where nobody has it open."""
+    def free_bytes() -> int:
+        files = [SHM / entry for entry in objects_of(name)]
+        return 3_000_000 - (2_000_000 if is_used else sum(f.stat().st_blocks for f in files) * 512)
+
+    old = make(size="2MB")
+    old["a"] = 1
+    if not is_used:
+        old.close()
+    monkeypatch.setattr(segment, "free_bytes", free_bytes)
+    if is_used:
+        with pytest.raises(SharedMemoryFull, match=r"no room for map .*stays as it is"):
+            shmmap.ShmMap(name, size="2MB", fresh=True)
+        assert old["a"] == 1 and shmmap.ShmMap(name)["a"] == 1
+    else:
+        with pytest.raises(SharedMemoryFull):
+            shmmap.ShmMap(name, size="4MB", fresh=True)
+        assert shmmap.ShmMap(name)["a"] == 1
+        shmmap.unlink(name)
+        shmmap.ShmMap(name, size="2MB").close()
+        with shmmap.ShmMap(name, size="2MB", fresh=True) as m:
+            assert len(m) == 0
+    assert not [entry for entry in objects_of(name) if entry.endswith(".new")]
 
 
 @pytest.mark.parametrize("ephemeral", [False, True])
