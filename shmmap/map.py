@@ -204,6 +204,9 @@ class ShmMap(
                 return
             except opening.ToBeReplaced:
                 pass
+            except MapNotFound as gone:
+                reopening.find_successor(self, number, as_it_is, gone)
+                return
             with suppress(MapNotFound, MapUnlinked):  # then it is another one's turn to be opened
                 try:
                     made, report = self._replace()
@@ -254,7 +257,7 @@ class ShmMap(
         return cls(name, _may=(False, True), **parameters)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle the name and the creation, never a successor's; entries stay where they are. A
+        """Pickle the name and the creation; entries stay where they are. A
         subclass comes back as itself, without a call of its `__init__`, with its attributes."""
         asked = self._request
         reading = (*self._reading, self._own_codec)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from ..errors import MapUnlinked
+from ..errors import MapNotFound, MapUnlinked
 from ..system.mutex import Mark
 from .opening import wait_for
 
@@ -73,6 +73,21 @@ def _reopen(
     if handle.closed:  # meanwhile: its closing has let go of the former map only
         handle._last_words = None
     del kept  # lets go of the former map
+
+
+def find_successor(
+    handle: MapHandle, number: int, request: Request, gone: MapNotFound
+) -> None:
+    """Open the map that has the name now, instead of the one whose handle was pickled, if that is
+    one that reopens by name. It makes none: whoever unlinked the map for good may have pickled the
+    handle before. Else raise `gone`."""
+    if request.nonce is None or request.on_unlinked != "reopen":
+        raise gone
+    try:
+        handle._ways.join_map(handle, number, request._replace(nonce=None))
+    except MapNotFound:
+        raise gone from None
+    _tell(request.name, request.nonce)
 
 
 def _tell(name: str, nonce: int) -> None:

@@ -295,16 +295,23 @@ def test_a_pickle_attaches_to_the_same_map(make, start):
     assert start(elsewhere).result() == [1]
 
 
-def test_a_pickle_of_an_unlinked_map(make, name):
-    m = make()
+@pytest.mark.parametrize("on_unlinked", ["raise", "reopen"])
+def test_a_pickle_of_an_unlinked_map(make, name, on_unlinked):
+    """It makes no map, and uses another one only if its handle is one that reopens."""
+    m = make(on_unlinked=on_unlinked)
     data = pickle.dumps(m)
     m.unlink()
     m.close()
     with pytest.raises(shmmap.MapNotFound, match="gone"):
         pickle.loads(data)
     with shmmap.ShmMap.create(name, "1MB") as successor:
-        with pytest.raises(shmmap.MapNotFound, match="anew"):
-            pickle.loads(data)
+        successor["a"] = 1
+        if on_unlinked == "raise":
+            with pytest.raises(shmmap.MapNotFound, match="anew"):
+                pickle.loads(data)
+        else:
+            with pickle.loads(data) as found:
+                assert found["a"] == 1
         successor.unlink()
     m2 = shmmap.ShmMap.create(name, "1MB")
     m2.close()

@@ -152,6 +152,31 @@ def test_a_pickled_handle_goes_over_too(make, name):
     again.close()
 
 
+@pytest.mark.parametrize("successor", ["made anew", "replaced"])
+def test_a_handle_that_was_pickled_before_goes_over(make, name, successor):
+    """A pool's worker that is started later gets what was pickled as the pool was made."""
+    m = make(ttl=7, size="1MB", shards=2)
+    m["kept"] = 1
+    pickled, pickled_raising = pickle.dumps(m), pickle.dumps(shmmap.ShmMap.attach(name))
+    if successor == "replaced":
+        shmmap.ShmMap(name, size="2MB", on_mismatch="replace").close()
+    else:
+        shmmap.ShmMap(name).unlink()
+    if successor == "made anew":
+        shmmap.ShmMap(name, size="2MB")["kept"] = 2
+    with pytest.raises(shmmap.MapNotFound, match="made anew since it was pickled"):
+        pickle.loads(pickled_raising)
+    again = pickle.loads(pickled)
+    assert (again.get("kept"), again.size, again.default_ttl) == {
+        "made anew": (2, 2_000_000, 7), "replaced": (1, 2_000_000, 7),
+    }[successor]
+    again["a"] = 1
+    assert m["a"] == 1 and pickle.loads(pickle.dumps(again))["a"] == 1
+    shmmap.ShmMap(name).unlink()
+    assert "a" not in again
+    again.close()
+
+
 @pytest.mark.parametrize("is_used_before", [False, True])
 def test_a_forked_child_goes_over(make, name, start, is_used_before):
     m = make()

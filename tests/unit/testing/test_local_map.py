@@ -186,7 +186,7 @@ def test_an_ephemeral_one_ends_with_its_last_handle(local):
 
 
 def test_a_successor_is_another_map(local):
-    m = local()
+    m = local(on_unlinked="raise")
     pickled = pickle.dumps(m)
     m.unlink()
     other = local()
