@@ -11,15 +11,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .companion import Beside, Companion, Hung
 from .injector import MARK, NUMBERS, answer, receive
 from .kinds import MODULE, Seen, Site, number_of, raw_names, see
 from .scenario import Scenario
-from .subject import BEGIN, Report, Start, start
+from .subject import BEGIN, WHERE, Report, Start, start
 
 LIMIT_S = 20.0  # for one run; waits for locks have 2 s
 SHM = "/dev/shm"
@@ -146,6 +147,8 @@ class Runner:
                 settled = _supervise(listener, ours, watch, deadline)
             except TimeoutError as error:
                 died = str(error)
+                with _answered(listener, watch):
+                    died += f"; its threads {_stopped_at(pid)}"
                 os.kill(pid, signal.SIGKILL)
             except (EOFError, BrokenPipeError, ConnectionResetError):
                 died = "it ended"
@@ -159,6 +162,8 @@ class Runner:
             self._end()
             errors.seek(0)
             said = errors.read().decode(errors="replace")
+            if "hangs" in died:
+                died += f": {said[-2000:]}"
         return Run(
             what.scenario, watch.injection, watch.fired, tuple(watch.sites), report, beside,
             settled, left, objects_of(what.map_name), said, died,
@@ -215,6 +220,19 @@ def _supervise(listener: int, pipe: Any, watch: Watch, deadline: float) -> Any:
                 _serve(listener, watch)
             else:
                 poll.unregister(listener)
+
+
+def _stopped_at(pid: int) -> str:
+    """Have a process that hangs write where each thread is, and say what each waits for."""
+    waits = []
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            call = Path(f"/proc/{pid}/task/{thread}/syscall").read_text().split()[0]
+            wait = Path(f"/proc/{pid}/task/{thread}/wchan").read_text()
+            waits.append(f"{thread} in system call {call} ({wait})")
+        os.kill(pid, WHERE)
+        time.sleep(0.5)
+    return ", ".join(waits)
 
 
 def _serve(listener: int, watch: Watch) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import re
+import signal
 import socket
 import sys
 import traceback
@@ -19,6 +21,7 @@ from .injector import mark, watch_me
 from .scenario import Scenario
 
 BEGIN, END = 1, 2
+WHERE = signal.SIGUSR2  # write where each thread is
 # One a process, user and name, for good; Python's own, where there is no getrandom.
 _KEPT = r"\.creators(-\d)?$|/dev/urandom$"
 if sys.version_info < (3, 11):  # subprocess loses a pipe where it cannot make the second one
@@ -64,6 +67,7 @@ def start(
         die_with_parent()
         os.dup2(errors, 2)
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+        faulthandler.register(WHERE, file=2)
         if os.getppid() == parent:
             if patch:
                 exec(patch, {})
