@@ -32,6 +32,7 @@ from shmmap.memory import geometry
 from shmmap.memory.layout import constants
 from shmmap.operations import _holding_cy
 from shmmap.operations._takes_cy import Takes
+from shmmap.operations.host import NEVER
 from shmmap.shard import _lock_cy
 from shmmap.system import (
     creation,
@@ -202,7 +203,8 @@ class CreationWorld:
             patch.setattr(siblings, "others", lambda name, owner: [])
             patch.setattr(opening, "leave_at_exit", lambda: None)
             patch.setattr(attachment, "Sweeper", lambda _: SimpleNamespace(
-                stop=lambda: True, start=lambda: True, is_run_here=lambda: False
+                stop=lambda: True, start=lambda: True, is_run_here=lambda: False,
+                look_for_files=lambda due, version: NEVER,
             ))
             patch.setattr(attachment, "Clock", lambda: SimulatedClock(machine))
             patch.setattr(lingering, "now_ns", lambda: machine.now_ns)
