@@ -257,8 +257,8 @@ class ShmMap(
         return cls(name, _may=(False, True), **parameters)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle the name and the creation; entries stay where they are. A
-        subclass comes back as itself, without a call of its `__init__`, with its attributes."""
+        """Pickle the name and the creation; entries stay where they are. A subclass comes back as
+        itself, without a call of its `__init__`, with its attributes."""
         asked = self._request
         reading = (*self._reading, self._own_codec)
         said = (self.name, self._live.nonce, self._lock_timeout, asked.owner_uid, reading,

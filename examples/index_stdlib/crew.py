@@ -60,7 +60,6 @@ class Worker:
     def index(self, module: str) -> Index:
         """Return a module's index; its names are in the cache then."""
         index: Index = self._cache.get_or_set((module, INDEX), lambda: self._compute(module))
-        self._board.inside[self._number] = NOWHERE
         return index
 
     def _compute(self, module: str) -> Index:
@@ -141,7 +140,9 @@ class Killer:
 
     def consider(self, board: Board, processes: list[Any]) -> None:
         """Kill the worker that has stopped, if one has."""
-        for number, process in enumerate(processes if self.victim is None else ()):
+        if self.victim is not None:
+            return
+        for number, process in enumerate(processes):
             if psutil.Process(process.pid).status() == psutil.STATUS_STOPPED:
                 self.cpu_s = cpu_seconds(process.pid)
                 process.kill()

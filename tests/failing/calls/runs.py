@@ -231,7 +231,7 @@ def _stopped_at(pid: int) -> str:
             wait = Path(f"/proc/{pid}/task/{thread}/wchan").read_text()
             waits.append(f"{thread} in system call {call} ({wait})")
         os.kill(pid, WHERE)
-        time.sleep(0.5)
+        time.sleep(0.5)  # for its signal handler, which cannot say when it is done
     return ", ".join(waits)
 
 
