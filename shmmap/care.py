@@ -36,6 +36,7 @@ class Care:
         def __len__(self) -> int: ...
         def _inside(self) -> AbstractContextManager[Attachment]: ...
         def _may_follow(self) -> bool: ...
+        def _count_shards(self) -> int: ...
 
     def _in_one_map(self, act: Callable[[], Done]) -> Done:
         """Do what consists of several operations; begin again where the map was unlinked in the
@@ -46,6 +47,7 @@ class Care:
             except MapUnlinked:
                 if not self._may_follow():
                     raise
+                self._count_shards()  # goes over now, or raises why this cannot be
 
     def sweep(self) -> SweepReport:
         """Remove expired and too old entries of all shards now, and the rows of dead workers. Locks

@@ -46,6 +46,8 @@ OPERATIONS = {
     "setdefault": lambda m: m.setdefault("n"),
     "apply": lambda m: m.apply("new", lambda v: v + 1, default=0),
     "get_and_touch": lambda m: m.get_and_touch("old"), "lock": lambda m: m.lock("l").acquire(),
+    "semaphore": lambda m: m.semaphore("s", 2).acquire(),
+    "popitem": lambda m: m.popitem() if m else None,
 }  # fmt: skip
 
 
@@ -213,6 +215,21 @@ def test_a_call_in_the_middle_of_an_operation_is_refused(gone, name):
 
     assert gone.apply("a", factory, default=1) == 1
     assert found == ["refused"] and gone["a"] == 1
+    assert gone.check() == []
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_no_operation_in_the_middle_of_another_one_waits_for_ever(gone, name, operation):
+    gone["old"] = 1
+    with gone._inside():  # as in a signal handler or a finalizer
+        shmmap.ShmMap(name).unlink()
+        try:
+            OPERATIONS[operation](gone)
+        except shmmap.MapUnlinked:
+            pass
+        else:
+            assert operation == "get_or_set", "what it computes reaches its caller"
     assert gone.check() == []
 
 
