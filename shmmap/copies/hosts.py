@@ -15,6 +15,7 @@ class OpenMap(Protocol):
 
     name: str
     closed: bool
+    _lock_timeout: float
 
     @property
     def _live(self) -> Attachment:

@@ -2,21 +2,24 @@
 
     1  under the creation lock: a new map, under a name of its own (see `making.Successor`)
     2  the entries of a snapshot are written into it; the map goes on meanwhile
-    3  under the creation lock again: the map's shards are held, for good
+    3  when nobody has a named lock, which the new map would not know of, and under the creation
+       lock again: the map's shards are held, for good, and until 5 the lock shard
     4  what has changed since 2 is written, and what is gone deleted
     5  the publication: the new control segment takes the name; the old one is retired
     6  the old map's files are removed
 
 Readers go on until 5. Writers wait in 3 to 5, then find the map retired (`Handle.hold_late`), also
 one that had begun before: so no write that was acknowledged is lost. Handles that reopen by name
-follow. **Crash**: before 5 the new map is what a dead maker leaves, and the shards a dead holder's;
-after it, the old one is. **Cost**: both maps, and a copy of the entries in this process.
+follow. A named lock that is taken as late as that is taken again in the new map (`holdings`).
+**Crash**: before 5 the new map is what a dead maker leaves, and the shards a dead holder's; after
+it, the old one is. **Cost**: both maps, and a copy of the entries in this process.
 """
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import (
@@ -30,10 +33,11 @@ from ..errors import (
 from ..lifecycle.making import Successor
 from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
-from ..operations._cut_cy import hold_all, wait_for_shard
+from ..operations._cut_cy import hold_all, hold_one
 from ..operations._restore_cy import write_raw
 from ..system import segment
-from ..system.creation import creation_lock
+from ..system.creation import Turn, creation_lock
+from ..system.tasks import sleep
 from ..values._keys_cy import unpack
 from .snapshots import PATIENCE_NS, take_held
 
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
 K = constants()
 _NEWEST = (1 << 63) - 1  # a version that no entry has: what is written wins
 _TRIES = 1000
+_PAUSE_S = 0.01  # between looks whether somebody has a named lock
 
 
 class ReplaceReport(NamedTuple):
@@ -107,7 +112,8 @@ def replace(
 
     Raises:
         MapUnlinked: the map was unlinked, or replaced by another process: look again.
-        LockTimeout: a shard could not be had in time, or the creation lock; nothing has changed.
+        LockTimeout: a shard could not be had in time, or the creation lock, or there was always
+            somebody who had a named lock; nothing has changed.
         SharedMemoryFull: there is no room for both maps; nothing has changed.
         ConfigMismatch: it is another user's.
     """
@@ -122,21 +128,7 @@ def replace(
             target = bind(successor)
         copying = Copying(target)
         copying.bring(list(former.snapshot().raw_entries()))
-        with creation_lock(name) as turn:
-            attached = former._live
-            if not attached.has_its_name():
-                raise MapUnlinked(f"map {name!r} was unlinked while it was being replaced")
-            began = monotonic()
-
-            def end() -> None:
-                turn.check()
-                copying.bring(list(take_held(attached).raw_entries()))
-                successor.take_over(attached.control, turn)
-
-            _hold_all(former, end)
-            held_s = monotonic() - began
-            with suppress(SystemCallError):  # it is done all the same
-                successor.remove_former(attached.control)
+        held_s = _change_over(former, successor, copying)
     except BaseException:
         if target is not None:
             target.close()
@@ -145,6 +137,47 @@ def replace(
         successor.close()
     written, left_out = copying.counts
     return target, ReplaceReport(written, left_out, held_s, monotonic() - started)
+
+
+def _change_over(former: OpenMap, successor: Successor, copying: Copying) -> float:
+    """Have the new map take the name, once nobody has a named lock; return for how many seconds
+    the shards were held."""
+    name, attached = former.name, former._live
+    table = attached.locks.hasty_table()
+    until = monotonic() + former._lock_timeout
+
+    def publish(turn: Turn) -> None:
+        turn.check()
+        if table.find_holder() is not None:
+            raise _LockHeld
+        copying.bring(list(take_held(attached).raw_entries()))
+        successor.take_over(attached.control, turn)
+
+    while True:
+        if (holder := table.find_holder()) is None:
+            with creation_lock(name) as turn, suppress(_LockHeld):
+                if not attached.has_its_name():
+                    raise MapUnlinked(f"map {name!r} was unlinked while it was being replaced")
+                began = monotonic()
+                _hold_all(former, partial(hold_one, table, 0, partial(publish, turn)))
+                held_s = monotonic() - began
+                with suppress(SystemCallError):  # it is done all the same
+                    successor.remove_former(attached.control)
+                return held_s
+        if monotonic() > until:
+            who = "its holders are others each time" if holder is None else (
+                f"process {attached.worker.pid_of(holder.token)[0]} has one"
+            )
+            raise LockTimeout(
+                f"map {name!r}: within {former._lock_timeout:g} s there was no moment in which "
+                f"nobody had a named lock ({who}), which others could take in the new map. Try "
+                "again later"
+            )
+        sleep(_PAUSE_S)
+
+
+class _LockHeld(Exception):
+    """Somebody has a named lock."""
 
 
 def _refuse_others(name: str) -> None:
@@ -164,5 +197,5 @@ def _hold_all(former: OpenMap, work: Callable[[], None]) -> None:
         busy = hold_all(former, PATIENCE_NS, work)
         if busy < 0:
             return
-        wait_for_shard(former, busy)
+        hold_one(former, busy)
     raise LockTimeout(f"map {former.name!r}: its shards could not be had all at once. Try again")

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..checks import seconds
-from ..errors import LockTimeout, MapFull, ShmMapError, SystemCallError
+from ..errors import LockTimeout, MapFull, MapUnlinked, ShmMapError, SystemCallError
 from ..operations import messages
 from ..system.futex import ALL
 from ..system.process import this_process
@@ -79,14 +79,17 @@ def try_hold(
     Raises:
         MapFull: no more locks can be held.
     """
-    with m._inside() as attached:
-        see_to_it(attached)
-        while True:
-            try:
-                return _try_once(m, attached, name, lease, mine, judge, hasty)
-            except Forked:  # and so the holding, if there is one, is the parent's
-                mine.clear()
-                attached.reenter()  # forgets what this thread held as the parent
+    def try_in_one_map() -> Hold | None:
+        with m._inside() as attached:
+            see_to_it(attached)
+            while True:
+                try:
+                    return _try_once(m, attached, name, lease, mine, judge, hasty)
+                except Forked:  # and so the holding, if there is one, is the parent's
+                    mine.clear()
+                    attached.reenter()  # forgets what this thread held as the parent
+
+    return m._in_one_map(try_in_one_map)
 
 
 def _try_once(
@@ -114,6 +117,11 @@ def _try_once(
             part.know(hold)
         if not part.is_ours(hold):
             raise Forked
+        if hold.fence:
+            attached.reenter()
+    except MapUnlinked:  # it was replaced before that: others take the lock in the new map
+        hold.fence = 0
+        raise
     except Unread:
         _give_up(attached, hold)
     except LockTimeout:  # of the lock shard: its holder is stopped just now

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..operations.host import Host
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..system.mutex import Mutex
     from ..system.worker_table import Worker
     from .lock_table import LockShard, LockTable
+
+Done = TypeVar("Done")
 
 
 class Attached(Host, Protocol):
@@ -72,6 +74,9 @@ class MapHandle(Protocol):
 
     def _inside(self) -> AbstractContextManager[Attached]:
         """Have `close` wait for what is done with the attachment."""
+
+    def _in_one_map(self, act: Callable[[], Done]) -> Done:
+        """Do what consists of several operations; begin again where the map was replaced."""
 
     def _lock_table(self) -> LockTable:
         """Return this handle's way to the lock shard."""

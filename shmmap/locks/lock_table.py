@@ -381,6 +381,15 @@ class LockTable(Writes):
                 freed += self.give_back(key, raw)
         return freed
 
+    def find_holder(self) -> Record | None:
+        """Return the record of somebody who lives and has a lock, or a permit; None: nobody. Who
+        computes a value does not count."""
+        for name, raw in list_entries(self, 0, True):
+            record = Record.unpack(raw)
+            if record and not name.startswith(FLIGHT) and not self.is_abandoned(raw):
+                return record
+        return None
+
     def sweep(self) -> int:
         """Free the locks of dead holders, and those whose lease is over; count the former."""
         following = 1

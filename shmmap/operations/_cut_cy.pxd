@@ -11,7 +11,7 @@ cpdef object copy_whole(Holding handle, object copy)
 cpdef object copy_changed(Holding handle, object copies, object limit)
 cpdef tuple cut(Holding handle, object copies, object patience_ns)
 cpdef object hold_all(Holding handle, object patience_ns, object work)
-cpdef object wait_for_shard(Holding handle, object number)
+cpdef object hold_one(Holding handle, object number, object work=*)
 cpdef object forget_tracking(Holding handle, object copies)
 cdef void drop_all(Holding handle, list shards) noexcept
 cdef int track_shard(Holding handle, Shard shard, ShardCopy copy) except -1

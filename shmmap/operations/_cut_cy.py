@@ -152,14 +152,17 @@ def hold_all(handle, patience_ns: Any, work: Any) -> int:
         handle.leave()
 
 
-def wait_for_shard(handle, number: Any) -> None:
-    """Wait for a shard as a writer does; a dead owner's change is repaired."""
+def hold_one(handle, number: Any, work: Any = None) -> None:
+    """Wait for a shard as a writer does, and do the work while it is held; a dead owner's change is
+    repaired."""
     shard: Shard = handle.shards[number]
     handle.enter()
     try:
         handle.refuse_reentry(shard)
         try:
             handle.hold(shard)
+            if work is not None:
+                work()
         finally:
             handle.drop(shard)
     finally:

@@ -36,7 +36,7 @@ HOLDERS = {
         "_pop_any_cy": ("offer", "take_offered"),
         "_listing_cy": ("copy_next", "whole_index"),
         "_care_cy": ("copy_shard", "end_entries", "rebuild_shard", "sweep_part"),
-        "_cut_cy": ("copy_changed_shard", "cut", "hold_all", "track_shard", "wait_for_shard"),
+        "_cut_cy": ("copy_changed_shard", "cut", "hold_all", "hold_one", "track_shard"),
     }.items() for name in names
 }  # fmt: skip
 HOLDERS_OF_ALL = frozenset(("cut", "hold_all"))
