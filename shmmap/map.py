@@ -388,6 +388,7 @@ class ShmMap(
         """
         def take() -> Snapshot:
             with self._inside() as attached:
+                attached.notice_removal()
                 return snapshots.take(self, attached, self._lock_timeout, on_unreadable)
 
         return self._in_one_map(take)

@@ -36,6 +36,7 @@ from ..operations._cut_cy import (
 )
 from ..operations._listing_cy import list_copied, list_entries
 from ..operations._takes_cy import Takes
+from ..operations.host import NEVER
 from ..operations.messages import error_for
 from ..operations.unreadable import OnUnreadable, handler_of
 from ..operations.views import Handler, Listings, Prefix
@@ -169,6 +170,10 @@ class _Still:
     def error_for(self, status: int, shard: Shard, data_bytes: int) -> Exception:
         """Return the exception for a status of a shard."""
         return error_for(self, status, shard, data_bytes)
+
+    def look_for_files(self, due: int, version: int) -> int:
+        """Look for none: it outlives the map."""
+        return NEVER
 
 
 def take(

@@ -258,24 +258,25 @@ class Attachment:
                 is_there = self.has_its_name()
                 self.control.STATE = K["STATE_READY" if is_there else "STATE_RETIRED"]
 
-    def notice_removal(self) -> None:
+    def notice_removal(self) -> bool:
         """Find out that the map's files were removed by somebody else, tell all who have it open,
-        and refuse it: whoever opens the name would get another map, and neither would know.
+        and refuse it: whoever opens the name would get another map, and neither would know. Tell
+        whether the name leads to it; False: that cannot be seen from here.
 
         That its name is not there, or leads elsewhere, is not enough: this process may see another
         /dev/shm than the one that it opened the map in (chroot, a mount namespace).
         """
-        file = self.worker.file
-        label = segment.liveness_name(self.name, self.nonce)
         try:
-            if self.has_its_name() or file is None or (
-                segment.identity_at(label) != file.identity and file.links()
-            ):
-                return
+            if self.has_its_name():
+                return True
+            file = self.worker.file
+            label = segment.liveness_name(self.name, self.nonce)
+            if file is None or (segment.identity_at(label) != file.identity and file.links()):
+                return False
         except SystemCallError:  # it cannot be looked at now
-            return
-        if self.control.STATE == K["STATE_READY"]:
-            self.control.STATE = K["STATE_RETIRED"]
+            return False
+        self.refuse_lost()  # unlinked, or replaced: not by somebody else
+        self.control.STATE = K["STATE_RETIRED"]
         raise MapUnlinked(
             f"map {self.name!r}: its files were removed from {segment.SHM_DIRECTORY}, not by "
             "shmmap. A cleaner, or systemd's RemoveIPC=yes at the end of its user's last session? "

@@ -87,7 +87,7 @@ class Sweeper:
     has expired is answered to nobody, and makes room for the next writer that needs it. But too old
     entries are seen until somebody sweeps: where a map has `max_age` every process does that uses
     it, from when it opens the map, or, if it was forked, from its first use.
-    Whoever sweeps finds out that the map's files were removed; where nobody needs to, writers do.
+    Whoever sweeps finds out that the map's files were removed; who does not looks now and then.
     """
 
     def __init__(self, attachment: Attachment) -> None:
@@ -132,9 +132,9 @@ class Sweeper:
         return not self._setting("sweep_ns") or self._background.start()
 
     def look_for_files(self, due: int, version: int) -> int:
-        """Find out, at a write, that the map's files were removed, where this process does not
-        sweep; the next operation is told. Return the version of the write that is to ask again:
-        one interval on."""
+        """Find out, in an operation, that the map's files were removed, where this process does not
+        sweep; the next operation is told. Return the version from which on to ask again: one
+        interval on."""
         if not self._setting("sweep_ns"):
             return NEVER
         if due and not self.is_running():

@@ -117,9 +117,9 @@ def _try_once(
             part.know(hold)
         if not part.is_ours(hold):
             raise Forked
-        if hold.fence:
-            attached.reenter()
-    except MapUnlinked:  # it was replaced before that: others take the lock in the new map
+        if hold.fence and not attached.notice_removal():
+            attached.reenter()  # was it replaced?
+    except MapUnlinked:  # others take the lock in the map that has the name now
         hold.fence = 0
         raise
     except Unread:

@@ -34,6 +34,9 @@ class Attached(Host, Protocol):
     fork_memory: mmap  # two words: see ForkPage
     handles: WeakValueDictionary[int, MapHandle]  # of this process, by number
 
+    def notice_removal(self) -> bool:
+        """Refuse a map whose files were removed; tell whether its name leads to it."""
+
 
 class Asked(Protocol):
     """What a map was asked for with: a Request, of the floor above."""

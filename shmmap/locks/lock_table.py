@@ -248,7 +248,7 @@ class LockShard:
         return True
 
     def look_for_files(self, due: int, version: int) -> int:
-        """Leave that to writes of the map itself."""
+        """Leave that to operations of the map itself."""
         return NEVER
 
     def reserve_deadlines(self, number: int) -> None:

@@ -73,9 +73,11 @@ cdef extern from *:
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
         return __atomic_load_n((const uint64_t *)(m + o), __ATOMIC_ACQUIRE);
     }
-    static inline void shm_add_one(char *m, uint64_t o) {
+    static inline uint64_t shm_add_one(char *m, uint64_t o) {
         uint64_t *w = (uint64_t *)(m + o);
-        __atomic_store_n(w, __atomic_load_n(w, __ATOMIC_RELAXED) + 1, __ATOMIC_RELAXED);
+        uint64_t sum = __atomic_load_n(w, __ATOMIC_RELAXED) + 1;
+        __atomic_store_n(w, sum, __ATOMIC_RELAXED);
+        return sum;
     }
     static inline PyObject *shm_copy_bytes(const char *m, uint64_t o, uint64_t n) {
         return PyBytes_FromStringAndSize(m + o, (Py_ssize_t)n);
@@ -285,7 +287,7 @@ cdef extern from *:
     u64 load "shm_load"(mem_t m, u64 offset) noexcept nogil
     void store "shm_store"(mem_t m, u64 offset, u64 value) noexcept nogil
     u64 load_behind "shm_load_behind"(mem_t m, u64 offset) noexcept nogil
-    void add_one "shm_add_one"(mem_t m, u64 offset) noexcept nogil
+    u64 add_one "shm_add_one"(mem_t m, u64 offset) noexcept nogil
     object copy_bytes "shm_copy_bytes"(mem_t m, u64 offset, u64 length)
     object new_room "shm_new_room"(u64 length)
     char* target_of "PyBytes_AS_STRING"(object room) noexcept

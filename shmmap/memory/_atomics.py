@@ -142,9 +142,10 @@ def load_behind(m: Memory, offset: int) -> int:
     return m.words[offset >> 3]
 
 
-def add_one(m: Memory, offset: int) -> None:
-    """Add one to a word that only this process stores."""
-    m.words[offset >> 3] = (m.words[offset >> 3] + 1) & 0xFFFFFFFFFFFFFFFF
+def add_one(m: Memory, offset: int) -> int:
+    """Add one to a word that only this process stores; return the sum."""
+    sum_ = m.words[offset >> 3] = (m.words[offset >> 3] + 1) & 0xFFFFFFFFFFFFFFFF
+    return sum_
 
 
 def load32(m: Memory, offset: int) -> int:

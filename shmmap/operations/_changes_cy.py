@@ -149,6 +149,8 @@ def touch_copied(handle, shard, key, room, capacity, deadline, found):
             handle.drop(shard)
         if status == FOUND:
             handle.wrote(found)
+        else:
+            handle.look_now()
         if status != NO_ROOM:
             handle.count(R_HITS if status == FOUND else R_MISSES)
         return status

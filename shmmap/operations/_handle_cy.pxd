@@ -41,5 +41,7 @@ cdef class Handle:
     cdef void leave(self) noexcept
     cdef void end_of_all(self) noexcept
     cdef void tally(self) noexcept
+    cdef int look_now(self) except -1
+    cdef int look_if_due(self, u64 version) except -1
     cdef void count(self, u64 counter) noexcept
     cdef Shard shard_of(self, u64 hash)

@@ -327,6 +327,22 @@ class Handle:
         if self.closed and self._at_last is not None:
             self.end_of_all()
 
+    def look_now(self):
+        """Look for the files if it is time to, in an operation that knows no version."""
+        now: u64 = self.clock.now()
+        self.look_if_due(2 * now)  # as versions count
+        return 0
+
+    def look_if_due(self, version):
+        """Look for the files if it is time to; `version`: of what is written now. What was just
+        written or read is of no map if they are not there, as all before it."""
+        if version >= self.look_at:
+            try:
+                self.look_at = self.attachment.look_for_files(self.look_at, version)
+            except MemoryError:  # the operation is done all the same; the next one asks again
+                self.look_at = version
+        return 0
+
     def count(self, counter):
         """Add one to a counter of this worker's row."""
         add_one(self.control, self.row + counter)

@@ -63,6 +63,7 @@ def list_entries(
         listed: Any = scan_shard(handle, number, wants_values, prefix)
         if handle.near is not None:
             handle.near.reseal()
+        handle.look_now()
     finally:
         handle.leave()
     return decoded(handle, listed, wants_values, on_unreadable)
@@ -78,6 +79,7 @@ def list_raw(handle, number: Any, shards: Any) -> Any:
         listed: Any = scan_shard(handle, number, True, None)
         if handle.near is not None:
             handle.near.reseal()
+        handle.look_now()
     finally:
         handle.leave()
     return [

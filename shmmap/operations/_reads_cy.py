@@ -59,6 +59,7 @@ if not cython.compiled:
         CORRUPT,
         FIRST_SLICE_NS,
         FOUND,
+        LOOK_EVERY,
         MISS,
         READ_TRIES,
         TAKEN_OVER,
@@ -130,6 +131,7 @@ class Reads(Holding):
         """
         raw: Any = None
         attempt: u64
+        count: u64
         if cython.compiled:
             self.follow()
         else:
@@ -148,11 +150,13 @@ class Reads(Holding):
                     return None
                 raw = self.fetch_guarded(shard, key, found, wants_value)
             if raw is MISSING:
-                add_one(self.control, self.row + R_MISSES)
+                count = add_one(self.control, self.row + R_MISSES)
             else:
                 if self.evicts:
                     shard.eviction.hit(found.slot)
-                add_one(self.control, self.row + R_HITS)
+                count = add_one(self.control, self.row + R_HITS)
+            if count % LOOK_EVERY == 0:  # to look at the clock each time takes too long
+                self.look_now()
             return raw
         finally:
             if not cython.compiled:
@@ -296,7 +300,8 @@ class Reads(Holding):
     def count_near(self, near):
         """Count a hit that decoded nothing, and those that were not counted yet."""
         add_one(self.control, self.row + R_HITS)
-        add_one(self.control, self.row + R_NEAR_HITS)
+        if add_one(self.control, self.row + R_NEAR_HITS) % LOOK_EVERY == 0:
+            self.look_now()
         if near.answered:
             self.tally()
 

@@ -99,6 +99,7 @@ class Takes(Writes):
                     self.near.drop(key)
                 if live:
                     self.count(R_DELETES)
+                self.look_now()
                 return live
             except MapUnlinked:  # it was replaced as we waited for the shard
                 if not self._may_follow():
@@ -143,6 +144,7 @@ class Takes(Writes):
                 if packed.seed != self.seed:
                     rehash(packed, self.seed)
                 value = self.take_value(key, packed, found)
+                self.look_now()
                 break
             except MapUnlinked:
                 if not self._may_follow():
@@ -289,6 +291,7 @@ class Takes(Writes):
         while True:
             self.come_in()
             try:
+                self.look_now()
                 first = (self.token() >> 22) + self.pop_turn
                 for turn in range(self.mask + 1):
                     shard = self.shards[(first + turn) & self.mask]
@@ -322,6 +325,7 @@ class Takes(Writes):
                 total += shard.count_live(now_ns)
             if self.near is not None:
                 self.near.reseal()
+            self.look_if_due(2 * now_ns)
             return total
         finally:
             self.leave()
@@ -344,6 +348,7 @@ class Takes(Writes):
                     break
             if self.near is not None:
                 self.near.reseal()
+            self.look_if_due(2 * now_ns)
             return found
         finally:
             self.leave()

@@ -88,14 +88,9 @@ class Writes(Reads):
         return 0
 
     def wrote(self, found):
-        """Count a write. Its version is the time: when that has come, look whether the map's files
-        are there still; what was just written is lost if they are not, as all before it."""
+        """Count a write. Its version is the time."""
         self.count(R_WRITES)
-        if found.version >= self.look_at:
-            try:
-                self.look_at = self.attachment.look_for_files(self.look_at, found.version)
-            except MemoryError:  # the write is done all the same; the next one asks again
-                self.look_at = found.version
+        self.look_if_due(found.version)
         return 0
 
     def write(self, key, value, mode, ttl, version):
@@ -135,6 +130,8 @@ class Writes(Reads):
                     self.raise_for(status, shard, packed.length + encoded.length)
                 if status:
                     self.wrote(found)
+                else:
+                    self.look_now()
                 return status == FOUND
             except MapUnlinked:  # it was replaced as we waited for the shard
                 if not self._may_follow():
@@ -351,6 +348,8 @@ class Writes(Reads):
                     self.near.drop(key)
                 if live:
                     self.wrote(found)
+                else:
+                    self.look_now()
                 return live
             except MapUnlinked:  # it was replaced as we waited for the shard
                 if not self._may_follow():

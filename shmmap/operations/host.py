@@ -78,6 +78,11 @@ class Readable(Protocol):
     def error_for(self, status: int, shard: Shard, data_bytes: int) -> Exception:
         """Return the exception for a status of a shard: see `messages`."""
 
+    def look_for_files(self, due: int, version: int) -> int:
+        """Look whether the map's files are there still; return the version from which on a
+        write, or a read at that time, is to ask again, or NEVER. `due`: what this gave the last
+        time, 0: it is the first."""
+
 
 class Host(Readable, Protocol):
     """What a handle that writes is bound to."""
@@ -100,8 +105,3 @@ class Host(Readable, Protocol):
 
     def start_sweeper(self) -> bool:
         """Have the map swept in the background; False: ask again at the next deadline."""
-
-    def look_for_files(self, due: int, version: int) -> int:
-        """Look, at a write, whether the map's files are there still; return the version of the
-        write that is to ask again, or NEVER. `due`: what this gave the last time, 0: it is the
-        first."""

@@ -38,3 +38,4 @@ cdef enum:
     LONGEST_SLICE_NS = 8000000
     LOOK_NS = 64000000
     READ_TRIES = 16
+    LOOK_EVERY = 256

@@ -52,3 +52,4 @@ FIRST_SLICE_NS = 1_000_000  # of the waiting for a lock; each is twice the one b
 LONGEST_SLICE_NS = 8_000_000  # up to this
 LOOK_NS = 64_000_000  # of a long wait, after which the map is looked at: it may be replaced
 READ_TRIES = 16  # without the lock, before a read takes it
+LOOK_EVERY = 256  # reads, after which one looks at the clock: the map's files may be gone
