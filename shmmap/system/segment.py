@@ -36,6 +36,9 @@ _WHAT_HELPS = {
     errno.ENFILE: "the machine has no free file descriptor (fs.file-max)",
     errno.ENOMEM: "no memory or address space for it: see ulimit -v, the memory limit of the "
                   "container, and vm.max_map_count",
+    errno.EACCES: f"this user may not do that in {SHM_DIRECTORY}: look at its mode (ls -ld "
+                  f"{SHM_DIRECTORY}; 1777 is right), and for a systemd unit or a security module "
+                  "that closes it",
     errno.EROFS: f"{SHM_DIRECTORY} is read-only here: mount -o remount,rw {SHM_DIRECTORY}",
     errno.EFBIG: "it is larger than this process may make files (RLIMIT_FSIZE, ulimit -f)",
     errno.ENOLCK: "the kernel has no room for one more record lock",
