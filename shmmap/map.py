@@ -90,9 +90,9 @@ class ShmMap(
         lock_timeout: seconds to wait for a shard's lock (5.0); this handle's only.
         owner_uid: attach only to a map of this user (default: my own).
         on_mismatch: what follows where the map that exists has another size, capacity, shards,
-            value_size, key_size, on_full or ephemeral than given here. "attach" (default): it is
-            used as it is, with a MapMismatchWarning once; "raise" ConfigMismatch; "replace": a
-            new map takes its name and its entries.
+            value_size, key_size, on_full, ephemeral or linger than given here. "attach" (default):
+            it is used as it is, with a MapMismatchWarning once; "raise" ConfigMismatch; "replace":
+            a new map takes its name and its entries.
         on_unlinked: what an operation does that finds the map unlinked, or its files removed.
             "reopen" (default): it goes on with the map that has the name now, which is made if
             there is none, and logs that once. "raise" MapUnlinked (the default of `attach`).
