@@ -14,8 +14,8 @@ its parent's.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NoReturn
 
 from ..checks import Key, Value, shown
@@ -143,28 +143,94 @@ class Edit:
     __ilshift__, __irshift__ = _in_place(operator.ilshift), _in_place(operator.irshift)
 
 
+class Editing:
+    """What `m.edit(key)` returns: for one `with`, or one `async with`, at a time.
+
+    It is a thin cover of a generator, which a `with` that a signal handler breaks off as it begins
+    leaves to its finalizer: that frees the lock.
+    """
+
+    __slots__ = ("_arguments", "_block")
+    _block: Any
+
+    def __init__(self, *arguments: Value) -> None:
+        self._arguments = arguments
+        self._block = None
+
+    def _new(self, kind: Callable[..., Any]) -> Any:
+        if self._block is not None:
+            raise TypeError("this edit is under way: call m.edit(key) anew for each block")
+        return kind(_Entry(*self._arguments))
+
+    def _end(self) -> Any:
+        block, self._block = self._block, None
+        return block
+
+    def __enter__(self) -> Any:
+        block = self._new(_edited)
+        edit = block.__enter__()
+        self._block = block
+        return edit
+
+    def __exit__(self, *raised: Any) -> bool | None:
+        return self._end().__exit__(*raised)  # type: ignore[no-any-return]
+
+    async def __aenter__(self) -> Any:
+        block = self._new(_edited_async)
+        edit = await block.__aenter__()
+        self._block = block
+        return edit
+
+    async def __aexit__(self, *raised: Any) -> bool | None:
+        return await self._end().__aexit__(*raised)  # type: ignore[no-any-return]
+
+
+class _Entry:
+    """An entry that is edited: it is read when the block begins, and written when that ends."""
+
+    def __init__(
+        self, m: Any, key: Key, default: Value, ttl: float | None, timeout: float | None,
+        lease: float | None, evict: bool,
+    ) -> None:
+        check_ttl(m, ttl)
+        self.lock = m.lock(key, timeout=timeout, lease=lease)
+        self.is_written = False
+        self._map, self._key, self._default, self._ttl, self._evict = m, key, default, ttl, evict
+
+    def __enter__(self) -> Edit:
+        m, key = self._map, self._key
+        self._process = this_process()
+        value, self._version, self._deadline_ns = versioned(m, key)
+        self._edit = Edit(value if self._version else begin_with(m, key, self._default))
+        return self._edit
+
+    def __exit__(self, kind: object, *raised: object) -> None:
+        object.__setattr__(self._edit, "_edit_is_over", True)
+        if kind is None:
+            if self._process == this_process():  # else a child, which holds no lock
+                _write(self._map, self._key, self._edit.value, self._version, self._deadline_ns,
+                       self._ttl, self._evict)
+            self.is_written = True
+
+
 @contextmanager
-def edit_entry(
-    m: Any, key: Key, default: Value, ttl: float | None, timeout: float | None,
-    lease: float | None, evict: bool,
-) -> Iterator[Edit]:
-    """See Edits.edit."""
-    check_ttl(m, ttl)
-    is_written = False
+def _edited(entry: _Entry) -> Iterator[Edit]:
     try:
-        with m.lock(key, timeout=timeout, lease=lease):
-            process = this_process()
-            value, version, deadline_ns = versioned(m, key)
-            edit = Edit(value if version else begin_with(m, key, default))
-            try:
-                yield edit
-            finally:
-                object.__setattr__(edit, "_edit_is_over", True)
-            if process == this_process():  # else a child, which holds no lock
-                _write(m, key, edit.value, version, deadline_ns, ttl, evict)
-            is_written = True
+        with entry.lock, entry as edit:
+            yield edit
     except LockLost:  # its lease has passed; but nobody has written past it
-        if not is_written:
+        if not entry.is_written:
+            raise
+
+
+@asynccontextmanager
+async def _edited_async(entry: _Entry) -> AsyncIterator[Edit]:
+    try:
+        async with entry.lock:
+            with entry as edit:
+                yield edit
+    except LockLost:
+        if not entry.is_written:
             raise
 
 
@@ -193,8 +259,9 @@ class Edits(Changes):
     def edit(
         self: Any, key: Key, default: Value = MISSING, ttl: float | None = KEPT, *,
         timeout: float | None = None, lease: float | None = None, evict: bool = True,
-    ) -> AbstractContextManager[Any]:
-        """Change an entry in a block: `with m.edit("user:7") as user: user["seen"] = True`.
+    ) -> Editing:
+        """Change an entry in a block: `with m.edit("user:7") as user: user["seen"] = True`; in a
+        coroutine `async with m.edit("user:7") as user: ...`.
 
         The block gets an `Edit`, which does what the value does. At its end the value is written,
         changed or not. What the block raises goes on, and nothing is written. Of all who edit a
@@ -224,4 +291,4 @@ class Edits(Changes):
         ...     m["d"], m["n"]
         ({'k': 1}, 1)
         """
-        return edit_entry(self, key, default, ttl, timeout, lease, evict)
+        return Editing(self, key, default, ttl, timeout, lease, evict)
