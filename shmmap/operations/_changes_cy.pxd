@@ -1,5 +1,5 @@
 from ..values._codecs_cy cimport encode as encode_value
-from ..values._keys_cy cimport encode as encode_key, rehash
+from ..values._keys_cy cimport encode as encode_key
 from ..shard._slots_cy cimport value_position
 from ._decoding_cy cimport value_of
 from ..shard._shard_cy cimport Shard

@@ -38,7 +38,6 @@ if not cython.compiled:
     from shmmap.shard._status import CORRUPT, FOUND, IF_VERSION, KEEP_OTHERS, MISS, NO_ROOM
     from shmmap.values._codecs_cy import encode as encode_value
     from shmmap.values._keys_cy import encode as encode_key
-    from shmmap.values._keys_cy import rehash
 
 from shmmap.errors import MapUnlinked
 from shmmap.operations._reads_cy import MISSING
@@ -102,9 +101,7 @@ def read_and_touch(handle, key, ttl):
     while True:
         handle.come_in()  # for all its steps: one shard is picked for them
         try:
-            if packed.seed != handle.seed:
-                rehash(packed, handle.seed)
-            shard = handle.shard_of(packed.hash)
+            shard = handle.shard_for(packed)
             while True:
                 room = new_room(capacity)  # not under the lock
                 status = touch_copied(handle, shard, packed, room, capacity, deadline, found)

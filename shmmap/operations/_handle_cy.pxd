@@ -1,6 +1,7 @@
 from ..memory._clock_cy cimport Clock
 from ._near_cy cimport NearStore
 from ..shard._shard_cy cimport Shard
+from ..values._keys_cy cimport rehash
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 
@@ -44,4 +45,4 @@ cdef class Handle:
     cdef int look_now(self) except -1
     cdef int look_if_due(self, u64 version) except -1
     cdef void count(self, u64 counter) noexcept
-    cdef Shard shard_of(self, u64 hash)
+    cdef Shard shard_for(self, key_t key)

@@ -35,6 +35,7 @@ if not cython.compiled:
     )
     from shmmap.operations import reentry
     from shmmap.operations._near_cy import NearStore
+    from shmmap.values._keys_cy import rehash
 
 from shmmap.errors import MapClosed, MapUnlinked
 
@@ -347,9 +348,12 @@ class Handle:
         """Add one to a counter of this worker's row."""
         add_one(self.control, self.row + counter)
 
-    def shard_of(self, hash):
-        """Pick the shard: by the hash's top bits."""
-        number: u64 = (hash >> self.shift) & self.mask
+    def shard_for(self, key):
+        """Pick a key's shard, by the top bits of its hash. A key that was hashed for a map which
+        has been replaced meanwhile is hashed anew."""
+        if key.seed != self.seed:
+            rehash(key, self.seed)
+        number: u64 = (key.hash >> self.shift) & self.mask
         return self.shards[number]
 
 

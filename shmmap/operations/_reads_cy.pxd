@@ -1,7 +1,7 @@
 cimport cython
 from ._decoding_cy cimport decoded_value, value_of
 from ._holding_cy cimport Holding
-from ..values._keys_cy cimport encode as encode_key, rehash
+from ..values._keys_cy cimport encode as encode_key
 from ..shard._slots_cy cimport value_position
 from ._near_cy cimport AS_OPENED, LINEARIZABLE, SESSION, NearEntry, NearStore
 from ._near_cy cimport is_plain, plain_form, shared

@@ -67,7 +67,6 @@ if not cython.compiled:
         VALUE_UNLOCKED,
     )
     from shmmap.values._keys_cy import encode as encode_key
-    from shmmap.values._keys_cy import rehash
 
 from shmmap.errors import ShardBusy, ValueUnreadable
 from shmmap.operations._near_cy import read_consistency
@@ -137,9 +136,7 @@ class Reads(Holding):
         else:
             self.come_in()
         try:
-            if key.seed != self.seed:
-                rehash(key, self.seed)
-            shard = self.shard_of(key.hash)
+            shard = self.shard_for(key)
             for attempt in range(READ_TRIES):
                 raw = self.try_fetch(shard, key, found, wants_value)
                 if raw is not None:
@@ -324,7 +321,7 @@ class Reads(Holding):
         if raw is MISSING:
             near.drop(key)
             return None
-        shard = self.shard_of(packed.hash)
+        shard = self.shard_for(packed)
         fresh.shard = shard
         fresh.slot = found.slot
         fresh.at = shard.slots.at(found.slot)

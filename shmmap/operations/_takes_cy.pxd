@@ -1,4 +1,4 @@
-from ..values._keys_cy cimport encode as encode_key, rehash
+from ..values._keys_cy cimport encode as encode_key
 from ..shard._slots_cy cimport value_position
 from ._decoding_cy cimport value_of
 from ._pop_any_cy cimport give_up_at, is_sure, take_any

@@ -57,7 +57,6 @@ if not cython.compiled:
         UNSURE,
     )
     from shmmap.values._keys_cy import encode as encode_key
-    from shmmap.values._keys_cy import rehash
 
 from shmmap.errors import MapUnlinked
 from shmmap.operations._pop_any_cy import ROUNDS
@@ -83,9 +82,7 @@ class Takes(Writes):
         while True:
             self.come_in()
             try:
-                if packed.seed != self.seed:
-                    rehash(packed, self.seed)
-                shard = self.shard_of(packed.hash)
+                shard = self.shard_for(packed)
                 self.refuse_reentry(shard)
                 try:
                     self.hold(shard)
@@ -141,8 +138,6 @@ class Takes(Writes):
         while True:
             self.come_in()  # for all its steps: one shard is picked for them
             try:
-                if packed.seed != self.seed:
-                    rehash(packed, self.seed)
                 value = self.take_value(key, packed, found)
                 self.look_now()
                 break
@@ -161,7 +156,7 @@ class Takes(Writes):
 
     def take_value(self, key, packed, found):
         """Remove a key and return its value, or MISSING."""
-        shard = self.shard_of(packed.hash)
+        shard = self.shard_for(packed)
         raw: Any
         value: Any
         status: i64

@@ -1,5 +1,5 @@
 from ..values._codecs_cy cimport encode as encode_value
-from ..values._keys_cy cimport encode as encode_key, bytes_of_word, fits_word, refuse_long, rehash
+from ..values._keys_cy cimport encode as encode_key, bytes_of_word, fits_word, refuse_long
 from ._reads_cy cimport Reads
 from ..shard._slots_cy cimport value_position
 from ._near_cy cimport LINEARIZABLE

@@ -48,7 +48,7 @@ if not cython.compiled:
     )
     from shmmap.values._codecs_cy import encode as encode_value
     from shmmap.values._keys_cy import encode as encode_key
-    from shmmap.values._keys_cy import refuse_long, rehash
+    from shmmap.values._keys_cy import refuse_long
 
 from shmmap.checks import number, seconds, shown, whole
 from shmmap.errors import MapUnlinked
@@ -112,9 +112,7 @@ class Writes(Reads):
         while True:
             self.come_in()
             try:
-                if packed.seed != self.seed:
-                    rehash(packed, self.seed)
-                shard = self.shard_of(packed.hash)
+                shard = self.shard_for(packed)
                 self.prepare_deadlines(shard, deadline)
                 self.refuse_reentry(shard)
                 try:
@@ -255,9 +253,7 @@ class Writes(Reads):
         while True:
             self.come_in()
             try:
-                if packed.seed != self.seed:
-                    rehash(packed, self.seed)
-                shard = self.shard_of(packed.hash)
+                shard = self.shard_for(packed)
                 self.prepare_deadlines(shard, deadline)
                 self.refuse_reentry(shard)
                 try:
@@ -329,9 +325,7 @@ class Writes(Reads):
         while True:
             self.come_in()
             try:
-                if packed.seed != self.seed:
-                    rehash(packed, self.seed)
-                shard = self.shard_of(packed.hash)
+                shard = self.shard_for(packed)
                 self.prepare_deadlines(shard, deadline)
                 self.refuse_reentry(shard)
                 try:

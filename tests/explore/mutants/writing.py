@@ -24,7 +24,7 @@ RELEASE = """    if had:
 CLEAN = "    store(self.mem, S_DIRTY, 0)\n    found.slot"
 STATE = "self.mem.octets[{0}.base + {0}.count * {0}.size + {1}]"  # a spare byte a slot
 
-PICKED = "            shard = self.shard_of(packed.hash)\n"
+PICKED = "            shard = self.shard_for(packed)\n"
 
 WRITING = (
     Mutant("published before it is filled", (
