@@ -6,10 +6,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..checks import Key, shown
-from ..errors import LockLost, LockTimeout, MapClosed, MapUnlinked, ShmMapError
+from ..errors import LockLost, LockTimeout, MapClosed, MapUnlinked
 from ..system.process import this_process
 from ..system.tasks import current_holder, current_task
-from .holdings import Hold, describe_holder, let_go, renew, try_hold
+from .holdings import Hold, describe_holder, renew, try_hold
 from .leaving import Grip
 from .lock_table import LOCK, Forked, name_of
 from .refusals import Words, refuse
@@ -118,22 +118,7 @@ class Lock(Taking):
             with suppress(IndexError):  # a handler was quicker
                 hold.again.pop()
             return
-        try:
-            if not let_go(self._map, hold):
-                raise self._lost("its lease had passed" if self.lease else "it was taken away")
-        except MapClosed:
-            if hold.process != this_process():  # a child, which has closed it
-                return
-            raise self._lost("the map was closed meanwhile, which freed it") from None
-        except ShmMapError:
-            raise
-        except BaseException:  # a signal handler's, or no memory: finish all the same
-            hold.is_over = hold.part.is_owing = True
-            with suppress(ShmMapError):
-                let_go(self._map, hold)
-            raise
-        finally:
-            self._forget(hold)
+        self._let_go(hold)
 
     def extend(self, lease: float | None = _UNSAID) -> None:
         """Have a lease of so many seconds start now (default: the lock's); `token` stays.

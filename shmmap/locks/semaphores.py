@@ -11,11 +11,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..checks import Key, shown
-from ..errors import LockLost, LockTimeout, MapClosed, Reentered, ShmMapError
+from ..errors import LockLost, LockTimeout, Reentered
 from ..memory._clock_cy import monotonic_ns
 from ..system.process import this_process
 from ..system.tasks import current_holder, current_task, running_loop
-from .holdings import Hold, describe_holder, let_go, try_hold
+from .holdings import Hold, describe_holder, try_hold
 from .leaving import Grip
 from .lock_table import PERMIT, name_of
 from .takings import Taking
@@ -118,7 +118,7 @@ class Semaphore(Taking):
 
     def _leave(self, grip: Grip) -> None:
         for hold in grip.mine:
-            self._release(hold)
+            self._let_go(hold)
 
     def release(self) -> None:
         """Leave the last permit that this holder took through this object, or, if it took none,
@@ -133,25 +133,7 @@ class Semaphore(Taking):
         if not mine:
             raise LockLost(f"map {self._map.name!r}, semaphore {shown(self.key)}: nothing to "
                            "release: no permit was taken through this object")
-        self._release(mine[-1])
-
-    def _release(self, hold: Hold) -> None:
-        try:
-            if not let_go(self._map, hold):
-                raise self._lost("its lease had passed" if self.lease else "it was taken away")
-        except MapClosed:
-            if hold.process != this_process():  # a child, which has closed it
-                return
-            raise self._lost("the map was closed meanwhile, which freed it") from None
-        except ShmMapError:
-            raise
-        except BaseException:  # see Lock.release
-            hold.is_over = hold.part.is_owing = True
-            with suppress(ShmMapError):
-                let_go(self._map, hold)
-            raise
-        finally:
-            self._forget(hold)
+        self._let_go(mine[-1])
 
     @property
     def held(self) -> int:

@@ -6,7 +6,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from ..checks import Key, seconds, shown
-from ..errors import LockTimeout, ShmMapError
+from ..errors import LockLost, LockTimeout, MapClosed, ShmMapError
+from ..system.process import this_process
 from ..system.tasks import current_holder
 from . import loop_waiting, renewing
 from .holdings import Hold, let_go
@@ -152,6 +153,25 @@ class Taking:
             self._forget(hold)
         grip.undo_again()
 
+    def _let_go(self, hold: Hold) -> None:
+        """Free what is held. Raises LockLost."""
+        try:
+            if not let_go(self._map, hold):
+                raise self._lost("its lease had passed" if self.lease else "it was taken away")
+        except MapClosed:
+            if hold.process != this_process():  # a child, which has closed it
+                return
+            raise self._lost("the map was closed meanwhile, which freed it") from None
+        except ShmMapError:
+            raise
+        except BaseException:  # a signal handler's, or no memory: finish all the same
+            hold.is_over = hold.part.is_owing = True
+            with suppress(ShmMapError):
+                let_go(self._map, hold)
+            raise
+        finally:
+            self._forget(hold)
+
     # -- what differs -------------------------------------------------------------------
 
     def _try_first(self, grip: Grip, refuses: bool, awaits: bool, hasty: bool) -> Hold | None:
@@ -176,6 +196,10 @@ class Taking:
 
     def _too_late(self, timeout: float | None) -> LockTimeout:
         """Make the error of who waited for too long."""
+        raise NotImplementedError
+
+    def _lost(self, why: str) -> LockLost:
+        """Make the error of who held it no more."""
         raise NotImplementedError
 
     # -- with ---------------------------------------------------------------------------
