@@ -182,13 +182,12 @@ class _LockHeld(Exception):
 
 def _refuse_others(name: str) -> None:
     """Refuse to replace another user's map: the new one would not be his."""
-    with suppress(FileNotFoundError):  # then it is no longer there when it is looked for
-        owner = os.lstat(segment.SHM_DIRECTORY + segment.control_name(name)).st_uid
-        if owner != os.geteuid():
-            raise ConfigMismatch(
-                f"map {name!r} belongs to uid {owner}: only that user can replace it, since the "
-                "new map belongs to who makes it"
-            )
+    owner = segment.owner_at(segment.control_name(name))
+    if owner not in (None, os.geteuid()):  # where there is none that is found out when it is opened
+        raise ConfigMismatch(
+            f"map {name!r} belongs to uid {owner}: only that user can replace it, since the "
+            "new map belongs to who makes it"
+        )
 
 
 def _hold_all(former: OpenMap, work: Callable[[], None]) -> None:

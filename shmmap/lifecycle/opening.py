@@ -353,12 +353,11 @@ def retire(attachment: Attachment) -> None:
 
 def refuse_to_unlink(name: str) -> None:
     """Raise PermissionError where a map's objects are another user's, before any is touched."""
-    with contextlib.suppress(FileNotFoundError):
-        owner = os.lstat(segment.SHM_DIRECTORY + segment.control_name(name)).st_uid
-        if os.geteuid() not in (0, owner):
-            raise PermissionError(
-                f"map {name!r} belongs to uid {owner}: only that user, or root, can unlink it"
-            )
+    owner = segment.owner_at(segment.control_name(name))
+    if os.geteuid() not in (0, owner) and owner is not None:
+        raise PermissionError(
+            f"map {name!r} belongs to uid {owner}: only that user, or root, can unlink it"
+        )
 
 
 def wait_for(handle: MapHandle, patience_s: float) -> None:

@@ -57,8 +57,9 @@ def _remove(name: str, turn: creation.Turn) -> bool:
     if segment.identity_at(label) is None:
         return False
     opening.refuse_to_unlink(name)
+    trusted = None if os.geteuid() else segment.owner_at(label)
     try:
-        descriptor = segment.open_checked(label, 0o666, None if os.geteuid() else _owner_of(label))
+        descriptor = segment.open_checked(label, 0o666, trusted)
     except MapNotFound:
         return False
     try:
@@ -76,7 +77,3 @@ def _remove(name: str, turn: creation.Turn) -> bool:
         found.close()
     control.remove_objects(name)  # of what is no map: all that can only belong to it
     return True
-
-
-def _owner_of(label: str) -> int:
-    return os.lstat(segment.SHM_DIRECTORY + label).st_uid

@@ -314,15 +314,26 @@ def open_checked(name: str, mode: int | None, owner_uid: int | None) -> int:
     return descriptor
 
 
-def identity_at(name: str) -> Identity | None:
-    """Tell what an object's name leads to; None: nothing. An error is no answer, and is raised."""
+def status_at(name: str) -> os.stat_result | None:
+    """Look at an object by its name; None: there is none. An error is no answer, and is raised."""
     try:
-        status = os.lstat(SHM_DIRECTORY + name)
+        return os.lstat(SHM_DIRECTORY + name)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise refused(f"looking at {name}", error) from error
-    return status.st_dev, status.st_ino
+
+
+def identity_at(name: str) -> Identity | None:
+    """Tell what an object's name leads to; None: nothing."""
+    status = status_at(name)
+    return None if status is None else (status.st_dev, status.st_ino)
+
+
+def owner_at(name: str) -> int | None:
+    """Tell which user an object belongs to; None: there is none of that name."""
+    status = status_at(name)
+    return None if status is None else status.st_uid
 
 
 def verify_owner(
