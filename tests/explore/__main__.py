@@ -43,8 +43,7 @@ from .scenarios.cases import (
     beside_near,
     scenario_of,
 )
-from .scenarios.creations import CREATIONS
-from .scenarios.every import SCENARIOS
+from .scenarios.every import LIVES, SCENARIOS
 from .scenarios.lockers import LOCKERS
 from .scenarios.scenario import Scenario
 from .search.deaths import Deaths
@@ -77,7 +76,7 @@ def main() -> int:
     if options.what == "replay":
         name = options.names[0]
         made = [Explorer(s) for s in SCENARIOS if s.name == name]
-        made += [CreationExplorer(s) for s in CREATIONS if s.name == name]
+        made += [CreationExplorer(s) for s in LIVES if s.name == name]
         explorer = [*made, *(LockExplorer(s) for s in LOCKERS if s.name == name)][0]
         with explorer.world.installed():
             print(explorer.replay(options.names[1]))
@@ -128,7 +127,7 @@ def every_jobs(options: argparse.Namespace, scenarios: list[Scenario]) -> Iterat
         bound = scenario.bound if options.bound is None else options.bound
         if bound:
             yield run_every, (scenario, bound)
-    for processes in CREATIONS:
+    for processes in LIVES:
         if processes.name in options.names or not options.names:
             yield run_creation, (processes, options.bound or processes.bound)
     for lockers in LOCKERS:

@@ -10,10 +10,11 @@ from .named_locks import NAMED_LOCKS
 from .near_cache import NEAR_CACHE
 from .reading import READING
 from .repairing import REPAIRING
+from .replacing import REPLACING
 from .snapshots import SNAPSHOTS
 from .writing import WRITING
 
 MUTANTS: tuple[Mutant, ...] = (
     *WRITING, *CHANGING, *READING, *NEAR_CACHE, *LOCKING, *REPAIRING, *SNAPSHOTS, *CREATION,
-    *NAMED_LOCKS,
+    *NAMED_LOCKS, *REPLACING,
 )

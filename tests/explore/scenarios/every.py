@@ -1,11 +1,14 @@
-"""Every scenario of a map."""
+"""Every scenario: of a map's operations, and of its life."""
 
 from __future__ import annotations
 
+from ..simulator.creation_world import Processes
 from .changes import CHANGES
+from .creations import CREATIONS
 from .deadlines import DEADLINES
 from .near_cache import NEAR_CACHE
 from .reads import READS
+from .replacings import REPLACINGS
 from .room import ROOM
 from .scenario import Scenario
 from .snapshots import SNAPSHOTS
@@ -15,3 +18,4 @@ from .writes import WRITES
 SCENARIOS: tuple[Scenario, ...] = (
     *READS, *NEAR_CACHE, *WRITES, *CHANGES, *DEADLINES, *ROOM, *THREE_WORKERS, *SNAPSHOTS,
 )
+LIVES: tuple[Processes, ...] = (*CREATIONS, *REPLACINGS)

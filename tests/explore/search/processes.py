@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from ..simulator.creation_world import CreationWorld, Processes
 from ..simulator.lock_world import Lockers, LockWorld
 from ..simulator.machine import Schedule
+from ..simulator.replacing_world import ReplacingWorld
 from .explorer import Explorer, Failure
 
 
@@ -14,7 +15,8 @@ class CreationExplorer(Explorer):
     """One scenario of processes; process 0 may die."""
 
     def __init__(self, scenario: Processes) -> None:
-        super().__init__(scenario, CreationWorld(scenario))
+        world = ReplacingWorld if scenario.follows else CreationWorld
+        super().__init__(scenario, world(scenario))
         self.death = 0  # the step of its own before which process 0 dies; 0: it lives
 
     def works(self) -> list[Callable[[], None]]:

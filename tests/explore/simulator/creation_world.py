@@ -74,6 +74,7 @@ class Processes(NamedTuple):
     ephemeral: bool = False
     linger: bool = False
     keeps: bool = False  # what was written is there at the end
+    follows: bool = False  # handles go over to the map that has the name: see `replacing_world`
     alike: tuple[int, ...] = ()
     apart: tuple[int, ...] = ()
 

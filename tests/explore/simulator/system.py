@@ -206,6 +206,15 @@ class System:
         self.files[final[1:]] = self.files.pop(name[1:])
         return True
 
+    def exchange(self, name: str, final: str) -> bool:
+        """Give each of two files the other's name, in one step: see `segment.exchange`."""
+        self.machine.step(LIVENESS, f"exchange {name} and {final}")
+        if final[1:] not in self.files or name[1:] not in self.files:
+            return False
+        files = self.files
+        files[final[1:]], files[name[1:]] = files[name[1:]], files[final[1:]]
+        return True
+
     def flock(self, descriptor: int, what: int) -> None:
         """Lock a whole file by its open descriptor, which a forked child inherits."""
         self.machine.step(LIVENESS, "flock")
