@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -454,3 +455,30 @@ def test_a_child_that_a_handler_forks_in_the_middle_changes_nothing(make, name, 
         os._exit(1)  # it must not have come so far
     assert new.size == 2 * 10**6 and dict(m) == dict(new) == {n: n for n in range(50)}
     assert m.check() == []
+
+
+@pytest.mark.parametrize("ttl", [None, 1000], ids=["looks in writes", "sweeps"])
+def test_a_new_map_that_has_no_name_yet_is_not_taken_for_a_removed_one(make, name, ttl):
+    """A process that writes, or sweeps, looks at each interval whether its map has its name."""
+    m = make(size="4MB", shards=1, sweep_interval=0.01)
+    m.update({number: number for number in range(3000)})
+    m.set("leased", 1, ttl=ttl)
+    copying = replacing.Copying.bring
+
+    def bring_slowly(self: Any, entries: Any) -> None:
+        copying(self, entries[:2000])
+        time.sleep(0.1)
+        copying(self, entries)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replacing.Copying, "bring", bring_slowly)
+        new = replaced(name, size="8MB")
+    assert len(new) == 3001 and new.size == 8 * 10**6 and new.check() == []
+    (segment_file := Path("/dev/shm" + segment.control_name(name))).rename(f"{segment_file}-away")
+    try:
+        deadline = time.monotonic() + 10
+        with pytest.raises(shmmap.MapUnlinked):  # once it has its name, it misses it
+            while time.monotonic() < deadline:
+                new._live.notice_removal()
+    finally:
+        Path(f"{segment_file}-away").rename(segment_file)
