@@ -135,6 +135,7 @@ def replace(
         raise
     finally:
         successor.close()
+    target._live.is_apart = False
     written, left_out = copying.counts
     return target, ReplaceReport(written, left_out, held_s, monotonic() - started)
 

@@ -87,6 +87,7 @@ class Attachment:
         self.ttl_ns = self.parameters.ttl_ns or 0
         self.clock = Clock()
         self.is_down = self._is_left = False
+        self.is_apart = False  # it has no name so far: see `open_apart`
         self._process = this_process()  # the one that is a worker by this
         self.mutex = Mutex()  # of the tasks of this process, around its row and the others'
         self.handles: weakref.WeakValueDictionary[int, MapHandle] = weakref.WeakValueDictionary()
@@ -264,11 +265,15 @@ class Attachment:
         whether the name leads to it; False: that cannot be seen from here.
 
         That its name is not there, or leads elsewhere, is not enough: this process may see another
-        /dev/shm than the one that it opened the map in (chroot, a mount namespace).
+        /dev/shm than the one that it opened the map in (chroot, a mount namespace), or have made it
+        to replace another one, whose name it does not have so far.
         """
         try:
             if self.has_its_name():
+                self.is_apart = False
                 return True
+            if self.is_apart:
+                return False
             file = self.worker.file
             label = segment.liveness_name(self.name, self.nonce)
             if file is None or (segment.identity_at(label) != file.identity and file.links()):

@@ -205,6 +205,7 @@ def _attach(request: Request, control: Control, turn: creation.Turn) -> Attachme
 def open_apart(handle: MapHandle, number: int, successor: Successor) -> None:
     """Bind a handle to a map that has no name yet. The creation lock is held."""
     mine = Attachment(successor.name, successor.control, None, leave_at_exit)
+    mine.is_apart = True
     give_back = Undo(lambda: _unmap(mine), lambda: creation.name_mutex(successor.name, 0))
     try:
         mine.map_parts()

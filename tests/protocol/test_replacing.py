@@ -482,3 +482,4 @@ def test_a_new_map_that_has_no_name_yet_is_not_taken_for_a_removed_one(make, nam
                 new._live.notice_removal()
     finally:
         Path(f"{segment_file}-away").rename(segment_file)
+        shmmap.ShmMap(name).unlink()
