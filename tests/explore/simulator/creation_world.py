@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -133,6 +132,29 @@ class SimulatedForkPage:
         self.word = 0
 
 
+class SimulatedSweeper:
+    """One that is never due, and looks for no files."""
+
+    trouble = None
+
+    def __init__(self, attached: Any) -> None:
+        pass
+
+    def start(self) -> bool:
+        return True
+
+    stop = start
+
+    def heed(self) -> None:
+        pass
+
+    def is_run_here(self) -> bool:
+        return False
+
+    def look_for_files(self, due: int, version: int) -> int:
+        return NEVER
+
+
 class _Handle(Takes):
     """A handle as far as opening goes."""
 
@@ -203,10 +225,7 @@ class CreationWorld:
             # what is told of maps of other flavours is read from files, and changes nothing
             patch.setattr(siblings, "others", lambda name, owner: [])
             patch.setattr(opening, "leave_at_exit", lambda: None)
-            patch.setattr(attachment, "Sweeper", lambda _: SimpleNamespace(
-                stop=lambda: True, start=lambda: True, is_run_here=lambda: False,
-                look_for_files=lambda due, version: NEVER,
-            ))
+            patch.setattr(attachment, "Sweeper", SimulatedSweeper)
             patch.setattr(attachment, "Clock", lambda: SimulatedClock(machine))
             patch.setattr(lingering, "now_ns", lambda: machine.now_ns)
             patch.setattr(_lock_cy, "sem_open", system.open_semaphore)
