@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import shmmap
 
 from ..support.leftovers import objects_of
 
+MOST_CALLS = 30
 INSIDE = os.path.dirname(shmmap.__file__)
 
 
@@ -30,13 +32,19 @@ def is_finalizing(frame: Any) -> bool:
 
 
 def lines_of(work: Callable[[], None], at: int) -> list[str]:
-    """Run; raise at that line of the package, as a handler would; list the lines until then."""
+    """Run; raise at that line of the package, as a handler would; list the lines until then. Of a
+    function that is called for each row of the workers' table it is the first calls that count."""
     lines: list[str] = []
+    calls: Counter[Any] = Counter()
 
     def trace(frame: Any, event: str, argument: Any) -> Any:
         code = frame.f_code
-        if not code.co_filename.startswith(INSIDE) or is_finalizing(frame):
-            return None
+        if event == "call":
+            calls[code] += 1
+            if not code.co_filename.startswith(INSIDE) or calls[code] > MOST_CALLS or (
+                is_finalizing(frame)
+            ):
+                return None
         if event != "return":
             lines.append(f"{os.path.basename(code.co_filename)}:{frame.f_lineno}")
             if len(lines) - 1 == at:
