@@ -9,6 +9,7 @@ from .search.processes import CreationExplorer
 from .simulator.creation_world import Processes
 
 MOST, MOST_REPLACING = 400, 150  # schedules of each kind; a replacing takes many steps
+STRIDE = 2  # of the steps before which somebody dies
 DYING = [  # so of those who replace a map only some die: all do in `python -m tests.explore every`
     scenario for scenario in LIVES if not scenario.follows or scenario.name in (
         "one replaces, another counts", "one replaces, another opens",
@@ -29,7 +30,7 @@ def test_one_map_comes_out(scenario: Processes) -> None:
 def test_one_map_comes_out_though_its_maker_dies(scenario: Processes) -> None:
     explorer = CreationExplorer(scenario)
     with explorer.world.installed():
-        assert [str(failure) for failure in explorer.try_deaths(0)] == []
+        assert [str(failure) for failure in explorer.try_deaths(0, STRIDE)] == []
         assert explorer.death > 5
 
 

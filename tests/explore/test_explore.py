@@ -22,7 +22,7 @@ from .search.exceptions import Exceptions
 from .search.explorer import Explorer
 from .search.near_deaths import NearDeaths
 
-SCHEDULES = 150
+SCHEDULES = 100
 SHARE = 0.004  # of the double deaths
 STRIDE = 23  # of the lines, one in so many
 

@@ -27,15 +27,16 @@ class CreationExplorer(Explorer):
             self.world.machine.die_at = {0: self.death}
         return super().run(schedule)
 
-    def try_deaths(self, bound: int) -> Iterator[Failure]:
-        """Let process 0 die at every step of its own, the others preempted `bound` times."""
+    def try_deaths(self, bound: int, stride: int = 1) -> Iterator[Failure]:
+        """Let process 0 die at every step of its own, or one in so many, the others preempted
+        `bound` times."""
         self.death, dies = 1, True
         while dies:
             for failure in self.try_every(bound):
                 yield failure._replace(schedule=f"dies at {self.death}, {failure.schedule}")
             self.run(self.named("every:"))
             dies = self.world.machine.workers[0].dead
-            self.death += 1
+            self.death += stride
 
 
 class LockExplorer(CreationExplorer):
