@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -465,3 +466,42 @@ def test_a_thread_that_is_late_leaves_the_map_that_is_used_now(gone):
     now = gone._live
     gone._reopen(former, shmmap.MapUnlinked("the former one"))
     assert gone._live is now is not former and gone["a"] == 1
+
+
+class Raised(Exception):
+    """What a signal's handler raises."""
+
+
+STEPS = ("_use", "_point_at", "_join", "_reopen", "reopen", "join_map", "heed", "_setting")
+
+
+def test_a_handler_that_raises_in_the_middle_of_going_over_leaves_a_handle_that_works(name):
+    """At any line of these functions."""
+    for line in range(1, 1000):
+        left = [line]
+
+        def raise_there(frame: Any, event: str, _: Any, left: Any = left) -> Any:
+            if frame.f_code.co_name not in STEPS:
+                return None
+            left[0] -= event == "line"
+            if left[0] == 0:
+                sys.settrace(None)
+                raise Raised
+            return raise_there
+
+        m = shmmap.ShmMap(name, size="200kB", shards=1)
+        shmmap.ShmMap(name).unlink()
+        sys.settrace(raise_there)
+        try:
+            m["a"] = 1
+        except Raised:
+            pass
+        finally:
+            sys.settrace(None)
+        m["a"] = 2
+        assert m["a"] == shmmap.ShmMap(name)["a"] == 2, line
+        m.close()
+        shmmap.ShmMap(name).unlink()
+        if left[0] > 0:
+            return
+    pytest.fail("it has no end")
