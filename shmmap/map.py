@@ -292,6 +292,9 @@ class ShmMap(
             self._last_words = words
             attachment.sweeper.heed()
         except BaseException:
+            if is_open and self.attachment is attachment:  # it has gone over, and that stays
+                self._handle_number, self._last_words = number, words
+                raise
             last_words.forget(number)
             if not is_open and self.attachment is attachment:
                 self._seal()

@@ -138,6 +138,10 @@ def _join(
         if found.control.undo is not None:
             found.control.undo.drop()
     except BaseException as error:
+        if handle._turning and handle.attachment is found:  # it has gone over, and that stays
+            if found.control.undo is not None:
+                found.control.undo.drop()
+            raise
         undo, noted = found.control.undo if made else None, found.presences.noted
         if undo is not None and len(noted) <= (key in noted):  # it has no other handle
             undo.is_due = True

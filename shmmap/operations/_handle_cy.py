@@ -102,9 +102,8 @@ class Handle:
         self.row = row
         self._sweeping = False
         self.look_at = 0
-        self.control = control
-        self.fork_page = fork_page
-        self.attachment = attachment
+        # in one step: of two maps' words it could not tell whether it was unlinked
+        self.control, self.fork_page, self.attachment = control, fork_page, attachment
         del former  # only now: with what goes, finalizers may come
 
     def _after_fork(self):

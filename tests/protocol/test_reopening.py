@@ -472,7 +472,7 @@ class Raised(Exception):
     """What a signal's handler raises."""
 
 
-STEPS = ("_use", "_point_at", "_join", "_reopen", "reopen", "join_map", "heed", "_setting")
+STEPS = ("_use", "_point_at", "_join", "_reopen", "join_map", "heed", "_setting")
 
 
 def test_a_handler_that_raises_in_the_middle_of_going_over_leaves_a_handle_that_works(name):
