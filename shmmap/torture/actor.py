@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-import pickle
 import random
+import signal
+import sys
 from collections.abc import Callable
-from functools import partial
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..map import ShmMap
 from ..memory.words import RowWords
 from .ledger import (
+    CACHE_HOME,
     CALL,
     DELAYED,
+    MAIN_HOME,
     NUMBER,
     NUMBER_OF,
     OPERATIONS,
@@ -24,6 +26,7 @@ from .ledger import (
     Notice,
     now_ns,
 )
+from .maps import Maps
 from .plan import KEYS
 from .values import Fillings, Identity, Torn, make_value, read_value
 
@@ -34,6 +37,10 @@ _NOTICED_NS = 200_000  # operations that take less are not worth remembering
 _LONG_NS = 2_000_000  # these are, whether or not they waited for a lock
 _WAITS = (RowWords.WAITS.index, RowWords.LOCKED_READS.index, RowWords.RETRIES.index)
 _TAKEOVERS = RowWords.TAKEOVERS.index
+_ELSEWHERE = frozenset(NUMBER_OF[name] for name in (  # calls that are not of the main map alone
+    "scratch", "sweep", "attach", "replacing", "unlinking",
+))
+_CACHE = NUMBER_OF["cache"]
 Result = TypeVar("Result")
 INTERRUPTED = "the handler of a signal raised this"
 
@@ -49,51 +56,6 @@ class Violation(Exception):
         super().__init__(f"{kind}: {text}")
         self.kind = kind
         self.text = text
-
-
-class Maps:
-    """The maps of a run: the one under test, one that evicts, and one that is always full."""
-
-    def __init__(self, main: ShmMap, cache: ShmMap, scratch: ShmMap) -> None:
-        self.main = main
-        self.cache = cache
-        self.scratch = scratch
-
-    def each(self) -> tuple[ShmMap, ShmMap, ShmMap]:
-        """Return all three."""
-        return self.main, self.cache, self.scratch
-
-    def is_held_by(self, pid: int) -> bool:
-        """Tell whether a process holds the main map's lock, if that has just one: of several,
-        nobody knows which a survivor waits for."""
-        attached = self.main.attachment
-        if len(attached.shards) > 1:
-            return False
-        holder, _ = attached.worker.pid_of(attached.shards[0].lock.owner())
-        return bool(holder == pid)
-
-    def exchange(self, closes_first: bool, pickled: bool) -> None:
-        """Get new handles, by name or by pickle, before or after the old ones are closed."""
-        old = self.each()
-        makers: list[Callable[[], ShmMap]] = [
-            partial(pickle.loads, pickle.dumps(m)) if pickled
-            else partial(ShmMap.attach, m.name, namespace=m.namespace,
-                         lock_timeout=m._lock_timeout)
-            for m in old
-        ]
-        if closes_first:
-            self._close(old)
-        self.main, self.cache, self.scratch = (make() for make in makers)
-        self._close(old)
-
-    def close(self) -> None:
-        """Close every handle."""
-        self._close(self.each())
-
-    @staticmethod
-    def _close(handles: tuple[ShmMap, ...]) -> None:
-        for handle in handles:
-            handle.close()
 
 
 def counter_key(lane: int) -> str:
@@ -142,6 +104,7 @@ class Actor:
         self.listed_ns = now_ns()
         self.armed = False
         self._scheduler = Scheduler()
+        self._attached: Any = None  # what the next two belong to
         self._words: Any = None
         self._row = 0
         self._before = (0, 0)
@@ -169,13 +132,27 @@ class Actor:
         words[CALL] = number = NUMBER_OF[name]
         try:
             self.armed = armed
-            return function(*arguments)
+            result = function(*arguments)
+            self.armed = False
+            if number not in _ELSEWHERE:
+                self._note_home(number, began)
+            return result
         finally:
             self.armed = False
             ended = now_ns()
             words[CALL] = outer
             words[OPERATIONS] += 1
             self._notice(began, ended, number, delayed)
+
+    def _note_home(self, number: int, began: int) -> None:
+        """Write down in which map the operation was."""
+        home, used = (
+            (CACHE_HOME, self.maps.cache) if number == _CACHE else (MAIN_HOME, self.maps.main)
+        )
+        words = self.lane.words
+        words[home] = 0  # the two words are not of one operation from here on
+        words[home + 1] = used.attachment.nonce
+        words[home] = began
 
     def on_signal(self, *_: object) -> None:
         """Raise into the operation under way, once."""
@@ -184,17 +161,32 @@ class Actor:
             self.lane.words[RAISED] += 1
             raise Interrupted(INTERRUPTED)
 
+    def expect_signals(self) -> None:
+        """Have the handler of SIGALRM raise into operations. Where a finalizer was at work the
+        interpreter tells of it, as nothing can be raised there: not here."""
+        tell = sys.unraisablehook
+        sys.unraisablehook = lambda what: (
+            None if isinstance(what.exc_value, Interrupted) else tell(what)
+        )
+        signal.signal(signal.SIGALRM, self.on_signal)
+
     def attached(self) -> None:
         """Take a row of the map, if this is a forked child; note where its counters are."""
         len(self.maps.main)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Note where the counters of the map are that the handle uses now."""
         attachment = self.maps.main.attachment
-        self._words = attachment.control.words
-        self._row = attachment.worker.row_offset(attachment.worker.row) >> 3
-        self._before = self._counters()
+        with suppress(ValueError):  # another thread has it follow once more
+            self._row = attachment.worker.row_offset(attachment.worker.row) >> 3
+            self._words = attachment.control.words
+            self._before = self._counters()
+            self._attached = attachment
 
     def detach(self) -> None:
         """Forget where the counters are: the map is about to be closed."""
-        self._words = None
+        self._attached = self._words = None
 
     def _counters(self) -> tuple[int, int]:
         words, row = self._words, self._row
@@ -203,13 +195,18 @@ class Actor:
     def _notice(self, began: int, ended: int, call: int, delayed: int) -> None:
         if self._words is None:
             return
-        waits, takeovers = self._counters()
-        waited = (waits, takeovers) != self._before
-        took_over = takeovers != self._before[1]
-        self._before = waits, takeovers
+        followed = waited = self.maps.main.attachment is not self._attached
+        took_over = False
+        if followed:
+            self._follow()
+        else:
+            before = self._before
+            with suppress(ValueError):  # another thread has it follow just now
+                self._before = self._counters()
+            waited, took_over = self._before != before, self._before[1] != before[1]
         if ended - began > (_NOTICED_NS if waited else _LONG_NS):
             delay = self._scheduler.delay_ns() - delayed
-            self.lane.notice(Notice(began, ended, call, waited, took_over, delay))
+            self.lane.notice(Notice(began, ended, call, waited, took_over, delay, followed))
 
     # -- values --------------------------------------------------------------------------
 

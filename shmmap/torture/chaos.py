@@ -7,101 +7,56 @@ import random
 import signal
 import time
 
+from ..memory.layout import constants
 from . import history, processes
 from .actor import Violation, whole
+from .family import Family
 from .heartbeat import Heartbeat
 from .ledger import (
     CALL,
-    CALLS,
     CHANGED,
     COUNTERS,
-    DELAYED,
     GUARDED,
     NUMBER_OF,
     OPERATIONS,
     PID,
     REGISTERS,
-    SINCE,
     STOP,
     WINDOW,
-    Ledger,
     now_ns,
 )
-from .plan import LANES_EACH, Plan
 from .shared import settle_claims
 from .verify import verify_dead
 from .waits import Waits
+from .witnesses import Witnesses
 from .workers import CHANCES, Setting, Worker
 
 _HISTORY = NUMBER_OF["history"]
+_READY = constants()["STATE_READY"]
 _AIM_NS = 5_000_000  # to wait at most for a good moment
-
-
-class Family:
-    """A worker and its lanes: `pid` 0 if none lives there now."""
-
-    def __init__(self, number: int, ledger: Ledger) -> None:
-        self.lanes = ledger.lanes[number * LANES_EACH : (number + 1) * LANES_EACH]
-        self.pid = 0
-        self.kind = ""
-        self.was_killed = False
-        self.killed_ns = 0
-        self.delay_ns = 0  # when it was killed: see processes.delay_ns
-        self._progress = [(0, 0)] * LANES_EACH
-        self._since = [0.0] * LANES_EACH
-
-    def is_inside(self) -> bool:
-        """Tell whether one of its lanes is inside an operation."""
-        return any(lane.words[CALL] for lane in self.lanes)
-
-    def last_delay(self) -> tuple[int, int, int]:
-        """Return since when, until when, and for how long of it a dead worker that is not reaped
-        yet was kept from running: since its last operation began, or since it was killed."""
-        words = self.lanes[0].words
-        since, before = self.killed_ns, self.delay_ns
-        if words[CALL] and self.kind != "threads":  # there, lane 0 is not the main thread
-            since, before = words[SINCE], words[DELAYED]
-        return since, now_ns(), max(0, processes.delay_ns(self.pid) - before)
-
-    def begin_watch(self, now: float) -> None:
-        """Take now as the time of every lane's last progress."""
-        self._since = [now] * len(self.lanes)
-
-    def stuck_for(self, now: float) -> float:
-        """Return for how long it, or one lane inside an operation, has made no progress."""
-        for i, lane in enumerate(self.lanes):
-            progress = lane.words[OPERATIONS], lane.words[SINCE]
-            if progress != self._progress[i]:
-                self._progress[i], self._since[i] = progress, now
-        inside = [since for lane, since in zip(self.lanes, self._since, strict=True)
-                  if lane.words[CALL]]
-        return now - min([*inside, max(self._since)])
-
-    def calls(self) -> str:
-        """Say what its lanes are at."""
-        now = now_ns()
-        return ", ".join(
-            f"lane {lane.number} in {CALLS[lane.words[CALL]]} for "
-            f"{(now - lane.words[SINCE]) / 1e9:.1f} s" for lane in self.lanes if lane.words[CALL]
-        ) or "in no operation"
+_COPYING_S = 0.3  # as long as a replacement takes, about
+_REPLACING_S = 2.0  # to wait at most for one
 
 
 class Chaos:
     """The events of a run. `counts` is what was done, by name."""
 
-    def __init__(self, plan: Plan, setting: Setting, complaints: int) -> None:
-        self.plan = plan
+    def __init__(self, setting: Setting, complaints: int) -> None:
+        self.plan = plan = setting.plan
         self.setting = setting
         self.ledger = setting.ledger
         self.main = setting.maps.main
         self.rng = random.Random(plan.seed)
         self.families = [Family(number, setting.ledger) for number in range(plan.workers)]
+        self.replacers = [Family(plan.workers, setting.ledger, "replacer")] if plan.replaces else []
         self.problems: list[tuple[str, str]] = []
         self.counts = dict.fromkeys(
-            ("kills", "inside", "stops", "starts", "left", "verified", "windows", "calls"), 0
+            ("kills", "inside", "stops", "starts", "left", "verified", "windows", "calls",
+             "replacers", "holding", "exchanging"), 0
         )
         self.heartbeat = Heartbeat()
         self.waits = Waits(setting.ledger)
+        self.witnesses = Witnesses(setting.maps, plan.patience_s)
         self._complaints = complaints
         self._claims = 0
         self._window = 0
@@ -112,10 +67,15 @@ class Chaos:
 
     # -- workers ------------------------------------------------------------------------
 
+    @property
+    def everyone(self) -> list[Family]:
+        """The workers, and who replaces maps."""
+        return self.families + self.replacers
+
     def start(self, family: Family) -> None:
         """Start a worker of some kind."""
         kinds, chances = zip(*CHANCES.items(), strict=True)
-        family.kind = self.rng.choices(kinds, chances)[0]
+        family.kind = family.always or self.rng.choices(kinds, chances)[0]
         worker = Worker(self.setting, family.lanes, self.rng.getrandbits(60))
         family.pid = processes.fork(lambda: worker.run(family.kind), self.setting.stacks, lead=True)
         family.begin_watch(time.monotonic())
@@ -125,7 +85,7 @@ class Chaos:
         """Kill a worker."""
         family.delay_ns = processes.delay_ns(family.pid)
         family.killed_ns = now_ns()
-        self.waits.died(family.killed_ns)
+        self.waits.died(family.killed_ns, bool(family.always))
         processes.kill(family.pid)
         if self.setting.maps.is_held_by(family.pid):
             self.waits.held(family.killed_ns)
@@ -208,6 +168,8 @@ class Chaos:
     def _holder(self) -> Family | None:
         """Find the worker that holds some lock."""
         attachment = self.main.attachment
+        if attachment.control.STATE != _READY:  # the one that replaced it holds them all
+            return None
         for shard in attachment.shards:
             owner = shard.lock.owner()
             if owner:
@@ -236,6 +198,51 @@ class Chaos:
     def kill_all(self) -> None:
         """Kill every worker at once."""
         self.kill(list(self.families))
+
+    def kill_replacer(self) -> None:
+        """Kill the process that replaces maps, mostly in one of the few moments that it holds the
+        shards of one, or exchanges the names."""
+        for family in self.replacers:
+            what = self.rng.random()
+            if what < 0.2:
+                time.sleep(self.rng.random() * _COPYING_S)
+            elif self._wait_until_it_holds(family) and what > 0.5:
+                self._wait_until_it_exchanges()
+            attached = self.witnesses.main.attachment
+            self.counts["replacers"] += 1
+            if attached.control.STATE != _READY:
+                self.counts["exchanging"] += 1
+            elif self._holds(family):
+                self.counts["holding"] += 1
+            self.kill([family])
+
+    def _holds(self, family: Family) -> bool:
+        """Tell whether it holds a shard of the map that has the name."""
+        attached = self.witnesses.main.attachment
+        return bool(attached.worker.pid_of(attached.shards[0].lock.owner())[0] == family.pid)
+
+    def _wait_until_it_holds(self, family: Family) -> bool:
+        deadline = time.monotonic() + _REPLACING_S
+        while time.monotonic() < deadline:
+            if self.witnesses.main.attachment.control.STATE != _READY:
+                self.look_at_homes()
+            elif self._holds(family):
+                self._linger(2.5, 7.5)
+                return True
+            time.sleep(0.0002)
+        return False
+
+    def _wait_until_it_exchanges(self) -> None:
+        control = self.witnesses.main.attachment.control
+        deadline = time.monotonic() + _REPLACING_S
+        while control.STATE == _READY and time.monotonic() < deadline:
+            pass
+        self._linger(1.0, 6.3)
+
+    def look_at_homes(self) -> None:
+        """Look whether all processes are in the maps that have the names."""
+        for text in self.witnesses.look(self.ledger):
+            self.fail("wrong", text)
 
     def stop(self) -> None:
         """Stop a worker for a moment; then it goes on, or dies while it is stopped."""
@@ -294,7 +301,7 @@ class Chaos:
 
     def look_after(self) -> None:
         """Replace workers that left, hear complaints, notice who hangs, check what is shared."""
-        for family in self.families:
+        for family in self.everyone:
             if not family.pid:
                 self.start(family)
             elif _has_ended(family.pid):
@@ -307,6 +314,7 @@ class Chaos:
         for text in problems:
             self.fail("duplicate", text)
         self.check_counts()
+        self.look_at_homes()
         self.waits.collect()
 
     def hear(self) -> None:
@@ -328,10 +336,10 @@ class Chaos:
         """Notice a worker, or one of its lanes, that has made no progress for too long."""
         now = time.monotonic()
         if now - self._looked > 1.0:  # it is we who were kept from running
-            for family in self.families:
+            for family in self.everyone:
                 family.begin_watch(now)
         self._looked = now
-        stuck = max(family.stuck_for(now) for family in self.families)
+        stuck = max(family.stuck_for(now) for family in self.everyone)
         if stuck > self.plan.patience_s:
             self.fail("hang", f"no progress for {stuck:.1f} s:\n  {self.describe()}")
 
@@ -340,7 +348,7 @@ class Chaos:
         lines = [
             f"worker {family.pid} ({family.kind}) {family.calls()}; "
             f"{processes.describe_stack(family.pid, self.setting.stacks)}"
-            for family in self.families if family.pid
+            for family in self.everyone if family.pid
         ]
         attachment = self.main.attachment
         for shard in attachment.shards:
@@ -373,7 +381,7 @@ class Chaos:
 
     def end(self) -> None:
         """End every process."""
-        for family in self.families:
+        for family in self.everyone:
             if family.pid:
                 processes.kill(family.pid)
                 processes.reap_family(family.pid)
@@ -385,8 +393,8 @@ class Chaos:
         """Tell every worker to leave, and wait until all have."""
         self.ledger.words[STOP] = 1
         deadline = time.monotonic() + self.plan.patience_s
-        while any(family.pid for family in self.families) and not self.problems:
-            for family in self.families:
+        while any(family.pid for family in self.everyone) and not self.problems:
+            for family in self.everyone:
                 if family.pid and _has_ended(family.pid):
                     self.bury(family, killed=False)
                     self.verify([family])

@@ -32,7 +32,8 @@ _TTL_NS = (0, 0, 0, 300_000, 3_000_000)  # 0: no deadline
 _LONG = bytes(range(256)) * 40
 _NOTHING = (1 << 64) - 1  # for no entry, where a word is a value
 _CAS = NAMES.index("cas")
-# a call in the lane's memory: key, name, value, ttl, version, start, end, result, its version
+# a call in the lane's memory: key, name, value, ttl, version, start, end, result, its version, and
+# which map the handle used before it, and after it
 
 
 def window_key(window: int, key: int) -> str:
@@ -67,13 +68,16 @@ def _call(actor: Actor, window: int, versions: dict[int, int]) -> None:
     value = actor.number() * 1000 + actor.lane.number
     ttl_ns = 0 if NAMES[name] in ("incr", "apply") else rng.choice(_TTL_NS)
     version = versions.pop(key) if name == _CAS else 0
-    at = actor.lane.log((key, name, value, ttl_ns, version, now_ns(), 0, 0, 0))
-    result = actor.call_in_peace("history", _perform, actor.maps.main, NAMES[name],
+    main = actor.maps.main
+    at = actor.lane.log((key, name, value, ttl_ns, version, now_ns(), 0, 0, 0,
+                         main.attachment.nonce, 0))
+    result = actor.call_in_peace("history", _perform, main, NAMES[name],
                               window_key(window, key), _stored(key, value),
                               ttl_ns / 1e9 if ttl_ns else None, version)
     if NAMES[name] == "get_versioned":
         result, words[at + 8] = result
         versions[key] = words[at + 8]
+    words[at + 10] = main.attachment.nonce
     words[at + 7] = _NOTHING if result is None else _number(result)
     words[at + 6] = now_ns()
 
@@ -108,18 +112,21 @@ def _number(result: int | bytes) -> int:
     return int(result)
 
 
-def read_history(ledger: Ledger, window: int) -> list[list[Call]]:
-    """Gather the calls of a window, key by key, from all lanes."""
+def read_history(ledger: Ledger, window: int) -> tuple[list[list[Call]], int]:
+    """Gather the calls of a window, key by key, from all lanes; tell in how many maps, one after
+    the other, they were."""
     calls: list[list[Call]] = [[] for _ in range(WINDOW_KEYS)]
+    maps: set[int] = set()
     for lane in ledger.lanes:
         if lane.words[HISTORY_WINDOW] == window:
             for entry in lane.history():
                 calls[entry[0]].append(_as_call(entry, lane.number))
-    return calls
+                maps.update(entry[9:])
+    return calls, len(maps - {0})
 
 
 def _as_call(entry: list[int], lane: int) -> Call:
-    _, name, value, ttl_ns, version, start, end, result, its_version = entry
+    _, name, value, ttl_ns, version, start, end, result, its_version, *_ = entry
     last = end or start + 10**10
     deadline = (start + ttl_ns, last + ttl_ns) if ttl_ns else None
     arguments: dict[str, tuple[Any, ...]] = {
@@ -143,10 +150,12 @@ def _as_call(entry: list[int], lane: int) -> Call:
 
 def check_history(ledger: Ledger, window: int) -> tuple[int, list[str]]:
     """Check a closed window; return how many calls it had, and what is wrong with it."""
-    histories = read_history(ledger, window)
+    histories, maps = read_history(ledger, window)
     problems = []
     for key, calls in enumerate(histories):
-        violation = find_violation(calls)
+        start = min((call.start for call in calls), default=0)
+        moves = [Call(start, None, "renew", worker=-1)] * (maps - 1)  # nobody knows when
+        violation = find_violation(calls + moves)
         if violation is not None:
             problems.append(f"{window_key(window, key)}: {violation}")
     return sum(map(len, histories)), problems

@@ -19,7 +19,7 @@ CALLS = (  # what a lane can be inside of
     "nothing", "set", "delete", "add", "replace", "cas", "pop", "setdefault", "touch", "get",
     "get_versioned", "contains", "ttl", "get_many", "set_many", "incr", "claim", "register",
     "cache", "scratch", "list", "sweep", "attach", "history", "verify", "snapshot", "guarded",
-    "applied", "edited", "halves",
+    "applied", "edited", "halves", "replacing", "unlinking",
 )
 NUMBER_OF = {name: number for number, name in enumerate(CALLS)}
 COUNTERS = 4
@@ -29,13 +29,13 @@ CHANGED = ("applied", "edited", "halves")  # counters that are raised by apply, 
 CLAIMS = 64
 NOTICES = 512  # long operations that a lane remembers until the parent fetches them
 HISTORY = 12  # calls of a lane in one window
-HISTORY_WORDS = 9
-
+HISTORY_WORDS = 11
 
 
 class Notice(NamedTuple):
     """A long operation. `waited`: for a lock; `took_over`: one whose holder was dead;
-    `delay_ns`: for how long the scheduler kept this thread from running meanwhile."""
+    `delay_ns`: for how long the scheduler kept this thread from running meanwhile; `followed`: its
+    handle went over to the map that had replaced the one it used."""
 
     began: int
     ended: int
@@ -43,6 +43,7 @@ class Notice(NamedTuple):
     waited: int
     took_over: int
     delay_ns: int
+    followed: int = 0
 
 
 # words that all share
@@ -51,8 +52,10 @@ STOP, WINDOW, CLAIM_NEXT, SHARED_WORDS = range(4)
 (
     PID, CALL, SINCE, DELAYED, OPERATIONS, NUMBER, WRITES, RAISED, ATTACHES, FORKS, KILLS,
     KILLS_INSIDE,
-    LAST_DEATH, LAST_HELD, HISTORY_WINDOW, HISTORY_COUNT, NOTICED, _STATES,
-) = range(18)
+    LAST_DEATH, LAST_HELD, HISTORY_WINDOW, HISTORY_COUNT, NOTICED,
+    MAIN_HOME, _MAIN_NONCE, CACHE_HOME, _CACHE_NONCE,  # when its last use of a map began, of which
+    REPLACED, REFUSED, UNLINKED, _STATES,
+) = range(25)
 _STATE_WORDS = 7  # which record is acknowledged * 2 + under way; two records of three words
 _TALLIES = _STATES + KEYS * _STATE_WORDS  # own counter, counters, registers, guarded, changed:
 _CLAIMS = _TALLIES + (1 + COUNTERS + REGISTERS + GUARDED + len(CHANGED)) * 2  # begun, done

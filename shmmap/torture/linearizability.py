@@ -44,7 +44,8 @@ class Call(NamedTuple):
     cas (value, deadline, version); merge (value, deadline, limit), written over an older version
     than `limit` only; incr (delta, initial, deadline); touch, get_and_touch (deadline,);
     get_versioned (), its result (value, version), absent (ABSENT, 0); evict (), which may remove
-    the entry or not; the result of get, pop and get_and_touch is the value, or ABSENT.
+    the entry or not; renew (), which gives it a new version, as a map does that replaces another;
+    the result of get, pop and get_and_touch is the value, or ABSENT.
     """
 
     start: int
@@ -165,6 +166,9 @@ def _steps(state: State, call: Call) -> Iterator[State]:
         yield state.removed()
         if call.name == "evict":
             yield state
+        return
+    if call.name == "renew":
+        yield state if state.value is ABSENT else state.written(state.value, state.deadline)
         return
     if state.value is ABSENT:
         yield from _absent(state, call)

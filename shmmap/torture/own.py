@@ -145,9 +145,10 @@ def setdefault_key(actor: Actor) -> None:
 
 
 def cas_key(actor: Actor) -> None:
-    """Write if nobody else has; nobody has."""
+    """Write if nobody else has; nobody has. A map that replaces another gives new versions."""
     key, label, number = _choose(actor)
     main = actor.maps.main
+    home = main.attachment.nonce
     done = actor.lane.done(key)
     from_ns = now_ns()
     old, version = actor.call("get_versioned", main.get_versioned, label)
@@ -157,10 +158,11 @@ def cas_key(actor: Actor) -> None:
     written = actor.call("cas", main.cas, label, value, version, None)
     if written:
         actor.lane.finish(key)
-    else:  # only if the entry has expired since
+    else:  # only if the entry has expired since, or the map was replaced
         actor.lane.cancel(key)
-        actor.expect(version != 0 and done.may_be_absent(now_ns()), "lost",
-                     f"cas of {label!r:.40} refused version {version}; acknowledged {done}")
+        actor.expect(main.attachment.nonce != home or (
+            version != 0 and done.may_be_absent(now_ns())
+        ), "lost", f"cas of {label!r:.40} refused version {version}; acknowledged {done}")
 
 
 def touch_key(actor: Actor) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..lifecycle.control import ENGINE
 from ..lifecycle.parameters import check_name
-from ..memory.geometry import check_shards, parse_size
+from ..memory.geometry import Geometry, check_shards, parse_size
 
 LANES_EACH = 3  # lines of operations that one worker can have under way: threads or children
 SIDES = ("", "-cache", "-scratch")  # the maps of a run, by what follows its name
@@ -34,16 +34,24 @@ class Plan(NamedTuple):
     fill: int
     workers: int
     patience_s: float
+    replaces: bool = True
 
     @property
     def lanes(self) -> int:
-        """How many lanes there are."""
+        """How many lanes the workers have."""
         return self.workers * LANES_EACH
 
-    def lengths(self, shard_bytes: int, shards: int) -> tuple[int, ...]:
-        """Return lengths of values: long ones keep a writer inside for most of its time, and
-        what all lanes have together mostly fits in beside what fills the map."""
-        fair = min(shard_bytes // 8, shard_bytes * shards // (self.lanes * KEYS))
+    def lengths(self, shape: Geometry, filled: int) -> tuple[int, ...]:
+        """Return lengths of values: long ones keep a writer inside for most of its time. What all
+        lanes have together mostly fits in beside what fills the map; where the map is replaced by a
+        larger one and then by one like itself again, it always does."""
+        keys = self.lanes * KEYS
+        each = shape.max_entry_bytes
+        fair = min(each // 8, each * shape.shards // keys)
+        if self.replaces:
+            free = each * (1 - filled / (shape.shards * shape.slots))
+            there = keys / shape.shards
+            fair = min(fair, int(free * 0.7 / (there + 5 * there**0.5)))
         longest = min(_LONGEST[ENGINE], max(1_000, fair))
         return (*(length for length in _LENGTHS if length < longest), longest)
 
@@ -65,6 +73,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="processes that use the map at any time (4, or 2 a processor)")
     parser.add_argument("--patience", type=_positive, default=_PATIENCE_S[ENGINE],
                         metavar="SECONDS", help="without progress until a worker counts as hung")
+    parser.add_argument("--replace", action=argparse.BooleanOptionalAction, default=True,
+                        help="replace the map by one of another shape again and again, and unlink "
+                        "another one of the run (yes)")
     parser.add_argument("--name", type=_name, default=f"torture-{os.getpid()}",
                         help="of the map")
     parser.add_argument("--json", action="store_true", help="report as JSON")
@@ -79,6 +90,7 @@ def read_options(options: argparse.Namespace, clock_seed: int) -> Plan:
         name=options.name, seed=clock_seed if options.seed is None else options.seed,
         seconds=seconds, kills=options.kills, size=options.size, shards=options.shards,
         fill=options.fill, workers=max(2, options.workers), patience_s=options.patience,
+        replaces=options.replace,
     )
 
 

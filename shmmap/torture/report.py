@@ -9,10 +9,22 @@ from typing import Any
 
 from ..lifecycle.control import ENGINE
 from ..printable import printable_lines
-from .actor import Maps
 from .chaos import Chaos
-from .ledger import ATTACHES, FORKS, KILLS, KILLS_INSIDE, OPERATIONS, RAISED, WRITES
+from .ledger import (
+    ATTACHES,
+    FORKS,
+    KILLS,
+    KILLS_INSIDE,
+    OPERATIONS,
+    RAISED,
+    REFUSED,
+    REPLACED,
+    UNLINKED,
+    WRITES,
+)
+from .maps import Maps
 from .plan import LIMIT_MS, MEDIAN_LIMIT_MS, Plan
+from .witnesses import COUNTED
 
 _KINDS = ("lost", "torn", "duplicate", "linearizability", "wrong", "hang", "crash", "error",
           "check", "leaked", "slow")
@@ -24,6 +36,9 @@ _SHOWN = (  # field, words for it
     ("repairs", "shards repaired"), ("evicted", "entries evicted"), ("expired", "entries expired"),
     ("operations", "operations"), ("writes", "writes acknowledged"),
     ("windows", "histories checked"), ("window_calls", "  calls in them"),
+    ("replaced", "maps replaced"), ("refused", "  not replaced, and said why"),
+    ("replacers", "  replacers killed"), ("holding", "    holding all shards"),
+    ("exchanging", "    exchanging names, or after"), ("unlinked", "maps unlinked"),
 )
 
 
@@ -51,17 +66,19 @@ class Report:
             "recovered": counts["verified"] + ledger.total(KILLS),
             "stops": counts["stops"], "forks": counts["starts"] + ledger.total(FORKS),
             "raised": ledger.total(RAISED), "attaches": ledger.total(ATTACHES),
-            "takeovers": sum(one.takeovers for one in stats),
-            "repairs": sum(one.repairs for one in stats),
-            "evicted": sum(one.evicted for one in stats),
-            "expired": sum(one.expired for one in stats),
+            **{name: chaos.witnesses.counted(name) + sum(getattr(one, name) for one in stats)
+               for name in COUNTED},
             "operations": ledger.total(OPERATIONS), "writes": ledger.total(WRITES),
             "windows": counts["windows"], "window_calls": counts["calls"],
+            "replaced": ledger.total(REPLACED), "refused": ledger.total(REFUSED),
+            "unlinked": ledger.total(UNLINKED),
+            **{name: counts[name] for name in ("replacers", "holding", "exchanging")},
             "longest_wait_ms": waits.longest_ms(),
             "longest_wait_when_free_ms": waits.longest_ms(free=True),
             "longest_wait_in_turn_ms": waits.longest_in_turn_ns / 1e6,
             "longest_operation_after_death_ms": waits.longest_operation_ns / 1e6,
             "longest_while_stopped_ms": waits.longest_while_stopped_ns / 1e6,
+            "longest_while_replaced_ms": waits.longest_while_replaced_ns / 1e6,
             "longest_without_death_ms": waits.longest_without_death_ns / 1e6,
             "takeovers_measured": waits.takeovers,
             "median_wait_ms": waits.after_death_ms(0.5, self.kills()),
@@ -137,6 +154,7 @@ class Report:
         lines += [f"  {words:<36}{f[field]:>8.1f}" for field, words in (
             ("longest_without_death_ms", "longest wait, nobody dying"),
             ("longest_while_stopped_ms", "longest while a worker was stopped"),
+            ("longest_while_replaced_ms", "longest while the map was replaced"),
             ("machine_delay_p99_ms", "1 ms sleep late by, 99 of 100"),
             ("machine_delay_longest_ms", "1 ms sleep late by, longest"),
         )]

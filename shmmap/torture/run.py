@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import random
 import signal
@@ -14,48 +15,53 @@ from contextlib import contextmanager
 from ..errors import LockTimeout, ShmMapError
 from ..lifecycle.control import ENGINE
 from ..map import ShmMap
+from ..system import segment
 from . import processes
-from .actor import Maps, Violation
+from .actor import Violation
 from .chaos import Chaos
 from .ledger import Ledger, now_ns
+from .maps import SIDE_SHARDS, SIDE_SIZE, Maps
 from .plan import SIDES, Plan
+from .replacer import replace, shapes
 from .report import Report
 from .shared import fill_value
 from .values import Fillings
 from .workers import Setting
 
-_SIDE_SIZE = "400kB"
 _NEAR = 64  # entries of the main map that a handle keeps decoded: fewer than are asked for
 _PAUSE_S = 0.07  # between events, at most
 _CHECK_PAUSE_S = 60.0
 _PROGRESS_PAUSE_S = {True: 1.0, False: 30.0}  # on a terminal, elsewhere
 _CHANCES = (("kill_one", 60), ("kill_two", 10), ("kill_all", 1), ("stop", 10),
-            ("open_window", 12), ("rest", 4))
+            ("open_window", 12), ("rest", 4), ("kill_replacer", 5))
 
 
 def run(plan: Plan) -> Report:
     """Torture maps of the plan's name; return the report."""
     processes.adopt_orphans(True)
     maps = _make_maps(plan)
+    logger = logging.getLogger("shmmap")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # else each process tells once that it has followed
     try:
         main = maps.main
         shape = main.attachment.geometry
-        ledger = Ledger(plan.lanes)
+        ledger = Ledger(plan.lanes + plan.replaces)
         ledger.filled = _fill(main, shape.shards * shape.slots // 2 if plan.fill < 0 else plan.fill)
         hear, complain = os.pipe()
         os.set_blocking(hear, False)
         stacks = os.memfd_create("stacks", os.MFD_CLOEXEC)
-        fillings = Fillings(plan.lengths(shape.max_entry_bytes, shape.shards))
+        fillings = Fillings(plan.lengths(shape, ledger.filled))
         gc.collect()
         gc.freeze()  # children share this process's pages
-        chaos = Chaos(plan, Setting(maps, ledger, fillings, complain, stacks), hear)
+        chaos = Chaos(Setting(plan, maps, ledger, fillings, complain, stacks), hear)
         report = Report(plan, chaos)
         _go_on(plan, chaos, report)
         report.figures(maps)
+        chaos.witnesses.close()
     finally:
-        for m in maps.each():
-            m.unlink()
-            m.close()
+        _remove(maps)
+        logger.setLevel(level)
         processes.adopt_orphans(False)
     left = [entry for entry in os.listdir("/dev/shm") if f"shmmap.{plan.name}" in entry]
     report.leaked(left)
@@ -64,12 +70,21 @@ def run(plan: Plan) -> Report:
     return report
 
 
+def _remove(maps: Maps) -> None:
+    """Remove the maps that have the names now, and what dead makers left."""
+    for m in maps.each():
+        m.close()
+        with ShmMap(m.name, namespace="") as last:
+            last.unlink()
+
+
 def _make_maps(plan: Plan) -> Maps:
     """Make the three maps. This process sets no deadline, so it has no sweeper's thread."""
     made: list[ShmMap] = []
     try:
         for name, size, shards, on_full in zip(
-            SIDES, (plan.size, _SIDE_SIZE, _SIDE_SIZE), (plan.shards, 2, 2),
+            SIDES, (plan.size, SIDE_SIZE, SIDE_SIZE),
+            (plan.shards, SIDE_SHARDS, SIDE_SHARDS),
             ("raise", "evict", "raise"), strict=True,
         ):
             made.append(ShmMap.create(plan.name + name, size, namespace="", shards=shards,
@@ -179,6 +194,8 @@ def _finish(chaos: Chaos) -> None:
 
 def _last_look(chaos: Chaos) -> None:
     main = chaos.main
+    if chaos.plan.replaces:
+        _replace_last(chaos)
     chaos.verify(chaos.families)
     chaos.check_counts()
     for number in range(chaos.ledger.filled):
@@ -191,3 +208,30 @@ def _last_look(chaos: Chaos) -> None:
         rows = [pid for pid in m.stats().workers if pid != os.getpid()]
         if rows:
             chaos.fail("leaked", f"{m.name}: rows of the dead processes {rows}")
+
+
+def _replace_last(chaos: Chaos) -> None:
+    """Replace the main map once more, and make the one that evicts anew: nothing that the dead
+    left in the middle of that is there after it, and nothing of the former maps."""
+    plan, maps = chaos.plan, chaos.setting.maps
+    len(maps.main)
+    wanted = next(shape for shape in shapes(plan) if shape.size != maps.main.size)
+    m, told = replace(plan, wanted)
+    m.close()
+    for text in told:
+        chaos.fail("error", f"the last replacement: {text}")
+    maps.cache.clear()  # from here on it is there
+    with ShmMap.attach(maps.cache.name, namespace="") as cache:
+        cache.unlink()
+    for used in maps.each():
+        len(used)
+    chaos.look_at_homes()
+    its_own = {
+        label.strip("/") for used in maps.each() for label in (
+            segment.control_name(used.name), *used.attachment.part_files
+        )
+    }
+    left = [entry for entry in os.listdir("/dev/shm")
+            if f"shmmap.{plan.name}" in entry and entry not in its_own]
+    if left:
+        chaos.fail("leaked", f"in /dev/shm beside the maps: {', '.join(left[:8])}")

@@ -4,6 +4,8 @@ An operation that waited for a lock while, or soon after, somebody was killed co
 death, or from its start if that was later. Where several holders of the lock died in turn in
 one wait, each death is charged with the time until the next. Operations that overlap a time in
 which a worker was stopped, or in which the parent held locks to check the map, are counted apart.
+So are those that went over to a map that replaced theirs; one that waited for a replacer that died
+counts from that death.
 
 On a busy machine a wait is also made of the scheduler running others. The kernel tells for how
 long the one who waits, those who repair meanwhile, and the one who dies could have run and were
@@ -31,6 +33,7 @@ class Waits:
         self._since = [0] * len(ledger.lanes)
         self._deaths: list[int] = []
         self._holders: list[int] = []  # the deaths of those who held the one lock that there is
+        self._replacers: list[int] = []  # the deaths of those who were to replace the map
         self._marked: list[tuple[int, int]] = []
         self._delays: list[tuple[int, int, int]] = []  # of the dying, and of the parent
         self._raw: dict[int, int] = {}  # by death: the longest wait for a lock
@@ -39,11 +42,14 @@ class Waits:
         self.longest_operation_ns = 0
         self.longest_in_turn_ns = 0
         self.longest_while_stopped_ns = 0
+        self.longest_while_replaced_ns = 0
         self.longest_without_death_ns = 0
 
-    def died(self, at_ns: int) -> None:
+    def died(self, at_ns: int, replacer: bool = False) -> None:
         """Note a death."""
         self._deaths.append(at_ns)
+        if replacer:
+            self._replacers.append(at_ns)
 
     def held(self, at_ns: int) -> None:
         """Note that who died then held the lock, in a map that has just one."""
@@ -71,6 +77,7 @@ class Waits:
                 self._take(one)
         # nothing older than that is noticed any more
         del self._marked[:-50], self._deaths[:-200], self._delays[:-200], self._holders[:-200]
+        del self._replacers[:-50]
 
     def _with_forkers(self, word: int, deaths: list[int]) -> list[int]:
         """Add the deaths that the lanes of killed children tell of."""
@@ -81,8 +88,12 @@ class Waits:
         if any(began < until and ended > since for since, until in self._marked):
             self.longest_while_stopped_ns = max(self.longest_while_stopped_ns, ended - began)
             return
+        if one.followed:
+            self.longest_while_replaced_ns = max(self.longest_while_replaced_ns, ended - began)
+            return
         deaths = self._deaths
-        i = bisect_left(deaths, began)
+        # while a replacer lived who held every shard, no death before its own made anybody wait
+        i = bisect_left(deaths, max([began, *(at for at in self._replacers if at < ended)]))
         if i == len(deaths) or deaths[i] > ended:
             i -= 1  # nobody died meanwhile: the last death before
         if i < 0 or (began - deaths[i] > _SOON_NS and not one.took_over):

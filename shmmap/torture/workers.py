@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ..errors import MapFull
 from ..lifecycle.control import ENGINE
 from . import history, processes
-from .actor import Actor, Interrupted, Maps, Violation
+from .actor import Actor, Interrupted, Violation
 from .ledger import (
     ATTACHES,
     CALL,
@@ -32,7 +32,10 @@ from .ledger import (
     Ledger,
     now_ns,
 )
+from .maps import Maps
 from .own import OWN_DEEDS
+from .plan import Plan
+from .replacer import replace_now_and_then
 from .shared import SHARED_DEEDS
 from .values import Fillings
 from .verify import verify_dead
@@ -47,6 +50,7 @@ _CALM = {"compiled": 1, "pure": 30}[ENGINE]
 class Setting(NamedTuple):
     """What every worker is given. `complaints` and `stacks` are descriptors."""
 
+    plan: Plan
     maps: Maps
     ledger: Ledger
     fillings: Fillings
@@ -140,7 +144,7 @@ def leave_soon(worker: Worker) -> None:
 def work_in_a_storm(worker: Worker) -> None:
     """Work under signals whose handler raises into operations."""
     actor = worker.actor(0)
-    signal.signal(signal.SIGALRM, actor.on_signal)
+    actor.expect_signals()
     try:
         while not worker.words[STOP]:
             signal.setitimer(signal.ITIMER_REAL, _CALM * 10 ** worker.rng.uniform(-4.5, -2.5),
@@ -244,5 +248,6 @@ KINDS: dict[str, Callable[[Worker], None]] = {
     "plain": work_plainly, "leaver": leave_soon, "storm": work_in_a_storm,
     "attacher": attach_and_detach, "threads": work_in_threads, "forker": fork_and_work,
     "never": never_use, "works": work_plainly, "leaves": leave_soon,
+    "replacer": replace_now_and_then,
 }
 CHANCES = {"plain": 5, "leaver": 1, "storm": 2, "attacher": 1, "threads": 2, "forker": 2}

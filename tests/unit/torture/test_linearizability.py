@@ -42,6 +42,10 @@ ACCEPTED = {
     "a version": [
         call(0, 1, "set", 1, None), call(2, 3, "get_versioned", result=(1, 40)),
         call(4, 5, "cas", 2, None, 40, result=True), call(6, 7, "cas", 3, None, 40, result=False)],
+    "a version of the map that replaced the other": [
+        call(0, 1, "set", 1, None), call(2, 3, "get_versioned", result=(1, 40)),
+        call(0, None, "renew"), call(4, 5, "get_versioned", result=(1, 50)),
+        call(6, 7, "cas", 2, None, 40, result=False)],
     "evicted": [
         call(0, 1, "set", 1, None), call(2, 3, "evict"), call(4, 5, "get", result=ABSENT)],
 }
@@ -76,6 +80,12 @@ REFUSED = {
     "cas refused for nothing": [
         call(0, 1, "set", 1, None), call(2, 3, "get_versioned", result=(1, 40)),
         call(4, 5, "cas", 2, None, 40, result=False)],
+    "lost as the map was replaced": [
+        call(0, 1, "set", 1, None), call(0, None, "renew"), call(4, 5, "get", result=ABSENT)],
+    "two versions, and one replacement": [
+        call(0, 1, "set", 1, None), call(2, 3, "get_versioned", result=(1, 40)),
+        call(0, None, "renew"), call(4, 5, "get_versioned", result=(1, 50)),
+        call(6, 7, "get_versioned", result=(1, 60))],
     "back after eviction": [
         call(0, 1, "set", 1, None), call(2, 3, "evict"), call(4, 5, "get", result=ABSENT),
         call(6, 7, "get", result=1)],

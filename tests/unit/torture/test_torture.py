@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import random
 import signal
 import time
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from shmmap.torture import history, processes, shared
+from shmmap.lifecycle.parameters import Parameters
+from shmmap.torture import history, processes, replacer, shared
 from shmmap.torture.ledger import (
     CLAIM_NEXT,
+    HISTORY_COUNT,
     HISTORY_WINDOW,
     LAST_DEATH,
     LAST_HELD,
@@ -23,7 +27,7 @@ from shmmap.torture.ledger import (
     Record,
     now_ns,
 )
-from shmmap.torture.plan import add_options, read_options
+from shmmap.torture.plan import KEYS, add_options, read_options
 from shmmap.torture.values import Identity, Torn, make_value, read_value
 from shmmap.torture.waits import Waits
 
@@ -213,12 +217,27 @@ def test_calls_of_another_window_do_not_count():
     assert history.check_history(logged(("get", 0, 1, 2, 9)), 2) == (0, [])
 
 
+def test_a_map_that_replaced_the_other_gives_new_versions():
+    ledger = Ledger(1)
+    ledger.lanes[0].words[HISTORY_WINDOW] = 1
+    names = history.NAMES.index
+    for name, start, result, version, before, after in (
+        ("set", 1, 0, 0, 7, 7), ("get_versioned", 3, 5, 40, 7, 7), ("get_versioned", 5, 5, 50, 7, 8)
+    ):
+        ledger.lanes[0].log((0, names(name), 5, 0, 0, start, start + 1, result, version, before,
+                             after))
+    assert history.check_history(ledger, 1) == (3, [])
+    ledger.lanes[0].words[HISTORY_COUNT] = 2
+    ledger.lanes[0].log((0, names("get_versioned"), 5, 0, 0, 5, 6, 5, 50, 7, 7))
+    assert len(history.check_history(ledger, 1)[1]) == 1, "of one map"
+
+
 # -- waits ------------------------------------------------------------------------------------
 
 
 def waits_of(
     *noticed: Notice, deaths: tuple[int, ...] = (), held: tuple[int, ...] = (), marks: Any = (),
-    delays: Any = (),
+    delays: Any = (), replacers: tuple[int, ...] = (),
 ) -> Waits:
     """Return what becomes of noticed operations."""
     ledger = Ledger(1)
@@ -227,6 +246,8 @@ def waits_of(
         waits.died(death)
     for death in held:
         waits.held(death)
+    for death in replacers:
+        waits.died(death, replacer=True)
     for since, until in marks:
         waits.mark(since, until)
     for delay in delays:
@@ -285,6 +306,20 @@ def test_what_overlaps_a_stop_is_apart():
     assert waits.longest_ms() == 0 and waits.longest_while_stopped_ns == 90 * MS
 
 
+def test_what_goes_over_to_another_map_is_apart():
+    waits = waits_of(Notice(100 * MS, 190 * MS, SET, 1, 0, 0, 1), deaths=(130 * MS,))
+    assert waits.longest_ms() == 0 and waits.longest_while_replaced_ns == 90 * MS
+
+
+def test_a_wait_for_a_replacer_counts_from_its_death():
+    waits = waits_of(Notice(100 * MS, 190 * MS, SET, 1, 1, 0), deaths=(110 * MS,),
+                     replacers=(150 * MS,))
+    assert waits.longest_ms() == 40 and waits.takeovers == 1
+    waits = waits_of(Notice(100 * MS, 190 * MS, SET, 1, 1, 0), deaths=(110 * MS,),
+                     replacers=(50 * MS,))
+    assert waits.longest_ms() == 80
+
+
 def test_long_without_a_death():
     waits = waits_of(Notice(100 * MS, 190 * MS, SET, 1, 0, 0), deaths=(200 * MS,))
     assert waits.longest_ms() == 0 and waits.longest_without_death_ns == 90 * MS
@@ -307,6 +342,29 @@ def test_a_holder_that_a_worker_killed_counts_as_one():
     waits.died(100 * MS)
     waits.collect()
     assert waits.longest_ms() == 30 and waits.longest_in_turn_ns == 50 * MS
+
+
+# -- replacing --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shards", [1, 4, 4096])
+def test_both_shapes_hold_everything(shards):
+    first, second = replacer.shapes(options("--size", "8GB", "--shards", str(shards)))
+    each = [Parameters(size=shape.size, shards=shape.shards).plan() for shape in (first, second)]
+    assert first != second and each[0].max_entry_bytes <= each[1].max_entry_bytes
+    assert each[0].slots * each[0].shards < each[1].slots * each[1].shards
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_what_the_lanes_write_fits_into_the_smaller_shape(shards):
+    """Whichever shards their keys are in: 10,000 times at random."""
+    plan = options("--size", "8MB", "--shards", str(shards), "--workers", "4")
+    shape = Parameters(size=8 * 10**6, shards=shards).plan()
+    longest = plan.lengths(shape, shape.slots * shards // 2)[-1]
+    dice = random.Random(1)
+    for _ in range(10_000):
+        there = Counter(dice.randrange(shards) for _ in range(plan.lanes * KEYS))
+        assert max(there.values()) * longest < shape.max_entry_bytes * 0.45
 
 
 # -- processes ----------------------------------------------------------------------------------
