@@ -15,7 +15,8 @@ import pytest
 
 import shmmap
 from shmmap.copies import replacing
-from shmmap.lifecycle import making, opening
+from shmmap.lifecycle import checking, making, opening
+from shmmap.lifecycle.sweeper import Sweeper
 from shmmap.locks.lock_table import LockTable
 from shmmap.system import removal, segment
 
@@ -483,3 +484,22 @@ def test_a_new_map_that_has_no_name_yet_is_not_taken_for_a_removed_one(make, nam
     finally:
         Path(f"{segment_file}-away").rename(segment_file)
         shmmap.ShmMap(name).unlink()
+
+
+@pytest.mark.parametrize("what", ["check", "repair", "sweep_if_due"])
+def test_what_goes_through_all_shards_begins_again_in_the_new_map(make, name, what, monkeypatch):
+    m = make(size="1MB", shards=2)
+    m["a"] = 1
+    where, step = (Sweeper, "_sweep_shard") if what == "sweep_if_due" else (
+        checking, f"{what}_shard"
+    )
+    original = getattr(where, step)
+
+    def replaced_before(*args: Any) -> Any:
+        monkeypatch.undo()
+        replaced(name, size="2MB").close()
+        return original(*args)
+
+    monkeypatch.setattr(where, step, replaced_before)
+    assert not getattr(m, what)() or what == "sweep_if_due"
+    assert m["a"] == 1 and m.size == 2 * 10**6
