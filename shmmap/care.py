@@ -62,9 +62,12 @@ class Care:
     def sweep_if_due(self) -> SweepReport | None:
         """Sweep if an interval has passed and no other process is sweeping: for a scheduler
         of your own. Returns None if there was nothing to do."""
+        def sweep() -> SweepReport | None:
+            with self._inside() as found:
+                return found.sweeper.sweep_if_due(self)  # type: ignore[no-any-return]
+
         self._notice_removal()
-        with self._inside() as found:
-            return found.sweeper.sweep_if_due(self)  # type: ignore[no-any-return]
+        return self._in_one_map(sweep)
 
     def _notice_removal(self) -> None:
         """Find out whether the map's files were removed: then it counts as unlinked."""
@@ -91,21 +94,29 @@ class Care:
         Copies each shard under its lock and checks the copy: O(size). The shard of the named
         locks is one of them.
         """
+        def check() -> list[str]:
+            with self._inside() as attached:
+                return [
+                    f"{checking.label(attached, number)}: {problem}"
+                    for number in range(attached.geometry.shards + 1)
+                    for problem in checking.check_shard(
+                        self, attached, number  # type: ignore[arg-type]
+                    )
+                ]
+
         self._notice_removal()
-        with self._inside() as attached:
-            return [
-                f"{checking.label(attached, number)}: {problem}"
-                for number in range(attached.geometry.shards + 1)
-                for problem in checking.check_shard(self, attached, number)  # type: ignore[arg-type]
-            ]
+        return self._in_one_map(check)
 
     def repair(self) -> None:
         """Rebuild every shard's index, free list and counts from its slots, and drop entries
         that cannot be read. Deaths are repaired on their own; this is for memory that was
         damaged."""
-        with self._inside() as attached:
-            for number in range(attached.geometry.shards + 1):
-                checking.repair_shard(self, attached, number)  # type: ignore[arg-type]
+        def repair() -> None:
+            with self._inside() as attached:
+                for number in range(attached.geometry.shards + 1):
+                    checking.repair_shard(self, attached, number)  # type: ignore[arg-type]
+
+        self._in_one_map(repair)
 
     # -- copies -------------------------------------------------------------------------
 
