@@ -237,7 +237,8 @@ class Chaos:
         deadline = time.monotonic() + _REPLACING_S
         while control.STATE == _READY and time.monotonic() < deadline:
             pass
-        self._linger(1.0, 6.3)
+        # it takes some 10 us until the names are exchanged, and as long until the map is retired
+        self._linger(*self.rng.choice(((3.5, 5.0), (3.5, 5.0), (5.0, 6.5))))
 
     def look_at_homes(self) -> None:
         """Look whether all processes are in the maps that have the names."""

@@ -50,7 +50,7 @@ def torture(name: str, tmp_path: Path) -> Iterator[Callable[..., subprocess.Pope
         process.kill()
         process.communicate()
     for side in SIDES:
-        with suppress(shmmap.MapNotFound), shmmap.ShmMap.attach(name + side) as m:
+        with shmmap.ShmMap(name + side) as m:  # also where a dead maker left a part
             m.unlink()
 
 
@@ -68,7 +68,7 @@ def attach(process: subprocess.Popen[str], name: str) -> Any:
     deadline = time.monotonic() + 30
     while True:
         with suppress(shmmap.MapNotFound):
-            m = shmmap.ShmMap.attach(name, lock_timeout=PATIENCE_S)
+            m = shmmap.ShmMap.attach(name, lock_timeout=PATIENCE_S, on_unlinked="reopen")
             while m.get("count-0", 0) < 3 and time.monotonic() < deadline:
                 time.sleep(0.01)
             return m
@@ -87,21 +87,26 @@ def children_of(pid: int) -> list[int]:
     return sorted(found)
 
 
-EVENTS = ("takeovers", "kills_inside", "stops", "forks", "writes", "windows", "repairs")
+EVENTS = {
+    "--no-replace": ("takeovers", "kills_inside", "stops", "forks", "writes", "windows", "repairs"),
+    "--replace": ("replaced", "replacers", "kills_inside", "forks", "writes"),
+}
 
 
-@pytest.mark.parametrize(("seed", "shards"), [(1, 1), (2, 4)])
-def test_a_short_run(torture, seed, shards):
+@pytest.mark.parametrize(("seed", "shards", "replace"), [
+    (1, 1, "--no-replace"), (2, 4, "--no-replace"), (3, 1, "--replace"),
+])
+def test_a_short_run(torture, seed, shards, replace):
     """Nothing is wrong, and everything has happened: on a machine that has much else to do, in
     another run, or a third."""
     seen: Counter[str] = Counter()
     for longer in (1, 3, 5):
         report = read_report(torture("--seconds", SECONDS * longer, "--seed", seed + longer - 1,
-                                     "--shards", shards))
+                                     "--shards", shards, replace))
         assert report["problems"] == [], f"{report}"
         assert report["engine"] == shmmap.ENGINE and report["seed"] == seed + longer - 1
-        seen.update({field: report[field] for field in (*EVENTS, "kills")})
-        if seen["kills"] > SECONDS and all(seen[event] for event in EVENTS):
+        seen.update({field: report[field] for field in (*EVENTS[replace], "kills")})
+        if seen["kills"] > SECONDS and all(seen[event] for event in EVENTS[replace]):
             return
     pytest.fail(f"too little has happened: {seen}")
 
@@ -154,10 +159,15 @@ def litter(m: Any, _: int) -> None:
     Path(f"/dev/shm/shmmap.{m.name}-stray").touch()
 
 
+def replace_by_an_empty_one(m: Any, _: int) -> None:
+    shmmap.ShmMap(m.name, size=SIZE, fresh=True).close()
+
+
 @pytest.mark.parametrize(("sabotage", "kind"), [
     (tamper, "torn"), (lose, "lost"), (count_too_much, "lost"), (count_too_little, "lost"),
     (steal, "lost error"), (lose_filling, "lost"), (fill_windows, "linearizability"),
     (stop_one, "hang error"), (end_one, "crash hang"), (litter, "leaked"),
+    (replace_by_an_empty_one, "lost wrong"),
 ])
 def test_sabotage_is_found(torture, name, sabotage, kind):
     """Who is stopped with a lock in hand shows in the others first: their wait runs out. Who is
