@@ -17,6 +17,7 @@ import pytest
 
 import shmmap
 from shmmap.lifecycle import opening
+from shmmap.lifecycle.sweeper import Sweeper
 
 from ..support.leftovers import objects_of
 
@@ -505,3 +506,28 @@ def test_a_handler_that_raises_in_the_middle_of_going_over_leaves_a_handle_that_
         if left[0] > 0:
             return
     pytest.fail("it has no end")
+
+
+def test_a_child_goes_over_to_a_map_that_its_parent_has_open(make, name, start):
+    """Becoming a worker of that map starts its handles anew, and this one is among them by then;
+    a handler that raises there must not find it at its first opening."""
+    m = make(size="1MB")
+    shmmap.ShmMap(name).unlink()
+    current = shmmap.ShmMap(name, size="1MB")
+    current["a"] = 1
+
+    def work(_: Any) -> list[int]:
+        original = Sweeper.heed
+
+        def raise_once(sweeper: Sweeper) -> None:
+            Sweeper.heed = original
+            raise Raised
+
+        Sweeper.heed = raise_once
+        with pytest.raises(Raised):
+            m["a"] = 2
+        m["a"] = 3
+        return [m["a"], current["a"]]
+
+    assert start(work).result() == [3, 3]
+    assert m["a"] == 3
