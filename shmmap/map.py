@@ -367,9 +367,10 @@ class ShmMap(
         return self._table
 
     def _after_fork(self) -> None:
-        """Start anew in a child."""
+        """Start anew in a child; where this task is going over to another map, it goes on."""
+        turning = self._turning and self._turn.is_entered()
         super()._after_fork()  # type: ignore[no-untyped-call]
-        self._table = None
+        self._turning, self._table = turning, None
 
     # -- as a mapping ---------------------------------------------------------------
 
@@ -395,7 +396,6 @@ class ShmMap(
                 return snapshots.take(self, attached, self._lock_timeout, on_unreadable)
 
         return self._in_one_map(take)
-
 
     # -- the end ------------------------------------------------------------------------
 
