@@ -54,8 +54,8 @@ STOP, WINDOW, CLAIM_NEXT, SHARED_WORDS = range(4)
     KILLS_INSIDE,
     LAST_DEATH, LAST_HELD, HISTORY_WINDOW, HISTORY_COUNT, NOTICED,
     MAIN_HOME, _MAIN_NONCE, CACHE_HOME, _CACHE_NONCE,  # when its last use of a map began, of which
-    REPLACED, REFUSED, UNLINKED, _STATES,
-) = range(25)
+    REPLACED, REFUSED, UNLINKED, BROKEN_OFF, _STATES,
+) = range(26)
 _STATE_WORDS = 7  # which record is acknowledged * 2 + under way; two records of three words
 _TALLIES = _STATES + KEYS * _STATE_WORDS  # own counter, counters, registers, guarded, changed:
 _CLAIMS = _TALLIES + (1 + COUNTERS + REGISTERS + GUARDED + len(CHANGED)) * 2  # begun, done

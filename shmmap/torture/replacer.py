@@ -12,10 +12,12 @@ from ..errors import MapMismatchWarning
 from ..map import ShmMap
 from ..memory.geometry import SHARD_LIMIT, parse_size
 from .actor import Actor, Interrupted
-from .ledger import OPERATIONS, REFUSED, REPLACED, STOP, UNLINKED
+from .ledger import BROKEN_OFF, OPERATIONS, REFUSED, REPLACED, STOP, UNLINKED, now_ns
 from .maps import open_cache
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from .plan import Plan
     from .workers import Worker
 
@@ -53,6 +55,14 @@ def replace_now_and_then(worker: Worker) -> None:
     """Replace the one map and unlink the other until told to stop."""
     actor, words = worker.actor(0), worker.lanes[0].words
     actor.expect_signals()
+    raise_in = signal.getsignal(signal.SIGALRM)
+
+    def break_off(number: int, frame: FrameType | None) -> None:
+        words[BROKEN_OFF] = now_ns()  # from here on nobody waits for what is held
+        if callable(raise_in):
+            raise_in(number, frame)
+
+    signal.signal(signal.SIGALRM, break_off)
     pause_s = _LEAST_PAUSE_S
     while not worker.words[STOP]:
         _pause(worker, worker.rng.random() * pause_s)

@@ -4,8 +4,8 @@ An operation that waited for a lock while, or soon after, somebody was killed co
 death, or from its start if that was later. Where several holders of the lock died in turn in
 one wait, each death is charged with the time until the next. Operations that overlap a time in
 which a worker was stopped, or in which the parent held locks to check the map, are counted apart.
-So are those that went over to a map that replaced theirs; one that waited for a replacer that died
-counts from that death.
+So are those that went over to a map that replaced theirs; one that waited for a replacer that died,
+or was broken off by a signal, counts from then.
 
 On a busy machine a wait is also made of the scheduler running others. The kernel tells for how
 long the one who waits, those who repair meanwhile, and the one who dies could have run and were
@@ -18,7 +18,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from itertools import pairwise
 
-from .ledger import LAST_DEATH, LAST_HELD, NUMBER_OF, Ledger, Notice
+from .ledger import BROKEN_OFF, LAST_DEATH, LAST_HELD, NUMBER_OF, Ledger, Notice
 
 _LONG_BY_NATURE = {NUMBER_OF[name] for name in ("list", "sweep", "attach", "verify")}
 _SOON_NS = 3 * 10**8  # a wait that begins later after a death has another cause, unless it
@@ -33,7 +33,7 @@ class Waits:
         self._since = [0] * len(ledger.lanes)
         self._deaths: list[int] = []
         self._holders: list[int] = []  # the deaths of those who held the one lock that there is
-        self._replacers: list[int] = []  # the deaths of those who were to replace the map
+        self._replacers: list[int] = []  # when those who were to replace the map died
         self._marked: list[tuple[int, int]] = []
         self._delays: list[tuple[int, int, int]] = []  # of the dying, and of the parent
         self._raw: dict[int, int] = {}  # by death: the longest wait for a lock
@@ -47,9 +47,7 @@ class Waits:
 
     def died(self, at_ns: int, replacer: bool = False) -> None:
         """Note a death."""
-        self._deaths.append(at_ns)
-        if replacer:
-            self._replacers.append(at_ns)
+        (self._replacers if replacer else self._deaths).append(at_ns)
 
     def held(self, at_ns: int) -> None:
         """Note that who died then held the lock, in a map that has just one."""
@@ -65,8 +63,9 @@ class Waits:
 
     def collect(self) -> None:
         """Fetch what the lanes have noticed; nobody is stopped now."""
-        self._deaths = self._with_forkers(LAST_DEATH, self._deaths)
-        self._holders = self._with_forkers(LAST_HELD, self._holders)
+        self._replacers = self._with_those_of_lanes(BROKEN_OFF, self._replacers)
+        self._deaths = self._with_those_of_lanes(LAST_DEATH, [*self._deaths, *self._replacers])
+        self._holders = self._with_those_of_lanes(LAST_HELD, self._holders)
         noticed: list[Notice] = []
         for i, lane in enumerate(self._ledger.lanes):
             self._since[i], fresh = lane.notices(self._since[i])
@@ -79,8 +78,8 @@ class Waits:
         del self._marked[:-50], self._deaths[:-200], self._delays[:-200], self._holders[:-200]
         del self._replacers[:-50]
 
-    def _with_forkers(self, word: int, deaths: list[int]) -> list[int]:
-        """Add the deaths that the lanes of killed children tell of."""
+    def _with_those_of_lanes(self, word: int, deaths: list[int]) -> list[int]:
+        """Add what the lanes tell of: the deaths of killed children, for one."""
         return sorted(({lane.words[word] for lane in self._ledger.lanes} - {0}).union(deaths))
 
     def _take(self, one: Notice) -> None:

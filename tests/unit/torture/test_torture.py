@@ -15,6 +15,7 @@ import pytest
 from shmmap.lifecycle.parameters import Parameters
 from shmmap.torture import history, processes, replacer, shared
 from shmmap.torture.ledger import (
+    BROKEN_OFF,
     CLAIM_NEXT,
     HISTORY_COUNT,
     HISTORY_WINDOW,
@@ -318,6 +319,16 @@ def test_a_wait_for_a_replacer_counts_from_its_death():
     waits = waits_of(Notice(100 * MS, 190 * MS, SET, 1, 1, 0), deaths=(110 * MS,),
                      replacers=(50 * MS,))
     assert waits.longest_ms() == 80
+
+
+def test_a_wait_for_a_replacer_that_a_signal_broke_off_counts_from_then():
+    ledger = Ledger(2)
+    ledger.lanes[1].words[BROKEN_OFF] = 150 * MS
+    ledger.lanes[0].notice(Notice(100 * MS, 190 * MS, SET, 1, 0, 0))
+    waits = Waits(ledger)
+    waits.died(110 * MS)
+    waits.collect()
+    assert waits.longest_ms() == 40
 
 
 def test_long_without_a_death():
