@@ -503,3 +503,26 @@ def test_what_goes_through_all_shards_begins_again_in_the_new_map(make, name, wh
     monkeypatch.setattr(where, step, replaced_before)
     assert not getattr(m, what)() or what == "sweep_if_due"
     assert m["a"] == 1 and m.size == 2 * 10**6
+
+
+@pytest.mark.parametrize("change", ["one goes, one comes", "one shrinks, another grows"])
+def test_what_changed_meanwhile_fits_where_the_whole_does(make, name, change, monkeypatch):
+    """Also where what was there before takes the room until it has gone."""
+    m = make(size="1MB", shards=1, value_size=100)
+    long, short = "x" * 400_000, "y" * 1000
+    m.update({number: short if number else long for number in range(100)})
+
+    original = replacing._change_over
+
+    def change_first(*args: Any) -> Any:
+        if change == "one goes, one comes":
+            del m[0]
+            m["new"] = long
+        else:
+            m[0] = short
+            m[1] = long
+        return original(*args)
+
+    monkeypatch.setattr(replacing, "_change_over", change_first)
+    with replaced(name, size="1MB", value_size=110) as new:
+        assert dict(new) == dict(m) and len(new) == 100 and new.check() == []
