@@ -4,7 +4,7 @@
     2  the entries of a snapshot are written into it; the map goes on meanwhile
     3  when nobody has a named lock, which the new map would not know of, and under the creation
        lock again: the map's shards are held, for good, and until 5 the lock shard
-    4  what has changed since 2 is written, and what is gone deleted
+    4  what is gone since 2 is deleted, and what has changed written
     5  the publication: the new control segment takes the name; the old one is retired
     6  the old map's files are removed
 
@@ -84,24 +84,31 @@ class Copying:
         return len(self._versions) - len(self._left_out), len(self._left_out)
 
     def bring(self, entries: list[Raw]) -> None:
-        """Make the target like this: write what it has not, delete what is no longer there."""
-        gone = set(self._versions)
-        for key_type, key, value_type, value, deadline_ns, version in entries:
-            place = key_type, key
-            gone.discard(place)
-            if self._versions.get(place) == version:
-                continue
-            self._versions[place] = version
-            self._left_out.discard(place)
-            try:
-                write_raw(self._target, key_type, key, value_type, value, deadline_ns, _NEWEST)
-            except (MapFull, EntryTooLarge):
-                self._left_out.add(place)
-                self._target.delete(unpack(key_type, key))  # an older value of it, perhaps
+        """Make the target like this: delete what is no longer there, write what it has not. What
+        finds no room is tried again when all that shrinks has shrunk."""
+        gone = set(self._versions).difference([(entry[0], entry[1]) for entry in entries])
         for place in gone:
             self._versions.pop(place)
             self._left_out.discard(place)
             self._target.delete(unpack(*place))
+        for entry in [entry for entry in entries if not self._write(entry)]:
+            self._write(entry)
+
+    def _write(self, entry: Raw) -> bool:
+        """Write an entry if the target has not got it; False: it was left out."""
+        key_type, key, value_type, value, deadline_ns, version = entry
+        place = key_type, key
+        if self._versions.get(place) == version and place not in self._left_out:
+            return True
+        self._versions[place] = version
+        try:
+            write_raw(self._target, key_type, key, value_type, value, deadline_ns, _NEWEST)
+        except (MapFull, EntryTooLarge):
+            self._left_out.add(place)
+            self._target.delete(unpack(key_type, key))  # an older value of it, perhaps
+            return False
+        self._left_out.discard(place)
+        return True
 
 
 def replace(
