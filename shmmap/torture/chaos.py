@@ -36,6 +36,7 @@ _READY = constants()["STATE_READY"]
 _AIM_NS = 5_000_000  # to wait at most for a good moment
 _COPYING_S = 0.3  # as long as a replacement takes, about
 _REPLACING_S = 2.0  # to wait at most for one
+_AS_PATIENT = 6  # times, with who copies all entries in one call
 
 
 class Chaos:
@@ -340,7 +341,8 @@ class Chaos:
             for family in self.everyone:
                 family.begin_watch(now)
         self._looked = now
-        stuck = max(family.stuck_for(now) for family in self.everyone)
+        stuck = max([family.stuck_for(now) for family in self.families]
+                    + [one.stuck_for(now) / _AS_PATIENT for one in self.replacers])
         if stuck > self.plan.patience_s:
             self.fail("hang", f"no progress for {stuck:.1f} s:\n  {self.describe()}")
 
@@ -391,7 +393,12 @@ class Chaos:
         processes.reap_family(self._heart)
 
     def leave(self) -> None:
-        """Tell every worker to leave, and wait until all have."""
+        """Tell every worker to leave, and wait until all have. Who replaces maps is killed: that
+        may take longer than a worker has."""
+        for family in self.replacers:
+            if family.pid:
+                self.strike(family)
+                self.bury(family, killed=True)
         self.ledger.words[STOP] = 1
         deadline = time.monotonic() + self.plan.patience_s
         while any(family.pid for family in self.everyone) and not self.problems:
