@@ -19,6 +19,7 @@ _LONGEST = {"compiled": 250_000, "pure": 12_000}
 _SIZE = {"compiled": "64MB", "pure": "2MB"}
 _PATIENCE_S = {"compiled": 10.0, "pure": 30.0}
 LIMIT_MS = {"compiled": 200.0, "pure": 1000.0}  # for the longest wait that a death causes
+REPLACER_LIMIT_MS = {"compiled": 1000.0, "pure": 4000.0}  # the same, for a replacer's death
 MEDIAN_LIMIT_MS = {"compiled": 20.0, "pure": 1000.0}
 
 

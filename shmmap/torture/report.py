@@ -23,7 +23,7 @@ from .ledger import (
     WRITES,
 )
 from .maps import Maps
-from .plan import LIMIT_MS, MEDIAN_LIMIT_MS, Plan
+from .plan import LIMIT_MS, MEDIAN_LIMIT_MS, REPLACER_LIMIT_MS, Plan
 from .witnesses import COUNTED
 
 _KINDS = ("lost", "torn", "duplicate", "linearizability", "wrong", "hang", "crash", "error",
@@ -75,6 +75,8 @@ class Report:
             **{name: counts[name] for name in ("replacers", "holding", "exchanging")},
             "longest_wait_ms": waits.longest_ms(),
             "longest_wait_when_free_ms": waits.longest_ms(free=True),
+            "longest_for_replacer_ms": waits.longest_ms(replacers=True),
+            "longest_for_replacer_when_free_ms": waits.longest_ms(free=True, replacers=True),
             "longest_wait_in_turn_ms": waits.longest_in_turn_ns / 1e6,
             "longest_operation_after_death_ms": waits.longest_operation_ns / 1e6,
             "longest_while_stopped_ms": waits.longest_while_stopped_ns / 1e6,
@@ -89,6 +91,7 @@ class Report:
             "machine_delay_p99_ms": chaos.heartbeat.share_below_ms(0.99),
             "machine_delay_longest_ms": chaos.heartbeat.longest_ms(),
             "limit_ms": LIMIT_MS[ENGINE], "median_limit_ms": MEDIAN_LIMIT_MS[ENGINE],
+            "replacer_limit_ms": REPLACER_LIMIT_MS[ENGINE],
         }
         self._judge_waits()
 
@@ -98,7 +101,8 @@ class Report:
 
     def _judge_waits(self) -> None:
         for field, limit in (("longest_wait_when_free_ms", "limit_ms"),
-                             ("median_wait_when_free_ms", "median_limit_ms")):
+                             ("median_wait_when_free_ms", "median_limit_ms"),
+                             ("longest_for_replacer_when_free_ms", "replacer_limit_ms")):
             if self.fields[field] > self.fields[limit]:
                 self._chaos.fail("slow", f"{field} is {self.fields[field]:.1f}, more than "
                                  f"{self.fields[limit]:.0f}")
@@ -147,6 +151,8 @@ class Report:
             ("p99_wait_ms", "99 of 100 deaths"),
             ("median_takeover_ms", f"median of {f['takeovers_measured']:,} locks taken over"),
             ("p99_takeover_ms", "99 of 100 of these"),
+            ("longest_for_replacer_ms", "longest for a dead replacer"),
+            ("longest_for_replacer_when_free_ms", "  less what the scheduler made of it"),
             ("longest_wait_in_turn_ms", "longest, several holders died in turn"),
             ("longest_operation_after_death_ms", "any operation after a death"),
         )]

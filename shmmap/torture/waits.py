@@ -5,7 +5,8 @@ death, or from its start if that was later. Where several holders of the lock di
 one wait, each death is charged with the time until the next. Operations that overlap a time in
 which a worker was stopped, or in which the parent held locks to check the map, are counted apart.
 So are those that went over to a map that replaced theirs; one that waited for a replacer that died,
-or was broken off by a signal, counts from then.
+or was broken off by a signal, counts from then, and has a limit of its own: that one held every
+shard, and who comes after it asks for the creation lock, too.
 
 On a busy machine a wait is also made of the scheduler running others. The kernel tells for how
 long the one who waits, those who repair meanwhile, and the one who dies could have run and were
@@ -34,6 +35,7 @@ class Waits:
         self._deaths: list[int] = []
         self._holders: list[int] = []  # the deaths of those who held the one lock that there is
         self._replacers: list[int] = []  # when those who were to replace the map died
+        self._of_replacers: set[int] = set()  # the same, all of them
         self._marked: list[tuple[int, int]] = []
         self._delays: list[tuple[int, int, int]] = []  # of the dying, and of the parent
         self._raw: dict[int, int] = {}  # by death: the longest wait for a lock
@@ -64,6 +66,7 @@ class Waits:
     def collect(self) -> None:
         """Fetch what the lanes have noticed; nobody is stopped now."""
         self._replacers = self._with_those_of_lanes(BROKEN_OFF, self._replacers)
+        self._of_replacers.update(self._replacers)
         self._deaths = self._with_those_of_lanes(LAST_DEATH, [*self._deaths, *self._replacers])
         self._holders = self._with_those_of_lanes(LAST_HELD, self._holders)
         noticed: list[Notice] = []
@@ -129,9 +132,11 @@ class Waits:
         waited = list((self._free if free else self._raw).values())
         return _quantile_ms(waited + [0] * (deaths - len(waited)), share)
 
-    def longest_ms(self, free: bool = False) -> float:
-        """Return the longest wait."""
-        return max((self._free if free else self._raw).values(), default=0) / 1e6
+    def longest_ms(self, free: bool = False, replacers: bool = False) -> float:
+        """Return the longest wait for a dead worker, or for a dead replacer."""
+        waited = self._free if free else self._raw
+        return max([wait for death, wait in waited.items()
+                    if (death in self._of_replacers) is replacers], default=0) / 1e6
 
     @property
     def takeovers(self) -> int:
