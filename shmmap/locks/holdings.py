@@ -161,6 +161,9 @@ def let_go(m: MapHandle, hold: Hold, wakes: int = 1) -> bool:
     if hold.process != this_process():
         return True
     with m._inside() as attached:
+        if attached.locks is not hold.part:  # of a map that was unlinked
+            hold.part.forget(hold)
+            return False
         try:
             freed = _give_back(attached, attached.locks.hasty_table(), hold)
             waking.wake(hold.part, hold.name, wakes)
@@ -181,6 +184,8 @@ def renew(m: MapHandle, hold: Hold, lease: float | None, table: LockTable) -> bo
         Forked: this is a child, which holds nothing.
     """
     part = hold.part
+    if table.attachment is not part:  # of a map that was unlinked
+        return False
     hold.lapses_ns = 0
     renewed: bool = part.act(hold, table, table.renew, lease)
     if renewed and lease:
@@ -193,6 +198,8 @@ def leave_open(m: MapHandle, hold: Hold) -> bool:
     if hold.process != this_process():
         return False
     with m._inside() as attached:
+        if attached.locks is not hold.part:
+            return False
         table = attached.locks.hasty_table()
         try:
             opened: bool = attached.locks.act(hold, table, table.leave_open)

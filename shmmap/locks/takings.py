@@ -157,7 +157,10 @@ class Taking:
         """Free what is held. Raises LockLost."""
         try:
             if not let_go(self._map, hold):
-                raise self._lost("its lease had passed" if self.lease else "it was taken away")
+                raise self._lost(
+                    "its map was unlinked" if hold.part is not self._map.attachment.locks
+                    else "its lease had passed" if self.lease else "it was taken away"
+                )
         except MapClosed:
             if hold.process != this_process():  # a child, which has closed it
                 return

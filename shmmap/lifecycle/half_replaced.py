@@ -1,0 +1,57 @@
+"""A map that is found in the middle of being replaced, which takes microseconds unless its replacer
+was stopped, or has died.
+
+**Locks**: the replacer holds the creation lock of its user, whose the map is; so another process of
+that user waits for it, and then says what came of it. Each user has such a lock of its own. Another
+user waits until the replacer has said it, or the shards that it holds are held by the dead.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ..errors import LockTimeout
+from ..memory._clock_cy import monotonic
+from ..memory.layout import constants
+from ..system import creation
+from ..system.process import own_pid
+from ..system.tasks import sleep
+
+if TYPE_CHECKING:
+    from .attachment import Attachment
+
+K = constants()
+_PATIENCE_S = 5.0
+_PAUSE_S = 0.001
+
+
+def settle(attached: Attachment) -> None:
+    """Wait until the map has been replaced, or say what came of it where its replacer died.
+
+    Raises:
+        LockTimeout: that is stopped.
+    """
+    if attached.owner_uid in (None, os.geteuid()):
+        with creation.creation_lock(attached.name, _PATIENCE_S):
+            _judge(attached)
+        return
+    until = monotonic() + _PATIENCE_S
+    while attached.control.STATE == K["STATE_REPLACING"]:
+        holder = attached.shards[0].lock.owner()
+        pid, _ = attached.worker.pid_of(holder)
+        if pid == own_pid() or attached.worker.is_dead(holder):  # the former: taken over from it
+            _judge(attached)
+        elif monotonic() > until:
+            raise LockTimeout(
+                f"map {attached.name!r} is just being replaced, by process {pid} of uid "
+                f"{attached.owner_uid}. If it is stopped, continue it (kill -CONT) or end it"
+            )
+        else:
+            sleep(_PAUSE_S)
+
+
+def _judge(attached: Attachment) -> None:
+    if attached.control.STATE == K["STATE_REPLACING"]:
+        is_there = attached.has_its_name()
+        attached.control.STATE = K["STATE_READY" if is_there else "STATE_RETIRED"]
