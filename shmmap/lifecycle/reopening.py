@@ -41,9 +41,9 @@ def reopen(
         return
     if not former.worker.fork_page.word:  # a child that never used it
         handle._after_fork()
-    if handle._turn.is_entered() or (
+    if handle._turn.is_entered() or handle._under_way()[1] or (
         former.sweeper is not None and former.sweeper.is_run_here()
-    ):
+    ):  # at once: who has the turn waits for the end of what this is in the middle of
         raise error
     patience_s = handle._lock_timeout + 1.0
     mark = Mark()
