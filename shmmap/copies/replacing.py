@@ -31,8 +31,10 @@ from ..errors import (
     SystemCallError,
 )
 from ..lifecycle.making import Successor
+from ..lifecycle.stats import summed
 from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
+from ..memory.words import ShardWords
 from ..operations._cut_cy import hold_all, hold_one
 from ..operations._restore_cy import write_raw
 from ..system import segment
@@ -59,7 +61,7 @@ class ReplaceReport(NamedTuple):
 
     Attributes:
         written: entries that the new map has.
-        left_out: entries that did not fit: too large, or the map full.
+        left_out: entries that did not fit: too large, or the map full; in one that evicts, evicted.
         held_seconds: for how long writers had to wait.
         seconds: duration.
     """
@@ -77,11 +79,13 @@ class Copying:
         self._target = target
         self._versions: dict[tuple[int, bytes], int] = {}
         self._left_out: set[tuple[int, bytes]] = set()
+        self._evicted = 0
 
     @property
     def counts(self) -> tuple[int, int]:
-        """How many entries were written, and how many left out."""
-        return len(self._versions) - len(self._left_out), len(self._left_out)
+        """How many entries the target has had, and how many it has not, at the last bringing."""
+        missing = len(self._left_out) + self._evicted
+        return len(self._versions) - missing, missing
 
     def bring(self, entries: list[Raw]) -> None:
         """Make the target like this: delete what is no longer there, write what it has not. What
@@ -93,6 +97,7 @@ class Copying:
             self._target.delete(unpack(*place))
         for entry in [entry for entry in entries if not self._write(entry)]:
             self._write(entry)
+        self._evicted = summed(self._target._live.mappings, ShardWords.EVICTED)
 
     def _write(self, entry: Raw) -> bool:
         """Write an entry if the target has not got it; False: it was left out."""
