@@ -39,7 +39,7 @@ from ..system.tasks import new_lock
 from ..system.unfinished import Steps, is_final
 from ..system.worker_table import KernelGuard, Worker
 from ..values.codecs import coder_here
-from . import ephemeral, left_behind
+from . import ephemeral, half_replaced, left_behind
 from .control import ENGINE, REMOVE, Control, geometry_of, remove_files
 from .headers import wrong_words
 from .parameters import Parameters
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 K = constants()
 _CONTROL_GUARD, _LOCKS_GUARD = 0x7FFFF, 0x7FFFE  # their numbers among the pure engine's guards
 _JOIN_PATIENCE_S = 60.0
-_REPLACING_PATIENCE_S = 5.0  # it takes microseconds, where nobody is stopped
 
 
 class Attachment:
@@ -217,6 +216,11 @@ class Attachment:
     def _begin_in_this_process(self) -> None:
         """Claim a row, and leave behind what threads of a parent held."""
         forked = self._process != this_process()
+        if forked and self.is_apart:  # what it has still to copy may be written anew by then
+            raise creation.Forked(
+                f"map {self.name!r}: a signal handler or a finalizer has forked this process while "
+                "it was replacing the map. The parent goes on with that; open the map again here"
+            )
         if forked:
             for guard in self.guards:
                 guard.after_fork()
@@ -243,7 +247,7 @@ class Attachment:
         if self.is_down:
             raise MapClosed(f"map {self.name!r}: this process has left it; open it again")
         if self.control.STATE == K["STATE_REPLACING"]:
-            self._end_replacing()
+            half_replaced.settle(self)
         # first: where the control segment itself is cut off, this is what finds it out
         unlinked = self.control.STATE != K["STATE_READY"]
         if unlinked and not self.control.mapping.is_cut:
@@ -251,13 +255,6 @@ class Attachment:
                 f"map {self.name!r} was unlinked; open it again by name, or make it anew"
             )
         self._refuse_cut()
-
-    def _end_replacing(self) -> None:
-        """Wait until the map has been replaced, or say what came of it where its replacer died."""
-        with creation.creation_lock(self.name, _REPLACING_PATIENCE_S):
-            if self.control.STATE == K["STATE_REPLACING"]:
-                is_there = self.has_its_name()
-                self.control.STATE = K["STATE_READY" if is_there else "STATE_RETIRED"]
 
     def notice_removal(self) -> bool:
         """Find out that the map's files were removed by somebody else, tell all who have it open,

@@ -115,13 +115,6 @@ class Successor:
         self.control = _fill(name, wanted, shape, self._attempt.label, self._descriptor,
                              self._attempt.made, turn)
 
-    def is_published(self) -> bool:
-        """Tell whether it has the name."""
-        identity = self._attempt.identity
-        return identity is not None and (
-            segment.identity_at(segment.control_name(self.name)) == identity
-        )
-
     def take_over(self, former: Control, turn: Turn) -> None:
         """Take the name of a map whose shards are held, and retire that; the publication. The
         creation lock is held.
@@ -136,12 +129,11 @@ class Successor:
             if not segment.exchange(self._attempt.label, segment.control_name(self.name)):
                 raise MapUnlinked(f"map {self.name!r} was unlinked while it was being replaced")
         finally:
-            if turn.is_ours():
-                if self.is_published():
-                    former.STATE = K["STATE_RETIRED"]
+            if turn.is_ours():  # root may have unlinked it meanwhile: see `creation`
+                found = segment.identity_at(segment.control_name(self.name))
+                former.STATE = K["STATE_READY" if found == former.identity else "STATE_RETIRED"]
+                if found == self._attempt.identity:
                     self._undo.drop()
-                else:
-                    former.STATE = K["STATE_READY"]
 
     def remove_former(self, former: Control) -> None:
         """Remove the files of the map whose name was taken; what stays is a dead maker's."""

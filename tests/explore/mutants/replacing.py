@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shmmap.copies import replacing
-from shmmap.lifecycle.attachment import Attachment
+from shmmap.lifecycle import half_replaced
 from shmmap.lifecycle.making import Successor
 from shmmap.locks import holdings
 from shmmap.operations._handle_cy import Handle
@@ -35,11 +35,11 @@ REPLACING = (
         change(Successor, "take_over", 'former.STATE = K["STATE_REPLACING"]', "pass"),
     ), COUNTING, "deaths 0"),
     Mutant("a map whose replacer died was not replaced", (
-        change(Attachment, "_end_replacing", '"STATE_READY" if is_there else "STATE_RETIRED"',
+        change(half_replaced, "_judge", '"STATE_READY" if is_there else "STATE_RETIRED"',
                '"STATE_READY"'),
     ), COUNTING, "deaths 0"),
     Mutant("a map whose replacer died was replaced", (
-        change(Attachment, "_end_replacing", '"STATE_READY" if is_there else "STATE_RETIRED"',
+        change(half_replaced, "_judge", '"STATE_READY" if is_there else "STATE_RETIRED"',
                '"STATE_RETIRED"'),
     ), COUNTING, "deaths 0"),
     Mutant("a map is removed before another one has its name", (

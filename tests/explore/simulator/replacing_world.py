@@ -14,7 +14,7 @@ from typing import Any
 
 from shmmap import map as map_module
 from shmmap.copies import replacing, snapshots
-from shmmap.lifecycle import making, opening, reopening
+from shmmap.lifecycle import half_replaced, making, opening, reopening
 from shmmap.lifecycle.parameters import Parameters
 from shmmap.lifecycle.request import AS_IT_IS, Request
 from shmmap.locks import waiting, waking
@@ -103,7 +103,8 @@ class ReplacingWorld(CreationWorld):
         with super().installed():
             patch = self.patch
             for module, names in (
-                (replacing, "os sleep monotonic"), (segment, "exchange"), (snapshots, "sleep"),
+                (replacing, "os sleep monotonic"), (half_replaced, "os"), (segment, "exchange"),
+                (snapshots, "sleep"),
             ):
                 for name in names.split():
                     patch.setattr(module, name, system if name == "os" else getattr(system, name))
