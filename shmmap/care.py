@@ -32,6 +32,7 @@ class Care:
 
     if TYPE_CHECKING:
         _follows: bool
+        attachment: Attachment
 
         def __len__(self) -> int: ...
         def _inside(self) -> AbstractContextManager[Attachment]: ...
@@ -42,10 +43,12 @@ class Care:
         """Do what consists of several operations; begin again where the map was unlinked in the
         middle of it, and this handle goes over to another one."""
         while True:
+            former = self.attachment
             try:
                 return act()
             except MapUnlinked:
-                if not self._may_follow():
+                gone_over = self._follows and self.attachment is not former  # by another thread
+                if not gone_over and not self._may_follow():
                     raise
                 self._count_shards()  # goes over now, or raises why this cannot be
 
@@ -113,6 +116,7 @@ class Care:
         damaged."""
         def repair() -> None:
             with self._inside() as attached:
+                attached.notice_removal()
                 for number in range(attached.geometry.shards + 1):
                     checking.repair_shard(self, attached, number)  # type: ignore[arg-type]
 

@@ -211,7 +211,8 @@ class ShmMap(
                 try:
                     made, report = self._replace()
                 except (
-                    ConfigMismatch, LockTimeout, SharedMemoryFull, SystemCallError
+                    ConfigMismatch, LockTimeout, MapCorrupted, MemoryError, SharedMemoryFull,
+                    SystemCallError,
                 ) as error:
                     warn(f"map {as_it_is.name!r} was not replaced, and is used as it is: {error}")
                     self._ways.join_map(self, number, as_it_is)

@@ -280,7 +280,9 @@ class Handle:
                         raise
                     self.refuse_closed()
                 reentry.begin(self)
-                if not self._turning and self.attachment is former:
+                if self.attachment is former and (
+                    not self._turning or self._turn.is_entered()  # this very task has
+                ):
                     break
                 reentry.end(self)  # another thread has us follow, or just had
         return 0

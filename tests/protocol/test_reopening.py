@@ -336,9 +336,23 @@ POLLS = {
     "len": len, "items": lambda m: list(m.items()), "get_many": lambda m: m.get_many(["b"] * 10),
     "get_and_touch": lambda m: m.get_and_touch("b"), "touch": lambda m: m.touch("b"),
     "replace": lambda m: m.replace("b", 3), "cas": lambda m: m.cas("b", 3, 7) or "b" in m,
+    "clear": lambda m: m.clear() or m.attachment.has_its_name(),
+    "repair": lambda m: m.repair() or m.attachment.has_its_name(),
     "snapshot": lambda m: dict(m.snapshot()), "scan": lambda m: m.scan()[1],
     "stats": lambda m: m.stats().entries, "lock": lambda m: m.lock("l").acquire() and "b" in m,
 }  # fmt: skip
+
+
+def test_a_log_handler_that_uses_the_map_is_told_of_its_going_over(gone, monkeypatch):
+    """The package itself logs in the middle of it."""
+    class Count(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            gone.incr("warnings")
+
+    handler = Count()
+    monkeypatch.setattr(logging.getLogger("shmmap"), "handlers", [handler])
+    gone["a"] = 1
+    assert gone["warnings"] == 1 and gone.check() == []
 
 
 @pytest.mark.parametrize("poll", POLLS)

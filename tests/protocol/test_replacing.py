@@ -104,6 +104,22 @@ def test_without_room_for_both_it_is_used_as_it_is(make, name, monkeypatch):
     assert other["a"] == 1 and other.size == 10**6
 
 
+@pytest.mark.parametrize("error", [MemoryError, shmmap.MapCorrupted])
+def test_what_keeps_it_from_being_replaced_keeps_nobody_from_opening_it(
+    make, name, error, monkeypatch
+):
+    m = make()
+    m["a"] = 1
+
+    def fail(copying: Any, entries: Any) -> None:
+        raise error("no room for the copy")
+
+    monkeypatch.setattr(replacing.Copying, "bring", fail)
+    with pytest.warns(shmmap.MapMismatchWarning, match="was not replaced.*no room"):
+        other = replaced(name, size="2MB")
+    assert other["a"] == 1 and other.size == 10**6
+
+
 def test_another_users_map_is_used_as_it_is(make, name, monkeypatch):
     make()["a"] = 1
     with pytest.warns(shmmap.MapMismatchWarning, match="belongs to uid"):
@@ -524,5 +540,5 @@ def test_what_changed_meanwhile_fits_where_the_whole_does(make, name, change, mo
         return original(*args)
 
     monkeypatch.setattr(replacing, "_change_over", change_first)
-    with replaced(name, size="1MB", value_size=110) as new:
+    with replaced(name, size="1MB", shards=1, value_size=110) as new:
         assert dict(new) == dict(m) and len(new) == 100 and new.check() == []
