@@ -7,6 +7,7 @@ import os
 import sys
 from math import inf
 from numbers import Real
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -153,3 +154,16 @@ def path_of(path: Value) -> Value:
     except AttributeError:
         return os.fspath(path)  # says what is wrong
     return convert(path)
+
+
+def refuse_one_key(keys: object) -> None:
+    """Refuse a text where several keys are asked for: its letters would be taken for them."""
+    if isinstance(keys, (str, bytes)):
+        raise TypeError(f"{shown(keys)} is one key: give a list of keys, [{shown(keys)}]")
+
+
+def refuse_coroutine(value: object, where: str, instead: str) -> None:
+    """Refuse what a coroutine function returns where it is called as a plain one."""
+    if isinstance(value, CoroutineType):
+        value.close()
+        raise TypeError(f"{where}: the function is a coroutine function: write `{instead}`")

@@ -15,15 +15,19 @@ from __future__ import annotations
 
 import operator
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, NoReturn
 
 from ..checks import Key, Value, shown
-from ..errors import EditConflict, LockLost
+from ..errors import EditConflict, LockLost, MapUnlinked
+from ..memory.layout import constants
 from ..operations._changes_cy import KEPT, check_ttl, versioned
 from ..operations._reads_cy import MISSING
 from ..operations.changes import Changes, begin_with, store
 from ..system.process import this_process
+
+K = constants()
+_BY_WITH = "write `with m.edit(key) as value:`, and change `value` in the block"
 
 
 def _in_place(act: Callable[[Value, Value], Value]) -> Callable[[Edit, Value], Edit]:
@@ -34,6 +38,14 @@ def _in_place(act: Callable[[Value, Value], Value]) -> Callable[[Edit, Value], E
         return self
 
     return change
+
+
+def _refused(self: Edit, *_: Value) -> NoReturn:
+    """Refuse what would make another value, which the block would then have to put into it."""
+    raise TypeError(
+        "an Edit is not its value: to put a new one in its place write `edit += 1`, or "
+        "`edit.value = edit.value + 1`"
+    )
 
 
 class Edit:
@@ -134,6 +146,9 @@ class Edit:
     def __reduce__(self) -> NoReturn:
         raise TypeError("an Edit cannot be stored: store its value, edit.value")
 
+    __add__ = __sub__ = __mul__ = __matmul__ = __truediv__ = __floordiv__ = __mod__ = _refused
+    __radd__ = __rsub__ = __rmul__ = __rmatmul__ = __rtruediv__ = __rfloordiv__ = _refused
+    __pow__ = __rpow__ = __rmod__ = __neg__ = __abs__ = __round__ = __int__ = __float__ = _refused
     __iadd__, __isub__ = _in_place(operator.iadd), _in_place(operator.isub)
     __imul__, __imatmul__ = _in_place(operator.imul), _in_place(operator.imatmul)
     __itruediv__, __ifloordiv__ = _in_place(operator.itruediv), _in_place(operator.ifloordiv)
@@ -156,6 +171,14 @@ class Editing:
     def __init__(self, *arguments: Value) -> None:
         self._arguments = arguments
         self._block = None
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"m.edit(key) has no {name!r}: {_BY_WITH}")
+
+    def __getitem__(self, *_: Value) -> NoReturn:
+        raise TypeError(_BY_WITH)
+
+    __setitem__ = __delitem__ = __getitem__
 
     def _new(self, kind: Callable[..., Any]) -> Any:
         if self._block is not None:
@@ -200,6 +223,7 @@ class _Entry:
     def __enter__(self) -> Edit:
         m, key = self._map, self._key
         self._process = this_process()
+        self._part = m._live
         value, self._version, self._deadline_ns = versioned(m, key)
         self._edit = Edit(value if self._version else begin_with(m, key, self._default))
         return self._edit
@@ -208,9 +232,26 @@ class _Entry:
         object.__setattr__(self._edit, "_edit_is_over", True)
         if kind is None:
             if self._process == this_process():  # else a child, which holds no lock
+                self._refuse_unlinked()
                 _write(self._map, self._key, self._edit.value, self._version, self._deadline_ns,
                        self._ttl, self._evict)
             self.is_written = True
+
+
+    def _refuse_unlinked(self) -> None:
+        """Raise EditConflict where the map is no more: what would be written has never been read
+        in the one that has the name now."""
+        m, part = self._map, self._part
+        with suppress(MapUnlinked):
+            if m.attachment is part and part.notice_removal():
+                return
+            if m.attachment is part and part.control.STATE == K["STATE_READY"]:
+                return  # its name is not to be seen from here
+        raise EditConflict(
+            f"map {m.name!r}, key {shown(self._key)}: the map was unlinked, or its files were "
+            "removed, while the entry was edited; what was edited is not stored. Edit it again: "
+            "that begins in the map that has the name now"
+        )
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..checks import seconds, shown
+from ..checks import refuse_coroutine, seconds, shown
 from ..errors import (
     LockTimeout,
     MapClosed,
@@ -193,6 +193,7 @@ def _fly(
             if unread:
                 note_unreadable(m, notes, unread[0])
             value = factory()
+            refuse_coroutine(value, "get_or_set", "await m.aget_or_set(...)")
             is_kept = (condition is None or bool(condition(value))) and (
                 keep(m, key, value, life, notes, raises)
             )

@@ -68,6 +68,7 @@ if not cython.compiled:
     )
     from shmmap.values._keys_cy import encode as encode_key
 
+from shmmap.checks import refuse_one_key
 from shmmap.errors import ShardBusy, ValueUnreadable
 from shmmap.operations._near_cy import read_consistency
 from shmmap.operations.unreadable import handler_of
@@ -416,6 +417,7 @@ class Reads(Holding):
         gathered: dict = {}
         unreadable: Any = handler_of(on_unreadable)
         value: Any
+        refuse_one_key(keys)
         for key in keys:
             try:
                 value = self.read(key, MISSING, AS_OPENED)

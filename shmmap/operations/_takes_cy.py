@@ -58,6 +58,7 @@ if not cython.compiled:
     )
     from shmmap.values._keys_cy import encode as encode_key
 
+from shmmap.checks import refuse_one_key
 from shmmap.errors import MapUnlinked
 from shmmap.operations._pop_any_cy import ROUNDS
 from shmmap.operations._reads_cy import MISSING
@@ -120,6 +121,7 @@ class Takes(Writes):
     def delete_many(self, keys: Any) -> int:
         """Remove every key given; count those that had a live entry."""
         gone: u64 = 0
+        refuse_one_key(keys)
         for key in keys:
             if self.take(key):
                 gone += 1
@@ -381,6 +383,7 @@ class Takes(Writes):
         while True:
             self.come_in()
             try:
+                self.look_now()
                 for shard in self.shards:
                     clear_shard(self, shard)
                 return

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, overload
 
-from ..checks import Key, Value, number, shown
+from ..checks import Key, Value, number, refuse_coroutine, shown
 from ..errors import EditConflict
 from ..memory._clock_cy import monotonic
 from ..values._codecs_cy import pack, unpack
@@ -104,6 +104,7 @@ def change(
         if not version:
             value = begin_with(m, key, default)
         new = function(value)
+        refuse_coroutine(new, "apply", "async with m.edit(...)")
         if new is None and type(value) not in _UNCHANGING:
             _refuse_changed(m, key, value, version, default)
         if store(m, key, new, version, deadline_ns, ttl, evict):

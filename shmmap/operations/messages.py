@@ -97,10 +97,10 @@ def error_for(host: Readable, status: int, shard: Shard, data_bytes: int) -> Exc
     if status == _status.FULL:
         advice = (
             "the write said evict=False: without it, what is least worth keeping would have gone; "
-            "or create the map anew, larger (size=, capacity=)"
+            "or have a larger one take its name and its entries (python -m shmmap replace)"
             if host.evicts else
-            "or unlink the map and create it anew, larger (size=, capacity=) or with "
-            'on_full="evict"'
+            "or have a larger one, or one with on_full=\"evict\", take its name and its entries "
+            "(python -m shmmap replace)"
         )
         return MapFull(
             f"{where} has no room for {data_bytes:,} bytes more; nothing was changed. "

@@ -71,4 +71,4 @@ def run(options: argparse.Namespace, trusted: Options) -> int:
             "now. Processes that opened it by name follow with their next operation; those with "
             "on_unlinked=\"raise\", and of `attach`, get MapUnlinked"
         )
-    return 0
+    return 1 if told else 0  # what did not fit is gone

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import enum
 import math
+import os
 import pickle
 import sys
 import threading
@@ -20,6 +21,8 @@ import pytest
 import shmmap
 from shmmap import DELETE, EditConflict
 from shmmap.errors import LockTimeout, Reentered
+
+from ...support.leftovers import objects_of
 
 
 class Level(enum.IntEnum):
@@ -591,3 +594,61 @@ def test_get_and_touch_is_a_new_version(m):
 def test_getdel(m):
     m["k"] = [1]
     assert m.getdel("k") == [1] and m.getdel("k") is None and m.getdel("k", 5) == 5
+
+
+@pytest.mark.parametrize("how", ["unlinked", "its files removed"])
+def test_an_edit_of_a_map_that_is_no_more_is_told_so(make, name, how):
+    m = make(size="1MB")
+    m["d"] = {}
+    told = "the map was unlinked, or its files were removed"
+    with pytest.raises(EditConflict, match=told), m.edit("d") as d:
+        d["k"] = 1
+        if how == "unlinked":
+            shmmap.ShmMap(name).unlink()
+        else:
+            for entry in objects_of(name):
+                os.unlink("/dev/shm/" + entry)
+    assert "d" not in m
+    with m.edit("d", default=dict) as d:
+        d["k"] = 2
+    assert m["d"] == {"k": 2}
+
+
+@pytest.mark.parametrize("mistake", [
+    lambda n: n + 1, lambda n: 1 - n, lambda n: n * 2, lambda n: -n, lambda n: round(n), int, abs,
+])  # fmt: skip
+def test_what_an_edit_refuses_names_the_way_out(m, mistake):
+    m["n"] = 1
+    with m.edit("n") as n:
+        with pytest.raises(TypeError, match=r"edit\.value = edit\.value \+ 1"):
+            mistake(n)
+        n.value = max(n.value, 3)
+    assert m["n"] == 3
+
+
+def test_an_edit_without_a_with_is_told_so(m):
+    m["d"] = {}
+    with pytest.raises(TypeError, match=r"write `with m\.edit"):
+        m.edit("d")["k"] = 1
+    with pytest.raises(AttributeError, match=r"write `with m\.edit"):
+        m.edit("d").update(k=1)
+
+
+def test_a_text_is_no_list_of_keys(m):
+    m.update(a=1, b=2, ab=3)
+    for act in (m.delete_many, m.get_many):
+        for text in ("ab", b"ab"):
+            with pytest.raises(TypeError, match="is one key: give a list"):
+                act(text)
+    assert len(m) == 3
+
+
+def test_a_coroutine_function_is_refused_where_a_plain_one_is_called(m):
+    async def compute(value: Any = 0) -> int:
+        return 1
+
+    with pytest.raises(TypeError, match=r"await m\.aget_or_set"):
+        m.get_or_set("a", compute)
+    with pytest.raises(TypeError, match=r"async with m\.edit"):
+        m.apply("a", compute, default=1)
+    assert "a" not in m
