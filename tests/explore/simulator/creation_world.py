@@ -439,10 +439,10 @@ class CreationWorld:
             if mine.control.STATE == K["STATE_READY"] and mine.nonce != found.nonce:
                 problems.append(f"process {number} has a map of its own, {mine.nonce}, and does "
                                 f"not know that the name leads to {found.nonce}")
-        nonce = f"{NAME}.{found.nonce:016x}"
-        expected = {segment.control_name(NAME)[1:], "shmmap.0.creators", f"shmmap.{nonce}.live",
-                    f"shmmap.{nonce}.0.0", f"sem.shmmap.{nonce}.0.0",
-                    f"shmmap.{nonce}.locks", f"sem.shmmap.{nonce}.locks"}
+        labels = [f"shmmap.{NAME}.{found.nonce:016x}.{part}"
+                  for part in ("locks", *(f"0.{n}" for n in range(found.geometry.shards)))]
+        expected = {segment.control_name(NAME)[1:], "shmmap.0.creators", *labels,
+                    *("sem." + label for label in labels), labels[0].replace(".locks", ".live")}
         if set(self.system.files) != expected:
             problems.append(f"lost or left: {sorted(expected ^ set(self.system.files))}")
         return "\n".join(problems) or None

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from shmmap import map as map_module
 from shmmap.copies import replacing, snapshots
+from shmmap.errors import MapUnlinked
 from shmmap.lifecycle import half_replaced, making, opening, reopening
 from shmmap.lifecycle.parameters import Parameters
 from shmmap.lifecycle.request import AS_IT_IS, Request
@@ -26,11 +27,13 @@ from shmmap.operations._takes_cy import Takes
 from shmmap.system import creation, segment
 from shmmap.system.mutex import Mutex
 
-from .creation_world import LOCK_TIMEOUT_NS, NAME, SHAPE, CreationWorld, Processes
-from .machine import CALL
+from .creation_world import LINGER_S, LOCK_TIMEOUT_NS, NAME, SHAPE, CreationWorld, Processes
+from .machine import CALL, PAUSE, Semaphore
 
 COUNTER = "counter"
 SMALL, LARGE = {**SHAPE, "capacity": 8}, {**SHAPE, "capacity": 16}
+WIDE = {**LARGE, "shards": 2}
+KEYS = "b", COUNTER  # in the two shards of a wide map
 
 
 class FollowingHandle(Takes):
@@ -94,7 +97,8 @@ class ReplacingWorld(CreationWorld):
 
     def __init__(self, scenario: Processes) -> None:
         super().__init__(scenario)
-        self.wanted = Parameters.read(SMALL)
+        self.life = {"ephemeral": self.wanted.ephemeral,
+                     "linger": LINGER_S if scenario.linger else None}
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -121,6 +125,7 @@ class ReplacingWorld(CreationWorld):
 
             def stepping(handle: Any, shard: Any) -> Any:
                 machine.step(CALL, "hold")
+                self.be_late(system.number())
                 return hold(handle, shard)
 
             patch.setattr(Holding, "hold", stepping)
@@ -128,22 +133,35 @@ class ReplacingWorld(CreationWorld):
 
     def restore(self) -> None:
         """Begin a run."""
-        self.begun = self.acknowledged = 0
+        self.begun, self.acknowledged = dict.fromkeys(KEYS, 0), dict.fromkeys(KEYS, 0)
         self.lockers: set[int] = set()
+        self.late: dict[int, int] = {}  # process: the one whose end it is to wait for in `hold`
+        self.stopped: set[int] = set()  # and those that do
         self.patch.setattr(reopening, "numbers", itertools.count(1))
         super().restore()
 
-    def make_handle(self, shape: dict[str, Any], on_mismatch: str) -> Any:
+    def make_handle(self, shape: dict[str, Any], on_mismatch: str = AS_IT_IS,
+                    on_unlinked: str = "reopen") -> Any:
         """Open the map in a shape."""
         handle: Any = FollowingHandle(Request(
-            NAME, Parameters.read(shape), on_mismatch=on_mismatch, on_unlinked="reopen"))
+            NAME, Parameters.read({**shape, **self.life}), on_mismatch=on_mismatch,
+            on_unlinked=on_unlinked))
         handle._open()
         return handle
 
-    def do_open(self, number: int) -> None:
+    def do_open(self, number: int, shape: dict[str, Any] = SMALL) -> None:
         """Open the map as it is, creating it if need be."""
-        self.handles[number] = self.make_handle(SMALL, AS_IT_IS)
+        self.handles[number] = self.make_handle(shape)
         self.note_token(number)
+
+    def do_open_strictly(self, number: int) -> None:
+        """Open the map to use that one and no other."""
+        self.handles[number] = self.make_handle(SMALL, on_unlinked="raise")
+
+    def do_strictly(self, number: int, operation: str) -> None:
+        """Use such a map; that it was replaced is an answer, too."""
+        with suppress(MapUnlinked):
+            self.perform(number, (operation,))
 
     def do_replace(self, number: int, shape: dict[str, Any] = LARGE) -> None:
         """Have the map be of another shape."""
@@ -155,19 +173,60 @@ class ReplacingWorld(CreationWorld):
         if not self.may_end and capacity not in (SMALL["capacity"], LARGE["capacity"]):
             self.problems.append(f"process {number} has a map of capacity {capacity}")
 
-    def do_count(self, number: int) -> None:
+    def do_close(self, number: int) -> None:
+        """Close the handle. Where no other process is left, nobody finds an ephemeral map."""
+        handle = self.handles.pop(number)
+        identity = handle.attachment.control.identity
+        handle.close()
+        others = range(len(self.machine.workers))
+        if self.wanted.ephemeral and not self.wanted.linger_ns and not any(
+            self.system.lives(other) for other in others if other != number
+        ) and segment.identity_at(segment.control_name(NAME)) == identity:
+            self.problems.append(f"process {number} was the last to close the map, which is there")
+
+    def do_is_gone(self, number: int) -> None:
+        """Notice an ephemeral map that nobody has, and that is there all the same."""
+        if segment.identity_at(segment.control_name(NAME)) is not None:
+            self.problems.append(f"the map is there, after process {number} looked for it")
+
+    def do_count(self, number: int, key: str = COUNTER) -> None:
         """Raise a counter; whatever map that is in, the others see it."""
-        self.begun += 1
-        self.handles[number].incr(COUNTER)
-        self.acknowledged += 1
+        self.begun[key] += 1
+        self.handles[number].incr(key)
+        self.acknowledged[key] += 1
+
+    def do_count_all(self, number: int) -> None:
+        """Raise counters in each shard."""
+        for key in KEYS:
+            self.do_count(number, key)
 
     def do_read(self, number: int) -> None:
         """Read the counter: no count that was acknowledged before is missing, unless somebody may
         have unlinked the map."""
-        least = self.acknowledged
+        least = self.acknowledged[COUNTER]
         found = self.handles[number].get(COUNTER, 0)
-        if self.scenario.keeps and not least <= found <= self.begun:
-            self.problems.append(f"process {number} read {found} of {least} to {self.begun}")
+        most = self.begun[COUNTER]
+        if self.scenario.keeps and not least <= found <= most:
+            self.problems.append(f"process {number} read {found} of {least} to {most}")
+
+    def do_count_late(self, number: int, until: int) -> None:
+        """Raise a counter, but be stopped before the shard is asked for, until another process has
+        ended."""
+        self.late[number] = until
+        self.do_count(number)
+
+    def be_late(self, number: int) -> None:
+        """Wait in `hold`, where one is to."""
+        until = self.late.pop(number, None)
+        if until is not None:
+            self.stopped.add(number)
+            self.do_after(number, until)
+
+    def do_when_late(self, number: int, *others: int) -> None:
+        """Wait until others are stopped there."""
+        while any(other not in self.stopped and self.system.lives(other) for other in others):
+            self.machine.step(PAUSE, "when late")
+            self.machine.wait(Semaphore(), 1_000_000)
 
     def do_guard(self, number: int, until: int | None = None) -> None:
         """Be inside a named lock for a moment, or until the end of a process; nobody else alive
@@ -195,13 +254,15 @@ class ReplacingWorld(CreationWorld):
 
     def judge(self) -> str | None:
         """Say what is wrong after a run; None: nothing."""
-        if self.machine.workers[0].dead:  # what it left is there for the next who makes a map
+        if any(worker.dead for worker in self.machine.workers):
+            # what it left is there for the next who makes a map
             with creation.creation_lock(NAME):
                 making.remove_all_dead(NAME)
         said = super().judge()
         problems = [said] if said else []
-        checker = self.make_handle(SMALL, AS_IT_IS)
-        found = checker.get(COUNTER, 0)
-        if self.scenario.keeps and not self.acknowledged <= found <= self.begun:
-            problems.append(f"{found} was counted, of {self.acknowledged} to {self.begun}")
+        checker = self.make_handle(SMALL)
+        for key in KEYS if self.scenario.keeps else ():
+            found, least, most = checker.get(key, 0), self.acknowledged[key], self.begun[key]
+            if not least <= found <= most:
+                problems.append(f"{found} of {key!r} was counted, of {least} to {most}")
         return "\n".join(problems) or None

@@ -266,7 +266,8 @@ class System:
     def _status(self, file: File) -> Any:
         mode = stat.S_IFREG | file.mode
         return SimpleNamespace(st_uid=0, st_mode=mode, st_size=len(file.data), st_dev=1,
-                               st_ino=file.inode, st_nlink=int(file.named))
+                               st_ino=file.inode, st_nlink=int(file.named),
+                               st_blocks=len(file.data) // 512)
 
     def _at(self, path: str) -> File | None:
         self.machine.step(LIVENESS, f"status of {path}")
