@@ -15,6 +15,7 @@ cdef class Holding(Handle):
     cdef int hold_as_child(self, Shard shard, i64 timeout_ns) except -1
     cdef void let_go(self, Shard shard) noexcept
     cdef void drop(self, Shard shard) noexcept
+    cdef void free(self, Shard shard) noexcept
     cdef void mend(self, Shard shard) noexcept
     cdef object raise_for(self, int status, Shard shard, u64 data_bytes)
     cdef int find_locked(self, Shard shard, key_t key, probe_t found) except -5

@@ -111,7 +111,7 @@ class Holding(Handle):
         """Free a shard's lock if it is held."""
         if cython.compiled:
             if load(shard.mem, S_OWNER) == self.token():
-                shard.lock.release()
+                self.free(shard)
             return
         try:
             self.let_go(shard)
@@ -138,9 +138,17 @@ class Holding(Handle):
         if shard.lock.held_by(self.token()):
             if not cython.compiled and load(shard.mem, S_DIRTY):
                 self.mend(shard)
-            shard.lock.release()
+            self.free(shard)
         if not cython.compiled:
             reentry.forget(self.attachment, shard)
+
+    def free(self, shard):
+        """Free the lock of a held shard. A map that was replaced keeps its shards held for good:
+        one that was taken over from its replacer stays so for the next one that comes late."""
+        if load(self.control, C_STATE) == STATE_READY:
+            shard.lock.release()
+        else:
+            shard.lock.leave_to_nobody()
 
     def mend(self, shard):
         """Repair a held shard."""

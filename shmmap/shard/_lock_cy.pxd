@@ -22,4 +22,5 @@ cdef class ShardLock:
     cdef int acquire(self, u64 me, i64 timeout_ns) except -1
     cdef bint wait_slice(self, u64 me, i64 slice_ns) except -1
     cdef void release(self) noexcept
+    cdef void leave_to_nobody(self) noexcept
     cdef bint held_by(self, u64 me) noexcept

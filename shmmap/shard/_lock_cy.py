@@ -7,6 +7,7 @@
              the owner has not changed ask whether it is alive.
              dead: cas(owner, dead -> me), which exactly one waiter wins.
     release  owner = 0; if the waiters flag is up: clear it, post one token.
+    leave to nobody   owner = one that is dead for all: it is taken over, never free.
 
 A waiter that wakes raises the flag again, so that the next release wakes the next.
 
@@ -50,6 +51,7 @@ if not cython.compiled:
         FORKED,
         FREE,
         LONGEST_SLICE_NS,
+        NOBODY,
         QUICK_SPINS,
         REENTERED,
         SPINS,
@@ -191,6 +193,12 @@ class ShardLock:
         if load(self.mem, S_WAITERS):
             store(self.mem, S_WAITERS, 0)
             sem_wake(self.semaphore)
+
+    def leave_to_nobody(self):
+        """Stop holding the lock without freeing it: whoever comes takes it over, as a dead owner's,
+        and so has to look whether the map is still there."""
+        self.holder = 0
+        publish(self.mem, S_OWNER, NOBODY)
 
     def owner(self) -> int:
         """Return the token of the holder; 0: free."""

@@ -18,6 +18,7 @@ cdef enum:
     TIMED_OUT = 3
     REENTERED = 4
     FORKED = 5
+    NOBODY = 1
     DAMAGED = 0
     WHOLE = 1
     DOUBTFUL = 2

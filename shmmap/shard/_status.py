@@ -25,6 +25,8 @@ TIMED_OUT = 3
 REENTERED = 4  # this very thread holds it already
 FORKED = 5  # not taken: a signal handler has forked, and this is the child, which is not `me`
 
+NOBODY = 1  # an owner that no worker is, as it has no incarnation: held, by one who is dead
+
 # of checking the private copy of a shard
 DAMAGED = 0
 WHOLE = 1

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -275,31 +276,34 @@ def test_an_error_in_the_middle_leaves_the_map_as_it_was(make, name, monkeypatch
     assert m.check() == [] and m["a"] == 2
 
 
-def test_a_writer_that_is_stopped_before_its_step_writes_into_the_new_map(make, name, start):
-    """It has seen that the map is there, and takes its shard's lock when that is long replaced."""
-    m = make(size="1MB", shards=2)
+def test_writers_that_are_stopped_before_their_step_write_into_the_new_map(make, name, start):
+    """They have seen that the map is there, and take its shard's lock when that is long replaced:
+    the first one from its replacer, which has left it, the second one after the first."""
+    m = make(size="1MB", shards=1)
     m["a"] = 1
 
-    def write(child: Any) -> Any:
+    def write(key: str, child: Any) -> Any:
         mine = shmmap.ShmMap(name)
-        original = mine.attachment.reserve_deadlines
 
-        def stop(number: int) -> None:  # the last Python code before the lock is taken
-            original(number)
+        def stop() -> bool:  # the last Python code before the lock is taken
             child.tell("stops")
             os.kill(os.getpid(), signal.SIGSTOP)
+            return False
 
-        mine.attachment.reserve_deadlines = stop
-        mine.set("late", 2, ttl=1000)
-        return mine["late"], mine["a"]
+        mine.attachment.start_sweeper = stop
+        mine.set(key, 2, ttl=1000)
+        return mine[key], mine["a"]
 
-    child = start(write)
-    child.hear()
-    child.wait_stopped()
+    children = [start(partial(write, key)) for key in ("late", "later")]
+    for child in children:
+        child.hear()
+        child.wait_stopped()
     replaced(name, size="2MB").close()
-    child.go_on()
-    assert child.result() == (2, 1)
-    assert m["late"] == 2 and m.check() == []
+    assert m["a"] == 1  # by now this process has left the one that was replaced
+    for child in children:
+        child.go_on()
+        assert child.result() == (2, 1)
+    assert m["late"] == m["later"] == 2 and m.check() == []
 
 
 @pytest.mark.parametrize("kind", ["lock", "semaphore"])

@@ -60,7 +60,7 @@ class Aftermath:
         for shard in (*m.attachment.shards, *m.attachment.locks.shards):
             def owner_here(lock: Any = shard.lock) -> int:
                 owner = int(lock.owner())
-                return owner if owner >> INCARNATION == own else 0
+                return owner if own and owner >> INCARNATION == own else 0
 
             if owner := self.once_the_other_thread_is_out(owner_here):
                 w.problems.append(f"{w.side}: the lock of a shard is held by {owner:#x}")
