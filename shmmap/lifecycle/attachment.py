@@ -392,14 +392,14 @@ class Attachment:
             if not self.parameters.ephemeral:
                 self.note_leaving()
             if may_remove and not self.is_down and self.parameters.ephemeral and (
-                self._is_last or self.control.STATE == K["STATE_READY"]
+                self._is_last or self._is_there()
             ):
                 if ephemeral.is_last(self):
                     self._is_last = True
                     self._is_last = ephemeral.leave_last(self, left_ns, is_open_again)
                 elif os.geteuid() == 0:
                     ephemeral.hand_over(self)
-        except (SystemCallError, ConfigMismatch):
+        except (SystemCallError, ConfigMismatch, LockTimeout):
             pass  # nobody can tell who is the last: it stays, and `ls` tells of it
         except BaseException as error:
             is_over = is_final(error)  # else it is called again
@@ -410,9 +410,15 @@ class Attachment:
                 if stopped:  # else its thread is inside, or is this one: it unmaps as it ends
                     self.unmap()
 
+    def _is_there(self) -> bool:
+        """Tell whether the map has its name, neither unlinked nor replaced."""
+        if self.control.STATE == K["STATE_REPLACING"]:  # by one who died
+            half_replaced.settle(self)
+        return self.control.STATE == K["STATE_READY"]
+
     def note_leaving(self) -> None:
         """Store in a map that is not ephemeral when it was last left, for `shmmap prune`."""
-        if not self.is_down and self.control.STATE == K["STATE_READY"]:
+        if not self.is_down and self.control.STATE in (K["STATE_READY"], K["STATE_REPLACING"]):
             self.control.LEFT_NS = self.clock.now_ns()
 
     def sweeping_ended(self) -> None:

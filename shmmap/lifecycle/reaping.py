@@ -70,8 +70,8 @@ def _glance(name: str) -> ControlWords | None:
     if len(data) < K["C_BYTES_TOTAL"]:
         return None
     words = ControlWords(data)
-    is_ours = (words.MAGIC, words.LAYOUT, words.STATE) == (
-        K["CONTROL_MAGIC"], LAYOUT_VERSION, K["STATE_READY"]
+    is_ours = (words.MAGIC, words.LAYOUT) == (K["CONTROL_MAGIC"], LAYOUT_VERSION) and (
+        words.STATE in (K["STATE_READY"], K["STATE_REPLACING"])  # whose replacer may be dead
     )
     return words if is_ours and words.EPHEMERAL and words.LINGER_NS else None
 
