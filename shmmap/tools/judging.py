@@ -79,7 +79,8 @@ def judge(control: ControlWords | None, problem: str, flavour: Flavour) -> Judge
         return "retired", "its unlinker died before the end", True
     if control.STATE == K["STATE_MAKING"]:
         return "half-made", "its maker died while making it", True
-    if control.STATE != K["STATE_READY"] or not _is_whole(control):
+    live = K["STATE_READY"], K["STATE_REPLACING"]  # whoever opens the latter ends that
+    if control.STATE not in live or not _is_whole(control):
         return "garbage", "its control segment contradicts itself", False
     return "ready", "", False
 

@@ -38,6 +38,11 @@ class TestLs:
             pass  # a microsecond of the real clock, which the command reads
         assert row_of(run("ls").stdout, name)[4] == "19"
 
+    def test_a_map_that_is_about_to_be_replaced_is_there(self, run, make, name):
+        make()["a"] = 1
+        poke(name, "STATE", K["STATE_REPLACING"])  # as a replacer leaves it that was killed
+        assert row_of(run("ls").stdout, name)[1] == "ready"
+
     @needs_other_engine
     def test_reads_maps_of_the_other_engine(self, run, hold, name):
         holder = hold(name, engine=OTHER)
