@@ -13,6 +13,7 @@ STRIDE = 2  # of the steps before which somebody dies
 DYING = [  # so of those who replace a map only some die: all do in `python -m tests.explore every`
     scenario for scenario in LIVES if not scenario.follows or scenario.name in (
         "one replaces, another counts", "one replaces, another opens",
+        "one counts and dies, another replaces", "one goes over and dies, another replaces again",
     )
 ]
 

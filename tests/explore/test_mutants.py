@@ -42,7 +42,7 @@ def search(mutant: Mutant, most: int) -> tuple[Failure | None, int]:
         explorer.run(explorer.named("every:"))  # finds out how long a run is
         found: Iterator[Failure] = (
             explorer.try_random(0, most) if how == "random"
-            else explorer.try_deaths(int(bound[0])) if how == "deaths"
+            else explorer.try_deaths(*map(int, bound), most=most) if how == "deaths"
             else explorer.try_every(int(bound[-1]), most)
         )
         return next(found, None), explorer.schedules

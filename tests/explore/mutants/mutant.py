@@ -28,7 +28,8 @@ class Mutant(NamedTuple):
     """A fault, and what finds it: a scenario (or its name) and a way to run it.
 
     `finder`: "every N": all schedules with at most N preemptions; "random": random ones; "deaths":
-    worker 0 dies at every step of its own ("deaths N": and the others are preempted N times);
+    worker 0 dies at every step of its own ("deaths N": and the others are preempted N times;
+    "deaths N STRIDE FIRST": at one in so many steps, from that one on);
     "dies WORD every N": it dies right after it has changed that word of the shard's header;
     "left WORD every N": it has died so before, and the lock is free.
     `most`: schedules within which the fault has to be found.

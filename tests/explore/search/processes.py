@@ -27,11 +27,13 @@ class CreationExplorer(Explorer):
             self.world.machine.die_at = {0: self.death}
         return super().run(schedule)
 
-    def try_deaths(self, bound: int, stride: int = 1) -> Iterator[Failure]:
-        """Let process 0 die at every step of its own, or one in so many, the others preempted
-        `bound` times."""
-        self.death, dies = 1, True
-        while dies:
+    def try_deaths(
+        self, bound: int, stride: int = 1, first: int = 1, most: int | None = None
+    ) -> Iterator[Failure]:
+        """Let process 0 die at every step of its own, or one in so many, from the `first` on, the
+        others preempted `bound` times. `most`: no further death after so many schedules."""
+        self.death, dies = first, True
+        while dies and (most is None or self.schedules < most):
             for failure in self.try_every(bound):
                 yield failure._replace(schedule=f"dies at {self.death}, {failure.schedule}")
             self.run(self.named("every:"))
