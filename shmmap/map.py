@@ -127,7 +127,7 @@ class ShmMap(
 
     __hash__ = None  # type: ignore[assignment]
     _ways: Any = opening  # how a map is joined and retired; LocalMap has its own
-    _handle_number = 0  # of one that was never opened
+    _handle_number, _request = 0, Request("", Parameters())  # of one that was never opened
     _table: LockTable | None = None
 
     if TYPE_CHECKING:  # what the annotations of compiled classes cannot say
