@@ -223,7 +223,7 @@ class _Entry:
     def __enter__(self) -> Edit:
         m, key = self._map, self._key
         self._process = this_process()
-        self._part = m._live
+        self._part = m.attachment
         value, self._version, self._deadline_ns = versioned(m, key)
         self._edit = Edit(value if self._version else begin_with(m, key, self._default))
         return self._edit

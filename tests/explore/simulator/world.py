@@ -135,6 +135,10 @@ class SimulatedAttachment(Attachment):
         """Do nothing: there are none."""
         return NEVER
 
+    def notice_removal(self) -> bool:
+        """Do nothing: the map is there for good."""
+        return True
+
     def reserve_deadlines(self, number: int) -> None:
         """Say that the pages are there, in one store."""
         self.shards[number].mem.words[K["S_HAS_DEADLINES"] >> 3] = 1
