@@ -39,13 +39,15 @@ class Care:
         def _may_follow(self) -> bool: ...
         def _count_shards(self) -> int: ...
 
-    def _in_one_map(self, act: Callable[[], Done]) -> Done:
-        """Do what consists of several operations; begin again where the map was unlinked in the
-        middle of it, and this handle goes over to another one."""
+    def _in_one_map(self, act: Callable[[Attachment], Done]) -> Done:
+        """Do what consists of several operations with the attachment, while `close` waits; begin
+        again where the map was unlinked in the middle of it, and this handle goes over to another
+        one."""
         while True:
             former = self.attachment
             try:
-                return act()
+                with self._inside() as attached:
+                    return act(attached)
             except MapUnlinked:
                 gone_over = self._follows and self.attachment is not former  # by another thread
                 if not gone_over and not self._may_follow():
@@ -55,39 +57,27 @@ class Care:
     def sweep(self) -> SweepReport:
         """Remove expired and too old entries of all shards now, and the rows of dead workers. Locks
         one shard at a time, each for a bounded number of removals."""
-        def sweep() -> SweepReport:
-            with self._inside() as found:
-                return found.sweeper.sweep(self)  # type: ignore[no-any-return]
+        def sweep(attached: Attachment) -> SweepReport:
+            attached.notice_removal()
+            return attached.sweeper.sweep(self)  # type: ignore[no-any-return]
 
-        self._notice_removal()
         return self._in_one_map(sweep)
 
     def sweep_if_due(self) -> SweepReport | None:
         """Sweep if an interval has passed and no other process is sweeping: for a scheduler
         of your own. Returns None if there was nothing to do."""
-        def sweep() -> SweepReport | None:
-            with self._inside() as found:
-                return found.sweeper.sweep_if_due(self)  # type: ignore[no-any-return]
+        def sweep(attached: Attachment) -> SweepReport | None:
+            attached.notice_removal()
+            return attached.sweeper.sweep_if_due(self)  # type: ignore[no-any-return]
 
-        self._notice_removal()
         return self._in_one_map(sweep)
-
-    def _notice_removal(self) -> None:
-        """Find out whether the map's files were removed: then it counts as unlinked."""
-        with self._inside() as found:
-            try:
-                found.notice_removal()
-            except MapUnlinked:
-                if not self._follows:
-                    raise
 
     def stats(self) -> Stats:
         """Return the map's figures: see Stats. Takes no lock; O(shards)."""
-        def gather() -> Stats:
-            with self._inside() as found:
-                for handle in alive(found.handles):
-                    handle._tally()
-                return statistics.gather(found, len(self))
+        def gather(attached: Attachment) -> Stats:
+            for handle in alive(attached.handles):
+                handle._tally()
+            return statistics.gather(attached, len(self))
 
         return self._in_one_map(gather)
 
@@ -97,28 +87,24 @@ class Care:
         Copies each shard under its lock and checks the copy: O(size). The shard of the named
         locks is one of them.
         """
-        def check() -> list[str]:
-            with self._inside() as attached:
-                return [
-                    f"{checking.label(attached, number)}: {problem}"
-                    for number in range(attached.geometry.shards + 1)
-                    for problem in checking.check_shard(
-                        self, attached, number  # type: ignore[arg-type]
-                    )
-                ]
+        def check(attached: Attachment) -> list[str]:
+            attached.notice_removal()
+            return [
+                f"{checking.label(attached, number)}: {problem}"
+                for number in range(attached.geometry.shards + 1)
+                for problem in checking.check_shard(self, attached, number)  # type: ignore[arg-type]
+            ]
 
-        self._notice_removal()
         return self._in_one_map(check)
 
     def repair(self) -> None:
         """Rebuild every shard's index, free list and counts from its slots, and drop entries
         that cannot be read. Deaths are repaired on their own; this is for memory that was
         damaged."""
-        def repair() -> None:
-            with self._inside() as attached:
-                attached.notice_removal()
-                for number in range(attached.geometry.shards + 1):
-                    checking.repair_shard(self, attached, number)  # type: ignore[arg-type]
+        def repair(attached: Attachment) -> None:
+            attached.notice_removal()
+            for number in range(attached.geometry.shards + 1):
+                checking.repair_shard(self, attached, number)  # type: ignore[arg-type]
 
         self._in_one_map(repair)
 

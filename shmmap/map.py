@@ -391,10 +391,9 @@ class ShmMap(
             LockTimeout: a shard could not be had for `lock_timeout` seconds; the map is as ever.
             MapCorrupted: the map's memory was damaged.
         """
-        def take() -> Snapshot:
-            with self._inside() as attached:
-                attached.notice_removal()
-                return snapshots.take(self, attached, self._lock_timeout, on_unreadable)
+        def take(attached: Attachment) -> Snapshot:
+            attached.notice_removal()
+            return snapshots.take(self, attached, self._lock_timeout, on_unreadable)
 
         return self._in_one_map(take)
 

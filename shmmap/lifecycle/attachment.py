@@ -40,7 +40,7 @@ from ..system.unfinished import Steps, is_final
 from ..system.worker_table import KernelGuard, Worker
 from ..values.codecs import coder_here
 from . import ephemeral, half_replaced, left_behind
-from .control import ENGINE, REMOVE, Control, geometry_of, remove_files
+from .control import ENGINE, LIVE, REMOVE, Control, geometry_of, remove_files
 from .headers import wrong_words
 from .parameters import Parameters
 from .sweeper import Sweeper
@@ -246,20 +246,18 @@ class Attachment:
         """Refuse a map that was unlinked, or cut off, or that this process has left."""
         if self.is_down:
             raise MapClosed(f"map {self.name!r}: this process has left it; open it again")
-        if self.control.STATE == K["STATE_REPLACING"]:
-            half_replaced.settle(self)
         # first: where the control segment itself is cut off, this is what finds it out
-        unlinked = self.control.STATE != K["STATE_READY"]
+        unlinked = not half_replaced.is_ready(self)
         if unlinked and not self.control.mapping.is_cut:
             raise MapUnlinked(
                 f"map {self.name!r} was unlinked; open it again by name, or make it anew"
             )
         self._refuse_cut()
 
-    def notice_removal(self) -> bool:
+    def notice_removal(self) -> None:
         """Find out that the map's files were removed by somebody else, tell all who have it open,
-        and refuse it: whoever opens the name would get another map, and neither would know. Tell
-        whether the name leads to it; False: that cannot be seen from here.
+        and refuse it: whoever opens the name would get another map, and neither would know. Refuse
+        one that was unlinked, or replaced, too.
 
         That its name is not there, or leads elsewhere, is not enough: this process may see another
         /dev/shm than the one that it opened the map in (chroot, a mount namespace), or have made it
@@ -268,16 +266,17 @@ class Attachment:
         try:
             if self.has_its_name():
                 self.is_apart = False
-                return True
-            if self.is_apart:
-                return False
+                return
             file = self.worker.file
             label = segment.liveness_name(self.name, self.nonce)
-            if file is None or (segment.identity_at(label) != file.identity and file.links()):
-                return False
+            is_removed = not self.is_apart and file is not None and (
+                segment.identity_at(label) == file.identity or not file.links()
+            )
         except SystemCallError:  # it cannot be looked at now
-            return False
-        self.refuse_lost()  # unlinked, or replaced: not by somebody else
+            is_removed = False
+        self.refuse_lost()  # first: what was unlinked, or replaced, was not by somebody else
+        if not is_removed:
+            return
         self.control.STATE = K["STATE_RETIRED"]
         raise MapUnlinked(
             f"map {self.name!r}: its files were removed from {segment.SHM_DIRECTORY}, not by "
@@ -392,7 +391,7 @@ class Attachment:
             if not self.parameters.ephemeral:
                 self.note_leaving()
             if may_remove and not self.is_down and self.parameters.ephemeral and (
-                self._is_last or self._is_there()
+                self._is_last or half_replaced.is_ready(self)
             ):
                 if ephemeral.is_last(self):
                     self._is_last = True
@@ -410,15 +409,9 @@ class Attachment:
                 if stopped:  # else its thread is inside, or is this one: it unmaps as it ends
                     self.unmap()
 
-    def _is_there(self) -> bool:
-        """Tell whether the map has its name, neither unlinked nor replaced."""
-        if self.control.STATE == K["STATE_REPLACING"]:  # by one who died
-            half_replaced.settle(self)
-        return self.control.STATE == K["STATE_READY"]
-
     def note_leaving(self) -> None:
         """Store in a map that is not ephemeral when it was last left, for `shmmap prune`."""
-        if not self.is_down and self.control.STATE in (K["STATE_READY"], K["STATE_REPLACING"]):
+        if not self.is_down and self.control.STATE in LIVE:
             self.control.LEFT_NS = self.clock.now_ns()
 
     def sweeping_ended(self) -> None:

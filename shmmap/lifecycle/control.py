@@ -30,6 +30,7 @@ K = constants()
 ENGINE = "compiled" if _shard_cy.COMPILED else "pure"
 ENGINE_NUMBER = K["ENGINE_COMPILED"] if ENGINE == "compiled" else K["ENGINE_PURE"]
 STATE_AT, RETIRED = ControlWords.STATE.index, K["STATE_RETIRED"]
+LIVE = (K["STATE_READY"], K["STATE_REPLACING"])  # the replacer may be dead: see half_replaced
 REMOVE = "if nothing uses it, remove it with: python -m shmmap unlink {}"
 
 

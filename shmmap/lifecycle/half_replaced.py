@@ -26,12 +26,22 @@ _PATIENCE_S = 5.0
 _PAUSE_S = 0.001
 
 
-def settle(attached: Attachment) -> None:
-    """Wait until the map has been replaced, or say what came of it where its replacer died.
+def is_ready(attached: Attachment) -> bool:
+    """Tell whether a map is neither unlinked nor replaced; where it is just being replaced, wait
+    for that.
 
     Raises:
-        LockTimeout: that is stopped.
+        LockTimeout: its replacer is stopped.
     """
+    state: int = attached.control.STATE
+    if state == K["STATE_REPLACING"]:
+        _settle(attached)
+        state = attached.control.STATE
+    return state == K["STATE_READY"]
+
+
+def _settle(attached: Attachment) -> None:
+    """Wait until the map has been replaced, or say what came of it where its replacer died."""
     if attached.owner_uid in (None, os.geteuid()):
         with creation.creation_lock(attached.name, _PATIENCE_S):
             _judge(attached)

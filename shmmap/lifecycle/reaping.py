@@ -19,7 +19,7 @@ from ..memory.words import ControlWords
 from ..system import creation, segment
 from ..system.flavours import OWN
 from . import attached, lingering, names
-from .control import Control, Remains, open_control
+from .control import LIVE, Control, Remains, open_control
 from .parameters import check_mode
 
 K = constants()
@@ -71,7 +71,7 @@ def _glance(name: str) -> ControlWords | None:
         return None
     words = ControlWords(data)
     is_ours = (words.MAGIC, words.LAYOUT) == (K["CONTROL_MAGIC"], LAYOUT_VERSION) and (
-        words.STATE in (K["STATE_READY"], K["STATE_REPLACING"])  # whose replacer may be dead
+        words.STATE in LIVE
     )
     return words if is_ours and words.EPHEMERAL and words.LINGER_NS else None
 

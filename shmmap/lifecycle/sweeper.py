@@ -138,7 +138,7 @@ class Sweeper:
         if not self._setting("sweep_ns"):
             return NEVER
         if due and not self.is_running():
-            with suppress(MapUnlinked):
+            with suppress(ShmMapError):  # this one is done, whatever is found
                 self._attachment.notice_removal()
         return min(version + 2 * self._interval_ns, NEVER)  # a version is twice the time
 

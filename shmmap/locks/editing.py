@@ -20,13 +20,11 @@ from typing import Any, NoReturn
 
 from ..checks import Key, Value, shown
 from ..errors import EditConflict, LockLost, MapUnlinked
-from ..memory.layout import constants
 from ..operations._changes_cy import KEPT, check_ttl, versioned
 from ..operations._reads_cy import MISSING
 from ..operations.changes import Changes, begin_with, store
 from ..system.process import this_process
 
-K = constants()
 _BY_WITH = "write `with m.edit(key) as value:`, and change `value` in the block"
 
 
@@ -237,16 +235,14 @@ class _Entry:
                        self._ttl, self._evict)
             self.is_written = True
 
-
     def _refuse_unlinked(self) -> None:
         """Raise EditConflict where the map is no more: what would be written has never been read
         in the one that has the name now."""
         m, part = self._map, self._part
         with suppress(MapUnlinked):
-            if m.attachment is part and part.notice_removal():
+            if m.attachment is part:
+                part.notice_removal()
                 return
-            if m.attachment is part and part.control.STATE == K["STATE_READY"]:
-                return  # its name is not to be seen from here
         raise EditConflict(
             f"map {m.name!r}, key {shown(self._key)}: the map was unlinked, or its files were "
             "removed, while the entry was edited; what was edited is not stored. Edit it again: "

@@ -79,17 +79,16 @@ def try_hold(
     Raises:
         MapFull: no more locks can be held.
     """
-    def try_in_one_map() -> Hold | None:
-        with m._inside() as attached:
-            see_to_it(attached)
-            while True:
-                try:
-                    return _try_once(m, attached, name, lease, mine, judge, hasty)
-                except Forked:  # and so the holding, if there is one, is the parent's
-                    mine.clear()
-                    attached.reenter()  # forgets what this thread held as the parent
+    def try_it(attached: Attached) -> Hold | None:
+        see_to_it(attached)
+        while True:
+            try:
+                return _try_once(m, attached, name, lease, mine, judge, hasty)
+            except Forked:  # and so the holding, if there is one, is the parent's
+                mine.clear()
+                attached.reenter()  # forgets what this thread held as the parent
 
-    return m._in_one_map(try_in_one_map)
+    return m._in_one_map(try_it)
 
 
 def _try_once(
@@ -117,15 +116,20 @@ def _try_once(
             part.know(hold)
         if not part.is_ours(hold):
             raise Forked
-        if hold.fence and not attached.notice_removal():
-            attached.reenter()  # was it replaced?
+        if hold.fence:
+            attached.notice_removal()
     except MapUnlinked:  # others take the lock in the map that has the name now
         hold.fence = 0
         raise
     except Unread:
         _give_up(attached, hold)
-    except LockTimeout:  # of the lock shard: its holder is stopped just now
-        return None
+    except LockTimeout:
+        if not hold.fence:  # of the lock shard: its holder is stopped just now
+            return None
+        hold.is_over = part.is_owing = True  # a replacer was stopped in the middle: see above
+        with suppress(ShmMapError, Forked):
+            _give_back(attached, table, hold)
+        raise
     except (Forked, LeftOpen, MapFull):  # it was not taken, or not by this process
         raise
     except BaseException:

@@ -34,8 +34,8 @@ class Attached(Host, Protocol):
     fork_memory: mmap  # two words: see ForkPage
     handles: WeakValueDictionary[int, MapHandle]  # of this process, by number
 
-    def notice_removal(self) -> bool:
-        """Refuse a map whose files were removed; tell whether its name leads to it."""
+    def notice_removal(self) -> None:
+        """Refuse a map that was unlinked, or replaced, or whose files were removed."""
 
 
 class Asked(Protocol):
@@ -78,7 +78,7 @@ class MapHandle(Protocol):
     def _inside(self) -> AbstractContextManager[Attached]:
         """Have `close` wait for what is done with the attachment."""
 
-    def _in_one_map(self, act: Callable[[], Done]) -> Done:
+    def _in_one_map(self, act: Callable[[Attached], Done]) -> Done:
         """Do what consists of several operations; begin again where the map was replaced."""
 
     def _lock_table(self) -> LockTable:

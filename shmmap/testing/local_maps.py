@@ -148,9 +148,9 @@ class LocalAttachment(Attachment):
                 RuntimeWarning, stacklevel=2,
             )
 
-    def notice_removal(self) -> bool:
-        """Tell whether the name leads to it; no file can be removed."""
-        return self.has_its_name()
+    def notice_removal(self) -> None:
+        """Refuse one that was unlinked; no file can be removed."""
+        self.refuse_lost()
 
     def has_its_name(self) -> bool:
         """Tell whether the map's name leads to it, and not to a successor."""

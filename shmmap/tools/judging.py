@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from ..lifecycle.control import checksum, is_sound
+from ..lifecycle.control import LIVE, checksum, is_sound
 from ..memory import geometry
 from ..memory.layout import LAYOUT_VERSION, constants
 from ..memory.words import ControlWords
@@ -79,8 +79,7 @@ def judge(control: ControlWords | None, problem: str, flavour: Flavour) -> Judge
         return "retired", "its unlinker died before the end", True
     if control.STATE == K["STATE_MAKING"]:
         return "half-made", "its maker died while making it", True
-    live = K["STATE_READY"], K["STATE_REPLACING"]  # whoever opens the latter ends that
-    if control.STATE not in live or not _is_whole(control):
+    if control.STATE not in LIVE or not _is_whole(control):
         return "garbage", "its control segment contradicts itself", False
     return "ready", "", False
 

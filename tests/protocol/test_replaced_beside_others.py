@@ -13,6 +13,7 @@ import pytest
 import shmmap
 from shmmap import care
 from shmmap.copies import replacing
+from shmmap.lifecycle.attachment import Attachment
 from shmmap.system import segment
 
 from ..support.strangers import stranger
@@ -111,6 +112,43 @@ def test_two_threads_that_go_over_do_not_wait_for_each_other(make, name, monkeyp
     assert m.get("a") is None
     one.join(20)
     assert found == [0] and time.monotonic() - began < 10
+
+
+def stop_the_replacer(monkeypatch: Any) -> None:
+    """Have looks at a map find one that is just being replaced, by a process that is stopped."""
+    def wait(attached: Any) -> None:
+        raise shmmap.LockTimeout("is just being replaced")
+
+    monkeypatch.setattr(Attachment, "notice_removal", wait)
+
+
+def test_what_a_look_for_the_files_finds_is_told_the_next_operation(make, monkeypatch):
+    """This one is done: what `pop` has taken must reach its caller."""
+    m = make(size="1MB", sweep_interval=0.001)
+    m["a"] = 1
+    m.delete("b")
+    stop_the_replacer(monkeypatch)
+    time.sleep(0.01)
+    assert m.pop("a") == 1
+    time.sleep(0.01)
+    m["a"] = 2
+    assert m["a"] == 2
+
+
+@pytest.mark.parametrize("kind", ["lock", "semaphore"])
+def test_a_lock_that_is_refused_after_its_taking_is_free(make, kind, monkeypatch):
+    m = make(size="1MB")
+
+    def name_it() -> Any:
+        return m.lock("x") if kind == "lock" else m.semaphore("x", 1)
+
+    with monkeypatch.context() as patch:
+        stop_the_replacer(patch)
+        with pytest.raises(shmmap.LockTimeout, match="just being replaced"):
+            name_it().acquire()
+        assert m.attachment.locks.count() == 0 and not m.attachment.locks.holds
+    with name_it():
+        pass
 
 
 @AS_ROOT

@@ -61,10 +61,11 @@ REPLACING = (
                "                attached.remove_files()\n" + BEGAN),
     ), "one replaces, another opens", "every 1"),
     Mutant("who leaves a map whose replacer died takes it for replaced", (
-        change(Attachment, "_is_there", "half_replaced.settle(self)", "pass"),
+        change(Attachment, "leave", "half_replaced.is_ready(self)",
+               'self.control.STATE == K["STATE_READY"]'),
     ), "an ephemeral map is replaced as another leaves it", DYING),
     Mutant("nobody looks for a map that lingers whose replacer died", (
-        change(reaping, "_glance", 'K["STATE_REPLACING"])', ")"),
+        change(reaping, "_glance", "words.STATE in LIVE", "words.STATE == LIVE[0]"),
     ), "a map that lingers is replaced, left, and looked for", DYING),
     Mutant("the files of a map that was replaced stay", (
         change(replacing, "_change_over", "successor.remove_former(attached.control)", "pass"),
@@ -73,8 +74,7 @@ REPLACING = (
         change(replacing, "_change_over", "if table.find_holder() is not None:", "if False:"),
     ), "one replaces, another has a named lock all along", "every 1"),
     Mutant("a lock is taken in a map that was replaced", (
-        change(holdings, "_try_once", "if hold.fence and not attached.notice_removal():",
-               "if False:"),
+        change(holdings, "_try_once", "attached.notice_removal()", "pass"),
     ), LOCKING, "random"),
     Mutant("who goes over makes a map of its own", (
         change(reopening, "_reopen", "request.again(former.parameters)",

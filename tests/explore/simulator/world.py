@@ -135,9 +135,8 @@ class SimulatedAttachment(Attachment):
         """Do nothing: there are none."""
         return NEVER
 
-    def notice_removal(self) -> bool:
+    def notice_removal(self) -> None:
         """Do nothing: the map is there for good."""
-        return True
 
     def reserve_deadlines(self, number: int) -> None:
         """Say that the pages are there, in one store."""
