@@ -10,29 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 import shmmap
 
-from ..support.clocks import delayed_s
-from .holders import SOON_S, entries, take_and_stop
-
-STALL_S = 0.4  # a loop that is held up longer than that, on a busy machine
-
-
-async def watched(work: Coroutine[Any, Any, Any]) -> float:
-    """Do some work; return for how long the loop stood still at worst."""
-    worst, ends = 0.0, asyncio.ensure_future(work)
-    before, delay = time.monotonic(), delayed_s()
-    while not ends.done():
-        await asyncio.sleep(0.002)
-        worst = max(worst, time.monotonic() - before - (delayed_s() - delay))
-        before, delay = time.monotonic(), delayed_s()
-    await ends
-    return worst
+from .holders import SOON_S, STALL_S, entries, take_and_stop, watched
 
 
 def test_tasks_exclude_each_other(make):
@@ -338,109 +323,3 @@ def test_a_reentrant_lock_belongs_to_its_task(make):
         assert entries(m) == 0
 
     run(main)
-
-
-# -- editing ---------------------------------------------------------------------------------
-
-
-def test_tasks_that_edit_an_entry_lose_nothing_and_wait_for_each_other(make):
-    m = make()
-
-    async def add(number: int) -> None:
-        async with m.edit("n", default=0) as n:
-            await asyncio.sleep(0.001)
-            n += 1
-
-    async def main() -> None:
-        await asyncio.gather(*map(add, range(20)))
-
-    asyncio.run(main())
-    assert m["n"] == 20 and entries(m) == 0
-
-
-def test_an_edit_that_waits_does_not_hold_up_its_loop(make, start):
-    m = make()
-
-    def edit(child: Any) -> None:
-        with m.edit("n", default=0) as n:
-            child.tell("inside")
-            child.hear()
-            n += 1
-
-    child = start(edit)
-    child.hear()
-
-    async def wait() -> None:
-        async with m.edit("n", timeout=20) as n:
-            n += 10
-
-    async def main() -> float:
-        asyncio.get_running_loop().call_later(0.5, child.tell, "leave")
-        return await watched(wait())
-
-    assert asyncio.run(main()) < STALL_S
-    assert m["n"] == 11
-    child.result()
-
-
-@pytest.mark.parametrize("where", ["as it waits", "in its block"])
-def test_a_task_that_is_cancelled_has_edited_nothing(make, where):
-    m = make()
-    m["n"] = 1
-
-    async def change(patience: float) -> None:
-        async with m.edit("n") as n:
-            n += 1
-            await asyncio.sleep(patience)
-
-    async def main() -> None:
-        first = asyncio.ensure_future(change(0.2 if where == "as it waits" else 60))
-        await asyncio.sleep(0.05)
-        second = asyncio.ensure_future(change(60)) if where == "as it waits" else first
-        await asyncio.sleep(0.05)
-        second.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await second
-        await asyncio.gather(first, return_exceptions=True)
-
-    asyncio.run(main())
-    assert m["n"] == (2 if where == "as it waits" else 1) and entries(m) == 0
-    with m.edit("n", timeout=0) as n:
-        n += 1
-
-
-def test_what_an_awaited_block_raises_and_what_others_write_is_kept(make):
-    m = make()
-    m["n"] = 1
-
-    async def fail() -> None:
-        async with m.edit("n") as n:
-            n += 1
-            raise ZeroDivisionError
-
-    async def collide() -> None:
-        async with m.edit("n") as n:
-            m["n"] = 7
-            n += 1
-
-    with pytest.raises(ZeroDivisionError):
-        asyncio.run(fail())
-    assert m["n"] == 1
-    with pytest.raises(shmmap.EditConflict):
-        asyncio.run(collide())
-    assert m["n"] == 7 and entries(m) == 0
-
-
-def test_one_edit_is_for_one_block_at_a_time(make):
-    m = make()
-    again = m.edit("n", default=0)
-    for _ in range(2):
-        with again as n:
-            n += 1
-            with pytest.raises(TypeError, match="under way"):
-                again.__enter__()
-    with m.lock("n"), pytest.raises(shmmap.Reentered):
-        again.__enter__()
-    with again as n:
-        n += 1
-    assert m["n"] == 3 and entries(m) == 0
