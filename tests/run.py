@@ -1,4 +1,4 @@
-"""Run every check of this project: `python3 tests/run.py [arguments for pytest]`.
+"""Run every check of this project: `python3 tests/run.py [lint | arguments for pytest]`.
 
 Needs Python 3.10 and its venv module, nothing else. Makes a virtual environment in .venv-test,
 installs the package into it (again whenever a source has changed; only what changed is
@@ -6,6 +6,8 @@ compiled again), then runs ruff, mypy, codespell and proselint, builds the docum
 pytest for each engine (most parts of it at once).
 What is tested is the installed package, never the source tree. The compiled engine is required
 where C can be compiled; where not, only the pure engine is tested.
+
+`lint` alone runs no test.
 
 What failed is told once more at the end. The last line is "N passed, N failed", summed over the
 engines; what a linter finds, a warning of the documentation, and a pytest that broke
@@ -92,7 +94,7 @@ def main(arguments: list[str]) -> int:
     failures = lint()
     passed = 0
     engines = ("compiled", "pure") if compiles else ("pure",)
-    for jobs in plan(engines, arguments):
+    for jobs in plan(engines, arguments) if arguments != ["lint"] else ():
         for outcome in test(jobs):
             passed += outcome.passed
             failures += outcome.failures
