@@ -27,6 +27,9 @@ from ..system.process import this_process
 
 _BY_WITH = "write `with m.edit(key) as value:`, and change `value` in the block"
 
+_ADVICE = (": m.edit(key) takes m.lock(key). Leave the block that holds it first, or read and "
+           "write the entry in that one")
+
 
 def _in_place(act: Callable[[Value, Value], Value]) -> Callable[[Edit, Value], Edit]:
     """Make what `edit += other`, say, does."""
@@ -215,6 +218,7 @@ class _Entry:
     ) -> None:
         check_ttl(m, ttl)
         self.lock = m.lock(key, timeout=timeout, lease=lease)
+        self.lock._advice = _ADVICE
         self.is_written = False
         self._map, self._key, self._default, self._ttl, self._evict = m, key, default, ttl, evict
 

@@ -99,15 +99,17 @@ def _try_once(
     part = attached.locks
     table: LockTable = part.hasty_table() if hasty else m._lock_table()
     if judge is not None:
-        former = part.by_task.get((name, current_task()))
-        if former and not former.is_over and table.version_of(name, former.raw):
-            return judge(former)
-        if former:  # its lease is over
-            part.forget(former)
+        for former in part.own(name):
+            if not former.is_over and table.version_of(name, former.raw):
+                return judge(former)
+            if former.fence:  # its lease is over
+                part.forget(former)
     hold = Hold(name, table.new_record(), m._handle_number, part)
+    interrupted = part.begun.get(hold.whose)
     try:
         mine.append(hold)
         part.holds[hold.sequence] = hold
+        part.begun[hold.whose] = hold
         hold.fence = part.act(hold, table, table.take_lock, lease)
         part.holds[hold.sequence] = hold  # again: a handler may have closed the handle meanwhile
         if lease:  # from a time after that from which the shard counts it
@@ -138,6 +140,7 @@ def _try_once(
             _give_back(attached, table, hold)
         raise
     finally:
+        part.end_taking(hold, interrupted)
         if not hold.fence:
             part.forget(hold)
             mine.clear()

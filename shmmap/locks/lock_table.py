@@ -39,6 +39,7 @@ from ..operations.host import NEVER
 from ..shard._repair_cy import Repairer
 from ..shard._status import FULL
 from ..system.background import Background
+from ..system.tasks import current_task
 from ..values._keys_cy import pack
 from .waiting import Turn
 
@@ -147,6 +148,7 @@ class LockShard:
         self.held: dict[tuple[int, int], object] = {}
         self.holds: dict[int, Hold] = {}
         self.by_task: dict[tuple[bytes, object], Hold] = {}
+        self.begun: dict[tuple[bytes, object], Hold] = {}  # takings under way, likewise
         self.pruned = 0  # how many holds the last pruning left
         self.is_owing = False  # a release that failed is still to be done: see `deferred_release`
         self.freeing: Background | None = None
@@ -211,6 +213,19 @@ class LockShard:
                 if old.is_over or (old.lapses_ns and old.lapses_ns <= now_ns):
                     self.forget(old)
             self.pruned = len(self.holds)
+
+    def own(self, name: bytes) -> list[Hold]:
+        """List the holdings of a name that this thread, or greenlet, has taken or is just taking:
+        a signal's handler may ask when the lock is taken, and its taker does not know it yet."""
+        whose = name, current_task()
+        return [hold for known in (self.by_task, self.begun) if (hold := known.get(whose))]
+
+    def end_taking(self, hold: Hold, interrupted: Hold | None) -> None:
+        """Say that a taking is over, which a handler began within another one, or none."""
+        if interrupted is not None:
+            self.begun[hold.whose] = interrupted
+        elif self.begun.get(hold.whose) is hold:
+            self.begun.pop(hold.whose, None)
 
     def forget(self, hold: Hold) -> None:
         """Hold it no longer: what the table says of it is abandoned from now on."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..checks import Key, shown
 from ..errors import LockLost, LockTimeout, MapClosed, MapUnlinked
 from ..system.process import this_process
-from ..system.tasks import current_holder, current_task
+from ..system.tasks import current_holder
 from .holdings import Hold, describe_holder, renew, try_hold
 from .leaving import Grip
 from .lock_table import LOCK, Forked, name_of
@@ -59,6 +59,9 @@ class Lock(Taking):
         self.reentrant = reentrant
         self._holds: dict[object, Hold] = {}  # by holder
 
+    _advice = (". Leave it first, or pass on that it is held; m.lock(key, reentrant=True) can be "
+               "taken again by its holder")
+
     def _try_first(self, grip: Grip, refuses: bool, awaits: bool, hasty: bool) -> Hold | None:
         m = self._map
 
@@ -77,9 +80,7 @@ class Lock(Taking):
 
     def _words(self) -> Words:
         return Words(
-            f"holds lock {shown(self.key)}",
-            ". Leave it first, or pass on that it is held; m.lock(key, reentrant=True) can be "
-            "taken again by its holder",
+            f"holds lock {shown(self.key)}", self._advice,
             "write `async with m.lock(...)`, or `await lock.aacquire()`",
         )
 
@@ -171,8 +172,8 @@ class Lock(Taking):
         holder = current_holder()
         hold = self._holds.get(holder)
         if hold is None and self.reentrant and not self._map.closed:  # taken through another Lock?
-            former = self._map.attachment.locks.by_task.get((self._name, current_task()))
-            hold = former if former is not None and former.holder == holder else None
+            own = self._map.attachment.locks.own(self._name)
+            hold = next((former for former in own if former.holder == holder), None)
         if hold is None and len(self._holds) == 1:
             with suppress(IndexError):
                 hold = list(self._holds.values())[0]  # noqa: RUF015  # it may go meanwhile

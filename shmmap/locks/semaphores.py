@@ -14,7 +14,7 @@ from ..checks import Key, shown
 from ..errors import LockLost, LockTimeout, Reentered
 from ..memory._clock_cy import monotonic_ns
 from ..system.process import this_process
-from ..system.tasks import current_holder, current_task, running_loop
+from ..system.tasks import current_holder, running_loop
 from .holdings import Hold, describe_holder, try_hold
 from .leaving import Grip
 from .lock_table import PERMIT, name_of
@@ -86,15 +86,18 @@ class Semaphore(Taking):
     def _refuse(self, awaits: bool) -> None:
         """Raise Reentered where all permits are held by whoever asks, or, unless the wait lets the
         event loop go on, by this thread."""
-        me, mine, loop = current_holder(), current_task(), running_loop()
+        me, loop = current_holder(), running_loop()
         with self._map._inside() as attached:
             part, table = attached.locks, attached.locks.hasty_table()
-            holds = [part.by_task.get((name, mine)) for name in self._names]
-            for hold in holds:
-                if hold is None or hold.is_over or not table.version_of(hold.name, hold.raw):
+            holds: list[Hold] = []
+            for name in self._names:
+                own = [hold for hold in part.own(name)
+                       if not hold.is_over and table.version_of(name, hold.raw)]
+                if not own:
                     return  # it will be free when another one leaves it
+                holds += own
         start = f"map {self._map.name!r}, semaphore {shown(self.key)}: all {self.limit} permits are"
-        if all(hold is not None and hold.holder == me for hold in holds):
+        if all(hold.holder == me for hold in holds):
             raise Reentered(f"{start} held by this thread, greenlet or task, which would wait for "
                             "itself. Leave one first")
         if not awaits and loop is not None:

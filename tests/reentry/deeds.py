@@ -105,6 +105,20 @@ def take_lock(w: World) -> None:
     w.attempt("lock", act)
 
 
+def take_same_lock(w: World) -> None:
+    """Where this very thread has the lock already, or is just taking it, the wait would be in vain:
+    that is refused, not begun."""
+    m = w.m
+
+    def act() -> None:
+        with m.lock("report", timeout=1):
+            pass
+
+    before, w.reenters = w.reenters, True
+    w.attempt("the same lock", act)
+    w.reenters = before
+
+
 def snapshot(w: World) -> None:
     m = w.m
     w.attempt("snapshot", lambda: len(m.snapshot()))
@@ -301,6 +315,7 @@ DEEDS: tuple[Deed, ...] = (
     Deed("write", write_same, "writes the same key"),
     Deed("write elsewhere", write_far, "writes to other shards"),
     Deed("lock", take_lock, "takes a named lock"),
+    Deed("the same lock", take_same_lock, "takes the named lock \"report\""),
     Deed("snapshot", snapshot, "takes a snapshot"),
     Deed("sweep", sweep, "sweeps"),
     Deed("unlink", unlink, "unlinks the map"),

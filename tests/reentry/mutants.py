@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import shmmap.care
 from shmmap.lifecycle import closing, opening
-from shmmap.locks import leaving
+from shmmap.locks import holdings, leaving
 from shmmap.locks.lock_table import LockShard
 from shmmap.operations._handle_cy import Handle
 from shmmap.system import record_lock
@@ -63,6 +63,11 @@ MUTANTS: tuple[Mutant, ...] = (
         "a handler that raises leaves a named lock taken", leaving.Leaving, "__del__",
         (('getattr(self, "mine", None)', "None"),),
         (Series("taking a named lock", "raise", "line in leaving.py"),), "has not left", 90,
+    ),
+    Mutant(
+        "a lock is known to its thread only when its taking is over", holdings, "_try_once",
+        (("part.begun[hold.whose] = hold", "pass"),),
+        (Series("taking a named lock", "the same lock", "line"),), "LockTimeout", 90,
     ),
     Mutant(
         "the handles of a map are gone through while others are opened", shmmap.care, "alive",

@@ -8,7 +8,7 @@ was freed and is kept for the next allocation is used up first: else that would 
 
 **Lines.** A trace function does the deed before the k-th line that runs in the package's Python
 code: all of the pure engine, what opens, closes, waits and locks of the compiled one. That is
-where the handler of a signal can run, between two bytecodes.
+where the handler of a signal can run, between two bytecodes; but for a line that says why not.
 
 **Time.** A real signal while the operation waits for another process, which gets out of the way
 once the deed is done, or right before it.
@@ -22,6 +22,7 @@ import signal
 import sys
 import weakref
 from collections.abc import Callable
+from linecache import getline
 from types import FrameType
 from typing import Any
 
@@ -30,6 +31,7 @@ import shmmap
 from .world import World
 
 ENGINE = os.path.dirname(os.path.abspath(shmmap.__file__)) + os.sep
+NEVER = "before which no signal handler comes"
 Act = Callable[[], None]
 
 
@@ -162,7 +164,9 @@ class Lines:
             return None
         if event == "line" and (self.locked is None or self.locked()):
             self.count += 1
-            if self.count == self.at:
+            if self.count == self.at and NEVER in getline(file, frame.f_lineno):
+                self.at += 1
+            elif self.count == self.at:
                 self.place = f"{os.path.basename(file)}:{frame.f_lineno}, {frame.f_code.co_name}"
                 sys.settrace(None)
                 step: FrameType | None = frame
