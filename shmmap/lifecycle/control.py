@@ -21,7 +21,7 @@ from ..system import descriptors, removal, segment
 from ..system.flavours import ENGINES as ENGINES
 from ..system.flavours import OWN, Flavour
 from ..system.liveness import Judge
-from ..system.process import boot_id
+from ..system.process import boot_id, this_process
 from ..system.unfinished import Undo
 from . import lingering, siblings
 from .parameters import Parameters
@@ -198,23 +198,23 @@ def open_control(
     `attached`: the nonces of that name that this process is attached to.
     """
     label = segment.control_name(name)
+    opener = this_process()
     try:
-        descriptor = segment.open_checked(label, mode, owner_uid)
+        descriptor, status = segment.open_checked(label, mode, owner_uid)
     except MapNotFound:
         return None
+    identity, size = (status.st_dev, status.st_ino), status.st_size
     try:
-        try:
-            identity = descriptors.identity_of(descriptor)
-            size = os.fstat(descriptor).st_size
-        except OSError as error:
-            raise segment.refused(f"looking at {label}", error) from error
         if size < K["C_BYTES_TOTAL"] or size % WORD:
             if size == 0:
                 return Remains(name, identity, None)
             raise MapCorrupted(f"{label} has {size} bytes, no map has: {REMOVE.format(name)}")
         control = map_control(descriptor, size, identity)
+        if this_process() != opener:
+            control.close()
+            raise segment.lost_in_fork(label)
     finally:
-        os.close(descriptor)
+        descriptors.close_own(descriptor, opener, identity)
     try:
         if _verify(control, name, label, attached, mode, owner_uid):
             return control

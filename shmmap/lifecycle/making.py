@@ -260,16 +260,17 @@ def _lock(descriptor: int) -> bool:
 
 def _remove_dead(name: str, label: str) -> bool:
     """Remove what a dead maker left under a name of its own; tell whether that is free now."""
+    opener = this_process()
     try:
-        descriptor = segment.open_checked(label, 0o666, None)
+        descriptor, status = segment.open_checked(label, 0o666, None)
     except ShmMapError:
         return False
+    identity = status.st_dev, status.st_ino
     try:
         if not _lock(descriptor):
             return False
         size = geometry.control_bytes()
-        identity = descriptors.identity_of(descriptor)
-        if os.fstat(descriptor).st_size == size:
+        if os.fstat(descriptor).st_size == size:  # looked at once it is locked
             left = map_control(descriptor, size, identity)
             try:
                 if left.NONCE:
@@ -280,7 +281,7 @@ def _remove_dead(name: str, label: str) -> bool:
     except OSError:
         return False
     finally:
-        os.close(descriptor)
+        descriptors.close_own(descriptor, opener, identity)
 
 
 def _fill(

@@ -9,6 +9,7 @@ from ..errors import MapNotFound
 from ..memory import geometry
 from ..memory.layout import LAYOUT_VERSION, constants
 from ..system import creation, descriptors, segment
+from ..system.process import this_process
 from . import control, opening, siblings
 from .parameters import check_name
 
@@ -58,17 +59,17 @@ def _remove(name: str, turn: creation.Turn) -> bool:
         return False
     opening.refuse_to_unlink(name)
     trusted = None if os.geteuid() else segment.owner_at(label)
+    opener = this_process()
     try:
-        descriptor = segment.open_checked(label, 0o666, trusted)
+        descriptor, status = segment.open_checked(label, 0o666, trusted)
     except MapNotFound:
         return False
+    identity = status.st_dev, status.st_ino
+    is_whole = status.st_size == geometry.control_bytes()
     try:
-        identity = descriptors.identity_of(descriptor)
-        is_whole = os.fstat(descriptor).st_size == geometry.control_bytes()
-        found = control.map_control(descriptor, geometry.control_bytes(), identity) if (
-            is_whole) else None
+        found = control.map_control(descriptor, status.st_size, identity) if is_whole else None
     finally:
-        os.close(descriptor)
+        descriptors.close_own(descriptor, opener, identity)
     turn.check()
     if found is not None and (found.MAGIC, found.LAYOUT) == (K["CONTROL_MAGIC"], LAYOUT_VERSION):
         control.Remains(name, identity, found).remove()

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 
 import xxhash
 
-from ..errors import ConfigMismatch, LockTimeout, Reentered
+from ..errors import ConfigMismatch, LockTimeout, Reentered, ShmMapError
 from ..memory._clock_cy import monotonic
 from . import segment
 from .mutex import Mark, Mutex
@@ -196,6 +196,7 @@ def creation_lock(name: str, timeout_s: float = CREATION_TIMEOUT_S) -> Iterator[
 
     Raises:
         LockTimeout: another process has held it for `timeout_s` seconds.
+        Forked: instead of any other error, in a child that was forked meanwhile.
     """
     deadline = monotonic() + timeout_s
     byte = name_byte(name)
@@ -204,6 +205,9 @@ def creation_lock(name: str, timeout_s: float = CREATION_TIMEOUT_S) -> Iterator[
         try:
             _wait_for_byte(turn, byte, deadline, timeout_s)
             yield turn
+        except ShmMapError:
+            turn.check()  # else what a child found by descriptors that it does not have, is void
+            raise
         finally:
             try:
                 if not nested:  # first, and one call into C, before which no handler comes

@@ -92,7 +92,7 @@ class Judge:
 
     def _open(self) -> int:
         try:
-            return segment.open_checked(self._file_name, self._mode, self._owner_uid)
+            return segment.open_checked(self._file_name, self._mode, self._owner_uid)[0]
         except MapNotFound:
             raise MapCorrupted(
                 f"{self.label} has lost its liveness file {self._file_name}: if nothing uses the "

@@ -275,8 +275,11 @@ def check_room(what: str, size: int) -> None:
         raise no_room(what, size)
 
 
-def open_checked(name: str, mode: int | None, owner_uid: int | None) -> int:
-    """Open an object of ours and return its descriptor; refuse what another user made.
+def open_checked(
+    name: str, mode: int | None, owner_uid: int | None
+) -> tuple[int, os.stat_result]:
+    """Open an object of ours and return its descriptor and what that is; refuse what another user
+    made. In a child that is forked meanwhile the number may be another file's: see `close_own`.
 
     Raises:
         MapNotFound: there is none.
@@ -284,6 +287,7 @@ def open_checked(name: str, mode: int | None, owner_uid: int | None) -> int:
         SystemCallError: the kernel refused, for a reason of this process or machine.
     """
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not stop us
+    opener = this_process()
     try:
         descriptor = os.open(SHM_DIRECTORY + name, flags)
     except FileNotFoundError as error:
@@ -305,13 +309,21 @@ def open_checked(name: str, mode: int | None, owner_uid: int | None) -> int:
             ) from error
         raise refused(f"opening {name} in {SHM_DIRECTORY}", error) from error
     try:
-        verify_owner(os.fstat(descriptor), name, mode, owner_uid)
+        status = os.fstat(descriptor)
+        if this_process() != opener:
+            raise lost_in_fork(name)
+        verify_owner(status, name, mode, owner_uid)
     except BaseException as error:
-        os.close(descriptor)
+        close_own(descriptor, opener, None)
         if type(error) is OSError:
             raise refused(f"looking at {name}", error) from error
         raise
-    return descriptor
+    return descriptor, status
+
+
+def lost_in_fork(name: str) -> Exception:
+    """Make the error of a child that was forked while an object was opened."""
+    return refused(f"opening {name}", OSError(errno.EBADF, "this process was forked meanwhile"))
 
 
 def status_at(name: str) -> os.stat_result | None:
@@ -369,14 +381,18 @@ def attach(name: str, size: int, mode: int | None, owner_uid: int | None) -> Map
         MapNotFound, ConfigMismatch: see `open_checked`.
         MapCorrupted: it is shorter or longer.
     """
-    descriptor = open_checked(name, mode, owner_uid)
+    opener = this_process()
+    descriptor, status = open_checked(name, mode, owner_uid)
     try:
-        actual = os.fstat(descriptor).st_size
-        if actual != size:
-            raise wrong_size(name, actual, size)
-        return Mapping(descriptor, size)
+        if status.st_size != size:
+            raise wrong_size(name, status.st_size, size)
+        mapping = Mapping(descriptor, size)
+        if this_process() != opener:
+            mapping.close()
+            raise lost_in_fork(name)
+        return mapping
     finally:
-        os.close(descriptor)
+        close_own(descriptor, opener, (status.st_dev, status.st_ino))
 
 
 def allocated_bytes(name: str) -> int:
