@@ -418,6 +418,8 @@ class ShmMap(
     def unlink(self) -> None:
         """Remove the map from the machine. Handles that were opened by name go over to a new one:
         see `on_unlinked`; this one, and those of `attach`, raise MapUnlinked from now on."""
+        if self.closed:
+            raise MapClosed(f"map {self.name!r}: this handle is closed; shmmap.unlink() needs none")
         self._follows = False
         try:
             with self._inside() as attached:

@@ -90,13 +90,13 @@ class Stats(NamedTuple):
         reads = self.hits + self.misses
         ratio = f" ({self.hits / reads:.0%} of reads)" if reads else ""
         counted = [
-            f"{self.entries:,} entries",
-            f"{human(self.allocated_bytes)} of {human(self.size_bytes)}",
+            f"{self.entries:,} entries in {self.slots - self.free_slots:,} of {self.slots:,} slots",
+            f"{human(self.allocated_bytes)} of /dev/shm (at most {human(self.size_bytes)})",
             f"{self.hits:,} hits{ratio}", f"{self.writes:,} writes", f"{self.deletes:,} deletes",
             *(f"{count:,} {name}" for name, count in (
                 ("expired", self.expired), ("evicted", self.evicted), ("aged", self.aged),
                 ("uncached", self.uncached_total), ("repairs", self.repairs)) if count),
-            f"{len(self.workers):,} workers",
+            f"{len(self.workers):,} worker{'s' * (len(self.workers) != 1)}",
         ]
         return f"<Stats: {', '.join(counted)}>"
 

@@ -167,7 +167,8 @@ def test_stats_print_short(make):
     m["a"] = 1
     m["a"], m.get("b")
     text = str(m.stats())
-    assert text.startswith("<Stats: 1 entries, ") and "1 hits (50% of reads)" in text
+    assert text.startswith("<Stats: 1 entries in 1 of ") and text.endswith(", 1 worker>")
+    assert "1 hits (50% of reads)" in text
     assert len(text) < 200 and "\n" not in text
     assert f"{m.stats()._asdict()}".count("shard_entries") == 1
 
