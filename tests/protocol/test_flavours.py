@@ -195,11 +195,13 @@ def test_prune_takes_what_the_other_engine_left(both):
 
 def test_reaping_leaves_the_other_engines_maps(both):
     lingers = WRITE.replace('size="1MB"', 'size="1MB", ephemeral=True, linger=1e-6')
-    run(sys.executable, "-c", lingers, both, engine=OTHER)
-    theirs = objects_of(both)
-    assert theirs
-    reaping.reap()
-    assert objects_of(both) == theirs
+    for _ in range(10):  # the other engine's tests may reap it meanwhile, as they may
+        run(sys.executable, "-c", lingers, both, engine=OTHER)
+        theirs = objects_of(both)
+        reaping.reap()
+        if theirs and objects_of(both) == theirs:
+            return
+    raise AssertionError("it was gone each time")
 
 
 # -- layouts -------------------------------------------------------------------------------
