@@ -45,6 +45,7 @@ from .operations.changes import DELETE  # noqa: E402
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .decorator import cached
+    from .rates import RateLimit, RateLimiter
     from .tools.overview import MapInfo, maps
 
 __version__ = "0.1.0"
@@ -69,6 +70,8 @@ __all__ = [
     "MapNotFound",
     "MapUnlinked",
     "MergeReport",
+    "RateLimit",
+    "RateLimiter",
     "Reentered",
     "Semaphore",
     "ShardBusy",
@@ -90,11 +93,16 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import at its first use what needs more than a map does: `cached`, with inspect and asyncio,
-    and `maps`, with numpy. All else is there from the start: a process that has a map open may be
-    unable to import anything more."""
+    `RateLimiter`, with asyncio, and `maps`, with numpy. All else is there from the start: a process
+    that has a map open may be unable to import anything more."""
     found: object
     if name == "cached":
         from .decorator import cached as found
+    elif name in ("RateLimit", "RateLimiter"):
+        from . import rates
+
+        found = getattr(rates, name)
+        _name_it(found)
     elif name in ("MapInfo", "maps"):
         from .tools import overview
 

@@ -42,6 +42,7 @@ class Arrow(NamedTuple):
 # What a package of the tree knows, from the users' side down to memory. Each uses only what lies
 # below it.
 PACKAGES = {
+    "contrib": "backends for the caches of others",
     "testing": "a map of one process, fixtures",
     "torture": "kill, stop and fork real workers",
     "tools": "the command line",
@@ -62,11 +63,12 @@ def packages() -> str:
         return Box(x, y, width, 58, f"{name}/", PACKAGES[name], colour)
 
     boxes = [
-        box("testing", 20, 20, 210, "user"),
-        box("torture", 245, 20, 240, "user"),
-        box("tools", 500, 20, 200, "user"),
-        Box(20, 98, 680, 58, "map.py, decorator.py", "ShmMap and @cached: what users import",
-            "user"),
+        box("contrib", 20, 20, 165, "user"),
+        box("testing", 195, 20, 165, "user"),
+        box("torture", 370, 20, 165, "user"),
+        box("tools", 545, 20, 155, "user"),
+        Box(20, 98, 680, 58, "map.py, decorator.py, rates.py",
+            "ShmMap, @cached, RateLimiter: what users import", "user"),
         box("copies", 20, 176, 680, "operation"),
         box("lifecycle", 20, 254, 680, "operation"),
         box("locks", 20, 332, 680, "operation"),

@@ -110,7 +110,7 @@ def note_unread(m: MapHandle, notes: Notes, key: Key, failed: Unreachable) -> No
     """Note that the map could not be read."""
     error = failed.__cause__
     assert isinstance(error, ShmMapError)
-    note(m, notes, _reason_for(error), f"{shown(key)} cannot be looked up just now "
+    note(m, notes, reason_for(error), f"{shown(key)} cannot be looked up just now "
          f"({type(error).__name__}: {error}); it is computed, and not stored")
 
 
@@ -153,7 +153,7 @@ def keep(
         m.set(key, value, ttl)
         return True
     except Exception as error:
-        reason = _reason_for(error)
+        reason = reason_for(error)
         if isinstance(error, ShmMapError):
             # a value that is a map itself raises its own
             if reason in ("corrupted", "unlinked", "closed", "busy", "refused") and _comes_again(
@@ -169,7 +169,8 @@ def keep(
         return False
 
 
-def _reason_for(error: Exception) -> str:
+def reason_for(error: Exception) -> str:
+    """Return by what word an error is counted."""
     return next(reason for reason, kinds in _REASONS.items() if isinstance(error, kinds))
 
 

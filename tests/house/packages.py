@@ -26,10 +26,13 @@ FLOORS["call_keys"] = {"values"}
 FLOORS["generation"] = {*FLOORS["map"], "map"}
 FLOORS["results"] = {*FLOORS["generation"], "generation", "call_keys"}
 FLOORS["decorator"] = {*FLOORS["results"], "results"}
-FLOORS["__init__"] = {*FLOORS["decorator"], "decorator", "tools"}  # these when they are used
+FLOORS["windows"] = set()
+FLOORS["rates"] = {*FLOORS["map"], "map", "windows"}
+FLOORS["__init__"] = {*FLOORS["decorator"], "decorator", "rates", "tools"}  # when they are used
 FLOORS["torture"] = {*FLOORS["decorator"], "decorator", "__init__"}
 FLOORS["tools"] = {*FLOORS["torture"], "torture"}
 FLOORS["testing"] = {*FLOORS["decorator"], "decorator", "__init__"}
+FLOORS["contrib"] = {*FLOORS["rates"], "rates"}
 FLOORS["__main__"] = {"tools"}
 
 

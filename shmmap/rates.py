@@ -1,0 +1,194 @@
+"""RateLimiter: so many in so long, counted once for all processes of the machine."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from math import ceil, inf
+from typing import Any, NamedTuple
+
+from .checks import Key, seconds, shown
+from .errors import MapClosed, ShmMapError
+from .locks.keeping import note, notes_of, reason_for
+from .map import ShmMap
+from .operations.changes import Patience
+from .windows import ALGORITHMS, Found, Rate
+
+_ON_ERROR = ("raise", "allow", "deny")
+
+
+class RateLimit(NamedTuple):
+    """What a RateLimiter answers; true where the hit is allowed.
+
+    Attributes:
+        allowed: whether it is.
+        limit: how many are allowed in all.
+        remaining: how many more would be allowed now.
+        reset_after: seconds until nothing is counted any more.
+        retry_after: seconds after which this hit would be allowed; 0.0: it is; inf: it costs more
+            than is ever allowed.
+    """
+
+    allowed: bool
+    limit: int
+    remaining: int
+    reset_after: float
+    retry_after: float
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+    def headers(self) -> dict[str, str]:
+        """Return the header fields that tell a client, in whole seconds."""
+        fields = {
+            "X-RateLimit-Limit": str(self.limit), "X-RateLimit-Remaining": str(self.remaining),
+            "X-RateLimit-Reset": str(ceil(self.reset_after)),
+        }
+        if not self.allowed and self.retry_after != inf:
+            fields["Retry-After"] = str(ceil(self.retry_after))
+        return fields
+
+
+class RateLimiter:
+    """So many hits of a key in so long, exact for all processes that have the map.
+
+    Each key has one entry of 9 to 25 bytes ("moving": 8 bytes a hit), which expires when nothing
+    is counted any more. A hit is one step: read, computed, and written if nobody has written
+    meanwhile, else tried again. No lock is held, so no death leaves one. Where the map evicts, a
+    count may be lost with its entry: give limits a map with room, `on_full="raise"`.
+
+    Args:
+        m: the map.
+        limit: how many are allowed in `per`.
+        per: seconds, or a timedelta.
+        algorithm: "bucket" (default): `burst` at once, then one every per / limit. "fixed": from
+            the first hit on. "sliding": two counts, an estimate between them. "moving": the time
+            of each hit, so never more than `limit` in any span of `per`.
+        burst: "bucket" only: how many at once; default: `limit`.
+        prefix: keys of this limiter; two limiters of one prefix count together.
+        on_error: what a hit comes to where the map cannot be used just now: "raise" (default),
+            "allow" or "deny": counted in `stats().uncached`, and logged once.
+
+    Threads, tasks and forked children may share one.
+
+    >>> with ShmMap("doctest", size="1MB", ephemeral=True) as m:
+    ...     limiter = RateLimiter(m, 2, per=60)
+    ...     [bool(limiter.hit("ada")) for _ in range(3)], limiter.peek("ada").remaining
+    ([True, True, False], 0)
+    """
+
+    def __init__(
+        self, m: ShmMap, limit: int, per: float | timedelta, *, algorithm: str = "bucket",
+        burst: int | None = None, prefix: str = "rate", on_error: str = "raise",
+    ) -> None:
+        per_s = seconds(per, "per")
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit < 1 << 32:
+            raise ValueError(f"limit={limit!r} must be a whole number, 1 or more")
+        if not 1e-6 <= per_s < 3e9:
+            raise ValueError(f"per={per!r} must be 1e-6 seconds or more, and less than 3e9")
+        if algorithm not in ALGORITHMS:
+            raise ValueError(f"algorithm={algorithm!r} must be one of {', '.join(ALGORITHMS)}")
+        if burst is not None and algorithm != "bucket":
+            raise ValueError(f"burst= is for algorithm=\"bucket\", not for {algorithm!r}")
+        if burst is not None and (not isinstance(burst, int) or not 1 <= burst < 1 << 32):
+            raise ValueError(f"burst={burst!r} must be a whole number, 1 or more")
+        if on_error not in _ON_ERROR:
+            raise ValueError(f"on_error={on_error!r} must be one of {', '.join(_ON_ERROR)}")
+        self.map = m
+        self.algorithm = algorithm
+        self.rate = Rate(limit, max(1, round(per_s * 1e9)), burst or limit)
+        self.prefix = prefix
+        self.on_error = on_error
+        self._ask = ALGORITHMS[algorithm]
+        self._mark = algorithm[:1].encode()
+
+    def hit(self, key: Key, cost: int = 1) -> RateLimit:
+        """Count a hit, or one that costs more, if it is allowed; one that is not changes nothing.
+
+        Raises:
+            EditConflict: others have hit this key each time for `lock_timeout` seconds.
+            ShmMapError: the map cannot be used just now, unless `on_error` says otherwise.
+        """
+        try:
+            patience: Patience | None = None
+            while True:
+                answer = self._try(key, _checked(cost))
+                if answer is not None:
+                    return answer
+                patience = patience or Patience(self.map, key, "a rate limiter")
+                patience.once_more()
+        except ShmMapError as error:
+            return self._failed(error, key)
+
+    async def ahit(self, key: Key, cost: int = 1) -> RateLimit:
+        """Do the same in a coroutine: between two tries its event loop goes on."""
+        try:
+            patience: Patience | None = None
+            while True:
+                answer = self._try(key, _checked(cost))
+                if answer is not None:
+                    return answer
+                patience = patience or Patience(self.map, key, "a rate limiter")
+                patience.once_more()
+                await asyncio.sleep(0)
+        except ShmMapError as error:
+            return self._failed(error, key)
+
+    def test(self, key: Key, cost: int = 1) -> RateLimit:
+        """Tell what such a hit would come to, without counting it: `remaining` is what is left
+        before it."""
+        try:
+            would = self._look(key, _checked(cost))[0]
+            return self._answer(would)._replace(remaining=self.peek(key).remaining)
+        except ShmMapError as error:
+            return self._failed(error, key)
+
+    def peek(self, key: Key) -> RateLimit:
+        """Tell how it stands."""
+        try:
+            return self._answer(self._look(key, 0)[0])
+        except ShmMapError as error:
+            return self._failed(error, key)
+
+    def reset(self, key: Key) -> bool:
+        """Forget the hits of a key; tell whether there were any."""
+        return self.map.delete((self.prefix, key))
+
+    def _look(self, key: Key, cost: int) -> tuple[Found, int]:
+        """Ask the algorithm, about the state as it is; return the state's version, too."""
+        m: Any = self.map
+        raw, version = m.get_versioned((self.prefix, key), b"")
+        if not isinstance(raw, bytes):
+            raise TypeError(f"map {m.name!r}, key {shown((self.prefix, key))} holds a "
+                            f"{type(raw).__name__}, no rate: give the limiter another prefix=")
+        state = raw[1:] if raw[:1] == self._mark else b""
+        return self._ask(self.rate, state, m._live.clock.now_ns(), cost), version
+
+    def _try(self, key: Key, cost: int) -> RateLimit | None:
+        """Count a hit; None: somebody has counted another one meanwhile."""
+        found, version = self._look(key, cost)
+        if found.allowed and not self.map.cas(
+            (self.prefix, key), self._mark + found.state, version, found.lasts_ns / 1e9
+        ):
+            return None
+        return self._answer(found)
+
+    def _answer(self, found: Found) -> RateLimit:
+        retry = inf if found.retry_ns < 0 else found.retry_ns / 1e9
+        return RateLimit(found.allowed, self.rate.limit, found.remaining, found.reset_ns / 1e9,
+                         retry)
+
+    def _failed(self, error: ShmMapError, key: Key) -> RateLimit:
+        if self.on_error == "raise" or isinstance(error, MapClosed):
+            raise error
+        allowed = self.on_error == "allow"
+        m: Any = self.map
+        note(m, notes_of(m), reason_for(error), f"{shown(key)} cannot be counted just now "
+             f"({type(error).__name__}: {error}); it is {'allowed' if allowed else 'denied'}")
+        return RateLimit(allowed, self.rate.limit, 0, 0.0, 0.0 if allowed else 1.0)
+
+
+def _checked(cost: int) -> int:
+    if isinstance(cost, bool) or not isinstance(cost, int) or not 1 <= cost < 1 << 32:
+        raise ValueError(f"cost={cost!r} must be a whole number, 1 or more")
+    return cost

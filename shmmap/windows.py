@@ -1,0 +1,133 @@
+"""How a rate is limited: what is kept of a key's hits, and what the next one finds.
+
+Each algorithm is a pure function of the state, the time and the cost: `RateLimiter` reads a state,
+asks, and writes the new one if nobody has written meanwhile. A state is a few bytes, the first of
+which names the algorithm: what another one has left counts for nothing. Times are nanoseconds of
+the map's clock, which all processes of a machine share; a time that lies far ahead is damage, and
+counts for nothing.
+
+    fixed    a count, from the first hit on for `per`; then anew. Twice the limit can pass around
+             the end of a window
+    sliding  two counts: of this window, and of the one before, as if its hits had been spread
+             evenly: an estimate, after the sliding window counter of proxies and gateways
+    moving   the time of each hit of the last `per`: exact for every span; 8 bytes a hit
+    bucket   one time, at which the bucket would be full again: the generic cell rate algorithm
+             (ITU-T I.371): `burst` at once, then one every per / limit
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Rate(NamedTuple):
+    """What is allowed: `limit` units in `per_ns`; `burst`: how many at once, for a bucket."""
+
+    limit: int
+    per_ns: int
+    burst: int
+
+
+class Found(NamedTuple):
+    """What a hit comes to. `state`: what to keep if it is allowed, for `lasts_ns`."""
+
+    allowed: bool
+    remaining: int
+    reset_ns: int  # until nothing is counted any more
+    retry_ns: int  # until this hit would be allowed; -1: never
+    state: bytes
+    lasts_ns: int
+
+
+Algorithm = Callable[[Rate, bytes, int, int], Found]
+_TWO, _THREE, _ONE = struct.Struct("<QQ"), struct.Struct("<QQQ"), struct.Struct("<Q")
+
+
+def fixed(rate: Rate, state: bytes, now: int, cost: int) -> Found:
+    """See the head of this module."""
+    start, count = _TWO.unpack(state) if len(state) == _TWO.size else (now, 0)
+    if not start - rate.per_ns < now < start + rate.per_ns:
+        start, count = now, 0
+    now = max(now, start)
+    left = start + rate.per_ns - now
+    allowed = count + cost <= rate.limit
+    count += cost * allowed
+    retry = 0 if allowed else left if cost <= rate.limit else -1
+    return Found(allowed, max(0, rate.limit - count), left if count else 0, retry,
+                 _TWO.pack(start, count), left)
+
+
+def sliding(rate: Rate, state: bytes, now: int, cost: int) -> Found:
+    """See the head of this module."""
+    limit, per = rate.limit, rate.per_ns
+    start, before, count = _THREE.unpack(state) if len(state) == _THREE.size else (now, 0, 0)
+    if start > now + per:
+        start, before, count = now, 0, 0
+    now = max(now, start)
+    passed = (now - start) // per
+    if passed:
+        start += passed * per
+        before, count = (count if passed == 1 else 0), 0
+    since = now - start
+
+    def used() -> int:
+        faded: int = -before * (per - since) // per  # rounded up, as it is negative
+        return count - faded
+
+    allowed = used() + cost <= limit
+    count += cost * allowed
+    if allowed:
+        retry = 0
+    elif cost > limit:
+        retry = -1
+    elif count + cost <= limit:  # once enough of the former window's hits have faded
+        retry = per - (limit - cost - count) * per // before - since
+    else:
+        retry = per - since + (per - (limit - cost) * per // count)
+    reset = (2 * per if count else per if before else 0) - since
+    return Found(allowed, max(0, limit - used()), max(0, reset), retry,
+                 _THREE.pack(start, before, count), 2 * per - since)
+
+
+def moving(rate: Rate, state: bytes, now: int, cost: int) -> Found:
+    """See the head of this module."""
+    times = array("Q", state[: len(state) // 8 * 8])
+    if times and times[-1] > now + rate.per_ns:
+        times = array("Q")
+    if times:
+        now = max(now, times[-1])
+        del times[: bisect_right(times, now - rate.per_ns)]
+    too_many = len(times) + cost - rate.limit
+    allowed = too_many <= 0
+    retry = 0
+    if allowed:
+        times.extend([now] * cost)
+    else:
+        retry = times[too_many - 1] + rate.per_ns - now if cost <= rate.limit else -1
+    reset = times[-1] + rate.per_ns - now if times else 0
+    return Found(allowed, max(0, rate.limit - len(times)), reset, retry, times.tobytes(),
+                 rate.per_ns)
+
+
+def bucket(rate: Rate, state: bytes, now: int, cost: int) -> Found:
+    """See the head of this module."""
+    each = -(-rate.per_ns // rate.limit)  # rounded up: never too many pass
+    room = each * rate.burst
+    full = max(now, *_ONE.unpack(state)) if len(state) == _ONE.size else now
+    full = min(full, now + room)
+    wanted = full + cost * each
+    allowed = wanted - room <= now
+    if allowed:
+        full = wanted
+    retry = 0 if allowed else wanted - room - now if cost <= rate.burst else -1
+    return Found(allowed, max(0, (room - (full - now)) // each), full - now, retry,
+                 _ONE.pack(full), max(1, full - now))
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "fixed": fixed, "sliding": sliding, "moving": moving, "bucket": bucket,
+}
