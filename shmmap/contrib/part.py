@@ -1,0 +1,150 @@
+"""What one cache has of a map: the entries whose keys begin with its prefix.
+
+Every backend of this package is a `Part`, under the names that its framework calls it by. Where the
+map is in the way (full, busy, damaged, unlinked), a read is a miss and a write tells that nothing
+was written, as a cache that is out of reach does: the request goes on. How often that was so is
+counted by reason in `stats().uncached`, and logged once a reason. Mistakes of the program are
+raised: a key that is none, a value that cannot be pickled, a handle that was closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ..checks import Key, Value, shown
+from ..errors import EntryTooLarge, MapClosed, MapFull, ShmMapError
+from ..locks.keeping import note, notes_of, reason_for
+from ..map import ShmMap
+from ..operations._writes_cy import DEFAULT
+
+NOTHING: Any = object()
+
+
+class Part:
+    """A part of a map, or, without a prefix, all of it.
+
+    Args:
+        m: a map's handle, or the name of a map to open with `options`, which are those of ShmMap;
+            `on_full="evict"` is the default here.
+        prefix: the first item of every key of this part; None: the keys are as they are given.
+        strict: True: raise what the map raises.
+
+    >>> with ShmMap("doctest", size="1MB", ephemeral=True) as m:
+    ...     pages, users = Part(m, "page"), Part(m, "user")
+    ...     pages.set("a", 1), users.set("a", 2), pages.get("a"), pages.clear(), users.get("a")
+    (True, True, 1, 1, 2)
+    """
+
+    def __init__(
+        self, m: ShmMap | str, prefix: Key = None, *, strict: bool = False, **options: Any
+    ) -> None:
+        if isinstance(m, str):
+            m = ShmMap(m, **{"on_full": "evict", **options})
+        elif options:
+            raise TypeError(f"{', '.join(options)}: options are for a map that is opened here; "
+                            "this one is open already")
+        self.map = m
+        self.prefix = prefix
+        self.strict = strict
+
+    def key(self, key: Key) -> Key:
+        """Return what the map calls a key of this part."""
+        return key if self.prefix is None else (self.prefix, key)
+
+    def get(self, key: Key, default: Value = None) -> Value:
+        """Return the value of `key`; default: there is none, or it cannot be read just now."""
+        try:
+            return self.map.get(self.key(key), default)
+        except ShmMapError as error:
+            return self._missed(error, key, default)
+
+    def get_many(self, keys: Iterable[Key]) -> dict[Key, Value]:
+        """Return {key: value} of those that are there."""
+        found = {key: self.get(key, NOTHING) for key in keys}
+        return {key: value for key, value in found.items() if value is not NOTHING}
+
+    def has(self, key: Key) -> bool:
+        """Tell whether there is an entry."""
+        try:
+            return self.key(key) in self.map
+        except ShmMapError as error:
+            return bool(self._missed(error, key, False))
+
+    def set(self, key: Key, value: Value, ttl: float | None = DEFAULT) -> bool:
+        """Write; tell whether it was written. Where it was not, no older value stays either."""
+        try:
+            self.map.set(self.key(key), value, ttl)
+            return True
+        except ShmMapError as error:
+            if isinstance(error, (EntryTooLarge, MapFull)):
+                self.delete(key)
+            return bool(self._missed(error, key, False))
+
+    def set_many(self, mapping: Mapping[Key, Value], ttl: float | None = DEFAULT) -> list[Key]:
+        """Write every item; return the keys of those that were not written."""
+        return [key for key, value in mapping.items() if not self.set(key, value, ttl)]
+
+    def add(self, key: Key, value: Value, ttl: float | None = DEFAULT) -> bool:
+        """Write where there is no entry; tell whether it was written. One step."""
+        try:
+            return self.map.add(self.key(key), value, ttl)
+        except ShmMapError as error:
+            return bool(self._missed(error, key, False))
+
+    def touch(self, key: Key, ttl: float | None = DEFAULT) -> bool:
+        """Give an entry another ttl; tell whether there is one."""
+        try:
+            return self.map.touch(self.key(key), ttl)
+        except ShmMapError as error:
+            return bool(self._missed(error, key, False))
+
+    def incr(
+        self, key: Key, delta: float = 1, ttl: float | None = DEFAULT, *, create: bool = True
+    ) -> Any:
+        """Add to a number, in one step, and return the sum; None: it cannot be done just now. An
+        entry that is there keeps its deadline.
+
+        Raises:
+            KeyError: there is none, and `create` is False.
+            TypeError, ValueError: what is there is no number.
+        """
+        try:
+            return self.map.incr(self.key(key), delta, ttl=ttl, create=create)
+        except ShmMapError as error:
+            return self._missed(error, key, None)
+
+    def delete(self, key: Key) -> bool:
+        """Remove an entry; tell whether there was one."""
+        try:
+            return self.map.delete(self.key(key))
+        except ShmMapError as error:
+            return bool(self._missed(error, key, False))
+
+    def keys(self) -> Iterator[Key]:
+        """Iterate over the keys, without the prefix. O(entries of the map)."""
+        if self.prefix is None:
+            yield from self.map
+        else:
+            for _, key in self.map.keys(prefix=(self.prefix,)):
+                yield key
+
+    def clear(self) -> int:
+        """Remove every entry of this part; count them. O(entries of the map)."""
+        try:
+            return sum(map(self.delete, list(self.keys())))
+        except ShmMapError as error:
+            return int(self._missed(error, self.prefix, 0))
+
+    def close(self) -> None:
+        """Close the handle. The map stays."""
+        self.map.close()
+
+    def _missed(self, error: ShmMapError, key: Key, otherwise: Value) -> Value:
+        """Count that the map was in the way, tell it the first time, and go on."""
+        if self.strict or isinstance(error, MapClosed):
+            raise error
+        m: Any = self.map
+        note(m, notes_of(m), reason_for(error), f"{shown(key)} cannot be read or written just now "
+             f"({type(error).__name__}: {error}); the request goes on without it")
+        return otherwise

@@ -1,0 +1,138 @@
+"""cachelib, Flask-Caching and Flask-Session on a map."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import shmmap
+
+from . import upstream
+
+cachelib = pytest.importorskip("cachelib")
+flask = pytest.importorskip("flask")
+
+from shmmap.contrib.cachelib import ShmMapCache  # noqa: E402
+
+PLUGINS = Path(__file__).parent / "plugins"
+BY_NUMBER = "bounds the number of entries; a map is bounded in bytes"
+NAMES_SIMPLE = "asks for SimpleCache by its name"
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    name = f"contrib-{os.getpid()}"
+    yield name
+    shmmap.unlink(name, missing_ok=True)
+
+
+def test_the_tests_of_cachelib(tmp_path: Path) -> None:
+    folder = upstream.fetch("cachelib")
+    found = upstream.run(
+        folder, ["test_simple_cache"], tmp_path / "report.xml", PLUGINS / "cachelib_suite.py",
+        "-k", "not CustomCache",
+    )
+    upstream.compare(found, {
+        "TestSimpleCache.test_threshold[SimpleCache]": BY_NUMBER,
+        "TestSimpleCache.test_threshold_zero_defaults_to_500[SimpleCache]": BY_NUMBER,
+    }, passed=28)
+
+
+def test_the_tests_of_flask_caching(tmp_path: Path) -> None:
+    folder = upstream.fetch("Flask-Caching")
+    parts = ("cache", "memoize", "view", "templates", "signals")
+    found = upstream.run(
+        folder, [f"test_{part}" for part in parts], tmp_path / "report.xml",
+        PLUGINS / "flask_caching_suite.py",
+    )
+    upstream.compare(found, {
+        "test_cache.test_cache_unlink_if_not": NAMES_SIMPLE,
+        "test_cache.test_cache_delete_many_ignored": NAMES_SIMPLE,
+        "test_cache.test_cache_unlink": "asks for a server of Redis",
+    }, passed=123)
+
+
+def test_processes_share_it(name: str) -> None:
+    """A forked child writes, counts and adds; the parent sees it."""
+    cache = ShmMapCache(name, size="1MB")
+    pid = os.fork()
+    if pid == 0:
+        cache.set("page", "<p>")
+        os._exit(0 if cache.inc("hits", 2) == 2 and cache.add("once", 1) else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert cache.get("page") == "<p>" and cache.dec("hits") == 1 and not cache.add("once", 2)
+
+
+def test_timeouts(name: str) -> None:
+    cache = ShmMapCache(name, default_timeout=60, size="1MB")
+    lives = {"default": None, "span": datetime.timedelta(minutes=5), "never": 0, "before": -1}
+    for key, timeout in lives.items():
+        assert cache.set(key, 1, timeout)
+    left = {key: cache.map.ttl(key) for key in lives}
+    assert 59 < left["default"] <= 60 and 299 < left["span"] <= 300
+    assert left["never"] is None and left["before"] is None
+
+
+def test_clear_spares_another_prefix(name: str) -> None:
+    pages, users = (ShmMapCache(name, key_prefix=part, size="1MB") for part in ("page", "user"))
+    pages.set("a", 1), users.set("a", 2)
+    assert pages.clear() and not pages.has("a") and users.get("a") == 2
+    assert pages.get_many("a", "b") == [None, None] and pages.delete("a") is False
+
+
+def test_a_full_map_fails_no_request(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot be stored is told by False, counted and logged once, and nothing old stays."""
+    cache = ShmMapCache(name, size="300KB", shards=1)
+    assert cache.set("big", "small")
+    assert cache.set("big", "x" * 1_000_000) is False and cache.get("big") is None
+    assert cache.set("big", "x" * 1_000_000) is False
+    assert cache.map.stats().uncached == {"too_large": 2}
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    with pytest.raises((TypeError, AttributeError), match="pickle"):
+        cache.set("never", (one for one in ()))
+    strict = ShmMapCache(cache.map, strict=True)
+    with pytest.raises(shmmap.EntryTooLarge):
+        strict.set("big", "x" * 1_000_000)
+    with pytest.raises(TypeError, match="size"):
+        ShmMapCache(cache.map, size="1MB")
+
+
+def test_flask_session_keeps_its_sessions_in_it(name: str) -> None:
+    session = pytest.importorskip("flask_session")
+    app = flask.Flask(__name__)
+    app.config.update(SESSION_TYPE="cachelib", SESSION_CACHELIB=ShmMapCache(name, size="1MB"))
+    session.Session(app)
+
+    @app.get("/count")
+    def count() -> str:
+        flask.session["n"] = flask.session.get("n", 0) + 1
+        return str(flask.session["n"])
+
+    client = app.test_client()
+    assert [client.get("/count").text for _ in range(3)] == ["1", "2", "3"]
+    assert app.test_client().get("/count").text == "1"
+    assert len(app.config["SESSION_CACHELIB"].map) == 2
+
+
+def test_flask_caching_caches_a_view_for_all_processes(name: str) -> None:
+    caching = pytest.importorskip("flask_caching")
+    app = flask.Flask(__name__)
+    app.config.update(CACHE_TYPE="shmmap.contrib.flask_caching.ShmMapCache",
+                      CACHE_OPTIONS={"name": name, "size": "1MB"})
+    cache = caching.Cache(app)
+
+    @app.get("/page")
+    @cache.cached(timeout=60)
+    def page() -> str:
+        return str(os.getpid())
+
+    pid = os.fork()
+    if pid == 0:
+        app.test_client().get("/page")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert app.test_client().get("/page").text == str(pid)
