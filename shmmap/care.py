@@ -63,6 +63,15 @@ class Care:
 
         return self._in_one_map(sweep)
 
+    def reap(self) -> int:
+        """Free the named locks, the permits and the rows of workers that have died, as a sweep
+        does, and do no more: for whoever learns of a death first. Count the workers that died."""
+        def reap(attached: Attachment) -> int:
+            attached.notice_removal()
+            return attached.sweeper.reap(self)  # type: ignore[no-any-return]
+
+        return self._in_one_map(reap)
+
     def sweep_if_due(self) -> SweepReport | None:
         """Sweep if an interval has passed and no other process is sweeping: for a scheduler
         of your own. Returns None if there was nothing to do."""

@@ -75,8 +75,9 @@ def sliding(rate: Rate, state: bytes, now: int, cost: int) -> Found:
     since = now - start
 
     def used() -> int:
-        faded: int = -before * (per - since) // per  # rounded up, as it is negative
-        return count - faded
+        faded: int = -before * (per - since) // per  # of a negative number: rounded away from 0
+        total: int = count - faded
+        return total
 
     allowed = used() + cost <= limit
     count += cost * allowed

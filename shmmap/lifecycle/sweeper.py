@@ -261,6 +261,14 @@ class Sweeper:
             monotonic() - started, found.dead_locks,
         )
 
+    def reap(self, handle: MapHandle) -> int:
+        """Free what the dead have, and nothing else; count them."""
+        found = _Findings()
+        self._sweep_the_dead(handle, None, found)
+        if found.errors:
+            raise found.errors[0]
+        return found.dead
+
     def _sweep_the_dead(
         self, handle: MapHandle, background: Background | None, found: _Findings
     ) -> None:

@@ -50,7 +50,7 @@ PROGRAMS = list(programs())
 
 def test_there_are_guides():
     assert len(SESSIONS) >= 10
-    assert {file for _, file, _, _ in PROGRAMS} == {"app.py", "count.py", *TESTED}
+    assert {file for _, file, _, _ in PROGRAMS} == {"app.py", "count.py", "gunicorn.conf.py", *TESTED}
 
 
 @pytest.mark.parametrize("page", SESSIONS, ids=label)
@@ -91,8 +91,9 @@ def test_the_tests_that_are_shown_pass(tmp_path, more):
 
 def test_the_app_runs_under_gunicorn(name, tmp_path):
     pytest.importorskip("gunicorn")
-    text = next(text for _, file, text, _ in PROGRAMS if file == "app.py")
-    (tmp_path / "app.py").write_text(text.replace('"demo"', f'"{name}"'))
+    for _, file, text, _ in PROGRAMS:
+        if file in ("app.py", "gunicorn.conf.py"):
+            (tmp_path / file).write_text(text.replace('"demo"', f'"{name}"'))
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]

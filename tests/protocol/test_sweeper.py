@@ -274,3 +274,22 @@ def test_sweeping_starts_anew_in_a_child_where_its_parents_could_not(make, start
         return m.attachment.sweeper.trouble, os.getpid() == child.pid
 
     assert start(work).result() == (None, False)
+
+
+def test_reap_frees_what_the_dead_have_and_nothing_else(make, start):
+    """As `child_exit` of gunicorn calls it: their locks and their row, at once."""
+    m = make(sweep_interval=None)
+    m.set("expired", 1, ttl=0)
+
+    def take(child: Any) -> None:
+        m.lock("report").acquire()
+        m.semaphore("db", 2).acquire()
+        child.tell("has them")
+        child.hear()
+
+    child = start(take)
+    child.hear()
+    assert m.reap() == 0 and m.lock("report").locked() and m.attachment.locks.count() == 2
+    child.kill()
+    assert m.reap() == 1 and m.attachment.locks.count() == 0
+    assert m.stats().workers == (os.getpid(),) and m.reap() == 0
