@@ -13,6 +13,7 @@ from .copies.merging import MergeReport
 from .errors import MapUnlinked
 from .lifecycle import checking
 from .lifecycle import stats as statistics
+from .lifecycle.gates import Gates
 from .lifecycle.stats import Stats
 from .lifecycle.sweeper import SweepReport
 from .system.presences import alive
@@ -53,6 +54,11 @@ class Care:
                 if not gone_over and not self._may_follow():
                     raise
                 self._count_shards()  # goes over now, or raises why this cannot be
+
+    @property
+    def gates(self) -> Gates:
+        """The map's feature gates: see Gates."""
+        return Gates(self._in_one_map)
 
     def sweep(self) -> SweepReport:
         """Remove expired and too old entries of all shards now, and the rows of dead workers. Locks

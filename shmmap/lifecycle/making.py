@@ -124,6 +124,7 @@ class Successor:
         raises, or does in a child that it forks, changes nothing of what came of the exchange.
         """
         turn.check()
+        self.control.FEATURES = former.FEATURES
         try:
             former.STATE = K["STATE_REPLACING"]
             if not segment.exchange(self._attempt.label, segment.control_name(self.name)):

@@ -72,7 +72,7 @@ CONTROL = Record("control", "C", (
     LINE,
     Field("LEFT_NS", "leaver", "when a worker last left (ephemeral maps: the last one); 0: never"),
     LINE,
-    Field("FEATURES", "creation lock", "feature gates, a bit each; 0: none"),
+    Field("FEATURES", "creation lock", "feature gates, two bits each: switched, to what"),
     Field("GEN_CURRENT", "creation lock", "which row of the generation table is in use, 0 or 1"),
     Field("GEN_NEXT", "creation lock", "generation being migrated to, its row + 1; 0: none"),
     Field("GEN_CURSOR", "creation lock", "next shard to migrate"),

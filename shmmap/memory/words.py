@@ -115,7 +115,7 @@ class ControlWords(Words):
     CHECK = Word(192)  # checksum of all words before it but MAGIC
     STATE = Word(256)  # 0 making, 1 ready, 2 retired (unlinked, replaced), 3 just being replaced
     LEFT_NS = Word(320)  # when a worker last left (ephemeral maps: the last one); 0: never
-    FEATURES = Word(384)  # feature gates, a bit each; 0: none
+    FEATURES = Word(384)  # feature gates, two bits each: switched, to what
     GEN_CURRENT = Word(392)  # which row of the generation table is in use, 0 or 1
     GEN_NEXT = Word(400)  # generation being migrated to, its row + 1; 0: none
     GEN_CURSOR = Word(408)  # next shard to migrate

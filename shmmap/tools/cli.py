@@ -1,5 +1,5 @@
 """The command line: `python -m shmmap ls | info NAME | fsck NAME | unlink NAME... | prune |
-dump NAME FILE | load FILE NAME | migrate NAME | size | torture | doctor`.
+dump NAME FILE | load FILE NAME | migrate NAME | gates NAME | size | torture | doctor`.
 
 Exit codes: 0 all is well, 1 a problem (said on stderr, or a FAIL line of doctor), 2 wrong usage;
 fsck has its own (see its --help).
@@ -32,6 +32,7 @@ from . import (
     doctor,
     findings,
     fsck,
+    gating,
     inspection,
     migrating,
     overview,
@@ -117,6 +118,9 @@ def _parser() -> argparse.ArgumentParser:
         "migrate", help="bring over the entries of a map that another version or engine made"
     )
     migrating.add_command(command, _name, _load)
+    command = commands.add_parser("gates", help="show a map's feature gates, or switch one")
+    gating.add_command(command, _name)
+    command.set_defaults(run=lambda options: gating.run(options, _trusted(options.name)))
     command = commands.add_parser("size", help="recommend size= and value_size= for your entries")
     sizing.add_command(command)
     command = commands.add_parser(

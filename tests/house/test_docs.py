@@ -50,7 +50,8 @@ PROGRAMS = list(programs())
 
 def test_there_are_guides():
     assert len(SESSIONS) >= 10
-    assert {file for _, file, _, _ in PROGRAMS} == {"app.py", "count.py", "gunicorn.conf.py", *TESTED}
+    files = {"app.py", "count.py", "gunicorn.conf.py", *TESTED}
+    assert {file for _, file, _, _ in PROGRAMS} == files
 
 
 @pytest.mark.parametrize("page", SESSIONS, ids=label)
