@@ -406,6 +406,17 @@ def test_two_terminals_see_each_other(name: str) -> None:
     assert not objects_of(name), "the last one out removes the map"
 
 
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("0[4-9]_*.py")), ids=lambda path: path.stem)
+def test_an_example_of_a_framework_runs_and_leaves_nothing(path: Path) -> None:
+    before = set(os.listdir("/dev/shm"))
+    ran = run(path.name)
+    if "ModuleNotFoundError" in ran.stderr:
+        pytest.skip(ran.stderr.splitlines()[-1])
+    assert (ran.returncode, ran.stderr) == (0, ""), ran.stdout + ran.stderr
+    word = path.stem.partition("_")[2].partition("_")[0]
+    assert not [left for left in set(os.listdir("/dev/shm")) - before if word in left]
+
+
 def test_the_readme_lists_each_example_with_its_command() -> None:
     readme = (EXAMPLES / "README.md").read_text()
     numbered = sorted(path for path in EXAMPLES.glob("[0-9][0-9]_*.py"))
