@@ -57,7 +57,7 @@ class Part:
         try:
             return self.map.get(self.key(key), default)
         except ShmMapError as error:
-            return self._missed(error, key, default)
+            return self.missed(error, key, default)
 
     def get_many(self, keys: Iterable[Key]) -> dict[Key, Value]:
         """Return {key: value} of those that are there."""
@@ -69,7 +69,7 @@ class Part:
         try:
             return self.key(key) in self.map
         except ShmMapError as error:
-            return bool(self._missed(error, key, False))
+            return bool(self.missed(error, key, False))
 
     def set(self, key: Key, value: Value, ttl: float | None = DEFAULT) -> bool:
         """Write; tell whether it was written. Where it was not, no older value stays either."""
@@ -79,7 +79,7 @@ class Part:
         except ShmMapError as error:
             if isinstance(error, (EntryTooLarge, MapFull)):
                 self.delete(key)
-            return bool(self._missed(error, key, False))
+            return bool(self.missed(error, key, False))
 
     def set_many(self, mapping: Mapping[Key, Value], ttl: float | None = DEFAULT) -> list[Key]:
         """Write every item; return the keys of those that were not written."""
@@ -90,14 +90,14 @@ class Part:
         try:
             return self.map.add(self.key(key), value, ttl)
         except ShmMapError as error:
-            return bool(self._missed(error, key, False))
+            return bool(self.missed(error, key, False))
 
     def touch(self, key: Key, ttl: float | None = DEFAULT) -> bool:
         """Give an entry another ttl; tell whether there is one."""
         try:
             return self.map.touch(self.key(key), ttl)
         except ShmMapError as error:
-            return bool(self._missed(error, key, False))
+            return bool(self.missed(error, key, False))
 
     def incr(
         self, key: Key, delta: float = 1, ttl: float | None = DEFAULT, *, create: bool = True
@@ -112,14 +112,14 @@ class Part:
         try:
             return self.map.incr(self.key(key), delta, ttl=ttl, create=create)
         except ShmMapError as error:
-            return self._missed(error, key, None)
+            return self.missed(error, key, None)
 
     def delete(self, key: Key) -> bool:
         """Remove an entry; tell whether there was one."""
         try:
             return self.map.delete(self.key(key))
         except ShmMapError as error:
-            return bool(self._missed(error, key, False))
+            return bool(self.missed(error, key, False))
 
     def keys(self) -> Iterator[Key]:
         """Iterate over the keys, without the prefix. O(entries of the map)."""
@@ -134,13 +134,13 @@ class Part:
         try:
             return sum(map(self.delete, list(self.keys())))
         except ShmMapError as error:
-            return int(self._missed(error, self.prefix, 0))
+            return int(self.missed(error, self.prefix, 0))
 
     def close(self) -> None:
         """Close the handle. The map stays."""
         self.map.close()
 
-    def _missed(self, error: ShmMapError, key: Key, otherwise: Value) -> Value:
+    def missed(self, error: ShmMapError, key: Key, otherwise: Value) -> Value:
         """Count that the map was in the way, tell it the first time, and go on."""
         if self.strict or isinstance(error, MapClosed):
             raise error
