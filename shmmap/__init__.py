@@ -45,6 +45,7 @@ from .operations.changes import DELETE  # noqa: E402
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .decorator import cached
+    from .mirror import Mirror, MirrorReport
     from .rates import RateLimit, RateLimiter
     from .tools.overview import MapInfo, maps
 
@@ -70,6 +71,8 @@ __all__ = [
     "MapNotFound",
     "MapUnlinked",
     "MergeReport",
+    "Mirror",
+    "MirrorReport",
     "RateLimit",
     "RateLimiter",
     "Reentered",
@@ -93,7 +96,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import at its first use what needs more than a map does: `cached`, with inspect and asyncio,
-    `RateLimiter`, with asyncio, and `maps`, with numpy. All else is there from the start: a process
+    `RateLimiter` and `Mirror`, and `maps`, with numpy. All else is there from the start: a process
     that has a map open may be unable to import anything more."""
     found: object
     if name == "cached":
@@ -102,6 +105,11 @@ def __getattr__(name: str) -> object:
         from . import rates
 
         found = getattr(rates, name)
+        _name_it(found)
+    elif name in ("Mirror", "MirrorReport"):
+        from . import mirror
+
+        found = getattr(mirror, name)
         _name_it(found)
     elif name in ("MapInfo", "maps"):
         from .tools import overview

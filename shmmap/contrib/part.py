@@ -10,15 +10,36 @@ raised: a key that is none, a value that cannot be pickled, a handle that was cl
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from ..checks import Key, Value, shown
-from ..errors import EntryTooLarge, MapClosed, MapFull, ShmMapError
+from ..errors import (
+    EntryTooLarge,
+    MapClosed,
+    MapExists,
+    MapFull,
+    MapNotFound,
+    ShmMapError,
+)
 from ..locks.keeping import note, notes_of, reason_for
 from ..map import ShmMap
 from ..operations._writes_cy import DEFAULT
 
 NOTHING: Any = object()
+
+
+def open_to_evict(name: str, options: dict[str, Any]) -> ShmMap:
+    """Open a map; one that is made here evicts, unless `options` say otherwise. One that is there
+    and raises is what its maker wanted, and nothing to be warned of."""
+    if "on_full" in options or "fresh" in options:
+        return ShmMap(name, **{"on_full": "evict", **options})
+    options = {"on_unlinked": "reopen", **options}
+    while True:
+        with suppress(MapNotFound):
+            return ShmMap.attach(name, **options)
+        with suppress(MapExists):
+            return ShmMap.create(name, on_full="evict", **options)
 
 
 class Part:
@@ -40,7 +61,7 @@ class Part:
         self, m: ShmMap | str, prefix: Key = None, *, strict: bool = False, **options: Any
     ) -> None:
         if isinstance(m, str):
-            m = ShmMap(m, **{"on_full": "evict", **options})
+            m = open_to_evict(m, options)
         elif options:
             raise TypeError(f"{', '.join(options)}: options are for a map that is opened here; "
                             "this one is open already")
