@@ -50,7 +50,7 @@ PROGRAMS = list(programs())
 
 def test_there_are_guides():
     assert len(SESSIONS) >= 10
-    files = {"app.py", "count.py", "gunicorn.conf.py", *TESTED}
+    files = {"app.py", "count.py", "gunicorn.conf.py", "tasks.py", *TESTED}
     assert {file for _, file, _, _ in PROGRAMS} == files
 
 
