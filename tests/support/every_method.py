@@ -111,6 +111,14 @@ def _scan(m: Any, folder: str) -> object:
     return sorted(found, key=repr)
 
 
+def _switch(m: Any, _: Any) -> list[Any]:
+    """Switch a gate on, and leave it to its default again."""
+    m.gates["mirror"] = True
+    switched = dict(m.gates)
+    m.gates.reset("mirror")
+    return [switched, m.gates.list()]
+
+
 def _stats(m: Any, folder: str) -> object:
     figures = m.stats()._asdict()
     ours = {name: figures.pop(name) for name in ("workers", "allocated_bytes", "amplification")}
@@ -229,7 +237,9 @@ CALLS: dict[str, Call] = {
     "size": lambda m, _: m.size,
     "snapshot": lambda m, _: _sorted(m.snapshot()),
     "stats": _stats,
+    "reap": lambda m, _: m.reap(),
     "sweep": lambda m, _: (m.set("s", 1, ttl=-1), m.sweep().dead_workers, len(m)),
+    "gates": _switch,
     "sweep_if_due": lambda m, _: m.sweep_if_due()[:4],
     "sweep_interval": lambda m, _: m.sweep_interval,
     "touch": lambda m, _: (m.touch("a", 60), m.ttl("a") > 50, m.touch("z", 60)),
