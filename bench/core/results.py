@@ -45,6 +45,7 @@ UNITS = {
     "over_lru": Unit("hits in 100 reads, less those of LRU"),
     "ms": Unit("ms", "lower", True),
     "net_ms": Unit("ms, less what an empty interpreter takes", "lower"),
+    "cpu_us": Unit("processor time a request, us", "lower", True),
     "share": Unit("share"),
     "wait_p99_ns": Unit("99 of 100 that waited for a lock within, ns", "lower"),
     "metadata_bytes": Unit("bytes that are not slots", "lower"),

@@ -1,0 +1,76 @@
+"""A small site as people write them: pages that are cached, sessions, a count. It stands alone: the
+scenario `web` copies it beside its server, and says by the environment which cache it has.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from cachelib.base import BaseCache
+from flask import Flask
+
+WORK = 400  # rounds of what drawing a page costs: about 1 ms
+
+
+class DiskCache(BaseCache):
+    """diskcache under cachelib's names."""
+
+    def __init__(self, folder: str) -> None:
+        import diskcache
+
+        super().__init__(300)
+        self._cache = diskcache.Cache(folder)
+
+    def get(self, key: str) -> Any:
+        return self._cache.get(key)
+
+    def set(self, key: str, value: Any, timeout: Any = None) -> bool:
+        return bool(self._cache.set(key, value, expire=timeout or 300))
+
+    def inc(self, key: str, delta: int = 1) -> int:
+        return int(self._cache.incr(key, delta))
+
+
+def open_cache(kind: str, where: str) -> Any:
+    """Open one of the caches, each as its documentation says."""
+    if kind == "dict":
+        from cachelib import SimpleCache
+
+        return SimpleCache(threshold=100_000)
+    if kind == "redis":
+        import redis
+        from cachelib import RedisCache
+
+        return RedisCache(redis.Redis(unix_socket_path=where))
+    if kind == "diskcache.Cache":
+        return DiskCache(where)
+    from shmmap.contrib.cachelib import ShmMapCache
+
+    return ShmMapCache(where, size="64MB", value_size=2_000)
+
+
+app = Flask(__name__)
+cache = open_cache(os.environ["SITE_CACHE"], os.environ["SITE_WHERE"])
+
+
+def draw(number: int) -> str:
+    """Draw a page of 2 kB, which takes about a millisecond."""
+    total = number
+    for step in range(WORK * 20):
+        total = (total * 31 + step) % 1_000_003
+    return f"<h1>{number}</h1>{total:<2000}"
+
+
+@app.get("/<int:number>")
+def page(number: int) -> str:
+    """Answer a request: the visitor's session, the page, the count."""
+    session = cache.get(f"session:{number % 500}") or {"visits": 0}
+    session["visits"] += 1
+    cache.set(f"session:{number % 500}", session, 600)
+    text = cache.get(f"page:{number}")
+    if text is None:
+        text = draw(number)
+        cache.set(f"page:{number}", text, 60)
+    cache.inc("requests")
+    return str(text)
