@@ -8,6 +8,7 @@ through; if it succeeds, the breaker closes.
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -73,6 +74,8 @@ class Aside:
                 self._ends = False
                 self._thread = threading.Thread(target=self._run, name="shmmap aside", daemon=True)
                 self._thread.start()
+                atexit.unregister(self._end)  # of a former thread
+                atexit.register(self._end)
             self._wakes.notify()
         return call
 
@@ -103,6 +106,10 @@ class Aside:
             self._wakes.notify()
         thread.join(patience_s)
         return not thread.is_alive()
+
+    def _end(self) -> None:
+        """Make what waits as the process ends, if that takes no longer than a second."""
+        self.drain(1.0)
 
     def _run(self) -> None:
         while True:

@@ -26,7 +26,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Literal, NamedTuple
+from threading import Lock
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from . import sides
 from .breaker import Aside, Breaker, Late
@@ -138,11 +139,14 @@ class Mirror:
         self._counts = dict.fromkeys(_COUNTS, 0)
         self._last: deque[Difference] = deque(maxlen=LAST)
         self._stale: dict[Key, None] = {}
+        self._sharing = Lock()
         self._cleared = ""  # what would clear the new side, if it has missed that
 
     # -- the old side's interface -----------------------------------------------------------
 
     def __getattr__(self, name: str) -> Any:
+        if name in ("old", "new"):  # of a copy that is being made: it has nothing yet
+            raise AttributeError(name)
         known = getattr(self.old, name)
         if not callable(known) or name.startswith("_"):
             return known
@@ -170,6 +174,13 @@ class Mirror:
 
     def __iter__(self) -> Any:
         return iter(self.old)
+
+    def __bool__(self) -> bool:
+        return bool(self.old)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Mirror has threads of its own, and is not pickled or copied: make one "
+                        "in each process")
 
     # -- how it stands ------------------------------------------------------------------------
 
@@ -207,7 +218,8 @@ class Mirror:
         return sum(bool(self._compare_key(key, "compare")) for key in keys)
 
     def flush(self, patience: float = 5.0) -> bool:
-        """Wait until all that was to be done aside is done; tell whether it came in time."""
+        """Wait until all that was to be done aside is done; tell whether it came in time. For the
+        end of a process: it does so itself for a second, where it is not killed."""
         done = self._calls.drain(patience) and self._comparing.drain(patience)
         self._share()
         return done
@@ -216,6 +228,7 @@ class Mirror:
 
     def _read(self, name: str, given: tuple[Any, ...], named: dict[str, Any]) -> Value:
         self._count("reads")
+        given = sides.lasting(given)
         keys = sides.keys_of(name, given, named)
         if self.reads_new and not self._is_stale(keys):
             found = self._ask_new(name, given, named)
@@ -230,6 +243,7 @@ class Mirror:
 
     def _write(self, name: str, given: tuple[Any, ...], named: dict[str, Any]) -> Value:
         self._count("writes")
+        given = sides.lasting(given)
         answer = sides.call(self.old, name, given, named)
         keys = sides.keys_of(name, given, named)
         if self._cleared and self._ask_new(self._cleared, (), {}) is not None:
@@ -377,12 +391,18 @@ class Mirror:
         """Add this process's counts to those in the map. Where it is in the way they wait."""
         if self._process != this_process():
             self._begin()
-        for count in _COUNTS:
-            number = self._counts[count]
-            if number:
-                with suppress(ShmMapError):
-                    self.map.incr(self._place(count), number, ttl=None)
-                    self._counts[count] -= number
+        sharing = self._sharing
+        if not sharing.acquire(blocking=False):  # another thread is at it
+            return
+        try:
+            for count in _COUNTS:
+                number = self._counts[count]
+                if number:
+                    with suppress(ShmMapError):
+                        self.map.incr(self._place(count), number, ttl=None)
+                        self._counts[count] -= number
+        finally:
+            sharing.release()
 
     def _not_equal(self) -> None:
         """Note that the sides were not, or may not be, equal just now."""

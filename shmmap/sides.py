@@ -51,8 +51,23 @@ def outcome(side: Any, name: str, given: tuple[Any, ...], named: dict[str, Any])
         return Outcome(str(error), type(error))
 
 
+def lasting(given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return arguments that can be gone through twice: the old side would use an iterator up."""
+    return tuple(list(one) if hasattr(one, "__next__") else one for one in given)
+
+
 def keys_of(name: str, given: tuple[Any, ...], named: dict[str, Any]) -> list[Key]:
-    """List the keys that an operation is about."""
+    """List the keys that an operation is about, as far as they can be told: what is no key is for
+    the sides to refuse."""
+    try:
+        keys = _keys_of(name, given, named)
+        hash(tuple(keys))
+        return keys
+    except (TypeError, ValueError, IndexError):
+        return []
+
+
+def _keys_of(name: str, given: tuple[Any, ...], named: dict[str, Any]) -> list[Key]:
     if name in OF_ALL:
         return []
     if not given:

@@ -14,10 +14,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from importlib.util import find_spec
-from multiprocessing import get_context
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -170,43 +168,64 @@ def _session(leader: int) -> list[psutil.Process]:
 
 # -- pools ---------------------------------------------------------------------------------
 
+POOLS = """
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
-def count(name: str, number: int) -> int:
-    """Count in a worker, under a lock, and remember the number."""
+import shmmap
+
+
+def count(name, number):
     with shmmap.ShmMap(name, size="1MB") as m:
         with m.lock("report"):
             m[number] = os.getpid()
         return m.incr("sum", number)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-@pytest.mark.parametrize("kind", ["Pool", "ProcessPoolExecutor"])
-def test_pools(kind: str, method: str, name: str) -> None:
+def main(kind, method, name):
     with shmmap.ShmMap(name, size="1MB") as m:
-        context = get_context(method)
         if kind == "Pool":
-            with context.Pool(2) as pool:
+            with get_context(method).Pool(2) as pool:
                 pool.starmap(count, [(name, number) for number in range(30)])
-        else:
-            with ProcessPoolExecutor(2, context) as executor:
+        elif kind == "ProcessPoolExecutor":
+            with ProcessPoolExecutor(2, get_context(method)) as executor:
                 list(executor.map(count, [name] * 30, range(30)))
-        assert m["sum"] == sum(range(30)) and len(m) == 31
-        assert {m[number] for number in range(30)} - {os.getpid()}
+        elif kind == "joblib":
+            import joblib
+            joblib.Parallel(n_jobs=2)(joblib.delayed(count)(name, number) for number in range(30))
+        else:  # a handle goes to a worker by pickle
+            with get_context(method).Pool(2) as pool:
+                pool.map(m.incr, ["sum"] * 435)
+                assert sum(pool.map(m.__contains__, ["sum", "none"])) == 1
+                assert pool.map(m.get, ["sum", "none"]) == [435, None]
+            return
+        assert len(m) == 31 and {m[number] for number in range(30)} - {os.getpid()}
 
 
-def test_a_handle_goes_to_a_spawned_worker_by_pickle(name: str) -> None:
-    with shmmap.ShmMap(name, size="1MB") as m, get_context("spawn").Pool(2) as pool:
-        assert sum(pool.map(m.__contains__, ["a", "b"])) == 0
-        m["a"] = 1
-        assert pool.map(m.get, ["a", "b"]) == [1, None]
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+"""
+WAYS = [("joblib", "loky"), *((kind, method) for kind in ("Pool", "ProcessPoolExecutor", "handle")
+                              for method in ("fork", "spawn", "forkserver"))]
 
 
-def test_joblib(name: str) -> None:
-    joblib = pytest.importorskip("joblib")
-    with shmmap.ShmMap(name, size="1MB") as m:
-        joblib.Parallel(n_jobs=2)(joblib.delayed(count)(name, number) for number in range(20))
-        assert m["sum"] == sum(range(20)) and os.getpid() not in {m[n] for n in range(20)}
-        joblib.externals.loky.get_reusable_executor().shutdown(kill_workers=True)
+@pytest.mark.parametrize(("kind", "method"), WAYS)
+def test_pools(kind: str, method: str, tmp_path: Path, name: str) -> None:
+    """As a program of its own: a spawned worker imports what it runs from there."""
+    if kind == "joblib":
+        pytest.importorskip("joblib")
+    (tmp_path / "pools.py").write_text(POOLS)
+    process = subprocess.Popen([sys.executable, "pools.py", kind, method, name], cwd=tmp_path,
+                               stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        said = process.communicate(timeout=LIMIT_S)[1]
+    finally:
+        end(process, 0)
+    assert process.returncode == 0, said
+    with shmmap.ShmMap.attach(name) as m:
+        assert m["sum"] == sum(range(30)) and m.check() == []
 
 
 # -- queues --------------------------------------------------------------------------------

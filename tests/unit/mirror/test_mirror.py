@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import shmmap
 from shmmap import Mirror, breaker
 
 
@@ -211,6 +217,42 @@ def test_many_threads(mirror: Mirror) -> None:
         thread.join()
     assert mirror.flush() and len(mirror.new._inner) == 400
     assert mirror.report().late == 0 or mirror.report().writes == 400
+
+
+def test_arguments_that_are_used_up_reach_both_sides(mirror: Mirror) -> None:
+    mirror.update((key, 1) for key in ("a", "b"))
+    assert mirror.old == {"a": 1, "b": 1} and mirror.new.get("b") == 1
+    with pytest.raises(TypeError):
+        mirror[["no key"]] = 1
+    assert mirror.flush() and mirror.report().failed == 0
+
+
+def test_it_is_as_true_as_the_old_side_and_no_copy_is_made(mirror: Mirror) -> None:
+    assert not mirror
+    mirror["a"] = 1
+    assert mirror
+    for act in (copy.copy, pickle.dumps):
+        with pytest.raises(TypeError, match="make one in each process"):
+            act(mirror)
+
+
+def test_what_waits_is_done_as_the_process_ends(name: str, tmp_path: Path) -> None:
+    program = (
+        "import shmmap, sys, time\n"
+        "class Slow(shmmap.ShmMap):\n"
+        "    def __setitem__(self, key, value):\n"
+        "        time.sleep(0.1)\n"
+        "        super().__setitem__(key, value)\n"
+        f"m = Slow({name!r}, size='1MB')\n"
+        "mirror = shmmap.Mirror({}, m, m, deadline=0.0)\n"
+        "mirror['a'] = 1\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True,
+                          text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    with shmmap.ShmMap.attach(name) as m:
+        assert m["a"] == 1
+        m.unlink()
 
 
 def test_wrong_arguments(make: Any) -> None:
