@@ -15,6 +15,7 @@ from .operations.changes import Patience
 from .windows import ALGORITHMS, Found, Rate
 
 _ON_ERROR = ("raise", "allow", "deny")
+MOST_TIMES = 100_000  # 8 bytes each, written anew by each hit
 
 
 class RateLimit(NamedTuple):
@@ -88,6 +89,10 @@ class RateLimiter:
             raise ValueError(f"per={per!r} must be 1e-6 seconds or more, and less than 3e9")
         if algorithm not in ALGORITHMS:
             raise ValueError(f"algorithm={algorithm!r} must be one of {', '.join(ALGORITHMS)}")
+        if algorithm == "moving" and limit > MOST_TIMES:
+            raise ValueError(f"limit={limit:,} is too much for algorithm=\"moving\", which keeps "
+                             f"the time of each hit: at most {MOST_TIMES:,}; the others keep a few "
+                             "bytes")
         if burst is not None and algorithm != "bucket":
             raise ValueError(f"burst= is for algorithm=\"bucket\", not for {algorithm!r}")
         if burst is not None and (not isinstance(burst, int) or not 1 <= burst < 1 << 32):

@@ -96,6 +96,15 @@ def test_the_killed_hold_nothing(make):
     assert m.check() == []
 
 
+@pytest.mark.parametrize("codec", ["safe", "json", "msgpack"])
+@EACH
+def test_any_map_will_do(make, codec, algorithm):
+    """Whatever its codec, its near cache and its ttl."""
+    m = make(codec=codec, near=10, ttl=0.001)
+    limiter = RateLimiter(m, 2, 60, algorithm=algorithm)
+    assert [bool(limiter.hit("k")) for _ in range(3)] == [True, True, False]
+
+
 def test_coroutines(make):
     limiter = RateLimiter(make(), 5, per=60)
 
@@ -118,7 +127,8 @@ def test_prefixes_and_algorithms_do_not_meet(make):
 
 @pytest.mark.parametrize("wrong", [
     {"limit": 0}, {"limit": 1.5}, {"limit": True}, {"per": 0}, {"algorithm": "leaky"},
-    {"burst": 0}, {"burst": 3, "algorithm": "fixed"}, {"on_error": "shrug"},
+    {"limit": 100_001, "algorithm": "moving"}, {"burst": 0}, {"burst": 3, "algorithm": "fixed"},
+    {"on_error": "shrug"},
 ])
 def test_what_is_no_limit_is_refused(make, wrong: dict[str, Any]):
     given = {"limit": 5, "per": 60, **wrong}
