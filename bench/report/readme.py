@@ -1,6 +1,7 @@
 """`python -m bench readme RESULTS.json`: put a run's figures where they are told.
 
-Into README.md a table and a plot, into bench/README.md the list of where shmmap lost.
+Into README.md a table and a plot, into bench/README.md the list of where shmmap lost. Of a run of
+the scenario `web` alone: into README.md its table.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ from .tables import rows_of
 README, BENCH_README = CHECKOUT / "README.md", CHECKOUT / "bench/README.md"
 PLOT = Path("bench/results/readme.svg")
 START, END = "<!-- bench -->", "<!-- /bench -->"
+WEB_START, WEB_END = "<!-- web -->", "<!-- /web -->"
+WEB_PEERS = {
+    "dict": "a dict in each worker (SimpleCache)", "shmmap": "**shmmap**",
+    "redis": "redis, unix socket", "diskcache.Cache": "diskcache, in /dev/shm",
+}
 LOST = 1.03  # so many times worse than another: nearer is a draw
 PEERS = ("dict", "shmmap", "TTLCache+lock", "lmdb", "redis", "memcached", "Manager().dict")
 ROWS = {
@@ -76,6 +82,29 @@ def section(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def web_section(results: dict[str, Any]) -> str:
+    """Write the table of a run of the scenario `web`."""
+    machine, engine = results["machine"], results["engine"]
+    lines = [
+        f"A Flask site under `gunicorn -w 4`, by its cache ({engine['engine']} engine, "
+        f"{machine['cores']} cores of {machine['cpu']}, {machine['python'].split(' (')[0]}; each "
+        "request reads and writes a session, reads a page of 2 kB, and counts):",
+        "",
+        "| cache | requests/s | median | 99 of 100 within | CPU a request | memory a worker |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for peer, title in WEB_PEERS.items():
+        found = {figure: results["metrics"].get(f"web/{peer} {figure}")
+                 for figure in ("per_s", "p50_ns", "p99_ns", "cpu_us", "bytes")}
+        if all(found.values()):
+            lines.append(
+                f"| {title} | {found['per_s']:,.0f} | {found['p50_ns'] / 1e6:.1f} ms | "
+                f"{found['p99_ns'] / 1e6:.1f} ms | {found['cpu_us']:,.0f} us | "
+                f"{found['bytes'] / 1e6:.0f} MB |"
+            )
+    return "\n".join([*lines, "", "`python -m bench --full --only web` measures it (needs wrk)."])
+
+
 def losses(results: dict[str, Any]) -> str:
     """List the scenarios in which another had a better first figure than shmmap, at any point."""
     lines = ["| scenario | lost to (at the worst point, times) |", "|---|---|"]
@@ -103,13 +132,13 @@ def behind(ours: Row | None, other: Row) -> float:
     return worse / better if better else 0.0
 
 
-def replaced(text: str, section: str) -> str:
+def replaced(text: str, section: str, first: str = START, last: str = END) -> str:
     """Put a section between the marks of a README's text."""
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
+    before, start, rest = text.partition(first)
+    _, end, after = rest.partition(last)
     if not (start and end):
-        raise SystemExit(f"a README lacks its marks {START} and {END}")
-    return f"{before}{START}\n{section}\n{END}{after}"
+        raise SystemExit(f"a README lacks its marks {first} and {last}")
+    return f"{before}{first}\n{section}\n{last}{after}"
 
 
 def main(arguments: list[str]) -> int:
@@ -125,6 +154,10 @@ def main(arguments: list[str]) -> int:
     results = json.loads(options.results.read_text())
     if results["format"] != FORMAT:
         parser.error(f"{options.results} has format {results['format']}, not {FORMAT}")
+    if list(results["scenarios"]) == ["web"]:
+        told = replaced(README.read_text(), web_section(results), WEB_START, WEB_END)
+        README.write_text(told)
+        return 0
     for path, told in ((README, section(results)), (BENCH_README, losses(results))):
         path.write_text(replaced(path.read_text(), told))
     if drawn := picture(results):

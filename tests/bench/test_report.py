@@ -226,6 +226,18 @@ def test_the_readme_gets_its_table_and_its_picture():
         assert path.read_text().count(readme.START) == path.read_text().count(readme.END) == 1
 
 
+def test_the_readme_gets_the_table_of_the_web_scenario():
+    figures = {"per_s": [2_000.0], "p50_ns": [5.2e6], "p99_ns": [1.1e7], "cpu_us": [300.0],
+               "bytes": [2.1e7]}
+    rows = [Row.of("web", peer, figures) for peer in ("shmmap", "redis")]
+    text = readme.web_section(made(rows))
+    assert "| **shmmap** | 2,000 | 5.2 ms | 11.0 ms | 300 us | 21 MB |" in text
+    assert "redis, unix socket" in text and "diskcache" not in text
+    told = json.loads((readme.CHECKOUT / "bench/results/web.json").read_text())
+    inside = readme.README.read_text().partition(readme.WEB_START)[2].partition(readme.WEB_END)[0]
+    assert inside.strip() == readme.web_section(told)
+
+
 def test_the_losses_are_listed():
     rows = [
         Row.of("get", "shmmap", {"ns": [10.0]}), Row.of("get", "dict", {"ns": [4.0]}),
