@@ -310,6 +310,8 @@ class Mirror:
             if self._breaker.is_open:
                 return
             old, new = sides.look(self.old, key), sides.look(self.new, key)
+            if sides.is_failure(old):  # it says nothing of what the new side should have
+                return
             if sides.is_failure(new):
                 self._failed("failed", "get", str(new.value))
                 return
@@ -339,6 +341,8 @@ class Mirror:
             if again:
                 time.sleep(AGAIN_S)
             old, new = sides.look(self.old, key), sides.look(self.new, key)
+            if sides.is_failure(old):  # it says nothing of what the new side should have
+                return None
             if sides.is_failure(new):
                 self._failed("failed", "get", str(new.value))
                 return None
@@ -366,7 +370,7 @@ class Mirror:
                 else:
                     sides.put(self.new, key, old.value, sides.left(self.old, key))
                 now = sides.look(self.old, key)
-                if self._repair == "delete" or sides.equal(old, now):
+                if self._repair == "delete" or sides.is_failure(now) or sides.equal(old, now):
                     break
                 old = now
             self._count("repaired")

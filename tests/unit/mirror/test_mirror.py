@@ -255,6 +255,16 @@ def test_what_waits_is_done_as_the_process_ends(name: str, tmp_path: Path) -> No
         m.unlink()
 
 
+def test_an_old_side_that_fails_costs_no_entry_of_the_new_one(make: Any, other: Any) -> None:
+    old = Faulty({})
+    mirror = Mirror(old, make(), other(size="300KB"), sample=1.0)
+    old._inner["a"] = mirror.new["a"] = 1
+    mirror.map.gates["mirror"] = True
+    old.fault = fail
+    assert mirror.get("a") == 1 and mirror.compare(["a"]) == 0
+    assert mirror.flush() and mirror.new["a"] == 1 and mirror.report().differences == 0
+
+
 def test_wrong_arguments(make: Any) -> None:
     for wrong in ({"read_from": "both"}, {"repair": "all"}, {"sample": 2}, {"deadline": "x"}):
         with pytest.raises((ValueError, TypeError), match=next(iter(wrong))):
