@@ -98,26 +98,19 @@ def __getattr__(name: str) -> object:
     """Import at its first use what needs more than a map does: `cached`, with inspect and asyncio,
     `RateLimiter` and `Mirror`, and `maps`, with numpy. All else is there from the start: a process
     that has a map open may be unable to import anything more."""
-    found: object
+    home: object
     if name == "cached":
-        from .decorator import cached as found
+        from . import decorator as home
     elif name in ("RateLimit", "RateLimiter"):
-        from . import rates
-
-        found = getattr(rates, name)
-        _name_it(found)
+        from . import rates as home
     elif name in ("Mirror", "MirrorReport"):
-        from . import mirror
-
-        found = getattr(mirror, name)
-        _name_it(found)
+        from . import mirror as home
     elif name in ("MapInfo", "maps"):
-        from .tools import overview
-
-        found = getattr(overview, name)
-        _name_it(found)
+        from .tools import overview as home
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(home, name)
+    _name_it(found)
     globals()[name] = found
     _once.remember(__name__)
     return found

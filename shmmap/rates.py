@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import timedelta
 from math import ceil, inf
 from typing import Any, NamedTuple
@@ -114,30 +115,17 @@ class RateLimiter:
             EditConflict: others have hit this key each time for `lock_timeout` seconds.
             ShmMapError: the map cannot be used just now, unless `on_error` says otherwise.
         """
-        try:
-            patience: Patience | None = None
-            while True:
-                answer = self._try(key, _checked(cost))
-                if answer is not None:
-                    return answer
-                patience = patience or Patience(self.map, key, "a rate limiter")
-                patience.once_more()
-        except ShmMapError as error:
-            return self._failed(error, key)
+        tries = self._tries(key, cost)
+        while (answer := next(tries)) is None:
+            pass
+        return answer
 
     async def ahit(self, key: Key, cost: int = 1) -> RateLimit:
         """Do the same in a coroutine: between two tries its event loop goes on."""
-        try:
-            patience: Patience | None = None
-            while True:
-                answer = self._try(key, _checked(cost))
-                if answer is not None:
-                    return answer
-                patience = patience or Patience(self.map, key, "a rate limiter")
-                patience.once_more()
-                await asyncio.sleep(0)
-        except ShmMapError as error:
-            return self._failed(error, key)
+        tries = self._tries(key, cost)
+        while (answer := next(tries)) is None:
+            await asyncio.sleep(0)
+        return answer
 
     def test(self, key: Key, cost: int = 1) -> RateLimit:
         """Tell what such a hit would come to, without counting it: `remaining` is what is left
@@ -168,6 +156,18 @@ class RateLimiter:
                             f"{type(raw).__name__}, no rate: give the limiter another prefix=")
         state = raw[1:] if raw[:1] == self._mark else b""
         return self._ask(self.rate, state, m._live.clock.now_ns(), cost), version
+
+    def _tries(self, key: Key, cost: int) -> Iterator[RateLimit | None]:
+        """Count a hit: yield None for each try that came too late, then the answer."""
+        patience: Patience | None = None
+        try:
+            while (answer := self._try(key, _checked(cost))) is None:
+                patience = patience or Patience(self.map, key, "a rate limiter")
+                patience.once_more()
+                yield None
+        except ShmMapError as error:
+            answer = self._failed(error, key)
+        yield answer
 
     def _try(self, key: Key, cost: int) -> RateLimit | None:
         """Count a hit; None: somebody has counted another one meanwhile."""

@@ -61,13 +61,18 @@ def picture(results: dict[str, Any]) -> plots.Picture | None:
     return None
 
 
+def measured_on(results: dict[str, Any]) -> str:
+    """Say which engine ran on what."""
+    machine, engine = results["machine"], results["engine"]
+    python = machine["python"].split(" (")[0]
+    return f"{engine['engine']} engine, {machine['cores']} cores of {machine['cpu']}, {python}"
+
+
 def section(results: dict[str, Any]) -> str:
     """Write what stands between the marks."""
-    machine, engine = results["machine"], results["engine"]
     lines = [
-        f"Nanoseconds an operation, medians of one run ({engine['engine']} engine, "
-        f"{machine['cores']} cores of {machine['cpu']}, {machine['python'].split(' (')[0]}; "
-        "16-byte str keys, 100-byte values):",
+        f"Nanoseconds an operation, medians of one run ({measured_on(results)}; 16-byte str keys, "
+        "100-byte values):",
         "",
         *table(results),
         "",
@@ -84,10 +89,8 @@ def section(results: dict[str, Any]) -> str:
 
 def web_section(results: dict[str, Any]) -> str:
     """Write the table of a run of the scenario `web`."""
-    machine, engine = results["machine"], results["engine"]
     lines = [
-        f"A Flask site under `gunicorn -w 4`, by its cache ({engine['engine']} engine, "
-        f"{machine['cores']} cores of {machine['cpu']}, {machine['python'].split(' (')[0]}; each "
+        f"A Flask site under `gunicorn -w 4`, by its cache ({measured_on(results)}; each "
         "request reads and writes a session, reads a page of 2 kB, and counts):",
         "",
         "| cache | requests/s | median | 99 of 100 within | CPU a request | memory a worker |",
