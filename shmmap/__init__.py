@@ -45,7 +45,8 @@ from .operations.changes import DELETE  # noqa: E402
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .decorator import cached
-    from .mirror import Mirror, MirrorReport
+    from .mirroring.mirror import Mirror
+    from .mirroring.tally import MirrorReport
     from .rates import RateLimit, RateLimiter
     from .tools.overview import MapInfo, maps
 
@@ -103,8 +104,10 @@ def __getattr__(name: str) -> object:
         from . import decorator as home
     elif name in ("RateLimit", "RateLimiter"):
         from . import rates as home
-    elif name in ("Mirror", "MirrorReport"):
-        from . import mirror as home
+    elif name == "Mirror":
+        from .mirroring import mirror as home
+    elif name == "MirrorReport":
+        from .mirroring import tally as home
     elif name in ("MapInfo", "maps"):
         from .tools import overview as home
     else:

@@ -42,7 +42,8 @@ class Arrow(NamedTuple):
 # What a package of the tree knows, from the users' side down to memory. Each uses only what lies
 # below it.
 PACKAGES = {
-    "contrib": "backends for the caches of others",
+    "contrib": "backends for others' caches",
+    "mirroring": "the way over from an old cache",
     "testing": "a map of one process, fixtures",
     "torture": "kill, stop and fork real workers",
     "tools": "the command line",
@@ -63,10 +64,11 @@ def packages() -> str:
         return Box(x, y, width, 58, f"{name}/", PACKAGES[name], colour)
 
     boxes = [
-        box("contrib", 20, 20, 165, "user"),
-        box("testing", 195, 20, 165, "user"),
-        box("torture", 370, 20, 165, "user"),
-        box("tools", 545, 20, 155, "user"),
+        box("contrib", 20, 20, 128, "user"),
+        box("mirroring", 158, 20, 128, "user"),
+        box("testing", 296, 20, 128, "user"),
+        box("torture", 434, 20, 128, "user"),
+        box("tools", 572, 20, 128, "user"),
         Box(20, 98, 680, 58, "map.py, decorator.py, rates.py",
             "ShmMap, @cached, RateLimiter: what users import", "user"),
         box("copies", 20, 176, 680, "operation"),

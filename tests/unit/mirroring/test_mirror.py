@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import Mirror, breaker
+from shmmap import Mirror
+from shmmap.mirroring import breaker
 
 
 class Faulty:
@@ -103,8 +104,8 @@ def test_a_fault_of_the_new_side_never_reaches_the_caller(
     when it answers again."""
     monkeypatch.setattr(breaker, "PAUSE_S", 0.05)
     released = threading.Event()
-    mirror._deadline = 0.02
-    mirror._breaker = breaker.Breaker()
+    mirror._here._deadline_s = 0.02
+    mirror._here.breaker = breaker.Breaker()
     mirror.new.fault = {
         "slow": lambda: time.sleep(0.05), "raises": fail, "hangs": lambda: released.wait(30),
     }[fault]

@@ -1,0 +1,1 @@
+"""The way over from an old cache to a new one: `Mirror`."""

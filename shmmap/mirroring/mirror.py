@@ -1,0 +1,288 @@
+"""Mirror: from an old cache to a new one, under load, with a proof that they are equal.
+
+    1  the old side does the operation, and what it returns or raises is the caller's
+    2  a write is made on the new side, too, aside: its caller waits for `deadline` at most
+    3  of the reads a sample is compared, aside: both sides are asked, and asked again where they
+       differ, since a write may be under way; what still differs is a difference, and repaired
+    4  once the gate "mirror" of the map is switched on, reads are answered by the new side, in
+       every process at once; where that fails, is late or has nothing, by the old one, which is
+       still written
+    5  the old side is taken out of the program
+
+So the old side alone decides what a caller gets until 4, and stands by afterwards. What the new
+side has missed is read from the old side by this process, and brought over as soon as the new side
+answers again. Another process may read what the new side had before until then: so switch when
+nothing was missed for long, `is_proven`.
+
+Two processes that write one key at once may write the two sides in different orders. A comparison
+finds that, and repairs it.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Literal, NoReturn
+
+from ..checks import Key, Value, seconds
+from ..errors import ShmMapError
+from ..map import ShmMap
+from ..system.process import this_process
+from . import sides
+from .aside import Aside, Late
+from .new_side import NewSide
+from .operations import READS, WRITES, Operation, Place
+from .tally import Difference, MirrorReport, Tally
+
+LOOKS = 3  # at two values that differ
+AGAIN_S = 0.05
+_SHARE_EACH = 1_000  # reads
+_PATIENCE_S = 5.0  # of who asks for a comparison, for the repair
+_SHARE_S = 1.0  # that a report waits for what is in the way of the counts
+
+
+class Mirror:
+    """An old and a new cache behind the interface of the old one: see the module.
+
+    Args:
+        old: a mapping, or a client of a cache. It decides what callers get.
+        new: what speaks the same interface: a ShmMap for a dict, one of `shmmap.contrib` for a
+            framework's cache or a client.
+        m: the map whose gate "mirror" says where reads go, and in which the counts are kept: the
+            new side's, or another one where that is to have nothing else.
+        name: tells mirrors of one map apart, in its counts.
+        read_from: "gate" (default), or "old" or "new", whatever the gate says.
+        sample: the share of reads that is compared, 0 to 1.
+        repair: how the new side is corrected: "copy" the old side's value, "delete" the key, which
+            is right for a cache; None: differences are only told.
+        deadline: seconds that a caller waits for the new side at most.
+        on_difference: is called with each Difference, aside.
+
+    Operations that it does not know go to the old side alone; the first of each name is logged.
+    Threads may share one, and forked children go on with it.
+    """
+
+    def __init__(
+        self, old: Any, new: Any, m: ShmMap, *, name: str = "mirror",
+        read_from: Literal["gate", "old", "new"] = "gate", sample: float = 0.01,
+        repair: Literal["copy", "delete"] | None = "copy", deadline: float = 0.05,
+        on_difference: Callable[[Difference], object] | None = None,
+    ) -> None:
+        if read_from not in ("gate", "old", "new"):
+            raise ValueError(f"read_from={read_from!r} must be 'gate', 'old' or 'new'")
+        if repair not in ("copy", "delete", None):
+            raise ValueError(f"repair={repair!r} must be 'copy', 'delete' or None")
+        if not 0 <= sample <= 1:
+            raise ValueError(f"sample={sample!r} must be from 0 to 1")
+        self.old, self.new, self.map = old, new, m
+        self._name = name
+        self._read_from = read_from
+        self._sample = sample
+        self._repair = repair
+        self._deadline = seconds(deadline, "deadline")
+        self._on_difference = on_difference
+        self._operations: dict[str, Operation] = {}
+        self._here = self._begin(None)
+
+    def _begin(self, parents: NewSide | None) -> NewSide:
+        """Begin in this process: what a parent counted is its own to tell."""
+        self._comparing = Aside()  # a comparison holds up no write
+        self._chance = random.Random()
+        return NewSide(self.old, self.new, Tally(self.map, self._name), self._deadline,
+                       self._repair, parents)
+
+    def _mine(self) -> NewSide:
+        """Return what belongs to this process."""
+        here = self._here
+        if here.process != this_process():
+            self._here = here = self._begin(here)
+        return here
+
+    def _operation(self, name: str) -> Operation:
+        known = self._operations.get(name)
+        if known is None:
+            known = self._operations[name] = Operation(self.old, name)
+        return known
+
+    # -- the old side's interface -----------------------------------------------------------
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("old", "new"):  # of a copy that is being made: it has nothing yet
+            raise AttributeError(name)
+        known = getattr(self.old, name)
+        if not callable(known) or name.startswith("_"):
+            return known
+        if name in READS:
+            return lambda *given, **named: self._read(name, given, named)
+        if name in WRITES:
+            return lambda *given, **named: self._write(name, given, named)
+        self._mine().tally.tell(name, f"{name}() is not mirrored: it goes to the old side alone")
+        return known
+
+    def __getitem__(self, key: Key) -> Value:
+        return self._read("__getitem__", (key,), {})
+
+    def __contains__(self, key: Key) -> bool:
+        return bool(self._read("__contains__", (key,), {}))
+
+    def __setitem__(self, key: Key, value: Value) -> None:
+        self._write("__setitem__", (key, value), {})
+
+    def __delitem__(self, key: Key) -> None:
+        self._write("__delitem__", (key,), {})
+
+    def __len__(self) -> int:
+        return len(self.old)
+
+    def __iter__(self) -> Any:
+        return iter(self.old)
+
+    def __bool__(self) -> bool:
+        return bool(self.old)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Mirror has threads of its own, and is not pickled or copied: make one "
+                        "in each process")
+
+    # -- how it stands ------------------------------------------------------------------------
+
+    @property
+    def reads_new(self) -> bool:
+        """Whether reads are answered by the new side."""
+        if self._read_from != "gate":
+            return self._read_from == "new"
+        try:
+            return self.map.gates["mirror"]
+        except (ShmMapError, ValueError):  # the map is in the way: the old side is not
+            return False
+
+    def report(self) -> MirrorReport:
+        """Return the counts of all processes, and how this one stands."""
+        here = self._mine()
+        with suppress(Late):
+            self._comparing.submit(self._share).wait(_SHARE_S)
+        total, since = here.tally.totals()
+        missed = len(here.missed)
+        equal_for = max(0.0, time.time() - since) if since and not missed else 0.0
+        return MirrorReport(**total, equal_for=equal_for, missed=missed, reads_new=self.reads_new,
+                            is_open=here.breaker.is_open, last=tuple(here.last))
+
+    def is_proven(self, equal_for: float = 3600.0, compared: int = 1_000) -> bool:
+        """Tell whether so many comparisons were made, and none has differed, and no call of the new
+        side failed, for so many seconds: then switch: `m.gates["mirror"] = True`."""
+        found = self.report()
+        return (found.compared >= compared and found.equal_for >= equal_for
+                and found.missed == 0)
+
+    def compare(self, keys: Iterable[Key]) -> int:
+        """Compare these keys now, and repair what differs; return how many differed."""
+        get = self._operation("get")
+        return sum(self._compare(place, "compare", _PATIENCE_S) is True
+                   for key in keys for place in get.places((key,), {}) or ())
+
+    def flush(self, patience: float = 5.0) -> bool:
+        """Wait until all that was to be done aside is done, and what was missed is brought over;
+        tell whether it came in time. For the end of a process: it does so itself for a second,
+        where it is not killed."""
+        here = self._mine()
+        until = time.monotonic() + patience
+        done = self._comparing.drain(patience)
+        while here.missed.waits() and time.monotonic() < until:
+            here.go_on()
+            time.sleep(0.005)
+        done = here.aside.drain(max(0.0, until - time.monotonic())) and done
+        with suppress(Late):
+            self._comparing.submit(self._share).wait(max(_SHARE_S, until - time.monotonic()))
+        return done and not len(here.missed)
+
+    # -- reading and writing -------------------------------------------------------------------
+
+    def _read(self, name: str, given: tuple[Any, ...], named: dict[str, Any]) -> Value:
+        here = self._mine()
+        operation = self._operation(name)
+        given, named = operation.lasting(given, named)
+        places = operation.places(given, named)
+        if here.tally.count("reads") >= _SHARE_EACH:
+            self._later(self._share)
+        here.go_on()
+        if self.reads_new and places is not None and not here.missed.has(places):
+            found = here.ask(operation, given, named)
+            if found is not None:
+                self._perhaps_compare(here, name, places)
+                if found.error is None and not operation.misses(found.value, places, given, named):
+                    return found.value
+                # the old side says so in its own words, or has what the new one has lost
+        answer = getattr(self.old, name)(*given, **named)
+        self._perhaps_compare(here, name, places)
+        return answer
+
+    def _write(self, name: str, given: tuple[Any, ...], named: dict[str, Any]) -> Value:
+        here = self._mine()
+        here.tally.count("writes")
+        operation = self._operation(name)
+        given, named = operation.lasting(given, named)
+        number = here.missed.begins(operation, operation.places(given, named))
+        why: str | None = ""
+        try:
+            try:
+                answer = getattr(self.old, name)(*given, **named)
+            except sides.ANSWERS:
+                why = None
+                raise
+            why = here.write(operation, given, named, answer)
+        finally:
+            here.missed.ends(number, why is not None, why or "")
+            here.go_on()
+        return answer
+
+    # -- comparing -------------------------------------------------------------------------------
+
+    def _perhaps_compare(self, here: NewSide, name: str, places: list[Place] | None) -> None:
+        """Compare a sample of what is read."""
+        if places and self._chance.random() < self._sample and not here.breaker.is_open:
+            self._later(lambda: [self._compare(place, name) for place in places])
+
+    def _later(self, act: Callable[[], Any]) -> None:
+        """Have something done aside; nobody waits for it."""
+        with suppress(Late):
+            self._comparing.submit(act)
+
+    def _compare(self, place: Place, operation: str, patience: float = 0.0) -> bool | None:
+        """Ask both sides for an entry; tell whether they differ, and repair that. None: one of them
+        does not answer, or a write of it is under way or was missed."""
+        here = self._mine()
+        old = new = None
+        for again in range(LOOKS):
+            if again:
+                time.sleep(AGAIN_S)
+            if here.missed.has([place]) and not patience:
+                old = new = None
+                continue
+            old, new = sides.look(self.old, place), sides.look(self.new, place)
+            if sides.is_failure(old):  # it says nothing of what the new side should have
+                return None
+            if not here.is_well(new, "get"):
+                return None
+            if sides.equal(old, new):
+                here.tally.count("compared")
+                here.tally.is_equal()
+                return False
+        if old is None or new is None:
+            return None
+        here.tally.count("compared")
+        found = here.differs(operation, place, old, new)
+        if self._repair is not None:
+            here.correct(place)(patience)
+        if self._on_difference is not None:
+            self._on_difference(found)
+        return True
+
+    def _share(self) -> None:
+        """Have all processes know what this one has counted. In the thread aside: the map may be in
+        the way."""
+        here = self._mine()
+        if len(here.missed):
+            here.tally.is_unequal()
+        here.tally.share()

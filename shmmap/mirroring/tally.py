@@ -1,0 +1,135 @@
+"""What a Mirror counts: in each process, and added up in the map for all of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from typing import NamedTuple
+
+from ..checks import Key
+from ..errors import ShmMapError
+from ..map import ShmMap
+
+COUNTS = ("reads", "writes", "compared", "differences", "repaired", "failed", "late", "skipped")
+
+
+class Difference(NamedTuple):
+    """One key that the two sides had different values of. The digests are of the values' pickles;
+    "missing": there was none. `when`: time.time()."""
+
+    when: float
+    operation: str
+    key: Key
+    old: str
+    new: str
+
+
+class MirrorReport(NamedTuple):
+    """How a mirror stands, of all processes that share it; `missed`, `is_open` and `last`: of this
+    one.
+
+    Attributes:
+        reads, writes: operations.
+        compared: reads and results of writes that were compared.
+        differences: those that differed, also after a while.
+        repaired: how many entries the new side was corrected in.
+        failed: calls of the new side that raised.
+        late: those that took longer than the deadline.
+        skipped: those that were not made, since the breaker was open.
+        equal_for: seconds since the last difference, failure, late or skipped write, or since the
+            first comparison; 0 while something is missed.
+        missed: entries that the new side has still to be told of; the old side is read for them.
+        reads_new: whether the new side answers.
+        is_open: whether this process asks the new side nothing just now.
+        last: the last 100 differences.
+    """
+
+    reads: int
+    writes: int
+    compared: int
+    differences: int
+    repaired: int
+    failed: int
+    late: int
+    skipped: int
+    equal_for: float
+    missed: int
+    reads_new: bool
+    is_open: bool
+    last: tuple[Difference, ...]
+
+
+class Tally:
+    """The counts of one process. Only `share` and `kept` write to the map, and only they can be
+    held up by it."""
+
+    def __init__(self, m: ShmMap, name: str) -> None:
+        self._map = m
+        self._name = name
+        self._lock = threading.RLock()  # a handler of a signal finds it its own thread's
+        self._counts = dict.fromkeys(COUNTS, 0)
+        self._equal_from = self._unequal_at = 0.0  # time.time()
+        self._told: set[str] = set()
+
+    def count(self, what: str, number: int = 1) -> int:
+        """Count once more; return how many of these are not in the map yet."""
+        with self._lock:
+            self._counts[what] += number
+            return self._counts[what]
+
+    def is_equal(self) -> None:
+        """Note that a comparison found no difference."""
+        self._equal_from = self._equal_from or time.time()
+
+    def is_unequal(self) -> None:
+        """Note that the sides were not, or may not be, equal just now."""
+        self._unequal_at = time.time()
+
+    def _place(self, what: str) -> Key:
+        return ("shmmap.mirror", self._name, what)
+
+    def share(self) -> None:
+        """Add this process's counts to those in the map. Where it is in the way they wait."""
+        for what in COUNTS:
+            number = self._counts[what]
+            if number:
+                with suppress(ShmMapError):
+                    self._map.incr(self._place(what), number, ttl=None)
+                    self.count(what, -number)
+        unequal, equal = self._unequal_at, self._equal_from
+        with suppress(ShmMapError):
+            if unequal:
+                self._map.apply(self._place("since"), lambda at: max(at, unequal), unequal, None)
+                self._unequal_at = 0.0 if self._unequal_at == unequal else self._unequal_at
+            elif equal:
+                self._map.add(self._place("since"), equal, ttl=None)
+
+    def totals(self) -> tuple[dict[str, int], float]:
+        """Return the counts of all processes, and since when the sides are equal (time.time(); 0:
+        nothing was compared yet)."""
+        total = dict(self._counts)
+        since = self._equal_from
+        with suppress(ShmMapError):
+            for what in COUNTS:
+                total[what] += self._map.get(self._place(what), 0)
+            since = self._map.get(self._place("since"), since)
+        return total, max(since, self._unequal_at)
+
+    def kept(self) -> dict[str, float]:
+        """Return what is in the map, to be given to `keep` after all of it was cleared."""
+        found = {what: self._map.get(self._place(what)) for what in (*COUNTS, "since")}
+        return {what: number for what, number in found.items() if number}
+
+    def keep(self, kept: dict[str, float]) -> None:
+        """Put back what a clear has removed: the map may be the new side itself."""
+        for what, number in kept.items():
+            if self._map.get(self._place(what), 0) < number:
+                self._map.incr(self._place(what), number, ttl=None)
+
+    def tell(self, what: str, text: str) -> None:
+        """Log it, the first time."""
+        if what not in self._told:
+            self._told.add(what)
+            logging.getLogger("shmmap").warning("mirror %r: %s. Told once", self._name, text)
