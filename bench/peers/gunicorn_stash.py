@@ -11,7 +11,7 @@ from .base import ServedPeer
 
 # The stash needs the arbiter only: no dirty workers, no HTTP. An arbiter leaves when the process
 # that made it is no more its parent; here that is whoever started this program.
-_ARBITER = """
+ARBITER = """
 import os, sys
 from gunicorn.config import Config
 from gunicorn.dirty.arbiter import DirtyArbiter
@@ -52,7 +52,7 @@ class GunicornStash(ServedPeer):
     }
 
     def command(self, socket: str, room: int, value_bytes: int) -> list[str]:
-        return [sys.executable, "-c", _ARBITER, socket]
+        return [sys.executable, "-c", ARBITER, socket]
 
     def make(self, room: int, value_bytes: int) -> None:
         super().make(room, value_bytes)

@@ -1,7 +1,7 @@
 """`python -m bench readme RESULTS.json`: put a run's figures where they are told.
 
 Into README.md a table and a plot, into bench/README.md the list of where shmmap lost. Of a run of
-the scenario `web` alone: into README.md its table.
+the `web` scenarios alone: their tables into README.md and bench/README.md.
 """
 
 from __future__ import annotations
@@ -13,17 +13,13 @@ from typing import Any
 
 from ..core.results import FORMAT, OURS, UNITS, Row
 from ..core.source_tree import CHECKOUT
-from . import plots
-from .tables import rows_of
+from . import plots, web_tables
+from .tables import measured_on, rows_of
 
 README, BENCH_README = CHECKOUT / "README.md", CHECKOUT / "bench/README.md"
 PLOT = Path("bench/results/readme.svg")
 START, END = "<!-- bench -->", "<!-- /bench -->"
 WEB_START, WEB_END = "<!-- web -->", "<!-- /web -->"
-WEB_PEERS = {
-    "dict": "a dict in each worker (SimpleCache)", "shmmap": "**shmmap**",
-    "redis": "redis, unix socket", "diskcache.Cache": "diskcache, in /dev/shm",
-}
 LOST = 1.03  # so many times worse than another: nearer is a draw
 PEERS = ("dict", "shmmap", "TTLCache+lock", "lmdb", "redis", "memcached", "Manager().dict")
 ROWS = {
@@ -61,13 +57,6 @@ def picture(results: dict[str, Any]) -> plots.Picture | None:
     return None
 
 
-def measured_on(results: dict[str, Any]) -> str:
-    """Say which engine ran on what."""
-    machine, engine = results["machine"], results["engine"]
-    python = machine["python"].split(" (")[0]
-    return f"{engine['engine']} engine, {machine['cores']} cores of {machine['cpu']}, {python}"
-
-
 def section(results: dict[str, Any]) -> str:
     """Write what stands between the marks."""
     lines = [
@@ -85,27 +74,6 @@ def section(results: dict[str, Any]) -> str:
         "and where shmmap loses."
     )
     return "\n".join(lines)
-
-
-def web_section(results: dict[str, Any]) -> str:
-    """Write the table of a run of the scenario `web`."""
-    lines = [
-        f"A Flask site under `gunicorn -w 4`, by its cache ({measured_on(results)}; each "
-        "request reads and writes a session, reads a page of 2 kB, and counts):",
-        "",
-        "| cache | requests/s | median | 99 of 100 within | CPU a request | memory a worker |",
-        "|---|---:|---:|---:|---:|---:|",
-    ]
-    for peer, title in WEB_PEERS.items():
-        found = {figure: results["metrics"].get(f"web/{peer} {figure}")
-                 for figure in ("per_s", "p50_ns", "p99_ns", "cpu_us", "bytes")}
-        if all(found.values()):
-            lines.append(
-                f"| {title} | {found['per_s']:,.0f} | {found['p50_ns'] / 1e6:.1f} ms | "
-                f"{found['p99_ns'] / 1e6:.1f} ms | {found['cpu_us']:,.0f} us | "
-                f"{found['bytes'] / 1e6:.0f} MB |"
-            )
-    return "\n".join([*lines, "", "`python -m bench --full --only web` measures it (needs wrk)."])
 
 
 def losses(results: dict[str, Any]) -> str:
@@ -135,6 +103,16 @@ def behind(ours: Row | None, other: Row) -> float:
     return worse / better if better else 0.0
 
 
+def sections(results: dict[str, Any]) -> list[tuple[Path, str, str, str]]:
+    """List what a run has to tell: the file, the text, and the marks that it stands between."""
+    scenarios = set(results["scenarios"])
+    if scenarios <= set(web_tables.TITLES):
+        short = [(README, web_tables.short(results), WEB_START, WEB_END)]
+        whole = (BENCH_README, web_tables.whole(results), WEB_START, WEB_END)
+        return [*(short if "web" in scenarios else []), whole]
+    return [(README, section(results), START, END), (BENCH_README, losses(results), START, END)]
+
+
 def replaced(text: str, section: str, first: str = START, last: str = END) -> str:
     """Put a section between the marks of a README's text."""
     before, start, rest = text.partition(first)
@@ -157,12 +135,8 @@ def main(arguments: list[str]) -> int:
     results = json.loads(options.results.read_text())
     if results["format"] != FORMAT:
         parser.error(f"{options.results} has format {results['format']}, not {FORMAT}")
-    if list(results["scenarios"]) == ["web"]:
-        told = replaced(README.read_text(), web_section(results), WEB_START, WEB_END)
-        README.write_text(told)
-        return 0
-    for path, told in ((README, section(results)), (BENCH_README, losses(results))):
-        path.write_text(replaced(path.read_text(), told))
+    for path, told, first, last in sections(results):
+        path.write_text(replaced(path.read_text(), told, first, last))
     if drawn := picture(results):
         (CHECKOUT / PLOT).write_bytes(plots.render(drawn, plots.styles(results), "svg"))
     return 0

@@ -65,6 +65,13 @@ def quantity(figure: Any) -> str:
     return f"{figure:,.{places}f}" if places < 8 else f"{figure:.2e}"
 
 
+def measured_on(results: dict[str, Any]) -> str:
+    """Say which engine ran on what, in half a line."""
+    machine, engine = results["machine"], results["engine"]
+    python = machine["python"].split(" (")[0]
+    return f"{engine['engine']} engine, {machine['cores']} cores of {machine['cpu']}, {python}"
+
+
 def rows_of(results: dict[str, Any], scenario: str) -> list[Row]:
     """List a scenario's rows: points as they were measured, at each the best peer first, what
     answered wrongly last."""

@@ -6,6 +6,7 @@ import copy
 import json
 import random
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import shmmap
 from bench.core import results, targets
 from bench.core.results import Row
 from bench.core.scenario import Plot
-from bench.report import compare, page, plots, readme, tables
+from bench.report import compare, page, plots, readme, tables, web_tables
 from bench.report.text import header, report
 
 pytestmark = pytest.mark.skipif(shmmap.ENGINE == "pure", reason="the same with either engine")
@@ -226,16 +227,48 @@ def test_the_readme_gets_its_table_and_its_picture():
         assert path.read_text().count(readme.START) == path.read_text().count(readme.END) == 1
 
 
-def test_the_readme_gets_the_table_of_the_web_scenario():
+def between(path: Path, first: str, last: str) -> str:
+    """Return what stands between the marks of a page, which must be there once."""
+    text = path.read_text()
+    assert text.count(first) == text.count(last) == 1
+    return text.partition(first)[2].partition(last)[0].strip()
+
+
+def kept(name: str) -> dict[str, Any]:
+    """Return the results of a run that is kept."""
+    found: dict[str, Any] = json.loads((readme.CHECKOUT / f"bench/results/{name}.json").read_text())
+    return found
+
+
+def web_rows(scenario: str, *peers: str) -> list[Row]:
     figures = {"per_s": [2_000.0], "p50_ns": [5.2e6], "p99_ns": [1.1e7], "cpu_us": [300.0],
                "bytes": [2.1e7]}
-    rows = [Row.of("web", peer, figures) for peer in ("shmmap", "redis")]
-    text = readme.web_section(made(rows))
-    assert "| **shmmap** | 2,000 | 5.2 ms | 11.0 ms | 300 us | 21 MB |" in text
-    assert "redis, unix socket" in text and "diskcache" not in text
-    told = json.loads((readme.CHECKOUT / "bench/results/web.json").read_text())
-    inside = readme.README.read_text().partition(readme.WEB_START)[2].partition(readme.WEB_END)[0]
-    assert inside.strip() == readme.web_section(told)
+    return [Row.of(scenario, peer, figures, facts={"counted_percent": 64.9}) for peer in peers]
+
+
+def test_the_tables_of_the_web_scenarios():
+    liar = web_rows("web", "diskcache.Cache")[0]._replace(problem="Non-2xx or 3xx responses: 3")
+    found = made([*web_rows("web", "shmmap", "redis", "gunicorn stash"), liar,
+                  *web_rows("web-django", "dict", "diskcache.FanoutCache")])
+    short, whole = web_tables.short(found), web_tables.whole(found)
+    assert "| **shmmap** | 2,000 | 5.2 ms | 11.0 ms | 300 us | 21 MB |\n| redis, unix" in short
+    assert "diskcache" not in short and "locmem" not in short and "counted" not in short
+    assert "| gunicorn's stash | 2,000 | 5.2 ms | 11.0 ms | 300 us | 21 MB | 65 % |" in whole
+    assert "| locmem, in each worker | 2,000" in whole and "DjangoCache" in whole
+    assert "gevent" not in whole  # nothing of it was measured
+    paths = [path for path, *_ in readme.sections(found)]
+    assert paths == [readme.README, readme.BENCH_README]
+    assert [path for path, *_ in readme.sections(made(web_rows("web-gevent", "dict")))] == [
+        readme.BENCH_README
+    ]
+
+
+def test_the_tables_of_the_web_scenarios_are_those_of_the_run_that_is_kept():
+    told = kept("web")
+    assert {row["scenario"] for row in told["rows"]} >= {"web"} and not told["failures"]
+    marks = readme.WEB_START, readme.WEB_END
+    assert between(readme.README, *marks) == web_tables.short(told)
+    assert between(readme.BENCH_README, *marks) == web_tables.whole(told)
 
 
 def test_the_losses_are_listed():
