@@ -51,6 +51,7 @@ UNITS = {
     "metadata_bytes": Unit("bytes that are not slots", "lower"),
     "bytes": Unit("bytes"),
     "calls": Unit("calls of the factory", "lower"),
+    "let_through": Unit("hits let through in all, of one key with a limit"),
     "held_most_ns": Unit("all shards held, the longest, ns", "lower"),
     "held_ns": Unit("all shards held, median, ns", "lower"),
     "pause_ns": Unit("longest pause of the writer, ns", "lower"),

@@ -18,7 +18,7 @@ MODULES = (
     "design.churn_hour", "design.boxed",
     "memory", "memory_by_size", "churn", "capacity",
     "cache.hit_ratios", "cache.mixed_sizes", "cache.near", "cache.snapshots", "cache.stampede",
-    "web",
+    "web", "rates",
 )
 # What `python -m bench cache` shows beside the scenarios of `cache/`, as parts of names; and what
 # of that it shows with --quick.

@@ -15,7 +15,7 @@ import shmmap
 from bench.core import results, targets
 from bench.core.results import Row
 from bench.core.scenario import Plot
-from bench.report import compare, page, plots, readme, tables, web_tables
+from bench.report import compare, page, plots, rates_table, readme, tables, web_tables
 from bench.report.text import header, report
 
 pytestmark = pytest.mark.skipif(shmmap.ENGINE == "pure", reason="the same with either engine")
@@ -269,6 +269,26 @@ def test_the_tables_of_the_web_scenarios_are_those_of_the_run_that_is_kept():
     marks = readme.WEB_START, readme.WEB_END
     assert between(readme.README, *marks) == web_tables.short(told)
     assert between(readme.BENCH_README, *marks) == web_tables.whole(told)
+
+
+def test_the_table_of_the_rates_scenarios():
+    point = {"algorithm": "fixed"}
+    facts = {"processes": 4, "limit": 1_000, "hits_of_one_key": 8_000}
+    found = made([
+        Row.of("rates", "shmmap", {"ns": [4_290.0], "p99_ns": [5_300.0]}, "", point),
+        Row.of("rates", "limits, redis", {"ns": [1.0], "p99_ns": [1.0]}, "refused", point),
+        Row.of("rates-processes", "shmmap", {"per_s": [2e5], "let_through": [1e3]}, "", point,
+               facts),
+        Row.of("rates-processes", "limits, memory", {"per_s": [3e5], "let_through": [4e3]}, "",
+               point, facts),
+    ])
+    text = rates_table.table(found)
+    assert "| **`RateLimiter`** | fixed | 4.3 us | 5.3 us | 200,000 | 1,000 |" in text
+    assert "| limits, `memory://` | fixed | - | - | 300,000 | 4,000 |" in text
+    assert "redis" not in text and "one key 8,000 times, where the limit is 1,000" in text
+    ((path, _, first, last),) = readme.sections(found)
+    assert path == readme.RATES_PAGE
+    assert between(path, first, last) == rates_table.table(kept("rates"))
 
 
 def test_the_losses_are_listed():
