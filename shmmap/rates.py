@@ -17,10 +17,11 @@ from .windows import ALGORITHMS, Found, Rate
 
 _ON_ERROR = ("raise", "allow", "deny")
 MOST_TIMES = 100_000  # 8 bytes each, written anew by each hit
+_LONG_S = 3e9  # a ttl of so many seconds is none
 
 
 class RateLimit(NamedTuple):
-    """What a RateLimiter answers; true where the hit is allowed.
+    """What a RateLimiter answers; true where the hit is allowed, of `peek` where one would be.
 
     Attributes:
         allowed: whether it is.
@@ -54,7 +55,7 @@ class RateLimit(NamedTuple):
 class RateLimiter:
     """So many hits of a key in so long, exact for all processes that have the map.
 
-    Each key has one entry of 9 to 25 bytes ("moving": 8 bytes a hit), which expires when nothing
+    Each key has one entry of 16 or 24 bytes ("moving": 8 bytes a hit), which expires when nothing
     is counted any more. A hit is one step: read, computed, and written if nobody has written
     meanwhile, else tried again. No lock is held, so no death leaves one. Where the map evicts, a
     count may be lost with its entry: give limits a map with room, `on_full="raise"`.
@@ -67,7 +68,9 @@ class RateLimiter:
             the first hit on. "sliding": two counts, an estimate between them. "moving": the time
             of each hit, so never more than `limit` in any span of `per`.
         burst: "bucket" only: how many at once; default: `limit`.
-        prefix: keys of this limiter; two limiters of one prefix count together.
+        prefix: what is counted, "rate" by default. Limiters with one prefix, algorithm and `per`
+            count together, each against its own limit: so a deploy may change the limit. With
+            another algorithm or `per`, or another prefix, they count apart.
         on_error: what a hit comes to where the map cannot be used just now: "raise" (default),
             "allow" or "deny": counted in `stats().uncached`, and logged once.
 
@@ -84,10 +87,11 @@ class RateLimiter:
         burst: int | None = None, prefix: str = "rate", on_error: str = "raise",
     ) -> None:
         per_s = seconds(per, "per")
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit < 1 << 32:
-            raise ValueError(f"limit={limit!r} must be a whole number, 1 or more")
-        if not 1e-6 <= per_s < 3e9:
-            raise ValueError(f"per={per!r} must be 1e-6 seconds or more, and less than 3e9")
+        if not _is_count(limit):
+            raise ValueError(f"limit={limit!r} must be a whole number, 1 or more, less than 2**32")
+        if not 1e-6 <= per_s < _LONG_S:
+            raise ValueError(f"per={per!r} must be 1e-6 seconds or more, and less than "
+                             f"{_LONG_S:.0e}")
         if algorithm not in ALGORITHMS:
             raise ValueError(f"algorithm={algorithm!r} must be one of {', '.join(ALGORITHMS)}")
         if algorithm == "moving" and limit > MOST_TIMES:
@@ -96,8 +100,12 @@ class RateLimiter:
                              "bytes")
         if burst is not None and algorithm != "bucket":
             raise ValueError(f"burst= is for algorithm=\"bucket\", not for {algorithm!r}")
-        if burst is not None and (not isinstance(burst, int) or not 1 <= burst < 1 << 32):
-            raise ValueError(f"burst={burst!r} must be a whole number, 1 or more")
+        if burst is not None and not _is_count(burst):
+            raise ValueError(f"burst={burst!r} must be a whole number, 1 or more, less than 2**32")
+        if burst is not None and not burst * per_s / limit < _LONG_S:
+            raise ValueError(f"burst={burst:,} with limit={limit:,} and per={per!r} is too much: "
+                             f"that many come back in {burst * per_s / limit:.3g} seconds, which "
+                             f"must be less than {_LONG_S:.0e}")
         if on_error not in _ON_ERROR:
             raise ValueError(f"on_error={on_error!r} must be one of {', '.join(_ON_ERROR)}")
         self.map = m
@@ -106,7 +114,7 @@ class RateLimiter:
         self.prefix = prefix
         self.on_error = on_error
         self._ask = ALGORITHMS[algorithm]
-        self._mark = algorithm[:1].encode()
+        self._kind = f"{algorithm}/{self.rate.per_ns / 1e9:.12g}s"
 
     def hit(self, key: Key, cost: int = 1) -> RateLimit:
         """Count a hit, or one that costs more, if it is allowed; one that is not changes nothing.
@@ -131,31 +139,40 @@ class RateLimiter:
         """Tell what such a hit would come to, without counting it: `remaining` is what is left
         before it."""
         try:
-            would = self._look(key, _checked(cost))[0]
-            return self._answer(would)._replace(remaining=self.peek(key).remaining)
+            state, now, _ = self._look(key)
+            would = self._ask(self.rate, state, now, _checked(cost))
+            before = self._ask(self.rate, state, now, 0)
+            return self._answer(would._replace(remaining=before.remaining))
         except ShmMapError as error:
             return self._failed(error, key)
 
     def peek(self, key: Key) -> RateLimit:
-        """Tell how it stands."""
+        """Tell how it stands: `allowed` and `retry_after` are those of a hit of 1."""
         try:
-            return self._answer(self._look(key, 0)[0])
+            state, now, _ = self._look(key)
+            would = self._ask(self.rate, state, now, 1)
+            is_now = self._ask(self.rate, state, now, 0)
+            return self._answer(is_now._replace(allowed=would.allowed, retry_ns=would.retry_ns))
         except ShmMapError as error:
             return self._failed(error, key)
 
     def reset(self, key: Key) -> bool:
         """Forget the hits of a key; tell whether there were any."""
-        return self.map.delete((self.prefix, key))
+        return self.map.delete(self._place(key))
 
-    def _look(self, key: Key, cost: int) -> tuple[Found, int]:
-        """Ask the algorithm, about the state as it is; return the state's version, too."""
+    def _place(self, key: Key) -> Key:
+        """Return what the map calls a key: what two rates keep of it are two entries."""
+        return self.prefix, self._kind, key
+
+    def _look(self, key: Key) -> tuple[bytes, int, int]:
+        """Return a key's state, the time, and the state's version."""
         m: Any = self.map
-        raw, version = m.get_versioned((self.prefix, key), b"")
-        if not isinstance(raw, bytes):
-            raise TypeError(f"map {m.name!r}, key {shown((self.prefix, key))} holds a "
-                            f"{type(raw).__name__}, no rate: give the limiter another prefix=")
-        state = raw[1:] if raw[:1] == self._mark else b""
-        return self._ask(self.rate, state, m._live.clock.now_ns(), cost), version
+        place = self._place(key)
+        state, version = m.get_versioned(place, b"")
+        if not isinstance(state, bytes):
+            raise TypeError(f"map {m.name!r}, key {shown(place)} holds a {type(state).__name__}, "
+                            "no rate: give the limiter another prefix=")
+        return state, m._live.clock.now_ns(), version
 
     def _tries(self, key: Key, cost: int) -> Iterator[RateLimit | None]:
         """Count a hit: yield None for each try that came too late, then the answer."""
@@ -171,9 +188,10 @@ class RateLimiter:
 
     def _try(self, key: Key, cost: int) -> RateLimit | None:
         """Count a hit; None: somebody has counted another one meanwhile."""
-        found, version = self._look(key, cost)
+        state, now, version = self._look(key)
+        found = self._ask(self.rate, state, now, cost)
         if found.allowed and not self.map.cas(
-            (self.prefix, key), self._mark + found.state, version, found.lasts_ns / 1e9
+            self._place(key), found.state, version, found.lasts_ns / 1e9
         ):
             return None
         return self._answer(found)
@@ -193,7 +211,11 @@ class RateLimiter:
         return RateLimit(allowed, self.rate.limit, 0, 0.0, 0.0 if allowed else 1.0)
 
 
+def _is_count(number: object) -> bool:
+    return type(number) is not bool and isinstance(number, int) and 1 <= number < 1 << 32
+
+
 def _checked(cost: int) -> int:
-    if isinstance(cost, bool) or not isinstance(cost, int) or not 1 <= cost < 1 << 32:
-        raise ValueError(f"cost={cost!r} must be a whole number, 1 or more")
+    if not _is_count(cost):
+        raise ValueError(f"cost={cost!r} must be a whole number, 1 or more, less than 2**32")
     return cost

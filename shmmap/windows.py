@@ -1,18 +1,21 @@
 """How a rate is limited: what is kept of a key's hits, and what the next one finds.
 
 Each algorithm is a pure function of the state, the time and the cost: `RateLimiter` reads a state,
-asks, and writes the new one if nobody has written meanwhile. A state is a few bytes, the first of
-which names the algorithm: what another one has left counts for nothing. Times are nanoseconds of
-the map's clock, which all processes of a machine share; a time that lies far ahead is damage, and
-counts for nothing.
+asks, and writes the new one if nobody has written meanwhile. A state is a few bytes; what has
+another length counts for nothing. Times are nanoseconds of the map's clock, which all processes of
+a machine share; a time that lies far ahead is damage, and counts for nothing.
+
+No state says what the limit was: it has hits, and the limit of whoever asks is held against them.
+So a limit, or a burst, that changes from one hit to the next is the new one from then on, and the
+hits are not forgotten. What `per` was is not said either: `RateLimiter` has it in the key.
 
     fixed    a count, from the first hit on for `per`; then anew. Twice the limit can pass around
              the end of a window
     sliding  two counts: of this window, and of the one before, as if its hits had been spread
              evenly: an estimate, after the sliding window counter of proxies and gateways
     moving   the time of each hit of the last `per`: exact for every span; 8 bytes a hit
-    bucket   one time, at which the bucket would be full again: the generic cell rate algorithm
-             (ITU-T I.371): `burst` at once, then one every per / limit
+    bucket   how full a bucket was, and when: it leaks limit / per (a leaky bucket as a meter,
+             ITU-T I.371); `burst` fit in at once, then one every per / limit
 """
 
 from __future__ import annotations
@@ -44,7 +47,8 @@ class Found(NamedTuple):
 
 
 Algorithm = Callable[[Rate, bytes, int, int], Found]
-_TWO, _THREE, _ONE = struct.Struct("<QQ"), struct.Struct("<QQQ"), struct.Struct("<Q")
+_TWO, _THREE = struct.Struct("<QQ"), struct.Struct("<QQQ")
+_UNIT = 1 << 32  # of a bucket's level: parts of a hit
 
 
 def fixed(rate: Rate, state: bytes, now: int, cost: int) -> Found:
@@ -116,17 +120,24 @@ def moving(rate: Rate, state: bytes, now: int, cost: int) -> Found:
 
 def bucket(rate: Rate, state: bytes, now: int, cost: int) -> Found:
     """See the head of this module."""
-    each = -(-rate.per_ns // rate.limit)  # rounded up: never too many pass
-    room = each * rate.burst
-    full = max(now, *_ONE.unpack(state)) if len(state) == _ONE.size else now
-    full = min(full, now + room)
-    wanted = full + cost * each
-    allowed = wanted - room <= now
+    at, level = _TWO.unpack(state) if len(state) == _TWO.size else (now, 0)
+    if at > now + rate.per_ns:
+        at, level = now, 0
+    room, wanted, per, leaks = rate.burst * _UNIT, cost * _UNIT, rate.per_ns, rate.limit * _UNIT
+    if level > room:  # of a larger burst: full, as of then
+        level = room
+    left = max(0, level - (now - at) * leaks // per) if now > at else level
+    allowed = left + wanted <= room
     if allowed:
-        full = wanted
-    retry = 0 if allowed else wanted - room - now if cost <= rate.burst else -1
-    return Found(allowed, max(0, (room - (full - now)) // each), full - now, retry,
-                 _ONE.pack(full), max(1, full - now))
+        left += wanted
+        retry = 0
+    elif cost > rate.burst:
+        retry = -1
+    else:  # rounded up, as is `empty`: never too many pass
+        retry = at - (room - level - wanted) * per // leaks - now
+    empty = -(-left * per // leaks)
+    return Found(allowed, (room - left) // _UNIT, empty, retry, _TWO.pack(max(now, at), left),
+                 max(1, empty))
 
 
 ALGORITHMS: dict[str, Algorithm] = {

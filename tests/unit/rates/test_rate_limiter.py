@@ -86,7 +86,7 @@ def test_the_killed_hold_nothing(make):
             while True:
                 limiter.hit("k")
         pids.append(pid)
-    while m.get_versioned(("rate", "k"))[1] < 1000:
+    while limiter.peek("k").remaining > 10**6 - 1000:
         pass
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
@@ -115,20 +115,75 @@ def test_coroutines(make):
     assert sum(asyncio.run(hit())) == 5
 
 
-def test_prefixes_and_algorithms_do_not_meet(make):
+def test_prefixes_algorithms_and_times_do_not_meet(make):
     m = make()
     one, other = RateLimiter(m, 1, 60), RateLimiter(m, 1, 60, prefix="other")
     assert one.hit("k") and other.hit("k") and not one.hit("k")
-    assert RateLimiter(m, 1, 60, algorithm="fixed").hit("k")  # what another algorithm has left
-    m[("rate", "mine")] = "text"
+    for more in (RateLimiter(m, 1, 60, algorithm="fixed"), RateLimiter(m, 1, 3600)):
+        assert more.hit("k") and not more.hit("k") and not one.hit("k")
+        assert more.reset("k") and not one.test("k")
+    m[("rate", "bucket/60s", "mine")] = "text"
     with pytest.raises(TypeError, match="holds a str, no rate: give the limiter another prefix"):
         one.hit("mine")
+
+
+@EACH
+def test_a_deploy_that_changes_the_limit_forgets_no_hit(make, freeze, algorithm):
+    """And during it, old workers and new ones count together."""
+    m = make()
+    clock = freeze(m)
+    old, new = (RateLimiter(m, n, 3600, algorithm=algorithm) for n in (100, 200))
+    assert sum(bool(old.hit("k")) for _ in range(110)) == 100
+    assert new.peek("k").remaining == 100 and not old.peek("k")
+    assert sum(bool(new.hit("k")) for _ in range(210)) == 100
+    fewer = RateLimiter(m, 10, 3600, algorithm=algorithm)
+    answer = fewer.hit("k")
+    longest = {"bucket": 360, "fixed": 3600, "moving": 3600, "sliding": 7200}[algorithm]
+    assert not answer and answer.remaining == 0 and 0 < answer.retry_after <= longest
+    clock.advance(answer.retry_after - 1e-6)
+    assert not fewer.hit("k")
+    clock.advance(2e-6)
+    assert fewer.hit("k")
+
+
+def test_a_rate_of_seconds_after_one_of_days(make, freeze):
+    """Of one prefix, as "5 a second and 20 a day" are written, and after a deploy from one to the
+    other: neither locks the other's keys out."""
+    m = make()
+    clock = freeze(m)
+    day, second = RateLimiter(m, 20, 86_400), RateLimiter(m, 5, 1)
+    passed = 0
+    for _ in range(300):
+        passed += bool(second.hit("k") and day.hit("k"))
+        clock.advance(0.02)
+    assert passed == 20
+    answer = [second.hit("k") for _ in range(6)][-1]
+    assert not answer and answer.retry_after <= 0.2
+    clock.advance(0.2)
+    assert second.hit("k")
+
+
+@EACH
+def test_peek_is_true_where_a_hit_would_be(make, freeze, algorithm):
+    m = make()
+    clock = freeze(m)
+    limiter = RateLimiter(m, 2, per=60, algorithm=algorithm)
+    for left in (2, 1, 0):
+        found = limiter.peek("k")
+        assert bool(found) is bool(limiter.test("k")) is (left > 0)
+        assert found.remaining == limiter.test("k").remaining == left
+        limiter.hit("k")
+    found = limiter.peek("k")
+    assert not found and 0 < found.retry_after == limiter.test("k").retry_after
+    assert "Retry-After" in found.headers()
+    clock.advance(found.retry_after)
+    assert limiter.peek("k") and limiter.peek("k").remaining >= 1
 
 
 @pytest.mark.parametrize("wrong", [
     {"limit": 0}, {"limit": 1.5}, {"limit": True}, {"per": 0}, {"algorithm": "leaky"},
     {"limit": 100_001, "algorithm": "moving"}, {"burst": 0}, {"burst": 3, "algorithm": "fixed"},
-    {"on_error": "shrug"},
+    {"burst": True}, {"burst": 1 << 32}, {"limit": 1 << 32}, {"on_error": "shrug"},
 ])
 def test_what_is_no_limit_is_refused(make, wrong: dict[str, Any]):
     given = {"limit": 5, "per": 60, **wrong}
@@ -136,6 +191,16 @@ def test_what_is_no_limit_is_refused(make, wrong: dict[str, Any]):
         RateLimiter(make(), given.pop("limit"), **given)
     with pytest.raises(ValueError, match="cost"):
         RateLimiter(make(), 5, 60).hit("k", 0)
+
+
+def test_a_bucket_that_takes_a_lifetime_to_leak_is_refused(make):
+    m, year = make(), 86_400 * 365
+    with pytest.raises(ValueError, match=r"burst=1,000 with limit=1 and per=31536000 is too much: "
+                       r"that many come back in 3.15e\+10 seconds, .* less than 3e\+09"):
+        RateLimiter(m, 1, year, burst=1000)
+    limiter = RateLimiter(m, 1, year, burst=95)  # the most that goes
+    assert limiter.hit("k", 95) and not limiter.hit("k")
+    assert limiter.peek("k").reset_after == pytest.approx(95 * year)
 
 
 def test_where_the_map_cannot_be_used(make, caplog):
