@@ -5,7 +5,8 @@ One that nobody has switched is as this version's default says. Gates of a newer
 one does not know, keep their bits: they are shown by number, and never dropped.
 
 A look is one load. A switch is a store under the creation lock, by which a map that replaces
-another one takes its gates over. Whoever looks after it returned sees it.
+another one takes its gates over, and in a map that has its name: that is looked up under the lock,
+for which a switch may have waited. Whoever looks after it returned sees it.
 """
 
 from __future__ import annotations
@@ -63,17 +64,19 @@ def number_of(name: str) -> int:
     )
 
 
-def switch(name: str, control: Control, number: int, on: bool | None) -> None:
+def switch(attached: Attachment, number: int, on: bool | None) -> None:
     """Switch a gate, or, by None, leave it to the default. Locks: the creation lock of the map.
 
     Raises:
+        MapUnlinked: the map was unlinked or replaced, maybe while this waited for the lock.
         LockTimeout: another process is making or unlinking the map, and does not end.
     """
     while True:
         try:
-            with creation.creation_lock(name) as turn:
+            with creation.creation_lock(attached.name) as turn:
+                attached.notice_removal()
                 turn.check()
-                _store(control, number, on)
+                _store(attached.control, number, on)
             return
         except creation.Forked:
             continue
@@ -123,7 +126,7 @@ class Gates(Mapping[str, bool]):
             if attached.is_private:
                 _store(attached.control, number, on)
             else:
-                switch(attached.name, attached.control, number, on)
+                switch(attached, number, on)
 
         self._do(act)
 

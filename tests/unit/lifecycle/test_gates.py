@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 import shmmap
 from shmmap.lifecycle import gates
+from shmmap.system import creation
 from shmmap.tools import cli
 
 
@@ -57,6 +59,38 @@ def test_a_map_that_replaces_it_has_them(make):
     assert other.gates["mirror"] and m.gates["mirror"]
     fresh = make(fresh=True)
     assert not fresh.gates["mirror"]
+
+
+@pytest.mark.parametrize("then", ["unlinked", "made anew", "replaced"])
+@pytest.mark.parametrize("on_unlinked", ["raise", "reopen"])
+def test_a_switch_that_waited_is_none_of_a_map_that_is_gone(
+    make, monkeypatch, then, on_unlinked
+):
+    """It waits for the creation lock while another handle, which has it, removes the map."""
+    m, others = make(size="400KB", on_unlinked=on_unlinked), []
+    m["n"] = 1
+    original = creation.creation_lock
+
+    @contextlib.contextmanager
+    def after_another(name: str, *given: Any) -> Any:
+        monkeypatch.undo()
+        if then == "replaced":
+            others.append(make(size="500KB", on_mismatch="replace"))
+        else:
+            shmmap.unlink(m.name)
+            if then == "made anew":
+                others.append(make(size="400KB"))
+        with original(name, *given) as turn:
+            yield turn
+
+    monkeypatch.setattr(creation, "creation_lock", after_another)
+    if on_unlinked == "raise":
+        with pytest.raises(shmmap.MapUnlinked):
+            m.gates["mirror"] = True
+        assert [other.gates["mirror"] for other in others] == [False] * len(others)
+    else:
+        m.gates["mirror"] = True
+        assert m.gates["mirror"] and make().gates["mirror"]  # of the map that has the name
 
 
 def test_what_is_no_gate(make):
