@@ -147,8 +147,9 @@ class Part:
         if self.prefix is None:
             yield from self.map
         else:
-            for _, key in self.map.keys(prefix=(self.prefix,)):
-                yield key
+            for key in self.map.keys(prefix=(self.prefix,)):
+                if len(key) == 2:  # others begin so, too, and are no keys of this part
+                    yield key[1]
 
     def clear(self) -> int:
         """Remove every entry of this part; count them. O(entries of the map)."""
