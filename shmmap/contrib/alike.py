@@ -15,24 +15,58 @@ from ..checks import Key, Value
 from ..map import ShmMap
 from .part import NOTHING, Part
 
+Time = int | str | timedelta
+
 
 def _bytes(value: Value) -> bytes:
-    """Return what redis would keep of a value."""
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        return str(value).encode()
-    raise TypeError(f"redis keeps bytes, str, int and float, not {type(value).__name__}")
+    """Return what redis-py sends for a key, a value or a number."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return repr(value).encode()
+    raise TypeError(f"redis takes bytes, str, int and float, not {type(value).__name__}")
 
 
-def _seconds(time: float | timedelta) -> float:
-    return time.total_seconds() if isinstance(time, timedelta) else time
+def _number(data: bytes) -> bytes | int:
+    """Keep what redis can count up, a whole number of 64 bits, as one."""
+    digits = data[1:] if data[:1] == b"-" else data
+    if digits.isdigit() and len(digits) < 20 and (digits[:1] != b"0" or data == b"0"):
+        number = int(data)
+        if -(1 << 63) <= number < 1 << 63:
+            return number
+    return data
+
+
+def _whole(value: Value, least: int | None = None) -> int:
+    number = _number(_bytes(value))
+    if not isinstance(number, int) or (least is not None and number < least):
+        bound = "" if least is None else f", {least} or more"
+        raise ValueError(f"{value!r} is no whole number of 64 bits{bound}")
+    return number
+
+
+def _time(time: Time, per_s: int) -> int:
+    """Return how many units a time is, `per_s` of which are a second: `ex` and `px`."""
+    if isinstance(time, timedelta):
+        time = int(time.total_seconds() * per_s)
+    elif isinstance(time, str) and per_s == 1 and time.isdigit():
+        time = int(time)
+    elif not isinstance(time, int):
+        raise TypeError(f"ex and px are int or timedelta, not {type(time).__name__}")
+    return _whole(time, 1)
+
+
+def _seconds(time: Time) -> Time:
+    return int(time.total_seconds()) if isinstance(time, timedelta) else time
 
 
 class LikeRedis:
     """A map with the methods of `redis.Redis`: values come back as bytes (or as str, with
-    `decode_responses`), keys of str and of bytes are one. Arguments as for `Part`, and strict: what
-    the map raises is raised, as redis raises its errors.
+    `decode_responses`). Keys and values are bytes, str, int and float; `1`, `"1"` and `b"1"` are
+    one key. What redis-py or its server refuses is a TypeError, a ValueError or an OverflowError.
+    Arguments as for `Part`, and strict: what the map raises is raised, as redis raises its errors.
 
     >>> with ShmMap("doctest", size="1MB", ephemeral=True) as m:
     ...     r = LikeRedis(m)
@@ -49,7 +83,12 @@ class LikeRedis:
         self._decodes = decode_responses
 
     def _key(self, key: Key) -> Key:
-        return key.decode() if isinstance(key, bytes) else key
+        """Return what the map calls a key: its text, or its bytes, where they are none."""
+        data = _bytes(key)
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return data
 
     def _answer(self, value: Value) -> Value:
         if value is None:
@@ -63,22 +102,24 @@ class LikeRedis:
 
     def mget(self, keys: Key | Iterable[Key], *more: Key) -> list[Value]:
         """Return the values of many keys."""
-        listed = [keys] if isinstance(keys, (str, bytes)) else list(keys)
+        is_one = isinstance(keys, (str, bytes, bytearray, memoryview, int, float))
+        listed: list[Key] = [keys] if is_one else list(keys)
         return [self.get(key) for key in (*listed, *more)]
 
     def set(
-        self, name: Key, value: Value, ex: float | timedelta | None = None,
-        px: float | timedelta | None = None, nx: bool = False, xx: bool = False,
-        keepttl: bool = False,
+        self, name: Key, value: Value, ex: Time | None = None, px: Time | None = None,
+        nx: bool = False, xx: bool = False, keepttl: bool = False,
     ) -> bool | None:
         """Write; None: there was an entry (`nx`), or none (`xx`)."""
+        if (ex is not None) + (px is not None) + bool(keepttl) > 1 or (nx and xx):
+            raise ValueError("one of ex, px and keepttl, and one of nx and xx")
+        key, kept = self._key(name), _number(_bytes(value))
         ttl = None
         if ex is not None:
-            ttl = _seconds(ex)
+            ttl = float(_time(ex, 1))
         elif px is not None:
-            ttl = px.total_seconds() if isinstance(px, timedelta) else px / 1000
-        key, kept = self._key(name), _number(_bytes(value))
-        if keepttl:
+            ttl = _time(px, 1000) / 1000
+        elif keepttl:
             ttl = self._left(key)
         if nx:
             return self._part.add(key, kept, ttl) or None
@@ -86,9 +127,9 @@ class LikeRedis:
             return self.map.replace(self._part.key(key), kept, ttl) or None
         return self._part.set(key, kept, ttl)
 
-    def setex(self, name: Key, time: float | timedelta, value: Value) -> bool | None:
+    def setex(self, name: Key, time: Time, value: Value) -> bool | None:
         """Write with a time to live, in seconds."""
-        return self.set(name, value, ex=time)
+        return self.set(name, value, ex=_whole(_seconds(time)))
 
     def setnx(self, name: Key, value: Value) -> bool:
         """Write where there is no entry; tell whether it was written."""
@@ -96,7 +137,7 @@ class LikeRedis:
 
     def mset(self, mapping: dict[Key, Value]) -> bool:
         """Write many."""
-        for key, value in mapping.items():
+        for key, value in [(self._key(key), _bytes(value)) for key, value in mapping.items()]:
             self.set(key, value)
         return True
 
@@ -110,18 +151,21 @@ class LikeRedis:
 
     def incrby(self, name: Key, amount: int = 1) -> int:
         """Add to a number, in one step; return the sum."""
-        total: int = self._part.incr(self._key(name), amount, None)
-        return total
+        return self._add(name, _whole(amount))
 
     def decrby(self, name: Key, amount: int = 1) -> int:
         """Take from a number, in one step; return the difference."""
-        return self.incrby(name, -amount)
+        return self._add(name, -_whole(amount))
+
+    def _add(self, name: Key, amount: int) -> int:
+        total: int = self._part.incr(self._key(name), amount, None)
+        return total
 
     incr, decr = incrby, decrby
 
-    def expire(self, name: Key, time: float | timedelta) -> bool:
+    def expire(self, name: Key, time: Time) -> bool:
         """Give an entry so many seconds to live; tell whether there is one."""
-        return self._part.touch(self._key(name), _seconds(time))
+        return self._part.touch(self._key(name), _whole(_seconds(time)))
 
     def ttl(self, name: Key) -> int:
         """Return the seconds that an entry has left; -1: it does not end, -2: there is none."""
@@ -129,7 +173,7 @@ class LikeRedis:
         if not self._part.has(key):
             return -2
         left = self._left(key)
-        return -1 if left is None else max(0, round(left))
+        return -1 if left is None else max(0, int(left + 0.5))
 
     def flushdb(self) -> bool:
         """Remove everything of this part."""
@@ -141,14 +185,6 @@ class LikeRedis:
             return self.map.ttl(self._part.key(key))
         except KeyError:
             return None
-
-
-def _number(data: bytes) -> bytes | int:
-    """Keep what reads as a whole number as one, so that it can be counted up."""
-    digits = data[1:] if data[:1] == b"-" else data
-    if digits.isdigit() and len(digits) < 19 and (digits[:1] != b"0" or data == b"0"):
-        return int(data)
-    return data
 
 
 class LikeDiskcache:

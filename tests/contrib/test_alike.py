@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import timedelta
+from fractions import Fraction
 from pathlib import Path
 from shutil import which
 from typing import Any
 
+import numpy
 import pytest
 
 import shmmap
@@ -56,12 +60,14 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def same(old: Any, new: Any, name: str, *given: Any, **named: Any) -> None:
-    """Call both; the results, or the errors, are the same."""
+    """Call both; the results are the same, or both refuse it."""
     def call(side: Any) -> Any:
         try:
             return getattr(side, name)(*given, **named)
-        except KeyError:
-            return KeyError
+        except Exception as error:
+            assert isinstance(error, (KeyError, TypeError, ValueError, OverflowError)) or (
+                side is old and type(error).__name__ in ("DataError", "ResponseError")), error
+            return KeyError if isinstance(error, KeyError) else "refused"
 
     first, second = call(old), call(new)
     assert first == second and type(first) is type(second), (name, given, first, second)
@@ -71,22 +77,69 @@ def test_redis(client: Any, m: shmmap.ShmMap) -> None:
     client.flushdb()
     ours = LikeRedis(m, "r")
     chance = random.Random(5)
-    keys = ["a", "b", b"c", "n"]
-    for _ in range(600):
+    keys = ["a", "b", b"c", "n", 1, "1", b"1", 2.5, "2.5", b"\xff", "\xff"]
+    for _ in range(1500):
         key, other = chance.choice(keys), chance.choice(keys)
-        value = chance.choice(["text", b"\x00bytes", 7, -3, 2.5, "12", "007", ""])
+        value = chance.choice(["text", b"\x00bytes", 7, -3, 2.5, "12", "007", "", bytearray(b"5")])
         name, given, named = chance.choice([
             ("get", (key,), {}), ("mget", ([key, other],), {}), ("exists", (key, other), {}),
             ("set", (key, value), {}), ("set", (key, value), {"ex": 100}),
             ("set", (key, value), {"px": 90_000}), ("set", (key, value), {"nx": True}),
             ("set", (key, value), {"xx": True}), ("set", (key, value), {"keepttl": True}),
-            ("mset", ({"a": value, "b": "x"},), {}),
+            ("mset", ({"a": value, 1: "x"},), {}), ("mget", (key, other), {}),
             ("delete", (key, other), {}), ("expire", (key, 70), {}), ("ttl", (key,), {}),
             ("incr", ("counter",), {}), ("decrby", ("counter", 3), {}), ("setnx", (key, 1), {}),
+            ("incr", (key,), {}),
         ])
         same(client, ours, name, *given, **named)
     same(client, ours, "flushdb")
     assert ours.get("a") is None and len(m) == 0
+
+
+ODD = (
+    None, True, (1,), [1], {}, object(), 1, 1.0, 1e16, 1e22, -0.0, float("nan"), float("inf"),
+    10**20, "1", b"1", bytearray(b"1"), memoryview(b"1"), "", b"", b"\xff", "\xff", "\ud800",
+    Fraction(1), numpy.int64(1), numpy.float64(1.5), signal.SIGTERM,
+)
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
+@pytest.mark.parametrize("decodes", [False, True])
+def test_redis_of_odd_keys_and_values(client: Any, m: shmmap.ShmMap, decodes: bool) -> None:
+    """What each kind of key, value, amount and time comes to, with both."""
+    client.flushdb()
+    ours = LikeRedis(m, "r", decode_responses=decodes)
+    path = client.connection_pool.connection_kwargs["path"]
+    old = type(client)(unix_socket_path=path, decode_responses=decodes)
+    whole = (*ODD, 0, -1, 7, 2**62, 2**63 - 1, -(2**63), 2**63, "7", "-7", "+7", " 7", "07", "-0")
+    for odd in whole:
+        same(old, ours, "set", odd, "kept")
+        for name in ("get", "mget", "exists", "ttl", "incr", "delete"):
+            same(old, ours, name, odd)
+        same(old, ours, "set", "value", odd)
+        same(old, ours, "get", "value")
+        same(old, ours, "incr", "value")
+        same(old, ours, "mset", {"first": 1, "value": odd, odd if odd in (1, "1") else "k": 2})
+        same(old, ours, "mget", ["first", "value", "k", 1])
+        same(old, ours, "delete", "first", "value")
+        for start in (5, -5, "text", 2.5, 2**63 - 1):
+            for name in ("incrby", "decrby"):
+                same(old, ours, "set", "n", start)
+                same(old, ours, name, "n", odd)
+                same(old, ours, "get", "n")
+    fits = [odd for odd in whole if not isinstance(odd, int) or abs(odd) < 10**8]  # seconds
+    for odd in (*fits, timedelta(seconds=90.9), timedelta(seconds=0.5), timedelta()):
+        for name, given, named in (
+            ("set", ("t", 1), {"ex": odd}), ("setex", ("t", odd, 1), {}),
+            ("expire", ("t", odd), {}),
+        ):
+            same(old, ours, name, *given, **named)
+            same(old, ours, "ttl", "t")
+            same(old, ours, "set", "t", 1)
+        same(old, ours, "set", "p", 1, px=odd)
+    for both in ({"ex": 1, "px": 1}, {"nx": True, "xx": True}, {"ex": 1, "keepttl": True}):
+        same(old, ours, "set", "t", 1, **both)
+    old.close()
 
 
 def test_diskcache(tmp_path: Path, m: shmmap.ShmMap) -> None:
