@@ -118,6 +118,43 @@ def test_flask_session_keeps_its_sessions_in_it(name: str) -> None:
     assert len(app.config["SESSION_CACHELIB"].map) == 2
 
 
+@pytest.mark.parametrize("on_full", ["evict", "raise"])
+def test_of_a_full_map_new_sessions_and_those_in_use_stay(name: str, on_full: str) -> None:
+    """With "evict", as the pages of Flask, Django and Starlette recommend; not with "raise"."""
+    session = pytest.importorskip("flask_session")
+    app = flask.Flask(__name__)
+    store = ShmMapCache(name, size="300KB", shards=1, on_full=on_full)
+    app.config.update(SESSION_TYPE="cachelib", SESSION_CACHELIB=store)
+    session.Session(app)
+
+    @app.get("/login/<user>")
+    def login(user: str) -> str:
+        flask.session["user"] = user
+        return "welcome"
+
+    @app.get("/")
+    def home() -> str:
+        return str(flask.session.get("user", "nobody"))
+
+    @app.get("/buy")
+    def buy() -> str:
+        flask.session["cart"] = "tea" * 100
+        return home()
+
+    ada, bob = app.test_client(), app.test_client()
+    ada.get("/login/ada")
+    for number in range(2000):  # of a robot that keeps no cookies
+        app.test_client().get(f"/login/robot-{number}")
+        if number % 20 == 0:
+            assert ada.get("/").text == "ada"
+    assert bob.get("/login/bob").text == "welcome"
+    is_kept = on_full == "evict"
+    assert bob.get("/").text == ("bob" if is_kept else "nobody")
+    assert ada.get("/buy").text == "ada" and ada.get("/").text == ("ada" if is_kept else "nobody")
+    stats = store.map.stats()
+    assert (stats.evicted > 100) is is_kept and ("full" in stats.uncached) is not is_kept
+
+
 def test_flask_caching_caches_a_view_for_all_processes(name: str) -> None:
     caching = pytest.importorskip("flask_caching")
     app = flask.Flask(__name__)
