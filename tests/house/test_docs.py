@@ -8,8 +8,10 @@ import re
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -23,9 +25,16 @@ from .test_readme import LIMIT_S, Terminal
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 FENCE = re.compile(r'^```python(?: title="(\S+)")?\n(.*?)^```$', re.M | re.S)
-OUTPUT = re.compile(r"^\n*```text\n(.*?)^```$", re.M | re.S)
+FOLDED = re.compile(r"^\?\?\? .*\n((?:    .*\n|\n)+)", re.M)  # see mkdocs.yml: pymdownx.details
+OUTPUT = re.compile(r"\n*```text\n(.*?)^```$", re.M | re.S)
 TESTED = {"conftest.py", "shop.py", "test_shop.py"}  # of guide/testing.md
-SESSIONS = [page for page in PAGES if "```python\n" in page.read_text()]
+
+def text_of(page: Path) -> str:
+    """Read a page, what is folded in it unfolded."""
+    return FOLDED.sub(lambda match: textwrap.dedent(match[1]), page.read_text())
+
+
+SESSIONS = [page for page in PAGES if "```python\n" in text_of(page)]
 # Of a handle, what the package's own modules call; no user needs them.
 INNER = {"attachment", "inflight", "near", "ttl_ns"}
 
@@ -38,7 +47,7 @@ def label(page: Path) -> str:
 def programs() -> Iterator[tuple[Path, str, str, str]]:
     """List the whole programs of the pages: page, file name, text, and the output shown."""
     for page in PAGES:
-        text = page.read_text()
+        text = text_of(page)
         for match in FENCE.finditer(text):
             if match[1]:
                 shown = OUTPUT.match(text, match.end())
@@ -50,8 +59,10 @@ PROGRAMS = list(programs())
 
 def test_there_are_guides():
     assert len(SESSIONS) >= 10
-    files = {"app.py", "count.py", "gunicorn.conf.py", "tasks.py", *TESTED}
+    files = {"after.py", "app.py", "before.py", "count.py", "gunicorn.conf.py", "tasks.py", *TESTED}
     assert {file for _, file, _, _ in PROGRAMS} == files
+    print_what_is_shown = {file for _, file, _, shown in PROGRAMS if shown}
+    assert print_what_is_shown == {"after.py", "before.py", "count.py"}
 
 
 @pytest.mark.parametrize("page", SESSIONS, ids=label)
@@ -59,7 +70,7 @@ def test_every_session_runs_as_shown(page, name, tmp_path):
     """The blocks of a page in order, in one process."""
     terminal = Terminal(tmp_path)
     try:
-        for match in FENCE.finditer(page.read_text()):
+        for match in FENCE.finditer(text_of(page)):
             if not match[1]:
                 assert match[2].startswith(">>> ")
                 terminal.run(match[2].replace('"demo"', f'"{name}"'))
@@ -75,6 +86,19 @@ def test_a_program_prints_what_is_shown(name, tmp_path):
             ran = subprocess.run([sys.executable, file], cwd=tmp_path, text=True,
                                  capture_output=True, timeout=LIMIT_S)
             assert (ran.stdout, ran.stderr) == (shown, "")
+
+
+def test_the_lines_before_and_after_are_as_many_as_is_said():
+    before, after = (next(text for _, file, text, _ in PROGRAMS if file == f"{when}.py")
+                     for when in ("before", "after"))
+
+    def lines(text: str) -> Counter[str]:
+        return Counter(line.strip() for line in text.splitlines()
+                       if line.strip() and not line.startswith(("import ", "from ")))
+
+    only = [(lines(before) - lines(after)).total(), (lines(after) - lines(before)).total()]
+    said = re.search(r"(\d+) lines instead of (\d+)", (DOCS / "contrib" / "flask.md").read_text())
+    assert said and [int(number) for number in said.groups()] == only
 
 
 @pytest.mark.parametrize("more", [[], ["-o", "shmmap_kind=local"], ["-n", "2"]], ids=str)
