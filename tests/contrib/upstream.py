@@ -58,11 +58,13 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def run(
-    folder: Path, names: list[str], report: Path, plugin: Path, *options: str
+    folder: Path, names: list[str], report: Path, plugin: Path, *options: str,
+    under: str = "tests"
 ) -> Outcomes:
-    """Run modules of a project's tests in a pytest of their own, with a plugin of ours that says
-    what they are run against; return what became of each: "passed", "failed" or "skipped"."""
-    files = [str(folder / "tests" / f"{name}.py") for name in names]
+    """Run modules of a project's tests, which lie in the folder `under`, in a pytest of their own,
+    with a plugin of ours that says what they are run against; return what became of each:
+    "passed", "failed" or "skipped"."""
+    files = [str(folder / under / f"{name}.py") for name in names]
     command = [sys.executable, "-m", "pytest", "-q", "-p", plugin.stem, "-p", "no:cacheprovider",
                "-p", "no:asyncio", "-o", "addopts=", f"--junitxml={report}", *files, *options]
     path = os.pathsep.join([str(plugin.parent), str(folder)])
