@@ -37,7 +37,7 @@ def _download(project: str, wanted: str) -> Path:
     """Fetch the archive, if it is not there."""
     archives = FOLDER / f"{project.lower()}-{wanted}.archive"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary",
-               ":all:", f"{project}=={wanted}", "--dest", str(archives)]
+               project, f"{project}=={wanted}", "--dest", str(archives)]
     if not list(archives.glob("*.tar.gz")):
         done = subprocess.run(command, capture_output=True, text=True, timeout=100)
         if done.returncode:
