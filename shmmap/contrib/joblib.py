@@ -139,7 +139,11 @@ class ShmMapStoreBackend(StoreBackendBase, StoreBackendMixin):  # type: ignore[m
     ) -> None:
         """Store a function's code, once there is no result of another one any more."""
         function = os.path.join(*call_id)
-        if func_code is not None and self._remove_results(function):
+        if func_code is None:
+            return
+        if self.part.get(os.path.join(function, _CODE)) == func_code.encode():
+            self._unsure.discard(function)  # another process has done it meanwhile
+        elif self._remove_results(function):
             self.part.set(os.path.join(function, _CODE), func_code.encode())
 
     def _remove_results(self, function: str) -> bool:

@@ -109,10 +109,13 @@ def squares(number, m):
     return np.arange(number) ** 2
 
 if __name__ == "__main__":
+    seen = []
     for turn in range(3):
         results = joblib.Parallel(2)(joblib.delayed(squares)(n, counts) for n in range(20))
         assert all((r == np.arange(n) ** 2).all() for n, r in enumerate(results))
-    assert dict(counts.items()) == {n: 1 for n in range(20)}, dict(counts.items())
+        seen.append(dict(counts.items()))
+    # who stores the code first may remove a result that another one has stored meanwhile
+    assert set(seen[0]) == set(range(20)) and seen[1] == seen[2], seen
     assert all(squares(n, None).size == n for n in range(20))
 """
 
@@ -157,6 +160,19 @@ def test_what_another_release_computed_is_never_served(memory: Make, tmp_path: P
 def refuse(*_: Any, **__: Any) -> Any:
     """Stand for an operation of a map that is in the way."""
     raise shmmap.LockTimeout("a process that holds the shard was stopped")
+
+
+def test_who_stores_the_same_code_again_removes_nothing(memory: Make, tmp_path: Path) -> None:
+    """Two processes that call a function for the first time at once both store its code."""
+    one, other = memory(), memory()
+    answer = one.cache(version(1, tmp_path))
+    assert answer(1) == (1, 1)
+    function = answer.func_id
+    code = other.store_backend.get_cached_func_code([function])
+    other.store_backend.store_cached_func_code([function], code)
+    assert answer.check_call_in_cache(1)
+    other.store_backend.store_cached_func_code([function], code + "# changed")
+    assert not answer.check_call_in_cache(1)
 
 
 def test_nor_where_it_cannot_be_removed(
