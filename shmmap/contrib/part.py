@@ -24,6 +24,7 @@ from ..errors import (
 )
 from ..locks.keeping import note, notes_of, reason_for
 from ..map import ShmMap
+from ..mirroring.sides import is_watched
 from ..operations._writes_cy import DEFAULT
 
 NOTHING: Any = object()
@@ -49,7 +50,7 @@ class Part:
         m: a map's handle, or the name of a map to open with `options`, which are those of ShmMap;
             `on_full="evict"` is the default here.
         prefix: the first item of every key of this part; None: the keys are as they are given.
-        strict: True: raise what the map raises.
+        strict: True: raise what the map raises. So does each part while a Mirror asks it.
 
     >>> with ShmMap("doctest", size="1MB", ephemeral=True) as m:
     ...     pages, users = Part(m, "page"), Part(m, "user")
@@ -164,7 +165,7 @@ class Part:
 
     def missed(self, error: ShmMapError, key: Key, otherwise: Value) -> Value:
         """Count that the map was in the way, tell it the first time, and go on."""
-        if self.strict or isinstance(error, MapClosed):
+        if self.strict or is_watched() or isinstance(error, MapClosed):
             raise error
         m: Any = self.map
         note(m, notes_of(m), reason_for(error), f"{shown(key)} cannot be read or written just now "

@@ -23,7 +23,7 @@ from ..memory._clock_cy import monotonic
 from ..system.process import this_process
 
 MOST_WAITING = 1_000
-IDLE_S = 10.0
+IDLE_S = 2.0
 _AT_EXIT_S = 1.0
 
 
@@ -105,8 +105,8 @@ class Aside:
 
     def _submit(self, call: Call) -> Call:
         work = self._work
-        if work.process != this_process():
-            self._work = work = _Work()
+        if work.process != this_process() or type(work.waiting) is not queue.SimpleQueue:
+            self._work = work = _Work()  # the second: gevent has patched it meanwhile
         if work.waiting.qsize() >= MOST_WAITING:
             raise Late(f"{MOST_WAITING:,} calls wait already")
         work.waiting.put(call)

@@ -20,7 +20,6 @@ finds that, and repairs it.
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -29,17 +28,16 @@ from typing import Any, Literal, NoReturn
 from ..checks import Key, Value, seconds
 from ..errors import ShmMapError
 from ..map import ShmMap
+from ..memory._clock_cy import monotonic
 from ..system.process import this_process
 from . import sides
-from .aside import Aside, Late
+from .aside import Late
 from .new_side import NewSide
 from .operations import READS, WRITES, Operation, Place
 from .tally import Difference, MirrorReport, Tally
 
 LOOKS = 3  # at two values that differ
 AGAIN_S = 0.05
-_SHARE_EACH = 1_000  # reads
-_PATIENCE_S = 5.0  # of who asks for a comparison, for the repair
 _SHARE_S = 1.0  # that a report waits for what is in the way of the counts
 
 
@@ -84,21 +82,19 @@ class Mirror:
         self._deadline = seconds(deadline, "deadline")
         self._on_difference = on_difference
         self._operations: dict[str, Operation] = {}
-        self._here = self._begin(None)
-
-    def _begin(self, parents: NewSide | None) -> NewSide:
-        """Begin in this process: what a parent counted is its own to tell."""
-        self._comparing = Aside()  # a comparison holds up no write
-        self._chance = random.Random()
-        return NewSide(self.old, self.new, Tally(self.map, self._name), self._deadline,
-                       self._repair, parents)
+        self._by_process: dict[int, NewSide] = {}
+        self._mine()
 
     def _mine(self) -> NewSide:
-        """Return what belongs to this process."""
-        here = self._here
-        if here.process != this_process():
-            self._here = here = self._begin(here)
-        return here
+        """Return what belongs to this process. What a parent counted is its own to tell."""
+        process = this_process()
+        mine = self._by_process.get(process)
+        if mine is None:
+            former = list(self._by_process.values())[-1:]
+            made = NewSide(self.old, self.new, Tally(self.map, self._name), self._deadline,
+                           self._repair, *former)
+            mine = self._by_process.setdefault(process, made)  # of all threads the first one's
+        return mine
 
     def _operation(self, name: str) -> Operation:
         known = self._operations.get(name)
@@ -161,8 +157,7 @@ class Mirror:
     def report(self) -> MirrorReport:
         """Return the counts of all processes, and how this one stands."""
         here = self._mine()
-        with suppress(Late):
-            self._comparing.submit(self._share).wait(_SHARE_S)
+        self._share(here)
         total, since = here.tally.totals()
         missed = len(here.missed)
         equal_for = max(0.0, time.time() - since) if since and not missed else 0.0
@@ -179,7 +174,7 @@ class Mirror:
     def compare(self, keys: Iterable[Key]) -> int:
         """Compare these keys now, and repair what differs; return how many differed."""
         get = self._operation("get")
-        return sum(self._compare(place, "compare", _PATIENCE_S) is True
+        return sum(self._compare(place, "compare", is_asked=True) is True
                    for key in keys for place in get.places((key,), {}) or ())
 
     def flush(self, patience: float = 5.0) -> bool:
@@ -187,15 +182,15 @@ class Mirror:
         tell whether it came in time. For the end of a process: it does so itself for a second,
         where it is not killed."""
         here = self._mine()
-        until = time.monotonic() + patience
-        done = self._comparing.drain(patience)
-        while here.missed.waits() and time.monotonic() < until:
-            here.go_on()
-            time.sleep(0.005)
-        done = here.aside.drain(max(0.0, until - time.monotonic())) and done
+        here.later.drain(patience)  # comparisons first: they may find something to do
+        done = here.drain(monotonic() + patience)
+        self._share(here)
+        return done
+
+    def _share(self, here: NewSide) -> None:
+        """Have all processes know of this one's counts, if the map is not in the way."""
         with suppress(Late):
-            self._comparing.submit(self._share).wait(max(_SHARE_S, until - time.monotonic()))
-        return done and not len(here.missed)
+            here.later.submit(here.share).wait(_SHARE_S)
 
     # -- reading and writing -------------------------------------------------------------------
 
@@ -204,10 +199,9 @@ class Mirror:
         operation = self._operation(name)
         given, named = operation.lasting(given, named)
         places = operation.places(given, named)
-        if here.tally.count("reads") >= _SHARE_EACH:
-            self._later(self._share)
+        here.tally.count("reads")
         here.go_on()
-        if self.reads_new and places is not None and not here.missed.has(places):
+        if self.reads_new and places and not here.missed.has(places):
             found = here.ask(operation, given, named)
             if found is not None:
                 self._perhaps_compare(here, name, places)
@@ -220,19 +214,27 @@ class Mirror:
 
     def _write(self, name: str, given: tuple[Any, ...], named: dict[str, Any]) -> Value:
         here = self._mine()
-        here.tally.count("writes")
         operation = self._operation(name)
         given, named = operation.lasting(given, named)
-        number = here.missed.begins(operation, operation.places(given, named))
+        places = operation.places(given, named)
+        if places is None:
+            here.tally.tell(f"{name}, of no key", f"{name}() with other arguments than keys is not "
+                            "mirrored: it goes to the old side alone")
+            return getattr(self.old, name)(*given, **named)
+        here.tally.count("writes")
+        number = here.missed.begins(operation, places)
         why: str | None = ""
         try:
             try:
                 answer = getattr(self.old, name)(*given, **named)
             except sides.ANSWERS:
-                why = None
+                if not operation.is_of_many:  # it refused, and has written nothing
+                    why = None
                 raise
             why = here.write(operation, given, named, answer)
         finally:
+            if why is not None:
+                here.is_unequal()
             here.missed.ends(number, why is not None, why or "")
             here.go_on()
         return answer
@@ -241,15 +243,10 @@ class Mirror:
 
     def _perhaps_compare(self, here: NewSide, name: str, places: list[Place] | None) -> None:
         """Compare a sample of what is read."""
-        if places and self._chance.random() < self._sample and not here.breaker.is_open:
-            self._later(lambda: [self._compare(place, name) for place in places])
+        if places and here.chance.random() < self._sample and not here.breaker.is_open:
+            here.submit(lambda: [self._compare(place, name) for place in places])
 
-    def _later(self, act: Callable[[], Any]) -> None:
-        """Have something done aside; nobody waits for it."""
-        with suppress(Late):
-            self._comparing.submit(act)
-
-    def _compare(self, place: Place, operation: str, patience: float = 0.0) -> bool | None:
+    def _compare(self, place: Place, operation: str, is_asked: bool = False) -> bool | None:
         """Ask both sides for an entry; tell whether they differ, and repair that. None: one of them
         does not answer, or a write of it is under way or was missed."""
         here = self._mine()
@@ -257,7 +254,7 @@ class Mirror:
         for again in range(LOOKS):
             if again:
                 time.sleep(AGAIN_S)
-            if here.missed.has([place]) and not patience:
+            if here.missed.has([place]) and not is_asked:
                 old = new = None
                 continue
             old, new = sides.look(self.old, place), sides.look(self.new, place)
@@ -274,15 +271,7 @@ class Mirror:
         here.tally.count("compared")
         found = here.differs(operation, place, old, new)
         if self._repair is not None:
-            here.correct(place)(patience)
+            here.correct(place)
         if self._on_difference is not None:
             self._on_difference(found)
         return True
-
-    def _share(self) -> None:
-        """Have all processes know what this one has counted. In the thread aside: the map may be in
-        the way."""
-        here = self._mine()
-        if len(here.missed):
-            here.tally.is_unequal()
-        here.tally.share()

@@ -20,20 +20,20 @@ from ..memory._clock_cy import monotonic
 from .operations import Operation, Place
 
 MOST = 100_000
-_LOST_S = 60.0  # a write that has not ended after so long: its caller was thrown out of it
+_LOST_S = 2.0  # a write that has not ended after so long: its caller was thrown out of it
 
 
 class _Write(NamedTuple):
     """A write under way."""
 
-    places: list[Place] | None
+    places: list[Place]
     clears: str
     since: float
 
 
 class Missed:
     """What the new side has missed in this process. Each step is one of C's, so threads and
-    handlers of signals may share it; `bring` is called by one thread.
+    handlers of signals may share it; `bring` and `bring_clear` are called by one thread.
 
     Attributes:
         clears: the method that would clear the new side, where it has missed that.
@@ -60,15 +60,31 @@ class Missed:
                 self._note(write, "")
 
     def __len__(self) -> int:
-        """Count what was missed: entries, and what clears them all."""
-        return len(self._missed) + bool(self.clears) + self.is_beyond
+        """Count what was missed and is not brought over yet: entries, and what clears them all."""
+        brings = self._bringing is not None and self._bringing not in self._missed
+        clears = bool(self.clears or self._clearing)
+        return len(self._missed) + brings + clears + self.is_beyond + self._lost()
 
-    def begins(self, operation: Operation, places: list[Place] | None) -> int:
-        """Note a write that begins; return what it ends by."""
+    def begins(self, operation: Operation, places: list[Place]) -> int:
+        """Note a write that begins; return what it ends by. One that begins beside another one of
+        the same entry may be the second on one side and the first on the other: then the entry is
+        looked at afterwards."""
         number = next(self._numbers)
         clears = operation.name if operation.clears else ""
-        self._under_way[number] = _Write(places, clears, monotonic())
+        mine = _Write(places, clears, monotonic())
+        self._under_way[number] = mine
+        for other in list(self._under_way.values()) if len(self._under_way) > 1 else ():
+            if other is not mine:
+                self._note_both(mine, other)
         return number
+
+    def _note_both(self, one: _Write, other: _Write) -> None:
+        if one.clears or other.clears:
+            for place in (*one.places, *other.places):
+                self.note(place)
+        else:
+            for place in set(one.places).intersection(other.places):
+                self.note(place)
 
     def ends(self, number: int, missed: bool, why: str = "") -> None:
         """Note that it has ended; `why`: the operation of which the two sides said different
@@ -82,11 +98,8 @@ class Missed:
     def _note(self, write: _Write, why: str) -> None:
         if write.clears:
             self.clears = write.clears
-        elif write.places is None:
-            self.is_beyond = True
-        else:
-            for place in write.places:
-                self.note(place, why)
+        for place in write.places:
+            self.note(place, why)
 
     def note(self, place: Place, why: str = "") -> None:
         """Note that the new side is not right about an entry."""
@@ -95,11 +108,11 @@ class Missed:
             return
         if place not in self._missed:
             self._order.append(place)
-        self._missed[place] = why
+        self._missed[place] = why or self._missed.get(place, "")
 
-    def has(self, places: list[Place] | None) -> bool:
-        """Tell whether the new side may be wrong about one of these; None: nobody knows which."""
-        if places is None or self.is_beyond or self.clears or self._clearing or self.clears:
+    def has(self, places: list[Place]) -> bool:
+        """Tell whether the new side may be wrong about one of these."""
+        if self.is_beyond or self.clears or self._clearing or self.clears:
             return True
         missed = self._missed
         return (self.is_under_way(places)
@@ -109,10 +122,18 @@ class Missed:
 
     def is_under_way(self, places: list[Place]) -> bool:
         """Tell whether a write of one of these has not ended."""
-        for write in list(self._under_way.values()) if self._under_way else ():
-            if write.clears or write.places is None or not set(places).isdisjoint(write.places):
-                return True
-        return False
+        if not self._under_way:
+            return False
+        mine = frozenset(places)
+        return any(write.clears or not mine.isdisjoint(write.places)
+                   for write in list(self._under_way.values()))
+
+    def _lost(self) -> int:
+        """Count the writes that should have ended."""
+        if not self._under_way:
+            return 0
+        before = monotonic() - _LOST_S / 2
+        return sum(write.since < before for write in list(self._under_way.values()))
 
     def waits(self) -> bool:
         """Tell whether there is anything to be brought over. A write that has never ended, since a
@@ -142,6 +163,8 @@ class Missed:
     def bring(self, act: Callable[[Place, str], bool]) -> bool:
         """Bring the oldest entry over: `act` gets it, and why it is here, and tells whether that
         was done. Return whether there are more, and it makes sense to go on."""
+        if not self._order:
+            self._order.extend(list(self._missed))  # noted between two steps of `note`
         if not self._order:
             return False
         place = self._order[0]

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from contextlib import suppress
+from datetime import date
+from decimal import Decimal
+from enum import Enum
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from ..checks import Key, Value
 
@@ -15,24 +20,33 @@ READS = frozenset({
 OF_ALL = frozenset({"clear", "flushdb"})
 _MANY_WRITTEN = frozenset({"set_many", "mset", "update", "delete_many"})
 _SAME_ANSWERS = frozenset({
-    "add", "incr", "decr", "inc", "dec", "incrby", "decrby", "pop", "setdefault",
+    "add", "incr", "decr", "inc", "dec", "incrby", "decrby", "pop", "setdefault", "incr_version",
+    "decr_version", "setnx",
+})
+_COPIED = frozenset({  # not done by the new side, too: it is made like the old one afterwards
+    "append", "expireat", "get_or_set", "getdel", "getex", "getset", "incrbyfloat", "persist",
+    "pexpire", "pexpireat", "psetex", "setrange",
 })
 WRITES = frozenset({
-    "set", "__setitem__", "__delitem__", "delete", "touch", "expire", "setex", "replace",
-    "incr_version", "decr_version", *OF_ALL, *_MANY_WRITTEN, *_SAME_ANSWERS,
+    "set", "__setitem__", "__delitem__", "delete", "unlink", "touch", "expire", "setex", "replace",
+    *OF_ALL, *_MANY_WRITTEN, *_SAME_ANSWERS, *_COPIED,
 })
 _OF_MANY = _MANY_READ | _MANY_WRITTEN
-_ALL_ARE_KEYS = frozenset({"exists", "delete"})  # of redis-py, where they take several
+_ALL_ARE_KEYS = frozenset({"exists", "delete", "unlink", "touch"})  # of redis-py
 _KEY_NAMES = ("key", "name")
 _MANY_NAMES = ("keys", "mapping", "data")
 _ONE_STEP = {"incr_version": 1, "decr_version": -1}
 
 
 class Place(NamedTuple):
-    """Where an entry is: its key, and its version in a cache that has these, as Django's have."""
+    """Where an entry is: its key, and its version in a cache that has these, as Django's have.
+
+    Caches that make a text of each key, as redis and Django do, have one entry for 1 and "1": so
+    its place has the text. So have the versions.
+    """
 
     key: Key
-    version: Any = None
+    version: str | None = None
 
 
 class Operation:
@@ -45,14 +59,19 @@ class Operation:
     Attributes:
         clears: whether it is about everything.
         has_same_answer: whether both sides return the same, if they are equal.
+        is_of_many: whether it is about several entries: an error may have come after some.
+        is_copied: whether the new side is made like the old one afterwards, in place of the call.
     """
 
-    __slots__ = ("_base", "_takes_many", "_version_at", "clears", "has_same_answer", "name")
+    __slots__ = ("_base", "_takes_many", "_texts", "_version_at", "clears", "has_same_answer",
+                 "is_copied", "is_of_many", "name")
 
     def __init__(self, side: Any, name: str) -> None:
         self.name = name
         self.clears = name in OF_ALL
         self.has_same_answer = name in _SAME_ANSWERS
+        self.is_of_many = name in _OF_MANY
+        self.is_copied = name in _COPIED
         try:
             parameters = list(inspect.signature(getattr(side, name)).parameters.values())
         except (AttributeError, TypeError, ValueError):  # of C, without one
@@ -60,6 +79,7 @@ class Operation:
         self._takes_many = any(one.kind is one.VAR_POSITIONAL for one in parameters)
         names = [one.name for one in parameters]
         self._version_at = names.index("version") if "version" in names else None
+        self._texts = hasattr(side, "mget") or hasattr(side, "make_key")  # redis, Django
         self._base = getattr(side, "version", 1)  # Django's word for the default
 
     def lasting(
@@ -84,7 +104,10 @@ class Operation:
             return []
         try:
             keys = list(self._keys(given, named))
-            hash(tuple(keys))
+            if self._texts:
+                keys = [_text(key) for key in keys]
+            if not all(map(_is_plain, keys)):
+                return None
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # not as it is asked
             return None
         if self._version_at is None:
@@ -94,11 +117,11 @@ class Operation:
             version = given[self._version_at]
         if version is None:
             version = self._base
-        places = [Place(key, version) for key in keys]
+        versions = [version]
         if self.name in _ONE_STEP:
             step = named.get("delta", given[1] if len(given) > 1 else 1)
-            places += [Place(key, version + step * _ONE_STEP[self.name]) for key in keys]
-        return places
+            versions.append(version + step * _ONE_STEP[self.name])
+        return [Place(key, str(version)) for version in versions for key in keys]
 
     def _keys(self, given: tuple[Any, ...], named: dict[str, Any]) -> Iterable[Key]:
         name = self.name
@@ -129,6 +152,26 @@ class Operation:
         return any(answer is default for default in (*given[1:], *named.values()))
 
 
+def _text(key: Key) -> Key:
+    """Return what a cache that makes texts of its keys makes of one."""
+    if isinstance(key, bytes):
+        try:
+            return key.decode()
+        except UnicodeDecodeError:
+            return key
+    return str(key) if isinstance(key, (int, float)) else key
+
+
+_PLAIN = (str, bytes, int, float, type(None), date, UUID, Decimal, Enum)
+
+
+def _is_plain(key: Key) -> bool:
+    """Tell whether a key is of a kind that maps have: others may compare in ways of their own."""
+    if isinstance(key, (tuple, frozenset)):
+        return all(map(_is_plain, key))
+    return isinstance(key, _PLAIN)
+
+
 def _one_of(named: dict[str, Any], names: tuple[str, ...], *default: Any) -> Any:
     """Return the first argument that was given by one of these names. KeyError: none was."""
     for name in names:
@@ -143,4 +186,10 @@ def _listed(many: Any, *, pairs: bool = False) -> list[Key]:
         return list(many.keys())
     if isinstance(many, (str, bytes)) or not isinstance(many, Iterable):
         return [many]
-    return [key for key, _ in many] if pairs else list(many)
+    if not pairs:
+        return list(many)
+    keys: list[Key] = []
+    with suppress(TypeError, ValueError):  # it is refused there, and all before is written
+        for key, _ in many:
+            keys.append(key)
+    return keys

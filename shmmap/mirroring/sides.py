@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import pickle
+import threading
 import time
 from typing import Any, NamedTuple
 
 import xxhash
 
 from ..checks import Value
-from ..errors import ShmMapError, ValueUnreadable
+from ..errors import EntryTooLarge, MapFull, ShmMapError, ValueUnreadable
 from ..map import ShmMap
 from .operations import Place
 
@@ -20,6 +21,9 @@ ANSWERS = (KeyError, ValueError, TypeError)
 _NUMBERS = (bool, int, complex, str, bytes, type(None))
 
 
+_watched = threading.local()
+
+
 class Outcome(NamedTuple):
     """What a call returned, or raised; then `value` is the error's text."""
 
@@ -27,12 +31,31 @@ class Outcome(NamedTuple):
     error: type[BaseException] | None
 
 
+NONE = Outcome(None, None)
+
+
 def outcome(side: Any, name: str, given: tuple[Any, ...], named: dict[str, Any]) -> Outcome:
-    """Call a side's method; an error is an outcome, too."""
+    """Call a side's method; an error is an outcome, too. Meanwhile `is_watched`."""
+    before, _watched.is_on = is_watched(), True
     try:
         return Outcome(getattr(side, name)(*given, **named), None)
     except BaseException as error:
-        return Outcome(str(error), type(error))
+        return Outcome(_text_of(error), type(error))
+    finally:
+        _watched.is_on = before
+
+
+def is_watched() -> bool:
+    """Tell whether this thread asks a side for a mirror: then a cache that would pass over an error
+    of its map, as if there were nothing, is to raise it."""
+    return getattr(_watched, "is_on", False)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # a driver's, that formats badly
+        return ""
 
 
 def look(side: Any, place: Place) -> Outcome:
@@ -55,15 +78,20 @@ def is_failure(found: Outcome) -> bool:
     return issubclass(error, ShmMapError) or not issubclass(error, (*ANSWERS, AttributeError))
 
 
+def is_no_room(found: Outcome) -> bool:
+    """Tell whether a side could not take what is too much for it; another write may be none."""
+    return found.error is not None and issubclass(found.error, (EntryTooLarge, MapFull))
+
+
 def equal(old: Outcome, new: Outcome) -> bool:
     """Tell whether two sides say the same: equal values of the same types, or errors of one type.
-    What is only equal to itself, as NaN, is compared by its pickle."""
+    What is only equal to itself is compared by its pickle."""
     if old.error is not None or new.error is not None:
         return old.error == new.error
     try:
         if _alike(old.value, new.value):
             return True
-    except Exception:  # an array, say, of which == gives no bool
+    except BaseException:  # an array, say, of which == gives no bool
         pass
     data = _pickled(old.value)
     return data is not None and data == _pickled(new.value)
@@ -78,17 +106,22 @@ def _alike(one: Any, other: Any) -> bool:
         return bool(one == other)
     if kind is float:
         return bool(one == other or (one != one and other != other))
-    if kind in (list, tuple):
+    if kind in (set, frozenset):
+        return {(type(item), item) for item in one} == {(type(item), item) for item in other}
+    if kind not in (list, tuple, dict) and one != other:
+        return False
+    state = getattr(one, "__dict__", None)  # a class's == may look at a part of it only
+    if state and not _alike(state, other.__dict__):
+        return False
+    if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(_alike, one, other))
-    if kind is dict:
+    if isinstance(one, dict):
         kinds = {key: type(key) for key in one}
         return len(one) == len(other) and all(
             kinds.get(key) is type(key) and _alike(one[key], value)
             for key, value in other.items()
         )
-    if kind in (set, frozenset):
-        return {(type(item), item) for item in one} == {(type(item), item) for item in other}
-    return bool(one == other)
+    return True
 
 
 def digest(found: Outcome) -> str:
@@ -113,29 +146,20 @@ def _pickled(value: Value) -> bytes | None:
         return None
 
 
-def copy(place: Place, value: Value, old: Any, new: Any) -> None:
-    """Write on the new side what the old one has, to end when it ends there. Where the old side
-    does not tell when that is, nothing is left on the new one: nothing may outlive what it is a
-    copy of."""
-    left = _left(old, place)
-    if left is NEVER:
-        _put(new, place, value)
-    elif left is not None and isinstance(new, ShmMap):
-        new.set(place.key, value, ttl=left)
-    elif left is not None and left >= 1.0 and hasattr(new, "set"):
-        new.set(place.key, value, int(left), **_version(place))
-    else:
-        remove(new, place)
-
-
-def _put(side: Any, place: Place, value: Value) -> None:
-    """Write an entry that does not end; or ends as the side's default says, where it has one."""
+def put(side: Any, place: Place, value: Value, left: float) -> None:
+    """Write an entry that has so many seconds left, whole ones but in a ShmMap; NEVER: it does not
+    end, but by the side's default, where it has one. What has less than a second left is removed:
+    nothing may outlive what it is a copy of."""
     if isinstance(side, ShmMap):
-        side.set(place.key, value, ttl=None)
-    elif hasattr(side, "set"):
-        side.set(place.key, value, **_version(place))
-    else:
+        side.set(place.key, value, ttl=None if left is NEVER else left)
+    elif not hasattr(side, "set"):
         side[place.key] = value
+    elif left is NEVER:
+        side.set(place.key, value, **_version(place))
+    elif left >= 1.0:
+        side.set(place.key, value, int(left), **_version(place))
+    else:
+        remove(side, place)
 
 
 def remove(side: Any, place: Place) -> None:
@@ -146,18 +170,23 @@ def remove(side: Any, place: Place) -> None:
         side.pop(place.key, None)
 
 
-def _left(side: Any, place: Place) -> float | None:
+def left(side: Any, place: Place) -> float | None:
     """Return the seconds that an entry has left; NEVER: it does not end; None: the side does not
     tell."""
-    if not hasattr(side, "set"):  # a mapping
-        return NEVER
-    if hasattr(side, "ttl"):  # a ShmMap, redis
+    if not hasattr(side, "set"):  # a mapping; cachetools has some whose entries end
+        return None if hasattr(side, "expire") else NEVER
+    if hasattr(side, "pttl"):  # redis: exactly
+        found = outcome(side, "pttl", (place.key,), {})
+        is_number = isinstance(found.value, int) and found.error is None
+        seconds = NEVER if found.value == -1 else found.value / 1000 if is_number else 0
+    elif hasattr(side, "ttl"):  # a ShmMap
         found = outcome(side, "ttl", (place.key,), {})
-        left = NEVER if found.value is None or found.value == -1 else found.value
+        seconds = NEVER if found.value is None or found.value == -1 else found.value
     else:  # diskcache; others take no such argument
         found = outcome(side, "get", (place.key,), {"expire_time": True})
         if not (isinstance(found.value, tuple) and len(found.value) == 2):
             return None
         value, until = found.value
-        left = NEVER if until is None and value is not None else until and until - time.time()
-    return left if found.error is None and isinstance(left, (int, float)) and left > 0 else None
+        seconds = NEVER if until is None and value is not None else until and until - time.time()
+    told = found.error is None and isinstance(seconds, (int, float)) and seconds > 0
+    return seconds if told else None

@@ -72,6 +72,7 @@ class Tally:
         self._counts = dict.fromkeys(COUNTS, 0)
         self._equal_from = self._unequal_at = 0.0  # time.time()
         self._told: set[str] = set()
+        self.is_news = False  # that all processes should hear of soon
 
     def count(self, what: str, number: int = 1) -> int:
         """Count once more; return how many of these are not in the map yet."""
@@ -81,41 +82,50 @@ class Tally:
 
     def is_equal(self) -> None:
         """Note that a comparison found no difference."""
-        self._equal_from = self._equal_from or time.time()
+        self._equal_from = self._equal_from or time.time()  # the first one since then
 
     def is_unequal(self) -> None:
         """Note that the sides were not, or may not be, equal just now."""
         self._unequal_at = time.time()
+        self._equal_from = 0.0
+        self.is_news = True
 
     def _place(self, what: str) -> Key:
         return ("shmmap.mirror", self._name, what)
 
     def share(self) -> None:
-        """Add this process's counts to those in the map. Where it is in the way they wait."""
-        for what in COUNTS:
-            number = self._counts[what]
-            if number:
-                with suppress(ShmMapError):
-                    self._map.incr(self._place(what), number, ttl=None)
-                    self.count(what, -number)
+        """Add this process's counts to those in the map. Where it is in the way, they wait: it is
+        not tried for each of them."""
         unequal, equal = self._unequal_at, self._equal_from
         with suppress(ShmMapError):
-            if unequal:
-                self._map.apply(self._place("since"), lambda at: max(at, unequal), unequal, None)
-                self._unequal_at = 0.0 if self._unequal_at == unequal else self._unequal_at
-            elif equal:
-                self._map.add(self._place("since"), equal, ttl=None)
+            for what in COUNTS:
+                number = self._counts[what]
+                if number:
+                    self._map.incr(self._place(what), number, ttl=None)
+                    self.count(what, -number)
+            self.is_news = False
+            self._share_since(unequal, equal)
+            self._unequal_at = 0.0 if self._unequal_at == unequal else self._unequal_at
+
+    def _share_since(self, unequal: float, equal: float) -> None:
+        """Note since when the sides are equal: the latest that any process says. A clock that was
+        put back has left a time to come, which counts as now."""
+        place, now = self._place("since"), time.time()
+        if unequal:
+            self._map.apply(place, lambda at: min(max(at, unequal), now), unequal, None)
+        elif equal and not self._map.add(place, equal, ttl=None) and self._map.get(place, 0) > now:
+            self._map.apply(place, lambda at: min(at, now), now, None)
 
     def totals(self) -> tuple[dict[str, int], float]:
         """Return the counts of all processes, and since when the sides are equal (time.time(); 0:
         nothing was compared yet)."""
         total = dict(self._counts)
-        since = self._equal_from
+        since, unequal = self._equal_from, self._unequal_at  # first: `share` takes the second away
         with suppress(ShmMapError):
             for what in COUNTS:
                 total[what] += self._map.get(self._place(what), 0)
             since = self._map.get(self._place("since"), since)
-        return total, max(since, self._unequal_at)
+        return total, max(since, unequal, self._unequal_at)
 
     def kept(self) -> dict[str, float]:
         """Return what is in the map, to be given to `keep` after all of it was cleared."""
@@ -124,9 +134,12 @@ class Tally:
 
     def keep(self, kept: dict[str, float]) -> None:
         """Put back what a clear has removed: the map may be the new side itself."""
+        since = kept.pop("since", 0.0)
         for what, number in kept.items():
             if self._map.get(self._place(what), 0) < number:
                 self._map.incr(self._place(what), number, ttl=None)
+        if since:
+            self._share_since(since, 0.0)
 
     def tell(self, what: str, text: str) -> None:
         """Log it, the first time."""

@@ -33,7 +33,7 @@ FLOORS["__init__"] = {*FLOORS["decorator"], "decorator", "mirroring", "rates", "
 FLOORS["torture"] = {*FLOORS["decorator"], "decorator", "__init__"}
 FLOORS["tools"] = {*FLOORS["torture"], "torture"}
 FLOORS["testing"] = {*FLOORS["decorator"], "decorator", "__init__"}
-FLOORS["contrib"] = {*FLOORS["rates"], "rates"}
+FLOORS["contrib"] = {*FLOORS["rates"], "rates", "mirroring"}
 FLOORS["__main__"] = {"tools"}
 
 

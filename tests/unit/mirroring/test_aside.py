@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import threading
 import time
 from functools import partial
@@ -103,7 +105,7 @@ def test_a_thread_that_cannot_be_begun(monkeypatch: pytest.MonkeyPatch, other: A
             assert mirror["a"] == number
         report = mirror.report()
         assert report.late and report.missed == 1 and not mirror.flush(0.05)
-    mirror._here.breaker.passed()
+    mirror._mine().breaker.passed()
     assert mirror.flush() and mirror.new == {"a": 9}
 
 
@@ -201,9 +203,16 @@ def test_nothing_of_a_stuck_map_reaches_the_caller(make: Any) -> None:
     mirror = Mirror({}, m, m, sample=0.0, deadline=0.02)
     mirror["a"] = 0
     assert mirror.flush()
-    lock = m.attachment.shards[0].lock
-    assert lock.lock(m.attachment.worker.fork_page.word | 0x1234, 10**9) >= 0
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        m.get("a")  # joins
+        m.attachment.shards[0].lock.lock(m.attachment.worker.fork_page.word | 0x1234, 10**9)
+        os.write(writes, b"x")
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0)
     try:
+        assert os.read(reads, 1) == b"x"
         longest = 0.0
         for number in range(30):
             began = time.monotonic()
@@ -212,6 +221,11 @@ def test_nothing_of_a_stuck_map_reaches_the_caller(make: Any) -> None:
             longest = max(longest, time.monotonic() - began)
         assert longest < 1.0
         report = mirror.report()
-        assert report.late >= FAILURES and report.skipped and report.equal_for == 0.0
+        assert report.late >= FAILURES and report.skipped
+        assert report.missed == 1 and report.equal_for == 0.0
     finally:
-        lock.unlock()
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(reads)
+        os.close(writes)
+    assert mirror.flush(20) and m["a"] == 29

@@ -104,8 +104,8 @@ def test_a_fault_of_the_new_side_never_reaches_the_caller(
     when it answers again."""
     monkeypatch.setattr(breaker, "PAUSE_S", 0.05)
     released = threading.Event()
-    mirror._here._deadline_s = 0.02
-    mirror._here.breaker = breaker.Breaker()
+    mirror._mine()._deadline_s = 0.02
+    mirror._mine().breaker = breaker.Breaker()
     mirror.new.fault = {
         "slow": lambda: time.sleep(0.05), "raises": fail, "hangs": lambda: released.wait(30),
     }[fault]
@@ -178,8 +178,9 @@ def test_a_full_new_side(make: Any, other: Any) -> None:
     for number in range(5_000):
         mirror[number] = "x" * 100
     mirror["big"] = "x" * 10_000_000
-    assert len(mirror) == 5_001 and mirror["big"][:1] == "x"
-    assert mirror.report().failed >= 5 and mirror.report().is_open
+    assert len(mirror) == 5_001 and mirror["big"][:1] == "x" and mirror.report().failed >= 5
+    mirror._read_from = "new"
+    assert mirror.flush(30) and all(mirror[key] == mirror.old[key] for key in mirror)
 
 
 def test_it_says_when_it_is_proven(mirror: Mirror) -> None:

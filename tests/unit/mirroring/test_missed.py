@@ -152,7 +152,7 @@ def test_what_is_noted_while_it_is_brought_stays_noted(mirror: Mirror) -> None:
     mirror.new.fault = look
     mirror.get("other")  # begins to bring it
     assert looking.wait(10)
-    mirror._here._deadline_s = 0.01
+    mirror._mine()._deadline_s = 0.01
     mirror["a"] = 3  # late: noted again
     assert mirror["a"] == 3
     mirror.new.fault = None
@@ -180,8 +180,8 @@ def test_what_is_brought_is_read_from_the_old_side_until_it_is_there(mirror: Mir
         mirror.new.fault = fail if number % 2 else None
         mirror["a"] = number
         mirror.new.fault = None
-        mirror._here.breaker.passed()
-        mirror._here._next_go = 0.0
+        mirror._mine().breaker.passed()
+        mirror._mine()._next_go = 0.0
         time.sleep(0.002)
     stop.set()
     for reader in readers:
@@ -212,7 +212,7 @@ def test_what_the_new_side_refuses_or_has_no_method_for_is_copied(mirror: Mirror
             self[key] = self.get(key, 0) + by
             return int(self[key])
 
-    mirror.old = mirror._here._old = Old()
+    mirror.old = mirror._mine()._old = Old()
     for number in range(1, 10):
         assert mirror.incr("n") == number
     assert mirror.flush() and mirror.new["n"] == 9 and mirror.report().failed == 0
@@ -240,7 +240,7 @@ def test_a_write_that_was_left_is_found(mirror: Mirror, monkeypatch: pytest.Monk
     """Of a caller that was thrown out between two of our lines."""
     mirror["a"] = 1
     operation = mirror._operation("__setitem__")
-    mirror._here.missed.begins(operation, operation.places(("a", 2), {}))
+    mirror._mine().missed.begins(operation, operation.places(("a", 2), {}))
     dict.__setitem__(mirror.old, "a", 2)
     mirror["b"] = 1
     assert mirror["a"] == 2
@@ -289,7 +289,7 @@ def test_counts_are_kept_when_the_new_side_is_their_map(make: Any) -> None:
 
 
 def test_what_is_being_brought_counts_as_missed(mirror: Mirror) -> None:
-    missed = mirror._here.missed
+    missed = mirror._mine().missed
     place, seen = Place("a"), []
     for done in (False, True):
         missed.note(place)
@@ -307,9 +307,9 @@ def test_what_is_being_written_is_no_difference(mirror: Mirror) -> None:
     """The old side has it, the new one waits for the thread that compares."""
     operation = mirror._operation("pop")
     mirror.new["a"] = 1
-    number = mirror._here.missed.begins(operation, [Place("a")])
-    mirror._here.missed.note(Place("a"), "pop")
-    assert not mirror._here._look_and_bring(Place("a"), "pop")
+    number = mirror._mine().missed.begins(operation, [Place("a")])
+    mirror._mine().missed.note(Place("a"), "pop")
+    assert not mirror._mine()._look_and_bring(Place("a"), "pop")
     assert mirror.report().differences == 0 and mirror.new["a"] == 1
-    mirror._here.missed.ends(number, missed=False)
+    mirror._mine().missed.ends(number, missed=False)
     assert mirror.flush() and mirror.report().differences == 1 and not mirror.new

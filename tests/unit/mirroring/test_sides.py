@@ -61,6 +61,7 @@ class LikeDjango:
 
     version = 1
 
+    def make_key(self, key: Any, version: Any = None) -> str: ...
     def get(self, key: Any, default: Any = None, version: Any = None) -> Any: ...
     def set(self, key: Any, value: Any, timeout: Any = 0, version: Any = None) -> Any: ...
     def get_many(self, keys: Any, version: Any = None) -> Any: ...
@@ -79,8 +80,8 @@ class LikeRedisPy:
     def exists(self, *names: Any) -> Any: ...
 
 
-def one(*keys: Any, version: Any = None) -> list[Place]:
-    return [Place(key, version) for key in keys]
+def one(*keys: Any, version: int | None = None) -> list[Place]:
+    return [Place(key, None if version is None else str(version)) for key in keys]
 
 
 @pytest.mark.parametrize(("side", "name", "given", "named", "places"), [
@@ -107,7 +108,11 @@ def one(*keys: Any, version: Any = None) -> list[Place]:
     (LikeRedisPy(), "mget", ("abc",), {}, one("abc")),
     (LikeRedisPy(), "mset", (), {"mapping": {"a": 1}}, one("a")),
     (LikeRedisPy(), "delete", ("a", "b"), {}, one("a", "b")),
-    (LikeRedisPy(), "exists", (b"a",), {}, one(b"a")),
+    (LikeRedisPy(), "exists", (b"a", 1, 2.5, b"\xff"), {}, one("a", "1", "2.5", b"\xff")),
+    ({}, "get", (b"a",), {}, one(b"a")),
+    (LikeDjango(), "get", (7,), {"version": []}, one("7", version=[])),  # type: ignore[arg-type]
+    (LikeRedisPy(), "delete", (), {}, None),
+    (LikeDiskcache, "expire", (), {}, None),
     (LikeRedisPy(), "get", (), {}, None),
 ])
 def test_what_it_is_about(side: Any, name: str, given: Any, named: Any, places: Any) -> None:

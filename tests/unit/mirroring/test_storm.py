@@ -121,7 +121,7 @@ def test_storm(other: Any, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
             if chance.random() < 0.15:  # it answers again, and what was missed is brought over
                 new.is_calm = True
                 mirror.flush(0.5)
-            answered += not mirror._here.missed.has([Place(key)])
+            answered += not mirror._mine().missed.has([Place(key)])
             assert mirror.get(key) == dict.get(old, key), (seed, serial, key)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
