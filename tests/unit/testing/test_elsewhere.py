@@ -95,7 +95,8 @@ leftovers.of_run, leftovers.remove_of_dead_runs = lambda pid: [], lambda: 0
 pretend()
 top = sys.argv[1]
 sys.exit(pytest.main([
-    "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--rootdir", top,
+    "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:requests_mock",
+    "--rootdir", top,
     "-c", f"{top}/pyproject.toml", f"{top}/tests/contract/test_local_map.py", "-k",
     "TestManyShards or TestEvictingCache or TestTtl or random",
 ]))
