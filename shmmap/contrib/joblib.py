@@ -105,7 +105,7 @@ class ShmMapStoreBackend(StoreBackendBase, StoreBackendMixin):  # type: ignore[m
         """Remove all that lies below; tell whether that could be done. O(entries of the map)."""
         below = self._key(location) + os.sep
         try:
-            for _, key in list(self.map.keys(prefix=(self.part.prefix,))):
+            for key in list(self.part.keys()):
                 if below == os.sep or key.startswith(below):
                     self.map.delete(self.part.key(key))
             return True
