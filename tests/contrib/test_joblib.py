@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import linecache
+import os
 import pickle
 import subprocess
 import sys
@@ -51,9 +52,11 @@ def memory(name: str) -> Iterator[Make]:
 
 def test_the_tests_of_joblib(tmp_path: Path) -> None:
     """Of Memory, also for coroutines, and of stores; but not of how a file is written."""
-    found = upstream.run(
-        Path(joblib.__file__).parent, ["test_memory", "test_memory_async", "test_store_backends"],
-        tmp_path / "report.xml", PLUGIN, "-k", "not concurrency_safe_write", under="test",
+    folder = Path(joblib.__file__).parent
+    found = upstream.run(  # with no configuration: where the package lies, ours may be above it
+        folder, ["test_memory", "test_memory_async", "test_store_backends"],
+        tmp_path / "report.xml", PLUGIN, "-k", "not concurrency_safe_write", "-c", os.devnull,
+        "--rootdir", str(folder), under="test",
     )
     jupyter = "test_memory.test_parallel_call_cached_function_defined_in_jupyter"
     upstream.compare(found, {
