@@ -108,6 +108,8 @@ class RateLimiter:
                              f"must be less than {_LONG_S:.0e}")
         if on_error not in _ON_ERROR:
             raise ValueError(f"on_error={on_error!r} must be one of {', '.join(_ON_ERROR)}")
+        if not isinstance(m, ShmMap):
+            raise TypeError(f"m={m!r} must be the handle of a map, not its name")
         self.map = m
         self.algorithm = algorithm
         self.rate = Rate(limit, max(1, round(per_s * 1e9)), burst or limit)

@@ -11,12 +11,12 @@ from ..memory.layout import LAYOUT_VERSION, constants
 from ..system import creation, descriptors, segment
 from ..system.process import this_process
 from . import control, opening, siblings
-from .parameters import check_name
+from .names import full_name
 
 K = constants()
 
 
-def unlink(name: str, missing_ok: bool = False) -> bool:
+def unlink(name: str, missing_ok: bool = False, *, namespace: str | None = None) -> bool:
     """Remove a map from the machine by its name; tell whether there was one.
 
     As `m.unlink()`, without a handle: whatever the map's parameters are, and whether or not it can
@@ -26,6 +26,7 @@ def unlink(name: str, missing_ok: bool = False) -> bool:
     Args:
         name: the map's name.
         missing_ok: True: nothing is raised where there is no such map.
+        namespace: as for ShmMap: not given, that of SHMMAP_NAMESPACE, if there is one; "": none.
 
     Raises:
         MapNotFound: there is none (and missing_ok is False).
@@ -35,7 +36,7 @@ def unlink(name: str, missing_ok: bool = False) -> bool:
     >>> shmmap.unlink("doctest", missing_ok=True)
     False
     """
-    name = check_name(name)
+    name = full_name(name, namespace)
     missing_ok = flag(missing_ok, "missing_ok")
     while True:
         try:

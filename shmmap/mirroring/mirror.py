@@ -20,12 +20,14 @@ finds that, and repairs it.
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Literal, NoReturn
 
-from ..checks import Key, Value, seconds
+from ..checks import Key, Value, refuse_one_key, seconds
 from ..errors import ShmMapError
 from ..map import ShmMap
 from ..memory._clock_cy import monotonic
@@ -33,7 +35,8 @@ from ..system.process import this_process
 from . import sides
 from .aside import Late
 from .new_side import NewSide
-from .operations import READS, WRITES, Operation, Place
+from .operations import READERS, READS, WRITES, Operation, Place
+from .sides import Verdict
 from .tally import Difference, MirrorReport, Tally
 
 LOOKS = 3  # at two values that differ
@@ -74,6 +77,7 @@ class Mirror:
             raise ValueError(f"repair={repair!r} must be 'copy', 'delete' or None")
         if not 0 <= sample <= 1:
             raise ValueError(f"sample={sample!r} must be from 0 to 1")
+        _refuse(old, new, m)
         self.old, self.new, self.map = old, new, m
         self._name = name
         self._read_from = read_from
@@ -114,8 +118,7 @@ class Mirror:
             return lambda *given, **named: self._read(name, given, named)
         if name in WRITES:
             return lambda *given, **named: self._write(name, given, named)
-        self._mine().tally.tell(name, f"{name}() is not mirrored: it goes to the old side alone")
-        return known
+        return known if name in READERS else partial(self._unmirrored, name, known)
 
     def __getitem__(self, key: Key) -> Value:
         return self._read("__getitem__", (key,), {})
@@ -138,6 +141,11 @@ class Mirror:
     def __bool__(self) -> bool:
         return bool(self.old)
 
+    def __repr__(self) -> str:
+        reads = "new" if self.reads_new else "old"
+        return (f"<Mirror {self._name!r} of a {type(self.old).__name__} in a "
+                f"{type(self.new).__name__}, reads the {reads} one>")
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Mirror has threads of its own, and is not pickled or copied: make one "
                         "in each process")
@@ -159,20 +167,23 @@ class Mirror:
         here = self._mine()
         self._share(here)
         total, since = here.tally.totals()
-        missed = len(here.missed)
+        missed = here.missed.count()
         equal_for = max(0.0, time.time() - since) if since and not missed else 0.0
         return MirrorReport(**total, equal_for=equal_for, missed=missed, reads_new=self.reads_new,
                             is_open=here.breaker.is_open, last=tuple(here.last))
 
     def is_proven(self, equal_for: float = 3600.0, compared: int = 1_000) -> bool:
-        """Tell whether so many comparisons were made, and none has differed, and no call of the new
-        side failed, for so many seconds: then switch: `m.gates["mirror"] = True`."""
+        """Tell whether so many comparisons were made, none has differed and no call of the new side
+        failed for so many seconds, and nothing went to the old side alone: then switch:
+        `m.gates["mirror"] = True`."""
         found = self.report()
         return (found.compared >= compared and found.equal_for >= equal_for
-                and found.missed == 0)
+                and found.missed == found.unmirrored == 0)
 
     def compare(self, keys: Iterable[Key]) -> int:
-        """Compare these keys now, and repair what differs; return how many differed."""
+        """Compare these keys now, and bring over what differs or is missing; return how many that
+        were. O(keys); 0.1 s for each that differs."""
+        refuse_one_key(keys)
         get = self._operation("get")
         return sum(self._compare(place, "compare", is_asked=True) is True
                    for key in keys for place in get.places((key,), {}) or ())
@@ -203,11 +214,12 @@ class Mirror:
         here.go_on()
         if self.reads_new and places and not here.missed.has(places):
             found = here.ask(operation, given, named)
-            if found is not None:
+            if found is not None and found.error is None and (
+                not operation.misses(found.value, places, given, named)
+            ):
                 self._perhaps_compare(here, name, places)
-                if found.error is None and not operation.misses(found.value, places, given, named):
-                    return found.value
-                # the old side says so in its own words, or has what the new one has lost
+                return found.value
+            # else the old side says so in its own words, or has what the new one has lost
         answer = getattr(self.old, name)(*given, **named)
         self._perhaps_compare(here, name, places)
         return answer
@@ -218,9 +230,7 @@ class Mirror:
         given, named = operation.lasting(given, named)
         places = operation.places(given, named)
         if places is None:
-            here.tally.tell(f"{name}, of no key", f"{name}() with other arguments than keys is not "
-                            "mirrored: it goes to the old side alone")
-            return getattr(self.old, name)(*given, **named)
+            return self._unmirrored(name, getattr(self.old, name), *given, **named)
         here.tally.count("writes")
         number = here.missed.begins(operation, places)
         why: str | None = ""
@@ -233,11 +243,19 @@ class Mirror:
                 raise
             why = here.write(operation, given, named, answer)
         finally:
-            if why is not None:
+            if why == "":  # else both have made it, and what they said is looked at
                 here.is_unequal()
             here.missed.ends(number, why is not None, why or "")
             here.go_on()
         return answer
+
+    def _unmirrored(self, name: str, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        """Do what only the old side does."""
+        tally = self._mine().tally
+        tally.count("unmirrored")
+        tally.tell(name, f"{name}(), or with such arguments, is not mirrored: it goes to the old "
+                   "side alone")
+        return call(*given, **named)
 
     # -- comparing -------------------------------------------------------------------------------
 
@@ -250,28 +268,46 @@ class Mirror:
         """Ask both sides for an entry; tell whether they differ, and repair that. None: one of them
         does not answer, or a write of it is under way or was missed."""
         here = self._mine()
-        old = new = None
-        for again in range(LOOKS):
-            if again:
-                time.sleep(AGAIN_S)
-            if here.missed.has([place]) and not is_asked:
-                old = new = None
-                continue
-            old, new = sides.look(self.old, place), sides.look(self.new, place)
-            if sides.is_failure(old):  # it says nothing of what the new side should have
-                return None
-            if not here.is_well(new, "get"):
-                return None
-            if sides.equal(old, new):
-                here.tally.count("compared")
-                here.tally.is_equal()
-                return False
-        if old is None or new is None:
+        if here.missed.has([place]) and not is_asked:
+            return None
+        verdict, old, new = sides.judge(
+            self.old, place, partial(here.look, place), LOOKS, AGAIN_S)
+        if verdict in (Verdict.FAILED, Verdict.CHANGING) or (
+            here.missed.has([place]) and not is_asked
+        ):
             return None
         here.tally.count("compared")
-        found = here.differs(operation, place, old, new)
+        if verdict is Verdict.EQUAL:
+            here.tally.is_equal()
+            return False
+        found = None
+        if verdict is Verdict.MISSING:
+            here.tally.count("missing")
+        else:
+            found = here.differs(operation, place, old, new)
         if self._repair is not None:
             here.correct(place)
-        if self._on_difference is not None:
-            self._on_difference(found)
+        if found is not None and self._on_difference is not None:
+            try:
+                self._on_difference(found)
+            except Exception as error:
+                if is_asked:
+                    raise
+                here.tally.tell("on_difference", f"on_difference has raised {error!r}")
         return True
+
+
+def _refuse(old: Any, new: Any, m: ShmMap) -> None:
+    """Refuse sides that cannot stand for each other."""
+    if not isinstance(m, ShmMap):
+        raise TypeError(f"m={m!r} must be the handle of a map, as new.map of our backends is: it "
+                        "has the gate and the counts")
+    if inspect.iscoroutinefunction(getattr(old, "get", None)) or (
+        hasattr(old, "__aenter__") and not hasattr(old, "__enter__")
+    ):
+        raise TypeError(f"a {type(old).__name__} is for coroutines: give the Mirror a client that "
+                        "is not")
+    is_mapping = isinstance(old, ShmMap) or not hasattr(old, "set")
+    if isinstance(new, ShmMap) and not is_mapping:
+        raise TypeError(f"the new side of a {type(old).__name__} must have its interface, and a "
+                        "map has its own: see the table in docs/guide/mirror.md")

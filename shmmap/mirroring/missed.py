@@ -23,6 +23,9 @@ MOST = 100_000
 _LOST_S = 2.0  # a write that has not ended after so long: its caller was thrown out of it
 
 
+_BESIDE = "a write beside another one"
+
+
 class _Write(NamedTuple):
     """A write under way."""
 
@@ -49,6 +52,7 @@ class Missed:
         self._missed: dict[Place, str] = {}
         self._order: deque[Place] = deque()  # of these; one that is not among them is passed over
         self._bringing: Place | None = None
+        self._is_missed = False  # that one
         self._clearing = ""
         if inherited is not None:
             self.clears = inherited.clears or inherited._clearing
@@ -60,10 +64,19 @@ class Missed:
                 self._note(write, "")
 
     def __len__(self) -> int:
-        """Count what was missed and is not brought over yet: entries, and what clears them all."""
-        brings = self._bringing is not None and self._bringing not in self._missed
-        clears = bool(self.clears or self._clearing)
-        return len(self._missed) + brings + clears + self.is_beyond + self._lost()
+        """Count what is noted: entries, and what clears them all."""
+        return len(self._missed) + self._rest(self._bringing in self._missed)
+
+    def _rest(self, is_counted: bool) -> int:
+        brings = self._bringing is not None and not is_counted
+        return brings + bool(self.clears or self._clearing) + self.is_beyond + self._lost()
+
+    def count(self) -> int:
+        """Count what the new side has not made, as far as is known; not what both sides have made
+        and is to be looked at."""
+        missed = sum(not why for why in list(self._missed.values()))
+        again = self._missed.get(self._bringing, "no") == "" if self._bringing else False
+        return missed + self._rest(is_counted=again or not self._is_missed)
 
     def begins(self, operation: Operation, places: list[Place]) -> int:
         """Note a write that begins; return what it ends by. One that begins beside another one of
@@ -79,16 +92,15 @@ class Missed:
         return number
 
     def _note_both(self, one: _Write, other: _Write) -> None:
-        if one.clears or other.clears:
-            for place in (*one.places, *other.places):
-                self.note(place)
-        else:
-            for place in set(one.places).intersection(other.places):
-                self.note(place)
+        places = {*one.places, *other.places}
+        if not (one.clears or other.clears):
+            places = set(one.places).intersection(other.places)
+        for place in places:
+            self.note(place, _BESIDE)
 
     def ends(self, number: int, missed: bool, why: str = "") -> None:
-        """Note that it has ended; `why`: the operation of which the two sides said different
-        things."""
+        """Note that it has ended. `why`: the operation of which the two sides, which have both made
+        it, said different things; "": the new side has not made it."""
         write = self._under_way.get(number)
         if write is not None:
             if missed:
@@ -136,12 +148,18 @@ class Missed:
         return sum(write.since < before for write in list(self._under_way.values()))
 
     def waits(self) -> bool:
-        """Tell whether there is anything to be brought over. A write that has never ended, since a
-        handler of a signal threw its caller out of it, is among that from now on."""
+        """Tell whether there is anything to be brought over."""
+        return bool(self._missed or self.clears)
+
+    def adopt(self) -> bool:
+        """Note writes that have never ended, since a handler of a signal threw their callers out
+        of them, as missed; tell whether there were any."""
+        lost = False
         for number, write in self._under_way.copy().items() if self._under_way else ():
             if monotonic() - write.since > _LOST_S:
                 self.ends(number, missed=True)
-        return bool(self._missed or self.clears)
+                lost = True
+        return lost
 
     def bring_clear(self, act: Callable[[str], bool]) -> bool:
         """Clear the new side, if it has missed that: `act` tells whether it was done, and gets the
@@ -168,6 +186,7 @@ class Missed:
         if not self._order:
             return False
         place = self._order[0]
+        self._is_missed = not self._missed.get(place, "")
         self._bringing = place
         self._order.popleft()
         why = self._missed.pop(place, None)

@@ -27,7 +27,7 @@ from .aside import Aside, Late
 from .breaker import Breaker
 from .missed import Missed
 from .operations import Operation, Place
-from .sides import Outcome
+from .sides import Outcome, Verdict
 from .tally import Difference, Tally
 
 LAST = 100  # differences that are kept
@@ -35,6 +35,7 @@ AGAIN = 3  # corrections, where the old side is written meanwhile
 PAUSE_S = 0.05  # between two goes at what was missed
 SLICE_S = 0.25  # of each; comparisons wait behind it
 _AT_EXIT_S = 1.0
+LOOKS, LOOK_S = 3, 0.005  # at what the sides have said different things of
 PATIENCE_S = 5.0  # of the thread that corrects
 
 
@@ -124,9 +125,10 @@ class NewSide:
         """Have some of what was missed brought over, if there is any, and all processes know of
         this one's counts, now and then. Nobody waits for it."""
         now = monotonic()
+        if self.missed.adopt():
+            self.is_unequal()
         if self.missed.waits() and now >= self._next_go and self.breaker.may_ask():
             self._next_go = now + PAUSE_S
-            self.is_unequal()
             self.submit(self._bring_some)
         if now >= self._next_share:
             self._next_share = now + PAUSE_S if self.tally.is_news else now + 1.0
@@ -151,8 +153,8 @@ class NewSide:
         self.last.append(found)
         self.tally.count("differences")
         self.is_unequal()
-        self.tally.tell("difference", f"the sides differ: {shown(place.key)} is {found.old} in the "
-                        f"old one, {found.new} in the new one")
+        self.tally.tell("difference", f"the sides differ: {shown(place.key)} is {_kind(old)} "
+                        f"{found.old} in the old one, {_kind(new)} {found.new} in the new one")
         return found
 
     def is_unequal(self) -> None:
@@ -167,6 +169,11 @@ class NewSide:
             return False
         self.breaker.passed()
         return True
+
+    def look(self, place: Place) -> Outcome | None:
+        """Look at an entry of the new side, in the caller's thread; None: it does not answer."""
+        found = sides.look(self._new, place)
+        return found if self.is_well(found, "get") else None
 
     def drain(self, until: float) -> bool:
         """Wait until all is done, or until then (monotonic()); tell whether it is."""
@@ -195,8 +202,6 @@ class NewSide:
 
     def share(self) -> None:
         """Have all processes know what this one has counted."""
-        if len(self.missed):
-            self.tally.is_unequal()
         self.tally.share()
 
     def _bring_some(self) -> None:
@@ -222,15 +227,19 @@ class NewSide:
     def _look_and_bring(self, place: Place, why: str) -> bool:
         """Bring over an entry that the new side is perhaps wrong about; tell whether it is right
         now. Equal values are not enough: a write that was missed may have changed their end."""
-        old = sides.look(self._old, place)
-        new = self._have("get", lambda: sides.look(self._new, place))
-        if new is None:
+        if self.missed.is_under_way([place]):  # a write of it may come to the new side after this
             return False
+        looks = LOOKS if why else 1  # what was missed is copied in any case
+        verdict, old, new = sides.judge(
+            self._old, place, lambda: self._have("get", lambda: sides.look(self._new, place)),
+            looks, LOOK_S)
+        if verdict is Verdict.FAILED and not sides.is_failure(old):
+            return False  # the new side does not answer
         if self.missed.is_under_way([place]):  # it is not made on both sides yet
             return False
-        if old == new == sides.NONE:
+        if old == new == sides.NONE or (why and verdict is Verdict.EQUAL):
             return True
-        if why and not sides.is_failure(old) and not sides.equal(old, new):
+        if why and verdict is Verdict.DIFFERENT:
             self.differs(why, place, old, new)
             if self._repair is None:
                 return True
@@ -288,6 +297,10 @@ def _end() -> None:
 
 def _is_refusal(answer: Value) -> bool:
     return answer is None or answer is False
+
+
+def _kind(found: Outcome) -> str:
+    return "an error" if found.error else f"a {type(found.value).__name__}"
 
 
 def _said(found: Outcome) -> str:

@@ -31,6 +31,10 @@ WRITES = frozenset({
     "set", "__setitem__", "__delitem__", "delete", "unlink", "touch", "expire", "setex", "replace",
     *OF_ALL, *_MANY_WRITTEN, *_SAME_ANSWERS, *_COPIED,
 })
+READERS = frozenset({  # not mirrored, and nothing is missed by that
+    "check", "close", "copy", "dbsize", "info", "items", "iter", "iterkeys", "keys", "ping", "pttl",
+    "scan", "scan_iter", "stats", "strlen", "ttl", "type", "values", "volume",
+})
 _OF_MANY = _MANY_READ | _MANY_WRITTEN
 _ALL_ARE_KEYS = frozenset({"exists", "delete", "unlink", "touch"})  # of redis-py
 _KEY_NAMES = ("key", "name")

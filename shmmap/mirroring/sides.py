@@ -6,6 +6,8 @@ import math
 import pickle
 import threading
 import time
+from collections.abc import Callable
+from enum import Enum
 from typing import Any, NamedTuple
 
 import xxhash
@@ -122,6 +124,41 @@ def _alike(one: Any, other: Any) -> bool:
             for key, value in other.items()
         )
     return True
+
+
+class Verdict(Enum):
+    """What a comparison comes to. CHANGING: the old side's value was another one at each look, so
+    nobody can tell. FAILED: a side did not answer."""
+
+    EQUAL = "equal"
+    MISSING = "missing"
+    DIFFERENT = "different"
+    CHANGING = "changing"
+    FAILED = "failed"
+
+
+def judge(
+    old: Any, place: Place, look_new: Callable[[], Outcome | None], looks: int, pause_s: float
+) -> tuple[Verdict, Outcome, Outcome]:
+    """Look at an entry until both sides say the same, so many times: a write may be under way."""
+    first: Outcome | None = None
+    found = new = NONE
+    for again in range(looks):
+        if again:
+            time.sleep(pause_s)
+        found = look(old, place)
+        seen = look_new()
+        if seen is None or is_failure(found):  # an old side that fails says nothing of the new one
+            return Verdict.FAILED, found, NONE
+        new = seen
+        if equal(found, new):
+            return Verdict.EQUAL, found, new
+        if first is not None and not equal(first, found):
+            return Verdict.CHANGING, found, new
+        first = found
+        if new == NONE:
+            return Verdict.MISSING, found, new
+    return Verdict.DIFFERENT, found, new
 
 
 def digest(found: Outcome) -> str:

@@ -12,7 +12,8 @@ from ..checks import Key
 from ..errors import ShmMapError
 from ..map import ShmMap
 
-COUNTS = ("reads", "writes", "compared", "differences", "repaired", "failed", "late", "skipped")
+COUNTS = ("reads", "writes", "compared", "missing", "differences", "repaired", "failed", "late",
+          "skipped", "unmirrored")
 
 
 class Difference(NamedTuple):
@@ -33,11 +34,15 @@ class MirrorReport(NamedTuple):
     Attributes:
         reads, writes: operations.
         compared: reads and results of writes that were compared.
+        missing: those of which the new side had nothing: not filled yet, or evicted. The old side
+            answers for these, so they are no differences.
         differences: those that differed, also after a while.
         repaired: how many entries the new side was corrected in.
         failed: calls of the new side that raised.
         late: those that took longer than the deadline.
         skipped: those that were not made, since the breaker was open.
+        unmirrored: calls that went to the old side alone, but for those that only read; the log
+            names each. What they write the new side does not know.
         equal_for: seconds since the last difference, failure, late or skipped write, or since the
             first comparison; 0 while something is missed.
         missed: entries that the new side has still to be told of; the old side is read for them.
@@ -49,11 +54,13 @@ class MirrorReport(NamedTuple):
     reads: int
     writes: int
     compared: int
+    missing: int
     differences: int
     repaired: int
     failed: int
     late: int
     skipped: int
+    unmirrored: int
     equal_for: float
     missed: int
     reads_new: bool

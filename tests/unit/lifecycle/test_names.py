@@ -144,3 +144,23 @@ def test_a_former_argument_names_the_new_one(name):
     with pytest.raises(TypeError, match=r"unexpected keyword argument 'nothing'$"):
         shmmap.ShmMap(name, nothing=1)  # type: ignore[arg-type]
     assert objects_of(name) == []
+
+
+def test_unlink_takes_names_as_opening_does(
+    opened: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It once removed the map of no namespace, where the environment's was meant."""
+    common = opened(namespace="", on_unlinked="raise")
+    shops = opened(namespace="shop")
+    monkeypatch.setenv(names.VARIABLE, "shop")
+    assert shmmap.unlink(name)
+    with pytest.raises(shmmap.MapNotFound, match=f"shop@{name}"):
+        shmmap.unlink(name)
+    common["a"] = 1
+    shops.close()
+    assert not shmmap.unlink(name, missing_ok=True, namespace="blog")
+    assert shmmap.unlink(name, namespace="")
+    with pytest.raises(shmmap.MapUnlinked):
+        common["a"] = 2
+    with pytest.raises(ValueError, match="says its namespace already"):
+        shmmap.unlink(f"shop@{name}", namespace="blog")

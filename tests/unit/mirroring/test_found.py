@@ -357,6 +357,8 @@ def test_what_was_missed_is_brought_and_told_as_the_process_ends(
 ) -> None:
     program = (
         "import shmmap\n"
+        "from shmmap.mirroring import new_side\n"
+        "new_side._AT_EXIT_S = 20.0\n"  # on a busy machine, too
         f"m = shmmap.ShmMap({name!r}, size='1MB')\n"
         "class New(dict):\n"
         "    is_down = True\n"
@@ -399,6 +401,80 @@ def test_what_is_too_large_says_nothing_of_the_rest(make: Any, other: Any) -> No
         mirror["big", number] = b"x" * 10_000_000
     report = mirror.report()
     assert report.failed >= 20 and not report.is_open and report.skipped == 0
+
+
+def test_what_the_new_side_has_nothing_of_is_no_difference(make: Any, other: Any) -> None:
+    """It was not filled yet, or has evicted it: the old side answers, and it may be proven."""
+    cachelib = pytest.importorskip("cachelib")
+    from shmmap.contrib.cachelib import ShmMapCache
+
+    m = make()
+    mirror = mirrored(cachelib.SimpleCache(), ShmMapCache(m, key_prefix="new"), m, sample=1.0)
+    mirror.set("right", 1)
+    mirror.old.set("a", 1)
+    for _ in range(5):
+        assert mirror.get("a") == 1 and mirror.get("right") == 1
+    assert mirror.flush()
+    report = mirror.report()
+    assert (report.missing, report.differences) == (5, 0) and mirror.is_proven(0, 10)
+    assert mirror.compare(["a", "right"]) == 1
+
+
+def test_a_counter_that_never_rests(m: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its looks it is another number each time: nobody can tell whether that differs."""
+    from shmmap.mirroring import mirror as module
+
+    monkeypatch.setattr(module, "AGAIN_S", 0.001)
+    counts = iter(range(1_000_000))
+
+    class Old(dict[Any, Any]):
+        def get(self, key: Any, default: Any = None) -> Any:
+            return next(counts) if key == "n" else super().get(key, default)
+
+    mirror = mirrored(Old(), {"n": -1}, m, sample=1.0)
+    for _ in range(5):
+        assert mirror.get("n") == -1
+    assert mirror.compare(["n"]) == 0 and mirror.flush()
+    report = mirror.report()
+    assert (report.compared, report.differences, report.repaired) == (0, 0, 0)
+
+
+def test_answers_that_differ_leave_it_proven_where_the_entries_are_equal(m: Any) -> None:
+    """As of a counter of several processes, whose writes come in another order on each side."""
+    class New(dict[Any, Any]):
+        def incr(self, key: Any) -> int:
+            self[key] = self.get(key, 0) + 1
+            return -1
+
+    class Old(New):
+        def incr(self, key: Any) -> int:
+            super().incr(key)
+            return int(self[key])
+
+    mirror = mirrored(Old(), New(), m, sample=1.0)
+    mirror["a"] = 1
+    assert mirror["a"] == 1 and mirror.flush()
+    time.sleep(0.2)
+    for number in range(1, 20):
+        assert mirror.incr("n") == number
+    assert mirror.flush() and mirror.report().differences == 0
+    assert mirror.report().equal_for > 0.2 and mirror.is_proven(0.2, 20)
+
+
+def test_a_callback_that_raises_is_logged(
+    m: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def tell(difference: object) -> None:
+        raise RuntimeError("of the callback")
+
+    mirror = mirrored({}, {}, m, sample=1.0, read_from="old", on_difference=tell)
+    mirror["a"] = 1
+    mirror.new["a"] = 2
+    assert mirror["a"] == 1 and mirror.flush()
+    assert "on_difference has raised RuntimeError('of the callback')" in caplog.text
+    mirror.new["a"] = 2
+    with pytest.raises(RuntimeError):
+        mirror.compare(["a"])
 
 
 def test_a_write_that_was_left_is_counted(m: Any) -> None:

@@ -267,6 +267,28 @@ def test_an_old_side_that_fails_costs_no_entry_of_the_new_one(make: Any, other: 
     assert mirror.flush() and mirror.new["a"] == 1 and mirror.report().differences == 0
 
 
+def test_sides_that_cannot_stand_for_each_other(make: Any) -> None:
+    class OfCoroutines:
+        async def get(self, name: str) -> None: ...
+
+    class Client:
+        def get(self, name: str) -> None: ...
+        def set(self, name: str, value: object, ex: int | None = None) -> None: ...
+
+    m = make()
+    with pytest.raises(TypeError, match="for coroutines"):
+        Mirror(OfCoroutines(), {}, m)
+    with pytest.raises(TypeError, match="must have its interface"):
+        Mirror(Client(), m, m)
+    for wrong in ("name", {}):
+        with pytest.raises(TypeError, match="must be the handle of a map"):
+            Mirror({}, {}, wrong)  # type: ignore[arg-type]
+    mirror = Mirror({}, m, m)
+    assert repr(mirror) == "<Mirror 'mirror' of a dict in a ShmMap, reads the old one>"
+    with pytest.raises(TypeError):
+        mirror.compare("ab")
+
+
 def test_wrong_arguments(make: Any) -> None:
     for wrong in ({"read_from": "both"}, {"repair": "all"}, {"sample": 2}, {"deadline": "x"}):
         with pytest.raises((ValueError, TypeError), match=next(iter(wrong))):
@@ -277,9 +299,12 @@ def test_what_it_does_not_know_is_the_old_sides(
     mirror: Mirror, caplog: pytest.LogCaptureFixture
 ) -> None:
     mirror["a"] = 1
-    assert list(mirror.items()) == [("a", 1)] and mirror.popitem() == ("a", 1)
+    assert list(mirror.items()) == [("a", 1)] and mirror.report().unmirrored == 0  # it only reads
+    assert mirror.is_proven(0, 0)
+    assert mirror.popitem() == ("a", 1) and mirror.report().unmirrored == 1
+    assert not mirror.is_proven(0, 0)
     assert [record.getMessage().partition("()")[0] for record in caplog.records] == [
-        "mirror 'mirror': items", "mirror 'mirror': popitem"]
+        "mirror 'mirror': popitem"]
     with pytest.raises(AttributeError):
         mirror.nothing()
 

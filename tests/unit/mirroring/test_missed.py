@@ -269,6 +269,7 @@ def test_a_result_that_differs_is_a_difference_and_repaired(mirror: Mirror) -> N
     mirror["n"] = 1
     mirror.new["n"] = 2  # behind its back
     assert mirror.pop("n") == 1  # 2 on the new side; both have none now
+    assert mirror.flush()
     mirror["n"] = 1
     mirror.new["n"] = 5
     assert mirror.setdefault("n", 7) == 1 == mirror["n"]
@@ -304,6 +305,28 @@ def test_what_is_being_brought_counts_as_missed(mirror: Mirror) -> None:
         assert missed.bring_clear(
             lambda name, done=done: seen.append(missed.has([place])) or done) is done
         assert seen.pop() and missed.has([place]) is not done
+
+
+def test_what_is_written_while_it_is_looked_at(mirror: Mirror) -> None:
+    """Its write may come to the new side after the look at that, and end before all is done."""
+    here = mirror._mine()
+    operation = mirror._operation("__setitem__")
+    mirror.old["a"] = mirror.new["a"] = 2
+    number = here.missed.begins(operation, [Place("a")])
+
+    def look_late(key: Any, default: Any = None) -> Any:
+        found = dict.get(mirror.new, key, default)
+        dict.__setitem__(mirror.new, "a", 1)  # the write, that began before
+        here.missed.ends(number, missed=False)
+        return found
+
+    mirror.new.get = look_late
+    assert not here._look_and_bring(Place("a"), "beside another one")
+    del mirror.new.get
+    here.missed.ends(number, missed=False)
+    here.missed.note(Place("a"))
+    mirror.new["a"] = 1
+    assert mirror.flush() and mirror.new["a"] == 2
 
 
 def test_what_is_being_written_is_no_difference(mirror: Mirror) -> None:

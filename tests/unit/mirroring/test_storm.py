@@ -136,3 +136,34 @@ def test_storm(other: Any, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     mirror.compare(KEYS)
     assert dict(new) == dict(old)
     assert [mirror.get(key) for key in KEYS] == [dict.get(old, key) for key in KEYS]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_threads_that_write_the_same_keys(other: Any, seed: int) -> None:
+    """Which of two is the later one is decided twice, once on each side. Put back and found: writes
+    that do not notice each other."""
+    class Slow(dict[Any, Any]):
+        def __setitem__(self, key: Any, value: Any) -> None:
+            super().__setitem__(key, value)
+            if value % 3 == 0:
+                time.sleep(0.0005)
+
+    mirror = Mirror(Slow(), {}, other(size="300KB"), read_from="new", sample=0.0, deadline=5.0)
+
+    def write(mine: int, chance: random.Random) -> None:
+        for number in range(25):
+            key = chance.choice(KEYS[:3])
+            if chance.random() < 0.05:
+                mirror.pop(key, None)
+            else:
+                mirror[key] = mine * 1_000 + number
+
+    for again in range(12):
+        crew = [threading.Thread(target=write, args=(mine, random.Random(f"{seed} {again} {mine}")))
+                for mine in range(4)]
+        for thread in crew:
+            thread.start()
+        for thread in crew:
+            thread.join()
+        assert mirror.flush(20) and mirror.new == dict(mirror.old), again
+    assert mirror.report().late == 0
