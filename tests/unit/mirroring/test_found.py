@@ -366,6 +366,9 @@ def test_what_was_missed_is_brought_and_told_as_the_process_ends(
         "        if self.is_down:\n"
         "            raise OSError\n"
         "        m[key] = value\n"
+        "    def pop(self, key, default=None):\n"  # else the entry is taken out, which is as good
+        "        if self.is_down:\n"
+        "            raise OSError\n"
         "new = New()\n"
         "mirror = shmmap.Mirror({}, new, m)\n"
         "mirror['a'] = 1\n"
