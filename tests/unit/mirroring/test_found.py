@@ -378,7 +378,7 @@ def test_what_was_missed_is_brought_and_told_as_the_process_ends(
                           text=True, timeout=30)
     assert done.returncode == 0, done.stderr
     with shmmap.ShmMap.attach(name) as m:
-        assert m["a"] == 1 and m[("shmmap.mirror", "mirror", "failed")] == 1
+        assert m["a"] == 1 and m[("shmmap.mirror", "mirror", "failed")] >= 1
         m.unlink()
 
 
