@@ -1,5 +1,5 @@
 """The command line: `python -m shmmap ls | info NAME | fsck NAME | unlink NAME... | prune |
-dump NAME FILE | load FILE NAME | migrate NAME | gates NAME | size | torture | doctor`.
+dump NAME FILE | load FILE NAME | migrate NAME | gates [NAME] | size | torture | doctor`.
 
 Exit codes: 0 all is well, 1 a problem (said on stderr, or a FAIL line of doctor), 2 wrong usage;
 fsck has its own (see its --help).
@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     migrating.add_command(command, _name, _load)
     command = commands.add_parser("gates", help="show a map's feature gates, or switch one")
     gating.add_command(command, _name)
-    command.set_defaults(run=lambda options: gating.run(options, _trusted(options.name)))
+    command.set_defaults(run=lambda options: gating.run(options, _trusted))
     command = commands.add_parser("size", help="recommend size= and value_size= for your entries")
     sizing.add_command(command)
     command = commands.add_parser(

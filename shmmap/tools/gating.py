@@ -1,4 +1,9 @@
-"""`shmmap gates`: look at the feature gates of a map, and switch them, while it is used."""
+"""Show the feature gates of a map, or switch one.
+
+A gate is a switch of a map, which all processes that use the map see with their next operation. It
+outlives whoever switched it. Without a NAME: list the maps that have a switched gate. With a NAME:
+show each gate, how it stands, and what it is for. "(default)": nobody has switched it.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +13,43 @@ from typing import TYPE_CHECKING
 
 from ..lifecycle import gates
 from ..map import ShmMap
+from ..system.flavours import OWN
 from . import findings, inspection
 
 if TYPE_CHECKING:
     from ..lifecycle.parameters import Options
 
 
+_ALIVE = ("ready", inspection.LINGERS)
+
+
 def add_command(command: argparse.ArgumentParser, name: Callable[[str], str]) -> None:
     """Say what the command takes; `name` reads a map's."""
-    command.add_argument("name", metavar="NAME", type=name)
-    command.add_argument("gate", metavar="GATE", nargs="?", help="the gate to switch")
+    command.description = __doc__
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.add_argument("name", metavar="NAME", type=name, nargs="?", help="a map's, as `ls` "
+                         "prints it; none: list the maps that have a switched gate")
+    known = ", ".join(one for one, _, _ in gates.KNOWN)
+    command.add_argument("gate", metavar="GATE", nargs="?", help=f"the gate to switch: {known}")
     ways = ("on", "off", "default")
-    command.add_argument("to", metavar="|".join(ways), nargs="?", choices=ways)
+    command.add_argument(
+        "to", metavar="|".join(ways), nargs="?", choices=ways, help="what it is to be; default: as "
+        "if nobody had switched it: each process does what its version of shmmap has as the default"
+    )
 
 
-def run(options: argparse.Namespace, trusted: Options) -> int:
+def run(options: argparse.Namespace, trusted: Callable[[str], Options]) -> int:
     """Show the gates of a map, or switch one; return the exit code. The processes that use the map
     see it with their next operation."""
+    if options.name is None:
+        return _list_switched()
     if options.gate is not None:
         if options.to is None:
+            known = [one for one, _, _ in gates.KNOWN]
+            if options.gate not in known:
+                return findings.say(f"no gate {options.gate!r}; there is {', '.join(known)}")
             return findings.say(f"gates: say what {options.gate!r} is to be: on, off or default")
-        with ShmMap.attach(options.name, **trusted) as m:
+        with ShmMap.attach(options.name, **trusted(options.name)) as m:
             try:
                 if options.to == "default":
                     m.gates.reset(options.gate)
@@ -37,9 +58,25 @@ def run(options: argparse.Namespace, trusted: Options) -> int:
             except KeyError as error:
                 return findings.say(str(error.args[0]))
     seen = inspection.find_map(options.name)
-    if seen is None or seen.control is None or seen.state not in ("ready", inspection.LINGERS):
+    if seen is None or seen.control is None or seen.state not in _ALIVE:
         return findings.say(f"no map {options.name!r} that could have gates: see `shmmap ls`")
     for gate in gates.all_gates(seen.control.FEATURES):
         state = ("on" if gate.on else "off") + ("" if gate.said else " (default)")
         print(f"{gate.name:<10} {state:<14} {gate.help}")
+    return 0
+
+
+def _list_switched() -> int:
+    """List the maps that have a switched gate, in this version's layout and engine."""
+    rows = []
+    for seen in inspection.find_maps():
+        if seen.control is not None and seen.state in _ALIVE and seen.flavour == OWN:
+            switched = [gate for gate in gates.all_gates(seen.control.FEATURES) if gate.said]
+            said = ", ".join(f"{gate.name} {'on' if gate.on else 'off'}" for gate in switched)
+            rows += [(seen.label, said)] * bool(switched)
+    width = max((len(label) for label, _ in rows), default=0)
+    for label, said in rows:
+        print(f"{label:<{width}}  {said}")
+    if not rows:
+        print("no map has a switched gate")
     return 0

@@ -134,3 +134,27 @@ def test_from_the_command_line(make, capsys):
     assert cli.main(["gates", f"none-{os.getpid()}"]) == 1
     said = capsys.readouterr().err
     assert "on, off or default" in said and "it knows mirror" in said and "no map" in said
+    assert cli.main(["gates", m.name, "on"]) == 1  # the gate was forgotten
+    assert capsys.readouterr().err == "shmmap: no gate 'on'; there is mirror\n"
+
+
+def test_the_command_line_lists_the_maps_with_switched_gates(make, other, capsys):
+    m, second = make(), other(size="1MB")
+    assert cli.main(["gates"]) == 0
+    assert m.name not in capsys.readouterr().out  # others of this machine may be there
+    m.gates["mirror"] = True
+    second.gates["mirror"] = False
+    assert cli.main(["gates"]) == 0
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert [m.name, "mirror on"] in lines and [second.name, "mirror off"] in lines
+    second.gates.reset("mirror")
+    assert cli.main(["gates"]) == 0 and second.name not in capsys.readouterr().out.split()
+
+
+def test_the_help_says_what_a_gate_is_and_default(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["gates", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    for part in ("A gate is a switch of a map", "the gate to switch: mirror",
+                 "as if nobody had switched it", "list the maps that have a switched gate"):
+        assert part in said
