@@ -9,7 +9,7 @@ from math import ceil, inf
 from typing import Any, NamedTuple
 
 from .checks import Key, seconds, shown
-from .errors import MapClosed, ShmMapError
+from .errors import EntryTooLarge, MapClosed, ShmMapError
 from .locks.keeping import note, notes_of, reason_for
 from .map import ShmMap
 from .operations.changes import Patience
@@ -118,6 +118,11 @@ class RateLimiter:
         self._ask = ALGORITHMS[algorithm]
         self._kind = f"{algorithm}/{self.rate.per_ns / 1e9:.12g}s"
 
+    def __repr__(self) -> str:
+        per = f"{self.rate.per_ns / 1e9:.12g} s"
+        return (f"<{type(self).__name__}: map {self.map.name!r}, prefix {shown(self.prefix)}, "
+                f"{self.rate.limit} in {per}, {self.algorithm}>")
+
     def hit(self, key: Key, cost: int = 1) -> RateLimit:
         """Count a hit, or one that costs more, if it is allowed; one that is not changes nothing.
 
@@ -208,8 +213,9 @@ class RateLimiter:
             raise error
         allowed = self.on_error == "allow"
         m: Any = self.map
-        note(m, notes_of(m), reason_for(error), f"{shown(key)} cannot be counted just now "
-             f"({type(error).__name__}: {error}); it is {'allowed' if allowed else 'denied'}")
+        cannot = "cannot be counted" + " just now" * (not isinstance(error, EntryTooLarge))
+        note(m, notes_of(m), reason_for(error), f"{shown(key)} {cannot} ({type(error).__name__}: "
+             f"{error}); it is {'allowed' if allowed else 'denied'}")
         return RateLimit(allowed, self.rate.limit, 0, 0.0, 0.0 if allowed else 1.0)
 
 

@@ -222,3 +222,17 @@ def test_where_the_map_cannot_be_used(make, caplog):
     m.close()
     with pytest.raises(shmmap.MapClosed):
         RateLimiter(m, 5, 60, on_error="allow").hit("k")
+
+
+def test_what_is_too_large_will_never_be_counted(make, caplog):
+    m = make(size="300KB", shards=1)
+    limiter = RateLimiter(m, 100_000, 60, algorithm="moving", on_error="allow")
+    assert limiter.hit("k", 90_000) and m.stats().uncached == {"too_large": 1}
+    assert "'k' cannot be counted (EntryTooLarge: " in caplog.text
+    assert "just now" not in caplog.text
+
+
+def test_its_repr_names_the_map_and_the_rate(make):
+    m = make()
+    assert repr(RateLimiter(m, 100, timedelta(minutes=1), prefix="login")) == (
+        f"<RateLimiter: map {m.name!r}, prefix 'login', 100 in 60 s, bucket>")
