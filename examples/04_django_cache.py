@@ -1,6 +1,6 @@
 """A Django site whose workers share one cache: pages, sessions and a counter.
 
-    pip install "shmmap[django]"
+    pip install -e ".[examples]"
     python examples/04_django_cache.py
 
 The whole site is in this file. Two processes are forked, as the workers of a server are, and one
@@ -12,6 +12,7 @@ What a user writes is CACHES, SESSION_ENGINE and `cache_page`, as with any backe
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import os
 import sys
@@ -75,6 +76,7 @@ def work(pipe: Connection) -> None:
 
 def main() -> int:
     """Ask the workers in turn; return the exit code, 0 if all is as the docstring says."""
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0]).parse_args()
     fork = multiprocessing.get_context("fork")
     pairs = [fork.Pipe() for _ in range(WORKERS)]
     pipes = [ours for ours, _ in pairs]

@@ -1,6 +1,6 @@
 """One rate limit for all workers of a Flask app, with Flask-Limiter and no server beside it.
 
-    pip install shmmap Flask-Limiter
+    pip install -e ".[examples]"
     python examples/05_flask_limiter.py
 
 Four processes, as the workers of a server would be, get 100 requests each from one client, who may
@@ -12,6 +12,7 @@ What a user writes is in `make_app`: the import, which tells limits of the schem
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import os
 import sys
@@ -70,6 +71,7 @@ def passed_with(storage_uri: str) -> int:
 
 def main() -> int:
     """Compare the two; return the exit code, 0 if all is as the docstring says."""
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     name = f"flask-limiter-{os.getpid()}"
     try:
         alone = passed_with("memory://")

@@ -3,7 +3,7 @@ invalidates for all.
 
     python examples/06_dogpile_region.py
 
-It needs dogpile.cache (`pip install "shmmap[dogpile]"`), and ends by itself in two seconds. Three
+It needs dogpile.cache (`pip install -e ".[examples]"`), and ends by itself in two seconds. Three
 workers ask for the same report at once, and one draws it. Then they ask for another one; the worker
 that is drawing it is killed with SIGKILL, and the next one takes over at once. At last the parent,
 which has drawn nothing, invalidates the region, and a worker draws the first report anew.
@@ -11,6 +11,7 @@ which has drawn nothing, invalidates the region, and a worker draws the first re
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import os
 import signal
@@ -92,6 +93,7 @@ def kill_who_draws(pipes: list[Any], workers: list[Any]) -> tuple[int, str, floa
 
 def main() -> int:
     """Start the workers, ask them, kill one, invalidate."""
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0]).parse_args()
     spawn = multiprocessing.get_context("spawn")
     pairs = [spawn.Pipe() for _ in range(WORKERS)]
     pipes = [ours for ours, _ in pairs]

@@ -1,6 +1,6 @@
 """Sessions of a Starlette app that several processes share, with nothing in the cookie but an id.
 
-    pip install shmmap starlette httpx2
+    pip install -e ".[examples]"
     python examples/07_starlette_sessions.py
 
 It ends by itself in a second. Three processes serve the app, as the workers of a server would. A
@@ -14,6 +14,7 @@ process, so no port is needed.
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import os
 import signal
@@ -104,6 +105,7 @@ class Browser:
 
 def main() -> int:
     """Start the workers, be the client; return the exit code, 0 if all is as it should be."""
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0]).parse_args()
     workers: list[tuple[Any, Connection]] = []
     fork = multiprocessing.get_context("fork")
     try:

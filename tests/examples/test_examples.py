@@ -421,6 +421,34 @@ def test_an_example_of_a_framework_runs_and_leaves_nothing(path: Path) -> None:
     assert not [left for left in os.listdir("/dev/shm") if str(process.pid) in left]
 
 
+@pytest.mark.parametrize("path", [*sorted(EXAMPLES.glob("0[1245678]_*.py"))],
+                         ids=lambda path: path.stem)
+def test_its_help_explains_it_and_does_nothing_else(path: Path) -> None:
+    done = subprocess.run([sys.executable, path.name, "--help"], cwd=EXAMPLES, text=True,
+                          capture_output=True, timeout=LIMIT_S)
+    if "ModuleNotFoundError" in done.stderr:
+        pytest.skip(done.stderr.splitlines()[-1])
+    assert (done.returncode, done.stderr) == (0, "")
+    described = " ".join(load_docstring(path).partition("\n\n")[0].split())
+    assert done.stdout.startswith(f"usage: {path.name}")
+    assert described in " ".join(done.stdout.split())
+
+
+def test_the_extra_has_what_the_examples_import() -> None:
+    """So that `pip install -e ".[examples]"`, once, is enough for all of them."""
+    extras = (EXAMPLES.parent / "pyproject.toml").read_text()
+    listed = re.findall(r'^examples = \[(.*)\]$', extras, re.MULTILINE)[0].lower()
+    ours = {"shmmap", "psutil", "numpy", "index_stdlib", *sys.stdlib_module_names}
+    ours.add("torch")  # too large to bring along: the example has a loader of its own
+    for path in EXAMPLES.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [str(node.module)]
+            for name in {name.partition(".")[0] for name in names} - ours:
+                assert name.replace("_", "-") in listed, f"{path.name} imports {name}"
+
+
 def test_the_readme_lists_each_example_with_its_command() -> None:
     readme = (EXAMPLES / "README.md").read_text()
     numbered = sorted(path for path in EXAMPLES.glob("[0-9][0-9]_*.py"))
