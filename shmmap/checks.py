@@ -101,7 +101,7 @@ def seconds(value: object, what: str, or_none: str = "") -> int | float:
 
 
 # what other packages call a parameter: what it is here
-_OURS = {
+OURS = {
     "max_idle": "max_age=, which counts from an entry's last write",
     "maxsize": "capacity= (entries) or size= (bytes)", "max_size": "capacity= or size=",
     "maxlen": "capacity= (entries)", "max_entries": "capacity= (entries)",
@@ -124,7 +124,7 @@ def refuse_unknown(function: str, unknown: Iterable[str]) -> NoReturn:
     """Raise the TypeError for keyword arguments that a function does not take: with the name that
     each has here, where another package's is known."""
     told = [
-        f"{name!r}" + (f" (here it is {_OURS[name]})" if name in _OURS else "") for name in unknown
+        f"{name!r}" + (f" (here it is {OURS[name]})" if name in OURS else "") for name in unknown
     ]
     raise TypeError(
         f"{function} got {'an ' if len(told) == 1 else ''}unexpected keyword argument"

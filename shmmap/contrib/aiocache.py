@@ -21,7 +21,7 @@ from ..checks import Key, Value
 from ..errors import ShmMapError
 from ..map import ShmMap
 from ..operations.changes import DELETE
-from .part import Part
+from .part import Part, check_options
 
 _TURN = 500  # entries that are looked at before the event loop has its turn
 
@@ -50,6 +50,7 @@ class ShmMapCache(BaseCache):  # type: ignore[misc]  # aiocache has no types
         namespace: str | None = None, key_builder: Any = None, timeout: float | None = None,
         ttl: float | None = None, prefix: Key = None, strict: bool = False, **options: Any,
     ) -> None:
+        check_options("ShmMapCache", options, named="name")
         super().__init__(
             serializer=serializer or NullSerializer(), plugins=plugins, namespace=namespace,
             key_builder=key_builder, timeout=timeout, ttl=ttl,
@@ -58,6 +59,9 @@ class ShmMapCache(BaseCache):  # type: ignore[misc]  # aiocache has no types
         self.map = self._part.map
         if ttl is None:
             self.ttl = self.map.default_ttl
+
+    def __repr__(self) -> str:
+        return self._part.described(self)
 
     @classmethod
     def parse_uri_path(cls, path: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..checks import Key, Value
 from ..map import ShmMap
-from .part import NOTHING, Part
+from .part import NOTHING, OPTIONS, Part, check_options
 
 Time = int | str | timedelta
 
@@ -78,9 +78,13 @@ class LikeRedis:
         self, m: ShmMap | str, prefix: Key = None, *, decode_responses: bool = False,
         **options: Any,
     ) -> None:
+        check_options("LikeRedis", options, OPTIONS - {"strict"})
         self._part = Part(m, prefix, strict=True, **options)
         self.map = self._part.map
         self._decodes = decode_responses
+
+    def __repr__(self) -> str:
+        return self._part.described(self)
 
     def _key(self, key: Key) -> Key:
         """Return what the map calls a key: its text, or its bytes, where they are none."""
@@ -197,8 +201,12 @@ class LikeDiskcache:
     """
 
     def __init__(self, m: ShmMap | str, prefix: Key = None, **options: Any) -> None:
+        check_options("LikeDiskcache", options, OPTIONS - {"strict"})
         self._part = Part(m, prefix, strict=True, **options)
         self.map = self._part.map
+
+    def __repr__(self) -> str:
+        return self._part.described(self)
 
     def get(self, key: Key, default: Value = None, retry: bool = False) -> Value:
         """Return the value; default: there is none."""

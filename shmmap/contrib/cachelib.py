@@ -10,9 +10,10 @@ from typing import Any
 
 from cachelib.base import BaseCache
 
-from ..checks import Value
+from ..checks import Value, seconds
+from ..lifecycle.parameters import UNSAID
 from ..map import ShmMap
-from .part import Part
+from .part import OPTIONS, Part, check_options, instead_of_ttl
 
 
 class ShmMapCache(BaseCache):
@@ -22,26 +23,40 @@ class ShmMapCache(BaseCache):
         m: the map's name, or a handle on it.
         default_timeout: seconds that an entry lives; 0: for good.
         key_prefix: shares the map with caches of other prefixes: `clear` leaves theirs alone.
-        options: those of ShmMap, where `m` is a name.
+        options: those of ShmMap, where `m` is a name, and `strict`: True: raise what the map
+            raises.
 
     `add`, `inc` and `dec` are one step, for all processes.
+
+    Raises:
+        TypeError: no map is said, there is no such option, or `default_timeout` is no number.
     """
 
+    NAMED, TIMEOUT = "m", "default_timeout"  # how the map's name and the time are said
+
     def __init__(
-        self, m: ShmMap | str, default_timeout: int | datetime.timedelta = 300,
+        self, m: ShmMap | str = UNSAID, default_timeout: int | datetime.timedelta = 300,
         key_prefix: str | None = None, *, ignore_delete_many_errors: bool = True, **options: Any,
     ) -> None:
+        check_options(type(self).__name__, options, OPTIONS - {"ttl"}, named=self.NAMED, instead={
+            **instead_of_ttl(f"say {self.TIMEOUT}"),
+            "threshold": "a map is bounded in bytes: say size",
+        })
+        seconds(default_timeout, "default_timeout", " (0: for good)")
         super().__init__(default_timeout)
         self.ignore_delete_many_errors = ignore_delete_many_errors
         self._part = Part(m, key_prefix, **options)
         self.map = self._part.map
 
+    def __repr__(self) -> str:
+        return self._part.described(self)
+
     def _ttl(self, timeout: Any) -> float | None:
         """Return what a timeout is here: 0, or less, never ends."""
         if timeout is None:
             timeout = self.default_timeout
-        if isinstance(timeout, datetime.timedelta):
-            timeout = timeout.total_seconds()
+        if type(timeout) is not int:
+            timeout = seconds(timeout, "timeout")
         return timeout if timeout > 0 else None
 
     def get(self, key: str) -> Value:

@@ -21,16 +21,16 @@ from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperatio
 from ..checks import Value
 from ..errors import LockTimeout, ShmMapError
 from ..in_asyncio import in_thread
-from ..lifecycle.parameters import MapOptions
 from ..locks.keeping import notes_of
 from ..map import ShmMap
-from .part import NOTHING, Part, open_to_evict
+from . import part
+from .part import NOTHING, Part, check_options, instead_of_ttl, open_to_evict
 
 Done = TypeVar("Done")
 PATIENCE_S = 10.0  # for a value that another worker computes; then this one computes it too
-OPTIONS = {*MapOptions.__annotations__, "size", "strict"} - {"ttl"}
+OPTIONS = part.OPTIONS - {"ttl"}
 _INSTEAD = {
-    "ttl": "say TIMEOUT, beside OPTIONS",
+    **instead_of_ttl("say TIMEOUT, beside OPTIONS"),
     "MAX_ENTRIES": "a map is bounded in bytes: say size, or capacity (entries) with value_size "
                    "(bytes that a typical value has)",
     "CULL_FREQUENCY": "a full map evicts what is used least, as much as a new entry needs",
@@ -58,10 +58,11 @@ class ShmMapCache(BaseCache):  # type: ignore[misc]  # Django has no types
         super().__init__(params)
         options = dict(params.get("OPTIONS") or {})
         where = _where(params.get("OPTIONS"))
-        for option in options:
-            if option not in OPTIONS:
-                hint = _INSTEAD.get(option, f"there are {', '.join(sorted(OPTIONS))}")
-                raise ImproperlyConfigured(f"{where}: {option!r} is no option of ShmMap; {hint}")
+        try:
+            check_options(where, options, OPTIONS, named="LOCATION, beside OPTIONS,",
+                          instead=_INSTEAD)
+        except TypeError as error:
+            raise ImproperlyConfigured(str(error)) from None
         if not (location and isinstance(location, str)):  # a default would mix all projects
             raise ImproperlyConfigured(
                 f"{where}: LOCATION, beside it, must be the map's name, not {location!r}"
@@ -75,6 +76,9 @@ class ShmMapCache(BaseCache):  # type: ignore[misc]  # Django has no types
             raise ImproperlyConfigured(f"{where}, LOCATION {location!r}: {error}") from error
         self._part = Part(m, str(self.key_prefix), strict=strict)
         self.map = m
+
+    def __repr__(self) -> str:
+        return self._part.described(self)
 
     def _key(self, key: Any, version: int | None) -> Any:
         return self.make_and_validate_key(key, version=version)

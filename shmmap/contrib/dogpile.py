@@ -29,7 +29,7 @@ from ..errors import Reentered, ShmMapError
 from ..locks.named_locks import Lock
 from ..operations._writes_cy import DEFAULT
 from ..system.tasks import current_holder
-from .part import Part
+from .part import Part, check_options
 
 _MARK = ("dogpile.cache", "invalidated")  # the key of when a part was; no region's key is a tuple
 _TIMES = struct.Struct("<dd")  # of the last hard and of the last soft invalidation
@@ -63,9 +63,14 @@ class ShmMapBackend(_CacheBackend):
         self._lease = options.pop("lock_timeout", None) or None
         self._patience = options.pop("lock_blocking_timeout", None)
         self._ttl = options.pop("expiration_time") or None
-        self.part = Part(options.pop("name"), options.pop("prefix"), **options)
+        name, prefix = options.pop("name"), options.pop("prefix")
+        check_options("arguments of the region", options, named="name")
+        self.part = Part(name, prefix, **options)
         self.map = self.part.map
         self.part.add(_MARK, _nothing_before(), None)
+
+    def __repr__(self) -> str:
+        return self.part.described(self)
 
     def has_lock_timeout(self) -> bool:
         """Tell whether two may compute a value at once: see `lock_timeout`."""

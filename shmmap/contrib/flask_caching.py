@@ -22,6 +22,8 @@ class ShmMapCache(CachelibCache, BaseCache):
     name ("flask-caching"), and the options of ShmMap.
     """
 
+    NAMED, TIMEOUT = "name", "CACHE_DEFAULT_TIMEOUT, beside CACHE_OPTIONS"
+
     @classmethod
     def factory(
         cls, app: Flask, config: dict[str, Any], args: list[Any], kwargs: dict[str, Any]

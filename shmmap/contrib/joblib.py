@@ -25,7 +25,7 @@ from joblib import register_store_backend
 from joblib._store_backends import CacheItemInfo, StoreBackendBase, StoreBackendMixin
 
 from ..errors import ShmMapError
-from .part import Part
+from .part import Part, check_options
 
 _CODE, _RESULT, _ABOUT = "func_code.py", "output.pkl", "metadata.json"
 _UNKNOWN = {"duration": 0.0, "input_args": {}, "time": 0.0}  # of a result: computed long ago
@@ -67,6 +67,7 @@ class ShmMapStoreBackend(StoreBackendBase, StoreBackendMixin):  # type: ignore[m
             warnings.warn("mmap_mode is ignored: what lies in a map is read as a copy",
                           stacklevel=2)
         of_map = {key: value for key, value in options.items() if key not in _OPTIONS}
+        check_options("backend_options", of_map, named="name")
         self.part = Part(options.get("name", "joblib"), location, **of_map)
         self.map = self.part.map
         self._unsure: set[str] = set()  # functions whose old results could not be removed

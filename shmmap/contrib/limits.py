@@ -30,7 +30,7 @@ from ..errors import ShmMapError
 from ..map import ShmMap
 from ..operations._changes_cy import versioned
 from ..operations.changes import Patience
-from .part import Part
+from .part import OPTIONS, Part, check_options
 
 COUNT, LOG, SLIDE, CHECK = "count:", "log:", "slide:", "check:"  # what keys begin with
 EXACT = 1024  # hits with a record of their own in a moving window's log
@@ -48,11 +48,13 @@ def read_uri(uri: str) -> tuple[str, dict[str, Any]]:
     parts = urlsplit(uri)
     if not parts.netloc or parts.path.strip("/"):
         raise ConfigurationError(f"{uri!r} must name a map: shmmap://NAME?size=16MB")
-    return parts.netloc, {option: _value(text) for option, text in parse_qsl(parts.query)}
+    return parts.netloc, {option: _value(option, text) for option, text in parse_qsl(parts.query)}
 
 
-def _value(text: str) -> Any:
+def _value(option: str, text: str) -> Any:
     """Read an option of a URI as Python would: numbers, true, none; all else is text."""
+    if option == "mode" and text.isdecimal() and (text[0] == "0" or int(text) & ~0o666):
+        raise ConfigurationError(f"mode={text} in the URI: write mode=0o{text.lstrip('0')}")
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     with suppress(ValueError, SyntaxError):
@@ -138,8 +140,13 @@ class Windows:
             m, said = read_uri(uri)
             options = {**said, **options}
         key_prefix = str(options.pop("key_prefix", "LIMITS"))
+        check_options("shmmap:// (limits)", options, {*OPTIONS, "key_prefix"} - {"strict"},
+                      named="the URI's host: shmmap://NAME")
         self._part = Part(m, key_prefix, strict=True, **options)
         self.map: ShmMap = self._part.map
+
+    def __repr__(self) -> str:
+        return self._part.described(self)
 
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:
         """Count in a fixed window, which begins with its first hit; return the count: one step."""
@@ -268,6 +275,9 @@ class AsyncShmMapStorage(
         super().__init__(None, wrap_exceptions)
         self._windows = Windows(uri, **options)
         self.map = self._windows.map
+
+    def __repr__(self) -> str:
+        return self._windows._part.described(self)
 
     @property
     def base_exceptions(self) -> _Errors:

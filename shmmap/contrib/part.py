@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from ..checks import Key, Value, shown
+from ..checks import OURS, Key, Value, shown
 from ..errors import (
     EntryTooLarge,
     MapClosed,
@@ -22,12 +22,51 @@ from ..errors import (
     MapNotFound,
     ShmMapError,
 )
+from ..lifecycle.parameters import UNSAID, MapOptions
 from ..locks.keeping import note, notes_of, reason_for
 from ..map import ShmMap
 from ..mirroring.sides import is_watched
 from ..operations._writes_cy import DEFAULT
 
 NOTHING: Any = object()
+OPTIONS = frozenset({*MapOptions.__annotations__, "size", "strict"})
+_NAMES = ("name", "m", "map", "map_name", "cache_name", "location", "LOCATION")  # of the map
+
+
+def check_options(
+    where: str, options: Iterable[str], known: Iterable[str] = OPTIONS, *, named: str = "m",
+    instead: Mapping[str, str] | None = None,
+) -> None:
+    """Refuse what no map and no part of one takes, before a map is opened.
+
+    Args:
+        where: whose options these are, as the error says it.
+        options: their names.
+        known: those that there are.
+        named: the argument that has the map's name there.
+        instead: what to do in place of an option that others have.
+
+    Raises:
+        TypeError: an option is unknown. The text says which there are, or what it is called here.
+    """
+    known, instead = set(known), instead or {}
+    for option in options:
+        if option not in known:
+            hint = instead.get(option, "")
+            if not hint and option in _NAMES:
+                hint = f"the map's name, or a handle on it, is {named} here"
+            if not hint and option in OURS:
+                hint = f"here it is {OURS[option]}"
+            hint = hint or f"there are {', '.join(sorted(known))}"
+            of = "here" if option in OPTIONS else "of ShmMap"
+            raise TypeError(f"{where}: {option!r} is no option {of}; {hint}")
+
+
+def instead_of_ttl(hint: str) -> dict[str, str]:
+    """Return `instead` for `check_options` where each entry is written with a time of its own,
+    so that the map's ttl would count for none: of `ttl`, and of what others call it."""
+    return {"ttl": hint, **dict.fromkeys(
+        (theirs for theirs, is_here in OURS.items() if is_here.startswith("ttl=")), hint)}
 
 
 def open_to_evict(name: str, options: dict[str, Any]) -> ShmMap:
@@ -52,6 +91,9 @@ class Part:
         prefix: the first item of every key of this part; None: the keys are as they are given.
         strict: True: raise what the map raises. So does each part while a Mirror asks it.
 
+    Raises:
+        TypeError: `m` is neither, or there is no such option.
+
     >>> with ShmMap("doctest", size="1MB", ephemeral=True) as m:
     ...     pages, users = Part(m, "page"), Part(m, "user")
     ...     pages.set("a", 1), users.set("a", 2), pages.get("a"), pages.clear(), users.get("a")
@@ -61,6 +103,10 @@ class Part:
     def __init__(
         self, m: ShmMap | str, prefix: Key = None, *, strict: bool = False, **options: Any
     ) -> None:
+        check_options("Part", options)
+        if m is UNSAID or not isinstance(m, (str, ShmMap)):
+            given = "" if m is UNSAID else f", not {type(m).__name__}"
+            raise TypeError(f"say the map's name, or a handle on it{given}")
         if isinstance(m, str):
             m = open_to_evict(m, options)
         elif options:
@@ -69,6 +115,14 @@ class Part:
         self.map = m
         self.prefix = prefix
         self.strict = strict
+
+    def __repr__(self) -> str:
+        return self.described(self)
+
+    def described(self, user: object) -> str:
+        """Return a repr for what uses this part: its class, the map's name and the prefix."""
+        prefix = "" if self.prefix is None else f", prefix {shown(self.prefix)}"
+        return f"<{type(user).__name__}: map {self.map.name!r}{prefix}>"
 
     def key(self, key: Key) -> Key:
         """Return what the map calls a key of this part."""
@@ -168,6 +222,9 @@ class Part:
         if self.strict or is_watched() or isinstance(error, MapClosed):
             raise error
         m: Any = self.map
-        note(m, notes_of(m), reason_for(error), f"{shown(key)} cannot be read or written just now "
+        cannot = "cannot be read or written just now"
+        if isinstance(error, EntryTooLarge):  # now and later
+            cannot = "cannot be written"
+        note(m, notes_of(m), reason_for(error), f"{shown(key)} {cannot} "
              f"({type(error).__name__}: {error}); the request goes on without it")
         return otherwise

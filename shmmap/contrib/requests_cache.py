@@ -16,7 +16,7 @@ from requests_cache.serializers import pickle_serializer
 from ..checks import Key, Value
 from ..map import ShmMap
 from ..operations._writes_cy import DEFAULT
-from .part import NOTHING, Part
+from .part import NOTHING, Part, check_options
 
 
 class ShmMapCache(BaseCache):
@@ -43,6 +43,7 @@ class ShmMapCache(BaseCache):
         decode_content: bool = False, prefix: Key = None, ttl_offset: float | None = 3600,
         strict: bool = False, **options: Any,
     ) -> None:
+        check_options("ShmMapCache", options, named="cache_name")
         responses = Part(cache_name, (prefix, "responses"), strict=strict, **options)
         self.map = responses.map
         super().__init__(cache_name=self.map.name)

@@ -9,7 +9,6 @@ Plain ASGI: nothing of Starlette is imported. The map is not awaited: it takes m
 from __future__ import annotations
 
 import json
-import pickle
 import re
 import secrets
 import time
@@ -18,11 +17,14 @@ from email.utils import parsedate_to_datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from ..checks import Key
+from ..checks import Key, seconds
 from ..errors import EntryTooLarge, MapFull, ShmMapError, ValueUnreadable
+from ..lifecycle.parameters import UNSAID
 from ..map import ShmMap
 from ..memory.geometry import parse_size
-from .part import Part
+from .asgi_session import Session
+from .asgi_session import rotate as rotate
+from .part import OPTIONS, Part, check_options, instead_of_ttl
 
 _TWO_WEEKS, _YEAR = 14 * 24 * 60 * 60, 365 * 24 * 60 * 60
 Scope = MutableMapping[str, Any]
@@ -53,57 +55,12 @@ def _digest(data: bytes | str) -> str:
 
 # -- sessions -----------------------------------------------------------------------------
 
+_SAME_SITE = ("lax", "strict", "none")
+_INSTEAD = {  # of Starlette's own middleware
+    **instead_of_ttl("say max_age"), "session_cookie": "here it is cookie",
+    "secret_key": "leave it out: there is nothing to sign, since the cookie has a random id only",
+}
 _RENEWED_AT = 0.9  # of its time is left: a session that is only read is touched ten times in it
-
-
-class Session(dict[str, Any]):
-    """What `request.session` is: a dict that knows whether it was looked at, and changed."""
-
-    accessed = False
-    _before = b""  # it, pickled, when it was stored, or when somebody looked at it first
-    _is_rotated = False
-    _is_told = False  # the client's headers are on their way
-
-    def mark_accessed(self) -> None:
-        """Note that it is used; Starlette calls this."""
-        if not self.accessed:
-            self.accessed = True  # first: to pickle it is to look at it
-            self._before = self._pickled()
-
-    def _pickled(self) -> bytes:
-        return pickle.dumps(dict.copy(self), pickle.HIGHEST_PROTOCOL)
-
-
-def _noting(name: str) -> Callable[..., Any]:
-    method = getattr(dict, name)
-
-    def noted(session: Session, *args: Any, **named: Any) -> Any:
-        session.mark_accessed()
-        return method(session, *args, **named)
-
-    return noted
-
-
-for _name in (  # for frameworks that do not call mark_accessed, and users of scope["session"]
-    "__contains__", "__delitem__", "__eq__", "__getitem__", "__ior__", "__iter__", "__len__",
-    "__ne__", "__or__", "__repr__", "__reversed__", "__ror__", "__setitem__", "clear", "copy",
-    "get", "items", "keys", "pop", "popitem", "setdefault", "update", "values",
-):
-    setattr(Session, _name, _noting(_name))
-
-
-def rotate(request: Any) -> None:
-    """Give the session of a request, or of an ASGI scope, another id; the old one is good for
-    nothing then, whoever knows it. To be called where a user logs in, or gains rights.
-
-    Raises:
-        RuntimeError: the response has begun, so the client cannot be told any more.
-    """
-    session = getattr(request, "scope", request)["session"]
-    if session._is_told:
-        raise RuntimeError("rotate: the response has begun; call it before that")
-    session.mark_accessed()
-    session._is_rotated = True
 
 
 class SessionMiddleware:
@@ -126,13 +83,16 @@ class SessionMiddleware:
     """
 
     def __init__(
-        self, app: App, m: ShmMap | str, cookie: str = "session",
+        self, app: App, m: ShmMap | str = UNSAID, cookie: str = "session",
         max_age: float | None = _TWO_WEEKS, path: str = "/", domain: str | None = None,
         same_site: str = "lax", https_only: bool = False, prefix: Key = "session", *,
         partitioned: bool = False, **options: Any,
     ) -> None:
-        if max_age is not None and max_age < 1:
+        check_options("SessionMiddleware", options, OPTIONS - {"ttl"}, instead=_INSTEAD)
+        if max_age is not None and not (max_age := seconds(max_age, "max_age", " or None")) >= 1:
             raise ValueError(f"max_age={max_age}: give the seconds that a session lives, or None")
+        if not isinstance(same_site, str) or same_site.lower() not in _SAME_SITE:
+            raise ValueError(f"same_site={same_site!r} must be one of {', '.join(_SAME_SITE)}")
         self.app, self.cookie = app, cookie
         self.part = Part(m, prefix, **options)
         self.map = self.part.map
@@ -144,6 +104,9 @@ class SessionMiddleware:
             f"; domain={domain}" if domain else "") + "; partitioned" * partitioned
         self._to_set = f"; path={path}{lives}{flags}"
         self._to_clear = f"; path={path}; expires=Thu, 01 Jan 1970 00:00:00 GMT{flags}"
+
+    def __repr__(self) -> str:
+        return self.part.described(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
@@ -333,14 +296,20 @@ class CacheMiddleware:
     """
 
     def __init__(
-        self, app: App, m: ShmMap | str, ttl: float | None = 60,
+        self, app: App, m: ShmMap | str = UNSAID, ttl: float | None = 60,
         key: Callable[[Scope], Key] = url_of, prefix: Key = "response",
         max_body: float | str = "256KB", **options: Any,
     ) -> None:
+        check_options("CacheMiddleware", options)
+        if ttl is not None and not 0 <= (ttl := seconds(ttl, "ttl", " or None")):
+            raise ValueError(f"ttl={ttl}: give 0 seconds or more, or None")
         self.app, self.ttl, self._key = app, ttl, key
         self.max_body = parse_size(max_body)
         self.part = Part(m, prefix, **options)
         self.map = self.part.map
+
+    def __repr__(self) -> str:
+        return self.part.described(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""

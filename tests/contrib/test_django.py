@@ -231,6 +231,7 @@ def test_of_two_threads_that_open_it_one_closes_its_own(
     ({"bytes": "1MB"}, "'bytes' is no option of ShmMap; there are .*, size,"),
     ({"ttl": 60}, "say TIMEOUT"),
     ({"MAX_ENTRIES": 1000}, "bounded in bytes: say size, or capacity"),
+    ({"timeout": 60}, "'timeout' is no option of ShmMap; say TIMEOUT, beside OPTIONS"),
     ({"CULL_FREQUENCY": 2}, "evicts what is used least"),
     ({"_may": (True, True)}, "'_may' is no option"),
     ({"size": "64XB"}, "64XB"),
@@ -244,6 +245,10 @@ def test_wrong_options_are_told_with_the_alias(
         ImproperlyConfigured, match=rf"CACHES\['pages'\]\['OPTIONS'\].*{said}"
     ):
         caches["pages"].get("a")
+
+
+def test_its_repr_names_the_map_and_the_prefix(backend: Open, name: str) -> None:
+    assert repr(backend(KEY_PREFIX="shop")) == f"<ShmMapCache: map {name!r}, prefix 'shop'>"
 
 
 @pytest.mark.parametrize("location", ["", "a b", ["one", "two"], "/run/cache"])
