@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,6 +155,41 @@ def test_of_a_full_map_new_sessions_and_those_in_use_stay(name: str, on_full: st
     assert ada.get("/buy").text == "ada" and ada.get("/").text == ("ada" if is_kept else "nobody")
     stats = store.map.stats()
     assert (stats.evicted > 100) is is_kept and ("full" in stats.uncached) is not is_kept
+
+
+def test_the_pages_program_is_served_as_a_module(name: str, tmp_path: Path) -> None:
+    """`gunicorn after:app` imports it: all that a view needs is there then."""
+    pytest.importorskip("flask_limiter")
+    page = Path(__file__).parents[2] / "docs" / "contrib" / "flask.md"
+    program = page.read_text().split('```python title="after.py"\n')[1].split("```")[0]
+    assert 'NAME = "demo"' in program
+    (tmp_path / "after.py").write_text(program.replace('"demo"', repr(name)))
+    asked = ("import after; client = after.app.test_client(); "
+             "print([client.get('/report').text for _ in range(2)], client.get('/me').text)")
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", asked], cwd=tmp_path, timeout=60,
+                          env={**os.environ, "PYTHONPATH": str(tmp_path)}, text=True,
+                          capture_output=True)
+    assert done.stdout == "['report 0', 'report 0'] nobody\n", done.stderr
+
+
+def test_a_cache_of_flask_caching_without_a_name_opens_the_one_that_the_page_says() -> None:
+    """Another's may be there on this machine: it is looked at by a stand-in for opening."""
+    caching = pytest.importorskip("flask_caching")
+    from shmmap.contrib import part
+
+    asked: list[str] = []
+
+    def refuse(name: str, options: dict[str, object]) -> shmmap.ShmMap:
+        asked.append(name)
+        raise shmmap.ShmMapError("not here")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(shmmap.ShmMapError):
+        patch.setattr(part, "open_to_evict", refuse)
+        caching.Cache(flask.Flask(__name__), config={
+            "CACHE_TYPE": "shmmap.contrib.flask_caching.ShmMapCache"})
+    assert asked == ["flask-caching"]
+    page = Path(__file__).parents[2] / "docs" / "contrib" / "flask.md"
+    assert 'Without one it is "flask-caching"' in page.read_text()
 
 
 def test_flask_caching_caches_a_view_for_all_processes(name: str) -> None:
