@@ -13,12 +13,13 @@ MODULES = (
     "memory._clock_cy", "memory._hash_cy", "system._sigbus_cy", "shard._lock_cy",
     "shard._index_cy", "shard._slots_cy", "shard._expiry_cy", "shard._eviction_cy",
     "shard._lookup_cy", "shard._shard_cy", "shard._repair_cy",
-    "shard._shadow_cy", "values._keys_cy", "values._codecs_cy", "operations._near_cy",
+    "shard._shadow_cy", "shard._moving_cy", "values._keys_cy", "values._codecs_cy",
+    "operations._near_cy",
     "operations._handle_cy", "operations._holding_cy", "operations._decoding_cy",
     "operations._reads_cy",
     "operations._writes_cy", "operations._pop_any_cy", "operations._takes_cy",
     "operations._changes_cy", "operations._restore_cy", "operations._listing_cy",
-    "operations._care_cy", "operations._cut_cy",
+    "operations._care_cy", "operations._cut_cy", "operations._moves_cy",
 )
 VARIABLE = "SHMMAP_ENGINE"
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))  # not pathlib, which takes long to import

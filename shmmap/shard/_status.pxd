@@ -10,6 +10,7 @@ cdef enum:
     OVERFLOWS = -6
     NO_ROOM = -7
     UNSURE = -8
+    NO_DEADLINES = -9
     COPIED = 2
     TAKEN = 2
     FREE = 0

@@ -14,6 +14,7 @@ NO_INT = -5  # the value that should be added to is none
 OVERFLOWS = -6
 NO_ROOM = -7  # the buffer that an entry should be copied into is too small for it
 UNSURE = -8  # it may be that the entry cannot be decoded: it is not taken out unseen
+NO_DEADLINES = -9  # the pages for the deadlines of a shard's entries are not reserved yet
 COPIED = 2  # found, and copied
 TAKEN = 2  # found, copied and removed
 

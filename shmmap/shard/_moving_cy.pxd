@@ -1,0 +1,23 @@
+from ..memory._hash_cy cimport hash_key
+from ._shadow_cy cimport ShardCopy
+from ._shard_cy cimport Shard
+from ._slots_cy cimport data_bytes, value_position
+from ._status cimport *
+from ..memory._layout cimport *
+from ..memory._atomics cimport *
+
+cdef class ShardMove(ShardCopy):
+    cdef readonly list targets
+    cdef u64 carried_base
+    cdef u64 room_base
+    cdef u64 bits
+    cdef readonly u64 failed
+    cdef Shard target_for(self, u64 hash)
+    cdef i64 carry_all(self, u64 first, u64 limit) noexcept
+    cdef bint is_marked(self, u64 slot) noexcept
+    cdef i64 follow(self, i64 limit) noexcept
+    cdef void forget(self, u64 slot) noexcept
+    cdef i64 word_of(self, Shard target, u64 hash, u64 version) noexcept
+    cdef i64 carry(self, u64 slot) noexcept
+    cdef bint gather(self, u64 head, u64 length) noexcept
+    cdef void settle_stamps(self) noexcept

@@ -1,0 +1,100 @@
+"""Moving a map's entries into shards that nobody else knows, in private memory."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+import shmmap
+from shmmap.copies.snapshots import _Quiet, _Still
+from shmmap.lifecycle.headers import draft_header
+from shmmap.memory import geometry
+from shmmap.memory._clock_cy import Clock
+from shmmap.memory.words import ShardWords
+from shmmap.operations._cut_cy import copy_whole, track
+from shmmap.operations._listing_cy import list_copied
+from shmmap.operations._moves_cy import carry_copied, follow_shard, settle_shard
+from shmmap.operations._takes_cy import Takes
+from shmmap.shard._lock_cy import ShardLock
+from shmmap.shard._moving_cy import ShardMove, move_bytes_needed
+from shmmap.shard._repair_cy import Repairer
+from shmmap.shard._shard_cy import Shard
+
+
+def target(m: Any, shape: geometry.Geometry, number: int, *, deadlines: bool = True) -> Shard:
+    """Make a shard of a map's seed in private memory, whose clock stands at 0."""
+    room = mmap.mmap(-1, shape.areas.end, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    draft = draft_header(shape, m.attachment.nonce, number)
+    draft.HAS_DEADLINES = int(deadlines)
+    with ShardWords(room) as header:
+        header.words[: len(draft.words)] = draft.words
+    memory: Any = memoryview(room)
+    if shmmap.ENGINE == "pure":
+        from shmmap.memory._atomics import Memory
+
+        memory = Memory(memory)
+    return Shard(
+        memory, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
+        shape.shards.bit_length() - 1, m.attachment.seed, ShardLock(memory, None, _Quiet()),
+        Clock(0),
+    )
+
+
+class Moving:
+    """A whole map on its way into shards of another shape, as many or more or fewer."""
+
+    def __init__(self, m: Any, shape: geometry.Geometry, *, deadlines: bool = True) -> None:
+        self.m = m
+        self.targets = [target(m, shape, n, deadlines=deadlines) for n in range(shape.shards)]
+        self.moves: list[ShardMove] = []
+        old = len(m.attachment.shards)
+        for number, source in enumerate(m.attachment.shards):
+            if shape.shards >= old:
+                each = shape.shards // old
+                mine = self.targets[number * each : (number + 1) * each]
+            else:
+                mine = [self.targets[number * shape.shards // old]]
+            size = move_bytes_needed(source.slots.count, source.slots.size)
+            room = memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+            self.moves.append(ShardMove(source, room, Clock(0), _Quiet(), mine))
+
+    def begin(self) -> None:
+        """Track, and copy."""
+        track(self.m, self.moves)
+        for move in self.moves:
+            copy_whole(self.m, move)
+
+    def carry(self) -> list[int]:
+        """Carry what was copied; return what the steps said."""
+        said = []
+        for move in self.moves:
+            first = 1
+            while first > 0:
+                first = carry_copied(self.m, move, first, 50)
+            said.append(first)
+        return said
+
+    def follow(self, limit: int) -> list[int]:
+        """Carry what has changed."""
+        return [follow_shard(self.m, move, limit) for move in self.moves]
+
+    def settle(self) -> list[int]:
+        """Carry the rest; from here on nothing is tracked."""
+        return [settle_shard(self.m, move) for move in self.moves]
+
+    def view(self) -> Any:
+        """Return a handle on the new shards, as of a map."""
+        view = Takes()
+        clock = Clock(self.m.attachment.clock.now_ns())
+        view._bind(_Still(self.m.attachment, self.targets, clock, None), 0)
+        return view
+
+    def problems(self) -> list[str]:
+        """List what is wrong in the new shards."""
+        return [found for shard in self.targets for found in Repairer(shard).problems()]
+
+    def entries(self) -> set[tuple[Any, ...]]:
+        """List what they have, with versions and deadlines, but for what has expired."""
+        view, now = self.view(), self.m.attachment.clock.now_ns()
+        return {entry for number in range(len(self.targets))
+                for entry in list_copied(view, number) if not 0 < entry[4] <= now}
