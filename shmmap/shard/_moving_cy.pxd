@@ -1,3 +1,4 @@
+from cpython.list cimport PyList_GET_ITEM
 from ..memory._hash_cy cimport hash_key
 from ._shadow_cy cimport ShardCopy
 from ._shard_cy cimport Shard
@@ -12,7 +13,7 @@ cdef class ShardMove(ShardCopy):
     cdef u64 room_base
     cdef u64 bits
     cdef readonly u64 failed
-    cdef Shard target_for(self, u64 hash)
+    cdef u64 target_of(self, u64 hash) noexcept
     cdef i64 carry_all(self, u64 first, u64 limit) noexcept
     cdef bint is_marked(self, u64 slot) noexcept
     cdef i64 follow(self, i64 limit) noexcept

@@ -91,10 +91,10 @@ class ShardMove(ShardCopy):
         self.bits = len(self.targets).bit_length() - 1
         self.failed = 0
 
-    def target_for(self, hash):
-        """Pick the new shard for a hash, by the bits that follow the old shard's own."""
+    def target_of(self, hash):
+        """Return which new shard a hash goes to, by the bits that follow the old shard's."""
         upper: u64 = (hash << self.shard_bits) & WHOLE_WORD
-        return self.targets[upper >> (64 - self.bits) if self.bits else 0]
+        return upper >> (64 - self.bits) if self.bits else 0
 
     def carry_all(self, first, limit):
         """Carry what the copy has, of `limit` slots from `first` on, but for what is marked; no
@@ -160,7 +160,10 @@ class ShardMove(ShardCopy):
         if version == 0:
             return
         store(self.mem, at, 0)
-        target = self.target_for(hash)
+        if cython.compiled:  # no test of the type or the bound: nothing in here can raise
+            target = cython.cast(Shard, PyList_GET_ITEM(self.targets, self.target_of(hash)))
+        else:
+            target = self.targets[self.target_of(hash)]
         found.position = self.word_of(target, hash, version)
         if found.position >= 0:
             found.slot = target.index.word(found.position) & SLOT_MASK
@@ -223,7 +226,10 @@ class ShardMove(ShardCopy):
                 return CORRUPT
             at = self.room_base
         hash = hash_key(view(self.mem, at, key_length), key_length, kind, self.seed)
-        target = self.target_for(hash)
+        if cython.compiled:  # as in `forget`
+            target = cython.cast(Shard, PyList_GET_ITEM(self.targets, self.target_of(hash)))
+        else:
+            target = self.targets[self.target_of(hash)]
         if deadline and not target.expiry.ready():
             return NO_DEADLINES
         status = target.find(hash, kind, view(self.mem, at, key_length), key_length, found)
@@ -266,7 +272,13 @@ class ShardMove(ShardCopy):
         """Have the new shards give out versions above all that the old one has given. Caller holds
         the source's lock."""
         target: Shard
+        number: u64
         stamp: u64 = load(self.source.mem, S_STAMP)
-        for target in self.targets:
+        one: u64 = 1
+        for number in range(one << self.bits):
+            if cython.compiled:  # as in `forget`
+                target = cython.cast(Shard, PyList_GET_ITEM(self.targets, number))
+            else:
+                target = self.targets[number]
             if load(target.mem, S_STAMP) < stamp:
                 store(target.mem, S_STAMP, stamp)
