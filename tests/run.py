@@ -41,7 +41,7 @@ BUILD = VENV / "build-tree"  # a copy of the sources: what is built stays out of
 STAMP = VENV / "installed"
 LINTED = ("shmmap", "tests", "bench", "building", "docs", "examples", "setup.py")
 # Parts of the tests, those that take longest first. Several go at once, of both engines.
-EXPLORER = ("tests/explore",)  # of the pure engine alone
+EXPLORER = ("tests/explore", "tests/moving_model")  # of the pure engine alone, or of none
 PARTS = (
     ("tests/failing", "tests/reentry"), ("tests/unit",),
     ("tests/fault", "tests/foreign", "tests/fuzz"), ("tests/bench",),
