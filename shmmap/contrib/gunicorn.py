@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import MapClosed, MapExists, MapNotFound, ShmMapError
+from ..lifecycle.names import full_name
 from ..map import ShmMap
 from ..system import creation
 
@@ -99,18 +100,19 @@ def share(config: dict[str, Any], name: str, **options: Any) -> None:
         options: those of ShmMap. With `fresh=True` each master begins with an empty map, also that
             of a USR2; a HUP goes on with the one that there is.
     """
-    shared = _shared.get(name)
+    full = full_name(name, options.get("namespace"))
+    shared = _shared.get(full)
     if shared is None or (shared.map is not None and shared.map.closed):
-        _shared[name] = _Shared(name, options)
+        _shared[full] = _Shared(name, options)
 
     def nworkers_changed(server: Any, number: Any, former: Any) -> None:
         # the first that a master does with a configuration: see gunicorn's Arbiter.setup
-        found = _shared.get(name)
+        found = _shared.get(full)
         if found is not None:
             found.begin()
 
     def child_exit(server: Any, worker: Any) -> None:
-        found = _shared.get(name)
+        found = _shared.get(full)
         m = None if found is None else found.map
         if m is not None and not m.closed:
             try:
@@ -122,7 +124,7 @@ def share(config: dict[str, Any], name: str, **options: Any) -> None:
                 )
 
     def on_exit(server: Any) -> None:
-        found = _shared.pop(name, None)
+        found = _shared.pop(full, None)
         if found is not None and found.map is not None:
             with suppress(MapClosed):
                 found.map.close()

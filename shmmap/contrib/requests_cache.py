@@ -10,13 +10,16 @@ from typing import Any
 
 from requests_cache.backends import BACKEND_CLASSES
 from requests_cache.backends.base import BaseCache, BaseStorage
-from requests_cache.policy import DEFAULT_CACHE_NAME
+from requests_cache.policy import DEFAULT_CACHE_NAME, CacheSettings
 from requests_cache.serializers import pickle_serializer
 
 from ..checks import Key, Value
 from ..map import ShmMap
 from ..operations._writes_cy import DEFAULT
 from .part import NOTHING, Part, check_options
+
+# A session that is told backend="shmmap" hands its own settings on to the backend.
+_SETTINGS = {field.name for field in CacheSettings.__attrs_attrs__}
 
 
 class ShmMapCache(BaseCache):
@@ -43,6 +46,7 @@ class ShmMapCache(BaseCache):
         decode_content: bool = False, prefix: Key = None, ttl_offset: float | None = 3600,
         strict: bool = False, **options: Any,
     ) -> None:
+        options = {name: value for name, value in options.items() if name not in _SETTINGS}
         check_options("ShmMapCache", options, named="cache_name")
         responses = Part(cache_name, (prefix, "responses"), strict=strict, **options)
         self.map = responses.map

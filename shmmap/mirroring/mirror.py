@@ -118,7 +118,8 @@ class Mirror:
             return lambda *given, **named: self._read(name, given, named)
         if name in WRITES:
             return lambda *given, **named: self._write(name, given, named)
-        return known if name in READERS else partial(self._unmirrored, name, known)
+        only_reads = name in READERS and not (name == "copy" and hasattr(self.old, "mget"))  # redis
+        return known if only_reads else partial(self._unmirrored, name, known)
 
     def __getitem__(self, key: Key) -> Value:
         return self._read("__getitem__", (key,), {})
@@ -178,7 +179,7 @@ class Mirror:
         `m.gates["mirror"] = True`."""
         found = self.report()
         return (found.compared >= compared and found.equal_for >= equal_for
-                and found.missed == found.unmirrored == 0)
+                and found.equal_for > 0 and found.missed == found.unmirrored == 0)
 
     def compare(self, keys: Iterable[Key]) -> int:
         """Compare these keys now, and bring over what differs or is missing; return how many that
@@ -238,8 +239,8 @@ class Mirror:
             try:
                 answer = getattr(self.old, name)(*given, **named)
             except sides.ANSWERS:
-                if not operation.is_of_many:  # it refused, and has written nothing
-                    why = None
+                if not operation.is_of_many:  # it refused: whether the sides are alike is looked at
+                    why = name
                 raise
             why = here.write(operation, given, named, answer)
         finally:

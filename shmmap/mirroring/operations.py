@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import date
 from decimal import Decimal
@@ -67,7 +67,7 @@ class Operation:
         is_copied: whether the new side is made like the old one afterwards, in place of the call.
     """
 
-    __slots__ = ("_base", "_takes_many", "_texts", "_version_at", "clears", "has_same_answer",
+    __slots__ = ("_base", "_takes_many", "_text", "_version_at", "clears", "has_same_answer",
                  "is_copied", "is_of_many", "name")
 
     def __init__(self, side: Any, name: str) -> None:
@@ -83,7 +83,11 @@ class Operation:
         self._takes_many = any(one.kind is one.VAR_POSITIONAL for one in parameters)
         names = [one.name for one in parameters]
         self._version_at = names.index("version") if "version" in names else None
-        self._texts = hasattr(side, "mget") or hasattr(side, "make_key")  # redis, Django
+        self._text: Callable[[Key], Key] | None = None
+        if hasattr(side, "make_key"):  # Django
+            self._text = str
+        elif hasattr(side, "mget"):  # redis
+            self._text = _text
         self._base = getattr(side, "version", 1)  # Django's word for the default
 
     def lasting(
@@ -108,8 +112,8 @@ class Operation:
             return []
         try:
             keys = list(self._keys(given, named))
-            if self._texts:
-                keys = [_text(key) for key in keys]
+            if self._text is not None:
+                keys = [self._text(key) for key in keys]
             if not all(map(_is_plain, keys)):
                 return None
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # not as it is asked
@@ -157,7 +161,7 @@ class Operation:
 
 
 def _text(key: Key) -> Key:
-    """Return what a cache that makes texts of its keys makes of one."""
+    """Return what redis makes of a key."""
     if isinstance(key, bytes):
         try:
             return key.decode()

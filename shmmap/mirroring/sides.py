@@ -213,11 +213,11 @@ def left(side: Any, place: Place) -> float | None:
     if not hasattr(side, "set"):  # a mapping; cachetools has some whose entries end
         return None if hasattr(side, "expire") else NEVER
     if hasattr(side, "pttl"):  # redis: exactly
-        found = outcome(side, "pttl", (place.key,), {})
+        found = outcome(side, "pttl", (place.key,), _version(place))
         is_number = isinstance(found.value, int) and found.error is None
         seconds = NEVER if found.value == -1 else found.value / 1000 if is_number else 0
     elif hasattr(side, "ttl"):  # a ShmMap
-        found = outcome(side, "ttl", (place.key,), {})
+        found = outcome(side, "ttl", (place.key,), _version(place))
         seconds = NEVER if found.value is None or found.value == -1 else found.value
     else:  # diskcache; others take no such argument
         found = outcome(side, "get", (place.key,), {"expire_time": True})

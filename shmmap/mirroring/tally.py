@@ -78,6 +78,7 @@ class Tally:
         self._lock = threading.RLock()  # a handler of a signal finds it its own thread's
         self._counts = dict.fromkeys(COUNTS, 0)
         self._equal_from = self._unequal_at = 0.0  # time.time()
+        self._unmirrored = 0  # of all processes, as was last seen: a map that evicts may forget it
         self._told: set[str] = set()
         self.is_news = False  # that all processes should hear of soon
 
@@ -110,6 +111,10 @@ class Tally:
                 if number:
                     self._map.incr(self._place(what), number, ttl=None)
                     self.count(what, -number)
+            there = self._map.get(self._place("unmirrored"), 0)
+            if there < self._unmirrored:
+                self._map.incr(self._place("unmirrored"), self._unmirrored - there, ttl=None)
+            self._unmirrored = max(there, self._unmirrored)
             self.is_news = False
             self._share_since(unequal, equal)
             self._unequal_at = 0.0 if self._unequal_at == unequal else self._unequal_at
@@ -125,14 +130,17 @@ class Tally:
 
     def totals(self) -> tuple[dict[str, int], float]:
         """Return the counts of all processes, and since when the sides are equal (time.time(); 0:
-        nothing was compared yet)."""
+        nothing was compared yet, or nobody knows, since the map cannot be read)."""
+        known = False
         total = dict(self._counts)
         since, unequal = self._equal_from, self._unequal_at  # first: `share` takes the second away
         with suppress(ShmMapError):
             for what in COUNTS:
                 total[what] += self._map.get(self._place(what), 0)
             since = self._map.get(self._place("since"), since)
-        return total, max(since, unequal, self._unequal_at)
+            total["unmirrored"] = max(total["unmirrored"], self._unmirrored)
+            known = True
+        return total, max(since, unequal, self._unequal_at) if known else 0.0
 
     def kept(self) -> dict[str, float]:
         """Return what is in the map, to be given to `keep` after all of it was cleared."""

@@ -273,3 +273,22 @@ def test_a_daemons_master_has_the_map_open(tmp_path: Path, name: str) -> None:
     finally:
         process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0 and not is_there(name)
+
+
+def test_maps_of_one_name_in_two_namespaces(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is looked after; the second one was once taken for the first."""
+    from shmmap.contrib import gunicorn as hooks
+
+    monkeypatch.setattr(hooks, "_shared", {})
+    config: dict[str, Any] = {}
+    try:
+        for namespace in ("one", "two"):
+            hooks.share(config, name, size="1MB", sweep_interval=None, namespace=namespace)
+        config["nworkers_changed"](None, 1, None)
+        assert {found.map.name for found in hooks._shared.values() if found.map is not None} == {
+            f"one@{name}", f"two@{name}"}
+        config["on_exit"](None)
+        assert not hooks._shared
+    finally:
+        for namespace in ("one", "two"):
+            shmmap.unlink(name, missing_ok=True, namespace=namespace)

@@ -236,3 +236,13 @@ def test_options(session: Make, server: Server, name: str) -> None:
             mine = session(m=safe, serializer=serializer, prefix=serializer)
             assert mine.get(server.url("/b")).text == mine.get(server.url("/b")).text
         assert {type(value) for value in safe.values()} == {str, bytes}
+
+
+def test_a_session_hands_its_own_settings_on(name: str) -> None:
+    """With `backend="shmmap"` whatever the session is told comes to the backend, too."""
+    with CachedSession(name, backend="shmmap", size="1MB", stale_while_revalidate=5,
+                       only_if_cached=True, disabled=True) as one:
+        assert one.settings.stale_while_revalidate == 5 and one.settings.disabled
+        one.cache.map.close()
+    with pytest.raises(TypeError, match="size"):
+        CachedSession(name, backend="shmmap", sizes="1MB")

@@ -63,6 +63,13 @@ def test_what_it_raises_is_its_callers() -> None:
     release = threading.Event()
     with pytest.raises(Late, match=r"more than 0\.01 s"):
         aside.run(lambda: release.wait(20), 0.01)
+    release.set()
+    assert aside.drain(10)
+    release.clear()
+    begun = threading.Event()
+    aside.submit(lambda: begun.set() or release.wait(20))
+    assert begun.wait(10)
+    time.sleep(0.02)
     with pytest.raises(Late, match="has not come back yet"):
         aside.run(lambda: 1, 0.01)
     assert not aside.drain(0.01)

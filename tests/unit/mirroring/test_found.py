@@ -464,6 +464,56 @@ def test_answers_that_differ_leave_it_proven_where_the_entries_are_equal(m: Any)
     assert mirror.report().equal_for > 0.2 and mirror.is_proven(0.2, 20)
 
 
+def test_what_the_old_side_refuses_may_be_on_the_new_one(m: Any) -> None:
+    """It has lost the entry, by an eviction: deleted is deleted."""
+    mirror = mirrored({}, m, m)
+    mirror["a"] = 1
+    del mirror.old["a"]
+    with pytest.raises(KeyError):
+        del mirror["a"]
+    assert mirror.get("a") is None and "a" not in mirror
+    assert mirror.flush() and "a" not in m
+
+
+def test_what_redis_calls_copy_is_a_write(m: Any) -> None:
+    class Old(LikeRedis):
+        def copy(self, source: str, destination: str) -> bool:
+            return bool(self.set(destination, self.get(source)))
+
+    mirror = mirrored(Old(m, "old"), LikeRedis(m, "new"), m)
+    mirror.set("a", 1)
+    assert mirror.copy("a", "b") and mirror.report().unmirrored == 1
+
+
+def test_unmirrored_calls_are_not_forgotten_with_their_count(make: Any, other: Any) -> None:
+    """A map that evicts may lose it; one that was unlinked tells nothing."""
+    m, counts = make(), other(size="300KB", on_unlinked="raise")
+    mirror = mirrored({"a": 1}, m, counts, sample=1.0)
+    assert mirror.get("a") == 1 and mirror.popitem() == ("a", 1)
+    assert mirror.flush() and mirror.report().unmirrored == 1
+    del counts[("shmmap.mirror", "mirror", "unmirrored")]
+    assert mirror.report().unmirrored == 1 and not mirror.is_proven(0, 0)
+    assert counts[("shmmap.mirror", "mirror", "unmirrored")] == 1
+    proven = mirrored({"a": 1}, {"a": 1}, counts, name="proven", sample=1.0)
+    assert proven.compare(["a"]) == 0 and proven.is_proven(0, 1)
+    counts.unlink()
+    assert not proven.is_proven(0, 1) and proven.report().equal_for == 0.0
+
+
+def test_the_end_of_a_version(m: Any) -> None:
+    """As of django-redis, which tells it for each version."""
+    class Old:
+        def make_key(self, key: Any) -> str: ...
+        def get(self, key: Any, default: Any = None, version: Any = 1) -> str:
+            return f"value {version}"
+
+        def set(self, key: Any, value: Any, timeout: Any = None, version: Any = 1) -> None: ...
+        def ttl(self, key: Any, version: Any = 1) -> int:
+            return {"1": 3_600, "2": 5}[str(version)]
+
+    assert sides.left(Old(), Place("a", "2")) == 5 and sides.left(Old(), Place("a", "1")) == 3_600
+
+
 def test_a_callback_that_raises_is_logged(
     m: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -300,9 +300,9 @@ def test_what_it_does_not_know_is_the_old_sides(
 ) -> None:
     mirror["a"] = 1
     assert list(mirror.items()) == [("a", 1)] and mirror.report().unmirrored == 0  # it only reads
-    assert mirror.is_proven(0, 0)
+    assert mirror["a"] == 1 and mirror.flush() and mirror.is_proven(0, 1)
     assert mirror.popitem() == ("a", 1) and mirror.report().unmirrored == 1
-    assert not mirror.is_proven(0, 0)
+    assert not mirror.is_proven(0, 1)
     assert [record.getMessage().partition("()")[0] for record in caplog.records] == [
         "mirror 'mirror': popitem"]
     with pytest.raises(AttributeError):

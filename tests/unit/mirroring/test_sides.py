@@ -111,6 +111,8 @@ def one(*keys: Any, version: int | None = None) -> list[Place]:
     (LikeRedisPy(), "exists", (b"a", 1, 2.5, b"\xff"), {}, one("a", "1", "2.5", b"\xff")),
     ({}, "get", (b"a",), {}, one(b"a")),
     (LikeDjango(), "get", (7,), {"version": []}, one("7", version=[])),  # type: ignore[arg-type]
+    (LikeDjango(), "get", (b"x",), {}, one("b'x'", version=1)),  # as its make_key has it
+    (LikeDjango(), "get", ((1, 2),), {}, one("(1, 2)", version=1)),
     (LikeRedisPy(), "delete", (), {}, None),
     (LikeDiskcache, "expire", (), {}, None),
     (LikeRedisPy(), "get", (), {}, None),
