@@ -214,4 +214,4 @@ def test_djangos_caches(m: shmmap.ShmMap, client: Any) -> None:
         assert new.get("y") == 2 and new.get("x") is None and mirror.delete("y")
         assert mirror.flush()
         found = mirror.report()
-        assert found.differences == found.failed == 0 and found.compared > 5
+        assert found.differences == found.failed == 0 and found.compared >= 4
