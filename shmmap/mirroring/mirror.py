@@ -23,7 +23,6 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, NoReturn
 
@@ -33,7 +32,6 @@ from ..map import ShmMap
 from ..memory._clock_cy import monotonic
 from ..system.process import this_process
 from . import sides
-from .aside import Late
 from .new_side import NewSide
 from .operations import READERS, READS, WRITES, Operation, Place
 from .sides import Verdict
@@ -166,7 +164,7 @@ class Mirror:
     def report(self) -> MirrorReport:
         """Return the counts of all processes, and how this one stands."""
         here = self._mine()
-        self._share(here)
+        here.share(_SHARE_S)
         total, since = here.tally.totals()
         missed = here.missed.count()
         equal_for = max(0.0, time.time() - since) if since and not missed else 0.0
@@ -196,13 +194,8 @@ class Mirror:
         here = self._mine()
         here.later.drain(patience)  # comparisons first: they may find something to do
         done = here.drain(monotonic() + patience)
-        self._share(here)
+        here.share(_SHARE_S)
         return done
-
-    def _share(self, here: NewSide) -> None:
-        """Have all processes know of this one's counts, if the map is not in the way."""
-        with suppress(Late):
-            here.later.submit(here.share).wait(_SHARE_S)
 
     # -- reading and writing -------------------------------------------------------------------
 

@@ -21,8 +21,6 @@ from .operations import Operation, Place
 
 MOST = 100_000
 _LOST_S = 2.0  # a write that has not ended after so long: its caller was thrown out of it
-
-
 _BESIDE = "a write beside another one"
 
 

@@ -132,7 +132,7 @@ class NewSide:
             self.submit(self._bring_some)
         if now >= self._next_share:
             self._next_share = now + PAUSE_S if self.tally.is_news else now + 1.0
-            self.submit(self.share)
+            self.submit(self.tally.share)
 
     def submit(self, act: Callable[[], Any]) -> None:
         """Have something done that nobody waits for; where it cannot be, nobody is told."""
@@ -175,6 +175,11 @@ class NewSide:
         found = sides.look(self._new, place)
         return found if self.is_well(found, "get") else None
 
+    def share(self, patience_s: float) -> None:
+        """Have all processes know what this one has counted, if the map is not in the way."""
+        with suppress(Late):
+            self.later.submit(self.tally.share).wait(patience_s)
+
     def drain(self, until: float) -> bool:
         """Wait until all is done, or until then (monotonic()); tell whether it is."""
         while self.missed.waits() and monotonic() < until:
@@ -199,10 +204,6 @@ class NewSide:
         return found
 
     # -- in the thread that nobody waits for -----------------------------------------------------
-
-    def share(self) -> None:
-        """Have all processes know what this one has counted."""
-        self.tally.share()
 
     def _bring_some(self) -> None:
         """Bring over what was missed, for a short while."""
@@ -291,8 +292,7 @@ def _end() -> None:
     for side in list(_sides):
         if side.process == this_process():
             side.drain(until)
-            with suppress(Late):
-                side.later.submit(side.share).wait(until - monotonic())
+            side.share(until - monotonic())
 
 
 def _is_refusal(answer: Value) -> bool:
