@@ -6,5 +6,4 @@ from ..memory._layout cimport *
 from ..memory._atomics cimport *
 
 cpdef object carry_copied(Holding handle, object move, object first, object limit)
-cpdef object follow_shard(Holding handle, object move, object limit)
-cpdef object settle_shard(Holding handle, object move)
+cpdef object follow_shard(Holding handle, object move, object limit, object settles=*)

@@ -32,12 +32,17 @@ def carry_copied(handle, move: Any, first: Any, limit: Any) -> int:
         handle.leave()
 
 
-def follow_shard(handle, move: Any, limit: Any) -> int:
+def follow_shard(handle, move: Any, limit: Any, settles: Any = False) -> int:
     """Carry again what has changed in a shard, about `limit` slots at most, under its lock; return
-    how many; LOST, or a status below 0, of the slot `move.failed`."""
+    how many; LOST, or a status below 0, of the slot `move.failed`.
+
+    `settles`: all of it, and have the shard no longer tracked: from here on the new shards have
+    what it had at this instant.
+    """
     moved: ShardMove = move
     shard: Shard = handle.shards[moved.number]
-    most: i64 = limit
+    is_last: cython.bint = settles
+    most: i64 = 1 << 62 if is_last else limit
     changed: i64 = LOST
     handle.enter()
     try:
@@ -46,27 +51,7 @@ def follow_shard(handle, move: Any, limit: Any) -> int:
             handle.hold(shard)
             if moved.is_tracked(handle.token()):
                 changed = moved.follow(most)
-        finally:
-            handle.drop(shard)
-        return changed
-    finally:
-        handle.leave()
-
-
-def settle_shard(handle, move: Any) -> int:
-    """Carry all that has changed in a shard, and have it no longer tracked: from here on the new
-    shards have what it had at this instant. Returns as `follow` does."""
-    moved: ShardMove = move
-    shard: Shard = handle.shards[moved.number]
-    changed: i64 = LOST
-    handle.enter()
-    try:
-        handle.refuse_reentry(shard)
-        try:
-            handle.hold(shard)
-            if moved.is_tracked(handle.token()):
-                changed = moved.follow(1 << 62)
-                if changed >= 0:
+                if is_last and changed >= 0:
                     moved.settle_stamps()
                     moved.stop()
         finally:

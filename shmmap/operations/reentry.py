@@ -37,7 +37,7 @@ HOLDERS = {
         "_listing_cy": ("copy_next", "whole_index"),
         "_care_cy": ("copy_shard", "end_entries", "rebuild_shard", "sweep_part"),
         "_cut_cy": ("copy_changed_shard", "cut", "hold_all", "hold_one", "track_shard"),
-        "_moves_cy": ("follow_shard", "settle_shard"),
+        "_moves_cy": ("follow_shard",),
     }.items() for name in names
 }  # fmt: skip
 HOLDERS_OF_ALL = frozenset(("cut", "hold_all"))

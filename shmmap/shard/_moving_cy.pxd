@@ -18,7 +18,6 @@ cdef class ShardMove(ShardCopy):
     cdef bint is_marked(self, u64 slot) noexcept
     cdef i64 follow(self, i64 limit) noexcept
     cdef void forget(self, u64 slot) noexcept
-    cdef i64 word_of(self, Shard target, u64 hash, u64 version) noexcept
     cdef i64 carry(self, u64 slot) noexcept
     cdef bint gather(self, u64 head, u64 length) noexcept
     cdef void settle_stamps(self) noexcept

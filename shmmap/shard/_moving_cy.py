@@ -12,8 +12,8 @@ the entries by the bits of the hash that follow the shard's own; where several s
 each of them is moved into it.
 
 An entry keeps its version, by which a `cas` knows it, and its deadline. Which entry was carried
-from a slot is noted apart from the copy, by hash and version, since the cell may be in the middle
-of another entry's chain by then.
+from a slot is noted apart from the copy, by version, hash and new slot, since the cell may be in
+the middle of another entry's chain by then.
 
 **Invariants**
  M1  for each slot that is not marked: the entry that was carried from there is the one that is
@@ -48,12 +48,11 @@ if not cython.compiled:
         HAS_DEADLINE,
         KEY_LENGTH_MASK,
         KEY_TYPE_MASK,
-        LOW_HALF,
         META_KEY_TYPE_SHIFT,
         META_LENGTH_SHIFT,
         META_VALUE_TYPE_SHIFT,
+        S_DIRTY,
         S_STAMP,
-        SLOT_MASK,
         TYPE_MASK,
         WHOLE_WORD,
     )
@@ -69,9 +68,9 @@ COMPILED = cython.compiled
 
 
 def move_bytes_needed(slots: int, slot_size: int) -> int:
-    """Return the bytes of address space that a move needs: a copy's, 16 a slot for what was
+    """Return the bytes of address space that a move needs: a copy's, 24 a slot for what was
     carried, and room for the largest entry."""
-    return copy_bytes_needed(slots, slot_size) + _up(16 * (slots + 1)) + _up(slots * slot_size)
+    return copy_bytes_needed(slots, slot_size) + _up(24 * (slots + 1)) + _up(slots * slot_size)
 
 
 def _up(size: int) -> int:
@@ -87,7 +86,7 @@ class ShardMove(ShardCopy):
         ShardCopy.__init__(self, source, buffer, clock, liveness, True)
         self.targets = list(targets)
         self.carried_base = copy_bytes_needed(source.slots.count, source.slots.size)
-        self.room_base = self.carried_base + _up(16 * (source.slots.count + 1))
+        self.room_base = self.carried_base + _up(24 * (source.slots.count + 1))
         self.bits = len(self.targets).bit_length() - 1
         self.failed = 0
 
@@ -152,10 +151,10 @@ class ShardMove(ShardCopy):
 
     def forget(self, slot):
         """Take out of the new shards what was carried from a slot, if it is still there."""
-        at: u64 = self.carried_base + 16 * slot
+        at: u64 = self.carried_base + 24 * slot
         version: u64 = load(self.mem, at)
         hash: u64 = load(self.mem, at + 8)
-        found: probe_t = new_probe()
+        there: u64 = load(self.mem, at + 16)
         target: Shard
         if version == 0:
             return
@@ -164,33 +163,10 @@ class ShardMove(ShardCopy):
             target = cython.cast(Shard, PyList_GET_ITEM(self.targets, self.target_of(hash)))
         else:
             target = self.targets[self.target_of(hash)]
-        found.position = self.word_of(target, hash, version)
-        if found.position >= 0:
-            found.slot = target.index.word(found.position) & SLOT_MASK
-            found.meta = target.slots.meta(found.slot)
-            found.version = version
-            target.erase(hash, found)
-
-    def word_of(self, target, hash, version):
-        """Find the index word of a new shard that leads to an entry of that hash and version; -1:
-        there is none."""
-        step: u64
-        mask: u64
-        slot: u64
-        position: i64
-        bucket: u64 = target.index.home(hash, target.shard_bits)
-        for step in range(target.index.buckets):
-            mask = target.index.match(bucket, hash & LOW_HALF)
-            while mask:
-                position = bucket * 8 + lowest_bit(mask)
-                mask &= mask - 1
-                slot = target.index.word(position) & SLOT_MASK
-                if slot and target.slots.version(slot) == version:
-                    return position
-            if not target.index.passed(bucket):
-                break
-            bucket = target.index.after(bucket)
-        return -1
+        if target.slots.version(there) == version:
+            store(target.mem, S_DIRTY, 1)
+            target.remove_slot(there, hash)
+            store(target.mem, S_DIRTY, 0)
 
     def carry(self, slot):
         """Write the entry of a slot of the copy, if there is one, into its new shard: FOUND, MISS,
@@ -246,8 +222,10 @@ class ShardMove(ShardCopy):
         if stamp > version or status != FOUND:
             store(target.mem, S_STAMP, stamp)
         if status == FOUND:
-            store(self.mem, self.carried_base + 16 * slot, version)
-            store(self.mem, self.carried_base + 16 * slot + 8, hash)
+            at = self.carried_base + 24 * slot
+            store(self.mem, at, version)
+            store(self.mem, at + 8, hash)
+            store(self.mem, at + 16, found.slot)
         return status
 
     def gather(self, head, length):

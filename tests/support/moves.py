@@ -13,7 +13,7 @@ from shmmap.memory._clock_cy import Clock
 from shmmap.memory.words import ShardWords
 from shmmap.operations._cut_cy import copy_whole, track
 from shmmap.operations._listing_cy import list_copied
-from shmmap.operations._moves_cy import carry_copied, follow_shard, settle_shard
+from shmmap.operations._moves_cy import carry_copied, follow_shard
 from shmmap.operations._takes_cy import Takes
 from shmmap.shard._lock_cy import ShardLock
 from shmmap.shard._moving_cy import ShardMove, move_bytes_needed
@@ -80,7 +80,7 @@ class Moving:
 
     def settle(self) -> list[int]:
         """Carry the rest; from here on nothing is tracked."""
-        return [settle_shard(self.m, move) for move in self.moves]
+        return [follow_shard(self.m, move, 0, True) for move in self.moves]
 
     def view(self) -> Any:
         """Return a handle on the new shards, as of a map."""
