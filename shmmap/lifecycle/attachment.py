@@ -26,7 +26,8 @@ from ..locks.lock_table import LockShard
 from ..memory import geometry
 from ..memory._clock_cy import Clock
 from ..memory.layout import constants
-from ..memory.words import ShardWords, generation_of
+from ..memory.table import generation_of
+from ..memory.words import ShardWords
 from ..operations import messages
 from ..shard import _shard_cy
 from ..shard._lock_cy import ShardLock

@@ -15,7 +15,8 @@ import xxhash
 from ..errors import ConfigMismatch, MapCorrupted, MapNotFound
 from ..memory import geometry
 from ..memory.layout import LAYOUT_VERSION, WORD, constants
-from ..memory.words import ControlWords, generation_of
+from ..memory.table import checksum_of, generation_of, read_table, row_of
+from ..memory.words import ControlWords, GenerationWords
 from ..shard import _shard_cy
 from ..system import descriptors, removal, segment
 from ..system.flavours import ENGINES as ENGINES
@@ -41,25 +42,39 @@ def checksum(words: memoryview) -> int:
 
 def geometry_of(control: ControlWords) -> geometry.Geometry:
     """Read the current generation's layout."""
-    row = generation_of(control)
-    return geometry.Geometry(
-        row.SHARDS, row.SLOTS, row.SLOT_SIZE, row.BUCKETS, control.ON_FULL & 1
-    )
+    return shape_of(generation_of(control))
+
+
+def shape_of(row: GenerationWords) -> geometry.Geometry:
+    """Read a generation's layout from its row."""
+    return geometry.Geometry(row.SHARDS, row.SLOTS, row.SLOT_SIZE, row.BUCKETS, row.ON_FULL & 1)
 
 
 def is_sound(control: ControlWords) -> bool:
     """Tell whether the sizes in a control segment agree: only then may they be used."""
-    shape = geometry_of(control)
+    table = read_table(control)
+    if not table.is_valid():
+        return False
+    rows = [row_of(control, row) for row in table.rows]
     return (
         control.BYTES == geometry.control_bytes()
         and control.ROWS == geometry.WORKER_ROWS
-        and control.GEN_CURRENT <= 1
-        and 1 <= shape.shards <= geometry.SHARD_LIMIT
+        and all([_is_sound_row(row) for row in rows])
+        and len({row.NUMBER for row in rows}) == len(rows)
+        and max([row.NUMBER for row in rows]) <= table.changes
+    )
+
+
+def _is_sound_row(row: GenerationWords) -> bool:
+    shape = shape_of(row)
+    return (
+        1 <= shape.shards <= geometry.SHARD_LIMIT
         and not shape.shards & (shape.shards - 1)
         and 2 <= shape.slots <= geometry.SLOT_LIMIT
         and shape.slot_size % 8 == 0 and 32 <= shape.slot_size <= 1 << 20
         and shape.slots <= shape.buckets * 8 <= shape.slots * 8 + 8
-        and shape.areas.end == generation_of(control).BYTES
+        and shape.areas.end == row.BYTES
+        and row.CHECK == checksum_of(row)
     )
 
 

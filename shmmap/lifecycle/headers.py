@@ -14,29 +14,33 @@ if TYPE_CHECKING:
 
 K = constants()
 _IDENTITY: tuple[Word, ...] = (  # the words that say which shard it is
-    ShardWords.MAGIC, ShardWords.NONCE, ShardWords.NUMBER, ShardWords.SLOTS,
-    ShardWords.SLOT_SIZE, ShardWords.BUCKETS, ShardWords.EVICTS,
+    ShardWords.MAGIC, ShardWords.NONCE, ShardWords.GENERATION, ShardWords.NUMBER,
+    ShardWords.SLOTS, ShardWords.SLOT_SIZE, ShardWords.BUCKETS, ShardWords.EVICTS,
 )
 _identity_of = itemgetter(*(word.index for word in _IDENTITY))
 _SHARD_MAGIC = K["SHARD_MAGIC"]
 
 
-def draft_header(shape: Geometry, nonce: int, number: int) -> ShardWords:
+def draft_header(shape: Geometry, nonce: int, number: int, generation: int = 0) -> ShardWords:
     """Return the header of a new, empty shard, in private memory."""
     draft = ShardWords(bytearray(K["S_BYTES_TOTAL"]))
     draft.MAGIC, draft.NONCE, draft.NUMBER = K["SHARD_MAGIC"], nonce, number
+    draft.GENERATION = generation
     draft.SLOTS, draft.SLOT_SIZE, draft.BUCKETS = shape.slots, shape.slot_size, shape.buckets
     draft.EVICTS = shape.evicts
     draft.FRESH, draft.FREE_SLOTS = 1, shape.slots
     return draft
 
 
-def wrong_words(mapping: Mapping, shape: Geometry, nonce: int, number: int) -> list[str]:
+def wrong_words(
+    mapping: Mapping, shape: Geometry, nonce: int, number: int, generation: int = 0
+) -> list[str]:
     """Name the words by which a mapped segment is not that shard. One look at all of them: a map of
     many shards is opened by many such looks."""
     with memoryview(mapping.buffer).cast("B").cast("Q") as words:
         found = _identity_of(words)
-    right = (_SHARD_MAGIC, nonce, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts)
+    right = (_SHARD_MAGIC, nonce, generation, number, shape.slots, shape.slot_size, shape.buckets,
+             shape.evicts)
     if found == right:
         return []
     return [word.name for word, is_, should in zip(_IDENTITY, found, right, strict=True)

@@ -1,9 +1,9 @@
 """Making a map: everything under names that nobody knows, then the control segment gets its own.
 
- 1  a control segment `shmmap.NAME.v5c.new`, under an flock that lasts as long as its maker does;
+ 1  a control segment `shmmap.NAME.v6c.new`, under an flock that lasts as long as its maker does;
     its words: NONCE and geometry, which say how the parts are called, then MAGIC
  2  the parts, under names with the nonce
- 3  READY; rename the control segment to `shmmap.NAME.v5c`, unless something has that name: the
+ 3  READY; rename the control segment to `shmmap.NAME.v6c`, unless something has that name: the
     publication
 
 **Crash**: before 3 a dead maker leaves a control segment that nobody locks, which says what else it
@@ -11,7 +11,7 @@ left; the next maker of that name removes it all. After 3 the map is whole.
 **Re-entry**: a signal handler or finalizer of the maker's own task may make the very same map
 between any two steps. It finds `new` locked, takes another name, and is done first; 3 fails then,
 what was made is removed, and its own map is taken. The child of a fork in here begins again.
-**Names**: `v5c` says layout 5, compiled: see `flavours`.
+**Names**: `v6c` says layout 6, compiled: see `flavours`.
 **Locks**: the creation lock of the name, one for all its flavours; also where two hold it after all
 (somebody removed the creators' file), no maker removes what another one makes.
 """
@@ -25,6 +25,7 @@ import os
 from ..errors import ConfigMismatch, MapUnlinked, SharedMemoryFull, ShmMapError
 from ..memory import geometry
 from ..memory.layout import LAYOUT_VERSION, constants
+from ..memory.table import row_of
 from ..memory.words import ControlWords, ShardWords
 from ..system import descriptors, removal, segment
 from ..system.creation import Turn, creation_lock
@@ -328,9 +329,7 @@ def _copy(words: memoryview, draft: memoryview, turn: Turn) -> None:
 def control_words(wanted: Parameters, shape: geometry.Geometry, nonce: int) -> ControlWords:
     """Return what a map's control segment says of it, in private memory; it is not READY."""
     draft = ControlWords(bytearray(K["C_BYTES_TOTAL"]))
-    draft.GEN0_SHARDS, draft.GEN0_SLOTS = shape.shards, shape.slots
-    draft.GEN0_SLOT_SIZE, draft.GEN0_BUCKETS = shape.slot_size, shape.buckets
-    draft.GEN0_BYTES = shape.areas.end
+    wanted.store_shape(row_of(draft, 0), shape, 0)
     draft.NONCE = nonce
     draft.LAYOUT, draft.ENGINE = LAYOUT_VERSION, ENGINE_NUMBER
     draft.BOOT_HIGH, draft.BOOT_LOW = boot_id()

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from ..checks import flag, refuse_unknown, seconds, shown, whole
 from ..memory import geometry
-from ..memory.words import ControlWords, Word, generation_of
+from ..memory.table import checksum_of, generation_of
+from ..memory.words import ControlWords, GenerationWords, Word
 from ..values import codecs
 from .names import check_name as check_name
 
@@ -18,16 +19,18 @@ _LONGEST_NS = 3 * 10**18  # of a ttl and the like: 95 years
 _ON_FULL = ("raise", "evict")
 # the largest value of a control segment's words that a creator writes
 _MOST: dict[Word, int] = {
-    ControlWords.SIZE: geometry.SIZE_LIMIT,
-    ControlWords.CAPACITY: geometry.SHARD_LIMIT * geometry.SLOT_LIMIT,
-    ControlWords.VALUE_SIZE: 1 << 32,
-    ControlWords.KEY_SIZE: 1 << 32,
-    ControlWords.ON_FULL: len(_ON_FULL) - 1,
     ControlWords.EPHEMERAL: 1,
     ControlWords.TTL_NS: _LONGEST_NS,
     ControlWords.MAX_AGE_NS: _LONGEST_NS,
     ControlWords.SWEEP_NS: _LONGEST_NS,
     ControlWords.LINGER_NS: _LONGEST_NS,
+}
+_MOST_SHAPE: dict[Word, int] = {
+    GenerationWords.SIZE: geometry.SIZE_LIMIT,
+    GenerationWords.CAPACITY: geometry.SHARD_LIMIT * geometry.SLOT_LIMIT,
+    GenerationWords.VALUE_SIZE: 1 << 32,
+    GenerationWords.KEY_SIZE: 1 << 32,
+    GenerationWords.ON_FULL: len(_ON_FULL) - 1,
 }
 _CODEC_NAME = (ControlWords.CODEC_NAME0, ControlWords.CODEC_NAME1, ControlWords.CODEC_NAME2)
 DEFAULT_SIZE = "16MB"
@@ -263,15 +266,9 @@ class Parameters(NamedTuple):
 
     def store(self, control: ControlWords) -> None:
         """Write them into a control segment's words."""
-        default = 0 if self.capacity else geometry.parse_size(DEFAULT_SIZE)
-        control.SIZE = self.size or default
-        control.CAPACITY = self.capacity or 0
-        control.VALUE_SIZE = 0 if self.value_size is None else self.value_size + 1
-        control.KEY_SIZE = 0 if self.key_size is None else self.key_size + 1
         control.CODEC, names = codecs.words_of(self.codec or "auto")
         for word, value in zip(_CODEC_NAME, names, strict=True):
             control[word] = value
-        control.ON_FULL = _ON_FULL.index(self.on_full or "raise")
         control.TTL_NS = self.ttl_ns or 0
         control.MAX_AGE_NS = self.max_age_ns or 0
         control.MODE = 0o600 if self.mode is None else self.mode
@@ -280,6 +277,19 @@ class Parameters(NamedTuple):
         every_ns = int(SWEEP_INTERVAL_S * 1e9)
         control.SWEEP_NS = every_ns if self.sweep_ns is None else self.sweep_ns
 
+    def store_shape(self, row: GenerationWords, shape: geometry.Geometry, number: int) -> None:
+        """Write what says the shape, and the shape itself, into a row of the table."""
+        row.NUMBER = number
+        row.SHARDS, row.SLOTS, row.SLOT_SIZE = shape.shards, shape.slots, shape.slot_size
+        row.BUCKETS, row.BYTES = shape.buckets, shape.areas.end
+        row.ON_FULL = _ON_FULL.index(self.on_full or "raise")
+        default = 0 if self.capacity else geometry.parse_size(DEFAULT_SIZE)
+        row.SIZE = self.size or default
+        row.CAPACITY = self.capacity or 0
+        row.VALUE_SIZE = 0 if self.value_size is None else self.value_size + 1
+        row.KEY_SIZE = 0 if self.key_size is None else self.key_size + 1
+        row.CHECK = checksum_of(row)
+
     @staticmethod
     def impossible(control: ControlWords) -> str:
         """Name a parameter in a control segment's words that no creator writes; empty: there is
@@ -287,7 +297,11 @@ class Parameters(NamedTuple):
         for word, most in _MOST.items():
             if control[word] > most:
                 return word.name
-        if bool(control.SIZE) == bool(control.CAPACITY):
+        row = generation_of(control)
+        for word, most in _MOST_SHAPE.items():
+            if row[word] > most:
+                return word.name
+        if bool(row.SIZE) == bool(row.CAPACITY):
             return "SIZE"  # one of them decides the other
         if _codec_of(control) is None:
             return "CODEC"
@@ -300,14 +314,15 @@ class Parameters(NamedTuple):
     @classmethod
     def load(cls, control: ControlWords) -> Parameters:
         """Read those of a live map."""
+        row = generation_of(control)
         return cls(
-            size=control.SIZE or None,
-            capacity=control.CAPACITY or None,
-            shards=generation_of(control).SHARDS,
-            value_size=control.VALUE_SIZE - 1 if control.VALUE_SIZE else None,
-            key_size=control.KEY_SIZE - 1 if control.KEY_SIZE else None,
+            size=row.SIZE or None,
+            capacity=row.CAPACITY or None,
+            shards=row.SHARDS,
+            value_size=row.VALUE_SIZE - 1 if row.VALUE_SIZE else None,
+            key_size=row.KEY_SIZE - 1 if row.KEY_SIZE else None,
             codec=_codec_of(control) or "auto",
-            on_full=_ON_FULL[control.ON_FULL & 1],
+            on_full=_ON_FULL[row.ON_FULL & 1],
             ttl_ns=control.TTL_NS,
             max_age_ns=control.MAX_AGE_NS,
             mode=control.MODE,

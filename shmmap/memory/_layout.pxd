@@ -3,7 +3,7 @@ from libc.stdint cimport uint64_t
 cdef extern from *:
     """
     #include <stdint.h>
-    #define SHM_LAYOUT_VERSION UINT64_C(0x5)
+    #define SHM_LAYOUT_VERSION UINT64_C(0x6)
     #define SHM_CACHE_LINE UINT64_C(0x40)
     #define SHM_CONTROL_MAGIC UINT64_C(0x4c525443504d4853)
     #define SHM_SHARD_MAGIC UINT64_C(0x44524853504d4853)
@@ -13,6 +13,9 @@ cdef extern from *:
     #define SHM_STATE_READY UINT64_C(0x1)
     #define SHM_STATE_RETIRED UINT64_C(0x2)
     #define SHM_STATE_REPLACING UINT64_C(0x3)
+    #define SHM_TABLE_ROWS_MASK UINT64_C(0x3)
+    #define SHM_TABLE_CURSOR_MASK UINT64_C(0x1fff)
+    #define SHM_TABLE_CHANGES_SHIFT UINT64_C(0x22)
     #define SHM_BUCKET_WORDS UINT64_C(0x8)
     #define SHM_BUCKET_BYTES UINT64_C(0x40)
     #define SHM_SLOT_MASK UINT64_C(0xffffff)
@@ -81,55 +84,75 @@ cdef extern from *:
     #define SHM_C_BOOT_LOW UINT64_C(0x28)
     #define SHM_C_BYTES UINT64_C(0x30)
     #define SHM_C_ROWS UINT64_C(0x38)
-    #define SHM_C_SIZE UINT64_C(0x40)
-    #define SHM_C_CAPACITY UINT64_C(0x48)
-    #define SHM_C_VALUE_SIZE UINT64_C(0x50)
-    #define SHM_C_CODEC UINT64_C(0x58)
-    #define SHM_C_ON_FULL UINT64_C(0x60)
-    #define SHM_C_TTL_NS UINT64_C(0x68)
-    #define SHM_C_MAX_AGE_NS UINT64_C(0x70)
-    #define SHM_C_MODE UINT64_C(0x78)
-    #define SHM_C_HASH_SEED UINT64_C(0x80)
-    #define SHM_C_KEY_SIZE UINT64_C(0x88)
-    #define SHM_C_EPHEMERAL UINT64_C(0x90)
-    #define SHM_C_SWEEP_NS UINT64_C(0x98)
-    #define SHM_C_LINGER_NS UINT64_C(0xa0)
-    #define SHM_C_CODEC_NAME0 UINT64_C(0xa8)
-    #define SHM_C_CODEC_NAME1 UINT64_C(0xb0)
-    #define SHM_C_CODEC_NAME2 UINT64_C(0xb8)
-    #define SHM_C_CHECK UINT64_C(0xc0)
-    #define SHM_C_STATE UINT64_C(0x100)
-    #define SHM_C_LEFT_NS UINT64_C(0x140)
-    #define SHM_C_FEATURES UINT64_C(0x180)
-    #define SHM_C_GEN_CURRENT UINT64_C(0x188)
-    #define SHM_C_GEN_NEXT UINT64_C(0x190)
-    #define SHM_C_GEN_CURSOR UINT64_C(0x198)
-    #define SHM_C_GEN0_NUMBER UINT64_C(0x1c0)
-    #define SHM_C_GEN0_SHARDS UINT64_C(0x1c8)
-    #define SHM_C_GEN0_SLOTS UINT64_C(0x1d0)
-    #define SHM_C_GEN0_SLOT_SIZE UINT64_C(0x1d8)
-    #define SHM_C_GEN0_BUCKETS UINT64_C(0x1e0)
-    #define SHM_C_GEN0_BYTES UINT64_C(0x1e8)
+    #define SHM_C_CODEC UINT64_C(0x40)
+    #define SHM_C_TTL_NS UINT64_C(0x48)
+    #define SHM_C_MAX_AGE_NS UINT64_C(0x50)
+    #define SHM_C_MODE UINT64_C(0x58)
+    #define SHM_C_HASH_SEED UINT64_C(0x60)
+    #define SHM_C_EPHEMERAL UINT64_C(0x68)
+    #define SHM_C_SWEEP_NS UINT64_C(0x70)
+    #define SHM_C_LINGER_NS UINT64_C(0x78)
+    #define SHM_C_CODEC_NAME0 UINT64_C(0x80)
+    #define SHM_C_CODEC_NAME1 UINT64_C(0x88)
+    #define SHM_C_CODEC_NAME2 UINT64_C(0x90)
+    #define SHM_C_CHECK UINT64_C(0x98)
+    #define SHM_C_STATE UINT64_C(0xc0)
+    #define SHM_C_LEFT_NS UINT64_C(0x100)
+    #define SHM_C_FEATURES UINT64_C(0x140)
+    #define SHM_C_TABLE UINT64_C(0x148)
+    #define SHM_C_GEN0_NUMBER UINT64_C(0x180)
+    #define SHM_C_GEN0_SHARDS UINT64_C(0x188)
+    #define SHM_C_GEN0_SLOTS UINT64_C(0x190)
+    #define SHM_C_GEN0_SLOT_SIZE UINT64_C(0x198)
+    #define SHM_C_GEN0_BUCKETS UINT64_C(0x1a0)
+    #define SHM_C_GEN0_BYTES UINT64_C(0x1a8)
+    #define SHM_C_GEN0_ON_FULL UINT64_C(0x1b0)
+    #define SHM_C_GEN0_CHECK UINT64_C(0x1b8)
+    #define SHM_C_GEN0_SIZE UINT64_C(0x1c0)
+    #define SHM_C_GEN0_CAPACITY UINT64_C(0x1c8)
+    #define SHM_C_GEN0_VALUE_SIZE UINT64_C(0x1d0)
+    #define SHM_C_GEN0_KEY_SIZE UINT64_C(0x1d8)
     #define SHM_C_GEN1_NUMBER UINT64_C(0x200)
     #define SHM_C_GEN1_SHARDS UINT64_C(0x208)
     #define SHM_C_GEN1_SLOTS UINT64_C(0x210)
     #define SHM_C_GEN1_SLOT_SIZE UINT64_C(0x218)
     #define SHM_C_GEN1_BUCKETS UINT64_C(0x220)
     #define SHM_C_GEN1_BYTES UINT64_C(0x228)
-    #define SHM_C_LEASE UINT64_C(0x240)
-    #define SHM_C_LEASE_BEAT_NS UINT64_C(0x248)
-    #define SHM_C_SWEPT_NS UINT64_C(0x250)
-    #define SHM_C_SWEEP_EPOCH UINT64_C(0x280)
-    #define SHM_C_TOTAL_HITS UINT64_C(0x2c0)
-    #define SHM_C_TOTAL_MISSES UINT64_C(0x2c8)
-    #define SHM_C_TOTAL_WRITES UINT64_C(0x2d0)
-    #define SHM_C_TOTAL_DELETES UINT64_C(0x2d8)
-    #define SHM_C_TOTAL_WAITS UINT64_C(0x2e0)
-    #define SHM_C_TOTAL_TAKEOVERS UINT64_C(0x2e8)
-    #define SHM_C_TOTAL_RETRIES UINT64_C(0x2f0)
-    #define SHM_C_TOTAL_LOCKED_READS UINT64_C(0x2f8)
-    #define SHM_C_TOTAL_NEAR_HITS UINT64_C(0x300)
-    #define SHM_C_BYTES_TOTAL UINT64_C(0x340)
+    #define SHM_C_GEN1_ON_FULL UINT64_C(0x230)
+    #define SHM_C_GEN1_CHECK UINT64_C(0x238)
+    #define SHM_C_GEN1_SIZE UINT64_C(0x240)
+    #define SHM_C_GEN1_CAPACITY UINT64_C(0x248)
+    #define SHM_C_GEN1_VALUE_SIZE UINT64_C(0x250)
+    #define SHM_C_GEN1_KEY_SIZE UINT64_C(0x258)
+    #define SHM_C_GEN2_NUMBER UINT64_C(0x280)
+    #define SHM_C_GEN2_SHARDS UINT64_C(0x288)
+    #define SHM_C_GEN2_SLOTS UINT64_C(0x290)
+    #define SHM_C_GEN2_SLOT_SIZE UINT64_C(0x298)
+    #define SHM_C_GEN2_BUCKETS UINT64_C(0x2a0)
+    #define SHM_C_GEN2_BYTES UINT64_C(0x2a8)
+    #define SHM_C_GEN2_ON_FULL UINT64_C(0x2b0)
+    #define SHM_C_GEN2_CHECK UINT64_C(0x2b8)
+    #define SHM_C_GEN2_SIZE UINT64_C(0x2c0)
+    #define SHM_C_GEN2_CAPACITY UINT64_C(0x2c8)
+    #define SHM_C_GEN2_VALUE_SIZE UINT64_C(0x2d0)
+    #define SHM_C_GEN2_KEY_SIZE UINT64_C(0x2d8)
+    #define SHM_C_MOVER UINT64_C(0x300)
+    #define SHM_C_MOVER_BEAT_NS UINT64_C(0x308)
+    #define SHM_C_MOVE_RATE UINT64_C(0x310)
+    #define SHM_C_LEASE UINT64_C(0x340)
+    #define SHM_C_LEASE_BEAT_NS UINT64_C(0x348)
+    #define SHM_C_SWEPT_NS UINT64_C(0x350)
+    #define SHM_C_SWEEP_EPOCH UINT64_C(0x380)
+    #define SHM_C_TOTAL_HITS UINT64_C(0x3c0)
+    #define SHM_C_TOTAL_MISSES UINT64_C(0x3c8)
+    #define SHM_C_TOTAL_WRITES UINT64_C(0x3d0)
+    #define SHM_C_TOTAL_DELETES UINT64_C(0x3d8)
+    #define SHM_C_TOTAL_WAITS UINT64_C(0x3e0)
+    #define SHM_C_TOTAL_TAKEOVERS UINT64_C(0x3e8)
+    #define SHM_C_TOTAL_RETRIES UINT64_C(0x3f0)
+    #define SHM_C_TOTAL_LOCKED_READS UINT64_C(0x3f8)
+    #define SHM_C_TOTAL_NEAR_HITS UINT64_C(0x400)
+    #define SHM_C_BYTES_TOTAL UINT64_C(0x440)
     #define SHM_R_STATE UINT64_C(0x0)
     #define SHM_R_INCARNATION UINT64_C(0x8)
     #define SHM_R_PID UINT64_C(0x10)
@@ -153,7 +176,7 @@ cdef extern from *:
     #define SHM_S_SLOTS UINT64_C(0x20)
     #define SHM_S_SLOT_SIZE UINT64_C(0x28)
     #define SHM_S_BUCKETS UINT64_C(0x30)
-    #define SHM_S_EVICTS UINT64_C(0x38)
+    #define SHM_S_MOVED UINT64_C(0x38)
     #define SHM_S_SEQUENCE UINT64_C(0x40)
     #define SHM_S_REBUILDS UINT64_C(0x48)
     #define SHM_S_TRACKING UINT64_C(0x50)
@@ -182,7 +205,7 @@ cdef extern from *:
     #define SHM_S_POP_HAND UINT64_C(0x160)
     #define SHM_S_SCAN_HAND UINT64_C(0x168)
     #define SHM_S_HAS_DEADLINES UINT64_C(0x180)
-    #define SHM_S_RESERVED UINT64_C(0x1c0)
+    #define SHM_S_EVICTS UINT64_C(0x1c0)
     #define SHM_S_BYTES_TOTAL UINT64_C(0x200)
     #define SHM_E_VERSION UINT64_C(0x0)
     #define SHM_E_META UINT64_C(0x8)
@@ -198,6 +221,9 @@ cdef extern from *:
     const uint64_t STATE_READY "SHM_STATE_READY"
     const uint64_t STATE_RETIRED "SHM_STATE_RETIRED"
     const uint64_t STATE_REPLACING "SHM_STATE_REPLACING"
+    const uint64_t TABLE_ROWS_MASK "SHM_TABLE_ROWS_MASK"
+    const uint64_t TABLE_CURSOR_MASK "SHM_TABLE_CURSOR_MASK"
+    const uint64_t TABLE_CHANGES_SHIFT "SHM_TABLE_CHANGES_SHIFT"
     const uint64_t BUCKET_WORDS "SHM_BUCKET_WORDS"
     const uint64_t BUCKET_BYTES "SHM_BUCKET_BYTES"
     const uint64_t SLOT_MASK "SHM_SLOT_MASK"
@@ -266,16 +292,11 @@ cdef extern from *:
     const uint64_t C_BOOT_LOW "SHM_C_BOOT_LOW"
     const uint64_t C_BYTES "SHM_C_BYTES"
     const uint64_t C_ROWS "SHM_C_ROWS"
-    const uint64_t C_SIZE "SHM_C_SIZE"
-    const uint64_t C_CAPACITY "SHM_C_CAPACITY"
-    const uint64_t C_VALUE_SIZE "SHM_C_VALUE_SIZE"
     const uint64_t C_CODEC "SHM_C_CODEC"
-    const uint64_t C_ON_FULL "SHM_C_ON_FULL"
     const uint64_t C_TTL_NS "SHM_C_TTL_NS"
     const uint64_t C_MAX_AGE_NS "SHM_C_MAX_AGE_NS"
     const uint64_t C_MODE "SHM_C_MODE"
     const uint64_t C_HASH_SEED "SHM_C_HASH_SEED"
-    const uint64_t C_KEY_SIZE "SHM_C_KEY_SIZE"
     const uint64_t C_EPHEMERAL "SHM_C_EPHEMERAL"
     const uint64_t C_SWEEP_NS "SHM_C_SWEEP_NS"
     const uint64_t C_LINGER_NS "SHM_C_LINGER_NS"
@@ -286,21 +307,46 @@ cdef extern from *:
     const uint64_t C_STATE "SHM_C_STATE"
     const uint64_t C_LEFT_NS "SHM_C_LEFT_NS"
     const uint64_t C_FEATURES "SHM_C_FEATURES"
-    const uint64_t C_GEN_CURRENT "SHM_C_GEN_CURRENT"
-    const uint64_t C_GEN_NEXT "SHM_C_GEN_NEXT"
-    const uint64_t C_GEN_CURSOR "SHM_C_GEN_CURSOR"
+    const uint64_t C_TABLE "SHM_C_TABLE"
     const uint64_t C_GEN0_NUMBER "SHM_C_GEN0_NUMBER"
     const uint64_t C_GEN0_SHARDS "SHM_C_GEN0_SHARDS"
     const uint64_t C_GEN0_SLOTS "SHM_C_GEN0_SLOTS"
     const uint64_t C_GEN0_SLOT_SIZE "SHM_C_GEN0_SLOT_SIZE"
     const uint64_t C_GEN0_BUCKETS "SHM_C_GEN0_BUCKETS"
     const uint64_t C_GEN0_BYTES "SHM_C_GEN0_BYTES"
+    const uint64_t C_GEN0_ON_FULL "SHM_C_GEN0_ON_FULL"
+    const uint64_t C_GEN0_CHECK "SHM_C_GEN0_CHECK"
+    const uint64_t C_GEN0_SIZE "SHM_C_GEN0_SIZE"
+    const uint64_t C_GEN0_CAPACITY "SHM_C_GEN0_CAPACITY"
+    const uint64_t C_GEN0_VALUE_SIZE "SHM_C_GEN0_VALUE_SIZE"
+    const uint64_t C_GEN0_KEY_SIZE "SHM_C_GEN0_KEY_SIZE"
     const uint64_t C_GEN1_NUMBER "SHM_C_GEN1_NUMBER"
     const uint64_t C_GEN1_SHARDS "SHM_C_GEN1_SHARDS"
     const uint64_t C_GEN1_SLOTS "SHM_C_GEN1_SLOTS"
     const uint64_t C_GEN1_SLOT_SIZE "SHM_C_GEN1_SLOT_SIZE"
     const uint64_t C_GEN1_BUCKETS "SHM_C_GEN1_BUCKETS"
     const uint64_t C_GEN1_BYTES "SHM_C_GEN1_BYTES"
+    const uint64_t C_GEN1_ON_FULL "SHM_C_GEN1_ON_FULL"
+    const uint64_t C_GEN1_CHECK "SHM_C_GEN1_CHECK"
+    const uint64_t C_GEN1_SIZE "SHM_C_GEN1_SIZE"
+    const uint64_t C_GEN1_CAPACITY "SHM_C_GEN1_CAPACITY"
+    const uint64_t C_GEN1_VALUE_SIZE "SHM_C_GEN1_VALUE_SIZE"
+    const uint64_t C_GEN1_KEY_SIZE "SHM_C_GEN1_KEY_SIZE"
+    const uint64_t C_GEN2_NUMBER "SHM_C_GEN2_NUMBER"
+    const uint64_t C_GEN2_SHARDS "SHM_C_GEN2_SHARDS"
+    const uint64_t C_GEN2_SLOTS "SHM_C_GEN2_SLOTS"
+    const uint64_t C_GEN2_SLOT_SIZE "SHM_C_GEN2_SLOT_SIZE"
+    const uint64_t C_GEN2_BUCKETS "SHM_C_GEN2_BUCKETS"
+    const uint64_t C_GEN2_BYTES "SHM_C_GEN2_BYTES"
+    const uint64_t C_GEN2_ON_FULL "SHM_C_GEN2_ON_FULL"
+    const uint64_t C_GEN2_CHECK "SHM_C_GEN2_CHECK"
+    const uint64_t C_GEN2_SIZE "SHM_C_GEN2_SIZE"
+    const uint64_t C_GEN2_CAPACITY "SHM_C_GEN2_CAPACITY"
+    const uint64_t C_GEN2_VALUE_SIZE "SHM_C_GEN2_VALUE_SIZE"
+    const uint64_t C_GEN2_KEY_SIZE "SHM_C_GEN2_KEY_SIZE"
+    const uint64_t C_MOVER "SHM_C_MOVER"
+    const uint64_t C_MOVER_BEAT_NS "SHM_C_MOVER_BEAT_NS"
+    const uint64_t C_MOVE_RATE "SHM_C_MOVE_RATE"
     const uint64_t C_LEASE "SHM_C_LEASE"
     const uint64_t C_LEASE_BEAT_NS "SHM_C_LEASE_BEAT_NS"
     const uint64_t C_SWEPT_NS "SHM_C_SWEPT_NS"
@@ -338,7 +384,7 @@ cdef extern from *:
     const uint64_t S_SLOTS "SHM_S_SLOTS"
     const uint64_t S_SLOT_SIZE "SHM_S_SLOT_SIZE"
     const uint64_t S_BUCKETS "SHM_S_BUCKETS"
-    const uint64_t S_EVICTS "SHM_S_EVICTS"
+    const uint64_t S_MOVED "SHM_S_MOVED"
     const uint64_t S_SEQUENCE "SHM_S_SEQUENCE"
     const uint64_t S_REBUILDS "SHM_S_REBUILDS"
     const uint64_t S_TRACKING "SHM_S_TRACKING"
@@ -367,7 +413,7 @@ cdef extern from *:
     const uint64_t S_POP_HAND "SHM_S_POP_HAND"
     const uint64_t S_SCAN_HAND "SHM_S_SCAN_HAND"
     const uint64_t S_HAS_DEADLINES "SHM_S_HAS_DEADLINES"
-    const uint64_t S_RESERVED "SHM_S_RESERVED"
+    const uint64_t S_EVICTS "SHM_S_EVICTS"
     const uint64_t S_BYTES_TOTAL "SHM_S_BYTES_TOTAL"
     const uint64_t E_VERSION "SHM_E_VERSION"
     const uint64_t E_META "SHM_E_META"

@@ -96,54 +96,74 @@ class ControlWords(Words):
     BOOT_LOW = Word(40)  # boot id of the kernel, lower half
     BYTES = Word(48)  # size of this segment
     ROWS = Word(56)  # rows of the worker table
-    SIZE = Word(64)  # parameter size, bytes; 0: given as a capacity
-    CAPACITY = Word(72)  # parameter capacity, entries; 0: given as a size
-    VALUE_SIZE = Word(80)  # parameter value_size, bytes + 1; 0: not said
-    CODEC = Word(88)  # 0 auto, 1 safe, 2 the one that CODEC_NAME names
-    ON_FULL = Word(96)  # 0 raise, 1 evict
-    TTL_NS = Word(104)  # default ttl; 0: entries do not expire
-    MAX_AGE_NS = Word(112)  # entries not written for this long are swept; 0: never
-    MODE = Word(120)  # permission bits of every object
-    HASH_SEED = Word(128)  # seed of the hash, random: outsiders cannot aim at a bucket
-    KEY_SIZE = Word(136)  # parameter key_size, bytes + 1; 0: not said
-    EPHEMERAL = Word(144)  # 1: goes with its last live worker, or LINGER_NS after that
-    SWEEP_NS = Word(152)  # parameter sweep_interval; 0: no automatic sweep
-    LINGER_NS = Word(160)  # parameter linger; 0: the last worker to leave unlinks the map
-    CODEC_NAME0 = Word(168)  # name of the codec, 24 bytes of ASCII; 0: none
-    CODEC_NAME1 = Word(176)  # the second 8 of them; 0: no more
-    CODEC_NAME2 = Word(184)  # the last 8 of them; 0: no more
-    CHECK = Word(192)  # checksum of all words before it but MAGIC
-    STATE = Word(256)  # 0 making, 1 ready, 2 retired (unlinked, replaced), 3 just being replaced
-    LEFT_NS = Word(320)  # when a worker last left (ephemeral maps: the last one); 0: never
-    FEATURES = Word(384)  # feature gates, two bits each: switched, to what
-    GEN_CURRENT = Word(392)  # which row of the generation table is in use, 0 or 1
-    GEN_NEXT = Word(400)  # generation being migrated to, its row + 1; 0: none
-    GEN_CURSOR = Word(408)  # next shard to migrate
-    GEN0_NUMBER = Word(448)  # generation number, part of its segments' names
-    GEN0_SHARDS = Word(456)  # shards, a power of two
-    GEN0_SLOTS = Word(464)  # slots a shard
-    GEN0_SLOT_SIZE = Word(472)  # bytes a slot, a multiple of 8
-    GEN0_BUCKETS = Word(480)  # index buckets a shard
-    GEN0_BYTES = Word(488)  # bytes of a shard's segment
-    GEN1_NUMBER = Word(512)  # as GEN0_NUMBER, of the other row
-    GEN1_SHARDS = Word(520)  # as GEN0_SHARDS; 0: no such generation
-    GEN1_SLOTS = Word(528)  # as GEN0_SLOTS
-    GEN1_SLOT_SIZE = Word(536)  # as GEN0_SLOT_SIZE
-    GEN1_BUCKETS = Word(544)  # as GEN0_BUCKETS
-    GEN1_BYTES = Word(552)  # as GEN0_BYTES
-    LEASE = Word(576)  # token of the elected sweeper; 0: none
-    LEASE_BEAT_NS = Word(584)  # when the sweeper last made progress
-    SWEPT_NS = Word(592)  # when the last whole sweep ended; 0: never
-    SWEEP_EPOCH = Word(640)  # rises after every whole sweep: prune local caches
-    TOTAL_HITS = Word(704)  # counters of workers that are gone: hits
-    TOTAL_MISSES = Word(712)  # misses
-    TOTAL_WRITES = Word(720)  # writes
-    TOTAL_DELETES = Word(728)  # deletes
-    TOTAL_WAITS = Word(736)  # lock acquisitions that had to wait
-    TOTAL_TAKEOVERS = Word(744)  # locks taken over from dead owners
-    TOTAL_RETRIES = Word(752)  # lock-free reads that started again
-    TOTAL_LOCKED_READS = Word(760)  # reads that queued for the lock
-    TOTAL_NEAR_HITS = Word(768)  # hits that a near cache answered
+    CODEC = Word(64)  # 0 auto, 1 safe, 2 the one that CODEC_NAME names
+    TTL_NS = Word(72)  # default ttl; 0: entries do not expire
+    MAX_AGE_NS = Word(80)  # entries not written for this long are swept; 0: never
+    MODE = Word(88)  # permission bits of every object
+    HASH_SEED = Word(96)  # seed of the hash, random: outsiders cannot aim at a bucket
+    EPHEMERAL = Word(104)  # 1: goes with its last live worker, or LINGER_NS after that
+    SWEEP_NS = Word(112)  # parameter sweep_interval; 0: no automatic sweep
+    LINGER_NS = Word(120)  # parameter linger; 0: the last worker to leave unlinks the map
+    CODEC_NAME0 = Word(128)  # name of the codec, 24 bytes of ASCII; 0: none
+    CODEC_NAME1 = Word(136)  # the second 8 of them; 0: no more
+    CODEC_NAME2 = Word(144)  # the last 8 of them; 0: no more
+    CHECK = Word(152)  # checksum of all words before it but MAGIC
+    STATE = Word(192)  # 0 making, 1 ready, 2 retired (unlinked, replaced), 3 just being replaced
+    LEFT_NS = Word(256)  # when a worker last left (ephemeral maps: the last one); 0: never
+    FEATURES = Word(320)  # feature gates, two bits each: switched, to what
+    TABLE = Word(328)  # rows in use 2 | which 3 * 2 | how far to the third 13, the second 13 | changes so far 30
+    GEN0_NUMBER = Word(384)  # generation number, part of its segments' names
+    GEN0_SHARDS = Word(392)  # shards, a power of two
+    GEN0_SLOTS = Word(400)  # slots a shard
+    GEN0_SLOT_SIZE = Word(408)  # bytes a slot, a multiple of 8
+    GEN0_BUCKETS = Word(416)  # index buckets a shard
+    GEN0_BYTES = Word(424)  # bytes of a shard's segment
+    GEN0_ON_FULL = Word(432)  # 0 raise, 1 evict
+    GEN0_CHECK = Word(440)  # checksum of this row's other words
+    GEN0_SIZE = Word(448)  # parameter size, bytes; 0: given as a capacity
+    GEN0_CAPACITY = Word(456)  # parameter capacity, entries; 0: given as a size
+    GEN0_VALUE_SIZE = Word(464)  # parameter value_size, bytes + 1; 0: not said
+    GEN0_KEY_SIZE = Word(472)  # parameter key_size, bytes + 1; 0: not said
+    GEN1_NUMBER = Word(512)  # as GEN0_NUMBER, of row 1
+    GEN1_SHARDS = Word(520)  # as GEN0_SHARDS, of row 1
+    GEN1_SLOTS = Word(528)  # as GEN0_SLOTS, of row 1
+    GEN1_SLOT_SIZE = Word(536)  # as GEN0_SLOT_SIZE, of row 1
+    GEN1_BUCKETS = Word(544)  # as GEN0_BUCKETS, of row 1
+    GEN1_BYTES = Word(552)  # as GEN0_BYTES, of row 1
+    GEN1_ON_FULL = Word(560)  # as GEN0_ON_FULL, of row 1
+    GEN1_CHECK = Word(568)  # as GEN0_CHECK, of row 1
+    GEN1_SIZE = Word(576)  # as GEN0_SIZE, of row 1
+    GEN1_CAPACITY = Word(584)  # as GEN0_CAPACITY, of row 1
+    GEN1_VALUE_SIZE = Word(592)  # as GEN0_VALUE_SIZE, of row 1
+    GEN1_KEY_SIZE = Word(600)  # as GEN0_KEY_SIZE, of row 1
+    GEN2_NUMBER = Word(640)  # as GEN0_NUMBER, of row 2
+    GEN2_SHARDS = Word(648)  # as GEN0_SHARDS, of row 2
+    GEN2_SLOTS = Word(656)  # as GEN0_SLOTS, of row 2
+    GEN2_SLOT_SIZE = Word(664)  # as GEN0_SLOT_SIZE, of row 2
+    GEN2_BUCKETS = Word(672)  # as GEN0_BUCKETS, of row 2
+    GEN2_BYTES = Word(680)  # as GEN0_BYTES, of row 2
+    GEN2_ON_FULL = Word(688)  # as GEN0_ON_FULL, of row 2
+    GEN2_CHECK = Word(696)  # as GEN0_CHECK, of row 2
+    GEN2_SIZE = Word(704)  # as GEN0_SIZE, of row 2
+    GEN2_CAPACITY = Word(712)  # as GEN0_CAPACITY, of row 2
+    GEN2_VALUE_SIZE = Word(720)  # as GEN0_VALUE_SIZE, of row 2
+    GEN2_KEY_SIZE = Word(728)  # as GEN0_KEY_SIZE, of row 2
+    MOVER = Word(768)  # token of the elected mover; 0: none
+    MOVER_BEAT_NS = Word(776)  # when the mover last made progress
+    MOVE_RATE = Word(784)  # entries a second that it is to move at most; 0: no limit
+    LEASE = Word(832)  # token of the elected sweeper; 0: none
+    LEASE_BEAT_NS = Word(840)  # when the sweeper last made progress
+    SWEPT_NS = Word(848)  # when the last whole sweep ended; 0: never
+    SWEEP_EPOCH = Word(896)  # rises after every whole sweep: prune local caches
+    TOTAL_HITS = Word(960)  # counters of workers that are gone: hits
+    TOTAL_MISSES = Word(968)  # misses
+    TOTAL_WRITES = Word(976)  # writes
+    TOTAL_DELETES = Word(984)  # deletes
+    TOTAL_WAITS = Word(992)  # lock acquisitions that had to wait
+    TOTAL_TAKEOVERS = Word(1000)  # locks taken over from dead owners
+    TOTAL_RETRIES = Word(1008)  # lock-free reads that started again
+    TOTAL_LOCKED_READS = Word(1016)  # reads that queued for the lock
+    TOTAL_NEAR_HITS = Word(1024)  # hits that a near cache answered
 
 
 class GenerationWords(Words):
@@ -156,6 +176,12 @@ class GenerationWords(Words):
     SLOT_SIZE = Word(24)  # bytes a slot, a multiple of 8
     BUCKETS = Word(32)  # index buckets a shard
     BYTES = Word(40)  # bytes of a shard's segment
+    ON_FULL = Word(48)  # 0 raise, 1 evict
+    CHECK = Word(56)  # checksum of this row's other words
+    SIZE = Word(64)  # parameter size, bytes; 0: given as a capacity
+    CAPACITY = Word(72)  # parameter capacity, entries; 0: given as a size
+    VALUE_SIZE = Word(80)  # parameter value_size, bytes + 1; 0: not said
+    KEY_SIZE = Word(88)  # parameter key_size, bytes + 1; 0: not said
 
 
 class RowWords(Words):
@@ -190,7 +216,7 @@ class ShardWords(Words):
     SLOTS = Word(32)  # slots
     SLOT_SIZE = Word(40)  # bytes a slot
     BUCKETS = Word(48)  # index buckets
-    EVICTS = Word(56)  # 1: has the eviction areas
+    MOVED = Word(56)  # token of the mover whose shards have its entries now; 0: current
     SEQUENCE = Word(64)  # odd while the index flips; a miss rests on it
     REBUILDS = Word(72)  # rises by two a rebuild, odd in one: iterators start again
     TRACKING = Word(80)  # token of who takes a snapshot: mark changes; 0: nobody
@@ -219,13 +245,7 @@ class ShardWords(Words):
     POP_HAND = Word(352)  # index word where popitem looks next
     SCAN_HAND = Word(360)  # slot where a writer looks next for passed deadlines
     HAS_DEADLINES = Word(384)  # 1: the pages of the deadlines are reserved
-    RESERVED = Word(448)  # for counters to come
+    EVICTS = Word(448)  # 1: has the eviction areas
 
 
 # /layout
-
-
-def generation_of(control: ControlWords) -> GenerationWords:
-    """Return the row of the generation table that is in use."""
-    number: Word = (ControlWords.GEN0_NUMBER, ControlWords.GEN1_NUMBER)[control.GEN_CURRENT & 1]
-    return GenerationWords(control.words, control.first + number.index)

@@ -23,7 +23,8 @@ from ..lifecycle.parameters import check_mode
 from ..map import ShmMap
 from ..memory import geometry
 from ..memory.layout import constants
-from ..memory.words import ShardWords, generation_of
+from ..memory.table import generation_of
+from ..memory.words import ShardWords
 from ..printable import printable_lines
 from ..system import segment
 from . import findings, inspection

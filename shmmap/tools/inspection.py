@@ -24,7 +24,8 @@ from ..lifecycle.parameters import Parameters
 from ..memory import geometry
 from ..memory._clock_cy import Clock
 from ..memory.layout import LAYOUT_VERSION, SHARD, constants, record_bytes
-from ..memory.words import ControlWords, RowWords, ShardWords, generation_of
+from ..memory.table import generation_of
+from ..memory.words import ControlWords, RowWords, ShardWords
 from ..system import creation, liveness, process, record_lock, segment
 from ..system.flavours import ENGINES, OWN, PATTERN, Flavour
 from ..values import codecs
