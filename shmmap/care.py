@@ -37,8 +37,8 @@ class Care:
 
         def __len__(self) -> int: ...
         def _inside(self) -> AbstractContextManager[Attachment]: ...
-        def _may_follow(self) -> bool: ...
-        def _count_shards(self) -> int: ...
+        def _may_follow(self, error: MapUnlinked) -> bool: ...
+        def _go_over(self) -> None: ...
 
     def _in_one_map(self, act: Callable[[Attachment], Done]) -> Done:
         """Do what consists of several operations with the attachment, while `close` waits; begin
@@ -49,11 +49,11 @@ class Care:
             try:
                 with self._inside() as attached:
                     return act(attached)
-            except MapUnlinked:
+            except MapUnlinked as error:
                 gone_over = self._follows and self.attachment is not former  # by another thread
-                if not gone_over and not self._may_follow():
+                if not gone_over and not self._may_follow(error):
                     raise
-                self._count_shards()  # goes over now, or raises why this cannot be
+                self._go_over()
 
     @property
     def gates(self) -> Gates:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import ShmMapError
 from .lifecycle.control import ENGINE
 from .memory.layout import constants
+from .memory.geometry import SHARD_LIMIT
 from .operations._listing_cy import list_entries
 from .operations._takes_cy import Takes
 from .printable import human
@@ -282,7 +283,7 @@ def _state_of(handle: AtPrompt) -> int | str:
                 return "MapCorrupted"
             if attached.control.STATE != _READY:
                 return "MapUnlinked"
-            return sum(shard.entries() for shard in attached.shards)
+            return sum(shard.entries() for shard in attached.distinct())
     except Exception as error:
         return "closed" if handle.closed else type(error).__name__
 
@@ -311,13 +312,13 @@ def _some_keys(handle: AtPrompt) -> list[Key]:
         view: Any = Takes()
         view._bind(attached, 0)  # of no patience; what it does is this process's, as the handle's
         try:
-            for number in range(attached.geometry.shards):
+            unit = 0
+            while unit < SHARD_LIMIT and len(found) < COMPLETIONS:
                 try:
-                    found += list_entries(view, number, False)
+                    unit, listed = list_entries(view, unit, False)
+                    found += listed
                 except ShmMapError:
-                    continue
-                if len(found) >= COMPLETIONS:
-                    break
+                    unit += SHARD_LIMIT // len(view._routes())
         finally:
             view._seal()
     return found[:COMPLETIONS]

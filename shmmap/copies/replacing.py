@@ -172,7 +172,7 @@ def _change_over(former: OpenMap, successor: Successor, copying: Copying) -> flo
                 if not attached.has_its_name():
                     raise MapUnlinked(f"map {name!r} was unlinked while it was being replaced")
                 began = monotonic()
-                _hold_all(former, partial(hold_one, table, 0, partial(publish, turn)))
+                _hold_all(former, partial(hold_one, table, table.shards[0], partial(publish, turn)))
                 held_s = monotonic() - began
                 with suppress(SystemCallError):  # it is done all the same
                     successor.remove_former(attached.control)
@@ -206,8 +206,9 @@ def _refuse_others(name: str) -> None:
 def _hold_all(former: OpenMap, work: Callable[[], None]) -> None:
     """Hold every shard of a map, for good, and do the work."""
     for _ in range(_TRIES):
-        busy = hold_all(former, PATIENCE_NS, work)
+        shards = former._settled()
+        busy = hold_all(former, shards, PATIENCE_NS, work)
         if busy < 0:
             return
-        hold_one(former, busy)
+        hold_one(former, shards[busy])
     raise LockTimeout(f"map {former.name!r}: its shards could not be had all at once. Try again")

@@ -38,9 +38,11 @@ from ..operations._listing_cy import list_copied, list_entries
 from ..operations._takes_cy import Takes
 from ..operations.host import NEVER
 from ..operations.messages import error_for
+from ..operations.order import in_order
+from ..operations.routing import ShardMoved, spread
 from ..operations.unreadable import OnUnreadable, handler_of
 from ..operations.views import Handler, Listings, Prefix
-from ..shard._repair_cy import Repairer
+from ..shard._repair_cy import equip
 from ..shard._shadow_cy import ShardCopy, copy_bytes_needed
 from ..shard._status import DAMAGED, WHOLE
 from ..system.tasks import sleep
@@ -83,7 +85,6 @@ class Snapshot(Listings, Mapping[Key, Value]):
         self._on_unreadable = on_unreadable
         self.taken_ns = taken_ns
         self.held_seconds = held_ns / 1e9
-        self._shards = len(still.shards)
         self._view = Takes()
         self._view._bind(still, 0)
 
@@ -104,20 +105,17 @@ class Snapshot(Listings, Mapping[Key, Value]):
         return len(self._view)
 
     def _keys(self, prefix: Prefix = None) -> Iterator[Key]:
-        for number in range(self._shards):
-            yield from list_entries(self._view, number, False, prefix)
+        return in_order(lambda unit: list_entries(self._view, unit, False, prefix))
 
     def _entries(
         self, prefix: Prefix = None, unreadable: Handler = None
     ) -> Iterator[tuple[Key, Value]]:
-        for number in range(self._shards):
-            yield from list_entries(self._view, number, True, prefix, unreadable)
+        return in_order(lambda unit: list_entries(self._view, unit, True, prefix, unreadable))
 
     def raw_entries(self) -> Iterator[Raw]:
         """Go through the entries as they are stored: (key type, key bytes, value type, value
         bytes, deadline in ns of CLOCK_BOOTTIME or 0, version), types as in `layout`."""
-        for number in range(self._shards):
-            yield from list_copied(self._view, number)
+        return in_order(lambda unit: list_copied(self._view, unit))
 
     def __repr__(self) -> str:
         return f"<Snapshot of {self.name!r}, {len(self)} entries>"
@@ -157,9 +155,8 @@ class _Still:
         self.ttl_ns = 0
         self.clock = clock
         self.worker = _Row()
-        self.shards = copies
-        self.repairers = [Repairer(copy) for copy in copies]
-        self.held: dict[tuple[int, int], object] = {}
+        self.shards = spread([equip(copy) for copy in copies])
+        self.held: dict[tuple[int, int], Shard] = {}
         self.control_memory = bytearray(2 * _ROW)
         with ControlWords(self.control_memory) as control:
             control.STATE = K["STATE_READY"]
@@ -205,7 +202,7 @@ def take(
 def take_held(attached: Attachment) -> Snapshot:
     """Take a snapshot of a map all of whose shards this thread holds."""
     clock = Clock(0)
-    copies = _make_copies(attached, clock, True)
+    copies = _make_copies(attached, attached.distinct(), clock, True)
     for copy in copies:
         copy_held(copy)
     clock.frozen_ns = attached.clock.now_ns()
@@ -224,9 +221,11 @@ def _copy_all(
     with _turn(attached, until_ns, timeout_s):
         while True:
             clock = Clock(0)  # of the copies: it stands still
-            copies = _make_copies(attached, clock, whole)
+            copies = _make_copies(attached, handle._settled(), clock, whole)
             try:
                 instant = _copy(handle, attached, copies, until_ns, timeout_s)
+            except ShardMoved:
+                instant = None
             finally:
                 with suppress(ShmMapError):  # unlinked meanwhile: nobody marks anything there
                     forget_tracking(handle, copies)
@@ -239,9 +238,11 @@ def _copy_all(
                 )
 
 
-def _make_copies(attached: Attachment, clock: Clock, whole: bool) -> list[ShardCopy]:
-    """Make a copy of each shard, empty. Pages that nothing is copied to cost nothing."""
-    each = [copy_bytes_needed(shard.slots.count, shard.slots.size) for shard in attached.shards]
+def _make_copies(
+    attached: Attachment, shards: list[Shard], clock: Clock, whole: bool
+) -> list[ShardCopy]:
+    """Make a copy of each of these shards, empty. Pages that nothing is copied to cost nothing."""
+    each = [copy_bytes_needed(shard.slots.count, shard.slots.size) for shard in shards]
     try:
         room = memoryview(mmap.mmap(
             -1, sum(each), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
@@ -253,7 +254,7 @@ def _make_copies(attached: Attachment, clock: Clock, whole: bool) -> list[ShardC
         ) from error
     copies = []
     start = 0
-    for shard, size in zip(attached.shards, each, strict=True):
+    for shard, size in zip(shards, each, strict=True):
         copies.append(ShardCopy(shard, room[start : start + size], clock, _Quiet(), whole))
         start += size
     return copies
@@ -274,7 +275,7 @@ def _copy(
         if busy >= len(copies):
             return None
         if monotonic_ns() > until_ns:
-            raise LockTimeout(attached.describe_wait(attached.shards[busy], int(timeout_s * 1e9)))
+            raise LockTimeout(attached.describe_wait(copies[busy].source, int(timeout_s * 1e9)))
         # wait for that one alone, as a writer does; a dead owner's change is repaired
         copy_changed(handle, [copies[busy]], MOST)
     return None

@@ -26,12 +26,9 @@ from ..locks.lock_table import LockShard
 from ..memory import geometry
 from ..memory._clock_cy import Clock
 from ..memory.layout import constants
-from ..memory.table import generation_of
 from ..memory.words import ShardWords
 from ..operations import messages
-from ..shard import _shard_cy
-from ..shard._lock_cy import ShardLock
-from ..shard._repair_cy import Repairer
+from ..operations.routing import distinct
 from ..system import creation, removal, reserving, segment
 from ..system.mutex import Mark, Mutex
 from ..system.presences import Presences, alive
@@ -40,10 +37,10 @@ from ..system.tasks import new_lock
 from ..system.unfinished import Steps, is_final
 from ..system.worker_table import KernelGuard, Worker
 from ..values.codecs import coder_here
-from . import ephemeral, half_replaced, left_behind
-from .control import ENGINE, LIVE, REMOVE, Control, geometry_of, remove_files
-from .headers import wrong_words
+from . import ephemeral, half_replaced, left_behind, routes
+from .control import ENGINE, LIVE, Control, geometry_of, remove_files
 from .parameters import Parameters
+from .places import Places
 from .sweeper import Sweeper
 
 if TYPE_CHECKING:
@@ -54,7 +51,7 @@ if TYPE_CHECKING:
     from ..shard._shard_cy import Shard
 
 K = constants()
-_CONTROL_GUARD, _LOCKS_GUARD = 0x7FFFF, 0x7FFFE  # their numbers among the pure engine's guards
+_CONTROL_GUARD = 0x7FFFF  # its number among the pure engine's guards: see `places`
 _JOIN_PATIENCE_S = 60.0
 
 
@@ -76,10 +73,7 @@ class Attachment:
         self.owner_uid = owner_uid
         self._on_join = on_join
         self.nonce = control.NONCE
-        self.parameters = Parameters.load(control)
-        self.geometry = geometry_of(control)
-        self.generation = generation_of(control).NUMBER
-        self.part_files = control.object_files(name)
+        self._shaped = -1, Parameters.load(control), geometry_of(control)  # at that table word
         self.seed = control.HASH_SEED
         self.safe = self.parameters.codec != "auto"
         self.coder = coder_here(self.parameters.codec)
@@ -92,14 +86,11 @@ class Attachment:
         self.mutex = Mutex()  # of the tasks of this process, around its row and the others'
         self.handles: weakref.WeakValueDictionary[int, MapHandle] = weakref.WeakValueDictionary()
         self.presences = Presences()  # of the same
-        self.held: dict[tuple[int, int], object] = {}  # pure engine: by thread and shard
+        self.held: dict[tuple[int, int], Shard] = {}  # pure engine: by thread and shard
         self.snapshots: Any = new_lock(threading.RLock)  # held by the thread that takes one
-        self.mappings: list[segment.Mapping] = []
         self.lock_mappings: list[segment.Mapping] = []  # one
         self.locks: Any = None
         self.sweeper: Any = None
-        self.memories: list[Array[c_char] | Memory] = []
-        self._shard_locks: list[ShardLock | None] = []
         self._down: Steps | None = None
         self._is_last = False
         self.worker = self._worker_kind(
@@ -108,81 +99,63 @@ class Attachment:
             holds_file=bool(self.parameters.ephemeral),
         )
         self.guards: list[KernelGuard] = []  # pure engine
-        self.control_memory = self._memory(control.mapping, _CONTROL_GUARD)
+        self.control_memory = self.memory_of(control.mapping, _CONTROL_GUARD)
         self.fork_memory = self.worker.fork_page.buffer
-        self.shards: list[Shard] = []
-        self.repairers: list[Repairer] = []
+        self.shards: list[Shard] = []  # the routes: see `routes`
+        self.places = Places(self)
 
     def map_parts(self) -> None:
         """Map the shards. Where that fails the caller has it all unmapped."""
-        for number in range(self.geometry.shards):
-            self.shards.append(self._attach_map_shard(number))
-        self.repairers += [Repairer(shard) for shard in self.shards]
-        self.locks = self._attach_locks()
+        routes.find_all(self)
+        self.locks = LockShard(self, *self.places.attach_locks())
+        self.lock_mappings.append(self.locks.mapping)
         for mapping in self._mapped():
             mapping.tell(self.worker.fork_page.flag_address)
         self._refuse_cut()  # before that nobody was told
 
-    def _attach_map_shard(self, number: int) -> Shard:
-        """Map one of the shards that hold the map's entries."""
-        label = segment.shard_name(self.name, self.nonce, self.generation, number)
-        return self._attach_shard(label, self.geometry, number, number, self.mappings)
+    # -- the shape, which may change: see `moving` -----------------------------------
 
-    def _attach_locks(self) -> LockShard:
-        """Map the lock shard; in itself it is number 0 of one."""
-        label = segment.locks_name(self.name, self.nonce)
-        shape = geometry.lock_geometry()
-        shard = self._attach_shard(label, shape, 0, geometry.LOCK_NUMBER, self.lock_mappings)
-        return LockShard(self, shard, self.lock_mappings[0])
+    def _shape(self) -> tuple[int, Parameters, geometry.Geometry]:
+        """Return the table word, and what was asked for and laid out at that, by what this process
+        knows; of a map that moves, of the generation that it moves to."""
+        known = self._shaped
+        with contextlib.suppress(ValueError):  # the control segment is unmapped
+            word = self.control.TABLE
+            if word != known[0]:
+                seen = word, Parameters.load(self.control), geometry_of(self.control)
+                if self.control.TABLE == word:
+                    self._shaped = known = seen
+        return known
 
-    def _attach_shard(
-        self, label: str, shape: geometry.Geometry, number: int, in_header: int,
-        mappings: list[segment.Mapping],
-    ) -> Shard:
-        """Map one shard's segment, verify its header, and see that its semaphore is ours."""
-        try:
-            mapping = segment.attach(label, shape.areas.end, self.parameters.mode, self.owner_uid)
-        except MapNotFound:
-            raise MapCorrupted(
-                f"map {self.name!r} has lost its segment {label}: " + REMOVE.format(self.name)
-            ) from None
-        try:
-            mappings.append(mapping)
-        except MemoryError:
-            mapping.close()
-            raise
-        if wrong := wrong_words(mapping, shape, self.nonce, in_header):
-            raise MapCorrupted(
-                f"segment {label} is not that shard of map {self.name!r} ({', '.join(wrong)}): "
-                + REMOVE.format(self.name)
-            )
-        path = segment.SHM_DIRECTORY + segment.semaphore_file(label)
-        try:
-            status = os.stat(path)
-        except FileNotFoundError:
-            pass  # who waits looks again by itself
-        except OSError as error:
-            raise segment.refused(f"looking at semaphore {label}", error) from error
-        else:
-            segment.verify_owner(status, path, self.parameters.mode, self.owner_uid)
-        return self.shard_over(mapping, label, shape, number)
+    @property
+    def parameters(self) -> Parameters:
+        """What the map was asked to be; of the shape, the last that was asked for."""
+        return self._shape()[1]
 
-    def shard_over(
-        self, mapping: segment.Mapping, label: str | None, shape: geometry.Geometry, number: int
-    ) -> Shard:
-        """Make a shard of a mapped segment, and open its semaphore, if it is named."""
-        memory = self._memory(
-            mapping, _LOCKS_GUARD if mapping in self.lock_mappings else number
-        )
-        self.memories.append(memory)
-        self._shard_locks.append(None)  # room for it, before it has anything to close
-        lock = self._shard_locks[-1] = ShardLock(memory, label, self.worker, self.fork_memory)
-        return _shard_cy.Shard(
-            memory, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
-            shape.shards.bit_length() - 1, self.seed, lock, self.clock,
-        )
+    @property
+    def geometry(self) -> geometry.Geometry:
+        """How the newest generation is laid out."""
+        return self._shape()[2]
 
-    def _memory(self, mapping: segment.Mapping, number: int) -> Array[c_char] | Memory:
+    @property
+    def part_files(self) -> list[str]:
+        """The files of the map's parts, of all but its control segment."""
+        return self.control.object_files(self.name)
+
+    def distinct(self) -> list[Shard]:
+        """Return the shards that this process goes by, each once, in the order of the hash."""
+        return distinct(self.shards)
+
+    @property
+    def mappings(self) -> list[segment.Mapping]:
+        """The mappings of these."""
+        return [self.places.mapping_of(shard) for shard in self.distinct()]
+
+    def renew(self, handle: MapHandle, shard: Shard) -> None:
+        """Have this process go by those shards that have the entries of one that has moved."""
+        routes.renew(self, handle, shard)
+
+    def memory_of(self, mapping: segment.Mapping, number: int) -> Array[c_char] | Memory:
         """Return what the engine's `memory()` takes: the buffer, or the pure engine's Memory, with
         the guard of that number."""
         if ENGINE == "compiled":
@@ -289,11 +262,16 @@ class Attachment:
         """List what is mapped: the control segment, the shards, the lock shard."""
         return [self.control.mapping, *self.mappings, *self.lock_mappings]
 
+    def _labels(self) -> list[str]:
+        """Name what is mapped."""
+        return [segment.control_name(self.name),
+                *[self.places.label_of(shard) for shard in self.distinct()],
+                segment.locks_name(self.name, self.nonce)]
+
     def _refuse_cut(self) -> None:
         """Refuse a map of which a segment was cut off. A fork wipes the flag, not the cut."""
         if [True for mapping in self._mapped() if mapping.is_cut]:
-            labels = (segment.control_name(self.name), *self.part_files[self.geometry.shards + 1 :])
-            cut = [label for label, mapping in zip(labels, self._mapped(), strict=False)
+            cut = [label for label, mapping in zip(self._labels(), self._mapped(), strict=False)
                    if mapping.is_cut]
             self.worker.fork_page.stop()
             raise MapCorrupted(
@@ -333,26 +311,29 @@ class Attachment:
         following: int = self.sweeper.look_for_files(due, version)
         return following
 
-    def reserve_deadlines(self, number: int) -> None:
-        """Reserve the pages of a shard's deadlines, then say so in its header."""
-        areas = self.geometry.areas
-        label = segment.shard_name(self.name, self.nonce, self.generation, number)
+    def reserve_deadlines(self, shard: Shard) -> None:
+        """Reserve the pages of a shard's deadlines, then say so in its header; do nothing where it
+        has moved."""
+        areas, mapping = self.places.shape_of(shard).areas, self.places.mapping_of(shard)
         try:
-            reserving.reserve(label, self.mappings[number], areas.deadlines, areas.end)
+            if not shard.moved_to():
+                reserving.reserve(self.places.label_of(shard), mapping, areas.deadlines, areas.end)
         except SystemCallError:
+            if shard.moved_to():
+                return
             self.refuse_lost()  # a kernel that needs the name for it
             raise
-        with ShardWords(self.mappings[number].buffer) as header:
+        with ShardWords(mapping.buffer) as header:
             header.HAS_DEADLINES = 1
 
-    def restore_deadlines(self, number: int) -> None:
+    def restore_deadlines(self, shard: Shard) -> None:
         """Where the pages of a shard's deadlines are reserved, have its header say so: else a
         repair would leave old ones there, and entries that no longer expire."""
-        label = segment.shard_name(self.name, self.nonce, self.generation, number)
         # 0: its name is not seen here, as after chroot. What is reserved needs no more room
-        if not 0 < segment.allocated_bytes(label) <= self.geometry.areas.deadlines:
+        taken = segment.allocated_bytes(self.places.label_of(shard))
+        if not 0 < taken <= self.places.shape_of(shard).areas.deadlines:
             with contextlib.suppress(SharedMemoryFull):
-                self.reserve_deadlines(number)
+                self.reserve_deadlines(shard)
 
     # -- the end ------------------------------------------------------------------------
 
@@ -370,11 +351,9 @@ class Attachment:
         Nothing may touch the map any more."""
         self.is_down = True
         if self._down is None:
-            of_map = [*self.memories, self.control_memory]
             self._down = Steps([
-                self.worker.leave, *(lock.close for lock in self._shard_locks if lock),
-                *(memory.release for memory in of_map if hasattr(memory, "release")),
-                *(mapping.close for mapping in (*self.mappings, *self.lock_mappings)),
+                self.worker.leave, *self.places.steps_of_closing(),
+                *([self.control_memory.release] if hasattr(self.control_memory, "release") else ()),
                 self.control.close,
             ])
         self._down.run()

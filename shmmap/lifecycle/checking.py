@@ -73,31 +73,30 @@ def _chain_bytes(copied: bytearray, shape: Geometry, slot: int, length: int) -> 
 
 def label(attached: Attachment, number: int) -> str:
     """Name a shard; after those of the map comes the lock shard."""
-    shards: int = attached.geometry.shards
+    shards = len(attached.distinct())
     return f"shard {number}" if number < shards else str(attached.locks.label)
 
 
 def _part(
     m: MapHandle, attached: Attachment, number: int
-) -> tuple[MapHandle | LockTable, Attachment | LockShard, int]:
-    """Return the handle on a shard, what it is attached to, and its number there."""
-    if number < attached.geometry.shards:
-        return m, attached, number
-    return m._lock_table(), attached.locks, 0
+) -> tuple[MapHandle | LockTable, Attachment | LockShard, Shard, Geometry]:
+    """Return the handle on a shard, what it is attached to, the shard, and its layout."""
+    shards = attached.distinct()
+    if number < len(shards):
+        return m, attached, shards[number], attached.places.shape_of(shards[number])
+    return m._lock_table(), attached.locks, attached.locks.shards[0], attached.locks.geometry
 
 
 def check_shard(m: MapHandle, attached: Attachment, number: int) -> list[str]:
     """List what is wrong in a shard of an open map."""
-    core, host, number = _part(m, attached, number)
-    shape = host.geometry
-    shard = host.shards[number]
+    core, host, shard, shape = _part(m, attached, number)
     length = shape.areas.end if shard.has_deadlines() else shape.areas.deadlines
-    copied = copy_shard(core, number, length)
+    copied = copy_shard(core, shard, length)
     if length == shape.areas.deadlines:  # they may have been reserved since
         with ShardWords(copied) as header:
             header.HAS_DEADLINES = 0
     twin = Shard(
-        copied, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
+        copied, shard.number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
         shape.shards.bit_length() - 1, host.seed, shard.lock, host.clock,
     )
     problems: list[str] = Repairer(twin).problems()
@@ -106,10 +105,9 @@ def check_shard(m: MapHandle, attached: Attachment, number: int) -> list[str]:
 
 def repair_shard(m: MapHandle, attached: Attachment, number: int) -> None:
     """Rebuild what is derived in a shard, and drop entries that cannot be read."""
-    core, host, number = _part(m, attached, number)
-    rebuild_shard(core, number)
-    shape = host.geometry
-    copied = copy_shard(core, number, shape.areas.deadlines)
+    core, _, shard, shape = _part(m, attached, number)
+    rebuild_shard(core, shard)
+    copied = copy_shard(core, shard, shape.areas.deadlines)
     bad = [(slot, version) for slot, version, _ in unreadable(copied, shape)]
     if bad:
-        end_entries(core, number, bad)
+        end_entries(core, shard, bad)

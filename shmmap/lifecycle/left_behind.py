@@ -10,13 +10,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from ..shard._repair_cy import Repairer
+from ..system.presences import alive
 from .control import ENGINE
 
 if TYPE_CHECKING:
-    from ..memory import geometry
-    from ..shard._shard_cy import Shard
-    from ..system import segment
     from .attachment import Attachment
 
 
@@ -27,34 +24,34 @@ def note_fork(attachment: Attachment) -> None:
     locks = attachment.locks
     hosts = ((attachment, attachment.shards), (locks, locks.shards if locks else ()))
     for host, shards in hosts:
-        if host is not None and thread in {at[0] for at in host.held}:
-            for shard in shards:
-                shard.buffer.leave_behind()
+        if host is not None:
+            inside = [shard for at, shard in host.held.copy().items() if at[0] == thread]
+            if inside:
+                for shard in (*shards, *inside):
+                    shard.buffer.leave_behind()
 
 
 def renew(attachment: Attachment) -> None:
     """Have new operations use new shards where a fork has left the old ones behind."""
     if ENGINE == "compiled":
         return
-    if True in {shard.buffer.left_behind for shard in attachment.shards}:
-        attachment.shards[:] = [
-            _successor(attachment, shard, mapping, attachment.geometry)
-            for shard, mapping in zip(attachment.shards, attachment.mappings, strict=True)
-        ]
-        attachment.repairers[:] = [Repairer(shard) for shard in attachment.shards]
+    places = attachment.places
+    instead = {}
+    for shard in attachment.distinct():
+        if shard.buffer.left_behind:
+            made = places.add(places.mapping_of(shard), places.label_of(shard), None,
+                              places.shape_of(shard), shard.generation, shard.number).shard
+            made.lock.semaphore, shard.lock.semaphore = shard.lock.semaphore, 0
+            places.take_place(shard, made)
+            instead[id(shard)] = made
+    if instead:
+        attachment.shards = [instead.get(id(shard), shard) for shard in attachment.shards]
+        for handle in alive(attachment.handles):
+            if handle.attachment is attachment:
+                handle._route(attachment.shards)
     locks = attachment.locks
     if locks.shards[0].buffer.left_behind:
-        shard = _successor(
-            attachment, locks.shards[0], attachment.lock_mappings[0], locks.geometry
-        )
-        locks.shards[:] = [shard]
-        locks.repairers[:] = [Repairer(shard)]
-
-
-def _successor(
-    attachment: Attachment, shard: Shard, mapping: segment.Mapping, shape: geometry.Geometry
-) -> Shard:
-    """Make a shard that takes the place of one that was left behind, with its semaphore."""
-    made = attachment.shard_over(mapping, None, shape, shard.number)
-    made.lock.semaphore, shard.lock.semaphore = shard.lock.semaphore, 0
-    return made
+        shard = locks.shards[0]
+        made = places.add(locks.mapping, places.label_of(shard), None, locks.geometry, 0, 0).shard
+        made.lock.semaphore, shard.lock.semaphore = shard.lock.semaphore, 0
+        locks.shards[:] = [made]

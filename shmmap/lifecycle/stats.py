@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..locks.keeping import added
-from ..memory.geometry import Geometry
 from ..memory.words import ShardWords, Word
 from ..printable import human
 from ..system import segment
@@ -101,11 +100,12 @@ class Stats(NamedTuple):
         return f"<Stats: {', '.join(counted)}>"
 
 
-def allocated(name: str, nonce: int, generation: int, shape: Geometry) -> int:
+def allocated(attachment: Attachment) -> int:
     """Count the bytes of real pages behind all objects of a map."""
+    name, nonce = attachment.name, attachment.nonce
     total = segment.allocated_bytes(segment.control_name(name))
     total += segment.allocated_bytes(segment.liveness_name(name, nonce))
-    labels = [segment.shard_name(name, nonce, generation, n) for n in range(shape.shards)]
+    labels = [attachment.places.label_of(shard) for shard in attachment.distinct()]
     for label in (*labels, segment.locks_name(name, nonce)):
         total += segment.allocated_bytes(label) + segment.semaphore_bytes(label)
     return total
@@ -126,12 +126,13 @@ def gather(attachment: Attachment, entries: int) -> Stats:
     control = attachment.control
     shape, mappings = attachment.geometry, attachment.mappings
     live_bytes = summed(mappings, ShardWords.LIVE_BYTES)
-    shard_entries = [shard.entries() for shard in attachment.shards]
-    taken = allocated(attachment.name, attachment.nonce, attachment.generation, shape)
+    shards = attachment.distinct()
+    shard_entries = [shard.entries() for shard in shards]
+    taken = allocated(attachment)
     totals = attachment.worker.totals()
     return Stats(
         entries=entries,
-        slots=shape.shards * shape.slots,
+        slots=sum([shard.slots.count for shard in shards]),
         free_slots=summed(mappings, ShardWords.FREE_SLOTS),
         live_bytes=live_bytes,
         size_bytes=shape.total_bytes,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..errors import LockTimeout, MapClosed, MapUnlinked, ShmMapError
 from ..locks.deferred_release import see_to_it
 from ..memory._clock_cy import monotonic
+from ..memory.table import UNITS
 from ..memory.words import ShardWords
 from ..operations._care_cy import sweep_part
 from ..operations.host import NEVER
@@ -230,21 +231,24 @@ class Sweeper:
         attachment = self._attachment
         control = attachment.control
         started = monotonic()
-        mappings = attachment.mappings
-        expired, aged = (summed(mappings, word) for word in (ShardWords.EXPIRED, ShardWords.AGED))
+        counted = ShardWords.EXPIRED, ShardWords.AGED
+        expired, aged = (summed(attachment.mappings, word) for word in counted)
         found = _Findings()
         try:
             unfinished.finish()
-            for number in range(attachment.geometry.shards):
+            unit = 0
+            while unit < UNITS:
                 control.LEASE_BEAT_NS = attachment.clock.now_ns()
                 if background is not None and is_cooperative():
                     sleep(0)
                 if background is not None and background.stopping:
                     break
+                shard = attachment.shards[unit * len(attachment.shards) // UNITS]
                 with found.noted():
-                    if background is not None and not self._can_be_had(attachment.shards[number]):
+                    if background is not None and not self._can_be_had(shard):
                         raise LockTimeout
-                    found.longest = max(found.longest, self._sweep_shard(handle, number))
+                    found.longest = max(found.longest, self._sweep_shard(handle, unit))
+                unit = (shard.number + 1) * UNITS >> shard.shard_bits
             else:
                 self._sweep_the_dead(handle, background, found)
                 if not found.errors:
@@ -256,8 +260,8 @@ class Sweeper:
         if found.errors:
             raise found.errors[0]
         return SweepReport(
-            summed(mappings, ShardWords.EXPIRED) - expired,
-            summed(mappings, ShardWords.AGED) - aged, found.dead, found.busy, found.longest,
+            max(0, summed(attachment.mappings, ShardWords.EXPIRED) - expired),
+            max(0, summed(attachment.mappings, ShardWords.AGED) - aged), found.dead, found.busy, found.longest,
             monotonic() - started, found.dead_locks,
         )
 
@@ -298,8 +302,9 @@ class Sweeper:
             sleep(0.001)
         return True
 
-    def _sweep_shard(self, handle: MapHandle, number: int) -> float:
-        """Sweep one shard; return the longest step under its lock in seconds."""
+    def _sweep_shard(self, handle: MapHandle, unit: int) -> float:
+        """Sweep the shard that has a unit of the hash; return the longest step under its lock in
+        seconds."""
         longest = 0.0
         age_ns = self._setting("max_age_ns")
         before = self._attachment.clock.now_ns() - age_ns if age_ns else 0
@@ -309,7 +314,7 @@ class Sweeper:
             first = 1
             while first:
                 began = monotonic()
-                first = sweep_part(handle, number, first, written_before, limit)
+                first = sweep_part(handle, unit, first, written_before, limit)
                 longest = max(longest, monotonic() - began)
         return longest
 

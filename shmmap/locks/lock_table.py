@@ -36,7 +36,6 @@ from ..operations._care_cy import sweep_part
 from ..operations._listing_cy import list_entries
 from ..operations._writes_cy import Writes
 from ..operations.host import NEVER
-from ..shard._repair_cy import Repairer
 from ..shard._status import FULL
 from ..system.background import Background
 from ..system.tasks import current_task
@@ -136,7 +135,6 @@ class LockShard:
         with ControlWords(self.control_memory) as control:
             control.STATE = K["STATE_READY"]  # whoever comes here has looked at the real one
         self.shards = [shard]
-        self.repairers = [Repairer(shard)]
         self.acting: list[LockTable] = []  # those with which a step is under way: see `act`
         self.after_fork()
 
@@ -145,7 +143,7 @@ class LockShard:
         for table in self.acting:
             table._seal()
         self.acting = []
-        self.held: dict[tuple[int, int], object] = {}
+        self.held: dict[tuple[int, int], Shard] = {}
         self.holds: dict[int, Hold] = {}
         self.by_task: dict[tuple[bytes, object], Hold] = {}
         self.begun: dict[tuple[bytes, object], Hold] = {}  # takings under way, likewise
@@ -391,7 +389,7 @@ class LockTable(Writes):
     def drop_abandoned(self) -> int:
         """Free the locks of dead holders; count them. O(slots of the lock shard)."""
         freed = 0
-        for key, raw in list_entries(self, 0, True):
+        for key, raw in list_entries(self, 0, True)[1]:
             if self.is_abandoned(raw):
                 freed += self.give_back(key, raw)
         return freed
@@ -399,7 +397,7 @@ class LockTable(Writes):
     def find_holder(self) -> Record | None:
         """Return the record of somebody who lives and has a lock, or a permit; None: nobody. Who
         computes a value does not count."""
-        for name, raw in list_entries(self, 0, True):
+        for name, raw in list_entries(self, 0, True)[1]:
             record = Record.unpack(raw)
             if record and not name.startswith(FLIGHT) and not self.is_abandoned(raw):
                 return record

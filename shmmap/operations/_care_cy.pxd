@@ -3,8 +3,8 @@ from ..shard._shard_cy cimport Shard
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 
-cpdef object sweep_part(Holding handle, object number, object first, object written_before_ns,
+cpdef object sweep_part(Holding handle, object unit, object first, object written_before_ns,
                         object limit)
-cpdef object rebuild_shard(Holding handle, object number)
-cpdef object end_entries(Holding handle, object number, object entries)
-cpdef object copy_shard(Holding handle, object number, object length)
+cpdef object rebuild_shard(Holding handle, object held)
+cpdef object end_entries(Holding handle, object held, object entries)
+cpdef object copy_shard(Holding handle, object held, object length)

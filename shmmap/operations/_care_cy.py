@@ -15,11 +15,14 @@ if not cython.compiled:
     from shmmap.memory.layout import S_DIRTY, S_TRACKING  # type: ignore[attr-defined]
     from shmmap.shard._shard_cy import Shard
 
+from shmmap.operations.routing import ShardMoved
+
 COMPILED = cython.compiled
 
 
-def sweep_part(handle, number: Any, first: Any, written_before_ns: Any, limit: Any) -> Any:
-    """Sweep some slots of a shard under one hold of its lock; return where to go on, 0: done.
+def sweep_part(handle, unit: Any, first: Any, written_before_ns: Any, limit: Any) -> Any:
+    """Sweep some slots of the shard that has a unit of the hash, under one hold of its lock; return
+    the slot to go on from, 0: done. It may be another shard by then.
 
     Removes at most `limit` expired entries (`written_before_ns` 0), or looks at `limit` slots
     for old ones. A dead owner's lock is healed on the way.
@@ -31,9 +34,7 @@ def sweep_part(handle, number: Any, first: Any, written_before_ns: Any, limit: A
     following: u64 = 0
     handle.enter()
     try:
-        if number > handle.mask:  # the handle has gone over to another map meanwhile
-            return 0
-        shard = handle.shards[number]
+        shard = handle.shard_at(unit)
         tracker: u64 = load(shard.mem, S_TRACKING)  # judged before anything is held
         gone: cython.bint = tracker != 0 and handle.attachment.worker.is_dead(tracker)
         handle.refuse_reentry(shard)
@@ -47,17 +48,19 @@ def sweep_part(handle, number: Any, first: Any, written_before_ns: Any, limit: A
                 following = shard.sweep_expired(from_slot, handle.clock.now(), most)
         finally:
             handle.drop(shard)
+    except ShardMoved:
+        following = from_slot
     finally:
         handle.leave()
     return following
 
 
-def rebuild_shard(handle, number: Any) -> None:
+def rebuild_shard(handle, held: Any) -> None:
     """Rebuild what is derived in a shard from its slots, under its lock."""
-    shard: Shard = handle.shards[number]
+    shard: Shard = held
     handle.enter()
     try:
-        handle.attachment.restore_deadlines(number)
+        handle.attachment.restore_deadlines(shard)
         handle.refuse_reentry(shard)
         try:
             handle.hold(shard)
@@ -68,9 +71,9 @@ def rebuild_shard(handle, number: Any) -> None:
         handle.leave()
 
 
-def end_entries(handle, number: Any, entries: Any) -> None:
+def end_entries(handle, held: Any, entries: Any) -> None:
     """End the entries at these (slot, version), if they still are there, and repair."""
-    shard: Shard = handle.shards[number]
+    shard: Shard = held
     slot: u64
     version: u64
     handle.enter()
@@ -89,9 +92,9 @@ def end_entries(handle, number: Any, entries: Any) -> None:
         handle.leave()
 
 
-def copy_shard(handle, number: Any, length: Any) -> Any:
+def copy_shard(handle, held: Any, length: Any) -> Any:
     """Copy a shard's first `length` bytes under its lock."""
-    shard: Shard = handle.shards[number]
+    shard: Shard = held
     room: Any = bytearray(length)
     handle.enter()
     try:

@@ -109,8 +109,8 @@ def read_and_touch(handle, key, ttl):
                     break
                 capacity = 2 * (found.meta >> META_LENGTH_SHIFT)
             break
-        except MapUnlinked:  # it was replaced as we waited for the shard
-            if not handle._may_follow():
+        except MapUnlinked as error:  # it was replaced as we waited for the shard
+            if not handle._may_follow(error):
                 raise
         finally:
             handle.leave()
@@ -140,7 +140,7 @@ def touch_copied(handle, shard, key, room, capacity, deadline, found):
                 handle.raise_for(CORRUPT, shard, 0)
             else:
                 shard.set_deadline(deadline, found)
-                if handle.evicts:
+                if shard.evicts:
                     shard.eviction.hit(found.slot)
         finally:
             handle.drop(shard)

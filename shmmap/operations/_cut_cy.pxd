@@ -10,8 +10,8 @@ cpdef object track(Holding handle, object copies)
 cpdef object copy_whole(Holding handle, object copy)
 cpdef object copy_changed(Holding handle, object copies, object limit)
 cpdef tuple cut(Holding handle, object copies, object patience_ns)
-cpdef object hold_all(Holding handle, object patience_ns, object work)
-cpdef object hold_one(Holding handle, object number, object work=*)
+cpdef object hold_all(Holding handle, object every, object patience_ns, object work)
+cpdef object hold_one(Holding handle, object held, object work=*)
 cpdef object forget_tracking(Holding handle, object copies)
 cdef void drop_all(Holding handle, list shards) noexcept
 cdef int track_shard(Holding handle, Shard shard, ShardCopy copy) except -1

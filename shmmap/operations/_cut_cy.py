@@ -18,10 +18,12 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap.memory._atomics import clock_ns, i64, load, u64, was_left_behind
-    from shmmap.memory.layout import C_STATE, S_DIRTY, STATE_READY  # type: ignore[attr-defined]
+    from shmmap.memory.layout import C_STATE, S_DIRTY, S_MOVED, STATE_READY  # type: ignore[attr-defined]
     from shmmap.operations import reentry
     from shmmap.shard._shadow_cy import ShardCopy
     from shmmap.shard._shard_cy import Shard
+
+from shmmap.operations.routing import ShardMoved
 
 COMPILED = cython.compiled
 # What `cut` gives for what a shard's number cannot be, negative: all were held, and copied.
@@ -34,7 +36,7 @@ def track(handle, copies: Any) -> None:
     handle.enter()
     try:
         for copy in copies:
-            track_shard(handle, handle.shards[copy.number], copy)
+            track_shard(handle, copy.source, copy)
     finally:
         handle.leave()
 
@@ -59,7 +61,7 @@ def copy_changed(handle, copies: Any, limit: Any) -> int:
     handle.enter()
     try:
         for copy in copies:
-            changed = copy_changed_shard(handle, handle.shards[copy.number], copy, most)
+            changed = copy_changed_shard(handle, copy.source, copy, most)
             if changed < 0:
                 return -1
             total += changed
@@ -71,20 +73,21 @@ def copy_changed(handle, copies: Any, limit: Any) -> int:
 def cut(handle, copies: Any, patience_ns: Any) -> tuple:
     """Hold every shard, copy what changed last, stop tracking, let all go.
 
-    Returns (-1, when, for how many ns they were held); or (the number of the shard that was
-    not free in time or needs a repair, 0, 0), or (LOST, 0, 0); then nothing was copied.
+    Returns (-1, when, for how many ns they were held); or (which of the copies is of the shard
+    that was not free in time or needs a repair, 0, 0), or (LOST, 0, 0), also where a shard has
+    moved; then nothing was copied.
     """
     copy: ShardCopy
     shard: Shard
     failed: i64 = -1
+    at: i64 = 0
     began: i64
     when: i64 = 0
     until: i64
     all_copies: list = copies
     handle.enter()
     try:
-        # in a child that a handler forks, ours are replaced: see left_behind
-        shards: list = handle.shards if cython.compiled else list(handle.shards)
+        shards: list = [copy.source for copy in all_copies]
         for shard in shards:
             handle.refuse_reentry(shard)
         began = clock_ns(1)
@@ -95,11 +98,12 @@ def cut(handle, copies: Any, patience_ns: Any) -> tuple:
                     reentry.note(handle.attachment, shard)
                 # our token is read after the note: a child that is forked before is not `me`
                 if not shard.lock.try_quickly(handle.token(), until) or load(shard.mem, S_DIRTY):
-                    failed = shard.number
+                    failed = at
                     break
+                at += 1
             if failed < 0:
                 for copy in all_copies:
-                    if not copy.is_tracked(handle.token()):
+                    if not copy.is_tracked(handle.token()) or load(copy.source.mem, S_MOVED):
                         failed = LOST
             if failed < 0:
                 when = handle.clock.now()
@@ -117,17 +121,18 @@ def cut(handle, copies: Any, patience_ns: Any) -> tuple:
         handle.leave()
 
 
-def hold_all(handle, patience_ns: Any, work: Any) -> int:
-    """Hold every shard, do the work, and keep them for good; return -1, or the number of the shard
-    that was not free in time or needs a repair: then none is held, and nothing done. What the work
+def hold_all(handle, every: Any, patience_ns: Any, work: Any) -> int:
+    """Hold `every` shard, do the work, and keep them for good; return -1, or which of them was not
+    free in time, needs a repair, or has moved: then none is held, and nothing done. What the work
     raises frees them, unless the map is retired by then."""
     shard: Shard
+    at: i64 = 0
     failed: i64 = -1
     until: i64
     done: cython.bint = False
     handle.enter()
     try:
-        shards: list = handle.shards if cython.compiled else list(handle.shards)
+        shards: list = every
         for shard in shards:
             handle.refuse_reentry(shard)
         until = clock_ns(1) + patience_ns
@@ -135,9 +140,12 @@ def hold_all(handle, patience_ns: Any, work: Any) -> int:
             for shard in shards:
                 if not cython.compiled:
                     reentry.note(handle.attachment, shard)
-                if not shard.lock.try_quickly(handle.token(), until) or load(shard.mem, S_DIRTY):
-                    failed = shard.number
+                if not shard.lock.try_quickly(handle.token(), until) or (
+                    load(shard.mem, S_DIRTY) or load(shard.mem, S_MOVED)
+                ):
+                    failed = at
                     break
+                at += 1
             if failed < 0:
                 work()
                 done = True
@@ -152,10 +160,10 @@ def hold_all(handle, patience_ns: Any, work: Any) -> int:
         handle.leave()
 
 
-def hold_one(handle, number: Any, work: Any = None) -> None:
+def hold_one(handle, held: Any, work: Any = None) -> None:
     """Wait for a shard as a writer does, and do the work while it is held; a dead owner's change is
-    repaired."""
-    shard: Shard = handle.shards[number]
+    repaired. Where it has moved, the handle goes by those that have its entries."""
+    shard: Shard = held
     handle.enter()
     try:
         handle.refuse_reentry(shard)
@@ -163,6 +171,9 @@ def hold_one(handle, number: Any, work: Any = None) -> None:
             handle.hold(shard)
             if work is not None:
                 work()
+        except ShardMoved:
+            if work is not None:
+                raise
         finally:
             handle.drop(shard)
     finally:
@@ -174,7 +185,7 @@ def drop_all(handle, shards):
     shard: Shard
     number: u64
     if cython.compiled:  # no test of the type: nothing in here can raise
-        for number in range(handle.mask + 1):
+        for number in range(len(shards)):
             handle.drop(cython.cast(Shard, PyList_GET_ITEM(shards, number)))
         return
     try:

@@ -9,13 +9,11 @@ cdef class Handle:
     cdef mem_t control
     cdef mem_t fork_page
     cdef list shards
-    cdef list repairers
     cdef u64 row
     cdef u64 seed
     cdef u64 shift
     cdef u64 mask
     cdef bint safe
-    cdef bint evicts
     cdef readonly bint closed
     cdef public bint _sweeping
     cdef u64 look_at
@@ -46,3 +44,4 @@ cdef class Handle:
     cdef int look_if_due(self, u64 version) except -1
     cdef void count(self, u64 counter) noexcept
     cdef Shard shard_for(self, key_t key)
+    cdef Shard shard_at(self, u64 unit)

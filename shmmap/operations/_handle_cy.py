@@ -38,6 +38,8 @@ if not cython.compiled:
     from shmmap.values._keys_cy import rehash
 
 from shmmap.errors import MapClosed, MapUnlinked
+from shmmap.memory.geometry import SHARD_LIMIT
+from shmmap.operations.routing import ShardMoved
 
 COMPILED = cython.compiled
 _NONE: Any = None
@@ -71,7 +73,6 @@ class Handle:
         self._turning = False
         self.attachment = attachment
         self.shards = attachment.shards
-        self.repairers = attachment.repairers
         self.clock = attachment.clock
         self._point_at(attachment, attachment.ttl_ns, None)
         self.closed = False
@@ -83,20 +84,15 @@ class Handle:
         control: mem_t = memory(attachment.control_memory)
         fork_page: mem_t = memory(attachment.fork_memory)
         row: u64 = attachment.worker.row_offset(attachment.worker.row)
-        count: u64 = len(attachment.shards)
-        bits: u64 = int(count).bit_length() - 1
+        shards: list = attachment.shards
         seed: u64 = attachment.seed
         own_ttl_ns: i64 = ttl_ns
         coder: Any = attachment.coder if own_coder is None else own_coder
-        former: Any = self.attachment, self.shards, self.repairers, self.clock
-        self.shards = attachment.shards
-        self.repairers = attachment.repairers
+        former: Any = self.attachment, self.shards, self.clock
+        self._route(shards)
         self.seed = seed
-        self.shift = 64 - bits if bits else 63
-        self.mask = count - 1
         self.safe = attachment.safe
         self._coder = coder
-        self.evicts = attachment.evicts
         self.ttl_ns = own_ttl_ns
         self.clock = attachment.clock
         self.row = row
@@ -105,6 +101,23 @@ class Handle:
         # in one step: of two maps' words it could not tell whether it was unlinked
         self.control, self.fork_page, self.attachment = control, fork_page, attachment
         del former  # only now: with what goes, finalizers may come
+
+    def _route(self, shards: Any) -> None:
+        """Go by these shards from here on: a power of two of them, by the top bits of the hash. One
+        that is there for longer, or that has moved, is met several times."""
+        former: Any = self.shards
+        bits: u64 = len(shards).bit_length() - 1
+        if not cython.compiled:
+            self.shards = shards  # in one step
+            return
+        self.shards = shards
+        self.shift = 64 - bits if bits else 63
+        self.mask = (cython.cast(u64, 1) << bits) - 1
+        del former  # only now: with what goes, finalizers may come
+
+    def _routes(self) -> list:
+        """Return the shards that this handle goes by."""
+        return self.shards
 
     def _after_fork(self):
         """Start anew in a child: the parent's other threads are not here; what this thread is in
@@ -225,18 +238,19 @@ class Handle:
                 self.refuse_closed()
         return 0
 
-    def _count_shards(self) -> int:
-        """Count the map's shards; where it was unlinked, those of the one that has its name."""
-        self.come_in()
-        try:
-            return self.mask + 1
-        finally:
-            self.leave()
+    def _may_follow(self, error: Any) -> bool:
+        """Tell whether what was broken off by a MapUnlinked may begin again: it found its shard
+        moved, or this map unlinked, and may go on with another one. Else it is another map's, of a
+        value's unpickling."""
+        return type(error) is ShardMoved or (
+            self._follows and load(self.control, C_STATE) != STATE_READY
+        )
 
-    def _may_follow(self) -> bool:
-        """Tell whether what found this map unlinked, in the middle of an operation, may begin
-        again with another one. Else the MapUnlinked is another map's, of a value's unpickling."""
-        return self._follows and load(self.control, C_STATE) != STATE_READY
+    def _go_over(self) -> None:
+        """Go over to the map that has the name now, where this one was unlinked; else do nothing,
+        or raise why that cannot be."""
+        self.come_in()
+        self.leave()
 
     def go_on(self):
         """Do what `follow` does, without a look at shared memory: whether the map was unlinked is
@@ -354,8 +368,16 @@ class Handle:
         has been replaced meanwhile is hashed anew."""
         if key.seed != self.seed:
             rehash(key, self.seed)
-        number: u64 = (key.hash >> self.shift) & self.mask
-        return self.shards[number]
+        if cython.compiled:
+            number: u64 = (key.hash >> self.shift) & self.mask
+            return self.shards[number]
+        shards = self.shards  # once: another thread may renew it
+        return shards[key.hash * len(shards) >> 64]
+
+    def shard_at(self, unit):
+        """Pick the shard of a unit of the hash: see `memory.table`."""
+        shards: list = self.shards
+        return shards[unit * len(shards) // SHARD_LIMIT]
 
 
 class _LeftByClose:

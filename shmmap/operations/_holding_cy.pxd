@@ -11,6 +11,13 @@ cdef class Holding(Handle):
     cdef int refuse_own(self, Shard shard) except -1
     cdef int hold(self, Shard shard) except -1
     cdef int hold_late(self, Shard shard, i64 status, i64 until_ns) except -1
+    cdef int leave_moved(self, Shard shard) except -1
+    cdef int renew(self, Shard shard) except -1
+    cdef void see_group(self, Shard shard) noexcept
+    cdef int wait_for_move(self, Shard shard) except -1
+    cdef bint is_whole(self, Shard shard) noexcept
+    cdef int make_whole(self, Shard shard) except -1
+    cdef bint is_settled(self) except -1
     cdef int try_hold(self, Shard shard, i64 timeout_ns) except -1
     cdef int hold_as_child(self, Shard shard, i64 timeout_ns) except -1
     cdef void let_go(self, Shard shard) noexcept

@@ -8,28 +8,46 @@ Python code of anyone's.
 
 from __future__ import annotations
 
+from typing import Any
+
 try:
     import cython
 except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
-    from shmmap.memory._atomics import clock_ns, i64, load, u64, was_left_behind
+    from shmmap.memory._atomics import (
+        clock_ns,
+        i64,
+        load,
+        mem_t,
+        publish,
+        u64,
+        was_left_behind,
+    )
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        C_GEN0_NUMBER,
+        C_GEN0_SHARDS,
+        C_GEN1_NUMBER,
         C_STATE,
+        C_TABLE,
         R_TAKEOVERS,
         R_WAITS,
         S_DIRTY,
+        S_MOVED,
         S_OWNER,
         STATE_READY,
+        TABLE_ROWS_MASK,
     )
     from shmmap.operations import reentry
     from shmmap.operations._handle_cy import Handle
-    from shmmap.shard._repair_cy import Repairer
+    from shmmap.shard._shard_cy import Shard
     from shmmap.shard._status import CORRUPT, FORKED, LOOK_NS, TAKEN_OVER, TIMED_OUT
 
 from shmmap.errors import LockTimeout, Reentered
+from shmmap.operations.routing import ShardMoved, distinct
 
 COMPILED = cython.compiled
+_NONE: Any = None
 
 
 class Holding(Handle):
@@ -65,9 +83,125 @@ class Holding(Handle):
                 self.hold_late(shard, status, clock_ns(1) + self.lock_timeout_ns - first_ns)
             else:
                 self.hold_late(shard, status, until_ns)
+        if load(shard.mem, S_MOVED):
+            self.leave_moved(shard)
         if load(shard.mem, S_DIRTY):
             self.mend(shard)
         return 0
+
+    def leave_moved(self, shard):
+        """Free a shard whose entries have moved, and have the operation begin again."""
+        self.drop(shard)
+        self.renew(shard)
+        raise ShardMoved("a shard has moved")
+
+    def renew(self, shard):
+        """Go by the shards that have the entries of this one now. Nothing is held."""
+        self.enter()
+        try:
+            self.attachment.renew(self, shard)
+        finally:
+            self.leave()
+        return 0
+
+    def see_group(self, shard):
+        """Where several shards become one, their mover may have died when it had said so in some of
+        them only: say it in this one, whose lock was just taken over from it."""
+        control: mem_t = self.control
+        word: u64 = load(control, C_TABLE)
+        last: u64 = word & TABLE_ROWS_MASK
+        row: u64 = C_GEN0_NUMBER + ((word >> (2 + 2 * last)) & 3) * (C_GEN1_NUMBER - C_GEN0_NUMBER)
+        shards: u64 = load(control, row + C_GEN0_SHARDS - C_GEN0_NUMBER)
+        own: u64 = 1
+        count: u64 = len(self.shards)
+        first: u64
+        at: u64
+        other: Shard
+        own = own << shard.shard_bits
+        if last == 0 or last > 2 or shards == 0 or shards >= own or own > count:
+            return
+        if load(shard.mem, S_MOVED):
+            return
+        first = (shard.number // (own // shards)) * (count // shards)
+        for at in range(first, first + count // shards):
+            if cython.compiled:  # no test of the type or the bound: nothing in here can raise
+                other = cython.cast(Shard, PyList_GET_ITEM(self.shards, at))
+            else:
+                other = self.shards[at]
+            if other.generation == load(control, row):  # as this process knows already
+                publish(shard.mem, S_MOVED, 1)  # whose it was is in the names only until renamed
+            elif load(other.mem, S_MOVED):
+                publish(shard.mem, S_MOVED, load(other.mem, S_MOVED))
+
+    def is_whole(self, shard):
+        """Tell whether all that a shard has is looked up in it. Else it is one that several become,
+        and others have still to be found moved."""
+        count: u64 = len(self.shards)
+        each: u64 = count >> shard.shard_bits
+        at: u64
+        if each <= 1:
+            return True
+        for at in range(shard.number * each, (shard.number + 1) * each):
+            if cython.compiled:  # as above
+                if cython.cast(Shard, PyList_GET_ITEM(self.shards, at)) is not shard:
+                    return False
+            elif self.shards[at] is not shard:
+                return False
+        return True
+
+    def make_whole(self, shard):
+        """Wait until all that a shard has is looked up in it, which takes microseconds, or a dead
+        mover's work is finished; then raise ShardMoved, since the routes have changed."""
+        other: Shard
+        each: u64 = len(self.shards) >> shard.shard_bits
+        at: u64
+        for at in range(shard.number * each, (shard.number + 1) * each):
+            other = self.shards[at]
+            if other is not shard:
+                self.wait_for_move(other)
+        raise ShardMoved("a shard has moved")
+
+    def wait_for_move(self, shard):
+        """Take a shard's lock as a writer does: raises ShardMoved where it has moved."""
+        self.refuse_reentry(shard)
+        try:
+            self.hold(shard)
+        finally:
+            self.drop(shard)
+        return 0
+
+    def is_settled(self):
+        """Tell whether no shard has moved that this handle goes by, and each is whole: then what
+        was just looked up in all of them was looked up once. Else renew what has moved."""
+        shard: Shard
+        former: Shard = _NONE
+        shards: list = self.shards
+        for shard in shards:
+            if shard is former:
+                continue
+            former = shard
+            if load(shard.mem, S_MOVED):
+                self.renew(shard)
+                return False
+        for shard in shards:
+            if not self.is_whole(shard):
+                try:
+                    self.make_whole(shard)
+                except ShardMoved:
+                    return False
+        return True
+
+    def _settled(self) -> list:
+        """List the map's shards, each once, in the order of the hash: none has moved, and each is
+        whole. They may move at any time."""
+        self.enter()
+        try:
+            while True:
+                shards: list = self.shards
+                if self.is_settled() and self.shards is shards:
+                    return distinct(shards)
+        finally:
+            self.leave()
 
     def hold_late(self, shard, status, until_ns):
         """Do the rest of `hold` where the lock was not free. Whoever replaces a map keeps its
@@ -89,6 +223,7 @@ class Holding(Handle):
         self.count(R_WAITS)
         if status == TAKEN_OVER:
             self.count(R_TAKEOVERS)
+            self.see_group(shard)
         return 0
 
     def try_hold(self, shard, timeout_ns):
@@ -96,7 +231,11 @@ class Holding(Handle):
         if not cython.compiled:
             reentry.note(self.attachment, shard)
         status: i64 = shard.lock.acquire(self.token(), timeout_ns)
-        return status if status != FORKED else self.hold_as_child(shard, timeout_ns)
+        if status == FORKED:
+            status = self.hold_as_child(shard, timeout_ns)
+        if status == TAKEN_OVER:
+            self.see_group(shard)
+        return status
 
     def hold_as_child(self, shard, timeout_ns):
         """Begin again to take a shard's lock, in the child of a fork that a signal handler made
@@ -153,9 +292,9 @@ class Holding(Handle):
     def mend(self, shard):
         """Repair a held shard."""
         if cython.compiled:  # no test of the type: nothing in here can raise
-            cython.cast(Repairer, PyList_GET_ITEM(self.repairers, shard.number)).run()
+            cython.cast(Repairer, shard.repairer).run()
         else:
-            self.repairers[shard.number].run()
+            shard.repairer.run()
 
     def raise_for(self, status, shard, data_bytes):
         """Raise the error for a status."""

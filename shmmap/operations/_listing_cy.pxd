@@ -7,11 +7,12 @@ from ..shard._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 
-cpdef object list_entries(Reads handle, object number, object wants_values, object prefix=*,
-                          object on_unreadable=*, object shards=*)
-cpdef object list_raw(Reads handle, object number, object shards)
-cpdef list list_copied(Reads handle, object number)
-cdef object scan_shard(Reads handle, u64 number, bint wants_values, object prefix)
+cpdef tuple list_entries(Reads handle, object unit, object wants_values, object prefix=*,
+                         object on_unreadable=*)
+cpdef tuple list_raw(Reads handle, object unit)
+cpdef tuple list_copied(Reads handle, object unit)
+cdef tuple list_part(Reads handle, u64 unit, bint wants_values, object prefix)
+cdef object scan_shard(Reads handle, Shard shard, u64 unit, bint wants_values, object prefix)
 cdef u64 whole_index(Reads handle, Shard shard) except? 1
 cdef int scan_one(Reads handle, Shard shard, u64 position, probe_t found, key_t start,
                   bint wants_values, list listed) except -5
@@ -20,5 +21,6 @@ cdef int scan_locked(Reads handle, Shard shard, u64 position, probe_t found, key
 cdef int copy_next(Reads handle, Shard shard, u64 position, probe_t found, key_t start,
                    bint wants_values, object room, u64 capacity) except -5
 cdef object decoded(Reads handle, list listed, bint wants_values, object on_unreadable)
+cdef bint is_left_out(Shard shard, probe_t found, key_t start) noexcept
 cdef bint starts_with(Shard shard, probe_t found, key_t start) noexcept
 cdef u64 shard_rebuilds(Shard shard) noexcept

@@ -31,6 +31,7 @@ if not cython.compiled:
         META_VALUE_TYPE_SHIFT,
         R_LOCKED_READS,
         R_RETRIES,
+        S_MOVED,
         S_REBUILDS,
         TYPE_MASK,
     )
@@ -41,63 +42,74 @@ if not cython.compiled:
     from shmmap.values._keys_cy import encode as encode_key
 
 from shmmap.errors import ValueUnreadable
+from shmmap.operations.routing import ShardMoved
 
 COMPILED = cython.compiled
+UNIT_BITS: cython.ulonglong = 12  # SHARD_LIMIT units of the hash
 
 
 def list_entries(
-    handle, number: Any, wants_values: Any, prefix: Any = None, on_unreadable: Any = None,
-    shards: Any = 0,
-) -> Any:
-    """List the live entries of a shard, as keys or as (key, value) pairs; with `prefix`, a str
-    or bytes, only those whose key is of that type and starts so. An entry whose value cannot be
-    read is left out, and its error given to `on_unreadable`, if there is one, else raised.
+    handle, unit: Any, wants_values: Any, prefix: Any = None, on_unreadable: Any = None,
+) -> tuple:
+    """List the live entries of the shard that has a unit of the hash, from there on, as keys or as
+    (key, value) pairs: (the unit after it, the list). With `prefix`, a str or bytes, only those
+    whose key is of that type and starts so. An entry whose value cannot be read is left out, and
+    its error given to `on_unreadable`, if there is one, else raised.
 
-    Weakly consistent: an entry that is there throughout is listed exactly once. None: the map has
-    not so many shards, having been replaced: see `in_order`.
+    Weakly consistent: an entry that is there throughout is listed exactly once: see `order`.
     """
-    handle.come_in()
-    try:
-        if shards and handle.mask + 1 != shards:
-            return None
-        listed: Any = scan_shard(handle, number, wants_values, prefix)
-        if handle.near is not None:
-            handle.near.reseal()
-        handle.look_now()
-    finally:
-        handle.leave()
-    return decoded(handle, listed, wants_values, on_unreadable)
+    following, listed = list_part(handle, unit, wants_values, prefix)
+    return following, decoded(handle, listed, wants_values, on_unreadable)
 
 
-def list_raw(handle, number: Any, shards: Any) -> Any:
-    """List the live entries of a shard as (key, value type, value bytes): see `decode_listed`.
-    None: as for `list_entries`."""
-    handle.come_in()
-    try:
-        if handle.mask + 1 != shards:
-            return None
-        listed: Any = scan_shard(handle, number, True, None)
-        if handle.near is not None:
-            handle.near.reseal()
-        handle.look_now()
-    finally:
-        handle.leave()
-    return [
+def list_raw(handle, unit: Any) -> tuple:
+    """List the live entries of a shard as (key, value type, value bytes): see `list_entries`, and
+    `decode_listed`."""
+    following, listed = list_part(handle, unit, True, None)
+    return following, [
         (key, (listed[3 * at] >> META_VALUE_TYPE_SHIFT) & TYPE_MASK, listed[3 * at + 2])
         for at, key in enumerate(decoded(handle, listed, False, None))
     ]
 
 
-def scan_shard(handle, number, wants_values, prefix):
+def list_part(handle, unit, wants_values, prefix):
+    """List a shard raw, from a unit on: (the unit after it, the list); again where it has moved."""
+    shard: Shard
+    listed: Any = None
+    while True:
+        handle.come_in()
+        try:
+            shard = handle.shard_at(unit)
+            if not handle.is_whole(shard):
+                handle.make_whole(shard)
+            listed = scan_shard(handle, shard, unit, wants_values, prefix)
+            if load(shard.mem, S_MOVED):
+                handle.renew(shard)
+                continue
+            if handle.near is not None:
+                handle.near.reseal()
+            handle.look_now()
+            return (shard.number + 1) << (UNIT_BITS - shard.shard_bits), listed
+        except ShardMoved:
+            continue
+        finally:
+            handle.leave()
+
+
+def scan_shard(handle, shard, unit, wants_values, prefix):
     """List a shard without the lock, as meta word, key, value, and so on; an index rebuilt
     meanwhile is listed again."""
     found: probe_t = new_probe()
     start: key_t = new_key()
     start.type = 0  # every key
+    start.hash = 0  # and the least hash
+    if unit << shard.shard_bits != shard.number << UNIT_BITS:
+        start.hash = unit << (64 - UNIT_BITS)
     kept: Any = None
     if prefix is not None:
+        least: u64 = start.hash
         kept = encode_key(prefix, handle.seed, start)  # one too long for a key starts none
-    shard: Shard = handle.shards[number]
+        start.hash = least
     listed: list = []
     position: u64 = 0
     rebuilds: u64 = whole_index(handle, shard)
@@ -112,6 +124,8 @@ def scan_shard(handle, number, wants_values, prefix):
             position = found.position
             tries += 1
             handle.count(R_RETRIES)
+            if load(shard.mem, S_MOVED):
+                return listed
         elif status < 0:
             status = scan_locked(handle, shard, position, found, start, wants_values, listed)
             if status == FOUND:
@@ -147,7 +161,7 @@ def scan_one(handle, shard, position, found, start, wants_values, listed):
     status: i64 = shard.scan(position, found)
     if status != FOUND:
         return status
-    if start.type and not starts_with(shard, found, start):
+    if is_left_out(shard, found, start):
         return FOUND if shard.confirm(found) else AGAIN
     raw_key: Any = handle.raw_key(shard, found)
     raw_value: Any = handle.raw_value(shard, found) if wants_values else b""
@@ -193,7 +207,7 @@ def copy_next(handle, shard, position, found, start, wants_values, room, capacit
         handle.hold(shard)
         handle.count(R_LOCKED_READS)
         status = shard.scan(position, found)
-        if status == FOUND and not (start.type and not starts_with(shard, found, start)) and (
+        if status == FOUND and not is_left_out(shard, found, start) and (
             not shard.is_expired(found)
         ):
             need = data_bytes(found.meta) if wants_values else found.meta & KEY_LENGTH_MASK
@@ -230,11 +244,11 @@ def decoded(handle, listed, wants_values, on_unreadable):
     return items
 
 
-def list_copied(handle, number: Any) -> list:
+def list_copied(handle, unit: Any) -> tuple:
     """List the live entries of a shard of a snapshot as (key type, key bytes, value type,
-    value bytes, deadline in ns or 0, version)."""
+    value bytes, deadline in ns or 0, version): (the unit after it, the list)."""
     found: probe_t = new_probe()
-    shard: Shard = handle.shards[number]
+    shard: Shard = handle.shard_at(unit)
     slot: u64
     raw_key: Any
     raw_value: Any
@@ -256,7 +270,14 @@ def list_copied(handle, number: Any) -> list:
             (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK, raw_value,
             found.deadline, found.version,
         ))
-    return listed
+    return (shard.number + 1) << (UNIT_BITS - shard.shard_bits), listed
+
+
+def is_left_out(shard, found, start):
+    """Tell whether a found key is none that was asked for; confirm it."""
+    if start.hash and shard.slot_hash(found.slot, found.meta) < start.hash:
+        return True
+    return start.type != 0 and not starts_with(shard, found, start)
 
 
 def starts_with(shard, found, start):

@@ -40,7 +40,7 @@ def follow_shard(handle, move: Any, limit: Any, settles: Any = False) -> int:
     what it had at this instant.
     """
     moved: ShardMove = move
-    shard: Shard = handle.shards[moved.number]
+    shard: Shard = moved.source
     is_last: cython.bint = settles
     most: i64 = 1 << 62 if is_last else limit
     changed: i64 = LOST

@@ -17,6 +17,7 @@ cdef class Reads(Holding):
     cdef object raw_value(self, Shard shard, probe_t found)
     cdef object raw_key(self, Shard shard, probe_t found)
     cdef object try_fetch(self, Shard shard, key_t key, probe_t found, bint wants_value)
+    cdef Shard shard_instead(self, Shard shard, key_t key)
     cdef object fetch_guarded(self, Shard shard, key_t key, probe_t found, bint wants_value)
     cdef object fetch(self, key_t key, probe_t found, int wants_value)
     cdef object fetch_locked(self, Shard shard, key_t key, probe_t found, bint wants_value)

@@ -37,6 +37,7 @@ if not cython.compiled:
         R_RETRIES,
         R_TAKEOVERS,
         S_DIRTY,
+        S_MOVED,
         TYPE_MASK,
         VALUE_ARRAY,
         VALUE_CODED,
@@ -54,6 +55,7 @@ if not cython.compiled:
         plain_form,
         shared,
     )
+    from shmmap.shard._shard_cy import Shard
     from shmmap.shard._slots_cy import Slots, value_position
     from shmmap.shard._status import (
         CORRUPT,
@@ -71,6 +73,7 @@ if not cython.compiled:
 from shmmap.checks import refuse_one_key
 from shmmap.errors import ShardBusy, ValueUnreadable
 from shmmap.operations._near_cy import read_consistency
+from shmmap.operations.routing import ShardMoved
 from shmmap.operations.unreadable import handler_of
 
 COMPILED = cython.compiled
@@ -140,6 +143,10 @@ class Reads(Holding):
             shard = self.shard_for(key)
             for attempt in range(READ_TRIES):
                 raw = self.try_fetch(shard, key, found, wants_value)
+                if load(shard.mem, S_MOVED):
+                    raw = None
+                    shard = self.shard_instead(shard, key)
+                    continue
                 if raw is not None:
                     break
                 add_one(self.control, self.row + R_RETRIES)
@@ -150,7 +157,7 @@ class Reads(Holding):
             if raw is MISSING:
                 count = add_one(self.control, self.row + R_MISSES)
             else:
-                if self.evicts:
+                if shard.evicts and not load(shard.mem, S_MOVED):  # else `found` may be in another
                     shard.eviction.hit(found.slot)
                 count = add_one(self.control, self.row + R_HITS)
             if count % LOOK_EVERY == 0:  # to look at the clock each time takes too long
@@ -160,13 +167,24 @@ class Reads(Holding):
             if not cython.compiled:
                 self.leave()
 
+    def shard_instead(self, shard, key):
+        """Return the shard that has a key now, where this one has moved. Others may have closed this
+        handle meanwhile, or had it follow."""
+        self.renew(shard)
+        if cython.compiled:
+            self.follow()
+        return self.shard_for(key)
+
     def fetch_guarded(self, shard, key, found, wants_value):
         """Read with the lock, while `close` waits for us."""
-        self.enter()
-        try:
-            return self.fetch_locked(shard, key, found, wants_value)
-        finally:
-            self.leave()
+        while True:
+            self.enter()
+            try:
+                return self.fetch_locked(shard, key, found, wants_value)
+            except ShardMoved:
+                shard = self.shard_for(key)
+            finally:
+                self.leave()
 
     def fetch_locked(self, shard, key, found, wants_value):
         """Read a key under the lock; while it cannot be had, try without it after each slice."""
@@ -186,6 +204,8 @@ class Reads(Holding):
                         self.count(R_TAKEOVERS)
                     if capacity == 0:  # not again for a value that there was no room for
                         self.count(R_LOCKED_READS)
+                    if load(shard.mem, S_MOVED):
+                        self.leave_moved(shard)
                     if load(shard.mem, S_DIRTY):
                         self.mend(shard)
                     status = self.find_locked(shard, key, found)
@@ -205,6 +225,8 @@ class Reads(Holding):
                 room = new_room(capacity)  # not under the lock: and once more
                 continue
             raw = self.try_fetch(shard, key, found, wants_value)
+            if load(shard.mem, S_MOVED):
+                self.leave_moved(shard)
             if raw is not None:
                 return raw
             left -= slice_ns
@@ -284,13 +306,15 @@ class Reads(Holding):
         seal: u64 = near.seal
         if held.deadline and not now_ns:
             now_ns = self.clock.now()  # before the load: what follows holds at this reading
-        if load(shard.mem, held.at) != held.version or held.expired(now_ns):
+        if load(shard.mem, held.at) != held.version or load(shard.mem, S_MOVED) or (
+            held.expired(now_ns)
+        ):
             return False
         held.seal = seal
         if now_ns:
             held.read_ns = now_ns
         held.hit = True
-        if self.evicts:
+        if shard.evicts:
             shard.eviction.hit(held.slot)
         self.count_near(near)
         return True
@@ -312,6 +336,7 @@ class Reads(Holding):
         now_ns: i64 = self.clock.now()
         fresh: NearEntry = near.begin(key)
         held: NearEntry = fresh.previous
+        former: Shard = self.shard_for(packed)
         if consistency == SESSION and near.may_stand(held, now_ns):
             raw = self.fetch(packed, found, VALUE_UNLOCKED)
             if raw is None and near.may_stand(held, now_ns):
@@ -325,7 +350,7 @@ class Reads(Holding):
         shard = self.shard_for(packed)
         fresh.shard = shard
         fresh.slot = found.slot
-        fresh.at = shard.slots.at(found.slot)
+        fresh.at = shard.slots.at(found.slot) if shard is former else 0  # it moved: MAGIC, no version
         fresh.version = found.version
         fresh.deadline = found.deadline
         fresh.read_ns = now_ns

@@ -36,6 +36,7 @@ if not cython.compiled:
         R_DELETES,
         R_TAKEOVERS,
         S_DIRTY,
+        S_MOVED,
         S_OWNER,
     )
     from shmmap.operations import reentry
@@ -60,11 +61,15 @@ if not cython.compiled:
 
 from shmmap.checks import refuse_one_key
 from shmmap.errors import MapUnlinked
+from shmmap.memory.geometry import SHARD_LIMIT
 from shmmap.operations._pop_any_cy import ROUNDS
 from shmmap.operations._reads_cy import MISSING
 from shmmap.operations._writes_cy import DEFAULT
+from shmmap.operations.routing import ShardMoved
 
 COMPILED = cython.compiled
+UNIT_BITS: cython.ulonglong = 12  # SHARD_LIMIT units
+_NONE: Any = None
 
 
 class Takes(Writes):
@@ -99,8 +104,8 @@ class Takes(Writes):
                     self.count(R_DELETES)
                 self.look_now()
                 return live
-            except MapUnlinked:  # it was replaced as we waited for the shard
-                if not self._may_follow():
+            except MapUnlinked as error:  # it was replaced as we waited for the shard
+                if not self._may_follow(error):
                     raise
             finally:
                 self.leave()
@@ -143,8 +148,8 @@ class Takes(Writes):
                 value = self.take_value(key, packed, found)
                 self.look_now()
                 break
-            except MapUnlinked:
-                if not self._may_follow():
+            except MapUnlinked as error:
+                if not self._may_follow(error):
                     raise
             finally:
                 self.leave()
@@ -199,6 +204,8 @@ class Takes(Writes):
         try:
             for attempt in range(READ_TRIES):
                 raw = self.try_fetch(shard, key, found, True)
+                if load(shard.mem, S_MOVED):
+                    self.leave_moved(shard)
                 if raw is not None:
                     return raw
             return self.fetch_locked(shard, key, found, True)
@@ -283,6 +290,7 @@ class Takes(Writes):
         found: probe_t = new_probe()
         item: Any
         shard: Shard
+        shards: list
         turn: u64
         first: u64 = 0
         while True:
@@ -290,8 +298,11 @@ class Takes(Writes):
             try:
                 self.look_now()
                 first = (self.token() >> 22) + self.pop_turn
-                for turn in range(self.mask + 1):
-                    shard = self.shards[(first + turn) & self.mask]
+                shards = self.shards
+                for turn in range(len(shards)):
+                    shard = shards[(first + turn) & (len(shards) - 1)]
+                    if not self.is_whole(shard):
+                        self.make_whole(shard)
                     try:
                         item = take_any(self, shard, found)
                     except BaseException:
@@ -299,9 +310,10 @@ class Takes(Writes):
                         raise
                     if item is not None:
                         return item
-                break
-            except MapUnlinked:
-                if not self._may_follow():
+                if self.is_settled() and self.shards is shards:
+                    break
+            except MapUnlinked as error:
+                if not self._may_follow(error):
                     raise
             finally:
                 self.leave()
@@ -311,15 +323,10 @@ class Takes(Writes):
 
     def __len__(self) -> int:
         """Count the live entries: O(shards), and a scan of the deadlines where some passed."""
-        total: u64 = 0
-        shard: Shard
         self.come_in()
         try:
             now_ns: i64 = self.clock.now()
-            for shard in self.shards:
-                if load(shard.mem, S_DIRTY):
-                    self.heal(shard)
-                total += shard.count_live(now_ns)
+            total: u64 = self.count_up_to(now_ns, False)
             if self.near is not None:
                 self.near.reseal()
             self.look_if_due(2 * now_ns)
@@ -330,25 +337,43 @@ class Takes(Writes):
     def __bool__(self) -> bool:
         """Tell whether there is a live entry: O(shards), and, of a shard where a deadline has
         passed, as far as to the first live entry."""
-        shard: Shard
-        found: cython.bint = False
         if type(self).__len__ is not Takes.__len__:  # a subclass counts in its own way
             return len(self) != 0
         self.come_in()
         try:
             now_ns: i64 = self.clock.now()
-            for shard in self.shards:
-                if load(shard.mem, S_DIRTY):
-                    self.heal(shard)
-                if shard.has_live(now_ns):
-                    found = True
-                    break
+            found: cython.bint = self.count_up_to(now_ns, True) != 0
             if self.near is not None:
                 self.near.reseal()
             self.look_if_due(2 * now_ns)
             return found
         finally:
             self.leave()
+
+    def count_up_to(self, now_ns, is_enough):
+        """Count the live entries; `is_enough`: or tell whether there is one. Again, where a shard
+        has moved meanwhile: its entries would be counted twice, or not."""
+        shard: Shard
+        former: Shard
+        shards: list
+        total: u64
+        while True:
+            total = 0
+            former = _NONE
+            shards = self.shards
+            for shard in shards:
+                if shard is former:
+                    continue
+                former = shard
+                if load(shard.mem, S_DIRTY):
+                    self.heal(shard)
+                if is_enough:
+                    if shard.has_live(now_ns) and load(shard.mem, S_MOVED) == 0:
+                        return 1
+                else:
+                    total += shard.count_live(now_ns)
+            if self.is_settled() and self.shards is shards:
+                return total
 
     def heal(self, shard):
         """Repair a shard whose writer has died in mid-change: counts are read without the lock.
@@ -371,7 +396,7 @@ class Takes(Writes):
             status = self.try_hold(shard, 50000000)  # who has it now repairs it
             if status == TAKEN_OVER:
                 self.count(R_TAKEOVERS)
-            if status != TIMED_OUT and load(shard.mem, S_DIRTY):
+            if status != TIMED_OUT and load(shard.mem, S_DIRTY) and load(shard.mem, S_MOVED) == 0:
                 self.mend(shard)
         finally:
             self.drop(shard)
@@ -380,20 +405,32 @@ class Takes(Writes):
     def clear(self) -> None:
         """Remove every entry, shard by shard: not one step for the whole map."""
         shard: Shard
+        unit: u64 = 0
         while True:
             self.come_in()
             try:
                 self.look_now()
-                for shard in self.shards:
+                while unit < SHARD_LIMIT:
+                    shard = self.shard_at(unit)
+                    if not self.is_whole(shard):
+                        self.make_whole(shard)
                     clear_shard(self, shard)
+                    unit = unit_after(shard)
                 return
-            except MapUnlinked:
-                if not self._may_follow():
+            except MapUnlinked as error:
+                if not self._may_follow(error):
                     raise
+                if type(error) is not ShardMoved:
+                    unit = 0
             finally:
                 self.leave()
                 if self.near is not None:
                     self.near.clear()
+
+
+def unit_after(shard):
+    """Return the unit of the hash that follows a shard's: see `memory.table`."""
+    return (shard.number + 1) << (UNIT_BITS - shard.shard_bits)
 
 
 def clear_shard(handle, shard):

@@ -82,7 +82,7 @@ class Writes(Reads):
         """Reserve the pages for deadlines before the first is set; start the sweeper."""
         if deadline > 0:
             if not shard.expiry.ready():
-                self.attachment.reserve_deadlines(shard.number)
+                self.attachment.reserve_deadlines(shard)
             if not self._sweeping:
                 self._sweeping = self.attachment.start_sweeper()
         return 0
@@ -131,8 +131,8 @@ class Writes(Reads):
                 else:
                     self.look_now()
                 return status == FOUND
-            except MapUnlinked:  # it was replaced as we waited for the shard
-                if not self._may_follow():
+            except MapUnlinked as error:  # it was replaced as we waited for the shard
+                if not self._may_follow(error):
                     raise
             finally:
                 self.leave()
@@ -275,7 +275,7 @@ class Writes(Reads):
                             else:
                                 value = value + by
                                 shard.set_in_place(offset, _unsigned(value), found)
-                                if self.evicts:
+                                if shard.evicts:
                                     shard.eviction.hit(found.slot)
                                 status = FOUND
                     elif makes == 0:
@@ -306,8 +306,8 @@ class Writes(Reads):
                     break
                 refuse_long(packed.length)
                 self.raise_for(status, shard, packed.length + 8)
-            except MapUnlinked:  # it was replaced as we waited for the shard
-                if not self._may_follow():
+            except MapUnlinked as error:  # it was replaced as we waited for the shard
+                if not self._may_follow(error):
                     raise
             finally:
                 self.leave()
@@ -345,8 +345,8 @@ class Writes(Reads):
                 else:
                     self.look_now()
                 return live
-            except MapUnlinked:  # it was replaced as we waited for the shard
-                if not self._may_follow():
+            except MapUnlinked as error:  # it was replaced as we waited for the shard
+                if not self._may_follow(error):
                     raise
             finally:
                 self.leave()

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from ..memory._clock_cy import Clock
     from ..memory.geometry import Geometry
-    from ..shard._repair_cy import Repairer
     from ..shard._shard_cy import Shard
 
 NEVER = 2**64 - 1  # no write has this version
@@ -60,7 +59,7 @@ class Readable(Protocol):
         """Two words, this process's token and whether it may go on (see ForkPage): a buffer."""
 
     @property
-    def held(self) -> dict[tuple[int, int], object]:
+    def held(self) -> dict[tuple[int, int], Shard]:
         """By thread and shard (pure engine): see `reentry`. A dict."""
 
     @property
@@ -69,11 +68,7 @@ class Readable(Protocol):
 
     @property
     def shards(self) -> Iterable[Shard]:
-        """By number; a list."""
-
-    @property
-    def repairers(self) -> list[Repairer]:
-        """By the shard's number."""
+        """The routes, by the top bits of the hash: see `routing`. A list."""
 
     def error_for(self, status: int, shard: Shard, data_bytes: int) -> Exception:
         """Return the exception for a status of a shard: see `messages`."""
@@ -97,10 +92,13 @@ class Host(Readable, Protocol):
     def describe_wait(self, shard: Shard, waited_ns: int) -> str:
         """Say who holds a shard's lock: see `messages`."""
 
-    def reserve_deadlines(self, number: int) -> None:
+    def renew(self, handle: Any, shard: Shard) -> None:
+        """Have the process go by those shards that have the entries of one that has moved."""
+
+    def reserve_deadlines(self, shard: Shard) -> None:
         """Reserve the pages of a shard's deadlines, before the first is set."""
 
-    def restore_deadlines(self, number: int) -> None:
+    def restore_deadlines(self, shard: Shard) -> None:
         """Do that where there are deadlines whose pages nobody is sure to have reserved."""
 
     def start_sweeper(self) -> bool:

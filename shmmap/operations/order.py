@@ -1,4 +1,5 @@
-"""The order of listings: by hash, which a map keeps when another one takes its place.
+"""The order of listings: by hash, which a map keeps when its shards move, and when another one takes
+its place.
 
 Shards divide the hashes by their top bits, so those of a map with more of them, or fewer, lie side
 by side in the same order; and a map that replaces another one has its hash seed. Of one that was
@@ -8,22 +9,17 @@ unlinked, and made anew, nothing was listed before.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..memory.geometry import SHARD_LIMIT
 
 Listed = TypeVar("Listed")
 
 
-def in_order(m: Any, part: Callable[[int, int], list[Listed] | None]) -> Iterator[Listed]:
-    """Go through a map's shards. `part(number, shards)` lists one of so many; None: there are not
-    so many any more. What is there throughout is listed once; where the map comes to have fewer
-    shards meanwhile, what is in the middle of one of those may come again."""
-    place = 0  # among the hashes
-    while place < SHARD_LIMIT:
-        shards = m._count_shards()
-        number = place * shards // SHARD_LIMIT
-        listed = part(number, shards)
-        if listed is not None:
-            yield from listed
-            place = (number + 1) * SHARD_LIMIT // shards
+def in_order(part: Callable[[int], tuple[int, list[Listed]]]) -> Iterator[Listed]:
+    """Go through a map by units of the hash. `part(unit)` lists the shard that has one, from there
+    on, and tells the unit after it. What is there throughout is listed once."""
+    unit = 0
+    while unit < SHARD_LIMIT:
+        unit, listed = part(unit)
+        yield from listed

@@ -34,6 +34,7 @@ HOLDERS = {
         "_takes_cy": ("clear_shard", "heal", "take", "take_copied", "take_version"),
         "_changes_cy": ("touch_copied",),
         "_pop_any_cy": ("offer", "take_offered"),
+        "_holding_cy": ("wait_for_move",),
         "_listing_cy": ("copy_next", "whole_index"),
         "_care_cy": ("copy_shard", "end_entries", "rebuild_shard", "sweep_part"),
         "_cut_cy": ("copy_changed_shard", "cut", "hold_all", "hold_one", "track_shard"),
@@ -100,12 +101,12 @@ def own_operations(handle: Holding) -> list[FrameType]:
 
 def note(host: Readable, shard: Shard) -> None:
     """Note that this thread is about to hold a shard, as far as anyone can tell."""
-    host.held[threading.get_ident(), shard.number] = shard
+    host.held[threading.get_ident(), id(shard)] = shard
 
 
 def forget(host: Readable, shard: Shard) -> None:
     """Forget that this thread is inside a shard. Idempotent."""
-    host.held.pop((threading.get_ident(), shard.number), None)
+    host.held.pop((threading.get_ident(), id(shard)), None)
 
 
 def is_noted(host: Readable, shard: Shard) -> bool:

@@ -203,20 +203,15 @@ class MapListings(Listings):
 
         @property
         def _live(self) -> Readable: ...
-        def _count_shards(self) -> int: ...
         def _copy_by(self, copying: Copying | None) -> None: ...
 
     def _keys(self, prefix: Prefix = None) -> Iterator[Key]:
-        return in_order(self, lambda number, shards: list_entries(
-            self, number, False, prefix, None, shards
-        ))
+        return in_order(lambda unit: list_entries(self, unit, False, prefix))
 
     def _entries(
         self, prefix: Prefix = None, unreadable: Handler = None
     ) -> Iterator[tuple[Key, Value]]:
-        return in_order(self, lambda number, shards: list_entries(
-            self, number, True, prefix, unreadable, shards
-        ))
+        return in_order(lambda unit: list_entries(self, unit, True, prefix, unreadable))
 
     def keys(self, prefix: Prefix = None) -> ShmKeysView:
         """View the keys; with `prefix`, those of its type that start so: see `items`."""
@@ -248,12 +243,10 @@ class MapListings(Listings):
         cursor = whole(cursor, "cursor")
         if not 0 <= cursor < SHARD_LIMIT:
             raise ValueError(f"cursor={shown(cursor)} is none that scan gave: start again with 0")
-        prefix, unreadable, listed = check_prefix(prefix), handler_of(on_unreadable), None
-        while listed is None:
-            shards = self._count_shards()
-            number = cursor * shards // SHARD_LIMIT
-            listed = list_entries(self, number, True, prefix, unreadable, shards)
-        return (number + 1) * SHARD_LIMIT // shards % SHARD_LIMIT, listed
+        following, listed = list_entries(
+            self, cursor, True, check_prefix(prefix), handler_of(on_unreadable)
+        )
+        return following % SHARD_LIMIT, listed
 
     def update(self, other: Value = (), /, **named: Value) -> None:
         """Write every item of a mapping or of (key, value) pairs, and the named ones; each write

@@ -23,6 +23,8 @@ cdef class ShardLookup:
     cdef readonly u64 seed
     cdef readonly u64 max_bytes
     cdef readonly bint evicts
+    cdef readonly u64 generation
+    cdef object repairer
     cdef int look(self, u64 hash, u64 key_type, src_t key, u64 key_length, probe_t out) noexcept
     cdef int find(self, u64 hash, u64 key_type, src_t key, u64 key_length, probe_t out) noexcept
     cdef bint confirm(self, probe_t found) noexcept

@@ -46,6 +46,7 @@ if not cython.compiled:
         META_LENGTH_SHIFT,
         S_DIRTY,
         S_ENTRIES,
+        S_MOVED,
         S_REBUILDS,
         S_SEQUENCE,
         SLOT_MASK,
@@ -67,13 +68,15 @@ class ShardLookup:
     """A shard's memory, and how to look things up in it."""
 
     def __init__(self, buffer, number, slots, slot_size, buckets, evicts, shard_bits, seed,
-                 lock, clock):
+                 lock, clock, generation=0):
         areas = shard_areas(slots, slot_size, buckets, evicts)
         self.buffer = buffer
         self.mem = memory(buffer)
         self.number = number
+        self.generation = generation
         self.shard_bits = shard_bits
         self.seed = seed
+        self.repairer = None  # see `equip`
         self.lock = lock
         self.clock = clock
         self.evicts = bool(evicts)
@@ -83,6 +86,10 @@ class ShardLookup:
         self.eviction = Eviction(buffer, areas, slots if evicts else 0, shard_bits)
         # one slot stays in reserve, so that an overwrite never fails for want of one
         self.max_bytes = (slots - 1) * (slot_size - 8) - 8 if slots > 1 else 0
+
+    def moved_to(self) -> int:
+        """Load MOVED: 0, or the token of the mover whose shards have the entries now."""
+        return load(self.mem, S_MOVED)
 
     def look(self, hash, key_type, key, key_length, out):
         """Look a key up: FOUND (fills `out`; confirm it), MISS (confirmed), AGAIN or CORRUPT."""

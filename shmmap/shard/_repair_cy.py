@@ -17,6 +17,8 @@ the eviction state are derived, so a repair is one pass over the slots:
 
 from __future__ import annotations
 
+from typing import Any
+
 try:
     import cython
 except ModuleNotFoundError:
@@ -415,3 +417,16 @@ class Repairer:
                 if deadline and (earliest == 0 or deadline < earliest):
                     found.append(f"X2: slot {slot} expires before EARLIEST")
         return found
+
+
+def equip(shard: Any) -> Any:
+    """Give a shard what repairs it, and return it: while it is held there is no memory for that."""
+    served: Shard = shard
+    served.repairer = Repairer(served)
+    return served
+
+
+def strip(shard: Any) -> None:
+    """Take that from a shard that nobody uses any more: the two lead to each other."""
+    served: Shard = shard
+    served.repairer = None

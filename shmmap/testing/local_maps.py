@@ -15,7 +15,7 @@ import mmap
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import MapNotFound, SharedMemoryFull
 from ..lifecycle.attachment import Attachment
@@ -24,6 +24,7 @@ from ..lifecycle.headers import draft_header
 from ..lifecycle.making import control_words, random_word
 from ..lifecycle.opening import check
 from ..lifecycle.parameters import Parameters
+from ..lifecycle.places import Place, Places
 from ..lifecycle.request import Request
 from ..memory import geometry
 from ..memory.layout import constants
@@ -119,24 +120,33 @@ class OnlyWorker(Worker):
         return False
 
 
+class _LocalPlaces(Places):
+    """The shards of such a map, which are made as they are asked for."""
+
+    def attach(
+        self, label: str, public: str, shape: geometry.Geometry, generation: int, number: int,
+        in_header: int,
+    ) -> Place:
+        """Make a shard; without a semaphore: who waits looks again by itself."""
+        attachment = self._attachment
+        mapping = PrivateMapping(shape.areas.end)
+        draft = draft_header(shape, attachment.nonce, in_header, generation)
+        is_locks = in_header == geometry.LOCK_NUMBER
+        draft.HAS_DEADLINES = int(bool(attachment.parameters.ttl_ns) or is_locks)
+        with ShardWords(mapping.buffer) as header:
+            header.words[: len(draft.words)] = draft.words
+        return self.add(mapping, public, None, shape, generation, number)
+
+
 class LocalAttachment(Attachment):
     """A map of this process; see the module."""
 
     is_private = True
     _worker_kind = OnlyWorker
 
-    def _attach_shard(
-        self, label: str, shape: geometry.Geometry, number: int, in_header: int,
-        mappings: list[Mapping],
-    ) -> Shard:
-        """Make a shard; without a semaphore: who waits looks again by itself."""
-        mapping = PrivateMapping(shape.areas.end)
-        draft = draft_header(shape, self.nonce, in_header)
-        draft.HAS_DEADLINES = int(bool(self.parameters.ttl_ns) or shape is not self.geometry)
-        with ShardWords(mapping.buffer) as header:
-            header.words[: len(draft.words)] = draft.words
-        mappings.append(mapping)
-        return self.shard_over(mapping, None, shape, number)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.places = _LocalPlaces(self)
 
     def _begin_in_this_process(self) -> None:
         forked = self._process != this_process()
@@ -156,9 +166,9 @@ class LocalAttachment(Attachment):
         """Tell whether the map's name leads to it, and not to a successor."""
         return _maps.get(self.name) is self
 
-    def reserve_deadlines(self, number: int) -> None:
+    def reserve_deadlines(self, shard: Shard) -> None:
         """Say in a shard's header that it has deadlines; the memory is there."""
-        with ShardWords(self.mappings[number].buffer) as header:
+        with ShardWords(self.places.mapping_of(shard).buffer) as header:
             header.HAS_DEADLINES = 1
 
     restore_deadlines = reserve_deadlines

@@ -171,7 +171,7 @@ class Chaos:
         attachment = self.main.attachment
         if attachment.control.STATE != _READY:  # the one that replaced it holds them all
             return None
-        for shard in attachment.shards:
+        for shard in attachment.distinct():
             owner = shard.lock.owner()
             if owner:
                 pid, _ = attachment.worker.pid_of(owner)
@@ -354,7 +354,7 @@ class Chaos:
             for family in self.everyone if family.pid
         ]
         attachment = self.main.attachment
-        for shard in attachment.shards:
+        for shard in attachment.distinct():
             owner = shard.lock.owner()
             if owner:
                 pid, _ = attachment.worker.pid_of(owner)

@@ -1,0 +1,166 @@
+"""The shards that a process has mapped: of each the segment, its name, its layout.
+
+One that has moved stays mapped until nobody in the process can be using it: see `routes`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import MapCorrupted
+from ..memory import geometry
+from ..shard._lock_cy import ShardLock
+from ..shard._repair_cy import equip, strip
+from ..shard._shard_cy import Shard
+from ..system import segment
+from .control import REMOVE
+from .headers import wrong_words
+
+if TYPE_CHECKING:
+    from .attachment import Attachment
+
+_LOCKS_GUARD = 0x7FFFE  # its number among the pure engine's guards
+_GUARDED_GENERATIONS = 64  # of shards whose guards differ: no process has more of them mapped
+
+
+class Place(NamedTuple):
+    """A shard's segment as this process has it."""
+
+    shard: Shard
+    label: str
+    shape: geometry.Geometry
+    mapping: segment.Mapping
+    memory: object
+
+
+class Places:
+    """What an attachment has mapped. `known`: by number of the generation, and in that."""
+
+    def __init__(self, attachment: Attachment) -> None:
+        self._attachment = attachment
+        self._by_id: dict[int, Place] = {}
+        self._closing: list[list[object]] = []  # what is to be closed, before it has a shard
+        self.known: dict[tuple[int, int], Shard] = {}
+
+    def attach_locks(self) -> tuple[Shard, segment.Mapping]:
+        """Map the lock shard; in itself it is number 0 of one."""
+        attachment = self._attachment
+        label = segment.locks_name(attachment.name, attachment.nonce)
+        place = self.attach(label, label, geometry.lock_geometry(), 0, 0, geometry.LOCK_NUMBER)
+        return place.shard, place.mapping
+
+    def attach(
+        self, label: str, public: str, shape: geometry.Geometry, generation: int, number: int,
+        in_header: int,
+    ) -> Place:
+        """Map one shard's segment, verify its header, and see that its semaphore is ours. `public`:
+        the label that it has, or will have, for all.
+
+        Raises:
+            MapNotFound: there is no such segment.
+            MapCorrupted: it is another one.
+        """
+        attachment = self._attachment
+        mode, owner_uid = attachment.parameters.mode, attachment.owner_uid
+        mapping = segment.attach(label, shape.areas.end, mode, owner_uid)
+        try:
+            if wrong := wrong_words(mapping, shape, attachment.nonce, in_header, generation):
+                raise MapCorrupted(
+                    f"segment {label} is not that shard of map {attachment.name!r} "
+                    f"({', '.join(wrong)}): " + REMOVE.format(attachment.name)
+                )
+            path = segment.SHM_DIRECTORY + segment.semaphore_file(public)
+            try:
+                status = os.stat(path)
+            except FileNotFoundError:
+                pass  # who waits looks again by itself
+            except OSError as error:
+                raise segment.refused(f"looking at semaphore {public}", error) from error
+            else:
+                segment.verify_owner(status, path, mode, owner_uid)
+            return self.add(mapping, public, public, shape, generation, number)
+        except BaseException:
+            if True not in {mapping in part for part in self._closing}:
+                mapping.close()
+            raise
+
+    def add(
+        self, mapping: segment.Mapping, label: str, semaphore: str | None,
+        shape: geometry.Geometry, generation: int, number: int,
+    ) -> Place:
+        """Make a shard of a mapped segment, and open its semaphore, if it is named."""
+        attachment = self._attachment
+        guard = _LOCKS_GUARD if label.endswith(".locks") else (
+            generation % _GUARDED_GENERATIONS * geometry.SHARD_LIMIT + number
+        )
+        memory = attachment.memory_of(mapping, guard)
+        parts: list[object] = [None, memory, mapping]  # room for the lock, before it has anything
+        self._closing.append(parts)
+        lock = parts[0] = ShardLock(memory, semaphore, attachment.worker, attachment.fork_memory)
+        shard = equip(Shard(
+            memory, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
+            shape.shards.bit_length() - 1, attachment.seed, lock, attachment.clock, generation,
+        ))
+        place = Place(shard, label, shape, mapping, memory)
+        self._by_id[id(shard)] = place
+        return place
+
+    def take_place(self, former: Shard, shard: Shard) -> None:
+        """Have a new shard over the same mapping count as the former: see `left_behind`."""
+        if self.known.get((former.generation, former.number)) is former:
+            self.known[former.generation, former.number] = shard
+
+    def mapping_of(self, shard: Shard) -> segment.Mapping:
+        """Return what a shard is in."""
+        return self._by_id[id(shard)].mapping
+
+    def shape_of(self, shard: Shard) -> geometry.Geometry:
+        """Return how a shard is laid out, and how many its generation has."""
+        return self._by_id[id(shard)].shape
+
+    def label_of(self, shard: Shard) -> str:
+        """Return the name of a shard's segment."""
+        return self._by_id[id(shard)].label
+
+    def all(self) -> list[Place]:
+        """List what is mapped, also what has moved."""
+        return list(self._by_id.values())
+
+    def close(self, place: Place) -> None:
+        """Unmap a shard that nobody uses any more."""
+        shard = place.shard
+        if self.known.get((shard.generation, shard.number)) is shard:
+            self.known.pop((shard.generation, shard.number))
+        self._by_id.pop(id(shard), None)
+        for parts in [parts for parts in self._closing if parts[2] is place.mapping]:
+            self._closing.remove(parts)
+            for step in _steps(parts):
+                step()
+        strip(shard)
+
+    def steps_of_closing(self) -> list[Callable[[], object]]:
+        """List the calls that unmap all of it: first what may be waiting, the mappings last."""
+        every = [step for parts in self._closing for step in _steps(parts)]
+        return [
+            *[step for step in every if getattr(step, "__self__", None).__class__ is ShardLock],
+            *[step for step in every if getattr(step, "__self__", None).__class__ is not ShardLock],
+            self._strip_all,
+        ]
+
+    def _strip_all(self) -> None:
+        for place in self.all():
+            strip(place.shard)
+
+
+def _steps(parts: list[object]) -> list[Callable[[], object]]:
+    lock, memory, mapping = parts
+    steps: list[Callable[[], object]] = []
+    if isinstance(lock, ShardLock):
+        steps.append(lock.close)
+    if hasattr(memory, "release"):
+        steps.append(memory.release)
+    if isinstance(mapping, segment.Mapping):
+        steps.append(mapping.close)
+    return steps

@@ -1,0 +1,160 @@
+"""Which shard a process goes by for each part of the hash: see docs/design/moving.md.
+
+It is known from when the map was opened, and stays so until a shard is found to have moved; then
+the routes that led to that one are renewed, and no others.
+
+**Threads**: nothing is held. Two may find the same; what was found first is used by both. Routes
+that another thread's undo lead to a shard that has moved: they are renewed once more.
+**Fork, re-entry**: as of threads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import MapCorrupted, MapNotFound
+from ..memory.table import UNITS, Table, read_table, row_of
+from ..operations.routing import spread
+from ..system import segment
+from ..system.presences import alive
+from ..system.tasks import sleep
+from .control import REMOVE, shape_of
+
+if TYPE_CHECKING:
+    from ..locks.hosts import MapHandle
+    from ..memory.geometry import Geometry
+    from ..shard._shard_cy import Shard
+    from .attachment import Attachment
+
+_TRIES = 200
+_PAUSE_S = 0.005
+
+
+class _Lost(Exception):
+    """A segment is not there under any name that it could have."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
+        self.label = label
+
+
+def find_all(attachment: Attachment) -> None:
+    """Find all shards, as a process that opens the map does."""
+    for turn in range(_TRIES):
+        table = read_table(attachment.control)
+        try:
+            attachment.shards = spread(_open_range(attachment, table, 0, UNITS, None))
+            return
+        except (_Lost, MapCorrupted) as error:  # a row may have been written anew as it was read
+            if read_table(attachment.control) == table:
+                _give_up(attachment, error, turn, table)
+
+
+def renew(attachment: Attachment, handle: MapHandle, shard: Shard) -> None:
+    """Have the process go by those shards that have the entries of one that has moved. Nothing is
+    held.
+
+    Raises:
+        SystemCallError, MemoryError: the new ones cannot be mapped; nothing has changed.
+        MapCorrupted: they are not there.
+        MapUnlinked: the map was unlinked meanwhile.
+    """
+    width = UNITS >> shard.shard_bits
+    first = shard.number * width
+    for turn in range(_TRIES):
+        if shard not in attachment.shards:  # another thread was quicker
+            break
+        table = read_table(attachment.control)
+        try:
+            found = _open_range(attachment, table, first, first + width, shard)
+        except (_Lost, MapCorrupted) as error:
+            attachment.refuse_lost()
+            if read_table(attachment.control) == table:
+                _give_up(attachment, error, turn, table)
+            continue
+        _put(attachment, shard, found)
+        break
+    for one in {id(one): one for one in (*alive(attachment.handles), handle)}.values():
+        if one.attachment is attachment:
+            one._route(attachment.shards)
+
+
+def _give_up(attachment: Attachment, error: Exception, turn: int, table: Table) -> None:
+    """Raise where a shard is not there, once that cannot be since others are at it."""
+    if turn < (_TRIES - 1 if table.is_moving else 1):
+        sleep(_PAUSE_S)
+        return
+    if isinstance(error, _Lost):
+        raise MapCorrupted(
+            f"map {attachment.name!r} has lost its segment {error.label}: "
+            + REMOVE.format(attachment.name)
+        ) from None
+    raise error
+
+
+def _open_range(
+    attachment: Attachment, table: Table, first: int, last: int, former: Shard | None
+) -> list[Shard]:
+    """Open the shards that have these units of the hash, in order; where `former` had them, and has
+    moved: those that came after it."""
+    found = []
+    unit = first
+    while unit < last:
+        row = row_of(attachment.control, table.row_at(unit))
+        if former is not None and row.NUMBER == former.generation:
+            row = row_of(attachment.control, table.rows[-1])  # the table is not there yet
+            if row.NUMBER == former.generation:
+                raise _Lost(attachment.places.label_of(former))
+        shape = shape_of(row)
+        number = unit * shape.shards // UNITS
+        found.append(_open(attachment, row.NUMBER, number, shape,
+                           0 if former is None else former.moved_to()))
+        unit = (number + 1) * UNITS // shape.shards
+    return found
+
+
+def private_label(public: str, token: int) -> str:
+    """Name a segment that its mover has not published yet, or not renamed."""
+    return f"{public}.{token:016x}"
+
+
+def _open(
+    attachment: Attachment, generation: int, number: int, shape: Geometry, token: int
+) -> Shard:
+    """Open one shard, or return the one that this process has."""
+    places = attachment.places
+    known = places.known.get((generation, number))
+    if known is not None:
+        return known
+    public = segment.shard_name(attachment.name, attachment.nonce, generation, number)
+    for label in (*([private_label(public, token)] if token > 1 else ()), public):
+        try:
+            place = places.attach(label, public, shape, generation, number, number)
+        except MapNotFound:
+            continue
+        kept = places.known.setdefault((generation, number), place.shard)
+        if kept is not place.shard:
+            places.close(place)
+        elif attachment.locks is not None:
+            place.mapping.tell(attachment.worker.fork_page.flag_address)
+        return kept
+    raise _Lost(public)
+
+
+def _put(attachment: Attachment, former: Shard, found: list[Shard]) -> None:
+    """Put shards in the place of one that has moved: where its routes led, and nowhere else."""
+    old = attachment.shards
+    width = UNITS >> former.shard_bits
+    start = former.number * width
+    by_unit = {}
+    for shard in found:
+        span = UNITS >> shard.shard_bits
+        for unit in range(shard.number * span, (shard.number + 1) * span):
+            by_unit[unit] = shard
+    bits = max([shard.shard_bits for shard in (*found, *old) if shard is not former])
+    each = UNITS >> bits
+    routes = []
+    for unit in range(0, UNITS, each):
+        shard = old[unit * len(old) // UNITS]
+        routes.append(by_unit[unit] if shard is former and start <= unit < start + width else shard)
+    attachment.shards = routes
