@@ -106,7 +106,7 @@ class Care:
             attached.notice_removal()
             return [
                 f"{checking.label(attached, number)}: {problem}"
-                for number in range(attached.geometry.shards + 1)
+                for number in range(len(attached.distinct()) + 1)
                 for problem in checking.check_shard(self, attached, number)  # type: ignore[arg-type]
             ]
 
@@ -118,7 +118,7 @@ class Care:
         damaged."""
         def repair(attached: Attachment) -> None:
             attached.notice_removal()
-            for number in range(attached.geometry.shards + 1):
+            for number in range(len(attached.distinct()) + 1):
                 checking.repair_shard(self, attached, number)  # type: ignore[arg-type]
 
         self._in_one_map(repair)

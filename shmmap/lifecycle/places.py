@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import MapCorrupted
 from ..memory import geometry
+from ..memory._clock_cy import Clock
 from ..shard._lock_cy import ShardLock
 from ..shard._repair_cy import equip, strip
 from ..shard._shard_cy import Shard
 from ..system import segment
-from .control import REMOVE
+from .control import ENGINE, REMOVE
 from .headers import wrong_words
 
 if TYPE_CHECKING:
@@ -106,6 +107,23 @@ class Places:
         place = Place(shard, label, shape, mapping, memory)
         self._by_id[id(shard)] = place
         return place
+
+    def private_shard(
+        self, mapping: segment.Mapping, shape: geometry.Geometry, generation: int, number: int,
+        judge: object,
+    ) -> Shard:
+        """Make a shard of a segment that nobody else knows; its clock stands at 0, so that what is
+        written keeps its version: see `ShardMove`."""
+        memory: object = mapping.buffer
+        if ENGINE == "pure":
+            from ..memory._atomics import Memory
+
+            memory = Memory(mapping.buffer)
+        return Shard(
+            memory, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
+            shape.shards.bit_length() - 1, self._attachment.seed, ShardLock(memory, None, judge),
+            Clock(0), generation,
+        )
 
     def take_place(self, former: Shard, shard: Shard) -> None:
         """Have a new shard over the same mapping count as the former: see `left_behind`."""

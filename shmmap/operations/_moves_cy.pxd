@@ -1,9 +1,17 @@
+from cpython.list cimport PyList_GET_ITEM
 from ..shard._moving_cy cimport ShardMove
+from ._cut_cy cimport drop_all
 from ._holding_cy cimport Holding
 from ..shard._shard_cy cimport Shard
 from ..shard._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 
+cpdef object track_moved(Holding handle, object moves, object token)
+cpdef object copy_moved(Holding handle, object move)
 cpdef object carry_copied(Holding handle, object move, object first, object limit)
-cpdef object follow_shard(Holding handle, object move, object limit, object settles=*)
+cpdef object follow_shard(Holding handle, object move, object token, object limit)
+cpdef tuple cut_group(Holding handle, object moves, object token, object patience_ns)
+cpdef object forget_moves(Holding handle, object moves, object token)
+cpdef object exchange_word(Holding handle, object offset, object expected, object wanted)
+cdef void store_moved(list shards, u64 token) noexcept

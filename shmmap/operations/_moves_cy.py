@@ -1,7 +1,8 @@
 # mypy: ignore-errors
-"""The steps of a move of shards that touch shared memory: see `shard/_moving_cy`.
+"""The steps of a move of shards that touch shared memory: see `shard/_moving_cy`, and
+docs/design/moving.md, whose numbers they have.
 
-`moving.py` puts them in order. Nobody's Python code runs while a shard is held.
+`moving/group.py` puts them in order. Nobody's Python code runs while a shard is held.
 """
 
 from __future__ import annotations
@@ -13,17 +14,58 @@ try:
 except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
-    from shmmap.memory._atomics import i64
+    from shmmap.memory._atomics import clock_ns, compare_exchange, i64, load, publish, u64
+    from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        C_STATE,
+        S_DIRTY,
+        S_MOVED,
+        STATE_READY,
+    )
+    from shmmap.operations import reentry
+    from shmmap.operations._cut_cy import drop_all
     from shmmap.shard._moving_cy import ShardMove
     from shmmap.shard._shard_cy import Shard
+    from shmmap.shard._status import FOUND
 
 COMPILED = cython.compiled
+# What the steps give for what is no status of an entry.
 LOST = 1 << 20  # somebody else tracks the changes: begin again
+BUSY = LOST + 1  # a lock was not free in time, or its shard needs a repair
+GONE = LOST + 2  # another mover was first
+ENDED = LOST + 3  # the map was unlinked, or replaced
+
+
+def track_moved(handle, moves: Any, token: Any) -> None:
+    """4: have the changes of each of these shards marked for `token`. Raises ShardMoved."""
+    move: ShardMove
+    shard: Shard
+    handle.enter()
+    try:
+        for move in moves:
+            shard = move.source
+            handle.refuse_reentry(shard)
+            try:
+                handle.hold(shard)
+                move.start(token)
+            finally:
+                handle.drop(shard)
+    finally:
+        handle.leave()
+
+
+def copy_moved(handle, move: Any) -> None:
+    """5: copy a shard, without its lock: what changes meanwhile is marked."""
+    moved: ShardMove = move
+    handle.enter()
+    try:
+        moved.copy_all()
+    finally:
+        handle.leave()
 
 
 def carry_copied(handle, move: Any, first: Any, limit: Any) -> int:
-    """Carry what a copy has, of `limit` slots from `first` on, into the new shards. No lock. Return
-    the slot to go on from, 0: done; or a status below 0, of the slot `move.failed`."""
+    """5: carry what a copy has, of `limit` slots from `first` on, into the new shards. No lock.
+    Return the slot to go on from, 0: done; or a status below 0, of the slot `move.failed`."""
     moved: ShardMove = move
     handle.enter()
     try:
@@ -32,30 +74,122 @@ def carry_copied(handle, move: Any, first: Any, limit: Any) -> int:
         handle.leave()
 
 
-def follow_shard(handle, move: Any, limit: Any, settles: Any = False) -> int:
-    """Carry again what has changed in a shard, about `limit` slots at most, under its lock; return
-    how many; LOST, or a status below 0, of the slot `move.failed`.
-
-    `settles`: all of it, and have the shard no longer tracked: from here on the new shards have
-    what it had at this instant.
-    """
+def follow_shard(handle, move: Any, token: Any, limit: Any) -> int:
+    """6: carry again what has changed in a shard, about `limit` slots at most, under its lock;
+    return how many; LOST, or a status below 0, of the slot `move.failed`. Raises ShardMoved."""
     moved: ShardMove = move
     shard: Shard = moved.source
-    is_last: cython.bint = settles
-    most: i64 = 1 << 62 if is_last else limit
+    most: i64 = limit
     changed: i64 = LOST
     handle.enter()
     try:
         handle.refuse_reentry(shard)
         try:
             handle.hold(shard)
-            if moved.is_tracked(handle.token()):
+            if moved.is_tracked(token):
                 changed = moved.follow(most)
-                if is_last and changed >= 0:
-                    moved.settle_stamps()
-                    moved.stop()
         finally:
             handle.drop(shard)
         return changed
+    finally:
+        handle.leave()
+
+
+def cut_group(handle, moves: Any, token: Any, patience_ns: Any) -> tuple:
+    """7 to 9: hold all of a group, carry what changed last, store MOVED in each, let all go.
+
+    Returns (FOUND, 0, for how many ns they were held): the publication. Else nothing was published:
+    (BUSY, which of the moves, 0), (LOST, 0, 0), (GONE, 0, 0), (ENDED, 0, 0), or a status below 0
+    and which of the moves it is of: its `failed` is the slot.
+    """
+    move: ShardMove
+    shard: Shard
+    all_moves: list = moves
+    me: u64 = token
+    status: i64 = FOUND
+    changed: i64
+    at: i64 = 0
+    began: i64
+    until: i64
+    held: i64 = 0
+    handle.enter()
+    try:
+        shards: list = [move.source for move in all_moves]
+        for shard in shards:
+            handle.refuse_reentry(shard)
+        began = clock_ns(1)
+        until = began + patience_ns
+        try:
+            for shard in shards:
+                if not cython.compiled:
+                    reentry.note(handle.attachment, shard)
+                if not shard.lock.try_quickly(handle.token(), until) or load(shard.mem, S_DIRTY):
+                    status = BUSY
+                    break
+                if load(shard.mem, S_MOVED):
+                    status = GONE
+                    break
+                at += 1
+            if status == FOUND:
+                for move in all_moves:
+                    if not move.is_tracked(me):
+                        status = LOST
+            if status == FOUND and load(handle.control, C_STATE) != STATE_READY:
+                status = ENDED
+            if status == FOUND:
+                at = 0
+                for move in all_moves:
+                    changed = move.follow(1 << 62)
+                    if changed < 0:
+                        status = changed
+                        break
+                    at += 1
+            if status == FOUND:
+                at = 0
+                for move in all_moves:
+                    move.settle_stamps()
+                    move.stop()
+                store_moved(shards, me)
+        finally:
+            drop_all(handle, shards)
+            held = clock_ns(1) - began
+        return status, at, held if status == FOUND else 0
+    finally:
+        handle.leave()
+
+
+def store_moved(shards, token):
+    """8: the publication: whoever looks into one of these shards from here on goes to the new."""
+    shard: Shard
+    number: u64
+    if cython.compiled:  # no test of the type: nothing in here can raise
+        for number in range(len(shards)):
+            publish(cython.cast(Shard, PyList_GET_ITEM(shards, number)).mem, S_MOVED, token)
+        return
+    try:
+        for shard in shards:
+            publish(shard.mem, S_MOVED, token)
+    except BaseException:  # a signal handler raised in it: none is freed before all are moved
+        for shard in shards:
+            publish(shard.mem, S_MOVED, token)
+        raise
+
+
+def forget_moves(handle, moves: Any, token: Any) -> None:
+    """Stop what `track_moved` began, wherever that is still ours."""
+    move: ShardMove
+    handle.enter()
+    try:
+        for move in moves:
+            move.forget_tracking(token)
+    finally:
+        handle.leave()
+
+
+def exchange_word(handle, offset: Any, expected: Any, wanted: Any) -> bool:
+    """Exchange a word of the control segment, if it is as expected; tell whether it was."""
+    handle.enter()
+    try:
+        return compare_exchange(handle.control, offset, expected, wanted) != 0
     finally:
         handle.leave()

@@ -13,6 +13,8 @@ cdef class ShardMove(ShardCopy):
     cdef u64 room_base
     cdef u64 bits
     cdef readonly u64 failed
+    cdef readonly u64 dropped
+    cdef readonly u64 carried
     cdef u64 target_of(self, u64 hash) noexcept
     cdef i64 carry_all(self, u64 first, u64 limit) noexcept
     cdef bint is_marked(self, u64 slot) noexcept
@@ -21,3 +23,5 @@ cdef class ShardMove(ShardCopy):
     cdef i64 carry(self, u64 slot) noexcept
     cdef bint gather(self, u64 head, u64 length) noexcept
     cdef void settle_stamps(self) noexcept
+
+cdef void add_word(mem_t source, mem_t target, u64 offset) noexcept

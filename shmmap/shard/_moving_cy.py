@@ -51,7 +51,11 @@ if not cython.compiled:
         META_KEY_TYPE_SHIFT,
         META_LENGTH_SHIFT,
         META_VALUE_TYPE_SHIFT,
+        S_AGED,
         S_DIRTY,
+        S_EVICTED,
+        S_EXPIRED,
+        S_REPAIRS,
         S_STAMP,
         TYPE_MASK,
         WHOLE_WORD,
@@ -59,7 +63,7 @@ if not cython.compiled:
     from shmmap.shard._shadow_cy import ShardCopy
     from shmmap.shard._shard_cy import Shard
     from shmmap.shard._slots_cy import data_bytes, value_position
-    from shmmap.shard._status import CORRUPT, FOUND, MISS, NO_DEADLINES
+    from shmmap.shard._status import CORRUPT, FOUND, FULL, MISS, NO_DEADLINES, TOO_LARGE
 
 from shmmap.memory.layout import PAGE
 from shmmap.shard._shadow_cy import copy_bytes_needed
@@ -80,7 +84,7 @@ def _up(size: int) -> int:
 class ShardMove(ShardCopy):
     """A shard's entries on their way into `targets`, shards of the same seed with clocks that stand
     at 0. `buffer`: private, zeroed, of `move_bytes_needed` bytes. `failed`: the slot that could not
-    be carried."""
+    be carried; `carried`: how many were, again ones too; `dropped`: how many entries found no room in shards that evict."""
 
     def __init__(self, source, buffer, clock, liveness, targets):
         ShardCopy.__init__(self, source, buffer, clock, liveness, True)
@@ -89,6 +93,8 @@ class ShardMove(ShardCopy):
         self.room_base = self.carried_base + _up(24 * (source.slots.count + 1))
         self.bits = len(self.targets).bit_length() - 1
         self.failed = 0
+        self.carried = 0
+        self.dropped = 0
 
     def target_of(self, hash):
         """Return which new shard a hash goes to, by the bits that follow the old shard's."""
@@ -221,7 +227,11 @@ class ShardMove(ShardCopy):
         )
         if stamp > version or status != FOUND:
             store(target.mem, S_STAMP, stamp)
+        if target.evicts and (status == FULL or status == TOO_LARGE):
+            self.dropped += 1  # there is no room for it even where all others are evicted
+            return MISS
         if status == FOUND:
+            self.carried += 1
             at = self.carried_base + 24 * slot
             store(self.mem, at, version)
             store(self.mem, at + 8, hash)
@@ -247,12 +257,20 @@ class ShardMove(ShardCopy):
         return True
 
     def settle_stamps(self):
-        """Have the new shards give out versions above all that the old one has given. Caller holds
-        the source's lock."""
+        """Have the new shards give out versions above all that the old one has given, and the first
+        of them go on with what it has counted. Caller holds the source's lock."""
         target: Shard
         number: u64
         stamp: u64 = load(self.source.mem, S_STAMP)
         one: u64 = 1
+        if cython.compiled:  # as in `forget`
+            target = cython.cast(Shard, PyList_GET_ITEM(self.targets, 0))
+        else:
+            target = self.targets[0]
+        add_word(self.source.mem, target.mem, S_EVICTED)
+        add_word(self.source.mem, target.mem, S_EXPIRED)
+        add_word(self.source.mem, target.mem, S_AGED)
+        add_word(self.source.mem, target.mem, S_REPAIRS)
         for number in range(one << self.bits):
             if cython.compiled:  # as in `forget`
                 target = cython.cast(Shard, PyList_GET_ITEM(self.targets, number))
@@ -260,3 +278,8 @@ class ShardMove(ShardCopy):
                 target = self.targets[number]
             if load(target.mem, S_STAMP) < stamp:
                 store(target.mem, S_STAMP, stamp)
+
+
+def add_word(source, target, offset):
+    """Add a word of one header to that of another."""
+    store(target, offset, load(target, offset) + load(source, offset))

@@ -11,7 +11,7 @@ from ..memory._layout cimport *
 from ..memory._atomics cimport *
 
 cdef class ShardCopy(Shard):
-    cdef Shard source
+    cdef readonly Shard source
     cdef u64 index_base
     cdef u64 entries
     cdef bint whole

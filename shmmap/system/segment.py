@@ -140,9 +140,13 @@ class Mapping:
             return 0
         return ctypes.get_errno()
 
-    def give_up_pages(self) -> None:
-        """See `give_up`."""
-        give_up(self._address, self.size)
+    def give_up_pages(self, start: int = 0, end: int | None = None) -> None:
+        """Give up the whole pages between two bytes, all of them by default: see `give_up`."""
+        first, last = -(-start // PAGE) * PAGE, (self.size if end is None else end) // PAGE * PAGE
+        if end is None:
+            last = self.size
+        if last > first:
+            give_up(self._address + first, last - first)
 
     def close(self) -> None:
         """Unmap. Nothing may touch the buffer any more. Idempotent, and takes no memory."""

@@ -1,0 +1,163 @@
+"""Who moves, how fast, and how far it is: one process at a time, by a lease; two do no harm.
+
+The lease is a word of the control segment: a token, taken by whoever finds it free, its owner dead,
+or its heartbeat old (a stopped mover must not stop the move).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..memory._clock_cy import monotonic
+from ..memory.layout import constants
+from ..memory.table import UNITS, read_table, row_of
+from ..operations._moves_cy import exchange_word
+from ..operations._takes_cy import Takes
+from ..system.tasks import sleep
+from .changing import take_back
+from .cleaning import clean
+from .group import GroupMover, NoRoom
+
+if TYPE_CHECKING:
+    from ..lifecycle.attachment import Attachment
+
+K = constants()
+STALE_NS = 5_000_000_000  # a heartbeat that is older is of one who was stopped
+_PAUSE_S = 0.01
+_LONGEST_PAUSE_S = 0.25
+
+
+class Progress(NamedTuple):
+    """How far a change of the shape is.
+
+    Attributes:
+        done: the share of the map that has moved, from 0 to 1.
+        entries: how many entries this process has moved.
+        shards: how many shards the map is to have.
+        seconds: since this process began with it.
+        longest_hold: seconds for which the shards of a group were held together, at most.
+        is_over: nothing moves any more.
+    """
+
+    done: float
+    entries: int
+    shards: int
+    seconds: float
+    longest_hold: float
+    is_over: bool
+
+
+class Mover:
+    """Moves a map to the newest generation of its table. `note` is called with the progress, now
+    and then; what it raises ends the move here, and others, or a later call, go on with it."""
+
+    def __init__(
+        self, attachment: Attachment, note: Callable[[Progress], object] | None = None,
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._attachment = attachment
+        self._note = note
+        self._is_stopping = is_stopping
+        self.handle = Takes()
+        self.handle._bind(attachment, int(60e9))  # type: ignore[no-untyped-call]
+        self.groups = GroupMover(self.handle, attachment, self._turn)
+        self._began = monotonic()
+        self._entries = 0
+        self._due = self._began
+        self._noted = 0.0
+
+    def run(self) -> None:
+        """Move until nothing is left to move; wait where another process is at it.
+
+        Raises:
+            MapFull, EntryTooLarge: the entries do not fit; the map has the shape it had.
+            SharedMemoryFull, LockTimeout, SystemCallError: it stays half-way; call again.
+        """
+        try:
+            self._run()
+        finally:
+            self._let_go()
+            self.handle._seal()
+
+    def _run(self) -> None:
+        control = self._attachment.control
+        refused: NoRoom | None = None
+        cleaned = False
+        while True:
+            self._attachment.refuse_lost()
+            table = read_table(control)
+            self._tell(not table.is_moving)
+            if not table.is_moving or self._is_stopping():
+                if cleaned:
+                    clean(self._attachment, self.groups.segments)
+                break
+            if not self._take_lease():
+                sleep(_PAUSE_S)
+                continue
+            if not cleaned:
+                clean(self._attachment, self.groups.segments)
+                cleaned = True
+            try:
+                if not self.groups.move_next(table):
+                    sleep(0.0005)
+            except NoRoom as error:
+                refused = error
+                if not take_back(self.handle, self._attachment, self.groups):
+                    raise error.error from None
+        if refused is not None:
+            raise refused.error
+
+    def _take_lease(self) -> bool:
+        """Become the mover, or go on being it; False: another one is at it."""
+        attachment = self._attachment
+        control = attachment.control
+        holder, mine = control.MOVER, attachment.worker.fork_page.word
+        now_ns = attachment.clock.now_ns()
+        if holder != mine:
+            fresh = abs(now_ns - control.MOVER_BEAT_NS) < STALE_NS
+            if holder and fresh and not attachment.worker.is_dead(holder):
+                return False
+            if not exchange_word(self.handle, K["C_MOVER"], holder, mine):
+                return False
+        control.MOVER_BEAT_NS = now_ns
+        return True
+
+    def _let_go(self) -> None:
+        mine = self._attachment.worker.fork_page.word
+        if not self._attachment.is_down and self._attachment.control.MOVER == mine:
+            exchange_word(self.handle, K["C_MOVER"], mine, 0)
+
+    # -- between two steps ---------------------------------------------------------------
+
+    def _turn(self, entries: int) -> None:
+        """Count what was carried, say that this goes on, and keep to the rate."""
+        attachment = self._attachment
+        self._entries += entries
+        attachment.control.MOVER_BEAT_NS = attachment.clock.now_ns()
+        rate = attachment.control.MOVE_RATE
+        now = monotonic()
+        if rate and entries:
+            self._due = max(self._due, now - 1.0) + entries / rate
+            while (left := self._due - monotonic()) > 0 and not self._is_stopping():
+                sleep(min(left, _LONGEST_PAUSE_S))
+                attachment.control.MOVER_BEAT_NS = attachment.clock.now_ns()
+        else:
+            sleep(0)
+        self._tell(False)
+
+    def _tell(self, is_over: bool) -> None:
+        now = monotonic()
+        if self._note is not None and (is_over or now - self._noted >= 0.05):
+            self._noted = now
+            self._note(self.progress())
+
+    def progress(self) -> Progress:
+        """Tell how far it is."""
+        control = self._attachment.control
+        table = read_table(control)
+        return Progress(
+            table.cursors[-1] / UNITS if table.is_moving else 1.0, self._entries,
+            row_of(control, table.rows[-1]).SHARDS, monotonic() - self._began,
+            self.groups.longest_hold_s, not table.is_moving,
+        )

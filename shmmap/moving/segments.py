@@ -1,0 +1,111 @@
+"""The segments that a mover makes, names, and removes: steps 2, 3 and 10 to 13 of docs/design/moving.md.
+
+**Names**: a segment is private, with its mover's token, while it is filled; then it gets the name
+by which all find it. Its semaphore has that name from the first: it wakes who waits, and says
+nothing, so that two movers may share it.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ..errors import MapNotFound, SystemCallError
+from ..lifecycle.headers import draft_header
+from ..lifecycle.routes import private_label
+from ..memory.words import ShardWords
+from ..system import segment
+
+if TYPE_CHECKING:
+    from ..lifecycle.attachment import Attachment
+    from ..system.segment import Mapping
+    from .groups import Group, Place
+
+
+class Segments:
+    """Those of one map."""
+
+    def __init__(self, attachment: Attachment) -> None:
+        self._attachment = attachment
+
+    def label(self, place: Place) -> str:
+        """Return the name that all know."""
+        attachment = self._attachment
+        return segment.shard_name(attachment.name, attachment.nonce, place.generation, place.number)
+
+    def make(self, place: Place, token: int, leases: bool) -> Mapping:
+        """3: make a segment under a private name, empty; `leases`: reserve the pages of its
+        deadlines.
+
+        Raises:
+            SharedMemoryFull, SystemCallError: there is none.
+        """
+        attachment, shape = self._attachment, place.shape
+        mode = attachment.parameters.mode or 0o600
+        draft = draft_header(shape, attachment.nonce, place.number, place.generation)
+        draft.HAS_DEADLINES = int(leases)
+        label = self.label(place)
+        private = private_label(label, token)
+        mapping = segment.create(
+            private, shape.areas.end, shape.areas.end if leases else shape.areas.deadlines, mode
+        )
+        try:
+            with ShardWords(mapping.buffer) as header:
+                header.words[: len(draft.words)] = draft.words
+            with suppress(FileExistsError):
+                segment.create_semaphore(label, mode)
+        except BaseException:
+            mapping.close()
+            segment.unlink(private)
+            raise
+        return mapping
+
+    def discard(self, places: tuple[Place, ...], token: int) -> None:
+        """Remove what was made and not published."""
+        for place in places:
+            with suppress(SystemCallError):  # it stays until somebody cleans up
+                segment.unlink(private_label(self.label(place), token))
+
+    def punch(self, place: Place, mapping: Mapping) -> None:
+        """10: give the pages of a shard that has moved back at once. Its first page stays, where
+        MOVED is; so does where a late reader notes its hit, which could find no room otherwise."""
+        areas = place.shape.areas
+        mapping.give_up_pages(1, areas.state)
+        mapping.give_up_pages(areas.changed, mapping.size)
+
+    def publish(self, group: Group, token: int) -> None:
+        """11: give the new segments the names that all know, unless that was done."""
+        for place in group.new:
+            label = self.label(place)
+            with suppress(FileNotFoundError):
+                try:
+                    os.rename(segment.SHM_DIRECTORY + private_label(label, token),
+                              segment.SHM_DIRECTORY + label)
+                except FileNotFoundError:
+                    raise
+                except OSError as error:
+                    raise segment.refused(f"renaming {label}", error) from error
+
+    def are_published(self, group: Group) -> bool:
+        """Tell whether all new segments have the names that all know."""
+        return None not in [segment.identity_at(self.label(place)) for place in group.new]
+
+    def remove(self, places: tuple[Place, ...]) -> None:
+        """13: remove segments that nobody looks for any more, and their semaphores."""
+        for place in places:
+            label = self.label(place)
+            for file in (label, segment.semaphore_file(label)):
+                with suppress(SystemCallError):  # as in `discard`
+                    segment.unlink(file)
+
+    def attach(self, place: Place) -> tuple[Mapping, int] | None:
+        """Map an old segment by the name that all know; return it and MOVED; None: it is gone."""
+        attachment = self._attachment
+        try:
+            mapping = segment.attach(self.label(place), place.shape.areas.end,
+                                     attachment.parameters.mode, attachment.owner_uid)
+        except MapNotFound:
+            return None
+        with ShardWords(mapping.buffer) as header:
+            return mapping, header.MOVED
