@@ -69,6 +69,44 @@ class Care:
 
         return self._in_one_map(sweep)
 
+    def resize(
+        self, *, shards: int | None = None, size: int | str | None = None,
+        capacity: float | None = None, value_size: int | None = None, key_size: int | None = None,
+        on_full: str | None = None, wait: bool = True, rate: float | None = None,
+        progress: Callable[[Progress], object] | None = None,
+    ) -> Resize:
+        """Change the map's shape while everybody goes on: what is not said stays as it is.
+
+        Entries move a group of shards at a time. Reads never wait; a write waits for the last few
+        entries of its group. With nothing said: go on with a change that is under way.
+
+        Args:
+            shards, size, capacity, value_size, key_size, on_full: as for the class.
+            wait: False: return at once; this process moves in the background. Where it ends, or
+                is stopped, another one that uses the map goes on.
+            rate: entries a second, at most; None: as fast as can be.
+            progress: is called now and then with a Progress; what it raises ends the move here.
+
+        Raises:
+            MapFull, EntryTooLarge: the entries do not fit; the map has the shape it had.
+            SharedMemoryFull: there is no room for the map and one group more.
+            ConfigMismatch: it is another user's.
+            LockTimeout, MapUnlinked, TypeError, ValueError.
+        """
+        from .moving import resizing, wish
+
+        said = {"shards": shards, "size": size, "capacity": capacity, "value_size": value_size,
+                "key_size": key_size, "on_full": on_full}
+        given = {name: value for name, value in said.items() if value is not None}
+
+        def change(attached: Attachment) -> None:
+            attached.notice_removal()
+            wanted = wish.read_wish(attached.parameters, given) if given else None
+            resizing.resize(attached, wanted, int(rate or 0), progress, wait)
+
+        self._in_one_map(change)
+        return resizing.Resize(self._in_one_map)
+
     def reap(self) -> int:
         """Free the named locks, the permits and the rows of workers that have died, as a sweep
         does, and do no more: for whoever learns of a death first. Count the workers that died."""

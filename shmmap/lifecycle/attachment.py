@@ -91,6 +91,8 @@ class Attachment:
         self.lock_mappings: list[segment.Mapping] = []  # one
         self.locks: Any = None
         self.sweeper: Any = None
+        self.mover: Any = None  # in the background: see `moving.watch`
+        self.movers: list[Any] = []  # the handles of those who move
         self._down: Steps | None = None
         self._is_last = False
         self.worker = self._worker_kind(
@@ -202,7 +204,8 @@ class Attachment:
             self.held = {}
             self.locks.after_fork()
             self.snapshots = new_lock(threading.RLock)
-            self.sweeper = None
+            self.sweeper = self.mover = None
+            self.movers = []
         self._process = this_process()
         self._on_join()
         self.worker.join(self.clock.now_ns())
@@ -357,14 +360,15 @@ class Attachment:
                 self.control.close,
             ])
         self._down.run()
-        self.sweeper = None  # ways back here, which would keep all of it until a collection
+        self.sweeper = self.mover = None  # ways back here, which would keep all of it
         if self.locks is not None:
             self.locks.detach()
 
     def leave(self, may_remove: bool, is_open_again: Callable[[], bool]) -> None:
         """Let go, as the last handle closes. The creation lock is held for an ephemeral map, which
         the last process to leave removes, unless a handler of this very task has opened it."""
-        stopped = self.sweeper is None or self.sweeper.stop()
+        stopped = [one.stop() for one in (self.sweeper, self.mover) if one is not None]
+        is_stopped = False not in stopped
         is_over = True
         try:
             left_ns = self.clock.now_ns()  # before the look: whoever joins after it joins later
@@ -385,8 +389,8 @@ class Attachment:
             raise
         finally:
             if is_over:
-                self._is_left = not stopped
-                if stopped:  # else its thread is inside, or is this one: it unmaps as it ends
+                self._is_left = not is_stopped
+                if is_stopped:  # else its thread is inside, or is this one: it unmaps as it ends
                     self.unmap()
 
     def note_leaving(self) -> None:
@@ -395,8 +399,10 @@ class Attachment:
             self.control.LEFT_NS = self.clock.now_ns()
 
     def sweeping_ended(self) -> None:
-        """Do what `leave` had to leave to the sweeper's thread, which ends."""
-        if self._is_left and not self.is_down:
+        """Do what `leave` had to leave to the sweeper's thread, or the mover's, which ends."""
+        if self._is_left and not self.is_down and not [
+            one for one in (self.sweeper, self.mover) if one is not None and one.busy
+        ]:
             self.unmap()
 
     def has_its_name(self) -> bool:

@@ -158,3 +158,28 @@ def _put(attachment: Attachment, former: Shard, found: list[Shard]) -> None:
         shard = old[unit * len(old) // UNITS]
         routes.append(by_unit[unit] if shard is former and start <= unit < start + width else shard)
     attachment.shards = routes
+
+
+def let_go(attachment: Attachment, own: int = 0) -> None:
+    """Unmap shards that have moved, if nobody in this process can be in the middle of anything with
+    them. `own`: operations of one handle that this task is in, and that use none of them."""
+    routes = attachment.shards
+    gone = [place for place in attachment.places.all()
+            if place.shard not in routes and place.shard.moved_to()]
+    if not gone or not attachment.snapshots.acquire(blocking=False):
+        return
+    try:
+        for handle in (*alive(attachment.handles), *attachment.movers):
+            if handle.attachment is attachment:
+                handle._route(routes)  # first: what begins after the look goes by these
+        for handle in (*alive(attachment.handles), *attachment.movers):
+            others, mine = handle._under_way()
+            if others or mine > own:
+                return
+            if handle.near is not None:
+                handle.near.forget_moved()
+        if attachment.shards is routes:
+            for place in gone:
+                attachment.places.close(place)
+    finally:
+        attachment.snapshots.release()

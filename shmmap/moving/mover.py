@@ -48,6 +48,10 @@ class Progress(NamedTuple):
     is_over: bool
 
 
+class Stopped(Exception):
+    """The map is being left: others go on."""
+
+
 class Mover:
     """Moves a map to the newest generation of its table. `note` is called with the progress, now
     and then; what it raises ends the move here, and others, or a later call, go on with it."""
@@ -61,6 +65,7 @@ class Mover:
         self._is_stopping = is_stopping
         self.handle = Takes()
         self.handle._bind(attachment, int(60e9))  # type: ignore[no-untyped-call]
+        attachment.movers.append(self.handle)
         self.groups = GroupMover(self.handle, attachment, self._turn)
         self._began = monotonic()
         self._entries = 0
@@ -76,9 +81,18 @@ class Mover:
         """
         try:
             self._run()
+        except Stopped:
+            pass
         finally:
-            self._let_go()
+            self.close()
+
+    def close(self) -> None:
+        """Let others move, and go. Idempotent."""
+        if not self.handle.closed:
+            self._give_up_lease()
             self.handle._seal()
+            if self.handle in self._attachment.movers:
+                self._attachment.movers.remove(self.handle)
 
     def _run(self) -> None:
         control = self._attachment.control
@@ -123,7 +137,7 @@ class Mover:
         control.MOVER_BEAT_NS = now_ns
         return True
 
-    def _let_go(self) -> None:
+    def _give_up_lease(self) -> None:
         mine = self._attachment.worker.fork_page.word
         if not self._attachment.is_down and self._attachment.control.MOVER == mine:
             exchange_word(self.handle, K["C_MOVER"], mine, 0)
@@ -132,6 +146,8 @@ class Mover:
 
     def _turn(self, entries: int) -> None:
         """Count what was carried, say that this goes on, and keep to the rate."""
+        if self._is_stopping():
+            raise Stopped
         attachment = self._attachment
         self._entries += entries
         attachment.control.MOVER_BEAT_NS = attachment.clock.now_ns()

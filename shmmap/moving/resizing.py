@@ -2,44 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..lifecycle import routes
 from ..lifecycle.parameters import Parameters
 from ..memory._clock_cy import monotonic
-from .changing import Busy, begin, refuse_others, take_back
-from .cleaning import clean
-from .group import GroupMover
+from ..memory.table import read_table
+from ..system.tasks import sleep
+from .changing import Busy, begin, take_back
 from .mover import Mover, Progress
+from .watch import look_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..lifecycle.attachment import Attachment
+
+Note = Callable[[Progress], object]
+InMap = Callable[[Callable[["Attachment"], object]], object]
+_PAUSE_S = 0.02
+
+
+class Resize:
+    """A change of a map's shape that is under way, or over: `ShmMap.resize` returns it."""
+
+    def __init__(self, in_map: InMap) -> None:
+        self._in_map = in_map
+
+    def progress(self) -> Progress:
+        """Return how far it is, as the map says: also what another process has done."""
+        found: list[Progress] = []
+
+        def look(attachment: Attachment) -> None:
+            mover = Mover(attachment)
+            try:
+                found.append(mover.progress())
+            finally:
+                mover.close()
+
+        self._in_map(look)
+        return found[-1]
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing moves any more; tell whether that is so. `timeout`: seconds."""
+        until = None if timeout is None else monotonic() + timeout
+        while not self.progress().is_over:
+            if until is not None and monotonic() >= until:
+                return False
+            sleep(_PAUSE_S)
+        return True
+
+    def cancel(self) -> None:
+        """Have the map go back to the shape that it had, and wait until it has; nothing is lost.
+        Where the change is over, nothing is done."""
+        self._in_map(cancel)
+
+    def __repr__(self) -> str:
+        found = self.progress()
+        return f"<Resize: {found.done:.0%} in {found.shards:,} shards>"
 
 
 def resize(
-    attachment: Attachment, wanted: Parameters, rate: int,
-    note: Callable[[Progress], object] | None, wait: bool,
-) -> Progress:
-    """Have a map move to another shape, and with `wait` see to it until it has."""
-    shape = wanted.plan()
+    attachment: Attachment, wanted: Parameters | None, rate: int, note: Note | None, wait: bool
+) -> None:
+    """Have a map move to another shape (None: where it is on its way to), and with `wait` see to it
+    until it is there."""
     while True:
         mover = Mover(attachment, note)
         try:
-            begin(mover.handle, attachment, mover.groups, wanted, shape, rate)
+            if wanted is not None:
+                begin(mover.handle, attachment, mover.groups, wanted, wanted.plan(), rate)
             break
         except Busy:
             mover.run()
+        except BaseException:
+            mover.close()
+            raise
     if wait:
         mover.run()
-    return mover.progress()
+        routes.let_go(attachment, 1)
+    else:
+        mover.close()
+        look_after(attachment)
 
 
-def cancel(attachment: Attachment, note: Callable[[Progress], object] | None) -> None:
-    """Have a map that is on its way go back to the shape that it had, and wait until it has."""
-    mover = Mover(attachment, note)
-    take_back(mover.handle, attachment, mover.groups)
-    mover.run()
-
-
-__all__ = ["GroupMover", "cancel", "clean", "monotonic", "refuse_others", "resize"]
+def cancel(attachment: Attachment) -> None:
+    """See `Resize.cancel`."""
+    mover = Mover(attachment)
+    try:
+        if read_table(attachment.control).is_moving:
+            take_back(mover.handle, attachment, mover.groups)
+        mover.run()
+    finally:
+        mover.close()
+    routes.let_go(attachment, 1)

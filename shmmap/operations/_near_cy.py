@@ -200,6 +200,18 @@ class NearStore:
                 self.drop(key)
         return 0
 
+    def forget_moved(self) -> None:
+        """Take out what came from shards that have moved: they are about to be unmapped."""
+        entries: Any = self.entries  # a reference of our own: see `clear`
+        for key in list(entries):
+            entry: NearEntry = entries.get(key)
+            held: NearEntry = entry
+            while held is not None:  # one that is being read falls back on `previous`
+                if held.shard is not None and held.shard.moved_to():
+                    self.drop(key)
+                    break
+                held = held.previous
+
     def __len__(self) -> int:
         return len(self.entries)
 

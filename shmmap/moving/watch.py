@@ -1,0 +1,51 @@
+"""Moving in the background: for whoever does not wait, and where the mover has died or is stopped.
+
+Each process that finds a map on its way looks after it until it is there: once a second whether
+somebody is at it, and if not, it is.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigMismatch, MapClosed, MapUnlinked
+from ..memory.table import read_table
+from ..system.background import Background
+from .changing import refuse_others
+from .mover import Mover
+
+if TYPE_CHECKING:
+    from ..lifecycle.attachment import Attachment
+
+_EVERY_S = 1.0
+
+
+def look_after(attachment: Attachment) -> None:
+    """Have a map that is on its way come to its end, in the background. Never raises; does nothing
+    where this process may not, or where nothing moves."""
+    if attachment.mover is None:
+        me = weakref.ref(attachment)  # no circle: what goes with its last user goes at once
+        attachment.mover = Background(
+            lambda: (one := me()) is not None and _look(one), _EVERY_S, at_once=True,
+            ended=lambda: one.sweeping_ended() if (one := me()) is not None else None,
+        )
+    attachment.mover.start()
+
+
+def _look(attachment: Attachment) -> bool:
+    background = attachment.mover
+    background.busy = True
+    try:
+        if background.stopping or attachment.is_down:
+            return False
+        attachment.refuse_lost()
+        if not read_table(attachment.control).is_moving:
+            return False
+        refuse_others(attachment)
+        Mover(attachment, is_stopping=lambda: background.stopping).run()
+        return bool(read_table(attachment.control).is_moving)
+    except (ConfigMismatch, MapUnlinked, MapClosed):
+        return False
+    finally:
+        background.busy = False
