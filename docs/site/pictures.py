@@ -47,6 +47,7 @@ PACKAGES = {
     "testing": "a map of one process, fixtures",
     "torture": "kill, stop and fork real workers",
     "tools": "the command line",
+    "moving": "a map takes another shape",
     "copies": "snapshots, dumps, merges",
     "lifecycle": "make, open, sweep, close",
     "locks": "named locks, single flight",
@@ -71,18 +72,19 @@ def packages() -> str:
         box("tools", 572, 20, 128, "user"),
         Box(20, 98, 680, 58, "map.py, decorator.py, rates.py",
             "ShmMap, @cached, RateLimiter: what users import", "user"),
-        box("copies", 20, 176, 680, "operation"),
-        box("lifecycle", 20, 254, 680, "operation"),
-        box("locks", 20, 332, 680, "operation"),
-        box("operations", 20, 410, 680, "operation"),
-        box("shard", 20, 488, 400, "memory"),
-        Box(440, 488, 260, 136, "values/", PACKAGES["values"], "memory"),
-        box("system", 20, 566, 400, "system"),
-        box("memory", 20, 644, 680, "memory"),
-        Box(730, 20, 150, 682, "the base", "errors checks printable _engine _cython _once: "
+        box("moving", 20, 176, 680, "operation"),
+        box("copies", 20, 254, 680, "operation"),
+        box("lifecycle", 20, 332, 680, "operation"),
+        box("locks", 20, 410, 680, "operation"),
+        box("operations", 20, 488, 680, "operation"),
+        box("shard", 20, 566, 400, "memory"),
+        Box(440, 566, 260, 136, "values/", PACKAGES["values"], "memory"),
+        box("system", 20, 644, 400, "system"),
+        box("memory", 20, 722, 680, "memory"),
+        Box(730, 20, 150, 760, "the base", "errors checks printable _engine _cython _once: "
             "every package can import these", "base"),
     ]
-    return picture(900, 722, boxes, [])
+    return picture(900, 800, boxes, [])
 
 
 def journey(lanes: list[str], steps: list[tuple[int, str, str]]) -> str:
