@@ -20,7 +20,7 @@ from ..operations._needs_cy import NeedCount, count_needed
 
 if TYPE_CHECKING:
     from ..copies.hosts import OpenMap
-    from ..lifecycle.parameters import Parameters
+    from ..lifecycle.parameters import Options, Parameters
     from .wish import Wish
 
 _PIECE = 4096  # slots that are counted at once; in between signals and other threads come
@@ -222,7 +222,8 @@ def _least(parameters: Parameters, need: Need) -> int | None:
     low = parameters.capacity or parameters.size or 1
 
     def state(value: int) -> int:
-        return _state(parameters._replace(**{amount: value}), need)
+        changed: Options = {amount: value}
+        return _state(parameters._replace(**changed), need)
 
     high = low
     while state(high) < 0:
