@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .copies import dumps, merging
 from .copies.dumps import DumpReport
@@ -16,6 +16,7 @@ from .lifecycle import stats as statistics
 from .lifecycle.gates import Gates
 from .lifecycle.stats import Stats
 from .lifecycle.sweeper import SweepReport
+from .memory.table import is_moving
 from .system.presences import alive
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from .lifecycle.attachment import Attachment
     from .lifecycle.parameters import MapOptions, Options
+    from .moving.mover import Progress
+    from .moving.resizing import Resize
 
 Done = TypeVar("Done")
 Self = TypeVar("Self", bound="Care")
@@ -54,6 +57,16 @@ class Care:
                 if not gone_over and not self._may_follow(error):
                     raise
                 self._go_over()
+
+    def _route(self, shards: Any) -> None:
+        """Go by other shards; where the map is on its way to another shape, see that it gets there.
+        """
+        super()._route(shards)  # type: ignore[misc]
+        attached = self.attachment
+        if attached is not None and attached.shards is shards and is_moving(attached.control):
+            from .moving.watch import look_after
+
+            look_after(attached)
 
     @property
     def gates(self) -> Gates:
@@ -93,7 +106,7 @@ class Care:
             ConfigMismatch: it is another user's.
             LockTimeout, MapUnlinked, TypeError, ValueError.
         """
-        from .moving import resizing, wish
+        from .moving import resizing
 
         said = {"shards": shards, "size": size, "capacity": capacity, "value_size": value_size,
                 "key_size": key_size, "on_full": on_full}
@@ -101,8 +114,7 @@ class Care:
 
         def change(attached: Attachment) -> None:
             attached.notice_removal()
-            wanted = wish.read_wish(attached.parameters, given) if given else None
-            resizing.resize(attached, wanted, int(rate or 0), progress, wait)
+            resizing.resize(self, attached, given, rate, progress, wait)  # type: ignore[arg-type]
 
         self._in_one_map(change)
         return resizing.Resize(self._in_one_map)

@@ -30,6 +30,7 @@ _SUMMED: tuple[Word, ...] = (
     GenerationWords.ON_FULL, GenerationWords.SIZE, GenerationWords.CAPACITY,
     GenerationWords.VALUE_SIZE, GenerationWords.KEY_SIZE,
 )
+COLUMNS = (*_SUMMED, GenerationWords.CHECK)
 _CURSORS = (0, 21, 8)  # where in the word: of the second row, of the third
 
 
@@ -73,6 +74,11 @@ class Table(NamedTuple):
             and len(set(self.rows)) == len(self.rows) and max(self.rows) < len(_ROWS)
             and max(self.cursors) <= UNITS
         )
+
+
+def is_moving(control: ControlWords) -> bool:
+    """Tell whether entries are on their way to another generation."""
+    return bool(control.TABLE & K["TABLE_ROWS_MASK"])
 
 
 def table_of(word: int) -> Table:

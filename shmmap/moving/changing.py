@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigMismatch, LockTimeout, MapUnlinked
 from ..lifecycle.parameters import Parameters
 from ..memory.layout import constants
-from ..memory.table import UNITS, Table, read_table, row_of
-from ..memory.words import ShardWords
+from ..memory.table import COLUMNS, UNITS, Table, checksum_of, read_table, row_of
+from ..memory.words import ControlWords, GenerationWords, ShardWords
 from ..operations._cut_cy import hold_all, hold_one
 from ..operations._moves_cy import exchange_word
 from ..system import segment
@@ -74,8 +74,7 @@ def begin(
         control.MOVE_RATE = rate
         for _ in range(_TRIES):
             table = read_table(control)
-            newest = row_of(control, table.rows[-1])
-            if _is_like(newest.NUMBER, control, table, wanted, shape):
+            if _is_like(row_of(control, table.rows[-1]), wanted, shape):
                 return False
             if len(table.rows) > 2:
                 raise Busy(
@@ -91,15 +90,11 @@ def begin(
     raise LockTimeout(f"map {attachment.name!r}: its shards could not be had. Try again")
 
 
-def _is_like(
-    number: int, control: object, table: Table, wanted: Parameters, shape: Geometry
-) -> bool:
-    draft = bytearray(K["C_BYTES_TOTAL"])
-    from ..memory.words import ControlWords
-
-    with ControlWords(draft) as words:
-        wanted.store_shape(row_of(words, 0), shape, number)
-        return bool(row_of(words, 0).CHECK == row_of(control, table.rows[-1]).CHECK)  # type: ignore
+def _is_like(row: GenerationWords, wanted: Parameters, shape: Geometry) -> bool:
+    """Tell whether a generation is what is wanted."""
+    with ControlWords(bytearray(K["C_BYTES_TOTAL"])) as draft:
+        wanted.store_shape(row_of(draft, 0), shape, row.NUMBER)
+        return row_of(draft, 0).CHECK == row.CHECK
 
 
 def take_back(handle: Takes, attachment: Attachment, groups: GroupMover) -> bool:
@@ -128,14 +123,11 @@ def take_back(handle: Takes, attachment: Attachment, groups: GroupMover) -> bool
     raise LockTimeout(f"map {attachment.name!r}: its shards could not be had. Try again")
 
 
-def _copy_row(row: object, former: object, number: int) -> None:
-    from ..memory.table import COLUMNS, checksum_of
-    from ..memory.words import GenerationWords
-
+def _copy_row(row: GenerationWords, former: GenerationWords, number: int) -> None:
     for word in COLUMNS:
-        row[word] = former[word]  # type: ignore[index]
-    row.NUMBER = number  # type: ignore[attr-defined]
-    row[GenerationWords.CHECK] = checksum_of(row)  # type: ignore[index, arg-type]
+        row[word] = former[word]
+    row.NUMBER = number
+    row.CHECK = checksum_of(row)
 
 
 def _exchange(

@@ -6,16 +6,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..lifecycle import routes
-from ..lifecycle.parameters import Parameters
 from ..memory._clock_cy import monotonic
 from ..memory.table import read_table
 from ..system.tasks import sleep
-from .changing import Busy, begin, take_back
+from .changing import Busy, begin, refuse_others, take_back
+from .fitting import refuse_what_cannot_fit
 from .mover import Mover, Progress
 from .watch import look_after
+from .wish import plan_wish, read_rate, read_wish
 
 if TYPE_CHECKING:
+    from ..copies.hosts import OpenMap
     from ..lifecycle.attachment import Attachment
+    from ..lifecycle.parameters import Options
 
 Note = Callable[[Progress], object]
 InMap = Callable[[Callable[["Attachment"], object]], object]
@@ -62,15 +65,22 @@ class Resize:
 
 
 def resize(
-    attachment: Attachment, wanted: Parameters | None, rate: int, note: Note | None, wait: bool
+    m: OpenMap, attachment: Attachment, said: Options, rate: float | None, note: Note | None,
+    wait: bool,
 ) -> None:
-    """Have a map move to another shape (None: where it is on its way to), and with `wait` see to it
-    until it is there."""
+    """Have a map move to the shape that is said (nothing: to where it is on its way), and with
+    `wait` see to it until it is there. What cannot fit is refused before anything moves."""
+    wanted, limit = None, read_rate(rate)
+    if said:
+        refuse_others(attachment)
+        wanted = read_wish(attachment.parameters, said)
     while True:
         mover = Mover(attachment, note)
         try:
             if wanted is not None:
-                begin(mover.handle, attachment, mover.groups, wanted, wanted.plan(), rate)
+                if not read_table(attachment.control).is_moving:
+                    refuse_what_cannot_fit(m, plan_wish(attachment, wanted))
+                begin(mover.handle, attachment, mover.groups, wanted, wanted.plan(), limit)
             break
         except Busy:
             mover.run()

@@ -14,6 +14,7 @@ cdef class ShardMove(ShardCopy):
     cdef u64 bits
     cdef readonly u64 failed
     cdef readonly u64 dropped
+    cdef readonly u64 expired
     cdef readonly u64 carried
     cdef u64 target_of(self, u64 hash) noexcept
     cdef i64 carry_all(self, u64 first, u64 limit) noexcept

@@ -84,7 +84,8 @@ def _up(size: int) -> int:
 class ShardMove(ShardCopy):
     """A shard's entries on their way into `targets`, shards of the same seed with clocks that stand
     at 0. `buffer`: private, zeroed, of `move_bytes_needed` bytes. `failed`: the slot that could not
-    be carried; `carried`: how many were, again ones too; `dropped`: how many entries found no room in shards that evict."""
+    be carried; `carried`: how many were, again ones too; `expired`: how many were
+    not, since their time was over; `dropped`: how many found no room in shards that evict."""
 
     def __init__(self, source, buffer, clock, liveness, targets):
         ShardCopy.__init__(self, source, buffer, clock, liveness, True)
@@ -94,6 +95,7 @@ class ShardMove(ShardCopy):
         self.bits = len(self.targets).bit_length() - 1
         self.failed = 0
         self.carried = 0
+        self.expired = 0
         self.dropped = 0
 
     def target_of(self, hash):
@@ -201,6 +203,9 @@ class ShardMove(ShardCopy):
         value_length = meta >> META_LENGTH_SHIFT
         if (meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE:
             deadline = self.expiry.deadline(slot)
+            if deadline and deadline <= self.source.clock.now():  # it would take room from others
+                self.expired += 1
+                return MISS
         length = data_bytes(meta)
         at = self.slots.at(slot) + E_BYTES_TOTAL
         if length > self.slots.size - E_BYTES_TOTAL:
@@ -267,6 +272,7 @@ class ShardMove(ShardCopy):
             target = cython.cast(Shard, PyList_GET_ITEM(self.targets, 0))
         else:
             target = self.targets[0]
+        store(target.mem, S_EXPIRED, load(target.mem, S_EXPIRED) + self.expired)
         add_word(self.source.mem, target.mem, S_EVICTED)
         add_word(self.source.mem, target.mem, S_EXPIRED)
         add_word(self.source.mem, target.mem, S_AGED)

@@ -17,7 +17,7 @@ from shmmap.errors import EntryTooLarge, MapClosed, MapCorrupted, MapFull, MapUn
 from shmmap.memory.geometry import Geometry, buckets_for
 from shmmap.moving import fitting
 from shmmap.moving.wish import SHAPE, Wish, plan_wish, read_wish
-from shmmap.operations import _moves_cy
+from shmmap.operations import _needs_cy
 from shmmap.operations._restore_cy import write_raw
 from shmmap.shard._status import READ_TRIES
 
@@ -330,7 +330,7 @@ def test_what_changes_meanwhile_is_looked_at_again(
     m = make(size="1MB", shards=1)
     m["a"], m["b"] = 1, 2
     seen = 0
-    module: Any = _moves_cy
+    module: Any = _needs_cy
     load = module.load_behind
 
     def changed(mem: Any, at: int) -> int:
