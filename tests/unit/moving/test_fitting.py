@@ -110,9 +110,12 @@ def wishes(m: Any, draw: random.Random, times: int) -> Iterator[Wish]:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_what_fits_is_what_can_be_put_there(make: Any, name: str, seed: int) -> None:
+def test_what_fits_is_what_can_be_put_there(
+    make: Any, name: str, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
     """Both ways: what is refused could not be put there, and what is not, could."""
     draw = random.Random(seed)
+    monkeypatch.setattr(fitting, "_PIECE", draw.choice([1, 7, 4096]))
     typical = draw.choice([8, 100, 700])
     m = make(size=draw.choice(["300kB", "500kB", "1MB"]), shards=1 << draw.randrange(4),
              value_size=typical)
@@ -197,8 +200,8 @@ def test_texts_name_what_is_wrong_and_what_would_do(make: Any, name: str) -> Non
     with pytest.raises(MapFull, match=(
         rf"^map '{name}' cannot be resized so: its 3,000 entries do not fit into 4 shards of "
         r"[\d,]+ slots of 136 bytes\. The fullest would need [\d,]+, and one in reserve\. Nothing "
-        r"was moved\. size=\d+ would do, for what it holds now\. Or remove entries first, or let "
-        r'it evict some: on_full="evict"$'
+        r"was moved\. size=[1-9]\d{3}0+ would do, for what it holds now\. Or remove entries first, "
+        r'or let it evict some: on_full="evict"$'
     )):
         fitting.refuse_what_cannot_fit(m, wish_for(m, size="400kB"))
     m["long"] = b"l" * 20_000
@@ -247,16 +250,34 @@ def test_what_evicts_refuses_nothing_and_says_what_is_lost(
         assert ("will be evicted" in text) == bool(seen.evicted)
 
 
-def test_how_many_are_evicted(make: Any, name: str) -> None:
+@pytest.mark.parametrize(("entries", "length"), [(3_000, 90), (300, 1_300)])
+def test_how_many_are_evicted(make: Any, name: str, entries: int, length: int) -> None:
     """Of entries of the same length, as many as said."""
     m = make(size="1MB", shards=4)
-    for number in range(3_000):
-        m[number] = b"v" * 90
+    for number in range(entries):
+        m[number] = b"v" * length
     wish = wish_for(m, size="400kB", on_full="evict")
     seen = fitting.foretell(m, wish)
     came, evicted = put_into_new(m, name, wish)
-    assert seen.evicted == evicted > 500 and came.full == 0
-    assert str(seen) == f"of 3,000 entries about {evicted:,} will be evicted for want of slots"
+    assert seen.evicted == evicted > 100 and came.full == 0
+    assert str(seen) == (
+        f"of {entries:,} entries about {evicted:,} will be evicted for want of slots")
+
+
+def test_an_entry_as_large_as_can_be(make: Any, name: str) -> None:
+    m = make(size="1MB", shards=1)
+    wish = wish_for(m, size="400kB")
+    most = wish.shape.max_entry_bytes
+    m[b"key"] = b"v" * (most - 3)
+    seen = fitting.refuse_what_cannot_fit(m, wish)
+    assert (seen.longest, seen.too_large) == (most, 0)
+    came, _ = put_into_new(m, name, wish)
+    assert (came.full, came.too_large) == (0, 0)
+    m[b"key"] = b"v" * (most - 2)
+    text = rf"an entry of {most + 1:,} bytes .* at most {most:,}\."
+    with pytest.raises(EntryTooLarge, match=text):
+        fitting.refuse_what_cannot_fit(m, wish)
+    assert put_into_new(m, name, wish)[0].too_large == 1
 
 
 def test_entries_that_are_too_large_evict_none(make: Any, name: str) -> None:
