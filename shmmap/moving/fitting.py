@@ -104,7 +104,7 @@ def count_need(m: OpenMap, slot_size: int, max_bytes: int) -> Need:
         MapCorrupted: an entry has lengths that none can have.
     """
     counted = NeedCount(slot_size, max_bytes)
-    for shard in dict.fromkeys(m._live.shards):
+    for shard in m._settled():
         first = 1
         while first:
             first = count_needed(m, shard, counted, first, _PIECE)

@@ -100,22 +100,20 @@ class GroupMover:
         if self.finish(table, group):
             return True
         shards = self.sources(group)
-        if shards is None:
+        if shards is None:  # this process has not looked there since they moved
+            self._handle._settled()
             return False
         self._yield_to_snapshots(group)
-        token = self._new_token()
+        token = self.new_token()
         if not self._publish(group, shards, token):
             return False
         self.finish(table, group)
         return True
 
-    def _new_token(self) -> int:
+    def new_token(self) -> int:
         """Return a token of this process that no attempt had before, and no thread has."""
-        mine = self._handle_token() & ~K["TOKEN_THREAD_MASK"]
+        mine = self._attachment.worker.fork_page.word & ~K["TOKEN_THREAD_MASK"]
         return mine | _ATTEMPT_BIT | next(_attempts) & _ATTEMPT_BIT - 1
-
-    def _handle_token(self) -> int:
-        return self._attachment.worker.fork_page.word
 
     def sources(self, group: Group) -> list[object] | None:
         """Return the old shards as this process has them mapped; None: they have moved."""

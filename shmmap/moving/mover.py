@@ -67,6 +67,7 @@ class Mover:
         self.handle._bind(attachment, int(60e9))  # type: ignore[no-untyped-call]
         attachment.movers.append(self.handle)
         self.groups = GroupMover(self.handle, attachment, self._turn)
+        self._token = self.groups.new_token()  # in the lease
         self._began = monotonic()
         self._entries = 0
         self._due = self._began
@@ -126,7 +127,7 @@ class Mover:
         """Become the mover, or go on being it; False: another one is at it."""
         attachment = self._attachment
         control = attachment.control
-        holder, mine = control.MOVER, attachment.worker.fork_page.word
+        holder, mine = control.MOVER, self._token
         now_ns = attachment.clock.now_ns()
         if holder != mine:
             fresh = abs(now_ns - control.MOVER_BEAT_NS) < STALE_NS
@@ -138,7 +139,7 @@ class Mover:
         return True
 
     def _give_up_lease(self) -> None:
-        mine = self._attachment.worker.fork_page.word
+        mine = self._token
         if not self._attachment.is_down and self._attachment.control.MOVER == mine:
             exchange_word(self.handle, K["C_MOVER"], mine, 0)
 
