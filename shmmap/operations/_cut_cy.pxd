@@ -1,4 +1,4 @@
-from cpython.list cimport PyList_GET_ITEM
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from ..shard._shadow_cy cimport ShardCopy
 from ._holding_cy cimport Holding
 from ..shard._shard_cy cimport Shard

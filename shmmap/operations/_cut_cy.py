@@ -185,7 +185,7 @@ def drop_all(handle, shards):
     shard: Shard
     number: u64
     if cython.compiled:  # no test of the type: nothing in here can raise
-        for number in range(len(shards)):
+        for number in range(PyList_GET_SIZE(shards)):
             handle.drop(cython.cast(Shard, PyList_GET_ITEM(shards, number)))
         return
     try:

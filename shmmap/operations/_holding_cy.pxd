@@ -1,4 +1,4 @@
-from cpython.list cimport PyList_GET_ITEM
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from ._handle_cy cimport Handle
 from ..shard._repair_cy cimport Repairer
 from ..shard._shard_cy cimport Shard

@@ -113,7 +113,7 @@ class Holding(Handle):
         row: u64 = C_GEN0_NUMBER + ((word >> (2 + 2 * last)) & 3) * (C_GEN1_NUMBER - C_GEN0_NUMBER)
         shards: u64 = load(control, row + C_GEN0_SHARDS - C_GEN0_NUMBER)
         own: u64 = 1
-        count: u64 = len(self.shards)
+        count: u64 = PyList_GET_SIZE(self.shards) if cython.compiled else len(self.shards)
         first: u64
         at: u64
         other: Shard
@@ -136,7 +136,7 @@ class Holding(Handle):
     def is_whole(self, shard):
         """Tell whether all that a shard has is looked up in it. Else it is one that several become,
         and others have still to be found moved."""
-        count: u64 = len(self.shards)
+        count: u64 = PyList_GET_SIZE(self.shards) if cython.compiled else len(self.shards)
         each: u64 = count >> shard.shard_bits
         at: u64
         if each <= 1:

@@ -34,6 +34,7 @@ if not cython.compiled:
         S_MOVED,
         S_REBUILDS,
         TYPE_MASK,
+        UNIT_BITS,
     )
     from shmmap.operations._decoding_cy import key_of, value_of
     from shmmap.shard._shard_cy import Shard
@@ -45,7 +46,6 @@ from shmmap.errors import ValueUnreadable
 from shmmap.operations.routing import ShardMoved
 
 COMPILED = cython.compiled
-UNIT_BITS: cython.ulonglong = 12  # SHARD_LIMIT units of the hash
 
 
 def list_entries(

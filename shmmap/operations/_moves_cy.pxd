@@ -1,4 +1,4 @@
-from cpython.list cimport PyList_GET_ITEM
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from ..shard._moving_cy cimport ShardMove
 from ._cut_cy cimport drop_all
 from ._holding_cy cimport Holding

@@ -163,7 +163,7 @@ def store_moved(shards, token):
     shard: Shard
     number: u64
     if cython.compiled:  # no test of the type: nothing in here can raise
-        for number in range(len(shards)):
+        for number in range(PyList_GET_SIZE(shards)):
             publish(cython.cast(Shard, PyList_GET_ITEM(shards, number)).mem, S_MOVED, token)
         return
     try:

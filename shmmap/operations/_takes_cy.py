@@ -38,6 +38,7 @@ if not cython.compiled:
         S_DIRTY,
         S_MOVED,
         S_OWNER,
+        UNIT_BITS,
     )
     from shmmap.operations import reentry
     from shmmap.operations._decoding_cy import value_of
@@ -68,7 +69,6 @@ from shmmap.operations._writes_cy import DEFAULT
 from shmmap.operations.routing import ShardMoved
 
 COMPILED = cython.compiled
-UNIT_BITS: cython.ulonglong = 12  # SHARD_LIMIT units
 _NONE: Any = None
 
 

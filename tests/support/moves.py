@@ -11,10 +11,17 @@ from shmmap.lifecycle.headers import draft_header
 from shmmap.memory import geometry
 from shmmap.memory._clock_cy import Clock
 from shmmap.memory.words import ShardWords
-from shmmap.operations._cut_cy import copy_whole, track
 from shmmap.operations._listing_cy import list_copied
-from shmmap.operations._moves_cy import carry_copied, follow_shard
+from shmmap.operations._moves_cy import (
+    LOST,
+    carry_copied,
+    copy_moved,
+    cut_group,
+    follow_shard,
+    track_moved,
+)
 from shmmap.operations._takes_cy import Takes
+from shmmap.operations.order import in_order
 from shmmap.shard._lock_cy import ShardLock
 from shmmap.shard._moving_cy import ShardMove, move_bytes_needed
 from shmmap.shard._repair_cy import Repairer
@@ -45,6 +52,7 @@ class Moving:
 
     def __init__(self, m: Any, shape: geometry.Geometry, *, deadlines: bool = True) -> None:
         self.m = m
+        self.token = m.attachment.worker.fork_page.word | 1 << 20 | 7
         self.targets = [target(m, shape, n, deadlines=deadlines) for n in range(shape.shards)]
         self.moves: list[ShardMove] = []
         old = len(m.attachment.shards)
@@ -60,9 +68,9 @@ class Moving:
 
     def begin(self) -> None:
         """Track, and copy."""
-        track(self.m, self.moves)
+        track_moved(self.m, self.moves, self.token)
         for move in self.moves:
-            copy_whole(self.m, move)
+            copy_moved(self.m, move)
 
     def carry(self) -> list[int]:
         """Carry what was copied; return what the steps said."""
@@ -76,11 +84,21 @@ class Moving:
 
     def follow(self, limit: int) -> list[int]:
         """Carry what has changed."""
-        return [follow_shard(self.m, move, limit) for move in self.moves]
+        return [follow_shard(self.m, move, self.token, limit) for move in self.moves]
 
     def settle(self) -> list[int]:
         """Carry the rest; from here on nothing is tracked."""
-        return [follow_shard(self.m, move, 0, True) for move in self.moves]
+        done = []
+        for move in self.moves:
+            carried = follow_shard(self.m, move, self.token, 1 << 60)
+            if 0 <= carried < LOST:
+                status, _, _ = cut_group(self.m, [move], self.token, 10**10)
+                assert status == 1, status
+                with ShardWords(self.m.attachment.places.mapping_of(move.source).buffer) as header:
+                    assert header.MOVED == self.token
+                    header.MOVED = 0  # nobody is to look for the new shards
+            done.append(carried)
+        return done
 
     def view(self) -> Any:
         """Return a handle on the new shards, as of a map."""
@@ -96,5 +114,5 @@ class Moving:
     def entries(self) -> set[tuple[Any, ...]]:
         """List what they have, with versions and deadlines, but for what has expired."""
         view, now = self.view(), self.m.attachment.clock.now_ns()
-        return {entry for number in range(len(self.targets))
-                for entry in list_copied(view, number) if not 0 < entry[4] <= now}
+        return {entry for entry in in_order(lambda unit: list_copied(view, unit))
+                if not 0 < entry[4] <= now}
