@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import subclasses
@@ -38,6 +38,7 @@ from .operations._takes_cy import Takes
 from .operations._writes_cy import DEFAULT
 from .operations.views import MapListings
 from .prompt import AtPrompt
+from .system.blocks import block
 from .system.mutex import Mutex
 from .system.tasks import new_lock
 from .values.codecs import read_codec
@@ -237,8 +238,7 @@ class ShmMap(
             def bind(successor: Successor) -> ShmMap:
                 made = ShmMap.__new__(ShmMap)
                 made._lock_timeout, made._turn = self._lock_timeout, Mutex()
-                made._reading = (0, False, "linearizable", None)
-                made._own_codec = None
+                made._reading, made._own_codec = (0, False, "linearizable", None), None
                 made._request = asked._replace(wanted=Parameters(), on_unlinked="raise")
                 opening.open_apart(made, next(reopening.numbers), successor)
                 return made
@@ -314,7 +314,7 @@ class ShmMap(
             raise MapClosed(f"map {self.name!r}: this handle is closed; open the map again")
         return self.attachment  # type: ignore[no-any-return]
 
-    @contextmanager
+    @block
     def _inside(self) -> Iterator[Attachment]:
         """Return the attachment, and have `close` wait until it is no longer used."""
         mark = new_lock(threading.Lock)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .errors import ShmMapError
@@ -21,6 +20,7 @@ from .operations._listing_cy import list_entries
 from .operations._takes_cy import Takes
 from .printable import human
 from .subclasses import ATTRIBUTES, INTERNAL, THEIRS
+from .system.blocks import block
 from .system.tasks import new_lock
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ def _state_of(handle: AtPrompt) -> int | str:
         return "closed" if handle.closed else type(error).__name__
 
 
-@contextmanager
+@block
 def _marked(handle: AtPrompt) -> Iterator[bool]:
     """Have `close` wait meanwhile; tell whether the handle is open."""
     mark = new_lock(threading.Lock)

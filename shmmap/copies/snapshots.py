@@ -15,7 +15,7 @@ from __future__ import annotations
 import mmap
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,7 @@ from ..operations.views import Handler, Listings, Prefix
 from ..shard._repair_cy import equip
 from ..shard._shadow_cy import ShardCopy, copy_bytes_needed
 from ..shard._status import DAMAGED, WHOLE
+from ..system.blocks import block
 from ..system.tasks import sleep
 
 if TYPE_CHECKING:
@@ -295,12 +296,12 @@ def _catch_up(handle: Takes, copies: list[ShardCopy]) -> bool:
     return True
 
 
-@contextmanager
+@block
 def _turn(attached: Attachment, until_ns: int, timeout_s: float) -> Iterator[None]:
     """Be the only one that takes a snapshot of this map."""
     lock, worker = attached.snapshots, attached.worker
     if lock._is_owned():
-        if _is_taking(sys._getframe(3)):  # behind this function, contextlib's and `_copy_all`
+        if _is_taking(sys._getframe(3)):  # behind this function, `_begin` and `_copy_all`
             raise Reentered(
                 f"map {attached.name!r}: a signal handler or a finalizer asked for a snapshot "
                 "while its own thread was taking one. Defer it"
@@ -325,10 +326,16 @@ def _turn(attached: Attachment, until_ns: int, timeout_s: float) -> Iterator[Non
                 pause_s = min(2 * pause_s, 0.02)
             yield
         finally:
-            worker.end_snapshot()
+            try:
+                worker.end_snapshot()
+            except BaseException:  # a signal handler raised in it: finish all the same
+                worker.end_snapshot()
+                raise
     finally:
-        if lock._is_owned():
+        try:  # noqa: SIM105  # `suppress` is a call, and this is one into C: no handler comes first
             lock.release()
+        except RuntimeError:  # it was not to be had
+            pass
 
 
 def _is_taking(frame: FrameType | None) -> bool:

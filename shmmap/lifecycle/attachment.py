@@ -30,6 +30,7 @@ from ..memory.words import ShardWords
 from ..operations import messages
 from ..operations.routing import distinct
 from ..system import creation, removal, reserving, segment
+from ..system.blocks import block
 from ..system.mutex import Mark, Mutex
 from ..system.presences import Presences, alive
 from ..system.process import this_process
@@ -168,7 +169,7 @@ class Attachment:
 
     # -- life in this process --------------------------------------------------------
 
-    @contextlib.contextmanager
+    @block
     def alone(self, timeout_s: float | None) -> Iterator[bool]:
         """Keep the other tasks of this process out; return whether that could be had in time."""
         mark = Mark()
@@ -284,7 +285,7 @@ class Attachment:
                 "map (m.unlink(), or python -m shmmap unlink) and create it again"
             )
 
-    @contextlib.contextmanager
+    @block
     def _joining(self) -> Iterator[None]:
         """Hold what joining needs: where the last to leave unlinks, nobody may leave meanwhile."""
         if (

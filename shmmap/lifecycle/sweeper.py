@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import LockTimeout, MapClosed, MapUnlinked, ShmMapError
@@ -22,6 +22,7 @@ from ..operations._care_cy import sweep_part
 from ..operations.host import NEVER
 from ..system import unfinished
 from ..system.background import Background, Trouble
+from ..system.blocks import block
 from ..system.presences import alive
 from ..system.tasks import is_cooperative, sleep
 from .reaping import reap
@@ -68,7 +69,7 @@ class _Findings:
         self.busy = self.dead = self.dead_locks = 0
         self.errors: list[Exception] = []
 
-    @contextmanager
+    @block
     def noted(self) -> Iterator[None]:
         """Go on after what fails in the block, unless there is no map to go on with."""
         try:
@@ -203,7 +204,11 @@ class Sweeper:
                 return True
             finally:
                 if alone:
-                    worker.end_lease()
+                    try:
+                        worker.end_lease()
+                    except BaseException:  # a signal handler raised in it: finish all the same
+                        worker.end_lease()
+                        raise
 
     def _is_overdue(self, now_ns: int) -> bool:
         """Tell whether nobody has swept for three intervals: then whoever is just deciding who

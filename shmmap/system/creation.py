@@ -16,13 +16,13 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import xxhash
 
 from ..errors import ConfigMismatch, LockTimeout, Reentered, ShmMapError
 from ..memory._clock_cy import monotonic
 from . import segment
+from .blocks import block
 from .mutex import Mark, Mutex
 from .process import this_process
 from .record_lock import LockFile, try_lock_byte
@@ -168,7 +168,7 @@ def name_byte(name: str) -> int:
     return int(xxhash.xxh3_64_intdigest(name.encode()) >> 2)
 
 
-@contextmanager
+@block
 def name_mutex(name: str, timeout_s: float | None) -> Iterator[bool]:
     """Keep the other tasks of this process from opening, leaving and unlinking a map; return
     whether this task had it already.
@@ -190,7 +190,7 @@ def name_mutex(name: str, timeout_s: float | None) -> Iterator[bool]:
         mark.clear()  # one call into C, before which no handler comes
 
 
-@contextmanager
+@block
 def creation_lock(name: str, timeout_s: float = CREATION_TIMEOUT_S) -> Iterator[Turn]:
     """Hold the right to make, replace or unlink the map `name`.
 

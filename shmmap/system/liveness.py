@@ -26,6 +26,7 @@ from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
 from ..memory.words import ControlWords, RowWords, Word
 from . import segment
+from .blocks import block
 from .process import (
     OWN_NUMBER,
     exists,
@@ -108,7 +109,7 @@ class Judge:
             if first is not found:  # a signal handler was quicker
                 first.keep(found.descriptor)
 
-    @contextlib.contextmanager
+    @block
     def asking(self) -> Iterator[None]:
         """Have the liveness file open for a while. Only where this process has not: closing it
         drops all locks on it."""
@@ -117,7 +118,11 @@ class Judge:
         try:
             yield
         finally:  # not ours in a daemon, which closes numbers
-            self.file.close(is_ours=this_process() == opener)
+            try:
+                self.file.close(is_ours=this_process() == opener)
+            except BaseException:  # a signal handler raised in it, before it had closed it or after
+                self.file.close()
+                raise
 
     @property
     def descriptor(self) -> int:
@@ -173,7 +178,11 @@ class Judge:
                     self._set(row, counter, 0, process)
             finally:
                 if held:
-                    self.file.unlock(TOTALS_BYTE)
+                    try:
+                        self.file.unlock(TOTALS_BYTE)
+                    except BaseException:  # a signal handler raised in it: finish all the same
+                        self.file.unlock(TOTALS_BYTE)
+                        raise
             self._set(row, RowWords.STATE, 0, process)
 
     def clear_dead_rows(self) -> int:

@@ -15,13 +15,14 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from io import BufferedWriter, FileIO
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..checks import path_of
 from ..errors import Reentered, ShmMapError
 from ..printable import printable
+from .blocks import block
 from .descriptors import Identity, close_own, identity_of
 from .process import this_process
 from .unfinished import Undo
@@ -37,7 +38,7 @@ _STICKY = stat.S_ISVTX | stat.S_IWOTH
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@contextmanager
+@block
 def new_file(path: str | bytes | os.PathLike[str], mode: int) -> Iterator[BinaryIO]:
     """Return a file that takes the place of `path` once it is written, whole and on disk; it is
     removed where anything fails, and what was there stays.
@@ -92,7 +93,7 @@ def _is_about_something_else(error: OSError) -> bool:
     )
 
 
-@contextmanager
+@block
 def _in_folder(temporary: _Temporary, name: str, mode: int) -> Iterator[BinaryIO]:
     """Return the file that takes the place of `name` in an open folder."""
     folder, maker = temporary.folder, temporary.maker

@@ -29,6 +29,7 @@ from ..lifecycle.request import Request
 from ..memory import geometry
 from ..memory.layout import constants
 from ..memory.words import ShardWords
+from ..system.blocks import block
 from ..system.mutex import Mark, Mutex
 from ..system.process import own_pid, this_process
 from ..system.segment import Mapping
@@ -194,7 +195,7 @@ class LocalAttachment(Attachment):
                     self.unmap()
 
 
-@contextlib.contextmanager
+@block
 def _alone() -> Iterator[None]:
     """Keep the other tasks of this process from opening and leaving maps."""
     mark = Mark()

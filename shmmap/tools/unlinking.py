@@ -6,13 +6,13 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 
 from ..errors import ShmMapError
 from ..lifecycle import control
 from ..memory.layout import LAYOUT_VERSION, constants
 from ..printable import printable
 from ..system import creation, segment
+from ..system.blocks import block
 from ..system.flavours import ENGINES, OWN, Flavour
 from . import findings, inspection
 from .inspection import SeenMap
@@ -175,7 +175,7 @@ def _retire(one: SeenMap) -> None:
         os.close(descriptor)
 
 
-@contextmanager
+@block
 def _as_owner(owner: int) -> Iterator[None]:
     """Be the owner while root unlinks: the creation lock is the owner's, and so is its file."""
     if os.geteuid() != 0 or owner in (0, -1):
@@ -185,7 +185,11 @@ def _as_owner(owner: int) -> Iterator[None]:
         _act_as(owner)
         yield
     finally:
-        _act_as(0)  # also where a handler raised right after the change
+        try:
+            _act_as(0)  # also where a handler raised right after the change
+        except BaseException:
+            _act_as(0)
+            raise
 
 
 def _act_as(user: int) -> None:

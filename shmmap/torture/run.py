@@ -10,12 +10,12 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from ..errors import LockTimeout, ShmMapError
 from ..lifecycle.control import ENGINE
 from ..map import ShmMap
 from ..system import segment
+from ..system.blocks import block
 from . import processes
 from .actor import Violation
 from .chaos import Chaos
@@ -139,7 +139,7 @@ def _go_on(plan: Plan, chaos: Chaos, report: Report) -> None:
         interrupts.restore()
 
 
-@contextmanager
+@block
 def _noting(chaos: Chaos) -> Iterator[None]:
     """Note what goes wrong, in the map or when this process uses it."""
     try:

@@ -145,7 +145,8 @@ def test_one_thread_of_a_process_polls(make, monkeypatch):
         looks[threading.get_ident()] = looks.get(threading.get_ident(), 0) + 1
         return original(part, key, raw, lease)
 
-    table = type(m._inside().__enter__() and m._lock_table())
+    with m._inside():
+        table = type(m._lock_table())
     original = table.try_take
     monkeypatch.setattr(table, "try_take", counted)
 
