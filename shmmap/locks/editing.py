@@ -14,16 +14,19 @@ its parent's.
 from __future__ import annotations
 
 import operator
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, NoReturn
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..checks import Key, Value, shown
 from ..errors import EditConflict, LockLost, MapUnlinked
 from ..operations._changes_cy import KEPT, check_ttl, versioned
 from ..operations._reads_cy import MISSING
 from ..operations.changes import Changes, begin_with, store
+from ..system.blocks import exit_of
 from ..system.process import this_process
+from .leaving import Done
 
 _BY_WITH = "write `with m.edit(key) as value:`, and change `value` in the block"
 
@@ -159,19 +162,61 @@ class Edit:
     __ilshift__, __irshift__ = _in_place(operator.ilshift), _in_place(operator.irshift)
 
 
+def _nothing() -> None:
+    """Stand for a weak reference to what is no more."""
+
+
+def _end(held: Callable[[], Any], kind: object, error: object, trace: object) -> None:
+    """End a block: write the entry, then free its lock."""
+    try:
+        held().entry.__exit__(kind, error, trace)
+    except BaseException as raised:
+        held().leave(type(raised), raised, raised.__traceback__)
+        raise
+    try:
+        held().leave(kind, error, trace)
+    except LockLost:  # its lease has passed; but nobody has written past it
+        if not held().entry.is_written:
+            raise
+
+
+def _end_async(held: Callable[[], Any], kind: object, error: object, trace: object) -> Done:
+    """Do so in an `async with`."""
+    _end(held, kind, error, trace)
+    return Done()
+
+
+class _Exit:
+    """`__exit__` and `__aexit__` of what `m.edit(key)` returns: see `blocks`."""
+
+    def __init__(self, end: Callable[..., Any]) -> None:
+        self._end = end
+
+    def __get__(self, editing: Editing | None, owner: object = None) -> Callable[..., Any]:
+        if editing is None:
+            return lambda editing, *raised: self._by_hand(editing)(*raised)
+        if editing._by_hand is not None:
+            return self._by_hand(editing)
+        block = editing._new()
+        editing._next = weakref.ref(block)
+        return exit_of(self._end, block)
+
+    def _by_hand(self, editing: Editing) -> Callable[..., Any]:
+        block, editing._by_hand = editing._by_hand, None
+        return exit_of(self._end, block)
+
+
 class Editing:
-    """What `m.edit(key)` returns: for one `with`, or one `async with`, at a time.
+    """What `m.edit(key)` returns: for one `with`, or one `async with`, at a time. That keeps what
+    it holds, and nothing else does, so a signal handler that breaks it off leaves nothing held."""
 
-    It is a thin cover of a generator, which a `with` that a signal handler breaks off as it begins
-    leaves to its finalizer: that frees the lock.
-    """
-
-    __slots__ = ("_arguments", "_block")
-    _block: Any
+    __slots__ = ("_arguments", "_by_hand", "_next", "_under_way")
 
     def __init__(self, *arguments: Value) -> None:
         self._arguments = arguments
-        self._block = None
+        self._by_hand: _Block | None = None  # begun without a `with`, or in an ExitStack
+        self._next: Callable[[], Any] = _nothing  # of the `with` that begins
+        self._under_way: Callable[[], Any] = _nothing
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"m.edit(key) has no {name!r}: {_BY_WITH}")
@@ -181,32 +226,54 @@ class Editing:
 
     __setitem__ = __delitem__ = __getitem__
 
-    def _new(self, kind: Callable[..., Any]) -> Any:
-        if self._block is not None:
+    def _new(self) -> _Block:
+        if self._under_way() is not None:
             raise TypeError("this edit is under way: call m.edit(key) anew for each block")
-        return kind(_Entry(*self._arguments))
+        return _Block(self._arguments)
 
-    def _end(self) -> Any:
-        block, self._block = self._block, None
-        return block
+    def _begin(self) -> tuple[_Block | None, Callable[[], Any]]:
+        """Return the block that begins, if nobody asked for its exit, and a weak reference to
+        it."""
+        held, self._next = self._next, _nothing
+        mine = self._new() if held() is None else None
+        return mine, held if mine is None else weakref.ref(mine)
+
+    def _read(self, mine: _Block | None, held: Callable[[], Any]) -> Any:
+        """Read the entry, whose lock is ours."""
+        try:
+            edit = held().entry.__enter__()
+        except BaseException as error:
+            held().leave(type(error), error, error.__traceback__)
+            raise
+        self._by_hand, self._under_way = mine, held
+        return edit
 
     def __enter__(self) -> Any:
-        block = self._new(_edited)
-        edit = block.__enter__()
-        self._block = block
-        return edit
-
-    def __exit__(self, *raised: Any) -> bool | None:
-        return self._end().__exit__(*raised)  # type: ignore[no-any-return]
+        mine, held = self._begin()
+        held().entry.lock.__enter__()
+        return self._read(mine, held)
 
     async def __aenter__(self) -> Any:
-        block = self._new(_edited_async)
-        edit = await block.__aenter__()
-        self._block = block
-        return edit
+        mine, held = self._begin()
+        await held().entry.lock.__aenter__()
+        return self._read(mine, held)
 
-    async def __aexit__(self, *raised: Any) -> bool | None:
-        return await self._end().__aexit__(*raised)  # type: ignore[no-any-return]
+    if TYPE_CHECKING:
+        def __exit__(self, *raised: Any) -> None: ...
+        async def __aexit__(self, *raised: Any) -> None: ...
+    else:
+        __exit__ = _Exit(_end)
+        __aexit__ = _Exit(_end_async)
+
+
+class _Block:
+    """What one `with` holds: the entry, and the end of a `with` of its lock."""
+
+    __slots__ = ("__weakref__", "entry", "leave")
+
+    def __init__(self, arguments: tuple[Value, ...]) -> None:
+        self.entry = _Entry(*arguments)
+        self.leave = self.entry.lock.__exit__
 
 
 class _Entry:
@@ -252,27 +319,6 @@ class _Entry:
             "removed, while the entry was edited; what was edited is not stored. Edit it again: "
             "that begins in the map that has the name now"
         )
-
-
-@contextmanager
-def _edited(entry: _Entry) -> Iterator[Edit]:
-    try:
-        with entry.lock, entry as edit:
-            yield edit
-    except LockLost:  # its lease has passed; but nobody has written past it
-        if not entry.is_written:
-            raise
-
-
-@asynccontextmanager
-async def _edited_async(entry: _Entry) -> AsyncIterator[Edit]:
-    try:
-        async with entry.lock:
-            with entry as edit:
-                yield edit
-    except LockLost:
-        if not entry.is_written:
-            raise
 
 
 def _write(

@@ -1,17 +1,18 @@
 """The end of a `with` of a lock, so that no signal handler can leave the lock behind.
 
 A handler may raise before the first line of `__exit__`, where nothing in Python can help. So what
-the interpreter keeps as the exit of a `with` is an object that knows what is held by it: where it
-was not called, it goes with the statement, and frees that.
+the interpreter keeps as the exit of a `with` is all that keeps what is held by it: where it was not
+called, that goes with the statement, and the lock is freed. See `blocks`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ShmMapError
+from ..system.blocks import exit_of
 from ..system.process import this_process
 from ..system.tasks import current_holder
 from .deferred_release import free_later
@@ -53,25 +54,14 @@ class Grip:
 
 
 class Leaving(Grip):
-    """The end of one `with`. It lives as long as that statement: where a handler raises before the
-    first line of `__call__`, it goes, and what is still held by it is freed."""
+    """What one `with` holds. It lives as long as that statement: where its end is not called, it
+    goes, and what is still held by it is freed."""
 
-    __slots__ = ("_taking",)
+    __slots__ = ("__weakref__", "_taking")
 
     def __init__(self, taking: Taking) -> None:
         super().__init__()
         self._taking = taking
-
-    def __call__(self, kind: object, error: object, trace: object) -> None:
-        try:
-            self._taking._leave(self)
-            self.clear()
-        except ShmMapError:
-            if kind is None:  # else what is under way says more
-                raise
-        except BaseException:  # a signal handler's, before `release` could see to that
-            self._taking._undo(self)
-            raise
 
     def __del__(self) -> None:
         mine = getattr(self, "mine", None)  # `__init__` may have been broken off
@@ -86,26 +76,44 @@ class Leaving(Grip):
             self.undo_again()
 
 
-class AsyncLeaving(Leaving):
-    """The end of one `async with`: it awaits nothing, since leaving does not wait."""
+def leave(held: Callable[[], Any], kind: object, error: object, trace: object) -> None:
+    """End a `with`. No variable has what it holds: a traceback would keep that."""
+    try:
+        held()._taking._leave(held())
+        held().clear()
+    except ShmMapError:
+        if kind is None:  # else what is under way says more
+            raise
+    except BaseException:  # a signal handler's, before `release` could see to that
+        held()._taking._undo(held())
+        raise
+
+
+def leave_async(held: Callable[[], Any], kind: object, error: object, trace: object) -> Done:
+    """End an `async with`: at once, since leaving does not wait. A coroutine would have a frame
+    that a traceback keeps."""
+    leave(held, kind, error, trace)
+    return Done()
+
+
+class Done:
+    """What is awaited, and has been done."""
 
     __slots__ = ()
 
-    async def __call__(  # type: ignore[override]  # it is awaited
-        self, kind: object, error: object, trace: object
-    ) -> None:
-        super().__call__(kind, error, trace)
+    def __await__(self) -> Iterator[None]:
+        return iter(())
 
 
 class Exit:
     """`__exit__` and `__aexit__`: the interpreter asks for it as a `with` begins, before it
     enters."""
 
-    def __init__(self, kind: type[Leaving]) -> None:
-        self._kind = kind
+    def __init__(self, end: Callable[..., Any]) -> None:
+        self._end = end
 
     def __get__(self, taking: Taking | None, owner: object = None) -> Callable[..., Any]:
         if taking is None:
-            return lambda taking, *error: self._kind(taking)(*error)
-        leaving = taking._leavings[current_holder()] = self._kind(taking)
-        return leaving
+            return lambda taking, *error: exit_of(self._end, Leaving(taking))(*error)
+        leaving = taking._leavings[current_holder()] = Leaving(taking)
+        return exit_of(self._end, leaving)

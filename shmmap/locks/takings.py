@@ -11,7 +11,7 @@ from ..system.process import this_process
 from ..system.tasks import current_holder
 from . import loop_waiting, renewing
 from .holdings import Hold, let_go
-from .leaving import AsyncLeaving, Exit, Grip, Leaving
+from .leaving import Exit, Grip, Leaving, leave, leave_async
 from .waiting import deadline_of, wait_for
 
 if TYPE_CHECKING:
@@ -236,8 +236,8 @@ class Taking:
         def __exit__(self, kind: object, error: object, trace: object) -> None: ...
         async def __aexit__(self, kind: object, error: object, trace: object) -> None: ...
     else:
-        __exit__ = Exit(Leaving)
-        __aexit__ = Exit(AsyncLeaving)
+        __exit__ = Exit(leave)
+        __aexit__ = Exit(leave_async)
 
     def __reduce__(self) -> NoReturn:
         kind = type(self).__name__

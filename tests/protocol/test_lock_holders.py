@@ -263,7 +263,7 @@ def test_a_counter_in_the_map_loses_nothing(make, start):
 def test_a_handler_that_raises_as_a_with_ends_leaves_nothing_held(make, event):
     """Also before the first line that could see to it: the lock goes with its statement."""
     m = make(shards=1)
-    code = leaving.Leaving.__call__.__code__
+    code = leaving.leave.__code__
 
     def trace(frame: Any, what: str, argument: Any) -> Any:
         if frame.f_code is not code:

@@ -89,7 +89,7 @@ def test_a_reentrant_lock_excludes_other_threads(make):
 @pytest.mark.parametrize("event", ["call", "line"])
 def test_a_handler_that_raises_in_an_inner_block_leaves_the_outer_one_whole(make, event):
     m = make()
-    code = leaving.Leaving.__call__.__code__
+    code = leaving.leave.__code__
 
     def trace(frame: Any, what: str, argument: Any) -> Any:
         if frame.f_code is not code:
