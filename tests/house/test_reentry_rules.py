@@ -78,3 +78,28 @@ def test_operations_come_and_go_by_themselves():
             assert calls(node) & BEGIN and "leave" in last, node.name
             seen += 1
     assert seen > 20
+
+
+METHODS_THAT_END = {  # what the end of a `with` does that is a method, and why it may be left out
+    "map.ShmMap": "the handle is closed when it is dropped",
+    "copies.dumps.DumpReader": "so is the file",
+    "memory.words.Words": "so is the view",
+    "locks.editing._Entry": "it is called in the `try` of an end that is not",
+}
+
+
+def test_the_end_of_a_with_is_nothing_that_a_handler_can_leave_out():
+    """See `blocks`: neither contextlib's managers, nor an `__exit__` that is a method."""
+    found = set()
+    for path in Path(shmmap.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and path.parent.name != "contrib":
+                module = ".".join(path.relative_to(Path(shmmap.__file__).parent).parts)[:-3]
+                found |= {f"{module}.{node.name}" for one in node.body
+                          if isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef))
+                          and one.name in ("__exit__", "__aexit__")}
+            decorators = getattr(node, "decorator_list", ())
+            assert not {ast.unparse(one).rpartition(".")[2] for one in decorators} & {
+                "contextmanager", "asynccontextmanager"}, f"{path}: {node}"
+    assert found == set(METHODS_THAT_END)

@@ -96,18 +96,14 @@ class Aftermath:
             w.attempt("close", other.close)
 
     def use(self, point: Any) -> None:
-        """See that handles still open work, and mean one map.
-
-        An exception in the first line of `__exit__` ends a `with` that has not left its lock:
-        that is so of every `with` whose `__exit__` is written in Python.
-        """
+        """See that handles still open work, and mean one map."""
         w = self.w
         handles = [m for m in w.handles() if m.name == w.name]
         if w.unlinked:
             return
         for number, m in enumerate(handles):
             w.attempt("write afterwards", lambda m=m, n=number: w.put(f"a{n}", w.side, m))
-        if handles and w.side == "itself" and "__exit__" not in getattr(point, "place", ""):
+        if handles and w.side == "itself":
             for key in ("report", "leased"):
                 w.attempt("lock afterwards", lambda k=key: self.lock(handles[0], k))
         for number in range(len(handles)):
