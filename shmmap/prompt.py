@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ShmMapError
 from .lifecycle.control import ENGINE
-from .memory.layout import constants
 from .memory.geometry import SHARD_LIMIT
+from .memory.layout import constants
 from .operations._listing_cy import list_entries
 from .operations._takes_cy import Takes
 from .printable import human

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from ..checks import Key, Value
     from ..lifecycle.attachment import Attachment
+    from ..shard._shard_cy import Shard
     from .snapshots import Snapshot
 
 
@@ -20,6 +21,9 @@ class OpenMap(Protocol):
     @property
     def _live(self) -> Attachment:
         """The attachment; MapClosed where there is none any more."""
+
+    def _settled(self) -> list[Shard]:
+        """List the map's shards, each once, in the order of the hash."""
 
     def delete(self, key: Key) -> bool:
         """See ShmMap."""

@@ -172,7 +172,8 @@ def _change_over(former: OpenMap, successor: Successor, copying: Copying) -> flo
                 if not attached.has_its_name():
                     raise MapUnlinked(f"map {name!r} was unlinked while it was being replaced")
                 began = monotonic()
-                _hold_all(former, partial(hold_one, table, table.shards[0], partial(publish, turn)))
+                locks = table._routes()[0]
+                _hold_all(former, partial(hold_one, table, locks, partial(publish, turn)))
                 held_s = monotonic() - began
                 with suppress(SystemCallError):  # it is done all the same
                     successor.remove_former(attached.control)

@@ -17,7 +17,6 @@ from ..errors import (
     LockTimeout,
     MapClosed,
     MapCorrupted,
-    MapNotFound,
     MapUnlinked,
     SharedMemoryFull,
     SystemCallError,

@@ -266,8 +266,8 @@ class Sweeper:
             raise found.errors[0]
         return SweepReport(
             max(0, summed(attachment.mappings, ShardWords.EXPIRED) - expired),
-            max(0, summed(attachment.mappings, ShardWords.AGED) - aged), found.dead, found.busy, found.longest,
-            monotonic() - started, found.dead_locks,
+            max(0, summed(attachment.mappings, ShardWords.AGED) - aged),
+            found.dead, found.busy, found.longest, monotonic() - started, found.dead_locks,
         )
 
     def reap(self, handle: MapHandle) -> int:

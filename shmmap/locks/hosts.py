@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..checks import Key, Value
     from ..operations._near_cy import NearStore
+    from ..shard._shard_cy import Shard
     from ..system.mutex import Mutex
     from ..system.worker_table import Worker
     from .lock_table import LockShard, LockTable
@@ -98,6 +99,12 @@ class MapHandle(Protocol):
 
     def _after_fork(self) -> None:
         """Start anew in a child."""
+
+    def _route(self, shards: list[Shard]) -> None:
+        """Go by these shards from here on."""
+
+    def _routes(self) -> list[Shard]:
+        """Return the shards that it goes by."""
 
     def get(self, key: Key, default: Value = None) -> Value:
         """See ShmMap."""

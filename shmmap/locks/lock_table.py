@@ -264,12 +264,15 @@ class LockShard:
         """Leave that to operations of the map itself."""
         return NEVER
 
-    def reserve_deadlines(self, number: int) -> None:
+    def reserve_deadlines(self, shard: Shard) -> None:
         """Say that there are deadlines; their pages were reserved when the map was made."""
         with ShardWords(self.mapping.buffer) as header:
             header.HAS_DEADLINES = 1
 
     restore_deadlines = reserve_deadlines
+
+    def renew(self, handle: object, shard: Shard) -> None:
+        """Do nothing: this one never moves."""
 
     def describe_wait(self, shard: Shard, waited_ns: int) -> str:
         """Say who holds the lock shard's own lock: see `messages`."""

@@ -68,7 +68,7 @@ CONTROL = Record("control", "C", (
     LINE,
     Field("FEATURES", "creation lock", "feature gates, two bits each: switched, to what"),
     Field("TABLE", "opener, mover (cas)",
-          "rows in use 2 | which 3 * 2 | how far to the third 13, the second 13 | changes so far 30"),
+          "rows in use, which, how far to the newest, changes: see `table`"),
     LINE,
     Field("GEN0_NUMBER", "creation lock", "generation number, part of its segments' names"),
     Field("GEN0_SHARDS", "creation lock", "shards, a power of two"),

@@ -1,8 +1,10 @@
 """The table of generations: which geometry is in use, to which one the map is moving, how far.
 
-It is one word of the control segment, and three rows: see `layout` and docs/design/moving.md. A row
-is written only while the word does not say that it is in use. The word changes only by compare and
-exchange, and never comes back, since it has the number of changes in it.
+It is one word of the control segment, and three rows: see `layout`, and docs/design/moving.md. In
+the word are, from its low bits on: how many rows are in use, less one (2 bits); which, the newest
+last (3 of 2); how far it is to the third of them, and to the second (13 each); the changes so far
+(30). A row is written only while the word does not say that it is in use. The word changes only by
+compare and exchange, and never comes back, since it has the number of changes in it.
 
 A place in the hash is said in units of 1 / 4096 of it: a shard of a generation of 16 is 256 units.
 Below the cursor of the last generation that is in use, a key is there; else below that of the one
@@ -85,8 +87,8 @@ def table_of(word: int) -> Table:
     """Take a table word apart."""
     count = (word & K["TABLE_ROWS_MASK"]) + 1
     rows = [word >> 2 + 2 * at & 3 for at in range(min(count, 3))]
-    cursors = [UNITS, *[word >> at & K["TABLE_CURSOR_MASK"] for at in _CURSORS[1:]]]
-    return Table(tuple(rows + [3] * (count - len(rows))), tuple((cursors + [0])[:count]),
+    cursors = [UNITS, *[word >> at & K["TABLE_CURSOR_MASK"] for at in _CURSORS[1:]], 0]
+    return Table(tuple(rows + [3] * (count - len(rows))), tuple(cursors[:count]),
                  word >> K["TABLE_CHANGES_SHIFT"])
 
 

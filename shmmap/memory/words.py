@@ -111,7 +111,7 @@ class ControlWords(Words):
     STATE = Word(192)  # 0 making, 1 ready, 2 retired (unlinked, replaced), 3 just being replaced
     LEFT_NS = Word(256)  # when a worker last left (ephemeral maps: the last one); 0: never
     FEATURES = Word(320)  # feature gates, two bits each: switched, to what
-    TABLE = Word(328)  # rows in use 2 | which 3 * 2 | how far to the third 13, the second 13 | changes so far 30
+    TABLE = Word(328)  # rows in use, which, how far to the newest, changes: see `table`
     GEN0_NUMBER = Word(384)  # generation number, part of its segments' names
     GEN0_SHARDS = Word(392)  # shards, a power of two
     GEN0_SLOTS = Word(400)  # slots a shard

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from ..lifecycle.attachment import Attachment
     from ..operations._takes_cy import Takes
+    from ..shard._shard_cy import Shard
     from ..system.segment import Mapping
 
 K = constants()
@@ -115,7 +116,7 @@ class GroupMover:
         mine = self._attachment.worker.fork_page.word & ~K["TOKEN_THREAD_MASK"]
         return mine | _ATTEMPT_BIT | next(_attempts) & _ATTEMPT_BIT - 1
 
-    def sources(self, group: Group) -> list[object] | None:
+    def sources(self, group: Group) -> list[Shard] | None:
         """Return the old shards as this process has them mapped; None: they have moved."""
         found = []
         for place in group.old:
@@ -143,7 +144,7 @@ class GroupMover:
 
     # -- 3 to 9 -------------------------------------------------------------------------
 
-    def _publish(self, group: Group, shards: list[object], token: int) -> bool:
+    def _publish(self, group: Group, shards: list[Shard], token: int) -> bool:
         """Make the new shards, and have them take the place of the old; False: begin again."""
         mappings: list[Mapping] = []
         moves: list[ShardMove] = []
@@ -151,7 +152,7 @@ class GroupMover:
         try:
             self._check_process()
             leases = bool(self._attachment.ttl_ns) or True in [
-                bool(shard.has_deadlines()) for shard in shards  # type: ignore[attr-defined]
+                bool(shard.has_deadlines()) for shard in shards
             ]
             for place in group.new:  # 3
                 mappings.append(self.segments.make(place, token, leases))
@@ -180,7 +181,7 @@ class GroupMover:
             raise Forked
 
     def _make_moves(
-        self, group: Group, shards: list[object], mappings: list[Mapping]
+        self, group: Group, shards: list[Shard], mappings: list[Mapping]
     ) -> list[ShardMove]:
         places = self._attachment.places
         targets = [

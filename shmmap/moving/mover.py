@@ -64,7 +64,7 @@ class Mover:
         self._note = note
         self._is_stopping = is_stopping
         self.handle = Takes()
-        self.handle._bind(attachment, int(60e9))  # type: ignore[no-untyped-call]
+        self.handle._bind(attachment, int(60e9))
         attachment.movers.append(self.handle)
         self.groups = GroupMover(self.handle, attachment, self._turn)
         self._token = self.groups.new_token()  # in the lease

@@ -1,4 +1,5 @@
-"""The segments that a mover makes, names, and removes: steps 2, 3 and 10 to 13 of docs/design/moving.md.
+"""The segments that a mover makes, names, and removes: steps 3 and 10 to 13 of
+docs/design/moving.md.
 
 **Names**: a segment is private, with its mover's token, while it is filled; then it gets the name
 by which all find it. Its semaphore has that name from the first: it wakes who waits, and says

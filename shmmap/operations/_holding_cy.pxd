@@ -12,7 +12,7 @@ cdef class Holding(Handle):
     cdef int hold(self, Shard shard) except -1
     cdef int hold_late(self, Shard shard, i64 status, i64 until_ns) except -1
     cdef int leave_moved(self, Shard shard) except -1
-    cdef int renew(self, Shard shard) except -1
+    cdef int reroute(self, Shard shard) except -1
     cdef void see_group(self, Shard shard) noexcept
     cdef int wait_for_move(self, Shard shard) except -1
     cdef bint is_whole(self, Shard shard) noexcept

@@ -92,10 +92,10 @@ class Holding(Handle):
     def leave_moved(self, shard):
         """Free a shard whose entries have moved, and have the operation begin again."""
         self.drop(shard)
-        self.renew(shard)
+        self.reroute(shard)
         raise ShardMoved("a shard has moved")
 
-    def renew(self, shard):
+    def reroute(self, shard):
         """Go by the shards that have the entries of this one now. Nothing is held."""
         self.enter()
         try:
@@ -181,7 +181,7 @@ class Holding(Handle):
                 continue
             former = shard
             if load(shard.mem, S_MOVED):
-                self.renew(shard)
+                self.reroute(shard)
                 return False
         for shard in shards:
             if not self.is_whole(shard):

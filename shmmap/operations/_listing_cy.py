@@ -84,7 +84,7 @@ def list_part(handle, unit, wants_values, prefix):
                 handle.make_whole(shard)
             listed = scan_shard(handle, shard, unit, wants_values, prefix)
             if load(shard.mem, S_MOVED):
-                handle.renew(shard)
+                handle.reroute(shard)
                 continue
             if handle.near is not None:
                 handle.near.reseal()

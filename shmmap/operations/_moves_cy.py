@@ -137,13 +137,13 @@ def cut_group(handle, moves: Any, token: Any, patience_ns: Any) -> tuple:
             if status == FOUND and load(handle.control, C_STATE) != STATE_READY:
                 status = ENDED
             if status == FOUND:
-                at = 0
+                at = -1
                 for move in all_moves:
+                    at += 1
                     changed = move.follow(1 << 62)
                     if changed < 0:
                         status = changed
                         break
-                    at += 1
             if status == FOUND:
                 at = 0
                 for move in all_moves:

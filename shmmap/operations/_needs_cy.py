@@ -1,5 +1,5 @@
 # mypy: ignore-errors
-"""How many slots the entries of a map would take in shards of another shape: see `moving/fitting.py`.
+"""How many slots the entries of a map would take in shards of another shape: see `moving/fitting`.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ class NeedCount:
 
 
 def count_needed(handle, shard: Any, count: Any, first: Any, limit: Any) -> int:
-    """Count what the entries in `limit` slots of a shard, from `first` on, would take, but for those
-    that have expired. No lock. Return the slot to go on from, 0: done. MapCorrupted: damage."""
+    """Count what the entries in `limit` slots of a shard, from `first` on, would take, but not
+    those that have expired. No lock. Return the slot to go on from, 0: done. MapCorrupted: damage."""
     one: Shard = shard
     counted: NeedCount = count
     last: u64

@@ -168,9 +168,9 @@ class Reads(Holding):
                 self.leave()
 
     def shard_instead(self, shard, key):
-        """Return the shard that has a key now, where this one has moved. Others may have closed this
-        handle meanwhile, or had it follow."""
-        self.renew(shard)
+        """Return the shard that has a key now, where this one has moved. Others may have closed
+        this handle meanwhile, or had it follow."""
+        self.reroute(shard)
         if cython.compiled:
             self.follow()
         return self.shard_for(key)
@@ -350,7 +350,7 @@ class Reads(Holding):
         shard = self.shard_for(packed)
         fresh.shard = shard
         fresh.slot = found.slot
-        fresh.at = shard.slots.at(found.slot) if shard is former else 0  # it moved: MAGIC, no version
+        fresh.at = shard.slots.at(found.slot) if shard is former else 0  # moved: there is MAGIC
         fresh.version = found.version
         fresh.deadline = found.deadline
         fresh.read_ns = now_ns

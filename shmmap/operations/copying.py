@@ -70,7 +70,8 @@ class Copying:
         copy = self._under_way[get_ident()] = _Copy(place)
         handle._copy_by(self)
         try:
-            for entry in in_order(partial(list_raw, handle)):
+            entries: Iterator[tuple[Key, int, bytes]] = in_order(partial(list_raw, handle))
+            for entry in entries:
                 copy.waiting.append(entry)
                 yield entry[0]
             copy.is_listed = True

@@ -42,13 +42,16 @@ class Readable(Protocol):
     """What a handle that only reads is bound to."""
 
     name: str  # of the map, for messages
-    geometry: Geometry
     seed: int  # of the hash function
     safe: bool  # it takes no pickles
     coder: Any  # of values that are not native: see `codecs.coder_of`
     evicts: bool
     ttl_ns: int  # of an entry that is written without one; 0: none
     clock: Clock
+
+    @property
+    def geometry(self) -> Geometry:
+        """How it is laid out."""
 
     @property
     def control_memory(self) -> object:

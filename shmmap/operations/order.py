@@ -1,5 +1,5 @@
-"""The order of listings: by hash, which a map keeps when its shards move, and when another one takes
-its place.
+"""The order of listings: by hash, which a map keeps when its shards move, and when another one
+takes its place.
 
 Shards divide the hashes by their top bits, so those of a map with more of them, or fewer, lie side
 by side in the same order; and a map that replaces another one has its hash seed. Of one that was

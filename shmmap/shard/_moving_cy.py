@@ -232,7 +232,7 @@ class ShardMove(ShardCopy):
         )
         if stamp > version or status != FOUND:
             store(target.mem, S_STAMP, stamp)
-        if target.evicts and (status == FULL or status == TOO_LARGE):
+        if target.evicts and status in (FULL, TOO_LARGE):
             self.dropped += 1  # there is no room for it even where all others are evicted
             return MISS
         if status == FOUND:
