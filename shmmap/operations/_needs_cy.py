@@ -109,7 +109,8 @@ class NeedCount:
 
 def count_needed(handle, shard: Any, count: Any, first: Any, limit: Any) -> int:
     """Count what the entries in `limit` slots of a shard, from `first` on, would take, but not
-    those that have expired. No lock. Return the slot to go on from, 0: done. MapCorrupted: damage."""
+    those that have expired. No lock. Return the slot to go on from, 0: done. MapCorrupted: it is
+    damaged."""
     one: Shard = shard
     counted: NeedCount = count
     last: u64
