@@ -59,9 +59,9 @@ def is_sound(control: ControlWords) -> bool:
     return (
         control.BYTES == geometry.control_bytes()
         and control.ROWS == geometry.WORKER_ROWS
-        and False not in [_is_sound_row(row) for row in rows]
+        and all(map(_is_sound_row, rows))
         and len({row.NUMBER for row in rows}) == len(rows)
-        and max([row.NUMBER for row in rows]) <= table.changes
+        and max(row.NUMBER for row in rows) <= table.changes
     )
 
 

@@ -68,7 +68,7 @@ CONTROL = Record("control", "C", (
     LINE,
     Field("FEATURES", "creation lock", "feature gates, two bits each: switched, to what"),
     Field("TABLE", "opener, mover (cas)",
-          "rows in use, which, how far to the newest, changes: see `table`"),
+          "rows - 1: 2 | which: 3 * 2 | cursors: third 13, second 13 | changes 30"),
     LINE,
     Field("GEN0_NUMBER", "creation lock", "generation number, part of its segments' names"),
     Field("GEN0_SHARDS", "creation lock", "shards, a power of two"),

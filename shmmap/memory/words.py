@@ -111,7 +111,7 @@ class ControlWords(Words):
     STATE = Word(192)  # 0 making, 1 ready, 2 retired (unlinked, replaced), 3 just being replaced
     LEFT_NS = Word(256)  # when a worker last left (ephemeral maps: the last one); 0: never
     FEATURES = Word(320)  # feature gates, two bits each: switched, to what
-    TABLE = Word(328)  # rows in use, which, how far to the newest, changes: see `table`
+    TABLE = Word(328)  # rows - 1: 2 | which: 3 * 2 | cursors: third 13, second 13 | changes 30
     GEN0_NUMBER = Word(384)  # generation number, part of its segments' names
     GEN0_SHARDS = Word(392)  # shards, a power of two
     GEN0_SLOTS = Word(400)  # slots a shard

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap.lifecycle import control
 from shmmap.memory.layout import constants
 from shmmap.tools import cli
 
 from ..support.leftovers import SHM, control_file, objects_of
+from ..support.table_words import control_words, sum_up
 
 K = constants()
 
@@ -256,7 +256,7 @@ other_engine = K["ENGINE_PURE"] if shmmap.ENGINE == "compiled" else K["ENGINE_CO
 swapped = int.from_bytes(K["CONTROL_MAGIC"].to_bytes(8, "little"), "big")
 
 
-@pytest.mark.parametrize(("field", "value", "error", "says"), [
+CONTROL_DAMAGE = [
     ("MAGIC", 12345, shmmap.MapCorrupted, "unlink"),
     ("MAGIC", swapped, shmmap.ConfigMismatch, "byte order"),
     ("LAYOUT", 99, shmmap.MapCorrupted, "layout 99"),
@@ -264,7 +264,8 @@ swapped = int.from_bytes(K["CONTROL_MAGIC"].to_bytes(8, "little"), "big")
     ("ENGINE", 77, shmmap.MapCorrupted, "unknown"),
     ("BYTES", 4096, shmmap.MapCorrupted, "unlink"),
     ("ROWS", 1 << 40, shmmap.MapCorrupted, "unlink"),
-    ("GEN_CURRENT", 5, shmmap.MapCorrupted, "unlink"),
+    ("TABLE", 5, shmmap.MapCorrupted, "unlink"),
+    ("GEN0_NUMBER", 1, shmmap.MapCorrupted, "unlink"),
     ("GEN0_SHARDS", 0, shmmap.MapCorrupted, "unlink"),
     ("GEN0_SHARDS", 3, shmmap.MapCorrupted, "unlink"),
     ("GEN0_SHARDS", 1 << 63, shmmap.MapCorrupted, "unlink"),
@@ -274,31 +275,47 @@ swapped = int.from_bytes(K["CONTROL_MAGIC"].to_bytes(8, "little"), "big")
     ("GEN0_SLOT_SIZE", 1 << 50, shmmap.MapCorrupted, "unlink"),
     ("GEN0_BUCKETS", 0, shmmap.MapCorrupted, "unlink"),
     ("GEN0_BYTES", 7, shmmap.MapCorrupted, "unlink"),
-    ("ON_FULL", 1, shmmap.MapCorrupted, "unlink"),
+    ("GEN0_ON_FULL", 1, shmmap.MapCorrupted, "unlink"),
+    ("GEN0_CHECK", 1, shmmap.MapCorrupted, "unlink"),
     ("NONCE", 4711, shmmap.MapCorrupted, "unlink"),
-])
+]
+
+
+@pytest.mark.parametrize(("field", "value", "error", "says"), CONTROL_DAMAGE)
 def test_damaged_control_words(damaged, field, value, error, says):
     name = damaged()
     set_field(name, field, value)
     assert_refused(name, error, says)
 
 
+@pytest.mark.parametrize(("field", "value"), [
+    (field, value) for field, value, _, _ in CONTROL_DAMAGE
+    if field.startswith("GEN0_") and field != "GEN0_CHECK"
+])
+def test_damaged_rows_of_the_generation_table_under_a_right_checksum(damaged, field, value):
+    name = damaged()
+    set_field(name, field, value)
+    with control_words(name) as words:
+        sum_up(words)
+    assert_refused(name, shmmap.MapCorrupted, "unlink")
+
+
 TOO_MUCH = [1 << 63, (1 << 64) - 1, 3 * 10**18 + 1]
 
 
 @pytest.mark.parametrize(("field", "value"), [
-    *((field, value) for field in ("TTL_NS", "MAX_AGE_NS", "SWEEP_NS", "SIZE", "CAPACITY",
-                                   "VALUE_SIZE", "KEY_SIZE", "EPHEMERAL") for value in TOO_MUCH
-      if (field, value) != ("SIZE", TOO_MUCH[2])),
-    ("CODEC", 2), ("CODEC", 1 << 63), ("ON_FULL", 2), ("MODE", 0o777), ("MODE", 0o200),
-    ("MODE", (1 << 64) - 1), ("SIZE", 0), ("CAPACITY", 1000),
+    *((field, value) for field in ("TTL_NS", "MAX_AGE_NS", "SWEEP_NS", "EPHEMERAL", "GEN0_SIZE",
+                                   "GEN0_CAPACITY", "GEN0_VALUE_SIZE", "GEN0_KEY_SIZE")
+      for value in TOO_MUCH if (field, value) != ("GEN0_SIZE", TOO_MUCH[2])),
+    ("CODEC", 2), ("CODEC", 1 << 63), ("GEN0_ON_FULL", 2), ("MODE", 0o777), ("MODE", 0o200),
+    ("MODE", (1 << 64) - 1), ("GEN0_SIZE", 0), ("GEN0_CAPACITY", 1000),
 ])
 def test_words_that_no_map_has_under_a_right_checksum(damaged, field, value, capfd):
     """Whoever makes a map computes its checksum, too."""
     name = damaged()
     set_field(name, field, value)
-    words = memoryview((SHM / control_file(name)).read_bytes()).cast("Q")
-    set_field(name, "CHECK", control.checksum(words))
+    with control_words(name) as words:
+        sum_up(words)
     assert_refused(name, shmmap.MapCorrupted, "unlink")
     for command in (["ls"], ["info", name], ["fsck", name], ["dump", name, "/dev/null"]):
         assert cli.main(command) in range(8)

@@ -17,11 +17,13 @@ import pytest
 import shmmap
 from shmmap.memory import geometry
 from shmmap.memory.layout import constants
+from shmmap.memory.words import ControlWords
 from shmmap.system import creation
 from shmmap.tools import cli, doctor, inspection, unlinking
 
 from ..support.leftovers import control_file
 from ..support.strangers import ATTACKER, SHM, VICTIM, as_user, outcome, plant
+from ..support.table_words import sum_up
 
 K = constants()
 PRECIOUS = b"v" * 5000
@@ -192,9 +194,11 @@ def test_shards_that_are_mostly_holes_cost_no_time(private, name):
         shape = geometry.Geometry(shards, slots, slot_size, buckets, 0)
         for field, value in (
             ("GEN0_SHARDS", shards), ("GEN0_SLOTS", slots), ("GEN0_SLOT_SIZE", slot_size),
-            ("GEN0_BUCKETS", buckets), ("GEN0_BYTES", shape.areas.end), ("ON_FULL", 0),
+            ("GEN0_BUCKETS", buckets), ("GEN0_BYTES", shape.areas.end), ("GEN0_ON_FULL", 0),
         ):
             control[K[f"C_{field}"] : K[f"C_{field}"] + 8] = value.to_bytes(8, "little")
+        words = ControlWords(control)
+        sum_up(words)
         plant(control_file(name), 0o666, bytes(control))
         for number in range(shards):
             for field, value in (

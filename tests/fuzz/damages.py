@@ -10,9 +10,11 @@ import struct
 from collections.abc import Callable
 
 from shmmap.memory import layout
+from shmmap.memory.table import checksum_of, row_of
 from shmmap.memory.words import ControlWords
 
 from ..support.damage import K
+from ..support.table_words import copy_row, sum_up
 from .places import (
     EDGES,
     WORD,
@@ -357,9 +359,36 @@ def lock_record(rng: random.Random, s: Subject) -> None:
 
 @kind
 def generation_table(rng: random.Random, s: Subject) -> None:
-    field = rng.choice([f.name for f in layout.CONTROL.fields if f.name.startswith("GEN")])
+    """A word of any row, or the table word; perhaps who did it has summed the rows up again."""
+    names = [f.name for f in layout.CONTROL.fields if f.name.startswith("GEN")]
+    field = "TABLE" if rng.random() < 0.2 else rng.choice(names)
     control, word = s.attachment.control, getattr(ControlWords, field)
     control[word] = odd_value(rng, control[word])
+    if rng.random() < 0.5:
+        sum_up(control)
+
+
+@kind
+def generations(rng: random.Random, s: Subject) -> None:
+    """A table of one to four rows, right or wrong ones, as if the map were moving."""
+    control = s.attachment.control
+    for row in (1, 2):
+        if rng.random() < 0.8:
+            copy_row(control, 0, row, rng.choice((row, row, 0, 1 << 40)))
+        if rng.random() < 0.3:
+            words = row_of(control, row)
+            words.SHARDS = rng.choice((0, 1, 2, 3, 64, 4096, 8192, 1 << 60))
+            words.BYTES = odd_value(rng, words.BYTES)
+            words.CHECK = checksum_of(words)
+    rows = [rng.randrange(4) for _ in range(rng.randint(1, 4))]
+    if rng.random() < 0.5:
+        rows = rng.sample(range(3), rng.randint(1, 3))
+    word = len(rows) - 1 | rng.choice((0, 1, 2, 3, 9, (1 << 30) - 1)) << K["TABLE_CHANGES_SHIFT"]
+    for at, row in enumerate(rows[:3]):
+        word |= row << 2 + 2 * at
+    for shift in (8, 21):
+        word |= rng.choice((0, 1, 2048, 4095, 4096, 4097, 8191)) << shift
+    control.TABLE = word
 
 
 @kind

@@ -13,10 +13,14 @@ from typing import Any
 import pytest
 
 import shmmap
+from shmmap.lifecycle.control import is_sound
 from shmmap.memory.layout import constants
+from shmmap.memory.words import ControlWords
+from shmmap.tools import inspection
 
 from ..support.damage import Damage
-from ..support.leftovers import SHM, control_file
+from ..support.leftovers import SHM, control_file, objects_of
+from ..support.table_words import copy_row, sum_up
 
 K = constants()
 WORD = (1 << 64) - 1
@@ -118,7 +122,7 @@ def test_figures_do_not_need_the_generation_table(damaged):
         m.set(b"n", 6, ttl=50)
         return m.stats().entries, m.ttl(b"n")
 
-    assert damaged(control("GEN_CURRENT", 5), use)[0] == len(WANTED)
+    assert damaged(control("TABLE", 5), use)[0] == len(WANTED)
 
 
 @pytest.mark.parametrize("name_of_type", [b"(2,", b"i,i", b"{}\0", b"<V0"])
@@ -331,8 +335,8 @@ def test_the_lock_shard_is_said_to_be_tracked(damaged, tracker):
 # -- the control segment ----------------------------------------------------------------------
 
 
-CREATORS = ["SIZE", "CAPACITY", "VALUE_SIZE", "KEY_SIZE", "CODEC", "TTL_NS", "MAX_AGE_NS", "MODE",
-            "HASH_SEED", "EPHEMERAL", "SWEEP_NS"]
+CREATORS = ["GEN0_SIZE", "GEN0_CAPACITY", "GEN0_VALUE_SIZE", "GEN0_KEY_SIZE", "CODEC", "TTL_NS",
+            "MAX_AGE_NS", "MODE", "HASH_SEED", "EPHEMERAL", "SWEEP_NS"]
 
 
 @pytest.mark.parametrize("field", CREATORS)
@@ -347,6 +351,73 @@ def test_a_parameter_that_was_damaged_is_noticed_at_attach(damaged, name, start,
 
     assert damaged(control(field, value), lambda m: None) is None
     assert start(attach).result() == "MapCorrupted"
+
+
+def table_word(*rows: int, cursors: tuple[int, ...] = (), changes: int = 1) -> int:
+    """Return a table word, be it one that no mover writes; `cursors`: of the second, the third."""
+    word = len(rows) - 1 | changes << K["TABLE_CHANGES_SHIFT"]
+    for at, row in enumerate(rows[:3]):
+        word |= row << 2 + 2 * at
+    for shift, cursor in zip((21, 8), cursors, strict=False):
+        word |= cursor << shift
+    return word
+
+
+TABLES = {
+    "a cursor past the end": table_word(0, 1, cursors=(4097,)),
+    "the third's cursor past the end": table_word(0, 1, 2, cursors=(4096, 8191), changes=2),
+    "a row twice": table_word(0, 0),
+    "a row twice, of three": table_word(0, 1, 0, changes=2),
+    "four rows": table_word(0, 1, 2, 3, changes=3),
+    "a row that is none": table_word(0, 3),
+    "only a row that is none": table_word(3),
+    "a number above the changes": table_word(0, 1, changes=0),
+    "two rows of one number": table_word(0, 2),
+    "a row without its checksum": table_word(0, 1),
+    "the only row without its checksum": table_word(1),
+    "a row that nobody wrote": table_word(2, 1, changes=3),
+    "all bits": WORD,
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_a_generation_table_that_no_mover_writes(damaged, name, start, case):
+    """It is refused where the map is opened, and listed as what it is; and the map can go."""
+
+    def damage(m: Any, d: Damage) -> None:
+        words = m.attachment.control
+        copy_row(words, 0, 1, 1)
+        copy_row(words, 0, 2, 0 if case == "two rows of one number" else 2)
+        if "checksum" in case:
+            words.GEN1_CHECK ^= 1
+        if "nobody" in case:
+            copy_row(words, 0, 2, 3)
+            words.GEN2_SHARDS = words.GEN2_BYTES = 0
+            sum_up(words)
+        words.TABLE = TABLES[case]
+
+    def attach(child: Any) -> Any:
+        with pytest.raises(shmmap.MapCorrupted, match="unlink"):
+            shmmap.ShmMap.attach(name)
+        seen, = inspection.find_maps(name)
+        return seen.state, shmmap.unlink(name), list(objects_of(name))
+
+    assert damaged(damage, lambda m: m.get(b"n")) == 5  # who had it open goes on
+    assert start(attach).result() == ("garbage", True, [])
+
+
+@pytest.mark.parametrize("word", [table_word(0, 1, cursors=(0,)), table_word(1, 0, cursors=(4096,)),
+                                  table_word(0, 1, 2, cursors=(2048, 4096), changes=9),
+                                  table_word(2, changes=(1 << 30) - 1)])
+def test_a_generation_table_that_a_mover_writes_is_sound(name, word):
+    """So that each of the above is refused for what it says of itself."""
+    with shmmap.ShmMap.create(name, "150KB", shards=1, sweep_interval=None) as m:
+        words = ControlWords(bytearray(m.attachment.control.words.tobytes()))
+        m.unlink()
+    copy_row(words, 0, 1, 1)
+    copy_row(words, 0, 2, 2)
+    words.TABLE = word
+    assert is_sound(words)
 
 
 @pytest.mark.parametrize("state", [4, WORD])

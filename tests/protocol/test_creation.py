@@ -84,7 +84,8 @@ def die_in_creation(name: str, step: str) -> None:
 
 @pytest.mark.parametrize("step", [
     "before segment 1", "before its size", "before its pages", "after segment 1",
-    "after NONCE", "after LAYOUT", "after BOOT_LOW", "after GEN0_BYTES", "before MAGIC",
+    "after NONCE", "after LAYOUT", "after BOOT_LOW", "after CHECK", "after TABLE",
+    "after GEN0_BYTES", "before MAGIC",
     "after MAGIC", "after segment 2", "after segment 3", "before a semaphore",
     "after segment 5", "after segment 6", "before STATE", "after STATE",
 ])

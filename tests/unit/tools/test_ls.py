@@ -9,11 +9,11 @@ import signal
 import pytest
 
 import shmmap
-from shmmap.lifecycle import control
 from shmmap.memory import geometry, layout
 from shmmap.system import creation, segment
 from shmmap.tools import cli, findings, inspection
 
+from ...support.table_words import control_words, sum_up
 from .maps import LIMIT_S, OTHER, K, control_file, needs_other_engine, objects, poke, row_of
 
 
@@ -60,7 +60,7 @@ class TestLs:
     @pytest.mark.parametrize("field, value", [
         ("GEN0_SHARDS", 1 << 60), ("GEN0_SHARDS", 3), ("GEN0_SLOTS", 0), ("GEN0_SLOTS", 1 << 63),
         ("GEN0_SLOT_SIZE", 7), ("GEN0_BUCKETS", 1 << 40), ("ROWS", 1 << 62), ("ENGINE", 9),
-        ("GEN_CURRENT", 7), ("BYTES", 1), ("STATE", 77), ("MAGIC", 5),
+        ("TABLE", 7), ("GEN0_CHECK", 7), ("BYTES", 1), ("STATE", 77), ("MAGIC", 5),
     ])
     def test_trusts_no_number(self, run, make, clean, field, value):
         make()
@@ -70,12 +70,14 @@ class TestLs:
         assert row_of(made.stdout, clean)[1] == "garbage"
         poke(clean, "STATE", K["STATE_RETIRED"])  # so that the fixture's handle only closes
 
-    @pytest.mark.parametrize("field", ["CODEC", "ON_FULL", "TTL_NS", "MODE", "VALUE_SIZE"])
+    @pytest.mark.parametrize("field", [
+        "CODEC", "GEN0_ON_FULL", "TTL_NS", "MODE", "GEN0_VALUE_SIZE",
+    ])
     def test_any_parameter_word_can_be_shown(self, run, make, clean, field):
         make()
         poke(clean, field, (1 << 64) - 2)  # even: on_full stays "raise", the sizes stay sound
-        words = memoryview(control_file(clean).read_bytes()).cast("Q")
-        poke(clean, "CHECK", control.checksum(words))
+        with control_words(clean) as words:
+            sum_up(words)
         made = run("info", clean)
         assert (made.returncode, made.stderr) == (0, "")
 
