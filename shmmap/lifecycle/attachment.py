@@ -25,6 +25,7 @@ from ..locks.lock_table import LockShard
 from ..memory import geometry
 from ..memory._clock_cy import Clock
 from ..memory.layout import constants
+from ..memory.table import generations_of
 from ..memory.words import ShardWords
 from ..operations import messages
 from ..operations.routing import distinct
@@ -37,7 +38,7 @@ from ..system.tasks import new_lock
 from ..system.unfinished import Steps, is_final
 from ..system.worker_table import KernelGuard, Worker
 from ..values.codecs import coder_here
-from . import ephemeral, half_replaced, left_behind, routes
+from . import ephemeral, files, half_replaced, left_behind, routes
 from .control import ENGINE, LIVE, Control, geometry_of, remove_files
 from .parameters import Parameters
 from .places import Places
@@ -74,6 +75,7 @@ class Attachment:
         self._on_join = on_join
         self.nonce = control.NONCE
         self._shaped = -1, Parameters.load(control), geometry_of(control)  # at that table word
+        self._part_files: list[str] = []
         self.seed = control.HASH_SEED
         self.safe = self.parameters.codec != "auto"
         self.coder = coder_here(self.parameters.codec)
@@ -141,8 +143,10 @@ class Attachment:
 
     @property
     def part_files(self) -> list[str]:
-        """The files of the map's parts, of all but its control segment."""
-        return self.control.object_files(self.name)
+        """The files of the map's parts, of all but its control segment: see `files`."""
+        with contextlib.suppress(ValueError):  # unmapped: those that it had when last asked
+            self._part_files = files.computed(self.name, self.nonce, generations_of(self.control))
+        return files.with_listed(self.name, self.nonce, self._part_files)
 
     def distinct(self) -> list[Shard]:
         """Return the shards that this process goes by, each once, in the order of the hash."""

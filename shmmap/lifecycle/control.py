@@ -24,7 +24,7 @@ from ..system.flavours import OWN, Flavour
 from ..system.liveness import Judge
 from ..system.process import boot_id, this_process
 from ..system.unfinished import Undo
-from . import lingering, siblings
+from . import files, lingering, siblings
 from .parameters import Parameters
 
 K = constants()
@@ -32,6 +32,7 @@ ENGINE = "compiled" if _shard_cy.COMPILED else "pure"
 ENGINE_NUMBER = K["ENGINE_COMPILED"] if ENGINE == "compiled" else K["ENGINE_PURE"]
 STATE_AT, RETIRED = ControlWords.STATE.index, K["STATE_RETIRED"]
 LIVE = (K["STATE_READY"], K["STATE_REPLACING"])  # the replacer may be dead: see half_replaced
+_LISTINGS = 8  # of /dev/shm, until nothing goes away by itself while it is removed
 REMOVE = "if nothing uses it, remove it with: python -m shmmap unlink {}"
 
 
@@ -113,13 +114,8 @@ class Control(ControlWords):
             return False
 
     def object_files(self, name: str) -> list[str]:
-        """List the files in /dev/shm of the parts of this map, as far as its words can be
-        believed."""
-        row = generation_of(self)
-        shards = row.SHARDS  # read once: what was looked at is what is used
-        if not 1 <= shards <= geometry.SHARD_LIMIT:
-            return []
-        return part_files(name, self.NONCE, row.NUMBER, shards)
+        """List the files in /dev/shm of the parts of this map: see `files.of_map`."""
+        return files.of_map(name, self)
 
 
 def map_control(descriptor: int, size: int, identity: descriptors.Identity) -> Control:
@@ -132,24 +128,16 @@ def map_control(descriptor: int, size: int, identity: descriptors.Identity) -> C
         raise
 
 
-def part_files(name: str, nonce: int, generation: int, shards: int) -> list[str]:
-    """List the files of a map's parts, of all but its control segment."""
-    labels = [segment.shard_name(name, nonce, generation, number) for number in range(shards)]
-    labels.append(segment.locks_name(name, nonce))
-    semaphores = [segment.semaphore_file(label) for label in labels]
-    return [*semaphores, *labels, segment.liveness_name(name, nonce)]
-
-
-def remove_files(files: list[str]) -> None:
+def remove_files(labels: list[str]) -> None:
     """Remove files from /dev/shm, each even if another one cannot be; then raise why.
 
     Raises:
         SystemCallError: of the first that is still there.
     """
     errors = []
-    for file in files:
+    for label in labels:
         try:
-            segment.unlink(file)
+            segment.unlink(label)
         except OSError as error:
             errors.append(error)
     if errors:
@@ -159,15 +147,19 @@ def remove_files(files: list[str]) -> None:
 def remove_objects(name: str, flavour: Flavour = OWN) -> dict[str, str]:
     """Remove every object of the map that has a name in one flavour, whatever it is, the control
     segment last; say of each that stays why. The creation lock is held. Lists /dev/shm."""
-    why = {}
+    why: dict[str, str] = {}
     label = segment.control_name(name, flavour)
-    found = siblings.of_name(name, os.listdir(segment.SHM_DIRECTORY))
-    for entry in siblings.by_flavour(name, found).get(flavour, ()):
-        if entry != label[1:]:
-            try:
-                segment.unlink("/" + entry)
-            except OSError as error:  # a stranger's, or no file: in nobody's way
-                why[entry] = os.strerror(error.errno or 0)
+    for _ in range(_LISTINGS):  # a mover may rename a segment meanwhile
+        is_all = True
+        found = siblings.of_name(name, os.listdir(segment.SHM_DIRECTORY))
+        for entry in siblings.by_flavour(name, found).get(flavour, ()):
+            if entry != label[1:] and entry not in why:
+                try:
+                    is_all = segment.unlink("/" + entry) and is_all
+                except OSError as error:  # a stranger's, or no file: in nobody's way
+                    why[entry] = os.strerror(error.errno or 0)
+        if is_all:
+            break
     segment.unlink(label)
     return why
 
@@ -180,11 +172,10 @@ class Remains:
         self._name = name
         self._identity = identity
         self._control = control
-        self._files = control.object_files(name) if control is not None else []
 
     def remove(self) -> None:
         """Mark it as unlinked, since a forked child may have it mapped that has not used it since,
-        and so has no row; then remove it.
+        and so has no row; then remove it, with what a mover had made by then.
 
         Raises:
             SystemCallError: a part is still there, and so is what leads to it.
@@ -192,7 +183,7 @@ class Remains:
         try:
             if self._control is not None:
                 self._control.STATE = K["STATE_RETIRED"]
-            remove_files(self._files)
+                remove_files(self._control.object_files(self._name))
             removal.unlink_if(segment.control_name(self._name), self._identity)
         finally:
             self.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -86,5 +87,21 @@ def hand_over(attached: Attachment) -> None:
         owner = os.stat(segment.SHM_DIRECTORY + control).st_uid
         if len(users) == 1 and owner == 0 and not users & {0, None} and attached.has_its_name():
             user = users.pop()
-            for file in (*attached.part_files, control):
-                os.chown(segment.SHM_DIRECTORY + file, user, -1)  # type: ignore[arg-type]
+            for label in (*attached.part_files, control):
+                _give(label, user)  # type: ignore[arg-type]
+
+
+def _give(label: str, user: int) -> None:
+    """Give a file of root's to another user, if it is one. Where a map moves there may be none of
+    that name so far, or a stranger's, which must not lead root elsewhere."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(segment.SHM_DIRECTORY + label, flags)
+    except OSError:
+        return
+    try:
+        status = os.fstat(descriptor)
+        if (status.st_uid, status.st_nlink) == (0, 1) and stat.S_ISREG(status.st_mode):
+            os.fchown(descriptor, user, -1)
+    finally:
+        os.close(descriptor)

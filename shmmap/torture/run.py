@@ -12,8 +12,10 @@ import time
 from collections.abc import Iterator
 
 from ..errors import LockTimeout, ShmMapError
+from ..lifecycle import files
 from ..lifecycle.control import ENGINE
 from ..map import ShmMap
+from ..memory.table import generations_of
 from ..system import segment
 from ..system.blocks import block
 from . import processes
@@ -228,7 +230,8 @@ def _replace_last(chaos: Chaos) -> None:
     chaos.look_at_homes()
     its_own = {
         label.strip("/") for used in maps.each() for label in (
-            segment.control_name(used.name), *used.attachment.part_files
+            segment.control_name(used.name), *files.computed(
+                used.name, used.attachment.nonce, generations_of(used.attachment.control))
         )
     }
     left = [entry for entry in os.listdir("/dev/shm")
