@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..locks.keeping import added
-from ..memory.words import ShardWords, Word
+from ..memory.table import read_table, row_of
+from ..memory.words import ControlWords, ShardWords, Word
 from ..printable import human
 from ..system import segment
 from ..system.presences import alive
+from . import files
 
 if TYPE_CHECKING:
     from .attachment import Attachment
@@ -100,13 +102,16 @@ class Stats(NamedTuple):
         return f"<Stats: {', '.join(counted)}>"
 
 
-def allocated(attachment: Attachment) -> int:
-    """Count the bytes of real pages behind all objects of a map."""
-    name, nonce = attachment.name, attachment.nonce
+def allocated(name: str, control: ControlWords) -> int:
+    """Count the bytes of real pages behind all objects of a map. While it moves to another
+    geometry, /dev/shm is listed for what movers have."""
+    nonce, table = control.NONCE, read_table(control)
     total = segment.allocated_bytes(segment.control_name(name))
+    if table.is_moving:
+        return total + sum(map(segment.allocated_bytes, files.of_map(name, control)))
+    row = row_of(control, table.rows[0])
     total += segment.allocated_bytes(segment.liveness_name(name, nonce))
-    labels = [attachment.places.label_of(shard) for shard in attachment.distinct()]
-    for label in (*labels, segment.locks_name(name, nonce)):
+    for label in files.labels(name, nonce, [(row.NUMBER, row.SHARDS)]):
         total += segment.allocated_bytes(label) + segment.semaphore_bytes(label)
     return total
 
@@ -128,7 +133,7 @@ def gather(attachment: Attachment, entries: int) -> Stats:
     live_bytes = summed(mappings, ShardWords.LIVE_BYTES)
     shards = attachment.distinct()
     shard_entries = [shard.entries() for shard in shards]
-    taken = allocated(attachment)
+    taken = allocated(attachment.name, control)
     totals = attachment.worker.totals()
     return Stats(
         entries=entries,

@@ -180,13 +180,15 @@ def _row(one: SeenMap, hidden: list[str]) -> tuple[str, ...]:
     entries = size = "-"
     engine, layout = overview.engine_of(one) or "-", str(overview.layout_of(one) or "-")
     if one.state in ("ready", inspection.LINGERS, "abandoned") and one.control:
-        shards = list(inspection.shards_of(one))
+        shards = inspection.shards_of(one)
         entries = f"{sum(shard.entries for shard in shards):,}"
         if bad := [shard for shard in shards if shard.header is None]:
             entries = "?"
             hidden.append(f"{one.label}: {len(bad):,} of {len(shards):,} shards not readable, the "
                           f"first: {bad[0].problem}")
         size = findings.human(control.geometry_of(one.control).total_bytes)
+        if moving := inspection.move_in_words(one.control):
+            hidden.append(f"{one.label}: moving {moving}")
     count = "-" if one.workers is None else str(len(one.workers))
     return (
         one.name, state, engine, layout, entries, size, findings.human(one.allocated), count,
@@ -248,8 +250,10 @@ def _parameters(one: SeenMap) -> _Lines:
 def _layout(one: SeenMap) -> _Lines:
     assert one.control is not None
     shape = control.geometry_of(one.control)
+    moving = inspection.move_in_words(one.control)
     return [
         ("version", LAYOUT_VERSION), ("shards", f"{shape.shards:,}"),
+        *([("moving", moving)] if moving else []),
         ("slots a shard", f"{shape.slots:,} of {shape.slot_size:,} bytes"),
         ("buckets a shard", f"{shape.buckets:,}"),
         ("largest entry", f"{shape.max_entry_bytes:,} bytes of key and value"),
@@ -267,30 +271,36 @@ def _operations(one: SeenMap) -> _Lines:
 
 def _balance(one: SeenMap) -> _Lines:
     assert one.control is not None
-    shape = control.geometry_of(one.control)
-    shards = list(inspection.shards_of(one))
+    shards = inspection.shards_of(one)
     headers = [shard.header for shard in shards if shard.header]
-    entries = sorted((shard.entries, shard.number) for shard in shards)
-    used = sum(max(0, shape.slots - header.FREE_SLOTS) for header in headers)
-    total = shape.shards * shape.slots
+    entries = sorted((shard.entries, shard.generation, shard.number) for shard in shards)
+    used = sum(max(0, shard.shape.slots - shard.header.FREE_SLOTS)
+               for shard in shards if shard.header)
+    total = sum(shard.shape.slots for shard in shards)
     bad = [shard for shard in shards if shard.header is None]
+    is_moving = len({shard.generation for shard in shards}) > 1
+
+    def label(generation: int, number: int) -> str:
+        return f"{generation}.{number}" if is_moving else str(number)
+
+    (least, *lowest), (most, *highest) = entries[0], entries[-1]
     live_bytes, evicted, expired, aged, repairs = (
         sum(header[word] for header in headers)
         for word in (ShardWords.LIVE_BYTES, ShardWords.EVICTED, ShardWords.EXPIRED,
                      ShardWords.AGED, ShardWords.REPAIRS)
     )
     return [
-        ("entries", f"{sum(count for count, _ in entries):,}"),
+        ("entries", f"{sum(count for count, _, _ in entries):,}"),
         ("live bytes", f"{live_bytes:,} of keys and values, expired ones included"),
         ("slots used", f"{used:,} of {total:,} ({used / total:.1%})"),
-        ("balance", f"least {entries[0][0]:,} (shard {entries[0][1]}), "
+        ("balance", f"least {least:,} (shard {label(*lowest)}), "
                     f"median {entries[len(entries) // 2][0]:,}, "
-                    f"most {entries[-1][0]:,} (shard {entries[-1][1]})"),
+                    f"most {most:,} (shard {label(*highest)})"),
         ("removed", f"{evicted:,} evicted, {expired:,} expired, "
                     f"{aged:,} by age"),
         ("repairs", f"{repairs:,}"),
-        *([("not readable", ", ".join(f"{one.number} ({one.problem})" for one in bad))] if bad
-          else []),
+        *([("not readable", ", ".join(f"{label(one.generation, one.number)} ({one.problem})"
+                                      for one in bad))] if bad else []),
     ]
 
 

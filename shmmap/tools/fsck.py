@@ -23,7 +23,6 @@ from ..lifecycle.parameters import check_mode
 from ..map import ShmMap
 from ..memory import geometry
 from ..memory.layout import constants
-from ..memory.table import generation_of
 from ..memory.words import ShardWords
 from ..printable import printable_lines
 from ..system import segment
@@ -114,15 +113,12 @@ def _obstacle(seen: SeenMap) -> tuple[int, str] | None:
 def object_problems(seen: SeenMap) -> Iterator[str]:
     """List what is wrong with the files behind a map whose control segment is sound."""
     assert seen.control is not None
-    shape = control.geometry_of(seen.control)
     nonce = seen.control.NONCE
-    generation = generation_of(seen.control).NUMBER
     mode = seen.control.MODE
     yield from _file_problems(seen, segment.liveness_name(seen.name, nonce), mode, None)
-    for number in range(shape.shards):
-        label = segment.shard_name(seen.name, nonce, generation, number)
-        yield from _file_problems(seen, label, mode, shape.areas.end)
-        yield from _file_problems(seen, segment.semaphore_file(label), mode, None)
+    for shard in inspection.shards_of(seen):
+        yield from _file_problems(seen, shard.label, mode, shard.shape.areas.end)
+        yield from _file_problems(seen, shard.semaphore, mode, None)
     label, size = segment.locks_name(seen.name, nonce), geometry.lock_geometry().areas.end
     yield from _file_problems(seen, label, mode, size)
     yield from _file_problems(seen, segment.semaphore_file(label), mode, None)

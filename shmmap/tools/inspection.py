@@ -15,20 +15,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
-
 from ..errors import SystemCallError
 from ..lifecycle import lingering, names, opening, siblings
-from ..lifecycle.control import geometry_of
 from ..lifecycle.parameters import Parameters
-from ..memory import geometry
-from ..memory._clock_cy import Clock
-from ..memory.layout import LAYOUT_VERSION, SHARD, constants, record_bytes
-from ..memory.table import generation_of
-from ..memory.words import ControlWords, RowWords, ShardWords
+from ..memory.layout import LAYOUT_VERSION, constants
+from ..memory.words import ControlWords, RowWords
 from ..system import creation, liveness, process, record_lock, segment
 from ..system.flavours import ENGINES, OWN, PATTERN, Flavour
 from ..values import codecs
+from .counting import move_in_words as move_in_words
+from .counting import shards_of as shards_of
 from .judging import OPAQUE, Judgement, judge, open_file, read_control
 from .seen import SeenMap as SeenMap
 from .seen import SeenShard as SeenShard
@@ -37,10 +33,9 @@ from .seen import SeenWorker as SeenWorker
 K = constants()
 _OBJECT = re.compile(
     rf"(?:sem\.)?shmmap\.({names.PATTERN})"
-    r"(?:\.[0-9a-f]{16}\.(?:live|locks|[0-9]+\.[0-9]+)"
+    r"(?:\.[0-9a-f]{16}\.(?:live|locks|[0-9]+\.[0-9]+(?:\.[0-9a-f]{16})?)"
     rf"|(?:\.{PATTERN})?(\.new[A-Za-z0-9._-]{{0,100}})?)"
 )
-_CHUNK = 1 << 20
 _LARGEST_PID = 1 << 22
 LINGERS = "lingers"  # the state of an ephemeral map that waits for whoever opens it next
 UNKNOWN = -1  # instead of a pid: it cannot be found out whether there is such a process
@@ -93,40 +88,6 @@ def attach_options(seen: SeenMap) -> dict[str, Any]:
     return said if codec in codecs.BUILT_IN else {**said, "codec": codecs.Unavailable(codec or "")}
 
 
-def shards_of(seen: SeenMap) -> Iterator[SeenShard]:
-    """Read the shard headers of a live map."""
-    control = seen.control
-    assert control is not None
-    shape = geometry_of(control)
-    generation = generation_of(control).NUMBER
-    now_ns = Clock().now_ns()
-    for number in range(shape.shards):
-        label = segment.shard_name(seen.name, control.NONCE, generation, number)
-        header, entries = None, 0
-        try:
-            descriptor = open_file(label)
-        except OSError as error:
-            yield SeenShard(number, 0, None, error.strerror or str(error))
-            continue
-        try:
-            data = os.pread(descriptor, record_bytes(SHARD), 0)
-            if len(data) == record_bytes(SHARD):
-                header = ShardWords(data)
-            if header and (header.MAGIC, header.NONCE, header.NUMBER) != (
-                K["SHARD_MAGIC"], control.NONCE, number
-            ):
-                header = None
-            if header:
-                due = _count_due(descriptor, header, shape, now_ns)
-                held = header.ENTRIES
-                if header.DIRTY:  # behind, if its writer died or is stopped in mid-change
-                    held = _count_heads(descriptor, header, shape)
-                entries = max(0, min(held, shape.slots) - due)
-        finally:
-            os.close(descriptor)
-        yield SeenShard(number, entries, header, "" if header else "it is damaged")
-
-
 def counters_of(control: ControlWords) -> dict[str, int]:
     """Sum the operation counters of all workers, gone ones included."""
     rows = [row for row in _rows(control) if row.STATE]
@@ -170,39 +131,6 @@ def _lock_holder(owner: int, label: str, byte: int) -> int | None:
         return record_lock.lock_holder(descriptor, byte)
     finally:
         os.close(descriptor)
-
-
-def _count_due(descriptor: int, header: ShardWords, shape: geometry.Geometry, now_ns: int) -> int:
-    """Count a shard's entries that are past their deadline and not yet swept."""
-    if not header.HAS_DEADLINES or not 0 < header.EARLIEST_NS <= now_ns:
-        return 0
-    if os.fstat(descriptor).st_blocks * 512 < shape.areas.end:  # a shard of ours has no holes
-        return 0
-    start, left, due = shape.areas.deadlines, shape.slots * 8, 0
-    while left:
-        data = os.pread(descriptor, min(left, _CHUNK), start)
-        if len(data) < 8:
-            break
-        deadlines = np.frombuffer(data[: len(data) & ~7], np.uint64)
-        due += int(np.count_nonzero((deadlines != 0) & (deadlines <= np.uint64(now_ns))))
-        start += len(data)
-        left -= len(data)
-    return due
-
-
-def _count_heads(descriptor: int, header: ShardWords, shape: geometry.Geometry) -> int:
-    """Count the entries that a shard's index leads to; while that is rebuilt, the live slots."""
-    areas = shape.areas
-    start, words, step, mask = areas.index, shape.buckets * 8, 1, K["SLOT_MASK"]
-    if header.REBUILDS & 1:
-        start, words, step, mask = areas.slots, shape.slots * shape.slot_size >> 3, \
-            shape.slot_size >> 3, K["WHOLE_WORD"]
-    found, chunk = 0, max(1, _CHUNK // (8 * step)) * step
-    for first in range(0, words, chunk):
-        data = os.pread(descriptor, 8 * min(chunk, words - first), start + 8 * first)
-        part = np.frombuffer(data[: len(data) & ~7], np.uint64)[::step]
-        found += int(np.count_nonzero(part & np.uint64(mask)))
-    return found
 
 
 def _look_at(name: str, flavour: Flavour, objects: list[str]) -> SeenMap | None:

@@ -67,7 +67,7 @@ def _info(one: SeenMap) -> MapInfo:
     entries = size = None
     if one.control is not None and one.state in ("ready", "abandoned"):
         size = control.geometry_of(one.control).total_bytes
-        shards = list(inspection.shards_of(one))
+        shards = inspection.shards_of(one)
         if all(shard.header is not None for shard in shards):
             entries = sum(shard.entries for shard in shards)
     workers = None if one.workers is None else tuple(worker.pid for worker in one.workers)

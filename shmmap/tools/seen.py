@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ..memory.geometry import Geometry
 from ..memory.layout import constants
 from ..memory.words import ControlWords, ShardWords
+from ..system import segment
 from ..system.flavours import OWN, UNNAMED, Flavour, of_words
 
 K = constants()
@@ -21,12 +23,21 @@ class SeenWorker(NamedTuple):
 
 class SeenShard(NamedTuple):
     """A shard's header; `entries` are the live ones, `header` is None if it is not readable:
-    `problem` says why."""
+    `problem` says why. Its number is that among the shards of its generation, whose shape it has;
+    `label` names its segment."""
 
     number: int
     entries: int
     header: ShardWords | None
-    problem: str = ""
+    problem: str
+    generation: int
+    shape: Geometry
+    label: str
+
+    @property
+    def semaphore(self) -> str:
+        """The file of its semaphore, which has the public name also while the segment has not."""
+        return segment.semaphore_file(".".join(self.label.split(".")[:5]))
 
 
 class SeenMap(NamedTuple):
