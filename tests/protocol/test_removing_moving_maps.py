@@ -142,15 +142,17 @@ def test_where_dev_shm_cannot_be_listed_what_the_table_names_goes(name, way, mon
 
 
 @pytest.mark.parametrize("way", ["m.unlink()", "unlink", "shmmap unlink"])
-def test_what_a_mover_renames_while_it_is_removed_goes(name, way, monkeypatch):
-    """It is listed under its private name, and has the public one when its turn comes."""
+@pytest.mark.parametrize("late", [False, True])
+def test_what_a_mover_renames_while_it_is_removed_goes(name, way, late, monkeypatch):
+    """It is listed under its private name, and has the public one when its turn comes: at once, or
+    at the last moment, when other names may have been removed."""
     with a_map(name) as m:
         it = moved_to(m, "make")
         _, _, new = it.group()
         real, done = segment.unlink, []
 
         def unlink(label: str) -> bool:
-            if not done:
+            if not done and (not late or label.endswith(f".{it.token:016x}")):
                 done.append(label)
                 it.step("rename")
             return real(label)
