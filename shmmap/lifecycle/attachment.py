@@ -75,7 +75,7 @@ class Attachment:
         self._on_join = on_join
         self.nonce = control.NONCE
         self._shaped = -1, Parameters.load(control), geometry_of(control)  # at that table word
-        self._part_files: list[str] = []
+        self._part_files = files.computed(name, self.nonce, generations_of(control))
         self.seed = control.HASH_SEED
         self.safe = self.parameters.codec != "auto"
         self.coder = coder_here(self.parameters.codec)

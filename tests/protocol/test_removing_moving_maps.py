@@ -225,6 +225,24 @@ def test_the_files_of_parts_are_looked_up_when_they_are_asked_for(name):
         m.unlink()
 
 
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_the_files_of_parts_are_known_when_the_map_is_unmapped(name, is_asked):
+    """An unlink that was broken off goes on then, also one that had not come to its first file."""
+    m = a_map(name)
+    attached = m.attachment
+    before = set(objects_of(name)) - {control_file(name)}
+    if is_asked:
+        assert before == {label[1:] for label in attached.part_files}
+    it = MovingMap(m, shards=16)
+    it.step("make")
+    more = {it.label(1, number, private=True)[1:] for number in it.group()[2]}
+    m.close()
+    assert attached.is_down
+    found = {label[1:] for label in attached.part_files}
+    assert before | more <= found
+    shmmap.unlink(name)
+
+
 def test_an_unlink_lists_dev_shm_once(name, monkeypatch):
     """Once: a map of many shards is not removed more slowly by that."""
     with a_map(name) as m:
