@@ -17,6 +17,9 @@ cdef extern from *:
     #define SHM_TABLE_ROWS_MASK UINT64_C(0x3)
     #define SHM_TABLE_CURSOR_MASK UINT64_C(0x1fff)
     #define SHM_TABLE_CHANGES_SHIFT UINT64_C(0x22)
+    #define SHM_WAIT_CLASSES UINT64_C(0x6)
+    #define SHM_WAIT_FIRST_NS UINT64_C(0x4000)
+    #define SHM_WAIT_SHIFT UINT64_C(0x3)
     #define SHM_BUCKET_WORDS UINT64_C(0x8)
     #define SHM_BUCKET_BYTES UINT64_C(0x40)
     #define SHM_SLOT_MASK UINT64_C(0xffffff)
@@ -183,6 +186,12 @@ cdef extern from *:
     #define SHM_S_TRACKING UINT64_C(0x50)
     #define SHM_S_OWNER UINT64_C(0x80)
     #define SHM_S_WAITERS UINT64_C(0x88)
+    #define SHM_S_WAITS0 UINT64_C(0x90)
+    #define SHM_S_WAITS1 UINT64_C(0x98)
+    #define SHM_S_WAITS2 UINT64_C(0xa0)
+    #define SHM_S_WAITS3 UINT64_C(0xa8)
+    #define SHM_S_WAITS4 UINT64_C(0xb0)
+    #define SHM_S_WAITS5 UINT64_C(0xb8)
     #define SHM_S_DIRTY UINT64_C(0xc0)
     #define SHM_S_STAMP UINT64_C(0xc8)
     #define SHM_S_ENTRIES UINT64_C(0xd0)
@@ -226,6 +235,9 @@ cdef extern from *:
     const uint64_t TABLE_ROWS_MASK "SHM_TABLE_ROWS_MASK"
     const uint64_t TABLE_CURSOR_MASK "SHM_TABLE_CURSOR_MASK"
     const uint64_t TABLE_CHANGES_SHIFT "SHM_TABLE_CHANGES_SHIFT"
+    const uint64_t WAIT_CLASSES "SHM_WAIT_CLASSES"
+    const uint64_t WAIT_FIRST_NS "SHM_WAIT_FIRST_NS"
+    const uint64_t WAIT_SHIFT "SHM_WAIT_SHIFT"
     const uint64_t BUCKET_WORDS "SHM_BUCKET_WORDS"
     const uint64_t BUCKET_BYTES "SHM_BUCKET_BYTES"
     const uint64_t SLOT_MASK "SHM_SLOT_MASK"
@@ -392,6 +404,12 @@ cdef extern from *:
     const uint64_t S_TRACKING "SHM_S_TRACKING"
     const uint64_t S_OWNER "SHM_S_OWNER"
     const uint64_t S_WAITERS "SHM_S_WAITERS"
+    const uint64_t S_WAITS0 "SHM_S_WAITS0"
+    const uint64_t S_WAITS1 "SHM_S_WAITS1"
+    const uint64_t S_WAITS2 "SHM_S_WAITS2"
+    const uint64_t S_WAITS3 "SHM_S_WAITS3"
+    const uint64_t S_WAITS4 "SHM_S_WAITS4"
+    const uint64_t S_WAITS5 "SHM_S_WAITS5"
     const uint64_t S_DIRTY "SHM_S_DIRTY"
     const uint64_t S_STAMP "SHM_S_STAMP"
     const uint64_t S_ENTRIES "SHM_S_ENTRIES"

@@ -169,6 +169,14 @@ SHARD = Record("shard header", "S", (
     LINE,
     Field("OWNER", "contenders (cas)", "token of the lock holder; 0: free. This word IS the lock"),
     Field("WAITERS", "contenders", "1: someone may sleep on the semaphore"),
+    # how long others waited for this lock: here, where whoever has waited has the line anyway, and
+    # the lock, too, so that a plain store will do
+    Field("WAITS0", "contenders", "waits for the lock that took less than 2**14 ns"),
+    Field("WAITS1", "contenders", "others that took less than 2**17 ns"),
+    Field("WAITS2", "contenders", "others that took less than 2**20 ns"),
+    Field("WAITS3", "contenders", "others that took less than 2**23 ns"),
+    Field("WAITS4", "contenders", "others that took less than 2**26 ns"),
+    Field("WAITS5", "contenders", "those that took longer"),
     LINE,
     Field("DIRTY", "lock holder", "1: a change is under way; a dead holder's needs repair"),
     Field("STAMP", "lock holder", "last version given out; stored before it is used"),
@@ -237,6 +245,8 @@ _LIMITS = {
     "UNIT_BITS": 12,  # of the hash, by which places in it are told: see `table`
     "TABLE_ROWS_MASK": 3, "TABLE_CURSOR_MASK": 0x1FFF, "TABLE_CHANGES_SHIFT": 34,
     # index word: tag 32 | overflow count 8 (first word of a bucket only) | slot 24
+    # classes of waits: see WAITS0; each ends at eight times the time of the one before
+    "WAIT_CLASSES": 6, "WAIT_FIRST_NS": 1 << 14, "WAIT_SHIFT": 3,
     "BUCKET_WORDS": 8, "BUCKET_BYTES": 64,
     "SLOT_MASK": 0x00FF_FFFF, "OVERFLOW_SHIFT": 24, "OVERFLOW_MAX": 0xFF,
     "OVERFLOW_MASK": 0xFF00_0000, "WORD_MASK": 0xFFFF_FFFF_00FF_FFFF, "TAG_SHIFT": 32,

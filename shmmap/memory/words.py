@@ -222,6 +222,12 @@ class ShardWords(Words):
     TRACKING = Word(80)  # token of who takes a snapshot: mark changes; 0: nobody
     OWNER = Word(128)  # token of the lock holder; 0: free. This word IS the lock
     WAITERS = Word(136)  # 1: someone may sleep on the semaphore
+    WAITS0 = Word(144)  # waits for the lock that took less than 2**14 ns
+    WAITS1 = Word(152)  # others that took less than 2**17 ns
+    WAITS2 = Word(160)  # others that took less than 2**20 ns
+    WAITS3 = Word(168)  # others that took less than 2**23 ns
+    WAITS4 = Word(176)  # others that took less than 2**26 ns
+    WAITS5 = Word(184)  # those that took longer
     DIRTY = Word(192)  # 1: a change is under way; a dead holder's needs repair
     STAMP = Word(200)  # last version given out; stored before it is used
     ENTRIES = Word(208)  # live slots (expired ones that wait for reclaim included)
