@@ -36,6 +36,7 @@ class Gate(NamedTuple):
 # By their numbers, which never change; a gate that is no longer used keeps its line.
 KNOWN: tuple[tuple[str, bool, str], ...] = (
     ("mirror", False, "shmmap.Mirror answers from its new side, and no longer from the old one"),
+    ("auto-shards", False, "whoever sweeps the map changes its number of shards by the load"),
 )
 
 

@@ -62,7 +62,7 @@ def run(options: argparse.Namespace, trusted: Callable[[str], Options]) -> int:
         return findings.say(f"no map {options.name!r} that could have gates: see `shmmap ls`")
     for gate in gates.all_gates(seen.control.FEATURES):
         state = ("on" if gate.on else "off") + ("" if gate.said else " (default)")
-        print(f"{gate.name:<10} {state:<14} {gate.help}")
+        print(f"{gate.name:<12} {state:<14} {gate.help}")
     return 0
 
 

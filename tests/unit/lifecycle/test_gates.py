@@ -16,7 +16,8 @@ from shmmap.tools import cli
 
 def test_a_switch_is_seen_by_every_process(make, start):
     m = make()
-    assert dict(m.gates) == {"mirror": False} and repr(m.gates) == "<Gates: mirror off>"
+    assert dict(m.gates) == {"mirror": False, "auto-shards": False}
+    assert repr(m.gates) == "<Gates: mirror off, auto-shards off>"
 
     def switch(child: Any) -> None:
         m.gates["mirror"] = True
@@ -24,7 +25,7 @@ def test_a_switch_is_seen_by_every_process(make, start):
     start(switch).end()
     assert m.gates["mirror"] is True and make().gates["mirror"] is True
     m.gates.reset("mirror")
-    assert m.gates["mirror"] is False and [gate.said for gate in m.gates.list()] == [False]
+    assert m.gates["mirror"] is False and not any(gate.said for gate in m.gates.list())
 
 
 def test_what_nobody_switched_is_as_this_version_says(make, monkeypatch):
@@ -33,7 +34,7 @@ def test_what_nobody_switched_is_as_this_version_says(make, monkeypatch):
     assert dict(m.gates) == {"mirror": True, "reshard": True}
     m.gates["mirror"] = False
     monkeypatch.undo()
-    assert dict(m.gates) == {"mirror": False}
+    assert dict(m.gates) == {"mirror": False, "auto-shards": False}
 
 
 def test_gates_of_a_newer_version_are_kept_and_shown(make, monkeypatch):
@@ -43,10 +44,10 @@ def test_gates_of_a_newer_version_are_kept_and_shown(make, monkeypatch):
     m.gates["reshard"] = True
     monkeypatch.undo()
     m.gates["mirror"] = True
-    assert dict(m.gates) == {"mirror": True, "gate-1": True}
-    assert "newer version" in m.gates.list()[1].help
-    with pytest.raises(KeyError, match="no gate 'gate-1' can be switched"):
-        m.gates["gate-1"] = False
+    assert dict(m.gates) == {"mirror": True, "auto-shards": False, "gate-2": True}
+    assert "newer version" in m.gates.list()[2].help
+    with pytest.raises(KeyError, match="no gate 'gate-2' can be switched"):
+        m.gates["gate-2"] = False
     m.gates.reset("mirror")
     monkeypatch.setattr(gates, "KNOWN", newer)
     assert m.gates["reshard"] is True
@@ -126,7 +127,7 @@ def test_many_switch_different_gates_at_once(make, start, monkeypatch):
 def test_from_the_command_line(make, capsys):
     m = make()
     assert cli.main(["gates", m.name]) == 0
-    assert capsys.readouterr().out.startswith("mirror     off (default)  shmmap.Mirror answers")
+    assert capsys.readouterr().out.startswith("mirror       off (default)  shmmap.Mirror answers")
     assert cli.main(["gates", m.name, "mirror", "on"]) == 0 and m.gates["mirror"]
     assert cli.main(["gates", m.name, "mirror", "default"]) == 0 and not m.gates["mirror"]
     assert cli.main(["gates", m.name, "mirror"]) == 1
@@ -135,7 +136,7 @@ def test_from_the_command_line(make, capsys):
     said = capsys.readouterr().err
     assert "on, off or default" in said and "it knows mirror" in said and "no map" in said
     assert cli.main(["gates", m.name, "on"]) == 1  # the gate was forgotten
-    assert capsys.readouterr().err == "shmmap: no gate 'on'; there is mirror\n"
+    assert capsys.readouterr().err == "shmmap: no gate 'on'; there is mirror, auto-shards\n"
 
 
 def test_the_command_line_lists_the_maps_with_switched_gates(make, other, capsys):
