@@ -48,6 +48,7 @@ UNITS = {
     "cpu_us": Unit("processor time a request, us", "lower", True),
     "share": Unit("share"),
     "wait_p99_ns": Unit("99 of 100 that waited for a lock within, ns", "lower"),
+    "waited_p99_ns": Unit("99 of 100 waited for a lock for at most, ns", "lower"),
     "metadata_bytes": Unit("bytes that are not slots", "lower"),
     "bytes": Unit("bytes"),
     "calls": Unit("calls of the factory", "lower"),

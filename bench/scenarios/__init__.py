@@ -14,8 +14,8 @@ from ..core.scenario import Scenario
 
 MODULES = (
     "latency", "startup", "load", "two_readers",
-    "design.shards", "design.designs", "design.listing", "design.evenness", "design.cleanup",
-    "design.churn_hour", "design.boxed",
+    "design.shards", "design.auto_shards", "design.designs", "design.listing", "design.evenness",
+    "design.cleanup", "design.churn_hour", "design.boxed",
     "memory", "memory_by_size", "churn", "capacity",
     "cache.hit_ratios", "cache.mixed_sizes", "cache.near", "cache.snapshots", "cache.stampede",
     "web", "rates",

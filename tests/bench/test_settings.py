@@ -16,6 +16,7 @@ from bench.load.ordered_writes import turn_value
 from bench.peers.own_map import freeze, remove
 from bench.scenarios import scenarios
 from bench.scenarios.design import (
+    auto_shards,
     boxed,
     churn_hour,
     cleanup,
@@ -42,6 +43,18 @@ def test_shards():
             assert row.samples["share"] == [0.0, 0.0] and "wait_p99_ns" not in row.samples
     one, four = (next(r for r in rows if r.point["shards"] == n) for n in (1, 4))
     assert 0 < one.median("metadata_bytes") < four.median("metadata_bytes")
+
+
+def test_what_the_tuner_sees():
+    rows = design_rows(auto_shards.AUTO_SHARDS)
+    points = {(row.peer, row.point["load"], row.point["shards"]) for row in rows}
+    assert points == set(product(("2 processes",), auto_shards.LOADS, (1, 4)))
+    for row in rows:
+        assert len(row.samples["share"]) == len(row.samples["waited_p99_ns"]) == 2
+        assert all(0 <= share < 1 for share in row.samples["share"])
+        assert row.facts["rounds"] == 2 >= row.facts["more"] >= 0
+        if row.point["load"] == auto_shards.PACED:
+            assert 0 < row.median("per_s") <= 1.1 * auto_shards.PACE
 
 
 def test_listing():
