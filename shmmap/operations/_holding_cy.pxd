@@ -11,6 +11,7 @@ cdef class Holding(Handle):
     cdef int refuse_own(self, Shard shard) except -1
     cdef int hold(self, Shard shard) except -1
     cdef int hold_late(self, Shard shard, i64 status, i64 until_ns) except -1
+    cdef void count_wait(self, Shard shard, i64 waited_ns) noexcept
     cdef int leave_moved(self, Shard shard) except -1
     cdef int reroute(self, Shard shard) except -1
     cdef void see_group(self, Shard shard) noexcept

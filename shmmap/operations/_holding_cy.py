@@ -16,6 +16,7 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap.memory._atomics import (
+        add_one,
         clock_ns,
         i64,
         load,
@@ -35,13 +36,24 @@ if not cython.compiled:
         S_DIRTY,
         S_MOVED,
         S_OWNER,
+        S_WAITS0,
+        S_WAITS5,
         STATE_READY,
         TABLE_ROWS_MASK,
+        WAIT_FIRST_NS,
+        WAIT_SHIFT,
     )
     from shmmap.operations import reentry
     from shmmap.operations._handle_cy import Handle
     from shmmap.shard._shard_cy import Shard
-    from shmmap.shard._status import CORRUPT, FORKED, LOOK_NS, TAKEN_OVER, TIMED_OUT
+    from shmmap.shard._status import (
+        CORRUPT,
+        FORKED,
+        LOOK_NS,
+        REENTERED,
+        TAKEN_OVER,
+        TIMED_OUT,
+    )
 
 from shmmap.errors import LockTimeout, Reentered
 from shmmap.operations.routing import ShardMoved, distinct
@@ -208,6 +220,7 @@ class Holding(Handle):
         shards for good, so that no writer that comes late writes into it: look for that now and
         then."""
         left_ns: i64
+        slept_ns: i64 = 0  # in looks that were in vain
         while True:
             if status == FORKED:
                 status = self.hold_as_child(shard, LOOK_NS)
@@ -218,13 +231,25 @@ class Holding(Handle):
             left_ns = until_ns - clock_ns(1)
             if left_ns <= 0:
                 raise LockTimeout(self.attachment.describe_wait(shard, self.lock_timeout_ns))
+            slept_ns += LOOK_NS
             status = shard.lock.acquire(self.token(), left_ns if left_ns < LOOK_NS else LOOK_NS)
         # REENTERED, our own: a signal handler raised before `drop` could free it
         self.count(R_WAITS)
+        if status != REENTERED:
+            self.count_wait(shard, slept_ns + shard.lock.waited_ns)
         if status == TAKEN_OVER:
             self.count(R_TAKEOVERS)
             self.see_group(shard)
         return 0
+
+    def count_wait(self, shard, waited_ns):
+        """Count a wait for the lock of a shard, which we have now, by how long it took."""
+        offset: u64 = S_WAITS0
+        limit_ns: i64 = WAIT_FIRST_NS
+        while waited_ns >= limit_ns and offset < S_WAITS5:
+            offset += 8
+            limit_ns <<= WAIT_SHIFT
+        add_one(shard.mem, offset)
 
     def try_hold(self, shard, timeout_ns):
         """Take a shard's lock within a time: see `ShardLock.acquire`."""

@@ -9,7 +9,8 @@
     release  owner = 0; if the waiters flag is up: clear it, post one token.
     leave to nobody   owner = one that is dead for all: it is taken over, never free.
 
-A waiter that wakes raises the flag again, so that the next release wakes the next.
+A waiter that wakes raises the flag again, so that the next release wakes the next. How long it
+slept and looked is in `waited_ns`, which belongs to who holds the lock; 0: it only spun.
 
 **Invariants**
  K1  who holds is who the owner word names; nothing else is asked
@@ -84,6 +85,7 @@ class ShardLock:
         self.liveness = liveness
         self.name = name.encode() if name else b""
         self.holder = 0
+        self.waited_ns = 0
         self.region = 0
         self.semaphore = sem_open(self.name) if name else 0
         if cython.compiled and self.semaphore:
@@ -151,6 +153,7 @@ class ShardLock:
         for spin in range(SPINS):
             pause()
             if load(self.mem, S_OWNER) == 0 and compare_exchange(self.mem, S_OWNER, 0, me):
+                self.waited_ns = 0
                 return WAITED
         slice_ns: i64 = FIRST_SLICE_NS
         start: i64 = clock_ns(1)
@@ -158,11 +161,13 @@ class ShardLock:
         while True:
             seen = load(self.mem, S_OWNER)
             if self.wait_slice(me, slice_ns if slice_ns < left or left < 0 else left):
+                self.waited_ns = clock_ns(1) - start
                 return WAITED
             owner = load(self.mem, S_OWNER)
             if owner == seen and owner != 0 and not self.is_other(me):
                 if self.is_dead(owner, me):  # runs Python code, and so perhaps a handler
                     if not self.is_other(me) and compare_exchange(self.mem, S_OWNER, owner, me):
+                        self.waited_ns = clock_ns(1) - start
                         return TAKEN_OVER
                 elif slice_ns < LONGEST_SLICE_NS:
                     slice_ns *= 2
