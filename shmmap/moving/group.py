@@ -164,6 +164,8 @@ class GroupMover:
         except ShardMoved:
             return False
         finally:
+            # a signal's handler may have raised after the cut: then this is all that there is
+            done = done or token in [move.source.moved_to() for move in moves]
             if not done and this_process() == self._process:
                 with suppress(ShmMapError):
                     forget_moves(self._handle, moves, token)
