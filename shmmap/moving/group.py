@@ -106,7 +106,7 @@ class GroupMover:
             return False
         self._yield_to_snapshots(group)
         token = self.new_token()
-        if not self._publish(group, shards, token):
+        if not self._publish(table, group, shards, token):
             return False
         self.finish(table, group)
         return True
@@ -144,7 +144,9 @@ class GroupMover:
 
     # -- 3 to 9 -------------------------------------------------------------------------
 
-    def _publish(self, group: Group, shards: list[Shard], token: int) -> bool:
+    def _publish(
+        self, table: Table, group: Group, shards: list[Shard], token: int
+    ) -> bool:
         """Make the new shards, and have them take the place of the old; False: begin again."""
         mappings: list[Mapping] = []
         moves: list[ShardMove] = []
@@ -159,6 +161,8 @@ class GroupMover:
             self._refuse_ended()
             moves += self._make_moves(group, shards, mappings)
             track_moved(self._handle, moves, token)  # 4
+            if read_table(self._attachment.control) != table:
+                return False  # who took the change back ended the tracking before this one
             done = self._copy(moves, token, group, mappings)
             return done
         except ShardMoved:
