@@ -229,6 +229,9 @@ class GroupMover:
                 self._check_process()
                 first = carry_copied(self._handle, move, first, CHUNK)
                 if first < 0:
+                    # where a snapshot has cleared the marks, what was copied may be anything
+                    if follow_shard(self._handle, move, token, 1) == LOST:
+                        return False
                     self._see_to(first, move, group, mappings)
                     first = began
                 else:
