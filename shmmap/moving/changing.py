@@ -59,11 +59,10 @@ def begin(
     handle: Takes, attachment: Attachment, groups: GroupMover, wanted: Parameters,
     shape: Geometry, rate: int,
 ) -> bool:
-    """Have the map move to a shape; also where it is on its way to another one. False: it has that
-    shape, or is on its way to it.
+    """Have the map move to a shape. False: it has that shape, or is on its way to it.
 
     Raises:
-        Busy: it is on its way back from a change that was broken off.
+        Busy: it is on its way to another one, or back.
     """
     refuse_others(attachment)
     with creation_lock(attachment.name) as turn:
@@ -76,10 +75,10 @@ def begin(
             table = read_table(control)
             if _is_like(row_of(control, table.rows[-1]), wanted, shape):
                 return False
-            if len(table.rows) > 2:
+            if table.is_moving:  # a third generation is for the way back: without one there is none
                 raise Busy(
-                    f"map {attachment.name!r} is on its way back from a change of its shape that "
-                    "was broken off: wait until that is done (m.resize() waits), then try again"
+                    f"map {attachment.name!r} is on its way to another shape, or back from there: "
+                    "wait until that is done (m.resize() waits), then try again"
                 )
             row = next(at for at in range(3) if at not in table.rows)
             number = table.changes + 1
