@@ -14,7 +14,8 @@ cdef class Holding(Handle):
     cdef void count_wait(self, Shard shard, i64 waited_ns) noexcept
     cdef int leave_moved(self, Shard shard) except -1
     cdef int reroute(self, Shard shard) except -1
-    cdef void see_group(self, Shard shard) noexcept
+    cdef bint see_group(self, Shard shard) noexcept
+    cdef int look_at_group(self, Shard shard) except -1
     cdef int wait_for_move(self, Shard shard) except -1
     cdef bint is_whole(self, Shard shard) noexcept
     cdef int make_whole(self, Shard shard) except -1
@@ -27,3 +28,5 @@ cdef class Holding(Handle):
     cdef void mend(self, Shard shard) noexcept
     cdef object raise_for(self, int status, Shard shard, u64 data_bytes)
     cdef int find_locked(self, Shard shard, key_t key, probe_t found) except -5
+
+cdef u64 generation_before(mem_t control, u64 word, u64 unit) noexcept

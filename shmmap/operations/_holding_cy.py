@@ -39,6 +39,7 @@ if not cython.compiled:
         S_WAITS0,
         S_WAITS5,
         STATE_READY,
+        TABLE_CURSOR_MASK,
         TABLE_ROWS_MASK,
         WAIT_FIRST_NS,
         WAIT_SHIFT,
@@ -60,6 +61,7 @@ from shmmap.operations.routing import ShardMoved, distinct
 
 COMPILED = cython.compiled
 _NONE: Any = None
+UNIT_BITS: cython.ulonglong = 12  # SHARD_LIMIT units of the hash
 
 
 class Holding(Handle):
@@ -118,32 +120,50 @@ class Holding(Handle):
 
     def see_group(self, shard):
         """Where several shards become one, their mover may have died when it had said so in some of
-        them only: say it in this one, whose lock was just taken over from it."""
+        them only: say it in this one, whose lock was just taken over from it. False: this handle
+        goes by shards of old, of which nobody can tell: see `look_at_group`."""
         control: mem_t = self.control
+        routes: list = self.shards  # once: another thread may renew them
         word: u64 = load(control, C_TABLE)
         last: u64 = word & TABLE_ROWS_MASK
         row: u64 = C_GEN0_NUMBER + ((word >> (2 + 2 * last)) & 3) * (C_GEN1_NUMBER - C_GEN0_NUMBER)
         shards: u64 = load(control, row + C_GEN0_SHARDS - C_GEN0_NUMBER)
         own: u64 = 1
-        count: u64 = PyList_GET_SIZE(self.shards) if cython.compiled else len(self.shards)
+        count: u64 = PyList_GET_SIZE(routes) if cython.compiled else len(routes)
+        sure: cython.bint = True
         first: u64
         at: u64
         other: Shard
         own = own << shard.shard_bits
         if last == 0 or last > 2 or shards == 0 or shards >= own or own > count:
-            return
+            return True
         if load(shard.mem, S_MOVED):
-            return
+            return True
         first = (shard.number // (own // shards)) * (count // shards)
         for at in range(first, first + count // shards):
             if cython.compiled:  # no test of the type or the bound: nothing in here can raise
-                other = cython.cast(Shard, PyList_GET_ITEM(self.shards, at))
+                other = cython.cast(Shard, PyList_GET_ITEM(routes, at))
             else:
-                other = self.shards[at]
+                other = routes[at]
             if other.generation == load(control, row):  # as this process knows already
                 publish(shard.mem, S_MOVED, 1)  # whose it was is in the names only until renamed
+                return True
+            if other.generation != generation_before(control, word, (at << UNIT_BITS) // count):
+                sure = False  # it has moved before, and says nothing of this group
             elif load(other.mem, S_MOVED):
                 publish(shard.mem, S_MOVED, load(other.mem, S_MOVED))
+                return True
+        return sure
+
+    def look_at_group(self, shard):
+        """Leave a shard to whoever takes it over, and renew what this handle goes by: then it can
+        tell what has become of the shard's group."""
+        other: Shard
+        shard.lock.leave_to_nobody()
+        for other in distinct(self.shards):
+            if load(other.mem, S_MOVED):
+                self.reroute(other)
+        return 0
 
     def is_whole(self, shard):
         """Tell whether all that a shard has is looked up in it. Else it is one that several become,
@@ -224,6 +244,11 @@ class Holding(Handle):
         while True:
             if status == FORKED:
                 status = self.hold_as_child(shard, LOOK_NS)
+            if status == TAKEN_OVER:
+                self.count(R_TAKEOVERS)
+                if not self.see_group(shard):
+                    self.look_at_group(shard)
+                    raise ShardMoved("its group may have moved")
             if load(self.control, C_STATE) != STATE_READY:
                 self.ready()  # raises, or it was not replaced after all
             if status != TIMED_OUT:
@@ -237,9 +262,6 @@ class Holding(Handle):
         self.count(R_WAITS)
         if status != REENTERED:
             self.count_wait(shard, slept_ns + shard.lock.waited_ns)
-        if status == TAKEN_OVER:
-            self.count(R_TAKEOVERS)
-            self.see_group(shard)
         return 0
 
     def count_wait(self, shard, waited_ns):
@@ -258,8 +280,9 @@ class Holding(Handle):
         status: i64 = shard.lock.acquire(self.token(), timeout_ns)
         if status == FORKED:
             status = self.hold_as_child(shard, timeout_ns)
-        if status == TAKEN_OVER:
-            self.see_group(shard)
+        if status == TAKEN_OVER and not self.see_group(shard):
+            self.look_at_group(shard)
+            return TIMED_OUT
         return status
 
     def hold_as_child(self, shard, timeout_ns):
@@ -302,7 +325,10 @@ class Holding(Handle):
         if shard.lock.held_by(self.token()):
             if not cython.compiled and load(shard.mem, S_DIRTY):
                 self.mend(shard)
-            self.free(shard)
+            if not cython.compiled and not self.see_group(shard):
+                shard.lock.leave_to_nobody()  # a handler may have raised as it was taken over
+            else:
+                self.free(shard)
         if not cython.compiled:
             reentry.forget(self.attachment, shard)
 
@@ -334,3 +360,11 @@ class Holding(Handle):
             if status == CORRUPT:
                 self.raise_for(CORRUPT, shard, 0)
         return status
+
+
+def generation_before(control, word, unit):
+    """Return the number of the generation that has a unit of the hash until it moves to the newest
+    one of a table word."""
+    at: u64 = 1 if word & TABLE_ROWS_MASK == 2 and unit < (word >> 21) & TABLE_CURSOR_MASK else 0
+    row: u64 = (word >> (2 + 2 * at)) & 3
+    return load(control, C_GEN0_NUMBER + row * (C_GEN1_NUMBER - C_GEN0_NUMBER))
