@@ -38,10 +38,10 @@ HOLDERS = {
         "_listing_cy": ("copy_next", "whole_index"),
         "_care_cy": ("copy_shard", "end_entries", "rebuild_shard", "sweep_part"),
         "_cut_cy": ("copy_changed_shard", "cut", "hold_all", "hold_one", "track_shard"),
-        "_moves_cy": ("follow_shard",),
+        "_moves_cy": ("cut_group", "follow_shard", "track_moved"),
     }.items() for name in names
 }  # fmt: skip
-HOLDERS_OF_ALL = frozenset(("cut", "hold_all"))
+HOLDERS_OF_ALL = frozenset(("cut", "cut_group", "hold_all"))
 
 
 # -- operations: called by `enter` and `leave` only, since the frame above those is the operation's
@@ -111,7 +111,7 @@ def forget(host: Readable, shard: Shard) -> None:
 
 def is_noted(host: Readable, shard: Shard) -> bool:
     """Tell whether it was noted that this thread holds a shard."""
-    return (threading.get_ident(), shard.number) in host.held
+    return (threading.get_ident(), id(shard)) in host.held
 
 
 def is_inside(shard: Shard) -> bool:
