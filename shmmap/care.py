@@ -64,9 +64,13 @@ class Care:
         super()._route(shards)  # type: ignore[misc]
         attached = self.attachment
         if attached is not None and attached.shards is shards and is_moving(attached.control):
-            from .moving.watch import look_after
+            self._look_after(attached)
 
-            look_after(attached)
+    def _look_after(self, attached: Attachment) -> None:
+        """See that a map that is on its way to another shape gets there."""
+        from .moving.watch import look_after
+
+        look_after(attached)
 
     @property
     def gates(self) -> Gates:

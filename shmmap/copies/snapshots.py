@@ -219,7 +219,7 @@ def _copy_all(
     """Copy all shards at one instant: (copies, their clock, (when, for how long they were held)).
     `whole`: copy every slot, whatever the headers say of how many were used."""
     until_ns = monotonic_ns() + int(timeout_s * 1e9)
-    with _turn(attached, until_ns, timeout_s):
+    with turn(attached, until_ns, timeout_s):
         while True:
             clock = Clock(0)  # of the copies: it stands still
             copies = _make_copies(attached, handle._settled(), clock, whole)
@@ -297,8 +297,12 @@ def _catch_up(handle: Takes, copies: list[ShardCopy]) -> bool:
 
 
 @block
-def _turn(attached: Attachment, until_ns: int, timeout_s: float) -> Iterator[None]:
-    """Be the only one that takes a snapshot of this map."""
+def turn(attached: Attachment, until_ns: int, timeout_s: float) -> Iterator[None]:
+    """Be the only one that takes a snapshot of this map: while others wait.
+
+    Raises:
+        LockTimeout: another one has been taking it all the while.
+    """
     lock, worker = attached.snapshots, attached.worker
     if lock._is_owned():
         if _is_taking(sys._getframe(3)):  # behind this function, `_begin` and `_copy_all`

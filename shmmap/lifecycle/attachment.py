@@ -25,7 +25,7 @@ from ..locks.lock_table import LockShard
 from ..memory import geometry
 from ..memory._clock_cy import Clock
 from ..memory.layout import constants
-from ..memory.table import generations_of
+from ..memory.table import generations_of, is_moving
 from ..memory.words import ShardWords
 from ..operations import messages
 from ..operations.routing import distinct
@@ -264,6 +264,12 @@ class Attachment:
             "shmmap. A cleaner, or systemd's RemoveIPC=yes at the end of its user's last session? "
             "Open it again by name: others may have a new one already"
         )
+
+    def notice_move(self) -> None:
+        """Look after a map that is on its way to another shape, and may have lost its mover."""
+        if is_moving(self.control):
+            for handle in alive(self.handles):
+                handle._look_after(self)
 
     def _mapped(self) -> list[segment.Mapping]:
         """List what is mapped: the control segment, the shards, the lock shard."""

@@ -142,6 +142,7 @@ class Sweeper:
         if due and not self.is_running():
             with suppress(ShmMapError):  # this one is done, whatever is found
                 self._attachment.notice_removal()
+                self._attachment.notice_move()
         return min(version + 2 * self._interval_ns, NEVER)  # a version is twice the time
 
     def is_running(self) -> bool:
@@ -171,6 +172,7 @@ class Sweeper:
             if not self._background.stopping:
                 see_to_it(self._attachment)
                 self._attachment.notice_removal()
+                self._attachment.notice_move()
                 self.sweep_if_due(handle, self._background)
         except MapUnlinked:
             return False

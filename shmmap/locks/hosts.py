@@ -103,6 +103,9 @@ class MapHandle(Protocol):
     def _route(self, shards: list[Shard]) -> None:
         """Go by these shards from here on."""
 
+    def _look_after(self, attached: Any) -> None:
+        """See that a map that is on its way to another shape gets there."""
+
     def _routes(self) -> list[Shard]:
         """Return the shards that it goes by."""
 

@@ -26,7 +26,7 @@ _NAME = re.compile(r"(?P<semaphore>sem\.)?(?P<map>shmmap\..+\.[0-9a-f]{16})\.(?P
 
 
 def clean(attachment: Attachment, segments: Segments) -> None:
-    """Remove what dead movers left. The mover's lease is held."""
+    """Remove what dead movers left."""
     if attachment.is_private:
         return
     start = segment.shard_name(attachment.name, attachment.nonce, 0, 0)[1:].removesuffix(".0.0")

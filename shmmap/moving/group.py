@@ -8,8 +8,9 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..copies.snapshots import turn
 from ..errors import EntryTooLarge, LockTimeout, MapCorrupted, MapFull, MapUnlinked, ShmMapError
-from ..memory._clock_cy import Clock, monotonic
+from ..memory._clock_cy import Clock, monotonic, monotonic_ns
 from ..memory.layout import constants
 from ..memory.table import UNITS, Table, read_table
 from ..memory.words import ShardWords
@@ -51,6 +52,7 @@ FEW = 32  # that may be left for when all of a group are held
 ROUNDS = 50  # of carrying again what changed, at most
 PATIENCE_NS = 300_000 if COMPILED else 5_000_000  # for a lock, while others are held
 PATIENCE_S = 30.0  # for the lock of a group, and for a moment without many changes
+PATIENT = 2  # times that a group is begun before snapshots have to wait for it
 YIELD_S = 2.0  # for somebody's snapshot, whose marks this would take
 _ATTEMPT_BIT = 1 << 21  # in a token where the thread's number is: no thread has that many
 _MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
@@ -89,6 +91,8 @@ class GroupMover:
         self.segments = Segments(attachment)
         self.longest_hold_s = 0.0
         self.dropped = 0
+        self.is_hurried = False  # others wait for the end of this group
+        self._in_vain = 0  # how often the next group was begun, and not published
 
     def move_next(self, table: Table) -> bool:
         """Move the group at the cursor; False: begin again, since something has changed.
@@ -105,11 +109,29 @@ class GroupMover:
             self._handle._settled()
             return False
         self._yield_to_snapshots(group)
-        token = self.new_token()
-        if not self._publish(table, group, shards, token):
+        if not self._publish_in_turn(table, group, shards):
+            self._in_vain += 1
             return False
+        self._in_vain = 0
         self.finish(table, group)
         return True
+
+    def _publish_in_turn(self, table: Table, group: Group, shards: list[Shard]) -> bool:
+        """Publish; where others have ended the tracking again and again, keep snapshots waiting,
+        and do not keep to a rate."""
+        if self._in_vain < PATIENT:
+            return self._publish(table, group, shards, self.new_token())
+        self.is_hurried = False
+        try:
+            with turn(self._attachment, monotonic_ns() + int(YIELD_S * 1e9), YIELD_S):
+                self.is_hurried = True
+                return self._publish(table, group, shards, self.new_token())
+        except LockTimeout:  # who takes a snapshot is stopped
+            if self.is_hurried:
+                raise
+            return self._publish(table, group, shards, self.new_token())
+        finally:
+            self.is_hurried = False
 
     def new_token(self) -> int:
         """Return a token of this process that no attempt had before, and no thread has."""

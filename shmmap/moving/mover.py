@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..lifecycle import routes
 from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
 from ..memory.table import UNITS, read_table, row_of
@@ -98,21 +99,25 @@ class Mover:
     def _run(self) -> None:
         control = self._attachment.control
         refused: NoRoom | None = None
-        cleaned = False
+        is_clean, pause_s = False, _PAUSE_S
         while True:
             self._attachment.refuse_lost()
             table = read_table(control)
             self._tell(not table.is_moving)
             if not table.is_moving or self._is_stopping():
-                if cleaned:
+                if not self._is_stopping():  # a mover may have died when all had moved
                     clean(self._attachment, self.groups.segments)
+                    self.handle._settled()
+                    routes.let_go(self._attachment, 1)
                 break
             if not self._take_lease():
-                sleep(_PAUSE_S)
+                sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
                 continue
-            if not cleaned:
+            pause_s = _PAUSE_S
+            if not is_clean:
                 clean(self._attachment, self.groups.segments)
-                cleaned = True
+                is_clean = True
             try:
                 if not self.groups.move_next(table):
                     sleep(0.0005)
@@ -156,7 +161,9 @@ class Mover:
         now = monotonic()
         if rate and entries:
             self._due = max(self._due, now - 1.0) + entries / rate
-            while (left := self._due - monotonic()) > 0 and not self._is_stopping():
+            while (left := self._due - monotonic()) > 0 and not (
+                self._is_stopping() or self.groups.is_hurried
+            ):
                 sleep(min(left, _LONGEST_PAUSE_S))
                 attachment.control.MOVER_BEAT_NS = attachment.clock.now_ns()
         else:

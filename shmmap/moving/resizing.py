@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..lifecycle import routes
 from ..memory._clock_cy import monotonic
 from ..memory.table import read_table
 from ..system.tasks import sleep
@@ -89,7 +88,6 @@ def resize(
             raise
     if wait:
         mover.run()
-        routes.let_go(attachment, 1)
     else:
         mover.close()
         look_after(attachment)
@@ -104,4 +102,3 @@ def cancel(attachment: Attachment) -> None:
         mover.run()
     finally:
         mover.close()
-    routes.let_go(attachment, 1)

@@ -40,8 +40,6 @@ def _look(attachment: Attachment) -> bool:
         if background.stopping or attachment.is_down:
             return False
         attachment.refuse_lost()
-        if not read_table(attachment.control).is_moving:
-            return False
         refuse_others(attachment)
         Mover(attachment, is_stopping=lambda: background.stopping).run()
         return bool(read_table(attachment.control).is_moving)
