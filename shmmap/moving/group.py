@@ -345,6 +345,7 @@ class GroupMover:
             olds.append((place, *found))
         try:
             if len(olds) < len(group.old):
+                attachment.refuse_lost()  # it was unlinked, or replaced
                 if read_table(attachment.control) == table:
                     raise MapCorrupted(
                         f"map {attachment.name!r} has lost its segment "
