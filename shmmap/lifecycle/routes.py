@@ -160,14 +160,17 @@ def _put(attachment: Attachment, former: Shard, found: list[Shard]) -> None:
     attachment.shards = routes
 
 
-def let_go(attachment: Attachment, own: int = 0) -> None:
+def let_go(attachment: Attachment, own: int = 0) -> bool:
     """Unmap shards that have moved, if nobody in this process can be in the middle of anything with
-    them. `own`: operations of one handle that this task is in, and that use none of them."""
+    them; tell whether none is mapped any more. `own`: operations of one handle that this task is
+    in, and that use none of them."""
     routes = attachment.shards
     gone = [place for place in attachment.places.all()
             if place.shard not in routes and place.shard.moved_to()]
-    if not gone or not attachment.snapshots.acquire(blocking=False):
-        return
+    if not gone:
+        return True
+    if not attachment.snapshots.acquire(blocking=False):
+        return False
     try:
         for handle in (*alive(attachment.handles), *attachment.movers):
             if handle.attachment is attachment:
@@ -175,11 +178,13 @@ def let_go(attachment: Attachment, own: int = 0) -> None:
         for handle in (*alive(attachment.handles), *attachment.movers):
             others, mine = handle._under_way()
             if others or mine > own:
-                return
+                return False
             if handle.near is not None:
                 handle.near.forget_moved()
-        if attachment.shards is routes:
-            for place in gone:
-                attachment.places.close(place)
+        if attachment.shards is not routes:
+            return False
+        for place in gone:
+            attachment.places.close(place)
+        return True
     finally:
         attachment.snapshots.release()

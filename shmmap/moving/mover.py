@@ -6,16 +6,17 @@ or its heartbeat old (a stopped mover must not stop the move).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..lifecycle import routes
 from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
-from ..memory.table import UNITS, read_table, row_of
+from ..memory.table import UNITS, Table, read_table, row_of
 from ..operations._moves_cy import exchange_word
 from ..operations._takes_cy import Takes
-from ..system.tasks import sleep
+from ..system.tasks import new_lock, sleep
 from .changing import take_back
 from .cleaning import clean
 from .group import GroupMover, NoRoom
@@ -119,7 +120,7 @@ class Mover:
                 clean(self._attachment, self.groups.segments)
                 is_clean = True
             try:
-                if not self.groups.move_next(table):
+                if not self._move_next(table):
                     sleep(0.0005)
             except NoRoom as error:
                 refused = error
@@ -127,6 +128,18 @@ class Mover:
                     raise error.error from None
         if refused is not None:
             raise refused.error
+
+    def _move_next(self, table: Table) -> bool:
+        """Move the next group; meanwhile nobody in this process unmaps what has moved: see
+        `routes.let_go`."""
+        mark = new_lock(threading.Lock)
+        mark.acquire()
+        try:
+            self.handle._mark(mark)
+            return self.groups.move_next(table)
+        finally:
+            mark.release()
+            self.handle._end(mark)
 
     def _take_lease(self) -> bool:
         """Become the mover, or go on being it; False: another one is at it."""

@@ -1,7 +1,7 @@
 """Moving in the background: for whoever does not wait, and where the mover has died or is stopped.
 
 Each process that finds a map on its way looks after it until it is there: once a second whether
-somebody is at it, and if not, it is.
+somebody is at it, and if not, it is. Then it unmaps the shards that were.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigMismatch, MapClosed, MapUnlinked
+from ..lifecycle import routes
 from ..memory.table import read_table
 from ..system.background import Background
 from .changing import refuse_others
@@ -42,8 +43,21 @@ def _look(attachment: Attachment) -> bool:
         attachment.refuse_lost()
         refuse_others(attachment)
         Mover(attachment, is_stopping=lambda: background.stopping).run()
-        return bool(read_table(attachment.control).is_moving)
+        if read_table(attachment.control).is_moving:
+            return True
+        return not _let_go(attachment)
     except (ConfigMismatch, MapUnlinked, MapClosed):
         return False
     finally:
         background.busy = False
+
+
+def _let_go(attachment: Attachment) -> bool:
+    """Have this process go by the shards that there are, and unmap those that were; tell whether
+    that is done. Somebody may be in the middle of something with them."""
+    mover = Mover(attachment)
+    try:
+        mover.handle._settled()
+    finally:
+        mover.close()
+    return routes.let_go(attachment)
