@@ -25,7 +25,9 @@ from .ledger import (
     WINDOW,
     now_ns,
 )
+from .plan import LANES_EACH
 from .shared import settle_claims
+from .storm import Storm
 from .verify import verify_dead
 from .waits import Waits
 from .witnesses import Witnesses
@@ -48,16 +50,21 @@ class Chaos:
         self.ledger = setting.ledger
         self.main = setting.maps.main
         self.rng = random.Random(plan.seed)
-        self.families = [Family(number, setting.ledger) for number in range(plan.workers)]
-        self.replacers = [Family(plan.workers, setting.ledger, "replacer")] if plan.replaces else []
+        lanes, used = setting.ledger.lanes, plan.lanes
+        self.families = [Family(lanes[at : at + LANES_EACH])
+                         for at in range(0, used, LANES_EACH)]
+        self.replacers = [Family([lane], "replacer") for lane in lanes[used:][: plan.replaces]]
+        self.resizers = [Family([lane], "resizer") for lane in lanes[used + plan.replaces :]]
         self.problems: list[tuple[str, str]] = []
         self.counts = dict.fromkeys(
             ("kills", "inside", "stops", "starts", "left", "verified", "windows", "calls",
-             "replacers", "holding", "exchanging"), 0
+             "replacers", "holding", "exchanging", "movers", "movers_in_the_cut",
+             "movers_at_a_moment", "movers_stopped"), 0
         )
         self.heartbeat = Heartbeat()
         self.waits = Waits(setting.ledger)
         self.witnesses = Witnesses(setting.maps, plan.patience_s)
+        self.storm = Storm(self)
         self._complaints = complaints
         self._claims = 0
         self._window = 0
@@ -70,8 +77,8 @@ class Chaos:
 
     @property
     def everyone(self) -> list[Family]:
-        """The workers, and who replaces maps."""
-        return self.families + self.replacers
+        """The workers, and who replaces and resizes maps."""
+        return self.families + self.replacers + self.resizers
 
     def start(self, family: Family) -> None:
         """Start a worker of some kind."""
@@ -86,7 +93,7 @@ class Chaos:
         """Kill a worker."""
         family.delay_ns = processes.delay_ns(family.pid)
         family.killed_ns = now_ns()
-        self.waits.died(family.killed_ns, bool(family.always))
+        self.waits.died(family.killed_ns, family.always == "replacer")
         processes.kill(family.pid)
         if self.setting.maps.is_held_by(family.pid):
             self.waits.held(family.killed_ns)
@@ -155,7 +162,7 @@ class Chaos:
         while what < 0.5 and now_ns() < deadline:
             holder = self._holder()
             if holder is not None:
-                self._linger(1.0, 4.5)
+                self.linger(1.0, 4.5)
                 return holder
         family = self.rng.choice(self.families)
         if what > 0.9:
@@ -163,7 +170,7 @@ class Chaos:
             return family
         while now_ns() < deadline and not family.is_inside():
             pass
-        self._linger(2.5, 5.3)
+        self.linger(2.5, 5.3)
         return family
 
     def _holder(self) -> Family | None:
@@ -180,7 +187,7 @@ class Chaos:
                         return family
         return None
 
-    def _linger(self, least: float, most: float) -> None:
+    def linger(self, least: float, most: float) -> None:
         """Let a random time pass, of powers of ten in nanoseconds."""
         end = now_ns() + int(10 ** self.rng.uniform(least, most))
         while now_ns() < end:
@@ -228,7 +235,7 @@ class Chaos:
             if self.witnesses.main.attachment.control.STATE != _READY:
                 self.look_at_homes()
             elif self._holds(family):
-                self._linger(2.5, 7.5)
+                self.linger(2.5, 7.5)
                 return True
             time.sleep(0.0002)
         return False
@@ -239,7 +246,11 @@ class Chaos:
         while control.STATE == _READY and time.monotonic() < deadline:
             pass
         # it takes some 10 us until the names are exchanged, and as long until the map is retired
-        self._linger(*self.rng.choice(((3.5, 5.0), (3.5, 5.0), (5.0, 6.5))))
+        self.linger(*self.rng.choice(((3.5, 5.0), (3.5, 5.0), (5.0, 6.5))))
+
+    def strike_mover(self) -> None:
+        """Kill or stop the process that moves the map to another shape."""
+        self.storm.strike()
 
     def look_at_homes(self) -> None:
         """Look whether all processes are in the maps that have the names."""
@@ -303,6 +314,7 @@ class Chaos:
 
     def look_after(self) -> None:
         """Replace workers that left, hear complaints, notice who hangs, check what is shared."""
+        self.storm.look_after()
         for family in self.everyone:
             if not family.pid:
                 self.start(family)
@@ -341,8 +353,9 @@ class Chaos:
             for family in self.everyone:
                 family.begin_watch(now)
         self._looked = now
+        helpers = [one for one in self.replacers + self.resizers if not self.storm.sleeps(one)]
         stuck = max([family.stuck_for(now) for family in self.families]
-                    + [one.stuck_for(now) / _AS_PATIENT for one in self.replacers])
+                    + [one.stuck_for(now) / _AS_PATIENT for one in helpers])
         if stuck > self.plan.patience_s:
             self.fail("hang", f"no progress for {stuck:.1f} s:\n  {self.describe()}")
 
@@ -393,9 +406,10 @@ class Chaos:
         processes.reap_family(self._heart)
 
     def leave(self) -> None:
-        """Tell every worker to leave, and wait until all have. Who replaces maps is killed: that
-        may take longer than a worker has."""
-        for family in self.replacers:
+        """Tell every worker to leave, and wait until all have. Who replaces or resizes maps is
+        killed: that may take longer than a worker has."""
+        self.storm.end()
+        for family in self.replacers + self.resizers:
             if family.pid:
                 self.strike(family)
                 self.bury(family, killed=True)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from . import processes
-from .ledger import CALL, CALLS, DELAYED, OPERATIONS, SINCE, Ledger, now_ns
-from .plan import LANES_EACH
+from .ledger import CALL, CALLS, DELAYED, OPERATIONS, SINCE, Lane, now_ns
 
 
 class Family:
     """A worker and its lanes: `pid` 0 if none lives there now. `always`: the kind that it is each
     time, where that is not left to chance."""
 
-    def __init__(self, number: int, ledger: Ledger, always: str = "") -> None:
-        self.lanes = ledger.lanes[number * LANES_EACH : (number + 1) * LANES_EACH]
+    def __init__(self, lanes: list[Lane], always: str = "") -> None:
+        self.lanes = lanes
         self.pid = 0
         self.always = self.kind = always
         self.was_killed = False
         self.killed_ns = 0
         self.delay_ns = 0  # when it was killed: see processes.delay_ns
-        self._progress = [(0, 0)] * LANES_EACH
-        self._since = [0.0] * LANES_EACH
+        self._progress = [(0, 0)] * len(lanes)
+        self._since = [0.0] * len(lanes)
 
     def is_inside(self) -> bool:
         """Tell whether one of its lanes is inside an operation."""

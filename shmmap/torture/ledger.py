@@ -19,7 +19,7 @@ CALLS = (  # what a lane can be inside of
     "nothing", "set", "delete", "add", "replace", "cas", "pop", "setdefault", "touch", "get",
     "get_versioned", "contains", "ttl", "get_many", "set_many", "incr", "claim", "register",
     "cache", "scratch", "list", "sweep", "attach", "history", "verify", "snapshot", "guarded",
-    "applied", "edited", "halves", "replacing", "unlinking",
+    "applied", "edited", "halves", "replacing", "unlinking", "resizing",
 )
 NUMBER_OF = {name: number for number, name in enumerate(CALLS)}
 COUNTERS = 4
@@ -47,15 +47,16 @@ class Notice(NamedTuple):
 
 
 # words that all share
-STOP, WINDOW, CLAIM_NEXT, SHARED_WORDS = range(4)
+STOP, WINDOW, CLAIM_NEXT, AIMED, MOMENT, SHARED_WORDS = range(6)
 # words of a lane
 (
     PID, CALL, SINCE, DELAYED, OPERATIONS, NUMBER, WRITES, RAISED, ATTACHES, FORKS, KILLS,
     KILLS_INSIDE,
     LAST_DEATH, LAST_HELD, HISTORY_WINDOW, HISTORY_COUNT, NOTICED,
     MAIN_HOME, _MAIN_NONCE, CACHE_HOME, _CACHE_NONCE,  # when its last use of a map began, of which
-    REPLACED, REFUSED, UNLINKED, BROKEN_OFF, _STATES,
-) = range(26)
+    REPLACED, REFUSED, UNLINKED, BROKEN_OFF,
+    RESIZED, CANCELLED, LEFT_HALF_WAY, TOO_SMALL, TAKEN_OVER, _STATES,
+) = range(31)
 _STATE_WORDS = 7  # which record is acknowledged * 2 + under way; two records of three words
 _TALLIES = _STATES + KEYS * _STATE_WORDS  # own counter, counters, registers, guarded, changed:
 _CLAIMS = _TALLIES + (1 + COUNTERS + REGISTERS + GUARDED + len(CHANGED)) * 2  # begun, done

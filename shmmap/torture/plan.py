@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 from ..lifecycle.control import ENGINE
 from ..lifecycle.parameters import check_name
-from ..memory.geometry import Geometry, check_shards, parse_size
+from ..memory.geometry import check_shards, parse_size
 
 LANES_EACH = 3  # lines of operations that one worker can have under way: threads or children
 SIDES = ("", "-cache", "-scratch")  # the maps of a run, by what follows its name
 KEYS = 8  # that only one lane writes
 _LENGTHS = (0, 40, 1_000, 8_000, 30_000, 60_000, 120_000, 250_000)
-_LONGEST = {"compiled": 250_000, "pure": 12_000}
+LONGEST = {"compiled": 250_000, "pure": 12_000}[ENGINE]
+RESIZERS = 2  # processes that resize, if any does
 _SIZE = {"compiled": "64MB", "pure": "2MB"}
 _PATIENCE_S = {"compiled": 10.0, "pure": 30.0}
 LIMIT_MS = {"compiled": 200.0, "pure": 1000.0}  # for the longest wait that a death causes
@@ -36,25 +37,23 @@ class Plan(NamedTuple):
     workers: int
     patience_s: float
     replaces: bool = True
+    resizes: bool = True
 
     @property
     def lanes(self) -> int:
         """How many lanes the workers have."""
         return self.workers * LANES_EACH
 
-    def lengths(self, shape: Geometry, filled: int) -> tuple[int, ...]:
-        """Return lengths of values: long ones keep a writer inside for most of its time. What all
-        lanes have together mostly fits in beside what fills the map; where the map is replaced by a
-        larger one and then by one like itself again, it always does."""
-        keys = self.lanes * KEYS
-        each = shape.max_entry_bytes
-        fair = min(each // 8, each * shape.shards // keys)
-        if self.replaces:
-            free = each * (1 - filled / (shape.shards * shape.slots))
-            there = keys / shape.shards
-            fair = min(fair, int(free * 0.7 / (there + 5 * there**0.5)))
-        longest = min(_LONGEST[ENGINE], max(1_000, fair))
-        return (*(length for length in _LENGTHS if length < longest), longest)
+    @property
+    def all_lanes(self) -> int:
+        """The same, with those of who replaces and resizes the map."""
+        return self.lanes + self.replaces + RESIZERS * self.resizes
+
+
+def lengths(longest: int) -> tuple[int, ...]:
+    """Return lengths of values: long ones keep a writer inside for most of its time."""
+    longest = max(1_000, longest)
+    return (*(length for length in _LENGTHS if length < longest), longest)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +76,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replace", action=argparse.BooleanOptionalAction, default=True,
                         help="replace the map by one of another shape again and again, and unlink "
                         "another one of the run (yes)")
+    parser.add_argument("--resize", action=argparse.BooleanOptionalAction, default=True,
+                        help="resize the map again and again, kill and stop who moves it (yes)")
     parser.add_argument("--name", type=_name, default=f"torture-{os.getpid()}",
                         help="of the map")
     parser.add_argument("--json", action="store_true", help="report as JSON")
@@ -91,7 +92,7 @@ def read_options(options: argparse.Namespace, clock_seed: int) -> Plan:
         name=options.name, seed=clock_seed if options.seed is None else options.seed,
         seconds=seconds, kills=options.kills, size=options.size, shards=options.shards,
         fill=options.fill, workers=max(2, options.workers), patience_s=options.patience,
-        replaces=options.replace,
+        replaces=options.replace, resizes=options.resize,
     )
 
 

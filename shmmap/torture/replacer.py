@@ -6,14 +6,14 @@ from __future__ import annotations
 import signal
 import time
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..errors import MapMismatchWarning
 from ..map import ShmMap
-from ..memory.geometry import SHARD_LIMIT, parse_size
 from .actor import Actor, Interrupted
 from .ledger import BROKEN_OFF, OPERATIONS, REFUSED, REPLACED, STOP, UNLINKED, now_ns
 from .maps import open_cache
+from .shapes import Shape, shapes
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -25,21 +25,6 @@ _LEAST_PAUSE_S = 0.1
 _PAUSES = 3.0  # between two replacements, at most, in times of how long the last one took
 _LONGEST_PAUSE_S = 3.0
 _SLICE_S = 0.02
-
-
-class Shape(NamedTuple):
-    """What tells the main map from the one that replaces it."""
-
-    size: int
-    shards: int
-
-
-def shapes(plan: Plan) -> tuple[Shape, Shape]:
-    """Return the two shapes that the main map has in turn: the second one has twice as many shards,
-    each as large, so it holds whatever the first one does."""
-    first = Shape(parse_size(plan.size), plan.shards)
-    more = 2 if plan.shards < SHARD_LIMIT else 1
-    return first, Shape(2 * first.size, more * plan.shards)
 
 
 def replace(plan: Plan, shape: Shape) -> tuple[ShmMap, list[str]]:
@@ -65,7 +50,7 @@ def replace_now_and_then(worker: Worker) -> None:
     signal.signal(signal.SIGALRM, break_off)
     pause_s = _LEAST_PAUSE_S
     while not worker.words[STOP]:
-        _pause(worker, worker.rng.random() * pause_s)
+        pause(worker, worker.rng.random() * pause_s)
         try:
             if worker.rng.random() < 0.3:
                 actor.call("unlinking", _unlink_cache, worker)
@@ -96,7 +81,7 @@ def _replace_once(actor: Actor, worker: Worker) -> None:
         said = "; ".join(told)
         actor.expect("did not fit" not in said, "lost", said)
         words[REFUSED if told else REPLACED] += 1
-        actor.expect(bool(told) or m.size == wanted.size, "wrong",
+        actor.expect(bool(told) or plan.resizes or m.size == wanted.size, "wrong",
                      f"a map that was replaced has {m.size:,} bytes instead of {wanted}")
     finally:
         m.close()
@@ -111,7 +96,7 @@ def _unlink_cache(worker: Worker) -> None:
         m.close()
 
 
-def _pause(worker: Worker, seconds: float) -> None:
+def pause(worker: Worker, seconds: float) -> None:
     """Do nothing for a while."""
     until = time.monotonic() + seconds
     while time.monotonic() < until and not worker.words[STOP]:

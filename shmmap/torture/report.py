@@ -12,13 +12,18 @@ from ..printable import printable_lines
 from .chaos import Chaos
 from .ledger import (
     ATTACHES,
+    CANCELLED,
     FORKS,
     KILLS,
     KILLS_INSIDE,
+    LEFT_HALF_WAY,
     OPERATIONS,
     RAISED,
     REFUSED,
     REPLACED,
+    RESIZED,
+    TAKEN_OVER,
+    TOO_SMALL,
     UNLINKED,
     WRITES,
 )
@@ -39,6 +44,11 @@ _SHOWN = (  # field, words for it
     ("replaced", "maps replaced"), ("refused", "  not replaced, and said why"),
     ("replacers", "  replacers killed"), ("holding", "    holding all shards"),
     ("exchanging", "    exchanging names, or after"), ("unlinked", "maps unlinked"),
+    ("resized", "maps resized"), ("cancelled", "  taken back"),
+    ("left_half_way", "  left half-way to others"), ("too_small", "  refused: too small"),
+    ("movers", "  movers killed"), ("movers_in_the_cut", "    holding shards"),
+    ("movers_at_a_moment", "    at a moment that counts"),
+    ("movers_stopped", "  movers stopped"), ("moves_taken_over", "  moves taken over"),
 )
 
 
@@ -72,7 +82,12 @@ class Report:
             "windows": counts["windows"], "window_calls": counts["calls"],
             "replaced": ledger.total(REPLACED), "refused": ledger.total(REFUSED),
             "unlinked": ledger.total(UNLINKED),
-            **{name: counts[name] for name in ("replacers", "holding", "exchanging")},
+            **{name: counts[name] for name in (
+                "replacers", "holding", "exchanging", "movers", "movers_in_the_cut",
+                "movers_at_a_moment", "movers_stopped")},
+            "resized": ledger.total(RESIZED), "cancelled": ledger.total(CANCELLED),
+            "left_half_way": ledger.total(LEFT_HALF_WAY), "too_small": ledger.total(TOO_SMALL),
+            "moves_taken_over": ledger.total(TAKEN_OVER),
             "longest_wait_ms": waits.longest_ms(),
             "longest_wait_when_free_ms": waits.longest_ms(free=True),
             "longest_for_replacer_ms": waits.longest_ms(replacers=True),
@@ -82,6 +97,9 @@ class Report:
             "longest_while_stopped_ms": waits.longest_while_stopped_ns / 1e6,
             "longest_while_replaced_ms": waits.longest_while_replaced_ns / 1e6,
             "longest_without_death_ms": waits.longest_without_death_ns / 1e6,
+            "longest_while_moved_ms": waits.longest_while_moved_ns / 1e6,
+            "longest_for_mover_ms": waits.longest_for_mover_ms(),
+            "longest_for_mover_when_free_ms": waits.longest_for_mover_ms(free=True),
             "takeovers_measured": waits.takeovers,
             "median_wait_ms": waits.after_death_ms(0.5, self.kills()),
             "median_wait_when_free_ms": waits.after_death_ms(0.5, self.kills(), free=True),
@@ -153,12 +171,15 @@ class Report:
             ("p99_takeover_ms", "99 of 100 of these"),
             ("longest_for_replacer_ms", "longest for a dead replacer"),
             ("longest_for_replacer_when_free_ms", "  less what the scheduler made of it"),
+            ("longest_for_mover_ms", "longest for a dead mover"),
+            ("longest_for_mover_when_free_ms", "  less what the scheduler made of it"),
             ("longest_wait_in_turn_ms", "longest, several holders died in turn"),
             ("longest_operation_after_death_ms", "any operation after a death"),
         )]
         lines.append("for comparison (ms)")
         lines += [f"  {words:<36}{f[field]:>8.1f}" for field, words in (
             ("longest_without_death_ms", "longest wait, nobody dying"),
+            ("longest_while_moved_ms", "the same, while the map was moved"),
             ("longest_while_stopped_ms", "longest while a worker was stopped"),
             ("longest_while_replaced_ms", "longest while the map was replaced"),
             ("machine_delay_p99_ms", "1 ms sleep late by, 99 of 100"),

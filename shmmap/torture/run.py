@@ -15,7 +15,8 @@ from ..errors import LockTimeout, ShmMapError
 from ..lifecycle import files
 from ..lifecycle.control import ENGINE
 from ..map import ShmMap
-from ..memory.table import generations_of
+from ..memory.geometry import VALUE_SIZE
+from ..memory.table import generations_of, read_table
 from ..system import segment
 from ..system.blocks import block
 from . import processes
@@ -23,9 +24,11 @@ from .actor import Violation
 from .chaos import Chaos
 from .ledger import Ledger, now_ns
 from .maps import SIDE_SHARDS, SIDE_SIZE, Maps
-from .plan import SIDES, Plan
-from .replacer import replace, shapes
+from .moments import Moments
+from .plan import SIDES, Plan, lengths
+from .replacer import replace
 from .report import Report
+from .shapes import Shapes, shapes
 from .shared import fill_value
 from .values import Fillings
 from .workers import Setting
@@ -35,7 +38,7 @@ _PAUSE_S = 0.07  # between events, at most
 _CHECK_PAUSE_S = 60.0
 _PROGRESS_PAUSE_S = {True: 1.0, False: 30.0}  # on a terminal, elsewhere
 _CHANCES = (("kill_one", 60), ("kill_two", 10), ("kill_all", 1), ("stop", 10),
-            ("open_window", 12), ("rest", 4), ("kill_replacer", 5))
+            ("open_window", 12), ("rest", 4), ("kill_replacer", 5), ("strike_mover", 40))
 
 
 def run(plan: Plan) -> Report:
@@ -48,19 +51,23 @@ def run(plan: Plan) -> Report:
     try:
         main = maps.main
         shape = main.attachment.geometry
-        ledger = Ledger(plan.lanes + plan.replaces)
+        ledger = Ledger(plan.all_lanes)
         ledger.filled = _fill(main, shape.shards * shape.slots // 2 if plan.fill < 0 else plan.fill)
         hear, complain = os.pipe()
         os.set_blocking(hear, False)
         stacks = os.memfd_create("stacks", os.MFD_CLOEXEC)
-        fillings = Fillings(plan.lengths(shape, ledger.filled))
+        wanted = Shapes(plan, main.attachment.parameters, ledger.filled)
+        fillings = Fillings(lengths(wanted.longest))
+        moments = Moments(ledger)
         gc.collect()
         gc.freeze()  # children share this process's pages
-        chaos = Chaos(Setting(plan, maps, ledger, fillings, complain, stacks), hear)
-        report = Report(plan, chaos)
-        _go_on(plan, chaos, report)
-        report.figures(maps)
-        chaos.witnesses.close()
+        setting = Setting(plan, maps, ledger, fillings, complain, stacks, wanted, moments)
+        with moments.watched():
+            chaos = Chaos(setting, hear)
+            report = Report(plan, chaos)
+            _go_on(plan, chaos, report)
+            report.figures(maps)
+            chaos.witnesses.close()
     finally:
         _remove(maps)
         logger.setLevel(level)
@@ -196,6 +203,8 @@ def _finish(chaos: Chaos) -> None:
 
 def _last_look(chaos: Chaos) -> None:
     main = chaos.main
+    if chaos.plan.resizes:
+        _resize_last(chaos)
     if chaos.plan.replaces:
         _replace_last(chaos)
     chaos.verify(chaos.families)
@@ -228,6 +237,28 @@ def _replace_last(chaos: Chaos) -> None:
     for used in maps.each():
         len(used)
     chaos.look_at_homes()
+    _look_for_leaks(chaos)
+
+
+def _resize_last(chaos: Chaos) -> None:
+    """Go on with what the dead have left, and resize once more: nothing is there after that of the
+    shards that were, of those that dead movers made, and of their semaphores."""
+    main, first = chaos.main, chaos.setting.shapes.regular[0]
+    len(main)
+    main.resize()
+    shards = next(shape.shards for shape in chaos.setting.shapes.regular[::-1]
+                  if shape.shards != main.attachment.geometry.shards)
+    main.resize(shards=shards, size=max(first.size * 4, main.size))
+    main.resize(shards=first.shards, size=first.size, value_size=VALUE_SIZE)
+    found = main.attachment.geometry
+    if found.shards != first.shards or read_table(main.attachment.control).is_moving:
+        chaos.fail("wrong", f"the last resize leaves {found}")
+    if not chaos.plan.replaces:  # else that comes, too
+        _look_for_leaks(chaos)
+
+
+def _look_for_leaks(chaos: Chaos) -> None:
+    maps, plan = chaos.setting.maps, chaos.plan
     its_own = {
         label.strip("/") for used in maps.each() for label in (
             segment.control_name(used.name), *files.computed(

@@ -21,7 +21,9 @@ from itertools import pairwise
 
 from .ledger import BROKEN_OFF, LAST_DEATH, LAST_HELD, NUMBER_OF, Ledger, Notice
 
-_LONG_BY_NATURE = {NUMBER_OF[name] for name in ("list", "sweep", "attach", "verify")}
+_LONG_BY_NATURE = {NUMBER_OF[name] for name in (
+    "list", "sweep", "attach", "verify", "resizing",
+)}
 _SOON_NS = 3 * 10**8  # a wait that begins later after a death has another cause, unless it
 # was for the lock that the dead one held
 
@@ -36,6 +38,8 @@ class Waits:
         self._holders: list[int] = []  # the deaths of those who held the one lock that there is
         self._replacers: list[int] = []  # when those who were to replace the map died
         self._of_replacers: set[int] = set()  # the same, all of them
+        self._movers: set[int] = set()  # when those who moved the map died
+        self._moved: list[tuple[int, int]] = []
         self._marked: list[tuple[int, int]] = []
         self._delays: list[tuple[int, int, int]] = []  # of the dying, and of the parent
         self._raw: dict[int, int] = {}  # by death: the longest wait for a lock
@@ -45,6 +49,7 @@ class Waits:
         self.longest_in_turn_ns = 0
         self.longest_while_stopped_ns = 0
         self.longest_while_replaced_ns = 0
+        self.longest_while_moved_ns = 0
         self.longest_without_death_ns = 0
 
     def died(self, at_ns: int, replacer: bool = False) -> None:
@@ -58,6 +63,14 @@ class Waits:
     def mark(self, from_ns: int, until_ns: int) -> None:
         """Count what overlaps this time apart."""
         self._marked.append((from_ns, until_ns))
+
+    def moved(self, from_ns: int, until_ns: int) -> None:
+        """Note that the main map was on its way to another shape."""
+        self._moved.append((from_ns, until_ns))
+
+    def mover_died(self, at_ns: int) -> None:
+        """Note that who died then, as noted by `died`, was its mover."""
+        self._movers.add(at_ns)
 
     def delay(self, from_ns: int, until_ns: int, delay_ns: int) -> None:
         """Note for how long somebody who held the others up was not let run."""
@@ -79,7 +92,7 @@ class Waits:
                 self._take(one)
         # nothing older than that is noticed any more
         del self._marked[:-50], self._deaths[:-200], self._delays[:-200], self._holders[:-200]
-        del self._replacers[:-50]
+        del self._replacers[:-50], self._moved[:-200]
 
     def _with_those_of_lanes(self, word: int, deaths: list[int]) -> list[int]:
         """Add what the lanes tell of: the deaths of killed children, for one."""
@@ -100,6 +113,8 @@ class Waits:
             i -= 1  # nobody died meanwhile: the last death before
         if i < 0 or (began - deaths[i] > _SOON_NS and not one.took_over):
             self.longest_without_death_ns = max(self.longest_without_death_ns, ended - began)
+            if any(began < until and ended > since for since, until in self._moved):
+                self.longest_while_moved_ns = max(self.longest_while_moved_ns, ended - began)
             return
         since = max(began, deaths[i])
         self.longest_operation_ns = max(self.longest_operation_ns, ended - since)
@@ -137,6 +152,12 @@ class Waits:
         waited = self._free if free else self._raw
         return max([wait for death, wait in waited.items()
                     if (death in self._of_replacers) is replacers], default=0) / 1e6
+
+    def longest_for_mover_ms(self, free: bool = False) -> float:
+        """Return the longest wait for a dead mover."""
+        waited = self._free if free else self._raw
+        return max([wait for death, wait in waited.items() if death in self._movers],
+                   default=0) / 1e6
 
     @property
     def takeovers(self) -> int:

@@ -33,9 +33,12 @@ from .ledger import (
     now_ns,
 )
 from .maps import Maps
+from .moments import Moments
 from .own import OWN_DEEDS
 from .plan import Plan
 from .replacer import replace_now_and_then
+from .resizer import resize_now_and_then
+from .shapes import Shapes
 from .shared import SHARED_DEEDS
 from .values import Fillings
 from .verify import verify_dead
@@ -56,6 +59,8 @@ class Setting(NamedTuple):
     fillings: Fillings
     complaints: int
     stacks: int
+    shapes: Shapes
+    moments: Moments
 
 
 class Worker:
@@ -74,6 +79,7 @@ class Worker:
         try:
             for lane in self.lanes:
                 lane.words[PID] = os.getpid()
+            self.setting.moments.lane = self.lanes[0]
             KINDS[kind](self)
             self.setting.maps.close()
         except BaseException as error:
@@ -248,6 +254,6 @@ KINDS: dict[str, Callable[[Worker], None]] = {
     "plain": work_plainly, "leaver": leave_soon, "storm": work_in_a_storm,
     "attacher": attach_and_detach, "threads": work_in_threads, "forker": fork_and_work,
     "never": never_use, "works": work_plainly, "leaves": leave_soon,
-    "replacer": replace_now_and_then,
+    "replacer": replace_now_and_then, "resizer": resize_now_and_then,
 }
 CHANCES = {"plain": 5, "leaver": 1, "storm": 2, "attacher": 1, "threads": 2, "forker": 2}

@@ -87,26 +87,31 @@ def children_of(pid: int) -> list[int]:
     return sorted(found)
 
 
+PLAIN, REPLACED = ("--no-replace", "--no-resize"), ("--replace", "--no-resize")
+RESIZED, BOTH = ("--no-replace", "--resize"), ("--replace", "--resize")
 EVENTS = {
-    "--no-replace": ("takeovers", "kills_inside", "stops", "forks", "writes", "windows", "repairs"),
-    "--replace": ("replaced", "replacers", "kills_inside", "forks", "writes"),
+    PLAIN: ("takeovers", "kills_inside", "stops", "forks", "writes", "windows", "repairs"),
+    REPLACED: ("replaced", "replacers", "kills_inside", "forks", "writes"),
+    RESIZED: ("resized", "cancelled", "movers", "movers_at_a_moment", "movers_stopped",
+              "moves_taken_over", "kills_inside", "writes", "windows"),
+    BOTH: ("resized", "movers", "replaced", "kills_inside", "writes"),
 }
 
 
-@pytest.mark.parametrize(("seed", "shards", "replace"), [
-    (1, 1, "--no-replace"), (2, 4, "--no-replace"), (3, 1, "--replace"),
+@pytest.mark.parametrize(("seed", "shards", "options"), [
+    (1, 1, PLAIN), (2, 4, PLAIN), (3, 1, REPLACED), (4, 1, RESIZED), (5, 4, RESIZED), (6, 4, BOTH),
 ])
-def test_a_short_run(torture, seed, shards, replace):
+def test_a_short_run(torture, seed, shards, options):
     """Nothing is wrong, and everything has happened: on a machine that has much else to do, in
     another run, or a third."""
     seen: Counter[str] = Counter()
     for longer in (1, 3, 5):
         report = read_report(torture("--seconds", SECONDS * longer, "--seed", seed + longer - 1,
-                                     "--shards", shards, replace))
+                                     "--shards", shards, *options))
         assert report["problems"] == [], f"{report}"
         assert report["engine"] == shmmap.ENGINE and report["seed"] == seed + longer - 1
-        seen.update({field: report[field] for field in (*EVENTS[replace], "kills")})
-        if seen["kills"] > SECONDS and all(seen[event] for event in EVENTS[replace]):
+        seen.update({field: report[field] for field in (*EVENTS[options], "kills")})
+        if seen["kills"] > SECONDS and all(seen[event] for event in EVENTS[options]):
             return
     pytest.fail(f"too little has happened: {seen}")
 
@@ -174,7 +179,7 @@ def test_sabotage_is_found(torture, name, sabotage, kind):
     ended in a call that the others' history waits for shows there first."""
     patience_s = STOPPED_S if sabotage is stop_one else PATIENCE_S
     process = torture("--seconds", 2 if kind == "leaked" else 40, "--patience", patience_s,
-                      "--seed", 3, "--fill", 40)
+                      "--seed", 3, "--fill", 40, "--no-resize")
     m = attach(process, name)
     try:
         deadline = time.monotonic() + 30

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from shmmap.lifecycle.parameters import Parameters
-from shmmap.torture import history, processes, replacer, shared
+from shmmap.torture import history, processes, shared
 from shmmap.torture.ledger import (
     BROKEN_OFF,
     CLAIM_NEXT,
@@ -29,6 +29,7 @@ from shmmap.torture.ledger import (
     now_ns,
 )
 from shmmap.torture.plan import KEYS, add_options, read_options
+from shmmap.torture.shapes import longest_value, shapes
 from shmmap.torture.values import Identity, Torn, make_value, read_value
 from shmmap.torture.waits import Waits
 
@@ -361,7 +362,7 @@ def test_a_holder_that_a_worker_killed_counts_as_one():
 
 @pytest.mark.parametrize("shards", [1, 4, 4096])
 def test_both_shapes_hold_everything(shards):
-    first, second = replacer.shapes(options("--size", "8GB", "--shards", str(shards)))
+    first, second = shapes(options("--size", "8GB", "--shards", str(shards)))
     each = [Parameters(size=shape.size, shards=shape.shards).plan() for shape in (first, second)]
     assert first != second and each[0].max_entry_bytes <= each[1].max_entry_bytes
     assert each[0].slots * each[0].shards < each[1].slots * each[1].shards
@@ -372,7 +373,7 @@ def test_what_the_lanes_write_fits_into_the_smaller_shape(shards):
     """Whichever shards their keys are in: 10,000 times at random."""
     plan = options("--size", "8MB", "--shards", str(shards), "--workers", "4")
     shape = Parameters(size=8 * 10**6, shards=shards).plan()
-    longest = plan.lengths(shape, shape.slots * shards // 2)[-1]
+    longest = longest_value(plan, shape, shape.slots * shards // 2)
     dice = random.Random(1)
     for _ in range(10_000):
         there = Counter(dice.randrange(shards) for _ in range(plan.lanes * KEYS))
