@@ -60,7 +60,9 @@ CONSTANTS: dict[int, dict[str, int]] = {
         "S_RING_START": 0x108, "S_RING_COUNT": 0x110, "S_RING_TARGET": 0x118, "S_GONE_EARLY": 0x120,
         "S_GONE_LATE": 0x128, "S_MISSED_EARLY": 0x130, "S_MISSED_LATE": 0x138, "S_EVICTED": 0x140,
         "S_EXPIRED": 0x148, "S_AGED": 0x150, "S_REPAIRS": 0x158, "S_POP_HAND": 0x160,
-        "S_SCAN_HAND": 0x168, "S_HAS_DEADLINES": 0x180, "S_EVICTS": 0x1c0, "S_BYTES_TOTAL": 0x200,
+        "S_SCAN_HAND": 0x168, "S_WAITS0": 0x90, "S_WAITS1": 0x98, "S_WAITS2": 0xa0,
+        "S_WAITS3": 0xa8, "S_WAITS4": 0xb0, "S_WAITS5": 0xb8,
+        "S_HAS_DEADLINES": 0x180, "S_EVICTS": 0x1c0, "S_BYTES_TOTAL": 0x200,
         "E_VERSION": 0x0, "E_META": 0x8, "E_BYTES_TOTAL": 0x10,
     },
 }  # fmt: skip
