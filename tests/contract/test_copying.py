@@ -43,17 +43,17 @@ def _meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """Call `meanwhile` of such a handle with the keys that were just listed."""
     list_raw, list_entries = copying.list_raw, views.list_entries
 
-    def raw(handle: Any, number: int, shards: int) -> Any:
-        listed = list_raw(handle, number, shards)
+    def raw(handle: Any, unit: int) -> Any:
+        following, listed = list_raw(handle, unit)
         if isinstance(handle, RemovesMeanwhile):
             handle.meanwhile([key for key, _, _ in listed])
-        return listed
+        return following, listed
 
-    def entries(handle: Any, number: int, wants_values: bool, *how: Any) -> Any:
-        listed = list_entries(handle, number, wants_values, *how)
+    def entries(handle: Any, unit: int, wants_values: bool, *how: Any) -> Any:
+        following, listed = list_entries(handle, unit, wants_values, *how)
         if isinstance(handle, RemovesMeanwhile):
             handle.meanwhile([item[0] if wants_values else item for item in listed])
-        return listed
+        return following, listed
 
     monkeypatch.setattr(copying, "list_raw", raw)
     monkeypatch.setattr(views, "list_entries", entries)
