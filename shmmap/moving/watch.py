@@ -45,19 +45,8 @@ def _look(attachment: Attachment) -> bool:
         Mover(attachment, is_stopping=lambda: background.stopping).run()
         if read_table(attachment.control).is_moving:
             return True
-        return not _let_go(attachment)
+        return not routes.let_go(attachment)
     except (ConfigMismatch, MapUnlinked, MapClosed):
         return False
     finally:
         background.busy = False
-
-
-def _let_go(attachment: Attachment) -> bool:
-    """Have this process go by the shards that there are, and unmap those that were; tell whether
-    that is done. Somebody may be in the middle of something with them."""
-    mover = Mover(attachment)
-    try:
-        mover.handle._settled()
-    finally:
-        mover.close()
-    return routes.let_go(attachment)
