@@ -142,21 +142,19 @@ def _open(
 
 
 def _put(attachment: Attachment, former: Shard, found: list[Shard]) -> None:
-    """Put shards in the place of one that has moved: where its routes led, and nowhere else."""
+    """Put shards in the place of one that has moved: where its routes led, and nowhere else. An
+    operation waits for this."""
     old = attachment.shards
-    width = UNITS >> former.shard_bits
-    start = former.number * width
-    by_unit = {}
-    for shard in found:
-        span = UNITS >> shard.shard_bits
-        for unit in range(shard.number * span, (shard.number + 1) * span):
-            by_unit[unit] = shard
-    bits = max([shard.shard_bits for shard in (*found, *old) if shard is not former])
-    each = UNITS >> bits
-    routes = []
-    for unit in range(0, UNITS, each):
-        shard = old[unit * len(old) // UNITS]
-        routes.append(by_unit[unit] if shard is former and start <= unit < start + width else shard)
+    bits = max([len(old).bit_length() - 1, *(shard.shard_bits for shard in found)])
+    each = (1 << bits) // len(old)
+    routes = [shard for shard in old for _ in range(each)]
+    new = [shard for shard in found
+           for _ in range(1 << bits - max(former.shard_bits, shard.shard_bits))]
+    for at, shard in enumerate(new, former.number << bits - former.shard_bits):
+        if routes[at] is former:
+            routes[at] = shard
+    spare = bits - max([shard.shard_bits for shard in dict.fromkeys(routes)])
+    routes = routes[:: 1 << spare]
     attachment.shards = routes
 
 
