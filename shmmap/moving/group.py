@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from ..system.segment import Mapping
 
 K = constants()
-CHUNK = 256  # slots that are carried before others get a turn
+CHUNK = 2048 if COMPILED else 256  # slots that are carried before others get a turn, at most
+CHUNK_BYTES = 1 << 19  # and so many bytes of slots: other threads wait about as long as to copy it
 MOST = 128  # entries that are carried again under one hold of a shard
 FEW = 32  # that may be left for when all of a group are held
 ROUNDS = 50  # of carrying again what changed, at most
@@ -243,13 +244,14 @@ class GroupMover:
         self, moves: list[ShardMove], token: int, group: Group, mappings: list[Mapping]
     ) -> bool:
         """5 to 9: copy, carry, catch up, cut. False: begin again."""
-        for move in moves:  # 5
+        for move, place in zip(moves, group.old, strict=True):  # 5
             copy_moved(self._handle, move)
+            chunk = max(32, min(CHUNK, CHUNK_BYTES // place.shape.slot_size))
             first = 1
             while first:
                 began, before = first, move.carried
                 self._check_process()
-                first = carry_copied(self._handle, move, first, CHUNK)
+                first = carry_copied(self._handle, move, first, chunk)
                 if first < 0:
                     # where a snapshot has cleared the marks, what was copied may be anything
                     if follow_shard(self._handle, move, token, 1) == LOST:
