@@ -207,6 +207,7 @@ class Holding(Handle):
         was just looked up in all of them was looked up once. Else renew what has moved."""
         shard: Shard
         former: Shard = _NONE
+        parted: Shard = _NONE
         shards: list = self.shards
         for shard in shards:
             if shard is former:
@@ -215,12 +216,13 @@ class Holding(Handle):
             if load(shard.mem, S_MOVED):
                 self.reroute(shard)
                 return False
-        for shard in shards:
-            if not self.is_whole(shard):
-                try:
-                    self.make_whole(shard)
-                except ShardMoved:
-                    return False
+            if parted is None and not self.is_whole(shard):
+                parted = shard
+        if parted is not None:
+            try:
+                self.make_whole(parted)
+            except ShardMoved:
+                return False
         return True
 
     def _settled(self) -> list:
