@@ -69,6 +69,12 @@ TARGETS = (
     ),
     Target("cache-near-get/shmmap:near, linearizable ns", ">=", 5.0, "compiled"),
     Target("cache-snapshot/snapshot@entries=100000 held_most_ns", "<=", 5e6, "compiled", "ns"),
+    *(
+        Target(f"resize/shmmap@change={change},what=writes,when=during,processes=2 {figure}", "<=",
+               1e6, "compiled", "ns")
+        for change in ("16 to 256 shards", "256 to 16 shards")
+        for figure in ("over_ns", "own_most_ns")
+    ),
     Target("cache-crowd/shmmap calls", "<=", 1, unit=""),
     *(
         Target(f"{name}/shmmap@entries={entries} refused", "<=", 0, unit="")

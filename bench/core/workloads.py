@@ -41,6 +41,8 @@ class Scale(NamedTuple):
         evenness_seeds: seeds of the hash, for each kind.
         churn_writes: new keys in each second of an hour's simulated churn.
         boxed_entries: records of the stores that are summed up.
+        resized: entries of the map whose shape changes.
+        resize_repetitions: how often it goes through all changes.
         memory_bytes: size of the full caches.
         curve: bytes of payload (key and value) of an entry, where memory is compared.
         curve_bytes: payload in all that every store gets there.
@@ -78,6 +80,8 @@ class Scale(NamedTuple):
     evenness_seeds: int = 5
     churn_writes: int = 10
     boxed_entries: int = 50_000
+    resized: int = 50_000
+    resize_repetitions: int = 3
     memory_bytes: int = 64 * 10**6
     curve: tuple[int, ...] = (64, 1_024, 16_384)
     curve_bytes: int = 4 * 10**6
@@ -110,6 +114,8 @@ FULL = QUICK._replace(
     evenness_seeds=9,
     churn_writes=50,
     boxed_entries=1_000_000,
+    resized=1_000_000,
+    resize_repetitions=5,
     curve=(16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192, 16_384, 32_768, 65_536),
     curve_bytes=32 * 10**6,
     churn_bytes=64 * 10**6,

@@ -15,7 +15,7 @@ from ..core.scenario import Scenario
 MODULES = (
     "latency", "startup", "load", "two_readers",
     "design.shards", "design.auto_shards", "design.designs", "design.listing", "design.evenness",
-    "design.cleanup", "design.churn_hour", "design.boxed",
+    "design.cleanup", "design.churn_hour", "design.boxed", "design.resize", "design.shards_online",
     "memory", "memory_by_size", "churn", "capacity",
     "cache.hit_ratios", "cache.mixed_sizes", "cache.near", "cache.snapshots", "cache.stampede",
     "web", "rates",
