@@ -53,10 +53,10 @@ class Resize:
             sleep(_PAUSE_S)
         return True
 
-    def cancel(self) -> None:
+    def cancel(self, progress: Note | None = None) -> None:
         """Have the map go back to the shape that it had, and wait until it has; nothing is lost.
-        Where the change is over, nothing is done."""
-        self._in_map(cancel)
+        Where the change is over, nothing is done. `progress`: as for `resize`."""
+        self._in_map(lambda attachment: cancel(attachment, progress))
 
     def __repr__(self) -> str:
         found = self.progress()
@@ -67,12 +67,16 @@ def resize(
     m: OpenMap, attachment: Attachment, said: Options, rate: float | None, note: Note | None,
     wait: bool,
 ) -> None:
-    """Have a map move to the shape that is said (nothing: to where it is on its way), and with
-    `wait` see to it until it is there. What cannot fit is refused before anything moves."""
+    """Have a map move to the shape that is said (nothing: to where it is on its way, at that rate,
+    if one is said), and with `wait` see to it until it is there. What cannot fit is refused before
+    anything moves."""
     wanted, limit = None, read_rate(rate)
     if said:
         refuse_others(attachment)
         wanted = read_wish(attachment.parameters, said)
+    elif limit and read_table(attachment.control).is_moving:
+        refuse_others(attachment)
+        attachment.control.MOVE_RATE = limit
     while True:
         mover = Mover(attachment, note)
         try:
@@ -93,9 +97,9 @@ def resize(
         look_after(attachment)
 
 
-def cancel(attachment: Attachment) -> None:
+def cancel(attachment: Attachment, note: Note | None = None) -> None:
     """See `Resize.cancel`."""
-    mover = Mover(attachment)
+    mover = Mover(attachment, note)
     try:
         if read_table(attachment.control).is_moving:
             take_back(mover.handle, attachment, mover.groups)

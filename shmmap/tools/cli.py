@@ -1,5 +1,6 @@
 """The command line: `python -m shmmap ls | info NAME | fsck NAME | unlink NAME... | prune |
-dump NAME FILE | load FILE NAME | migrate NAME | gates [NAME] | size | torture | doctor`.
+dump NAME FILE | load FILE NAME | resize NAME | migrate NAME | gates [NAME] | size | torture |
+doctor`.
 
 Exit codes: 0 all is well, 1 a problem (said on stderr, or a FAIL line of doctor), 2 wrong usage;
 fsck has its own (see its --help).
@@ -38,6 +39,7 @@ from . import (
     overview,
     pruning,
     reshaping,
+    resizing,
     sizing,
     unlinking,
 )
@@ -111,6 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("name", metavar="NAME", type=_name)
     command.add_argument("--size", help="of the new map, not the dumped one's")
     command.set_defaults(run=_load)
+    command = commands.add_parser("resize", help="change a map's shape while all go on using it")
+    resizing.add_command(command, _name)
+    command.set_defaults(run=lambda options: resizing.run(options, _trusted))
     command = commands.add_parser("replace", help="give a map another shape; entries come along")
     reshaping.add_command(command, _name)
     command.set_defaults(run=lambda options: reshaping.run(options, _trusted(options.name)))
