@@ -199,6 +199,8 @@ def _try_to_make(
         control = _fill(name, wanted, shape, attempt.label, descriptor, attempt.made, turn)
         turn.check()
         if segment.publish(attempt.label, segment.control_name(name)):
+            if turn.is_ours():
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # mappings would keep it, in children too
             return control
         control.close()
         return None
