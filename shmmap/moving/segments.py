@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..errors import MapNotFound, SystemCallError
 from ..lifecycle.headers import draft_header
 from ..lifecycle.routes import private_label
+from ..memory.layout import constants
 from ..memory.words import ShardWords
 from ..system import segment
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ..lifecycle.attachment import Attachment
     from ..system.segment import Mapping
     from .groups import Group, Place
+
+_RETIRED = constants()["STATE_RETIRED"]
 
 
 class Segments:
@@ -63,10 +66,15 @@ class Segments:
         return mapping
 
     def discard(self, places: tuple[Place, ...], token: int) -> None:
-        """Remove what was made and not published."""
+        """Remove what was made and not published. Of a map that was unlinked, semaphores too: they
+        may have been made after its files were listed."""
+        is_over = self._attachment.control.STATE == _RETIRED
         for place in places:
-            with suppress(SystemCallError):  # it stays until somebody cleans up
-                segment.unlink(private_label(self.label(place), token))
+            label = self.label(place)
+            files = [private_label(label, token), *[segment.semaphore_file(label)] * is_over]
+            for file in files:
+                with suppress(SystemCallError):  # it stays until somebody cleans up
+                    segment.unlink(file)
 
     def punch(self, place: Place, mapping: Mapping) -> None:
         """10: give the pages of a shard that has moved back at once. Its first page stays, where
