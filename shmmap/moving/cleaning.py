@@ -39,8 +39,10 @@ def clean(attachment: Attachment, segments: Segments) -> None:
         if match is not None and match["map"] == start:
             token = int(match["token"], 16) if match["token"] else 0
             with suppress(ShmMapError):
-                if _is_left(attachment, segments, int(match["generation"]), int(match["number"]),
-                            token):
+                changes = read_table(attachment.control).changes
+                if _is_left(
+                    attachment, segments, int(match["generation"]), int(match["number"]), token
+                ) and read_table(attachment.control).changes == changes:  # else rows are others
                     segment.unlink("/" + entry)
 
 
