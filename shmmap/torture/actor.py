@@ -38,7 +38,7 @@ _LONG_NS = 2_000_000  # these are, whether or not they waited for a lock
 _WAITS = (RowWords.WAITS.index, RowWords.LOCKED_READS.index, RowWords.RETRIES.index)
 _TAKEOVERS = RowWords.TAKEOVERS.index
 _ELSEWHERE = frozenset(NUMBER_OF[name] for name in (  # calls that are not of the main map alone
-    "scratch", "sweep", "attach", "replacing", "unlinking",
+    "scratch", "sweep", "attach", "replacing", "unlinking", "resizing",
 ))
 _CACHE = NUMBER_OF["cache"]
 Result = TypeVar("Result")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _LONGEST_PAUSE_S = 0.4
 _LONGEST_WAIT_S = 1.5
+_CACHE_SHARDS, _CACHE_SIZES = (1, 2, 4, 8), ("400kB", "600kB", "1MB")
 _SLOW_S = (0.5, 4.0)  # that a slow move takes, about
 
 
@@ -81,6 +82,14 @@ class _Resizing:
         except (MapFull, EntryTooLarge):
             self._words[TOO_SMALL] += 1
 
+    def of_cache(self) -> None:
+        """Resize the map that evicts, which others unlink meanwhile."""
+        shape = {"shards": self._rng.choice(_CACHE_SHARDS), "size": self._rng.choice(_CACHE_SIZES)}
+        self._actor.call("resizing", lambda: self._worker.setting.maps.cache.resize(
+            **shape, wait=self._rng.random() < 0.7
+        ))
+        self._words[RESIZED] += 1
+
     def go_on(self) -> None:
         """Go on with what is under way."""
         self._actor.call("resizing", self._main.resize)
@@ -111,7 +120,8 @@ def _resize(main: ShmMap, shape: Shape, options: Any) -> Resize:
 
 
 _DEEDS = ((8, _Resizing.at_once), (4, _Resizing.slowly), (4, _Resizing.taken_back),
-          (2, _Resizing.left), (3, _Resizing.too_small), (1, _Resizing.go_on))
+          (2, _Resizing.left), (3, _Resizing.too_small), (4, _Resizing.of_cache),
+          (1, _Resizing.go_on))
 
 
 def resize_now_and_then(worker: Worker) -> None:
