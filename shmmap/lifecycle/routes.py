@@ -145,6 +145,8 @@ def _put(attachment: Attachment, former: Shard, found: list[Shard]) -> None:
     """Put shards in the place of one that has moved: where its routes led, and nowhere else. An
     operation waits for this."""
     old = attachment.shards
+    if former not in old:  # another thread was quicker
+        return
     bits = max([len(old).bit_length() - 1, *(shard.shard_bits for shard in found)])
     each = (1 << bits) // len(old)
     routes = [shard for shard in old for _ in range(each)]
