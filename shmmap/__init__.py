@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .decorator import cached
     from .mirroring.mirror import Mirror
     from .mirroring.tally import MirrorReport
+    from .moving.tuning import AutoShards
     from .rates import RateLimit, RateLimiter
     from .tools.overview import MapInfo, maps
 
@@ -55,6 +56,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DELETE",
     "ENGINE",
+    "AutoShards",
     "ConfigMismatch",
     "DumpCorrupted",
     "DumpReport",
@@ -97,8 +99,8 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import at its first use what needs more than a map does: `cached`, with inspect and asyncio,
-    `RateLimiter` and `Mirror`, and `maps`, with numpy. All else is there from the start: a process
-    that has a map open may be unable to import anything more."""
+    `RateLimiter`, `Mirror` and `AutoShards`, and `maps`, with numpy. All else is there from the
+    start: a process that has a map open may be unable to import anything more."""
     home: object
     if name == "cached":
         from . import decorator as home
@@ -108,6 +110,8 @@ def __getattr__(name: str) -> object:
         from .mirroring import mirror as home
     elif name == "MirrorReport":
         from .mirroring import tally as home
+    elif name == "AutoShards":
+        from .moving import tuning as home
     elif name in ("MapInfo", "maps"):
         from .tools import overview as home
     else:

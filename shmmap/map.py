@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import subclasses
-from .care import Care
 from .checks import Key, Value, flag, seconds
 from .copies import replacing, snapshots
 from .copies.snapshots import Snapshot
-from .errors import (
-    ConfigMismatch,
-    LockTimeout,
-    MapClosed,
-    MapCorrupted,
-    MapNotFound,
-    MapUnlinked,
-    SharedMemoryFull,
-    SystemCallError,
-)
+from .entering import Entering
+from .errors import MapClosed, MapCorrupted, MapUnlinked
 from .in_asyncio import InAsyncio
 from .lifecycle import last_words, opening, reopening
 from .lifecycle.closing import Closing
 from .lifecycle.names import Named, full_name, namespace_of
 from .lifecycle.parameters import UNSAID, MapOptions, Parameters, check_handle
-from .lifecycle.request import AS_IT_IS, Request, check_choices, warn
+from .lifecycle.request import Request, check_choices
 from .locks import single_flight
 from .locks.deferred_release import see_to_it
 from .locks.editing import Edits
@@ -49,6 +39,7 @@ if TYPE_CHECKING:
     from .checks import Seconds
     from .lifecycle.attachment import Attachment
     from .lifecycle.making import Successor
+    from .moving.tuning import AutoShards
     from .operations.changes import Counting
     from .operations.unreadable import OnUnreadable
     from .values.codecs import Codec
@@ -57,7 +48,7 @@ LOCK_TIMEOUT_S = 5.0
 
 
 class ShmMap(
-    AtPrompt, subclasses.OwnState, Takes, Edits, MapListings, Lockable, Care, InAsyncio, Named,
+    AtPrompt, subclasses.OwnState, Takes, Edits, MapListings, Lockable, Entering, InAsyncio, Named,
     MutableMapping[Key, Value],
 ):
     """A dict that every process on the machine shares: open it by name, use it as a dict.
@@ -92,8 +83,9 @@ class ShmMap(
         owner_uid: attach only to a map of this user (default: my own).
         on_mismatch: what follows where the map that exists has another size, capacity, shards,
             value_size, key_size, on_full, ephemeral or linger than given here. "attach" (default):
-            it is used as it is, with a MapMismatchWarning once; "raise" ConfigMismatch; "replace":
-            a new map takes its name and its entries.
+            it is used as it is, with a MapMismatchWarning once; "raise" ConfigMismatch; "resize":
+            it begins to change, as by `resize`, and is used meanwhile; "replace": a new map takes
+            its name and its entries.
         on_unlinked: what an operation does that finds the map unlinked, or its files removed.
             "reopen" (default): it goes on with the map that has the name now, which is made if
             there is none, and logs that once. "raise" MapUnlinked (the default of `attach`).
@@ -108,6 +100,8 @@ class ShmMap(
             has seen or written. "bounded": what was true within the last max_staleness seconds;
             own writes are always seen.
         max_staleness: seconds; with "bounded", and only there.
+        auto_shards: an AutoShards: how the gate "auto-shards", where it is on, chooses the number
+            of shards when this process sweeps the map.
 
     Raises:
         ConfigMismatch: the map that exists has another codec or mode, or another owner.
@@ -161,6 +155,7 @@ class ShmMap(
         near: int = 0, near_copy: bool = False,
         consistency: str = "linearizable", max_staleness: Seconds | None = None,
         on_mismatch: str = "attach", on_unlinked: str | None = None, fresh: bool = False,
+        auto_shards: AutoShards | None = None,
         _may: tuple[bool, bool] = (True, True),
         _nonce: int | None = None, _seed: int | None = None,
         _wishes: tuple[Value, ...] | None = None,
@@ -189,41 +184,11 @@ class ShmMap(
         if _wishes is not None:
             wanted = Parameters(*_wishes)
         self._request = Request(name, wanted, *_may, _nonce, owner_uid,
-                                *check_choices(on_mismatch, on_unlinked), fresh)
+                                *check_choices(on_mismatch, on_unlinked), fresh,
+                                self._check_tuning(auto_shards))
         self._turn = Mutex()
         self._open()
         self._follows = self._request.on_unlinked == "reopen"
-
-    def _open(self) -> None:
-        """Open the map that is asked for; where it has another shape, replace it first if so
-        wanted. Of two processes that want different shapes the last one has its way."""
-        number = self._handle_number or next(reopening.numbers)
-        as_it_is = self._request._replace(on_mismatch=AS_IT_IS)
-        while True:
-            try:
-                self._ways.join_map(self, number, self._request)
-                return
-            except opening.ToBeReplaced:
-                pass
-            except MapNotFound as gone:
-                reopening.find_successor(self, number, as_it_is, gone)
-                return
-            with suppress(MapNotFound, MapUnlinked):  # then it is another one's turn to be opened
-                try:
-                    made, report = self._replace()
-                except (
-                    ConfigMismatch, LockTimeout, MapCorrupted, MemoryError, SharedMemoryFull,
-                    SystemCallError,
-                ) as error:
-                    warn(f"map {as_it_is.name!r} was not replaced, and is used as it is: {error}")
-                    self._ways.join_map(self, number, as_it_is)
-                    return
-                self._ways.join_map(self, number, as_it_is)
-                made.close()
-                if report.left_out:
-                    warn(f"map {as_it_is.name!r} was replaced; {report.left_out:,} entries did not "
-                         f"fit into the new one, {report.written:,} did")
-                return
 
     def _replace(self) -> tuple[ShmMap, replacing.ReplaceReport]:
         """Replace the map that is there by one of the shape that is asked for."""
@@ -263,7 +228,8 @@ class ShmMap(
         asked = self._request
         reading = (*self._reading, self._own_codec)
         said = (self.name, self._live.nonce, self._lock_timeout, asked.owner_uid, reading,
-                type(self), (asked.on_unlinked, tuple(asked.wanted)))
+                type(self), (asked.on_unlinked, tuple(asked.wanted),
+                             *[asked.auto_shards] * (asked.auto_shards is not None)))
         state = subclasses.without_private(self, self.__getstate__())
         return (_reattach, said, state) if state else (_reattach, said)
 
@@ -292,6 +258,7 @@ class ShmMap(
             self._handle_number = number
             self._last_words = words
             attachment.sweeper.heed()
+            attachment.notice_move()
         except BaseException:
             if is_open and self.attachment is attachment:  # it has gone over, and that stays
                 self._handle_number, self._last_words = number, words
@@ -441,10 +408,11 @@ def _reattach(  # its pickles name it as `shmmap._reattach`: see `_name_it`
     kind: type[ShmMap] | None = None, asked: tuple[Value, ...] = ("raise", None),
 ) -> ShmMap:
     made = ShmMap.__new__(kind or ShmMap)
-    on_unlinked, wishes = asked
+    on_unlinked, wishes, *tuning = asked
     named = ("near", "near_copy", "consistency", "max_staleness", "codec")
     options = dict(zip(named, reading, strict=False))  # an early version's have no codec
     ShmMap.__init__(made, name, namespace=namespace_of(name), lock_timeout=lock_timeout,
                     owner_uid=owner_uid, _nonce=nonce, on_unlinked=on_unlinked, _wishes=wishes,
+                    auto_shards=tuning[0] if tuning else None,
                     _may=(False, True), **options)
     return made

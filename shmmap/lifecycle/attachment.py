@@ -95,6 +95,7 @@ class Attachment:
         self.sweeper: Any = None
         self.mover: Any = None  # in the background: see `moving.watch`
         self.movers: list[Any] = []  # the handles of those who move
+        self.is_tuned = False  # its number of shards, when this process last looked
         self._down: Steps | None = None
         self._is_last = False
         self.worker = self._worker_kind(

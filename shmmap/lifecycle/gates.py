@@ -54,6 +54,11 @@ def all_gates(features: int) -> list[Gate]:
     return found
 
 
+def is_on(features: int, name: str) -> bool:
+    """Tell whether a gate is on; one that is not known is off."""
+    return any(gate.on for gate in all_gates(features) if gate.name == name)
+
+
 def number_of(name: str) -> int:
     """Return the number of a known gate. Raises KeyError."""
     for number, (known, _, _) in enumerate(KNOWN):
@@ -128,6 +133,7 @@ class Gates(Mapping[str, bool]):
                 _store(attached.control, number, on)
             else:
                 switch(attached, number, on)
+            attached.sweeper.heed()  # others see it when they next look for the map's files
 
         self._do(act)
 

@@ -150,6 +150,7 @@ class MapOptions(TypedDict, total=False):
     on_mismatch: str
     on_unlinked: str
     fresh: bool
+    auto_shards: Any  # an AutoShards, or None
 
 
 class Parameters(NamedTuple):
@@ -314,15 +315,8 @@ class Parameters(NamedTuple):
     @classmethod
     def load(cls, control: ControlWords) -> Parameters:
         """Read those of a live map."""
-        row = generation_of(control)
-        return cls(
-            size=row.SIZE or None,
-            capacity=row.CAPACITY or None,
-            shards=row.SHARDS,
-            value_size=row.VALUE_SIZE - 1 if row.VALUE_SIZE else None,
-            key_size=row.KEY_SIZE - 1 if row.KEY_SIZE else None,
+        return shape_said(generation_of(control))._replace(
             codec=_codec_of(control) or "auto",
-            on_full=_ON_FULL[row.ON_FULL & 1],
             ttl_ns=control.TTL_NS,
             max_age_ns=control.MAX_AGE_NS,
             mode=control.MODE,
@@ -331,6 +325,18 @@ class Parameters(NamedTuple):
             linger_ns=control.LINGER_NS,
             hash_seed=control.HASH_SEED,
         )
+
+
+def shape_said(row: GenerationWords) -> Parameters:
+    """Read the parameters that the shape of a generation follows from."""
+    return Parameters(
+        size=row.SIZE or None,
+        capacity=row.CAPACITY or None,
+        shards=row.SHARDS,
+        value_size=row.VALUE_SIZE - 1 if row.VALUE_SIZE else None,
+        key_size=row.KEY_SIZE - 1 if row.KEY_SIZE else None,
+        on_full=_ON_FULL[row.ON_FULL & 1],
+    )
 
 
 _KNOWN = {argument(field) for field in Parameters._fields}

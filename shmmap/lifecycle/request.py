@@ -11,13 +11,15 @@ from ..frames import level_of_user
 from ..values import codecs
 from .parameters import Parameters, argument, as_text
 
-ON_MISMATCH = ("attach", "raise", "replace")
+ON_MISMATCH = ("attach", "raise", "resize", "replace")
 AS_IT_IS = "as it is"  # without a word: no user's choice
 ON_UNLINKED = ("reopen", "raise")
 _OF_HANDLE = frozenset(("ttl_ns", "max_age_ns", "sweep_ns"))  # the map's are for who says none
-_COMMANDED = ("size", "capacity", "shards", "value_size", "key_size", "on_full")
+SHAPE = ("shards", "size", "capacity", "value_size", "key_size", "on_full")
+"""The parameters that `resize` changes."""
 _PROMISES = frozenset(("codec", "mode", "hash_seed"))  # of safety, or what a dump relies on
-_told: set[tuple[str, int]] = set()  # of which maps, by name and nonce, this process has warned
+_told: set[tuple[str, int, str]] = set()  # of which maps, by name and nonce, this process has
+# warned, and of what
 
 
 class Request(NamedTuple):
@@ -32,6 +34,7 @@ class Request(NamedTuple):
     on_mismatch: str = "attach"
     on_unlinked: str = "raise"
     fresh: bool = False  # whatever map there is, a new one takes its name in the same step
+    auto_shards: object = None  # an AutoShards
 
     def again(self, former: Parameters) -> Request:
         """Return what is asked for where the map was unlinked: the one that has the name now, as
@@ -89,16 +92,28 @@ def differs(request: Request, actual: Parameters, nonce: int) -> bool:
         return False  # by nonce: a pickled handle, told of when it was opened
     if request.on_mismatch == "replace":
         return True
+    rest = differences(wanted, actual, frozenset(("ephemeral", "linger_ns")))
+    if request.on_mismatch == "resize" and len(rest) < len(shape):
+        if rest:
+            warn_once(name, nonce, f"map {name!r} exists with another shape than asked. This stays "
+                      f"as it is when it is resized: {'; '.join(rest)}", "resize")
+        return True
     what = f"map {name!r} exists with another shape than asked ({'; '.join(shape)})"
-    change = "To change it, and keep its entries, open it once with on_mismatch=\"replace\""
-    if options := _as_options(wanted, actual):
-        change += f", or run: python -m shmmap replace {name} {options}"
+    how = "replace" if rest else "resize"
+    change = f'To change it, and keep its entries, open it once with on_mismatch="{how}"'
+    if options := as_options(wanted, actual):
+        change += f", or run: python -m shmmap {how} {name} {options}"
     if request.on_mismatch == "raise":
         raise ConfigMismatch(f"{what}. Leave these out to attach to it as it is. {change}")
-    if (name, nonce) not in _told:
-        _told.add((name, nonce))
-        warn(f"{what}. It is used as it is. {change}")
+    warn_once(name, nonce, f"{what}. It is used as it is. {change}")
     return False
+
+
+def warn_once(name: str, nonce: int, text: str, about: str = "") -> None:
+    """Warn of a map, unless this process has warned of that."""
+    if (name, nonce, about) not in _told:
+        _told.add((name, nonce, about))
+        warn(text)
 
 
 def warn(text: str) -> None:
@@ -106,10 +121,11 @@ def warn(text: str) -> None:
     warnings.warn(text, MapMismatchWarning, stacklevel=level_of_user())
 
 
-def _as_options(wanted: Parameters, actual: Parameters) -> str:
-    """Return the differences as options of `shmmap replace`, as far as it has any for them."""
+def as_options(wanted: Parameters, actual: Parameters) -> str:
+    """Return the differences as options of `shmmap resize`, and `replace`, as far as they have
+    any for them."""
     pairs = zip(wanted._fields, wanted, actual, strict=True)
     return " ".join([
         f"--{field.replace('_', '-')}={said}" for field, said, has in pairs
-        if field in _COMMANDED and said is not None and said != has
+        if field in SHAPE and said is not None and said != has
     ])

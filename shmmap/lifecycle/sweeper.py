@@ -25,6 +25,7 @@ from ..system.background import Background, Trouble
 from ..system.blocks import block
 from ..system.presences import alive
 from ..system.tasks import is_cooperative, sleep
+from . import gates
 from .reaping import reap
 from .stats import summed
 
@@ -88,7 +89,8 @@ class Sweeper:
     A process sweeps in the background once it has set a ttl. One that only reads need not: what
     has expired is answered to nobody, and makes room for the next writer that needs it. But too old
     entries are seen until somebody sweeps: where a map has `max_age` every process does that uses
-    it, from when it opens the map, or, if it was forked, from its first use.
+    it, from when it opens the map, or, if it was forked, from its first use. So it is where the
+    number of shards follows the load, by the gate `auto-shards`: who sweeps looks at that.
     Whoever sweeps finds out that the map's files were removed; who does not looks now and then.
     """
 
@@ -102,8 +104,17 @@ class Sweeper:
         )
         self._interval_ns = self._setting("sweep_ns") or ON_REQUEST_NS
         self._since_ns = attachment.clock.now_ns()
-        if self._setting("max_age_ns"):
+        if self._is_needed():
             self.start()
+
+    def _is_needed(self) -> bool:
+        """Tell whether every process that uses the map is to sweep it."""
+        attachment = self._attachment
+        return bool(self._setting("max_age_ns")) or (not attachment.is_private and (
+            gates.is_on(attachment.control.FEATURES, "auto-shards")
+            or True in [handle._request.auto_shards is not None
+                        for handle in alive(attachment.handles)]
+        ))
 
     def _setting(self, field: str) -> int:
         """Return a setting, in nanoseconds; 0: none. Of the handles of this process that say one
@@ -120,7 +131,7 @@ class Sweeper:
         self._interval_ns = every_ns or ON_REQUEST_NS
         if every_ns:
             self._background.set_interval(every_ns / 1e9)
-        if self._setting("max_age_ns"):
+        if self._is_needed():
             self.start()
 
     @property
@@ -143,6 +154,8 @@ class Sweeper:
             with suppress(ShmMapError):  # this one is done, whatever is found
                 self._attachment.notice_removal()
                 self._attachment.notice_move()
+            if self._is_needed():
+                self.start()
         return min(version + 2 * self._interval_ns, NEVER)  # a version is twice the time
 
     def is_running(self) -> bool:
@@ -229,7 +242,10 @@ class Sweeper:
             return None
         if not self._take_lease(now_ns):
             return None
-        return self.sweep(handle, background)
+        report = self.sweep(handle, background)
+        if background is None or not background.stopping:
+            handle._after_round(self._attachment)
+        return report
 
     def sweep(self, handle: MapHandle, background: Background | None = None) -> SweepReport:
         """Sweep every shard now, through `handle`. What fails in one of them does not keep the

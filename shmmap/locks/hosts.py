@@ -46,6 +46,10 @@ class Asked(Protocol):
     def wanted(self) -> object:
         """The parameters that were said."""
 
+    @property
+    def auto_shards(self) -> object:
+        """How the number of shards is chosen; None: nothing was said."""
+
 
 class MapHandle(Protocol):
     """A handle on a map: see `ShmMap`, and `Handle` for what is the engine's."""
@@ -93,6 +97,9 @@ class MapHandle(Protocol):
 
     def _under_way(self) -> tuple[int, int]:
         """Count the operations of other threads, and those of this one."""
+
+    def _after_round(self, attachment: Attached) -> None:
+        """Do what is done each time that this process has swept the map."""
 
     def _tally(self) -> None:
         """Count what was answered without a look at shared memory."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import SharedMemoryFull, ShmMapError
-from ..lifecycle.gates import all_gates
+from ..lifecycle.gates import is_on
 from ..memory.table import generation_of, read_table
 from ..memory.words import ShardWords, Word
 from ..system.presences import alive
@@ -93,7 +93,7 @@ def settings_of(attached: Attachment) -> AutoShards:
     """Return what the handles of this process say, the first that says anything; the defaults
     where none does."""
     for handle in alive(attached.handles):
-        said = getattr(handle._request, "auto_shards", None)
+        said = handle._request.auto_shards
         if isinstance(said, AutoShards):
             return said
     return DEFAULTS
@@ -114,7 +114,7 @@ def consider(attached: Attachment, m: OpenMap, resize: Resizer | None = None) ->
         What was decided; None: the gate is off, or no other process can have the map. With
         `dry_run` it is what would have been done.
     """
-    if attached.is_private or not is_on(attached.control.FEATURES):
+    if attached.is_private or not is_on(attached.control.FEATURES, GATE):
         _looked.pop(attached, None)  # switched on again, it begins anew
         return None
     state = _looked.setdefault(attached, _Looked())
@@ -139,8 +139,3 @@ def consider(attached: Attachment, m: OpenMap, resize: Resizer | None = None) ->
         except (ShmMapError, ValueError) as error:
             logger.warning("%s could not go to %d shards: %s", what, decision.shards, error)
     return decision
-
-
-def is_on(features: int) -> bool:
-    """Tell whether the gate is on."""
-    return any(gate.on for gate in all_gates(features) if gate.name == GATE)

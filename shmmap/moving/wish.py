@@ -16,6 +16,7 @@ from ..checks import count, refuse_unknown, shown
 from ..errors import SharedMemoryFull
 from ..lifecycle.parameters import UNSAID, Options, Parameters
 from ..lifecycle.reaping import reap
+from ..lifecycle.request import SHAPE
 from ..memory.geometry import Geometry
 from ..memory.layout import PAGE
 from ..shard._moving_cy import move_bytes_needed
@@ -24,8 +25,6 @@ from ..system import segment
 if TYPE_CHECKING:
     from ..lifecycle.attachment import Attachment
 
-SHAPE = ("shards", "size", "capacity", "value_size", "key_size", "on_full")
-"""The parameters that a map's shape follows from."""
 _MOST_RATE = 1 << 40  # no machine moves as many
 
 

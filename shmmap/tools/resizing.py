@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ShmMapError
 from ..lifecycle.control import geometry_of
+from ..lifecycle.request import SHAPE
 from ..map import ShmMap
 from ..memory.table import read_table
 from ..moving import fitting, resizing, wish
@@ -65,9 +66,9 @@ def add_command(command: argparse.ArgumentParser, name: Callable[[str], str]) ->
 def run(options: argparse.Namespace, trusted: Callable[[str], Options]) -> int:
     """Resize a map, or go on with that, or take it back; return the exit code."""
     said: Options = {}
-    for one in wish.SHAPE:
+    for one in SHAPE:
         if getattr(options, one) is not None:
-            said[one] = getattr(options, one)  # type: ignore[literal-required]
+            said[one] = getattr(options, one)
     if options.cancel and (said or options.no_wait or options.dry_run or options.rate is not None):
         options.refuse("--cancel goes back to the shape that the map had: say nothing else with it")
     seen = inspection.find_map(options.name)
@@ -112,7 +113,7 @@ def _resize(m: ShmMap, options: argparse.Namespace, said: Options) -> int:
         if options.cancel:
             m._in_one_map(lambda attached: resizing.cancel(attached, bar.show))
         else:
-            m.resize(**said, rate=options.rate, progress=bar.show)  # type: ignore[arg-type]
+            m.resize(**said, rate=options.rate, progress=bar.show)
     except _Enough:
         pass
     finally:
@@ -130,7 +131,7 @@ def _announce(m: ShmMap, attached: Attachment, said: Options) -> bool:
     wanted = wish.plan_wish(attached, wish.read_wish(attached.parameters, said))
     if (wanted.shape, wanted.parameters) == (attached.geometry, wanted.actual):
         return False
-    forecast = fitting.refuse_what_cannot_fit(m, wanted)  # type: ignore[arg-type]
+    forecast = fitting.refuse_what_cannot_fit(m, wanted)
     print(f"{m.name} has {_words(attached.geometry)}; it will have {_words(wanted.shape)}")
     print(f"it takes {wanted}")
     print(forecast)

@@ -31,8 +31,9 @@ def test_another_shape_is_used_as_it_is_and_told_once(make, asked):
         other = shmmap.ShmMap(m.name, **asked)
     assert other["a"] == 1 and other.parameters == m.parameters
     assert told[0].filename == __file__, "it names the line that opens the map"
-    assert 'on_mismatch="replace"' in str(told[0].message)
-    assert ("python -m shmmap replace" in str(told[0].message)) != ("ephemeral" in asked)
+    how = "replace" if "ephemeral" in asked else "resize"
+    assert f'on_mismatch="{how}"' in str(told[0].message)
+    assert (f"python -m shmmap {how}" in str(told[0].message)) != ("ephemeral" in asked)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         shmmap.ShmMap(m.name, **asked).close()  # not again
