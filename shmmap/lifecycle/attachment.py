@@ -42,6 +42,7 @@ from . import ephemeral, files, half_replaced, left_behind, routes
 from .control import ENGINE, LIVE, Control, geometry_of, remove_files
 from .parameters import Parameters
 from .places import Places
+from .store import SHARED
 from .sweeper import Sweeper
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Attachment:
     """
 
     is_private = False  # no other process can have it, and it has no files
+    store = SHARED
     _worker_kind: type[Worker] = Worker
 
     def __init__(

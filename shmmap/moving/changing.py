@@ -21,7 +21,6 @@ from ..memory.words import ControlWords, GenerationWords, ShardWords
 from ..operations._cut_cy import hold_all, hold_one
 from ..operations._moves_cy import exchange_word
 from ..system import segment
-from ..system.creation import creation_lock
 from .groups import group_at
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def begin(
         Busy: it is on its way to another one, or back.
     """
     refuse_others(attachment)
-    with creation_lock(attachment.name) as turn:
+    with attachment.store.turn(attachment.name) as turn:
         turn.check()
         if not attachment.is_private and not attachment.has_its_name():
             raise MapUnlinked(f"map {attachment.name!r} was unlinked, or replaced")
@@ -100,7 +99,7 @@ def take_back(handle: Takes, attachment: Attachment, groups: GroupMover) -> bool
     """Have a map that is on its way go back to the shape that it had; False: it is on its way back
     already. Where nothing has moved yet, that is all."""
     refuse_others(attachment)
-    with creation_lock(attachment.name) as turn:
+    with attachment.store.turn(attachment.name) as turn:
         turn.check()
         control = attachment.control
         for _ in range(_TRIES):

@@ -7,7 +7,6 @@ removed; it goes with the map.
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -27,11 +26,9 @@ _NAME = re.compile(r"(?P<semaphore>sem\.)?(?P<map>shmmap\..+\.[0-9a-f]{16})\.(?P
 
 def clean(attachment: Attachment, segments: Segments) -> None:
     """Remove what dead movers left."""
-    if attachment.is_private:
-        return
     start = segment.shard_name(attachment.name, attachment.nonce, 0, 0)[1:].removesuffix(".0.0")
     try:
-        entries = os.listdir(segment.SHM_DIRECTORY)
+        entries = attachment.store.list()
     except OSError:
         return
     for entry in entries:
@@ -43,7 +40,7 @@ def clean(attachment: Attachment, segments: Segments) -> None:
                 if _is_left(
                     attachment, segments, int(match["generation"]), int(match["number"]), token
                 ) and read_table(attachment.control).changes == changes:  # else rows are others
-                    segment.unlink("/" + entry)
+                    attachment.store.remove("/" + entry)
 
 
 def _is_left(

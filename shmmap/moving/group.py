@@ -31,7 +31,6 @@ from ..operations._moves_cy import (
 from ..operations.routing import ShardMoved
 from ..shard._moving_cy import ShardMove, move_bytes_needed
 from ..shard._status import CORRUPT, FULL, NO_DEADLINES, TOO_LARGE
-from ..system import reserving
 from ..system.process import this_process
 from ..system.tasks import sleep
 from .groups import Group, group_at
@@ -313,7 +312,9 @@ class GroupMover:
         if status == NO_DEADLINES:
             for place, mapping in zip(group.new, mappings, strict=True):
                 areas = place.shape.areas
-                reserving.reserve(self.segments.label(place), mapping, areas.deadlines, areas.end)
+                self._attachment.store.reserve(
+                    self.segments.label(place), mapping, areas.deadlines, areas.end
+                )
                 with ShardWords(mapping.buffer) as header:
                     header.HAS_DEADLINES = 1
             return

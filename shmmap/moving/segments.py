@@ -8,7 +8,6 @@ nothing, so that two movers may share it.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -51,17 +50,17 @@ class Segments:
         draft.HAS_DEADLINES = int(leases)
         label = self.label(place)
         private = private_label(label, token)
-        mapping = segment.create(
+        store = attachment.store
+        mapping = store.create(
             private, shape.areas.end, shape.areas.end if leases else shape.areas.deadlines, mode
         )
         try:
             with ShardWords(mapping.buffer) as header:
                 header.words[: len(draft.words)] = draft.words
-            with suppress(FileExistsError):
-                segment.create_semaphore(label, mode)
+            store.create_semaphore(label, mode)
         except BaseException:
             mapping.close()
-            segment.unlink(private)
+            store.remove(private)
             raise
         return mapping
 
@@ -74,7 +73,7 @@ class Segments:
             files = [private_label(label, token), *[segment.semaphore_file(label)] * is_over]
             for file in files:
                 with suppress(SystemCallError):  # it stays until somebody cleans up
-                    segment.unlink(file)
+                    self._attachment.store.remove(file)
 
     def punch(self, place: Place, mapping: Mapping) -> None:
         """10: give the pages of a shard that has moved back at once. Its first page stays, where
@@ -87,18 +86,12 @@ class Segments:
         """11: give the new segments the names that all know, unless that was done."""
         for place in group.new:
             label = self.label(place)
-            with suppress(FileNotFoundError):
-                try:
-                    os.rename(segment.SHM_DIRECTORY + private_label(label, token),
-                              segment.SHM_DIRECTORY + label)
-                except FileNotFoundError:
-                    raise
-                except OSError as error:
-                    raise segment.refused(f"renaming {label}", error) from error
+            self._attachment.store.rename(private_label(label, token), label)
 
     def are_published(self, group: Group) -> bool:
         """Tell whether all new segments have the names that all know."""
-        return None not in [segment.identity_at(self.label(place)) for place in group.new]
+        store = self._attachment.store
+        return False not in [store.exists(self.label(place)) for place in group.new]
 
     def remove(self, places: tuple[Place, ...]) -> None:
         """13: remove segments that nobody looks for any more, and their semaphores."""
@@ -106,14 +99,14 @@ class Segments:
             label = self.label(place)
             for file in (label, segment.semaphore_file(label)):
                 with suppress(SystemCallError):  # as in `discard`
-                    segment.unlink(file)
+                    self._attachment.store.remove(file)
 
     def attach(self, place: Place) -> tuple[Mapping, int] | None:
         """Map an old segment by the name that all know; return it and MOVED; None: it is gone."""
         attachment = self._attachment
         try:
-            mapping = segment.attach(self.label(place), place.shape.areas.end,
-                                     attachment.parameters.mode, attachment.owner_uid)
+            mapping = attachment.store.attach(self.label(place), place.shape.areas.end,
+                                              attachment.parameters.mode, attachment.owner_uid)
         except MapNotFound:
             return None
         with ShardWords(mapping.buffer) as header:

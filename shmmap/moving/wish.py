@@ -13,14 +13,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..checks import count, refuse_unknown, shown
-from ..errors import SharedMemoryFull
 from ..lifecycle.parameters import UNSAID, Options, Parameters
-from ..lifecycle.reaping import reap
 from ..lifecycle.request import SHAPE
 from ..memory.geometry import Geometry
 from ..memory.layout import PAGE
 from ..shard._moving_cy import move_bytes_needed
-from ..system import segment
 
 if TYPE_CHECKING:
     from ..lifecycle.attachment import Attachment
@@ -146,11 +143,5 @@ def plan_wish(attachment: Attachment, parameters: Parameters) -> Wish:
         old.shards // groups * move_bytes_needed(old.slots, old.slot_size),
         _more_at_peak(old, new, each(old), each(new)),
     )
-    what = f"resizing map {attachment.name!r}"
-    try:
-        segment.check_room(what, wish.asked)
-    except SharedMemoryFull:
-        if not reap(attachment.name):
-            raise
-        segment.check_room(what, wish.asked)
+    attachment.store.check_room(f"resizing map {attachment.name!r}", wish.asked, attachment.name)
     return wish

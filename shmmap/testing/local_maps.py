@@ -9,15 +9,12 @@ fork has its own copy of everything: what threads of its parent held it takes ov
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import mmap
 import os
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MapNotFound, SharedMemoryFull
+from ..errors import MapNotFound
 from ..lifecycle.attachment import Attachment
 from ..lifecycle.control import Control
 from ..lifecycle.headers import draft_header
@@ -29,11 +26,12 @@ from ..lifecycle.request import Request
 from ..memory import geometry
 from ..memory.layout import constants
 from ..memory.words import ShardWords
+from ..system import segment
 from ..system.blocks import block
 from ..system.mutex import Mark, Mutex
 from ..system.process import own_pid, this_process
-from ..system.segment import Mapping
 from ..system.worker_table import Worker
+from .local_segments import LocalStore, PrivateMapping
 
 if TYPE_CHECKING:
     from ..locks.hosts import MapHandle
@@ -43,31 +41,6 @@ K = constants()
 _NO_FILE = (0, 0)
 _maps: dict[str, LocalAttachment] = {}
 _mutex = Mutex()
-
-
-class PrivateMapping(Mapping):
-    """Memory of this process alone, as a mapped segment; `close` gives its pages back, and the
-    addresses go with the last one who knows it: nothing that comes late faults."""
-
-    is_cut = False
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        try:
-            self._place = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        except OSError as error:
-            raise SharedMemoryFull(
-                f"this process gets no {size:,} bytes of memory: give a smaller size= or capacity="
-            ) from error
-        self.buffer = (ctypes.c_char * size).from_buffer(self._place)
-
-    def tell(self, flag_address: int) -> None:
-        """Do nothing: nobody can cut it off."""
-
-    def close(self) -> None:
-        """Give the pages back. Idempotent."""
-        with contextlib.suppress(OSError, AttributeError):
-            self._place.madvise(mmap.MADV_DONTNEED)
 
 
 class _NoFile:
@@ -122,20 +95,14 @@ class OnlyWorker(Worker):
 
 
 class _LocalPlaces(Places):
-    """The shards of such a map, which are made as they are asked for."""
+    """The shards of such a map."""
 
     def attach(
         self, label: str, public: str, shape: geometry.Geometry, generation: int, number: int,
         in_header: int,
     ) -> Place:
-        """Make a shard; without a semaphore: who waits looks again by itself."""
-        attachment = self._attachment
-        mapping = PrivateMapping(shape.areas.end)
-        draft = draft_header(shape, attachment.nonce, in_header, generation)
-        is_locks = in_header == geometry.LOCK_NUMBER
-        draft.HAS_DEADLINES = int(bool(attachment.parameters.ttl_ns) or is_locks)
-        with ShardWords(mapping.buffer) as header:
-            header.words[: len(draft.words)] = draft.words
+        """Map a shard; without a semaphore: who waits looks again by itself."""
+        mapping = self._attachment.store.attach(label, shape.areas.end, None, None)
         return self.add(mapping, public, None, shape, generation, number)
 
 
@@ -146,8 +113,33 @@ class LocalAttachment(Attachment):
     _worker_kind = OnlyWorker
 
     def __init__(self, *arguments: Any) -> None:
+        self.store: LocalStore = LocalStore(_alone)
         super().__init__(*arguments)
         self.places = _LocalPlaces(self)
+
+    def make_parts(self) -> None:
+        """Make the shards, and that of the named locks."""
+        shape = self.geometry
+        self._make_part(segment.locks_name(self.name, self.nonce), geometry.lock_geometry(),
+                        geometry.LOCK_NUMBER, True)
+        for number in range(shape.shards):
+            self._make_part(segment.shard_name(self.name, self.nonce, 0, number), shape, number,
+                            bool(self.parameters.ttl_ns))
+
+    def _make_part(
+        self, label: str, shape: geometry.Geometry, number: int, has_deadlines: bool
+    ) -> None:
+        mapping = self.store.create(label, shape.areas.end, 0, 0)
+        draft = draft_header(shape, self.nonce, number, 0)
+        draft.HAS_DEADLINES = int(has_deadlines)
+        with ShardWords(mapping.buffer) as header:
+            header.words[: len(draft.words)] = draft.words
+        mapping.close()
+
+    def unmap(self) -> None:
+        """Give all memory back."""
+        super().unmap()
+        self.store.clear()
 
     def _begin_in_this_process(self) -> None:
         forked = self._process != this_process()
@@ -188,20 +180,28 @@ class LocalAttachment(Attachment):
             if self.parameters.ephemeral:
                 retire(self)
             self._is_left = not self.has_its_name()
-            if self.sweeper is None or self.sweeper.stop():  # else see `sweeping_ended`
-                self.sweeper = None
+            running = [one for one in (self.sweeper, self.mover) if one is not None]
+            if False not in [one.stop() for one in running]:  # else see `sweeping_ended`
+                self.sweeper = self.mover = None
                 self.worker.give_back()
                 if self._is_left:
                     self.unmap()
 
 
+class _Turn:
+    """Stands for the creation lock that others could have taken over: nobody is there."""
+
+    def check(self) -> None:
+        """Find that it is ours."""
+
+
 @block
-def _alone() -> Iterator[None]:
-    """Keep the other tasks of this process from opening and leaving maps."""
+def _alone() -> Iterator[_Turn]:
+    """Keep the other tasks of this process from opening, leaving and reshaping maps."""
     mark = Mark()
     try:
         _mutex.acquire(mark)
-        yield
+        yield _Turn()
     finally:
         mark.clear()
 
@@ -248,27 +248,15 @@ def give_way(attachment: LocalAttachment) -> None:
 def _make(name: str, wanted: Parameters) -> LocalAttachment:
     """Make a map in private memory."""
     shape = wanted.plan()
-    _check_room(name, shape.total_bytes)
     control = Control(PrivateMapping(geometry.control_bytes()), _NO_FILE)
     draft = control_words(wanted, shape, random_word() or 1)
     control.words[: len(draft.words)] = draft.words
     made = LocalAttachment(name, control, None, lambda: None)
+    made.store.check_room(f"LocalMap {name!r}", shape.total_bytes, name)
+    made.make_parts()
     made.map_parts()
     control.STATE = K["STATE_READY"]
     return made
-
-
-def _check_room(name: str, size: int) -> None:
-    """Refuse what this machine cannot hold, before a page of it is asked for."""
-    try:
-        room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):  # nobody tells: then mapping it does
-        return
-    if size > room:
-        raise SharedMemoryFull(
-            f"LocalMap {name!r}: {size:,} bytes asked, this machine has {room:,}. Give a smaller "
-            "size= or capacity="
-        )
 
 
 def retire(attachment: LocalAttachment) -> None:
@@ -280,9 +268,9 @@ def retire(attachment: LocalAttachment) -> None:
 def allocated_bytes(attachment: Attachment) -> int:
     """Count the bytes that a shared map of this kind would hold: all but the deadlines of shards
     that have none."""
-    total = attachment.control.mapping.size
+    total, places = attachment.control.mapping.size, attachment.places
     for mapping, shape in (
-        *((one, attachment.geometry) for one in attachment.mappings),
+        *((places.mapping_of(one), places.shape_of(one)) for one in attachment.distinct()),
         *((one, attachment.locks.geometry) for one in attachment.lock_mappings),
     ):
         with ShardWords(mapping.buffer) as header:

@@ -127,6 +127,15 @@ def _stats(m: Any, folder: str) -> object:
     return figures, ours["workers"] == (os.getpid(),), ours["allocated_bytes"] > half
 
 
+def _resize(m: Any, folder: str) -> object:
+    """Change the shape, and back."""
+    there = m.resize(shards=4, value_size=40).progress()
+    seen = m.parameters["shards"], m.value_size, _sorted(m)
+    back = m.resize(shards=2, value_size=100, wait=False)
+    m["new"] = 1
+    return there.is_over, seen, back.wait(60), m.parameters["shards"], m["new"], repr(m.resize())
+
+
 def _edit(m: Any, folder: str) -> object:
     with m.edit("l") as value:
         value.append(4)
@@ -237,6 +246,7 @@ CALLS: dict[str, Call] = {
     "size": lambda m, _: m.size,
     "snapshot": lambda m, _: _sorted(m.snapshot()),
     "stats": _stats,
+    "resize": _resize,
     "reap": lambda m, _: m.reap(),
     "sweep": lambda m, _: (m.set("s", 1, ttl=-1), m.sweep().dead_workers, len(m)),
     "gates": _switch,

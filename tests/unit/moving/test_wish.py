@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from shmmap.errors import SharedMemoryFull
+from shmmap.lifecycle import store
 from shmmap.lifecycle.parameters import UNSAID, Parameters
 from shmmap.memory.geometry import Geometry, plan_size
 from shmmap.memory.layout import PAGE
-from shmmap.moving import wish
 from shmmap.moving.wish import plan_wish, read_rate, read_wish
 from shmmap.shard._moving_cy import move_bytes_needed
 from shmmap.system import segment
@@ -157,7 +157,7 @@ def test_maps_whose_time_is_over_give_way(make: Any, monkeypatch: pytest.MonkeyP
         return 1
 
     monkeypatch.setattr(segment, "free_bytes", lambda: free)
-    monkeypatch.setattr(wish, "reap", reap)
+    monkeypatch.setattr(store, "reap", reap)
     assert plan_wish(m.attachment, parameters).asked == asked
 
 
