@@ -15,7 +15,7 @@ NEAR_CACHE = (
         drop(Reads, "is_current", "load(shard.mem, held.at) != held.version or "),
     ), "near cache and set", "every 1"),
     Mutant("a near cache looks at no deadline", (
-        drop(Reads, "is_current", " or held.expired(now_ns)"),
+        drop(Reads, "is_current", " or (\n        held.expired(now_ns)\n    )"),
     ), "near cache, it expires", "every 2"),
     Mutant("a read keeps what it read, though more was seen meanwhile", (
         change(NearStore, "finish", "self.drop(key)", "self.entries[key] = fresh"),

@@ -45,12 +45,12 @@ SNAPSHOTS = (
                "not copy.is_tracked(handle.token())", "False"),
     ), "snapshot between two sets", "every 2"),
     Mutant("each shard is held alone", (
-        change(snapshots, "cut", """                    failed = shard.number
+        change(snapshots, "cut", """                    failed = at
                     break
-""", """                    failed = shard.number
+""", """                    failed = at
                     break
-                all_copies[shard.number].copy_changed(1 << 62)
-                all_copies[shard.number].stop()
+                all_copies[at].copy_changed(1 << 62)
+                all_copies[at].stop()
                 handle.drop(shard)
 """, "not copy.is_tracked(handle.token())", "False", """                for copy in all_copies:
                     copy.copy_changed(1 << 62)

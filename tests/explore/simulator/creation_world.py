@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partialmethod
 from typing import Any, NamedTuple
 
 import pytest
@@ -22,7 +23,9 @@ from shmmap.lifecycle import (
     lingering,
     making,
     opening,
+    places,
     reaping,
+    routes,
     siblings,
 )
 from shmmap.lifecycle.parameters import Parameters
@@ -203,13 +206,14 @@ class CreationWorld:
                 (worker_table, "os sleep monotonic this_process own_pid"),
                 (attachment, "os this_process"), (ephemeral, "os"),
                 (opening, "os sleep monotonic this_process OWN_NUMBER"), (mutex, "this_process"),
-                (descriptors, "os this_process"), (reaping, "os"),
+                (descriptors, "os this_process"), (reaping, "os"), (places, "os"),
+                (routes, "sleep"),
             ):
                 for name in names.split():
                     is_module = name in ("os", "fcntl")
                     patch.setattr(module, name, system if is_module else getattr(system, name))
-            patch.setattr(segment, "Mapping",
-                          lambda descriptor, size: SimulatedMapping(system, descriptor, size))
+            patch.setattr(segment, "Mapping", type("Mapping", (SimulatedMapping,), {
+                "__init__": partialmethod(SimulatedMapping.__init__, system)}))
             patch.setattr(segment, "is_missing", lambda: False)
             patch.setattr(control, "boot_id", lambda: (1, 2))
             patch.setattr(making, "boot_id", lambda: (1, 2))

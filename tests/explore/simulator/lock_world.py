@@ -169,7 +169,7 @@ class LockWorld(World):
         """Say what is wrong after a run; None: nothing."""
         problems, table = list(self.problems), self.handles[CHECKER]
         table.sweep()
-        left = {raw for _, raw in list_entries(table, 0, True)}
+        left = {raw for _, raw in list_entries(table, 0, True)[1]}
         inside = [
             taking for takings in self.inside.values() for taking in takings
             if not self.machine.workers[taking.worker].dead

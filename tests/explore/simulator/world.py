@@ -21,7 +21,7 @@ from shmmap.errors import MapFull
 from shmmap.lifecycle.attachment import Attachment
 from shmmap.memory._atomics import Memory
 from shmmap.memory._clock_cy import Clock
-from shmmap.memory.geometry import Geometry
+from shmmap.memory.geometry import SHARD_LIMIT, Geometry
 from shmmap.memory.layout import constants
 from shmmap.operations import (
     _cut_cy,
@@ -36,9 +36,11 @@ from shmmap.operations import (
 from shmmap.operations._care_cy import rebuild_shard, sweep_part
 from shmmap.operations._listing_cy import list_entries
 from shmmap.operations.host import NEVER
+from shmmap.operations.order import in_order
+from shmmap.operations.routing import ShardMoved
 from shmmap.shard import _lock_cy
 from shmmap.shard._lock_cy import ShardLock
-from shmmap.shard._repair_cy import Repairer
+from shmmap.shard._repair_cy import Repairer, equip
 from shmmap.shard._shard_cy import Shard
 from shmmap.system import liveness, worker_table
 from shmmap.system.worker_table import Worker
@@ -92,6 +94,8 @@ class SimulatedWorker(Worker):
 class SimulatedAttachment(Attachment):
     """What a handle needs of its process's attachment."""
 
+    geometry: Any = None  # there: a property, of what the control segment says
+
     def __init__(self, world: World) -> None:
         self.name = "simulated"
         self.geometry = world.shape
@@ -112,19 +116,22 @@ class SimulatedAttachment(Attachment):
         if world.all_memory:
             self.control_memory = SharedMemory(world.machine, world.control, 1 << 20)
             self.fork_memory = SharedMemory(world.machine, self.fork_memory.octets, 1 << 21)
+        self.map_shards(world)
+
+    def map_shards(self, world: World) -> None:
+        """Have this process's shards over the world's memory."""
         shape = world.shape
         self.shards = []
         for number, segment in enumerate(world.segments):
             memory = SharedMemory(world.machine, segment, number << 16)
             lock = ShardLock(memory, None, self.worker)
             lock.semaphore = world.semaphores[number]
-            self.shards.append(Shard(
+            self.shards.append(equip(Shard(
                 memory, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
-                shape.shards.bit_length() - 1, SEED, lock, self.clock,
-            ))
-        self.repairers = [Repairer(shard) for shard in self.shards]
+                shape.shards.bit_length() - 1, SEED, lock, self.clock, 0,
+            )))
 
-    def restore_deadlines(self, number: int) -> None:
+    def restore_deadlines(self, shard: Any) -> None:
         """Do nothing: the pages are always there."""
 
     def start_sweeper(self) -> bool:
@@ -138,9 +145,10 @@ class SimulatedAttachment(Attachment):
     def notice_removal(self) -> None:
         """Do nothing: the map is there for good."""
 
-    def reserve_deadlines(self, number: int) -> None:
+    def reserve_deadlines(self, shard: Any) -> None:
         """Say that the pages are there, in one store."""
-        self.shards[number].mem.words[K["S_HAS_DEADLINES"] >> 3] = 1
+        shard.mem.words[K["S_HAS_DEADLINES"] >> 3] = 1
+
 
 class World:
     """One map, restored before each run to what it was at `save`.
@@ -148,6 +156,8 @@ class World:
     `all_memory`: also the control segment and each process's own page are accessed in steps.
     `homes`: which process each worker belongs to, where some are threads of one.
     """
+
+    attachment_kind: type[SimulatedAttachment] = SimulatedAttachment
 
     def __init__(
         self, processes: int, slots: int, slot_size: int, evicts: bool, all_memory: bool = False,
@@ -164,21 +174,16 @@ class World:
         self.control = bytearray(K["C_BYTES_TOTAL"] + ROWS * K["R_BYTES_TOTAL"])
         self.control_words = memoryview(self.control).cast("Q")
         self.control_words[K["C_STATE"] >> 3] = K["STATE_READY"]
-        self.segments = [bytearray(self.shape.areas.end) for _ in range(shards)]
+        self.segments: list[bytearray] = []
+        self.make_segments()
         self.words_of = [memoryview(segment).cast("Q") for segment in self.segments]
-        for words in self.words_of:
-            for field, value in (
-                ("FRESH", 1), ("FREE_SLOTS", slots), ("RING_TARGET", max(1, slots // 10)),
-                ("SLOTS", slots),
-            ):
-                words[K[f"S_{field}"] >> 3] = value
         self.handles: dict[int, Any] = {}
         with self.installed():
             for number in (*range(processes), CHECKER):
                 self.kernel.acting = pid = FIRST_PID + number
                 self.kernel.ticks[pid] = 50 + 10 * number
                 self.handles[number] = SimulatedHandle()
-                self.handles[number]._bind(SimulatedAttachment(self), LOCK_TIMEOUT_NS)
+                self.handles[number]._bind(self.attachment_kind(self), LOCK_TIMEOUT_NS)
         self.kernel.acting = FIRST_PID + CHECKER
         self.keys: list[str] = []
         self.never_full = False
@@ -188,6 +193,18 @@ class World:
         self.seen = Seen()
         self.events = itertools.count()  # when calls start and end
         self.save()
+
+    def make_segments(self) -> None:
+        """Make the shards' memory, empty."""
+        shape = self.shape
+        for _ in range(shape.shards):
+            self.segments.append(bytearray(shape.areas.end))
+            words = memoryview(self.segments[-1]).cast("Q")
+            for field, value in (
+                ("FRESH", 1), ("FREE_SLOTS", shape.slots),
+                ("RING_TARGET", max(1, shape.slots // 10)), ("SLOTS", shape.slots),
+            ):
+                words[K[f"S_{field}"] >> 3] = value
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -224,10 +241,10 @@ class World:
                 patch.setattr(module, "clock_ns", lambda number: machine.now_ns)
             yield
 
-    def _make_copies(self, attached: Any, clock: Any, whole: bool) -> Any:
+    def _make_copies(self, attached: Any, shards: Any, clock: Any, whole: bool) -> Any:
         """Copy for a snapshot; a second time only where memory was damaged, which it is not."""
         self.copied_again |= whole
-        return MAKE_COPIES(attached, clock, whole)
+        return MAKE_COPIES(attached, shards, clock, whole)
 
     # -- between runs ---------------------------------------------------------------
 
@@ -301,18 +318,15 @@ class World:
     ) -> Any:
         if name in ("sweep", "aged"):
             before_ns = self.machine.now_ns if name == "aged" else 0
-            for number in range(self.shape.shards):
+            for unit in range(0, SHARD_LIMIT, SHARD_LIMIT // len(handle.shards)):
                 following = 1
                 while following:
-                    following = sweep_part(handle, number, following, before_ns, 2)
+                    following = sweep_part(handle, unit, following, before_ns, 2)
             return None
         if name == "repair":
-            for number in range(self.shape.shards):
-                rebuild_shard(handle, number)
-            return None
+            return self._repair(handle)
         if name == "list":
-            shards = range(self.shape.shards)
-            return [pair for n in shards for pair in list_entries(handle, n, True)]
+            return list(in_order(lambda unit: list_entries(handle, unit, True)))
         if name == "snapshot":
             return dict(snapshots.take(handle, handle.attachment, LOCK_TIMEOUT_NS / 1e9))
         if name == "clear":
@@ -336,6 +350,16 @@ class World:
         if name in ("delete", "contains"):
             ttl = {}
         return getattr(handle, name)(key, *arguments, **ttl)
+
+    def _repair(self, handle: Any) -> None:
+        """Repair all shards, as `checking` does; from the first on where one has moved."""
+        while True:
+            try:
+                for shard in handle._settled():
+                    rebuild_shard(handle, shard)
+                return
+            except ShardMoved:
+                continue
 
     def _close(self, number: int, result: Any) -> None:
         """Put a call into the history of each key that it is about: it returned."""
