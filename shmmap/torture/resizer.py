@@ -84,9 +84,10 @@ class _Resizing:
 
     def of_cache(self) -> None:
         """Resize the map that evicts, which others unlink meanwhile."""
-        shape = {"shards": self._rng.choice(_CACHE_SHARDS), "size": self._rng.choice(_CACHE_SIZES)}
+        shards, size = self._rng.choice(_CACHE_SHARDS), self._rng.choice(_CACHE_SIZES)
+        wait = self._rng.random() < 0.7
         self._actor.call("resizing", lambda: self._worker.setting.maps.cache.resize(
-            **shape, wait=self._rng.random() < 0.7
+            shards=shards, size=size, wait=wait
         ))
         self._words[RESIZED] += 1
 
