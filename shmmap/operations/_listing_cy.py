@@ -163,8 +163,8 @@ def scan_one(handle, shard, position, found, start, wants_values, listed):
         return status
     if is_left_out(shard, found, start):
         return FOUND if shard.confirm(found) else AGAIN
-    raw_key: Any = handle.raw_key(shard, found)
-    raw_value: Any = handle.raw_value(shard, found) if wants_values else b""
+    raw_key: Any = shard.raw_key(found)
+    raw_value: Any = shard.raw_value(found) if wants_values else b""
     expired: cython.bint = shard.is_expired(found)
     if not shard.confirm(found) or raw_key is None or raw_value is None:
         return AGAIN
@@ -261,8 +261,8 @@ def list_copied(handle, unit: Any) -> tuple:
         found.meta = shard.slots.meta(slot)
         if shard.is_expired(found):
             continue
-        raw_key = handle.raw_key(shard, found)
-        raw_value = handle.raw_value(shard, found)
+        raw_key = shard.raw_key(found)
+        raw_value = shard.raw_value(found)
         if raw_key is None or raw_value is None:
             handle.raise_for(CORRUPT, shard, 0)
         listed.append((

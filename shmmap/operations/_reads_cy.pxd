@@ -13,9 +13,6 @@ from ..memory._atomics cimport *
 
 cdef class Reads(Holding):
     cdef object copying
-    cdef object raw_bytes(self, Shard shard, probe_t found, u64 position, u64 length)
-    cdef object raw_value(self, Shard shard, probe_t found)
-    cdef object raw_key(self, Shard shard, probe_t found)
     cdef object try_fetch(self, Shard shard, key_t key, probe_t found, bint wants_value)
     cdef Shard shard_instead(self, Shard shard, key_t key)
     cdef object fetch_guarded(self, Shard shard, key_t key, probe_t found, bint wants_value)

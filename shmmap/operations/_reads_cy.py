@@ -12,7 +12,6 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from shmmap.memory._atomics import (
         add_one,
-        copy_bytes,
         exactly,
         i64,
         key_t,
@@ -26,8 +25,6 @@ if not cython.compiled:
     )
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
         C_SWEEP_EPOCH,
-        E_BYTES_TOTAL,
-        KEY_LENGTH_MASK,
         META_LENGTH_SHIFT,
         META_VALUE_TYPE_SHIFT,
         R_HITS,
@@ -56,7 +53,7 @@ if not cython.compiled:
         shared,
     )
     from shmmap.shard._shard_cy import Shard
-    from shmmap.shard._slots_cy import Slots, value_position
+    from shmmap.shard._slots_cy import value_position
     from shmmap.shard._status import (
         CORRUPT,
         FIRST_SLICE_NS,
@@ -88,29 +85,6 @@ class Reads(Holding):
     if not cython.compiled:
         copying = None
 
-    def raw_bytes(self, shard, found, position, length):
-        """Copy bytes of a found entry out; None: its chain was cut meanwhile."""
-        slots: Slots = shard.slots
-        if position + length <= slots.size - E_BYTES_TOTAL:
-            return copy_bytes(
-                shard.mem, slots.base + (found.slot - 1) * slots.size + E_BYTES_TOTAL + position,
-                length,
-            )
-        room = new_room(length)
-        if not slots.read(found.slot, position, target_of(room), length):
-            return None
-        return room if cython.compiled else bytes(room)
-
-    def raw_value(self, shard, found):
-        """Copy a found value's bytes out; None: its chain was cut meanwhile."""
-        return self.raw_bytes(
-            shard, found, value_position(found.meta), found.meta >> META_LENGTH_SHIFT
-        )
-
-    def raw_key(self, shard, found):
-        """Copy a found key's bytes out; None: its chain was cut meanwhile."""
-        return self.raw_bytes(shard, found, 0, found.meta & KEY_LENGTH_MASK)
-
     def try_fetch(self, shard, key, found, wants_value):
         """Read once without the lock: the raw value, MISSING, or None: start again."""
         status: i64 = shard.look(key.hash, key.type, key.data, key.length, found)
@@ -122,7 +96,7 @@ class Reads(Holding):
         if shard.is_expired(found):
             raw = MISSING
         elif wants_value:
-            raw = self.raw_value(shard, found)
+            raw = shard.raw_value(found)
         return raw if shard.confirm(found) else None
 
     def fetch(self, key, found, wants_value):

@@ -4,7 +4,7 @@ from ._expiry_cy cimport Expiry
 from ..memory._hash_cy cimport hash_key
 from ._index_cy cimport Index
 from ._lock_cy cimport ShardLock
-from ._slots_cy cimport Slots, data_bytes
+from ._slots_cy cimport Slots, data_bytes, value_position
 from ._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
@@ -27,6 +27,9 @@ cdef class ShardLookup:
     cdef object repairer
     cdef int look(self, u64 hash, u64 key_type, src_t key, u64 key_length, probe_t out) noexcept
     cdef int find(self, u64 hash, u64 key_type, src_t key, u64 key_length, probe_t out) noexcept
+    cdef object raw_bytes(self, probe_t found, u64 position, u64 length)
+    cdef object raw_value(self, probe_t found)
+    cdef object raw_key(self, probe_t found)
     cdef bint confirm(self, probe_t found) noexcept
     cdef bint is_expired(self, probe_t found) noexcept
     cdef bint is_live(self, int status, probe_t found) noexcept

@@ -18,6 +18,7 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap.memory._atomics import (
+        copy_bytes,
         equal,
         i64,
         load,
@@ -25,8 +26,10 @@ if not cython.compiled:
         lowest_bit,
         match_tag,
         memory,
+        new_room,
         prefetch,
         room_for_key,
+        target_of,
         u64,
         view,
     )
@@ -56,7 +59,7 @@ if not cython.compiled:
     from shmmap.shard._eviction_cy import Eviction
     from shmmap.shard._expiry_cy import Expiry
     from shmmap.shard._index_cy import Index
-    from shmmap.shard._slots_cy import Slots, data_bytes
+    from shmmap.shard._slots_cy import Slots, data_bytes, value_position
     from shmmap.shard._status import AGAIN, CORRUPT, FOUND, MISS
 
 from shmmap.memory.layout import shard_areas
@@ -153,6 +156,27 @@ class ShardLookup:
         """Look a key up while the lock is held: FOUND, MISS or CORRUPT."""
         status: i64 = self.look(hash, key_type, key, key_length, out)
         return CORRUPT if status == AGAIN else status
+
+    def raw_bytes(self, found, position, length):
+        """Copy bytes of a found entry out; None: its chain was cut meanwhile."""
+        slots: Slots = self.slots
+        if position + length <= slots.size - E_BYTES_TOTAL:
+            return copy_bytes(
+                self.mem, slots.base + (found.slot - 1) * slots.size + E_BYTES_TOTAL + position,
+                length,
+            )
+        room = new_room(length)
+        if not slots.read(found.slot, position, target_of(room), length):
+            return None
+        return room if cython.compiled else bytes(room)
+
+    def raw_value(self, found):
+        """Copy a found value's bytes out; None: its chain was cut meanwhile."""
+        return self.raw_bytes(found, value_position(found.meta), found.meta >> META_LENGTH_SHIFT)
+
+    def raw_key(self, found):
+        """Copy a found key's bytes out; None: its chain was cut meanwhile."""
+        return self.raw_bytes(found, 0, found.meta & KEY_LENGTH_MASK)
 
     def confirm(self, found):
         """Tell whether what was read since `look` or `scan` was one live entry, whole."""

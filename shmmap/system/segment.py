@@ -142,11 +142,8 @@ class Mapping:
 
     def give_up_pages(self, start: int = 0, end: int | None = None) -> None:
         """Give up the whole pages between two bytes, all of them by default: see `give_up`."""
-        first, last = -(-start // PAGE) * PAGE, (self.size if end is None else end) // PAGE * PAGE
-        if end is None:
-            last = self.size
-        if last > first:
-            give_up(self._address + first, last - first)
+        first, last = -(-start // PAGE) * PAGE, self.size if end is None else end // PAGE * PAGE
+        give_up(self._address + first, max(0, last - first))
 
     def close(self) -> None:
         """Unmap. Nothing may touch the buffer any more. Idempotent, and takes no memory."""
@@ -162,9 +159,8 @@ def give_up(address: int, size: int) -> None:
 
 def no_room(what: str, size: int) -> SharedMemoryFull:
     """Make the error of what does not fit into /dev/shm."""
-    room = free_bytes()
     return SharedMemoryFull(
-        f"{SHM_DIRECTORY} has no room for {what}: {size:,} bytes asked, {room:,} free. "
+        f"{SHM_DIRECTORY} has no room for {what}: {size:,} bytes asked, {free_bytes():,} free. "
         "Give a smaller size= or capacity=; remove leftovers (python -m shmmap doctor lists "
         "them); or enlarge it (docker run --shm-size=..., mount -o remount,size=... /dev/shm)"
     )

@@ -39,7 +39,7 @@ class Storm:
 
     def look_after(self) -> None:
         """Wake who has slept for long enough, and note whether the map is on its way."""
-        for pid, (_, until) in list(self._asleep.items()):
+        for pid, (_, until) in self._asleep.copy().items():
             if time.monotonic() > until:
                 self._wake(pid)
         now, moving = now_ns(), self._is_moving()
