@@ -169,8 +169,9 @@ class Mover:
             raise Stopped
         attachment = self._attachment
         self._entries += entries
-        attachment.control.MOVER_BEAT_NS = attachment.clock.now_ns()
-        rate = attachment.control.MOVE_RATE
+        control = attachment.control
+        control.MOVER_BEAT_NS = attachment.clock.now_ns()
+        rate, table = control.MOVE_RATE, control.TABLE
         now = monotonic()
         if rate and entries:
             self._due = max(self._due, now - 1.0) + entries / rate
@@ -178,7 +179,9 @@ class Mover:
                 self._is_stopping() or self.groups.is_hurried
             ):
                 sleep(min(left, _LONGEST_PAUSE_S))
-                attachment.control.MOVER_BEAT_NS = attachment.clock.now_ns()
+                control.MOVER_BEAT_NS = attachment.clock.now_ns()
+                if control.MOVE_RATE != rate or control.TABLE != table:
+                    self._due = 0.0  # said by somebody else: another rate, or to take it back
         else:
             sleep(0)
         self._tell(False)
