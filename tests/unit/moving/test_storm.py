@@ -1,0 +1,216 @@
+"""What the resize storm of `shmmap torture` has found, one schedule after the other, without
+chance."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import shmmap
+from shmmap.errors import MapFull, MapUnlinked
+from shmmap.memory.table import read_table
+from shmmap.memory.words import ShardWords
+from shmmap.moving import changing, group, resizing, watch
+from shmmap.moving.mover import Mover
+from shmmap.operations.routing import distinct
+from shmmap.shard._status import CORRUPT, NOBODY
+from shmmap.system import segment
+
+KEYS = 300
+
+
+class Raised(Exception):
+    pass
+
+
+@pytest.fixture
+def m(name: str) -> Iterator[Any]:
+    with shmmap.ShmMap(name, size="2MB", shards=4) as made:
+        made.update({f"key-{number}": number for number in range(KEYS)})
+        yield made
+        made.unlink()
+
+
+def assert_whole(m: Any, shards: int) -> None:
+    """All keys are there, in so many shards, and the map can be resized."""
+    assert dict(m) == {f"key-{number}": number for number in range(KEYS)}
+    assert not read_table(m.attachment.control).is_moving
+    assert m.attachment.geometry.shards == shards
+    assert m.check() == []
+
+
+def once(function: Any, first: Any) -> Any:
+    """Call `first` before the second call of a function: of the second group, mostly."""
+    calls: list[None] = []
+
+    def call(*arguments: Any) -> Any:
+        calls.append(None)
+        if len(calls) == 2:
+            first()
+        return function(*arguments)
+
+    return call
+
+
+def header_of(m: Any, shard: Any) -> ShardWords:
+    return ShardWords(m.attachment.places.mapping_of(shard).buffer)
+
+
+def take_back(m: Any) -> None:
+    other = Mover(m.attachment)
+    changing.take_back(other.handle, m.attachment, other.groups)
+    other.close()
+
+
+def begin(m: Any, **shape: Any) -> None:
+    """Begin a change, and move nothing."""
+    wanted = resizing.read_wish(m.attachment.parameters, shape)
+    mover = Mover(m.attachment)
+    changing.begin(mover.handle, m.attachment, mover.groups, wanted, wanted.plan(), 0)
+    mover.close()
+
+
+def test_a_handler_raises_after_the_cut(m, monkeypatch):
+    """What was published is the only copy by then."""
+    cut = group.cut_group
+
+    def cut_and_raise(*arguments: Any) -> Any:
+        assert cut(*arguments)[0] == 1
+        raise Raised
+
+    monkeypatch.setattr(group, "cut_group", cut_and_raise)
+    with pytest.raises(Raised):
+        m.resize(shards=16)
+    monkeypatch.undo()
+    m.resize()
+    assert_whole(m, 16)
+
+
+def test_it_is_taken_back_before_a_mover_tracks(m, monkeypatch):
+    """The mover has read the table before, and must not publish by that."""
+    monkeypatch.setattr(group, "track_moved", once(group.track_moved, lambda: take_back(m)))
+    m.resize(shards=16)
+    assert_whole(m, 4)
+
+
+def test_it_is_taken_back_before_the_cut(m, monkeypatch):
+    monkeypatch.setattr(group, "cut_group", once(group.cut_group, lambda: take_back(m)))
+    m.resize(shards=16)
+    assert_whole(m, 4)
+
+
+def test_a_snapshot_clears_the_marks_of_what_was_copied(m, monkeypatch):
+    """What looks damaged then is only torn."""
+    carry = group.carry_copied
+    taken: list[Any] = []
+
+    def carry_torn(*arguments: Any) -> int:
+        if not taken:
+            taken.append(m.snapshot())
+            return CORRUPT
+        return carry(*arguments)
+
+    monkeypatch.setattr(group, "carry_copied", carry_torn)
+    m.resize(shards=16)
+    assert len(taken[0]) == KEYS
+    assert_whole(m, 16)
+
+
+def test_what_does_not_fit_is_asked_for_while_it_moves(m):
+    """It is refused as ever, and the map is not left half-way."""
+    begin(m, shards=16)
+    with pytest.raises(MapFull):
+        m.resize(capacity=KEYS // 10, shards=1)
+    assert_whole(m, 16)
+
+
+def test_another_rate_wakes_a_mover(m):
+    slow = m.resize(shards=16, rate=1, wait=False)
+    m.resize(shards=16)
+    assert slow.wait(0)
+    assert_whole(m, 16)
+
+
+def sleep_through_a_change(m: Any, start: Any, monkeypatch: Any) -> list[Any]:
+    """Have another process make 8 shards of the 4, and begin to make one of these. Return those of
+    the 8 that this process goes by, for a part of the hash: for the rest it goes by the 4 still."""
+    monkeypatch.setattr(watch, "look_after", lambda _: None)  # nobody moves but who is told to
+
+    def resize(_: Any) -> None:
+        with shmmap.ShmMap.attach(m.name) as own:
+            own.resize(shards=8)
+            begin(own, shards=1)
+
+    start(resize).result(60.0)
+    assert m["key-0"] == 0
+    met = [shard for shard in distinct(m._routes()) if shard.generation == 1]
+    assert len(met) == 2 and len(distinct(m._routes())) == 5
+    return met
+
+
+def test_a_dead_holders_lock_is_taken_over_by_who_slept_through_a_change(m, start, monkeypatch):
+    """The older shards that the process goes by have moved, which says nothing of the group."""
+    for shard in sleep_through_a_change(m, start, monkeypatch):
+        with header_of(m, shard) as header:
+            header.OWNER = NOBODY  # as after a death
+    m["key-0"] = 0
+    assert len(distinct(m._routes())) == 8
+    assert [shard.moved_to() for shard in distinct(m._routes())] == [0] * 8
+    m.resize()
+    assert_whole(m, 1)
+
+
+def test_a_mover_has_died_between_two_stores_of_moved(m, start, monkeypatch):
+    """Who takes over the lock of a shard that does not say so yet, and slept through a change, must
+    not write there."""
+    cut = group.cut_group
+
+    def cut_and_raise(*arguments: Any) -> Any:
+        assert cut(*arguments)[0] == 1
+        raise Raised
+
+    def publish(_: Any) -> None:
+        with shmmap.ShmMap.attach(m.name) as own, monkeypatch.context() as patches:
+            patches.setattr(group, "cut_group", cut_and_raise)
+            with pytest.raises(Raised):
+                own.resize()
+
+    met = sleep_through_a_change(m, start, monkeypatch)
+    start(publish).result(60.0)
+    for shard in met:
+        with header_of(m, shard) as header:
+            assert header.MOVED
+            header.MOVED, header.OWNER = 0, NOBODY
+    m["key-0"] = 0
+    assert met[0].moved_to() or met[1].moved_to()
+    m.resize()
+    assert_whole(m, 1)
+
+
+def test_the_files_of_a_map_are_listed_before_a_mover_makes_one_more(name, monkeypatch):
+    """Its semaphore is not left."""
+    m = shmmap.ShmMap(name, size="2MB", shards=4, on_unlinked="raise")
+    make = segment.create_semaphore
+    unlinked: list[bool] = []
+
+    def make_late(label: str, mode: int) -> None:
+        if not unlinked:
+            unlinked.append(shmmap.unlink(name))
+        make(label, mode)
+
+    monkeypatch.setattr(segment, "create_semaphore", make_late)
+    with pytest.raises(MapUnlinked):
+        m.resize(shards=16)
+    m.close()
+    assert unlinked == [True]
+    assert [entry for entry in os.listdir("/dev/shm") if name in entry] == []
+
+
+def test_a_map_that_is_there_is_not_locked_as_one_that_is_being_made(m):
+    """Else what a dead replacer leaves of it is taken for that, as long as its maker lives."""
+    with open(f"/dev/shm{segment.control_name(m.name)}", "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
