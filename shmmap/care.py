@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .copies import dumps, merging
 from .copies.dumps import DumpReport
@@ -16,7 +16,6 @@ from .lifecycle import stats as statistics
 from .lifecycle.gates import Gates
 from .lifecycle.stats import Stats
 from .lifecycle.sweeper import SweepReport
-from .memory.table import is_moving
 from .system.presences import alive
 
 if TYPE_CHECKING:
@@ -57,14 +56,6 @@ class Care:
                 if not gone_over and not self._may_follow(error):
                     raise
                 self._go_over()
-
-    def _route(self, shards: Any) -> None:
-        """Go by other shards; where the map is on its way to another shape, see that it gets there.
-        """
-        super()._route(shards)  # type: ignore[misc]
-        attached = self.attachment
-        if attached is not None and attached.shards is shards and is_moving(attached.control):
-            self._look_after(attached)
 
     def _look_after(self, attached: Attachment) -> None:
         """See that a map that is on its way to another shape gets there."""

@@ -73,7 +73,8 @@ class Attachment:
     ) -> None:
         self.name = name
         self.control = control
-        self.owner_uid = owner_uid
+        # whose it was seen to be: this process may become another user's, and meets new segments
+        self.owner_uid = owner_uid = os.geteuid() if owner_uid is None else owner_uid
         self._on_join = on_join
         self.nonce = control.NONCE
         self._shaped = -1, Parameters.load(control), geometry_of(control)  # at that table word
@@ -271,8 +272,12 @@ class Attachment:
     def notice_move(self) -> None:
         """Look after a map that is on its way to another shape, and may have lost its mover."""
         if is_moving(self.control):
-            for handle in alive(self.handles):
-                handle._look_after(self)
+            self.look_after()
+
+    def look_after(self) -> None:
+        """See `moving.watch.look_after`, which is on a floor above."""
+        for handle in alive(self.handles):
+            handle._look_after(self)
 
     def _mapped(self) -> list[segment.Mapping]:
         """List what is mapped: the control segment, the shards, the lock shard."""

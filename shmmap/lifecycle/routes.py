@@ -77,6 +77,7 @@ def renew(attachment: Attachment, handle: MapHandle, shard: Shard) -> None:
     for one in {id(one): one for one in (*alive(attachment.handles), handle)}.values():
         if one.attachment is attachment:
             one._route(attachment.shards)
+    attachment.look_after()  # also where all has moved: somebody has to unmap what was
 
 
 def _give_up(attachment: Attachment, error: Exception, turn: int, table: Table) -> None:
@@ -172,13 +173,14 @@ def let_go(attachment: Attachment, own: int = 0) -> bool:
     if not attachment.snapshots.acquire(blocking=False):
         return False
     try:
-        for handle in (*alive(attachment.handles), *attachment.movers):
+        handles = [*alive(attachment.handles), *attachment.movers]
+        for handle in handles:
             if handle.attachment is attachment:
                 handle._route(routes)  # first: what begins after the look goes by these
-        for handle in (*alive(attachment.handles), *attachment.movers):
-            others, mine = handle._under_way()
-            if others or mine > own:
-                return False
+        under_way = [handle._under_way() for handle in handles]
+        if sum([others for others, _ in under_way]) or sum([mine for _, mine in under_way]) > own:
+            return False  # also where this task is in the middle of something by another handle
+        for handle in handles:
             if handle.near is not None:
                 handle.near.forget_moved()
         if attachment.shards is not routes:

@@ -133,6 +133,7 @@ class Sweeper:
             self._background.set_interval(every_ns / 1e9)
         if self._is_needed():
             self.start()
+        self._attachment.notice_move()
 
     @property
     def trouble(self) -> Trouble | None:

@@ -17,7 +17,7 @@ from ..memory.table import UNITS, Table, read_table, row_of
 from ..operations._moves_cy import exchange_word
 from ..operations._takes_cy import Takes
 from ..system.tasks import new_lock, sleep
-from .changing import take_back
+from .changing import refuse_others, take_back
 from .cleaning import clean
 from .group import GroupMover, NoRoom
 
@@ -111,6 +111,7 @@ class Mover:
                     self.handle._settled()
                     routes.let_go(self._attachment, 1)
                 break
+            refuse_others(self._attachment)  # else its segments would be another user's
             if not self._take_lease():
                 sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

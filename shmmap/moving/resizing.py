@@ -71,11 +71,10 @@ def resize(
     if one is said), and with `wait` see to it until it is there. What cannot fit is refused before
     anything moves."""
     wanted, limit = None, read_rate(rate)
+    refuse_others(attachment)
     if said:
-        refuse_others(attachment)
         wanted = read_wish(attachment.parameters, said)
     elif limit and read_table(attachment.control).is_moving:
-        refuse_others(attachment)
         attachment.control.MOVE_RATE = limit
     while True:
         mover = Mover(attachment, note)

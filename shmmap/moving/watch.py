@@ -7,13 +7,13 @@ somebody is at it, and if not, it is. Then it unmaps the shards that were.
 from __future__ import annotations
 
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigMismatch, MapClosed, MapUnlinked
 from ..lifecycle import routes
 from ..memory.table import read_table
 from ..system.background import Background
-from .changing import refuse_others
 from .mover import Mover
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ _EVERY_S = 1.0
 
 
 def look_after(attachment: Attachment) -> None:
-    """Have a map that is on its way come to its end, in the background. Never raises; does nothing
-    where this process may not, or where nothing moves."""
+    """Have a map that is on its way come to its end, in the background. Never raises; where this
+    process may not move it, have it unmap what was once others have."""
     if attachment.mover is None:
         me = weakref.ref(attachment)  # no circle: what goes with its last user goes at once
         attachment.mover = Background(
@@ -41,12 +41,12 @@ def _look(attachment: Attachment) -> bool:
         if background.stopping or attachment.is_down:
             return False
         attachment.refuse_lost()
-        refuse_others(attachment)
-        Mover(attachment, is_stopping=lambda: background.stopping).run()
+        with suppress(ConfigMismatch):  # another user's map: that user's processes move it
+            Mover(attachment, is_stopping=lambda: background.stopping).run()
         if read_table(attachment.control).is_moving:
             return True
         return not routes.let_go(attachment)
-    except (ConfigMismatch, MapUnlinked, MapClosed):
+    except (MapUnlinked, MapClosed):
         return False
     finally:
         background.busy = False
