@@ -43,7 +43,8 @@ class _Shared:
             atexit.register(self._take_away)
 
     def _look(self) -> ShmMap | None:
-        """Make the map, or open the one that is there as it is; None: it is to be replaced."""
+        """Make the map, or open the one that is there as it is; None: it is to be replaced,
+        or resized."""
         options = {name: value for name, value in self._options.items() if name != "fresh"}
         is_fresh = self._options.get("fresh", False)
         while True:
@@ -51,7 +52,7 @@ class _Shared:
                 made = ShmMap.create(self._name, **options)
                 self._is_made = True
                 return made
-            if is_fresh or options.get("on_mismatch") == "replace":
+            if is_fresh or options.get("on_mismatch") in ("replace", "resize"):
                 return None
             with suppress(MapNotFound):
                 return ShmMap.attach(self._name, **options)
@@ -90,8 +91,8 @@ def share(config: dict[str, Any], name: str, **options: Any) -> None:
       map open. With `ephemeral=True` the map goes as the last master does; with `linger=` so many
       seconds later. Without, it outlives gunicorn, and a restarted server finds its cache warm.
     - `gunicorn --check-config` and `--print-config` leave a map that is there as it is, whatever
-      the options say (`fresh`, `on_mismatch="replace"`); one that was not there is made for the
-      check of the application, and unlinked at its end.
+      the options say (`fresh`, `on_mismatch="resize"` or `"replace"`); one that was not there is
+      made for the check of the application, and unlinked at its end.
 
     Args:
         config: `globals()` of the configuration file: its `nworkers_changed`, `child_exit` and

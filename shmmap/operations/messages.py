@@ -97,10 +97,10 @@ def error_for(host: Readable, status: int, shard: Shard, data_bytes: int) -> Exc
     if status == _status.FULL:
         advice = (
             "the write said evict=False: without it, what is least worth keeping would have gone; "
-            "or have a larger one take its name and its entries (python -m shmmap replace)"
+            "or make it larger, while it is used (m.resize, or python -m shmmap resize)"
             if host.evicts else
-            "or have a larger one, or one with on_full=\"evict\", take its name and its entries "
-            "(python -m shmmap replace)"
+            "or make it larger, or have it evict, while it is used (m.resize(size=...) or "
+            "m.resize(on_full=\"evict\"), or python -m shmmap resize)"
         )
         return MapFull(
             f"{where} has no room for {data_bytes:,} bytes more; nothing was changed. "

@@ -202,7 +202,8 @@ def test_a_check_that_fails_leaves_no_map(tmp_path: Path, name: str) -> None:
     assert process.returncode == 1 and "ZeroDivisionError" in said and not is_there(name), said
 
 
-@pytest.mark.parametrize("options", ["fresh=True", 'shards=8, on_mismatch="replace"', "shards=8"])
+@pytest.mark.parametrize("options", [
+    "fresh=True", 'shards=8, on_mismatch="replace"', 'shards=8, on_mismatch="resize"', "shards=8"])
 def test_a_check_leaves_a_map_that_is_there_as_it_is(
     tmp_path: Path, name: str, options: str
 ) -> None:
