@@ -4,9 +4,9 @@ An opener must not be kept from its work, so that a deploy is no outage: what it
 and goes on in the background; or it is not begun, and the opener hears why.
 
 **Two releases that ask for different shapes** run beside each other for a while. Their processes
-are started again and again, and must not move the map to and fro. So an opener only asks when it
-opens a map, never while that is on its way to another shape, and, for an hour after a change, not
-for a shape that the map had before it. Who wants that back by then says so: `resize`.
+are started again and again, and must not move the map back and forth. So an opener only asks when
+it opens a map, never while that is on its way to another shape, and, for an hour after a change,
+not for a shape that the map had before it. Who wants that back by then says so: `resize`.
 """
 
 from __future__ import annotations

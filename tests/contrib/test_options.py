@@ -137,7 +137,7 @@ def refused(which: str, map_name: str, /, *given: Any, **said: Any) -> str:
 @pytest.mark.parametrize("which", ALL)
 def test_an_unknown_option_is_named_with_all_that_there_are(which: str, name: str) -> None:
     said = refused(which, name, name, bytes="1MB")
-    start = f"{ALL[which][2]}: 'bytes' is no option of ShmMap; there are capacity, codec, "
+    start = f"{ALL[which][2]}: 'bytes' is no option of ShmMap; there are auto_shards, "
     assert said.startswith(start)
     assert {"size", "on_full", "namespace"} < set(said.partition("; there are ")[2].split(", "))
 
