@@ -163,7 +163,7 @@ class World:
         while True:
             self.m.stats()
             table = self.m._lock_table()
-            held = [raw for _, raw in list_entries(table, 0, True) if raw != OPEN]
+            held = [raw for _, raw in list_entries(table, 0, True)[1] if raw != OPEN]
             left = [repr(one) for one in (held, part.holds, part.by_task) if one]
             if not left and not part.is_owing:
                 table.drop_abandoned()  # what stands open
