@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from shmmap import map as map_module
+from shmmap import entering
 from shmmap.copies import replacing, snapshots
 from shmmap.errors import MapUnlinked
 from shmmap.lifecycle import half_replaced, making, opening, reopening
@@ -120,7 +120,7 @@ class ReplacingWorld(CreationWorld):
             patch.setattr(waking, "see", lambda m: None)
             patch.setattr(waking, "wake", lambda part, name, wakes: None)
             patch.setattr(reopening, "_tell", lambda name, nonce: None)
-            patch.setattr(map_module, "warn", lambda text: None)
+            patch.setattr(entering, "warn", lambda text: None)
             hold = Holding.hold
 
             def stepping(handle: Any, shard: Any) -> Any:
