@@ -16,6 +16,7 @@ from .lifecycle import stats as statistics
 from .lifecycle.gates import Gates
 from .lifecycle.stats import Stats
 from .lifecycle.sweeper import SweepReport
+from .moving import watch
 from .system.presences import alive
 
 if TYPE_CHECKING:
@@ -59,11 +60,7 @@ class Care:
 
     def _look_after(self, attached: Attachment) -> None:
         """See that a map that is on its way to another shape gets there."""
-        try:
-            from .moving.watch import look_after
-        except ImportError:  # as after chroot: others see to it
-            return
-        look_after(attached)
+        watch.look_after(attached)
 
     @property
     def gates(self) -> Gates:

@@ -1,0 +1,83 @@
+"""Who uses a map that others move does not keep the shards that have moved."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+import shmmap
+
+MOVE = """
+import sys, shmmap
+with shmmap.ShmMap.attach(sys.argv[1]) as m:
+    m.resize(shards=int(sys.argv[2]))
+"""
+KEYS = [f"key {n}" for n in range(300)]
+
+
+def move(m: Any, shards: int) -> None:
+    """Have another process move a map."""
+    subprocess.run([sys.executable, "-c", MOVE, m.name, str(shards)], check=True, timeout=60)
+
+
+def mapped(m: Any) -> int:
+    """Count the shards that this process has mapped, the lock shard aside."""
+    return len(m.attachment.places.all()) - 1
+
+
+def wait_for(m: Any, shards: int) -> None:
+    """Wait until no more shards are mapped than that; the test's timeout ends it."""
+    while mapped(m) != shards:
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def used(name):
+    """A map that this process uses."""
+    with shmmap.ShmMap.create(name, size="2MB", shards=4, ephemeral=True) as m:
+        m.update(dict.fromkeys(KEYS, b"v"))
+        yield m
+
+
+def test_shards_that_have_moved_are_unmapped(used):
+    for shards in (16, 2, 2 * 16):
+        move(used, shards)
+        assert all(used[key] == b"v" for key in KEYS)
+        wait_for(used, shards)
+        assert all(used[key] == b"v" for key in KEYS)
+
+
+def test_those_too_that_are_met_one_after_the_other(used):
+    move(used, 16)
+    for key in KEYS:
+        assert used[key] == b"v"
+        time.sleep(0.001)
+    wait_for(used, 16)
+
+
+def test_an_iteration_goes_on_beside_it(used):
+    rest = iter(used)
+    seen = [next(rest)]
+    move(used, 16)
+    assert len(used) == len(KEYS)
+    wait_for(used, 16)
+    seen += rest
+    assert sorted(seen) == sorted(KEYS)
+
+
+def test_what_a_near_cache_holds_is_not_asked_of_them(used):
+    with shmmap.ShmMap.attach(used.name, near=100) as near:
+        assert all(near[key] == b"v" for key in KEYS)
+        move(used, 16)
+        assert len(near) == len(KEYS)
+        wait_for(near, 16)
+        used.update(dict.fromkeys(KEYS, b"w"))
+        assert all(near[key] == b"w" for key in KEYS)
+
+
+def test_who_uses_it_unmoved_runs_nothing_in_the_background(used):
+    assert used.attachment.mover is None
