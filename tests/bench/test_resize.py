@@ -23,13 +23,13 @@ from bench.load.moving_map import (
     REPLACE,
     STEPS,
     Clock,
-    Log,
     Use,
     filled,
     shape_of,
     tell,
     written_value,
 )
+from bench.load.operation_log import Log
 from bench.peers.own_map import remove
 from bench.scenarios.design import resize, shards_online
 
