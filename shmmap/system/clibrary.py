@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 import sys
 from collections.abc import Callable
+
+NOREPLACE = 1  # RENAME_NOREPLACE
+EXCHANGE = 2  # RENAME_EXCHANGE
+_AT_FDCWD = -100
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
@@ -21,6 +27,16 @@ def call(function: Callable[..., int | None], *arguments: object) -> int | None:
         return function(*arguments)
     except ctypes.ArgumentError:
         raise MemoryError from None
+
+
+def rename(source: str, target: str, how: int) -> int:
+    """Rename a file in one step, as NOREPLACE or EXCHANGE says; return 0 or the kernel's errno,
+    which is ENOSYS where there is no such step."""
+    paths = os.fsencode(source), os.fsencode(target)
+    if call(libc.renameat2, _AT_FDCWD, paths[0], _AT_FDCWD, paths[1], how) == 0:
+        return 0
+    number = ctypes.get_errno()
+    return errno.ENOSYS if number == errno.EINVAL else number
 
 
 def _new_semaphore() -> bytes:

@@ -17,7 +17,7 @@ import stat
 from ..errors import ConfigMismatch, MapCorrupted, MapNotFound, SharedMemoryFull, SystemCallError
 from ..memory.layout import PAGE
 from . import _sigbus_cy
-from .clibrary import NEW_SEMAPHORE, call, libc
+from .clibrary import EXCHANGE, NEW_SEMAPHORE, NOREPLACE, call, libc, rename
 from .descriptors import Identity, close_own, identity_of, why_no_inodes
 from .flavours import OWN, Flavour
 from .process import this_process
@@ -28,9 +28,6 @@ _SHARED_THERE = 0x11  # MAP_SHARED | MAP_FIXED
 _PLACE = 0x4022  # MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, since Linux 5.14
 _REMOVE = 9  # MADV_REMOVE
-_NOREPLACE = 1  # RENAME_NOREPLACE
-_EXCHANGE = 2  # RENAME_EXCHANGE
-_AT_FDCWD = -100
 _WHAT_HELPS = {
     errno.EMFILE: "this process has no free file descriptor: close some, or raise ulimit -n",
     errno.ENFILE: "the machine has no free file descriptor (fs.file-max)",
@@ -238,13 +235,10 @@ def create(name: str, size: int, reserve: int, mode: int) -> Mapping:
 def publish(name: str, final: str) -> bool:
     """Rename an object, in one step, to a name that nothing has; False: something has it, or
     somebody has removed the object."""
-    source, target = (os.fsencode(SHM_DIRECTORY + one) for one in (name, final))
-    if call(libc.renameat2, _AT_FDCWD, source, _AT_FDCWD, target, _NOREPLACE) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.EEXIST, errno.ENOENT):
-        return False
-    if number not in (errno.ENOSYS, errno.EINVAL):
+    number = rename(SHM_DIRECTORY + name, SHM_DIRECTORY + final, NOREPLACE)
+    if number in (0, errno.EEXIST, errno.ENOENT):
+        return number == 0
+    if number != errno.ENOSYS:
         raise refused(f"giving {name} its name {final}", OSError(number, os.strerror(number)))
     if os.path.lexists(SHM_DIRECTORY + final):  # no such call here; the creation lock is held
         return False
@@ -255,13 +249,10 @@ def publish(name: str, final: str) -> bool:
 def exchange(name: str, final: str) -> bool:
     """Give each of two objects the other's name, in one step; where the kernel has no such step,
     the first takes the second's name, which then has none. False: one of them is gone."""
-    source, target = (os.fsencode(SHM_DIRECTORY + one) for one in (name, final))
-    if call(libc.renameat2, _AT_FDCWD, source, _AT_FDCWD, target, _EXCHANGE) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number == errno.ENOENT:
-        return False
-    if number not in (errno.ENOSYS, errno.EINVAL):
+    number = rename(SHM_DIRECTORY + name, SHM_DIRECTORY + final, EXCHANGE)
+    if number in (0, errno.ENOENT):
+        return number == 0
+    if number != errno.ENOSYS:
         raise refused(f"giving {name} the name {final}", OSError(number, os.strerror(number)))
     if not os.path.lexists(SHM_DIRECTORY + final):
         return False
