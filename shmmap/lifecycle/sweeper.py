@@ -267,12 +267,14 @@ class Sweeper:
                     sleep(0)
                 if background is not None and background.stopping:
                     break
-                shard = attachment.shards[unit * len(attachment.shards) // UNITS]
+                routes = attachment.shards
+                shard = routes[unit * len(routes) // UNITS]
                 with found.noted():
                     if background is not None and not self._can_be_had(shard):
                         raise LockTimeout
                     found.longest = max(found.longest, self._sweep_shard(handle, unit))
-                unit = (shard.number + 1) * UNITS >> shard.shard_bits
+                if shard in attachment.shards:  # else it has moved: what has come after it
+                    unit = (shard.number + 1) * UNITS >> shard.shard_bits
             else:
                 self._sweep_the_dead(handle, background, found)
                 if not found.errors:

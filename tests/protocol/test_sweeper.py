@@ -17,6 +17,7 @@ import pytest
 import shmmap
 from shmmap.lifecycle import sweeper
 from shmmap.memory.layout import constants
+from shmmap.memory.table import UNITS
 from shmmap.system import background
 
 K = constants()
@@ -153,10 +154,10 @@ def test_what_fails_in_one_shard_does_not_keep_the_others_from_being_swept(make,
     mine = m.attachment.mappings
     real = sweeper.sweep_part
 
-    def fail_in_one(handle: Any, number: int, *rest: int) -> Any:
-        if number == 2:
+    def fail_in_one(handle: Any, unit: int, *rest: int) -> Any:
+        if unit == 2 * UNITS // 8:
             raise OSError(errno.EMFILE, "too many open files")
-        return real(handle, number, *rest)
+        return real(handle, unit, *rest)
 
     monkeypatch.setattr(sweeper, "sweep_part", fail_in_one)
     pass_time(m, 6)
@@ -166,6 +167,27 @@ def test_what_fails_in_one_shard_does_not_keep_the_others_from_being_swept(make,
     assert left[2] > 0 and sum(left) == left[2]
     monkeypatch.undo()
     assert m.sweep().expired == left[2]
+
+
+def test_what_has_moved_meanwhile_is_swept_too(make, monkeypatch):
+    m = make(shards=1, sweep_interval=3000)
+    m.set("a", 1, ttl=5)
+    real = sweeper.sweep_part
+    moved = []
+
+    def move_first(handle: Any, unit: int, *rest: int) -> Any:
+        if not moved:
+            moved.append(unit)
+            m.resize(shards=4)
+            m.set_many(dict.fromkeys(range(200), 1), ttl=5)
+            pass_time(m, 6)
+        return real(handle, unit, *rest)
+
+    monkeypatch.setattr(sweeper, "sweep_part", move_first)
+    m.sweep()
+    mine = m.attachment.mappings
+    left = [memoryview(one.buffer).cast("B").cast("Q")[K["S_ENTRIES"] >> 3] for one in mine]
+    assert left == [0, 0, 0, 0]
 
 
 def test_no_free_descriptor_now_and_then(make, start):
