@@ -46,6 +46,7 @@ if not cython.compiled:
     )
     from shmmap.operations import reentry
     from shmmap.operations._handle_cy import Handle
+    from shmmap.shard._repair_cy import Repairer
     from shmmap.shard._shard_cy import Shard
     from shmmap.shard._status import (
         CORRUPT,

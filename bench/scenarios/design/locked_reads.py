@@ -31,10 +31,12 @@ CHANGES = (
     # ... also not while waiting for it
     (
         "            raw = self.try_fetch(shard, key, found, wants_value)\n"
+        "            if load(shard.mem, S_MOVED):\n"
+        "                self.leave_moved(shard)\n"
         "            if raw is not None:\n"
-        "                return raw\n"
-        "            left -= slice_ns\n",
-        "            left -= slice_ns\n",
+        "                return raw\n",
+        "            if load(shard.mem, S_MOVED):\n"
+        "                self.leave_moved(shard)\n",
     ),
 )
 
