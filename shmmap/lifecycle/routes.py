@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import MapCorrupted, MapNotFound
-from ..memory.table import UNITS, Table, read_table, row_of
+from ..memory.table import UNITS, Table, generation_of, read_table, row_of
+from ..operations._moves_cy import unsay_moved
 from ..operations.routing import spread
 from ..system import segment
 from ..system.presences import alive
@@ -52,13 +53,17 @@ def find_all(attachment: Attachment) -> None:
 
 def renew(attachment: Attachment, handle: MapHandle, shard: Shard) -> None:
     """Have the process go by those shards that have the entries of one that has moved. Nothing is
-    held.
+    held. Where none can have come after it, it has not moved.
 
     Raises:
+        LockTimeout: that is so, and its lock could not be had.
         SystemCallError, MemoryError: the new ones cannot be mapped; nothing has changed.
         MapCorrupted: they are not there.
         MapUnlinked: the map was unlinked meanwhile.
     """
+    if generation_of(attachment.control).NUMBER == shard.generation:
+        unsay_moved(handle, shard)
+        return
     width = UNITS >> shard.shard_bits
     first = shard.number * width
     for turn in range(_TRIES):

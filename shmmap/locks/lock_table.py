@@ -34,6 +34,7 @@ from ..memory.words import ControlWords, ShardWords
 from ..operations import messages
 from ..operations._care_cy import sweep_part
 from ..operations._listing_cy import list_entries
+from ..operations._moves_cy import unsay_moved
 from ..operations._writes_cy import Writes
 from ..operations.host import NEVER
 from ..shard._status import FULL
@@ -271,8 +272,9 @@ class LockShard:
 
     restore_deadlines = reserve_deadlines
 
-    def renew(self, handle: object, shard: Shard) -> None:
-        """Do nothing: this one never moves."""
+    def renew(self, handle: LockTable, shard: Shard) -> None:
+        """Take back that this one has moved: it never does."""
+        unsay_moved(handle, shard)
 
     def describe_wait(self, shard: Shard, waited_ns: int) -> str:
         """Say who holds the lock shard's own lock: see `messages`."""

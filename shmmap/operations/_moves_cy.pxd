@@ -13,5 +13,6 @@ cpdef object carry_copied(Holding handle, object move, object first, object limi
 cpdef object follow_shard(Holding handle, object move, object token, object limit)
 cpdef tuple cut_group(Holding handle, object moves, object token, object patience_ns)
 cpdef object forget_moves(Holding handle, object moves, object token)
+cpdef object unsay_moved(Holding handle, object held)
 cpdef object exchange_word(Holding handle, object offset, object expected, object wanted)
 cdef void store_moved(list shards, u64 token) noexcept

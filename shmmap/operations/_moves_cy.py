@@ -16,16 +16,22 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from shmmap.memory._atomics import clock_ns, compare_exchange, i64, load, publish, u64
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        C_GEN0_NUMBER,
+        C_GEN1_NUMBER,
         C_STATE,
+        C_TABLE,
         S_DIRTY,
         S_MOVED,
         STATE_READY,
+        TABLE_ROWS_MASK,
     )
     from shmmap.operations import reentry
     from shmmap.operations._cut_cy import drop_all
     from shmmap.shard._moving_cy import ShardMove
     from shmmap.shard._shard_cy import Shard
-    from shmmap.shard._status import FOUND
+    from shmmap.shard._status import FOUND, TIMED_OUT
+
+from shmmap.errors import LockTimeout
 
 COMPILED = cython.compiled
 # What the steps give for what is no status of an entry.
@@ -182,6 +188,29 @@ def forget_moves(handle, moves: Any, token: Any) -> None:
     try:
         for move in moves:
             move.forget_tracking(token)
+    finally:
+        handle.leave()
+
+
+def unsay_moved(handle, held: Any) -> None:
+    """Take MOVED back in a shard of the newest generation, under its lock: no mover can have stored
+    it, so memory was damaged. Raises LockTimeout."""
+    shard: Shard = held
+    word: u64
+    row: u64
+    handle.enter()
+    try:
+        handle.refuse_reentry(shard)
+        try:
+            if handle.try_hold(shard, handle.lock_timeout_ns) == TIMED_OUT:
+                raise LockTimeout(handle.attachment.describe_wait(shard, handle.lock_timeout_ns))
+            word = load(handle.control, C_TABLE)
+            row = (word >> (2 + 2 * (word & TABLE_ROWS_MASK))) & 3
+            row = C_GEN0_NUMBER + row * (C_GEN1_NUMBER - C_GEN0_NUMBER)
+            if load(handle.control, row) == shard.generation:
+                publish(shard.mem, S_MOVED, 0)
+        finally:
+            handle.drop(shard)
     finally:
         handle.leave()
 

@@ -38,7 +38,7 @@ HOLDERS = {
         "_listing_cy": ("copy_next", "whole_index"),
         "_care_cy": ("copy_shard", "end_entries", "rebuild_shard", "sweep_part"),
         "_cut_cy": ("copy_changed_shard", "cut", "hold_all", "hold_one", "track_shard"),
-        "_moves_cy": ("cut_group", "follow_shard", "track_moved"),
+        "_moves_cy": ("cut_group", "follow_shard", "track_moved", "unsay_moved"),
     }.items() for name in names
 }  # fmt: skip
 HOLDERS_OF_ALL = frozenset(("cut", "cut_group", "hold_all"))

@@ -420,6 +420,33 @@ def test_a_generation_table_that_a_mover_writes_is_sound(name, word):
     assert is_sound(words)
 
 
+MET = {
+    "get": lambda m: m.get(b"n"), "set": lambda m: m.set(b"n", 5), "items": lambda m: len([*m]),
+    "pop": lambda m: m.popitem() and None, "sweep": lambda m: m.sweep() and None,
+    "len": len, "snapshot": lambda m: len(m.snapshot()), "check": lambda m: m.check(),
+}
+
+
+@pytest.mark.parametrize("value", [1, 1 << 40, WORD])
+@pytest.mark.parametrize("met", [*MET])
+def test_a_shard_that_says_it_has_moved_where_nothing_moves(damaged, met, value):
+    found = {"get": 5, "items": 42, "len": 42, "snapshot": 42, "check": []}.get(met)
+
+    def use(m: Any) -> Any:
+        return MET[met](m), Damage(m).header("MOVED"), repaired(m)[0], len(m)
+
+    left = 41 if met == "pop" else 42
+    assert damaged(header("MOVED", value), use) == (found, 0, [], left)
+
+
+def test_the_lock_shard_never_moves(damaged):
+    def use(m: Any) -> Any:
+        with m.lock("a", timeout=5):
+            return m.lock("a").locked(), m.check()
+
+    assert damaged(lambda m, d: Damage(m, 1).set_header("MOVED", 7), use) == (True, [])
+
+
 @pytest.mark.parametrize("state", [4, WORD])
 def test_a_state_that_is_none_is_not_taken_for_a_leftover(damaged, name, start, state):
     assert damaged(control("STATE", state), lambda m: None) is None
