@@ -25,7 +25,7 @@ from ..locks.lock_table import LockShard
 from ..memory import geometry
 from ..memory._clock_cy import Clock
 from ..memory.layout import constants
-from ..memory.table import generations_of, is_moving
+from ..memory.table import generation_of, generations_of, is_moving
 from ..memory.words import ShardWords
 from ..operations import messages
 from ..operations.routing import distinct
@@ -39,7 +39,7 @@ from ..system.unfinished import Steps, is_final
 from ..system.worker_table import KernelGuard, Worker
 from ..values.codecs import coder_here
 from . import ephemeral, files, half_replaced, left_behind, routes
-from .control import ENGINE, LIVE, Control, geometry_of, remove_files
+from .control import ENGINE, LIVE, Control, geometry_of, is_sound, remove_files, shape_of
 from .parameters import Parameters
 from .places import Places
 from .store import SHARED
@@ -125,12 +125,14 @@ class Attachment:
 
     def _shape(self) -> tuple[int, Parameters, geometry.Geometry]:
         """Return the table word, and what was asked for and laid out at that, by what this process
-        knows; of a map that moves, of the generation that it moves to."""
+        knows; of a map that moves, of the generation that it moves to. What never changes is what
+        it was when the map was opened, whatever has become of that memory."""
         known = self._shaped
         with contextlib.suppress(ValueError):  # the control segment is unmapped
             word = self.control.TABLE
-            if word != known[0]:
-                seen = word, Parameters.load(self.control), geometry_of(self.control)
+            if word != known[0] and is_sound(self.control):
+                row = generation_of(self.control)
+                seen = word, known[1].reshaped(row), shape_of(row)
                 if self.control.TABLE == word:
                     self._shaped = known = seen
         return known

@@ -326,6 +326,14 @@ class Parameters(NamedTuple):
             hash_seed=control.HASH_SEED,
         )
 
+    def reshaped(self, row: GenerationWords) -> Parameters:
+        """Return these with what the shape of a generation follows from."""
+        said = shape_said(row)
+        return self._replace(
+            size=said.size, capacity=said.capacity, shards=said.shards, on_full=said.on_full,
+            value_size=said.value_size, key_size=said.key_size,
+        )
+
 
 def shape_said(row: GenerationWords) -> Parameters:
     """Read the parameters that the shape of a generation follows from."""

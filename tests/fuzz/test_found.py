@@ -447,6 +447,22 @@ def test_the_lock_shard_never_moves(damaged):
     assert damaged(lambda m, d: Damage(m, 1).set_header("MOVED", 7), use) == (True, [])
 
 
+@pytest.mark.parametrize("word", [WORD - 1, WORD, 1])
+def test_what_never_changes_is_not_read_again_with_the_table(damaged, word):
+    """The age at which entries are removed was read anew once the table was another one."""
+    def use(m: Any) -> Any:
+        known, shape = m.attachment.parameters, m.attachment.geometry
+        m.attachment.control.MAX_AGE_NS = 1
+        seen = [m.attachment.parameters, m.attachment.geometry]
+        m.attachment.control.TABLE = word
+        seen += [m.attachment.parameters, m.attachment.geometry]
+        m.attachment.control.TABLE = 0
+        m.sweep()
+        return seen == [known, shape, known, shape], dict(m) == WANTED
+
+    assert damaged(lambda m, d: None, use) == (True, True)
+
+
 @pytest.mark.parametrize("state", [4, WORD])
 def test_a_state_that_is_none_is_not_taken_for_a_leftover(damaged, name, start, state):
     assert damaged(control("STATE", state), lambda m: None) is None
