@@ -1,0 +1,228 @@
+"""Resizing as its neighbours may meet it: other users, a resize in the middle of another one,
+processes that slept through it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+import shmmap
+from shmmap.lifecycle import routes
+from shmmap.memory.table import read_table
+from shmmap.moving import mover
+from shmmap.moving.resizing import Resize
+
+from ..support.children import Child
+from ..support.strangers import ATTACKER, VICTIM, as_user, stranger
+
+SHM = "/dev/shm"
+HELD: dict[Any, Any] = {number: bytes([number % 251]) * 50 for number in range(300)}
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+
+
+class Enough(Exception):
+    """A progress raises it."""
+
+
+@contextmanager
+def told_always() -> Iterator[None]:
+    """Have a progress called at every step, not now and then."""
+    tell = mover.Mover._tell
+
+    def tell_always(self: Any, is_over: bool) -> None:
+        self._noted = 0.0
+        tell(self, is_over)
+
+    mover.Mover._tell = tell_always  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        mover.Mover._tell = tell  # type: ignore[method-assign]
+
+
+def move_in_part(m: Any, **wished: Any) -> None:
+    """Leave a map half-way to another shape."""
+    def stop(progress: Any) -> None:
+        if 0.2 < progress.done < 1:
+            raise Enough
+
+    with told_always(), pytest.raises(Enough):
+        m.resize(**wished, progress=stop)
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    until = time.monotonic() + 20
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.02)
+    return condition()
+
+
+def verify(m: Any) -> None:
+    wrong = [key for key, value in HELD.items() if m.get(key) != value]
+    assert not wrong, f"{len(wrong)} of {len(HELD)} wrong: {wrong[:3]}"
+    assert dict(m) == HELD
+
+
+# -- one resize in the middle of another -----------------------------------------------------------
+
+
+def test_a_resize_by_another_handle_in_the_middle_of_one(make, monkeypatch):
+    """The outer one reads its old shards without their lock: the inner one must not unmap them."""
+    monkeypatch.setattr(mover, "STALE_NS", 0)  # so the inner one takes the lease
+    m, other = make(size="4MB", shards=4), make()
+    m.update(HELD)
+    inner: list[int] = []
+
+    def resize(progress: Any) -> None:
+        if progress.entries and not inner:
+            inner.append(len(m.attachment.distinct()))
+            other.resize(shards=16)
+            assert not read_table(m.attachment.control).is_moving
+
+    with told_always():
+        m.resize(shards=16, progress=resize)
+    assert inner == [4]
+    verify(m)
+    verify(other)
+    m.resize()
+    assert len(m.attachment.places.all()) == 16 + 1
+    assert m.check() == []
+
+
+def test_old_shards_stay_while_another_handle_is_in_the_middle_of_something(make):
+    """An operation of one handle calls what resizes by another one, in the same task."""
+    m, other = make(size="4MB", shards=4), make()
+    m.update(HELD)
+    with m._inside():
+        other.resize(shards=8)
+        assert len(m.attachment.places.all()) == 4 + 8 + 1  # and the lock shard
+    assert eventually(lambda: routes.let_go(m.attachment))
+    verify(m)
+
+
+# -- who slept through it --------------------------------------------------------------------------
+
+
+def test_who_slept_through_a_move_unmaps_what_was(make, start, name):
+    m = make(size="4MB", shards=4)
+    m.update(HELD)
+    for shards in (16, 2):
+        def resize(child: Any, wished: int = shards) -> None:
+            with shmmap.ShmMap.attach(name) as mine:
+                mine.resize(shards=wished)
+
+        start(resize).end(30)
+        verify(m)
+        assert eventually(lambda wished=shards: len(m.attachment.places.all()) == wished + 1)
+
+
+# -- other users -----------------------------------------------------------------------------------
+
+
+@as_root
+@pytest.mark.parametrize("uid", [ATTACKER, 0])
+def test_nobody_moves_another_users_map(name, uid):
+    """Its segments would be another user's, and refused by all. Whoever may read goes on."""
+    def begin() -> None:
+        with shmmap.ShmMap(name, size="4MB", shards=4, mode=0o666, sweep_interval=None) as m:
+            m.update(HELD)
+            move_in_part(m, shards=16)
+
+    def meddle() -> None:
+        m = shmmap.ShmMap(name, mode=0o666, owner_uid=VICTIM)
+        table = read_table(m.attachment.control)
+        assert table.is_moving
+        verify(m)
+        resize = Resize(m._in_one_map)
+        for attempt in (
+            lambda: m.resize(shards=2), m.resize, lambda: m.resize(wait=False),
+            lambda: m.resize(rate=5), resize.cancel,
+        ):
+            with pytest.raises(shmmap.ConfigMismatch, match=f"belongs to uid {VICTIM}"):
+                attempt()
+        m[0] = HELD[0]
+        verify(m)
+        assert read_table(m.attachment.control) == table
+        m.close()
+
+    def finish() -> None:
+        with shmmap.ShmMap(name, mode=0o666) as m:
+            verify(m)
+            m.resize()
+            verify(m)
+
+    try:
+        as_user(VICTIM, begin)
+        as_user(uid, meddle)
+        files = [f"{SHM}/{entry}" for entry in os.listdir(SHM) if f"shmmap.{name}." in entry]
+        assert files and {os.stat(file).st_uid for file in files} == {VICTIM}
+        as_user(VICTIM, finish)
+    finally:
+        as_user(VICTIM, lambda: shmmap.unlink(name, missing_ok=True))
+
+
+@as_root
+def test_another_users_process_unmaps_what_was(make, name):
+    """It cannot move the map. It comes along half-way, and lets the old shards go in the end."""
+    m = make(size="4MB", shards=4, mode=0o666)
+    m.update(HELD)
+
+    def read(child: Child) -> None:
+        mine = shmmap.ShmMap(name, owner_uid=0, mode=0o666, near=50)
+        verify(mine)
+        child.tell("opened")
+        assert child.hear() == "half-way"
+        verify(mine)
+        child.tell("read")
+        assert child.hear() == "moved"
+        verify(mine)
+        assert eventually(lambda: len(mine.attachment.places.all()) == 16 + 1)
+        verify(mine)
+        mine.close()
+
+    m.close()  # else the fork would have it open as this user
+    reader = stranger(ATTACKER, read)
+    try:
+        assert reader.hear() == "opened"
+        with shmmap.ShmMap(name, mode=0o666) as m:
+            move_in_part(m, shards=16)
+            reader.tell("half-way")
+            assert reader.hear() == "read"
+            m.resize()
+        reader.tell("moved")
+        assert reader.hear() is None
+    finally:
+        reader.kill()
+        shmmap.unlink(name, missing_ok=True)
+
+
+@as_root
+def test_a_process_that_becomes_another_user_goes_on(name, start):
+    """It knows whose map it opened: the new segments are that user's."""
+    def change(child: Any) -> None:
+        m = shmmap.ShmMap(name, size="4MB", shards=4, mode=0o666, sweep_interval=None)
+        m.update(HELD)
+        os.setuid(ATTACKER)
+        child.tell("another user")
+        assert child.hear() == "moved"
+        verify(m)
+        m["late"] = 1
+        with pytest.raises(shmmap.ConfigMismatch, match="belongs to uid 0"):
+            m.resize(shards=2)
+        child.tell("read")
+
+    changed = start(change)
+    try:
+        assert changed.hear() == "another user"
+        with shmmap.ShmMap(name, mode=0o666) as m:
+            m.resize(shards=16)
+            changed.tell("moved")
+            assert changed.hear() == "read"
+            assert m["late"] == 1
+    finally:
+        shmmap.unlink(name, missing_ok=True)
