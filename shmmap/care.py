@@ -88,7 +88,12 @@ class Care:
         entries of its group. With nothing said: go on with a change that is under way.
 
         Args:
-            shards, size, capacity, value_size, key_size, on_full: as for the class.
+            shards: as for the class.
+            size: as for the class; takes the place of capacity.
+            capacity: as for the class; takes the place of size.
+            value_size: as for the class.
+            key_size: as for the class.
+            on_full: as for the class.
             wait: False: return at once; this process moves in the background. Where it ends, or
                 is stopped, another one that uses the map goes on.
             rate: entries a second, at most; None: as fast as can be.
@@ -98,7 +103,10 @@ class Care:
             MapFull, EntryTooLarge: the entries do not fit; the map has the shape it had.
             SharedMemoryFull: there is no room for the map and one group more.
             ConfigMismatch: it is another user's.
-            LockTimeout, MapUnlinked, TypeError, ValueError.
+            LockTimeout: a shard's lock could not be had; call again.
+            MapUnlinked: the map was unlinked meanwhile.
+            TypeError: an argument is of another type.
+            ValueError: no map can have that shape.
         """
         from .moving import resizing
 

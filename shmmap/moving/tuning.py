@@ -44,17 +44,16 @@ class AutoShards(_Settings):
 
     The process that sweeps the map decides, by what it was told; by these defaults if by nothing.
 
-    Args:
-        least, most: it makes neither fewer nor more shards than that: powers of two.
-        operations: fewer a second, of all processes, never ask for more shards.
-        wait_share: this part of the writes waited for a lock: more shards.
-        wait_p99: one write in a hundred waited longer than so many seconds: more shards.
-        fill: less than this part of the slots is in use, and writes would hardly wait with half of
-            the shards: fewer. 0: never fewer.
-        rounds: so many rounds of the sweeper in a row must ask for the same.
-        pause: seconds from one change to the next, at least.
-        rate: entries a second that a change moves at most; None: as fast as can be.
-        dry_run: only log what would be done, and why, with the logger "shmmap".
+    - `least`, `most`: it makes neither fewer nor more shards than that: powers of two
+    - `operations`: fewer a second, of all processes, never ask for more shards
+    - `wait_share`: this part of the writes waited for a lock: more shards
+    - `wait_p99`: one write in a hundred waited longer than so many seconds: more shards
+    - `fill`: less than this part of the slots is in use, and writes would hardly wait with half of
+      the shards: fewer. 0: never fewer
+    - `rounds`: so many rounds of the sweeper in a row must ask for the same
+    - `pause`: seconds from one change to the next, at least
+    - `rate`: entries a second that a change moves at most; None: as fast as can be
+    - `dry_run`: only log what would be done, and why, with the logger "shmmap"
 
     Raises:
         TypeError, ValueError: one of them cannot be that.
