@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..lifecycle.control import ENGINE
+from ..lifecycle.store import SHARED
 from ..memory.layout import constants
 from ..moving import changing, group, mover, segments, watch
 from ..operations import _moves_cy
@@ -130,8 +131,7 @@ class Moments:
             (made, "make", lambda make: self._around(make, "", "made")),
             (made, "punch", lambda punch: self._around(punch, "", "punched")),
             (made, "remove", self._remove),
-            (segments, "os", lambda module: _Renaming(
-                self._around(module.rename, "renaming", ""))),
+            (type(SHARED), "rename", lambda rename: self._around(rename, "renaming", "")),
             (group, "track_moved", lambda track: self._around(track, "", "tracked")),
             (group, "copy_moved", lambda copy: self._around(copy, "", "copied")),
             (group, "cut_group", lambda cut: self._around(cut, "cutting", "moved")),
@@ -154,10 +154,3 @@ class Moments:
         finally:
             for where, name, function in former:
                 setattr(where, name, function)
-
-
-class _Renaming:
-    """What `segments` uses of `os`."""
-
-    def __init__(self, rename: Callable[..., None]) -> None:
-        self.rename = rename
