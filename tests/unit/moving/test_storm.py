@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +15,7 @@ import shmmap
 from shmmap.errors import MapFull, MapUnlinked
 from shmmap.memory.table import read_table
 from shmmap.memory.words import ShardWords
-from shmmap.moving import changing, group, resizing, watch
-from shmmap.moving.mover import Mover
+from shmmap.moving import changing, group, mover, resizing, watch
 from shmmap.operations.routing import distinct
 from shmmap.shard._status import CORRUPT, NOBODY
 from shmmap.system import segment
@@ -61,7 +61,7 @@ def header_of(m: Any, shard: Any) -> ShardWords:
 
 
 def take_back(m: Any) -> None:
-    other = Mover(m.attachment)
+    other = mover.Mover(m.attachment)
     changing.take_back(other.handle, m.attachment, other.groups)
     other.close()
 
@@ -69,9 +69,9 @@ def take_back(m: Any) -> None:
 def begin(m: Any, **shape: Any) -> None:
     """Begin a change, and move nothing."""
     wanted = resizing.read_wish(m.attachment.parameters, shape)
-    mover = Mover(m.attachment)
-    changing.begin(mover.handle, m.attachment, mover.groups, wanted, wanted.plan(), 0)
-    mover.close()
+    other = mover.Mover(m.attachment)
+    changing.begin(other.handle, m.attachment, other.groups, wanted, wanted.plan(), 0)
+    other.close()
 
 
 def test_a_handler_raises_after_the_cut(m, monkeypatch):
@@ -128,8 +128,18 @@ def test_what_does_not_fit_is_asked_for_while_it_moves(m):
     assert_whole(m, 16)
 
 
-def test_another_rate_wakes_a_mover(m):
+def test_another_rate_wakes_a_mover(m, monkeypatch):
+    asleep = threading.Event()
+    sleep = mover.sleep
+
+    def note(seconds: float) -> None:
+        if seconds > 0.1:
+            asleep.set()
+        sleep(seconds)
+
+    monkeypatch.setattr(mover, "sleep", note)
     slow = m.resize(shards=16, rate=1, wait=False)
+    assert asleep.wait(30.0)  # for a minute, with the lease
     m.resize(shards=16)
     assert slow.wait(0)
     assert_whole(m, 16)
