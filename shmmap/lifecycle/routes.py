@@ -170,14 +170,14 @@ def let_go(attachment: Attachment, own: int = 0) -> bool:
     """Unmap shards that have moved, if nobody in this process can be in the middle of anything with
     them; tell whether none is mapped any more. `own`: operations of one handle that this task is
     in, and that use none of them."""
-    routes = attachment.shards
-    gone = [place for place in attachment.places.all()
-            if place.shard not in routes and place.shard.moved_to()]
-    if not gone:
-        return True
     if not attachment.snapshots.acquire(blocking=False):
         return False
-    try:
+    try:  # first: another thread may be unmapping what this one would look at
+        routes = attachment.shards
+        gone = [place for place in attachment.places.all()
+                if place.shard not in routes and place.shard.moved_to()]
+        if not gone:
+            return True
         handles = [*alive(attachment.handles), *attachment.movers]
         for handle in handles:
             if handle.attachment is attachment:
