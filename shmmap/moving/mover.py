@@ -75,15 +75,16 @@ class Mover:
         self._due = self._began
         self._noted = 0.0
 
-    def run(self) -> None:
-        """Move until nothing is left to move; wait where another process is at it.
+    def run(self, number: int | None = None) -> None:
+        """Move until nothing is left to move; wait where another process is at it. `number`: of the
+        generation that was asked for; None: whichever.
 
         Raises:
-            MapFull, EntryTooLarge: the entries do not fit; the map has the shape it had.
+            MapFull, EntryTooLarge: the entries do not fit into that; the map has the shape it had.
             SharedMemoryFull, LockTimeout, SystemCallError: it stays half-way; call again.
         """
         try:
-            self._run()
+            self._run(number)
         except Stopped:
             pass
         finally:
@@ -97,7 +98,7 @@ class Mover:
             if self.handle in self._attachment.movers:
                 self._attachment.movers.remove(self.handle)
 
-    def _run(self) -> None:
+    def _run(self, number: int | None) -> None:
         control = self._attachment.control
         refused: NoRoom | None = None
         is_clean, pause_s = False, _PAUSE_S
@@ -124,7 +125,8 @@ class Mover:
                 if not self._move_next(table):
                     sleep(0.0005)
             except NoRoom as error:
-                refused = error
+                if number in (None, table.changes):  # else somebody else hears of it
+                    refused = error
                 if not take_back(self.handle, self._attachment, self.groups):
                     raise error.error from None
         if refused is not None:

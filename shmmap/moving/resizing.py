@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Note = Callable[[Progress], object]
 InMap = Callable[[Callable[["Attachment"], object]], object]
 _PAUSE_S = 0.02
+_ANOTHER = -1  # the number of no generation
 
 
 class Resize:
@@ -70,7 +71,7 @@ def resize(
     """Have a map move to the shape that is said (nothing: to where it is on its way, at that rate,
     if one is said), and with `wait` see to it until it is there. What cannot fit is refused before
     anything moves."""
-    wanted, limit = None, read_rate(rate)
+    wanted, number, limit = None, None, read_rate(rate)
     refuse_others(attachment)
     if said:
         wanted = read_wish(attachment.parameters, said)
@@ -83,14 +84,15 @@ def resize(
                 if not read_table(attachment.control).is_moving:
                     refuse_what_cannot_fit(m, plan_wish(attachment, wanted))
                 begin(mover.handle, attachment, mover.groups, wanted, wanted.plan(), limit)
+                number = read_table(attachment.control).changes
             break
         except Busy:
-            mover.run()
+            mover.run(_ANOTHER)
         except BaseException:
             mover.close()
             raise
     if wait:
-        mover.run()
+        mover.run(number)
     else:
         mover.close()
         look_after(attachment)
