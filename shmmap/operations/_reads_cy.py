@@ -40,6 +40,7 @@ if not cython.compiled:
         VALUE_CODED,
         VALUE_PICKLE,
     )
+    from shmmap.operations import reentry
     from shmmap.operations._decoding_cy import decoded_value, value_of
     from shmmap.operations._holding_cy import Holding
     from shmmap.operations._near_cy import (
@@ -68,7 +69,7 @@ if not cython.compiled:
     from shmmap.values._keys_cy import encode as encode_key
 
 from shmmap.checks import refuse_one_key
-from shmmap.errors import ShardBusy, ValueUnreadable
+from shmmap.errors import MapUnlinked, ShardBusy, ValueUnreadable
 from shmmap.operations._near_cy import read_consistency
 from shmmap.operations.routing import ShardMoved
 from shmmap.operations.unreadable import handler_of
@@ -144,7 +145,18 @@ class Reads(Holding):
     def shard_instead(self, shard, key):
         """Return the shard that has a key now, where this one has moved. Others may have closed
         this handle meanwhile, or had it follow."""
-        self.reroute(shard)
+        try:
+            self.reroute(shard)
+        except MapUnlinked as error:
+            if not self._may_follow(error):
+                raise
+            if not cython.compiled:
+                self.leave()  # nothing is followed in the middle of an operation
+                try:
+                    self.come_in()
+                except BaseException:
+                    reentry.begin(self)  # which the caller ends
+                    raise
         if cython.compiled:
             self.follow()
         return self.shard_for(key)

@@ -323,32 +323,44 @@ class Takes(Writes):
 
     def __len__(self) -> int:
         """Count the live entries: O(shards), and a scan of the deadlines where some passed."""
-        self.come_in()
-        try:
-            now_ns: i64 = self.clock.now()
-            total: u64 = self.count_up_to(now_ns, False)
-            if self.near is not None:
-                self.near.reseal()
-            self.look_if_due(2 * now_ns)
-            return total
-        finally:
-            self.leave()
+        now_ns: i64
+        total: u64
+        while True:
+            self.come_in()
+            try:
+                now_ns = self.clock.now()
+                total = self.count_up_to(now_ns, False)
+                if self.near is not None:
+                    self.near.reseal()
+                self.look_if_due(2 * now_ns)
+                return total
+            except MapUnlinked as error:
+                if not self._may_follow(error):
+                    raise
+            finally:
+                self.leave()
 
     def __bool__(self) -> bool:
         """Tell whether there is a live entry: O(shards), and, of a shard where a deadline has
         passed, as far as to the first live entry."""
         if type(self).__len__ is not Takes.__len__:  # a subclass counts in its own way
             return len(self) != 0
-        self.come_in()
-        try:
-            now_ns: i64 = self.clock.now()
-            found: cython.bint = self.count_up_to(now_ns, True) != 0
-            if self.near is not None:
-                self.near.reseal()
-            self.look_if_due(2 * now_ns)
-            return found
-        finally:
-            self.leave()
+        now_ns: i64
+        found: cython.bint
+        while True:
+            self.come_in()
+            try:
+                now_ns = self.clock.now()
+                found = self.count_up_to(now_ns, True) != 0
+                if self.near is not None:
+                    self.near.reseal()
+                self.look_if_due(2 * now_ns)
+                return found
+            except MapUnlinked as error:
+                if not self._may_follow(error):
+                    raise
+            finally:
+                self.leave()
 
     def count_up_to(self, now_ns, is_enough):
         """Count the live entries; `is_enough`: or tell whether there is one. Again, where a shard
