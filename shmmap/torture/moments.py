@@ -40,6 +40,7 @@ class Moments:
         self._words = ledger.words
         self._parent = os.getpid()
         self.lane: Lane | None = None
+        self._is_changing = False
 
     # -- the parent ---------------------------------------------------------------------
 
@@ -56,7 +57,7 @@ class Moments:
 
     def _at(self, place: str) -> None:
         words, number = self._words, _NUMBERS[place]
-        if words[AIMED] != number:
+        if words[AIMED] != number or (self._is_changing and place in FREE_PLACES):
             return
         words[MOMENT] = os.getpid() << _PID_SHIFT | number
         until = now_ns() + _PATIENCE_NS
@@ -103,6 +104,16 @@ class Moments:
             return done
         return call
 
+    def _change(self, change: Callable[..., bool]) -> Callable[..., bool]:
+        """Note that the creation lock is held: whoever opens a map waits for that."""
+        def call(*arguments: Any) -> bool:
+            self._is_changing = True
+            try:
+                return change(*arguments)
+            finally:
+                self._is_changing = False
+        return call
+
     def _remove(self, remove: Callable[..., None]) -> Callable[..., None]:
         def call(one: Any, places: tuple[Any, ...]) -> None:
             for place in places:
@@ -137,6 +148,7 @@ class Moments:
             (group, "cut_group", lambda cut: self._around(cut, "cutting", "moved")),
             (group, "exchange_word", self._exchange),
             (changing, "exchange_word", self._turn),
+            (changing, "_exchange", self._change),
             (mover.Mover, "_take_lease", self._taking),
             (watch, "look_after", self._look_after),
             *([(_moves_cy, "publish", self._store)] if ENGINE == "pure" else []),

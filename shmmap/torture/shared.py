@@ -11,6 +11,7 @@ from .actor import Actor, own_key, whole
 from .ledger import (
     CHANGED,
     CLAIM_NEXT,
+    CLAIM_SETTLED,
     CLAIMS,
     COUNTERS,
     GUARDED,
@@ -32,6 +33,7 @@ _SIDE_KEYS = 600
 _SIDE_LENGTHS = (0, 20, 100, 400, 2_000, 9_000)
 _REGISTER_LENGTHS = (0, 300, 5_000)
 _LISTING_PAUSE_NS = 3_000_000_000
+_UNSETTLED = 500  # claims that may lie there: the parent may be kept from settling them
 _CLAIM_LAG = 8  # claims so far behind the newest one that nobody begins them any more
 
 
@@ -74,6 +76,8 @@ def claim(actor: Actor) -> None:
     if lane.claim(number) == 2:  # by an operation that was broken off
         words[CLAIM_NEXT] = number + 1
         return
+    if number > words[CLAIM_SETTLED] + _UNSETTLED:  # they would fill the map
+        return
     lane.note_claim(number, 1)
     if words[CLAIM_NEXT] - number > 2:  # we were asleep; nobody waits for late claims
         lane.note_claim(number, 0)
@@ -103,7 +107,7 @@ def settle_claims(main: ShmMap, ledger: Ledger, verified: int) -> tuple[int, lis
         owner = None if value is None else whole(value, f"claim-{number}").owner
         if len(winners) > 1 or (winners and owner != winners[0]):
             problems.append(f"claim-{number} was won by lanes {winners}, belongs to {owner}")
-        verified = number + 1
+        verified = ledger.words[CLAIM_SETTLED] = number + 1
     return verified, problems
 
 
