@@ -40,7 +40,6 @@ if not cython.compiled:
         VALUE_CODED,
         VALUE_PICKLE,
     )
-    from shmmap.operations import reentry
     from shmmap.operations._decoding_cy import decoded_value, value_of
     from shmmap.operations._holding_cy import Holding
     from shmmap.operations._near_cy import (
@@ -147,16 +146,9 @@ class Reads(Holding):
         this handle meanwhile, or had it follow."""
         try:
             self.reroute(shard)
-        except MapUnlinked as error:
-            if not self._may_follow(error):
+        except MapUnlinked as error:  # replaced meanwhile; pure: no counted operation can follow
+            if not cython.compiled or not self._may_follow(error):
                 raise
-            if not cython.compiled:
-                self.leave()  # nothing is followed in the middle of an operation
-                try:
-                    self.come_in()
-                except BaseException:
-                    reentry.begin(self)  # which the caller ends
-                    raise
         if cython.compiled:
             self.follow()
         return self.shard_for(key)

@@ -17,6 +17,7 @@ cdef class Takes(Writes):
     cdef object take_at_once(self, Shard shard, key_t key, probe_t found)
     cdef int take_copied(self, Shard shard, key_t key, object room, u64 capacity,
                          probe_t found) except -5
+    cdef i64 count_all(self, bint is_enough) except -1
     cdef i64 count_up_to(self, i64 now_ns, bint is_enough) except -1
     cdef int heal(self, Shard shard) except -1
 

@@ -323,40 +323,29 @@ class Takes(Writes):
 
     def __len__(self) -> int:
         """Count the live entries: O(shards), and a scan of the deadlines where some passed."""
-        now_ns: i64
-        total: u64
-        while True:
-            self.come_in()
-            try:
-                now_ns = self.clock.now()
-                total = self.count_up_to(now_ns, False)
-                if self.near is not None:
-                    self.near.reseal()
-                self.look_if_due(2 * now_ns)
-                return total
-            except MapUnlinked as error:
-                if not self._may_follow(error):
-                    raise
-            finally:
-                self.leave()
+        return self.count_all(False)
 
     def __bool__(self) -> bool:
         """Tell whether there is a live entry: O(shards), and, of a shard where a deadline has
         passed, as far as to the first live entry."""
         if type(self).__len__ is not Takes.__len__:  # a subclass counts in its own way
             return len(self) != 0
+        return self.count_all(True) != 0
+
+    def count_all(self, is_enough):
+        """Count the live entries of the map; `is_enough`: or tell whether there is one."""
         now_ns: i64
-        found: cython.bint
+        total: u64
         while True:
             self.come_in()
             try:
                 now_ns = self.clock.now()
-                found = self.count_up_to(now_ns, True) != 0
+                total = self.count_up_to(now_ns, is_enough)
                 if self.near is not None:
                     self.near.reseal()
                 self.look_if_due(2 * now_ns)
-                return found
-            except MapUnlinked as error:
+                return total
+            except MapUnlinked as error:  # it was replaced as its shards moved
                 if not self._may_follow(error):
                     raise
             finally:
