@@ -180,8 +180,8 @@ class LocalAttachment(Attachment):
             if self.parameters.ephemeral:
                 retire(self)
             self._is_left = not self.has_its_name()
-            running = [one for one in (self.sweeper, self.mover) if one is not None]
-            if False not in [one.stop() for one in running]:  # else see `sweeping_ended`
+            is_stopped = self.sweeper is None or self.sweeper.stop()  # else see `sweeping_ended`
+            if (self.mover is None or self.mover.stop()) and is_stopped:
                 self.sweeper = self.mover = None
                 self.worker.give_back()
                 if self._is_left:
