@@ -142,15 +142,14 @@ class Reads(Holding):
                 self.leave()
 
     def shard_instead(self, shard, key):
-        """Return the shard that has a key now, where this one has moved. Others may have closed
-        this handle meanwhile, or had it follow."""
+        """Return the shard that has a key now, where this one has moved."""
         try:
             self.reroute(shard)
         except MapUnlinked as error:  # replaced meanwhile; pure: no counted operation can follow
             if not cython.compiled or not self._may_follow(error):
                 raise
         if cython.compiled:
-            self.follow()
+            self.follow()  # others may have closed this handle meanwhile, or had it follow
         return self.shard_for(key)
 
     def fetch_guarded(self, shard, key, found, wants_value):

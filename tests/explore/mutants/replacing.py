@@ -24,7 +24,7 @@ REPLACING = (
         drop(replacing, "_change_over", BROUGHT),
     ), COUNTING, "every 1"),
     Mutant("a map is replaced while others change it", (
-        change(replacing, "_hold_all", "busy = hold_all(former, PATIENCE_NS, work)",
+        change(replacing, "_hold_all", "busy = hold_all(former, shards, PATIENCE_NS, work)",
                "busy = work() or -1"),
     ), COUNTING, "every 2"),
     Mutant("the shards of a map that was replaced are freed", (
