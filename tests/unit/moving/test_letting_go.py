@@ -21,7 +21,8 @@ KEYS = [f"key {n}" for n in range(300)]
 
 def move(m: Any, shards: int) -> None:
     """Have another process move a map."""
-    subprocess.run([sys.executable, "-c", MOVE, m.name, str(shards)], check=True, timeout=60, cwd="/")
+    command = [sys.executable, "-c", MOVE, m.name, str(shards)]
+    subprocess.run(command, check=True, timeout=60, cwd="/")  # not where the sources are
 
 
 def mapped(m: Any) -> int:
