@@ -200,7 +200,7 @@ def _try_to_make(
         turn.check()
         if segment.publish(attempt.label, segment.control_name(name)):
             if turn.is_ours():
-                fcntl.flock(descriptor, fcntl.LOCK_UN)  # mappings would keep it, in children too
+                _unlock(descriptor)
             return control
         control.close()
         return None
@@ -212,6 +212,15 @@ def _try_to_make(
         raise
     finally:
         descriptors.close_own(descriptor, turn.process, attempt.identity)
+
+
+def _unlock(descriptor: int) -> None:
+    """Unlock what was just published, which mappings would keep locked, in children too. Where that
+    fails, so it is: the map is there all the same."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    except (MemoryError, OSError):
+        return
 
 
 def _temporary(name: str, turn: Turn, attempt: _Attempt) -> int:
