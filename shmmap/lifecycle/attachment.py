@@ -436,7 +436,12 @@ class Attachment:
         Raises:
             SystemCallError: one of them is still there; what leads to it is, too.
         """
-        remove_files(self.part_files)
+        found = self._part_files
+        try:  # noqa: SIM105  # `suppress` takes memory
+            found = self.part_files
+        except MemoryError:  # those that it had when last asked
+            pass
+        remove_files(found)
         removal.unlink_if(segment.control_name(self.name), self.control.identity)
 
     describe_wait, error_for = messages.describe_wait, messages.error_for  # as methods

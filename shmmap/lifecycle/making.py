@@ -199,8 +199,13 @@ def _try_to_make(
         control = _fill(name, wanted, shape, attempt.label, descriptor, attempt.made, turn)
         turn.check()
         if segment.publish(attempt.label, segment.control_name(name)):
-            if turn.is_ours():
-                _unlock(descriptor)
+            try:  # its mappings would keep it locked, in children too
+                if turn.is_ours():
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+            except MemoryError:  # so it is: the map is there all the same
+                pass
+            except OSError:
+                pass
             return control
         control.close()
         return None
@@ -212,15 +217,6 @@ def _try_to_make(
         raise
     finally:
         descriptors.close_own(descriptor, turn.process, attempt.identity)
-
-
-def _unlock(descriptor: int) -> None:
-    """Unlock what was just published, which mappings would keep locked, in children too. Where that
-    fails, so it is: the map is there all the same."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-    except (MemoryError, OSError):
-        return
 
 
 def _temporary(name: str, turn: Turn, attempt: _Attempt) -> int:

@@ -346,7 +346,8 @@ class Holding(Handle):
     def mend(self, shard):
         """Repair a held shard."""
         if cython.compiled:  # no test of the type: nothing in here can raise
-            cython.cast(Repairer, shard.repairer).run()
+            if shard.repairer is not None:  # else it was unmapped meanwhile
+                cython.cast(Repairer, shard.repairer).run()
         else:
             shard.repairer.run()
 

@@ -241,4 +241,4 @@ def test_names_are_unique_and_quick_ones_need_no_build():
     names = [scenario.name for scenario in scenarios("design.")]
     assert len(set(names)) == len(names)
     quick = {scenario.name for scenario in scenarios("design.") if scenario.quick}
-    assert quick == {"shards", "designs-1000", "evenness"} and not QUICK.builds
+    assert quick == {"shards", "designs-1000", "evenness", "resize-move"} and not QUICK.builds
