@@ -3,7 +3,8 @@
     random   random schedules, by priorities, and with deaths: --schedules, --seed
     every    every schedule within a preemption bound (each scenario has its own; --bound)
     crash    every operation broken off at every step: by a death, by two, by an exception
-             (there at every line too); --share of the double deaths and of the lines
+             (there at every line too); --share of the double deaths and of the lines. And
+             movers that die, and writers beside one
     replay   one schedule of one scenario, step by step: SCENARIO SCHEDULE, as a failure gives them
 
 The floors, each on those above it:
@@ -43,12 +44,14 @@ from .scenarios.cases import (
     beside_near,
     scenario_of,
 )
-from .scenarios.every import LIVES, SCENARIOS
+from .scenarios.every import LIVES, MOVING, SCENARIOS
 from .scenarios.lockers import LOCKERS
+from .scenarios.moving_deaths import MOVERS_DIE, TWO_DIE, WRITERS_DIE
 from .scenarios.scenario import Scenario
 from .search.deaths import Deaths
 from .search.exceptions import Exceptions
 from .search.explorer import Explorer, Failure
+from .search.moving_deaths import MovingDeaths
 from .search.near_deaths import NearDeaths
 from .search.processes import CreationExplorer, LockExplorer
 from .simulator.creation_world import Processes
@@ -75,14 +78,15 @@ def main() -> int:
     assert shmmap.ENGINE == "pure", shmmap.ENGINE
     if options.what == "replay":
         name = options.names[0]
-        made = [Explorer(s) for s in SCENARIOS if s.name == name]
+        made = [Explorer(s) for s in (*SCENARIOS, *MOVING) if s.name == name]
         made += [CreationExplorer(s) for s in LIVES if s.name == name]
         explorer = [*made, *(LockExplorer(s) for s in LOCKERS if s.name == name)][0]
         with explorer.world.installed():
             print(explorer.replay(options.names[1]))
         return 0
     jobs = list({"random": random_jobs, "every": every_jobs, "crash": crash_jobs}[options.what](
-        options, [s for s in SCENARIOS if s.name in options.names or not options.names]))
+        options, [s for s in (*SCENARIOS, *MOVING)
+                  if s.name in options.names or not options.names]))
     started = time.monotonic()
     total = bad = 0
     with ProcessPoolExecutor(options.jobs) as pool:
@@ -167,6 +171,10 @@ def crash_jobs(options: argparse.Namespace, scenarios: list[Scenario]) -> Iterat
             for survivor in SURVIVORS:
                 yield run_crash, (case, survivor, options.share, options.seed)
             yield run_beside_near, (case,)
+    for how, dying in (("one", MOVERS_DIE), ("two", TWO_DIE), ("beside", WRITERS_DIE)):
+        for scenario in dying:
+            if not options.names or scenario.name in options.names:
+                yield run_moving_deaths, (scenario, how, options.share, options.seed)
 
 
 def run_crash(case: Case, survivor: str, share: float, seed: int) -> tuple[str, int, list[str]]:
@@ -184,6 +192,19 @@ def run_crash(case: Case, survivor: str, share: float, seed: int) -> tuple[str, 
     name = (f"{case.name:<35} then {survivor}: {once.runs:,} deaths, {twice.runs:,} double, "
             f"exceptions {steps.runs:,} steps, {lines.runs:,} lines")
     return name, once.runs + twice.runs + steps.runs + lines.runs, failures
+
+
+def run_moving_deaths(
+    scenario: Scenario, how: str, share: float, seed: int
+) -> tuple[str, int, list[str]]:
+    deaths = MovingDeaths(scenario)
+    with deaths.world.installed():
+        failures = shown(
+            deaths.every_one() if how == "one"
+            else deaths.every_two(random.Random(seed), share) if how == "two"
+            else deaths.beside(max(1, round(share ** -0.5)))
+        )
+    return scenario.name, deaths.runs, failures
 
 
 def run_beside_near(case: Case) -> tuple[str, int, list[str]]:

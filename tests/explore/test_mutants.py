@@ -9,7 +9,7 @@ import pytest
 
 from .mutants.every import MUTANTS
 from .mutants.mutant import Mutant
-from .scenarios.every import LIVES, SCENARIOS
+from .scenarios.every import LIVES, MOVING, SCENARIOS
 from .scenarios.lockers import LOCKERS
 from .search.deaths import Deaths
 from .search.explorer import Explorer, Failure
@@ -18,7 +18,7 @@ from .search.processes import CreationExplorer, LockExplorer
 from .simulator.creation_world import Processes
 from .simulator.lock_world import Lockers
 
-ALL: tuple[Any, ...] = (*SCENARIOS, *LIVES, *LOCKERS)
+ALL: tuple[Any, ...] = (*SCENARIOS, *MOVING, *LIVES, *LOCKERS)
 BY_NAME: dict[str, Any] = {scenario.name: scenario for scenario in ALL}
 
 

@@ -6,6 +6,7 @@ from ..simulator.creation_world import Processes
 from .changes import CHANGES
 from .creations import CREATIONS
 from .deadlines import DEADLINES
+from .moves import MOVES
 from .near_cache import NEAR_CACHE
 from .reads import READS
 from .replacings import REPLACINGS
@@ -18,4 +19,5 @@ from .writes import WRITES
 SCENARIOS: tuple[Scenario, ...] = (
     *READS, *NEAR_CACHE, *WRITES, *CHANGES, *DEADLINES, *ROOM, *THREE_WORKERS, *SNAPSHOTS,
 )
+MOVING: tuple[Scenario, ...] = MOVES
 LIVES: tuple[Processes, ...] = (*CREATIONS, *REPLACINGS)

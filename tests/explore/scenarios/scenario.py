@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ..simulator.moving_world import MovingWorld, Shape
 from ..simulator.world import World
 
 Operation = tuple[Any, ...]  # name, key, and what belongs to it: see `perform`
@@ -25,6 +26,7 @@ class Scenario(NamedTuple):
     never_full: bool = False  # MapFull is wrong here
     shards: int = 1
     homes: tuple[int, ...] = ()  # the process of each worker, where some are threads of one
+    shapes: tuple[Shape, ...] = ()  # what the map is moved to: shards, slots, bytes a slot
 
     def keys(self) -> list[str]:
         """List the keys that it is about."""
@@ -74,8 +76,9 @@ def program(world: World, number: int, operations: tuple[Operation, ...]) -> Cal
 
 def build(scenario: Scenario, all_memory: bool = False) -> World:
     """Make the scenario's map, filled."""
-    world = World(len(scenario.programs), scenario.slots, scenario.slot_size, scenario.evicts,
-                  all_memory, scenario.shards, scenario.homes)
+    arguments = (len(scenario.programs), scenario.slots, scenario.slot_size, scenario.evicts,
+                 all_memory, scenario.shards, scenario.homes)
+    world = MovingWorld(scenario.shapes, *arguments) if scenario.shapes else World(*arguments)
     world.keys, world.never_full = scenario.keys(), scenario.never_full
     world.restore()
     with world.installed():

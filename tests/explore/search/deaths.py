@@ -21,6 +21,8 @@ SLICE_NS = 1_000_000  # how long a waiter sleeps before it asks whether the owne
 class Deaths:
     """One case, with what survivors do afterwards."""
 
+    slices = 2  # of waiting, at most, for each that has died
+
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.world: World = build(scenario)
@@ -45,7 +47,7 @@ class Deaths:
         finally:
             world.machine.die_at = {}
         took = world.machine.now_ns - started_ns
-        if took > 2 * SLICE_NS * len(die_at):
+        if took > self.slices * SLICE_NS * len(die_at):
             return f"the survivors took {took:,} ns of the model's time"
         return world.judge()
 

@@ -82,8 +82,10 @@ class Explorer:
             if problem:
                 yield Failure(self.scenario.name, name, problem)
 
-    def try_every(self, bound: int, most: int | None = None) -> Iterator[Failure]:
-        """Run every schedule with at most `bound` preemptions."""
+    def try_every(
+        self, bound: int, most: int | None = None, stride: int = 1
+    ) -> Iterator[Failure]:
+        """Run every schedule with at most `bound` preemptions, or some of them: see `every_way`."""
         problems: list[str | None] = [None]
 
         def run(schedule: Deviating) -> list[Step]:
@@ -93,7 +95,7 @@ class Explorer:
             steps, machine.trace = machine.trace, None
             return steps
 
-        for deviations in every_way(run, bound, most):
+        for deviations in every_way(run, bound, most, stride):
             if problems[0]:
                 yield Failure(self.scenario.name, "every:" + as_text(deviations), problems[0])
 

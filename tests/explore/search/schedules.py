@@ -124,13 +124,13 @@ class Footprint:
 
 
 def every_way(
-    run: Callable[[Deviating], list[Step]], bound: int, most: int | None = None
+    run: Callable[[Deviating], list[Step]], bound: int, most: int | None = None, stride: int = 1
 ) -> Iterator[Deviations]:
     """Run every schedule with at most `bound` preemptions; give each after it has run.
 
     `run(schedule)` runs once and gives the steps. What is shared is found out on the way, with
     one preemption first; if more of it turns up late, everything starts again. `most`: stop
-    after so many.
+    after so many. `stride`: deviate at one in so many of the steps only.
     """
     footprint = Footprint()
     done = 0
@@ -147,7 +147,7 @@ def every_way(
                 done += 1
                 if most is not None and done >= most:
                     return
-                for at, costs, others in schedule.choices:
+                for at, costs, others in schedule.choices[::stride]:
                     if left or not costs:
                         waiting += [((*deviations, (at, other)), left - costs)
                                     for other in others]

@@ -105,14 +105,14 @@ class View:
         else:
             for part in self._words(at):
                 self.machine.step(WRITE, self.base + (part.start >> self.shift))
-                start = part.start - at.start
+                start = part.start - (at.start or 0)
                 self.items[part] = value[start : start + part.stop - part.start]
 
     def _words(self, at: slice) -> list[slice]:
         """Cut a slice where words end."""
         assert at.step is None
-        width = 1 << self.shift
-        cuts = [at.start, *range((at.start // width + 1) * width, at.stop, width), at.stop]
+        width, start = 1 << self.shift, at.start or 0
+        cuts = [start, *range((start // width + 1) * width, at.stop, width), at.stop]
         return [slice(a, b) for a, b in pairwise(cuts) if a < b]
 
     def release(self) -> None:
@@ -139,11 +139,12 @@ class SharedMemory(Memory):
     """What the engine takes for a segment's memory."""
 
     __slots__ = ()
+    view_kind: type[View] = View
 
     def __init__(self, machine: Machine, buffer: Any, base: int = 0) -> None:
         super().__init__(buffer, OneStep(machine, base))
         for name in ("words", "halves", "quarters", "octets"):
-            setattr(self, name, View(machine, getattr(self, name), base))
+            setattr(self, name, self.view_kind(machine, getattr(self, name), base))
 
 
 Schedule = Callable[["Machine", Step, bool], Worker]
@@ -178,9 +179,13 @@ class Machine:
         worker = self.current
         if self._over:
             raise Killed
-        if self.indivisible or worker is None:
+        if self.indivisible:
             return
         self.steps += 1
+        if worker is None:  # who looks afterwards: alone
+            if self.steps > MOST_STEPS * 10:
+                raise Livelock(f"more than {MOST_STEPS * 10} steps, after all have ended")
+            return
         if self.steps > MOST_STEPS:
             raise Livelock(f"more than {MOST_STEPS} steps")
         worker.steps += 1
