@@ -188,6 +188,9 @@ class Holding(Handle):
         other: Shard
         each: u64 = len(self.shards) >> shard.shard_bits
         at: u64
+        if load(shard.mem, S_MOVED):  # it has moved on: what has the rest never comes to it
+            self.reroute(shard)
+            raise ShardMoved("a shard has moved")
         for at in range(shard.number * each, (shard.number + 1) * each):
             other = self.shards[at]
             if other is not shard:
