@@ -178,7 +178,8 @@ def let_go(attachment: Attachment, own: int = 0) -> bool:
                 if place.shard not in routes and place.shard.moved_to()]
         if not gone:
             return True
-        handles = [*alive(attachment.handles), *attachment.movers]
+        handles = [one for one in (*alive(attachment.handles), *attachment.movers)
+                   if one.attachment is not None]  # else another thread is opening it
         for handle in handles:
             if handle.attachment is attachment:
                 handle._route(routes)  # first: what begins after the look goes by these

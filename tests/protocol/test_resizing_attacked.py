@@ -105,6 +105,18 @@ def test_old_shards_stay_while_another_handle_is_in_the_middle_of_something(make
     verify(m)
 
 
+def test_a_handle_that_is_being_opened_does_not_stop_it(make):
+    """Another thread is between its place in the list of handles and all else that it has."""
+    m = make(size="4MB", shards=4)
+    m.update(HELD)
+    blank = shmmap.ShmMap.__new__(shmmap.ShmMap)
+    m.attachment.handles[-1] = blank
+    m.resize(shards=8)
+    assert eventually(lambda: len(m.attachment.places.all()) == 8 + 1)
+    del m.attachment.handles[-1]
+    verify(m)
+
+
 # -- who slept through it --------------------------------------------------------------------------
 
 
