@@ -9,7 +9,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..copies.snapshots import turn
-from ..errors import EntryTooLarge, LockTimeout, MapCorrupted, MapFull, MapUnlinked, ShmMapError
+from ..errors import (
+    EntryTooLarge,
+    LockTimeout,
+    MapCorrupted,
+    MapFull,
+    MapUnlinked,
+    Reentered,
+    ShmMapError,
+)
 from ..memory._clock_cy import Clock, monotonic, monotonic_ns
 from ..memory.layout import constants
 from ..memory.table import UNITS, Table, read_table
@@ -57,10 +65,6 @@ YIELD_S = 2.0  # for somebody's snapshot, whose marks this would take
 _ATTEMPT_BIT = 1 << 21  # in a token where the thread's number is: no thread has that many
 _MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
 _attempts = itertools.count(1)
-
-
-class Forked(Exception):
-    """This is a child that was forked in the middle of it: the parent goes on."""
 
 
 class NoRoom(Exception):
@@ -206,7 +210,11 @@ class GroupMover:
 
     def _check_process(self) -> None:
         if this_process() != self._process:
-            raise Forked
+            raise Reentered(
+                f"map {self._attachment.name!r}: this process was forked in the middle of a change "
+                "of the map's shape. The parent goes on with it; here, in the child, it was broken "
+                "off. The map can be used as ever"
+            )
 
     def _make_moves(
         self, group: Group, shards: list[Shard], mappings: list[Mapping]

@@ -117,6 +117,33 @@ def test_a_handle_that_is_being_opened_does_not_stop_it(make):
     verify(m)
 
 
+def test_a_child_that_is_forked_in_the_middle(make):
+    """It does not move for its parent, and says why; the map is as ever, here and there."""
+    m = make(size="4MB", shards=4)
+    m.update(HELD)
+    forked: list[int] = []
+    parent = os.getpid()
+
+    def fork(progress: Any) -> None:
+        if progress.entries and not forked:
+            forked.append(os.fork())
+
+    code = 1
+    try:
+        with told_always():
+            m.resize(shards=16, progress=fork)
+    except shmmap.Reentered as error:
+        code = 2
+        if os.getpid() != parent and "was forked in the middle" in str(error):
+            verify(m)
+            code = 0
+    finally:
+        if os.getpid() != parent:
+            os._exit(code)
+    assert os.waitpid(forked[0], 0)[1] == 0
+    verify(m)
+
+
 # -- who slept through it --------------------------------------------------------------------------
 
 
