@@ -279,7 +279,7 @@ def _state_of(handle: AtPrompt) -> int | str:
             attached: Attachment = handle.attachment
             if attached.is_down:
                 return "closed"
-            if any(mapping.is_cut for mapping in attached._mapped()):
+            if attached.cut_off():
                 return "MapCorrupted"
             if attached.control.STATE != _READY:
                 return "MapUnlinked"

@@ -117,7 +117,7 @@ class Attachment:
         routes.find_all(self)
         self.locks = LockShard(self, *self.places.attach_locks())
         self.lock_mappings.append(self.locks.mapping)
-        for mapping in self._mapped():
+        for mapping in (self.control.mapping, *self.mappings, *self.lock_mappings):
             mapping.tell(self.worker.fork_page.flag_address)
         self._refuse_cut()  # before that nobody was told
 
@@ -281,21 +281,24 @@ class Attachment:
         for handle in alive(self.handles):
             handle._look_after(self)
 
-    def _mapped(self) -> list[segment.Mapping]:
-        """List what is mapped: the control segment, the shards, the lock shard."""
-        return [self.control.mapping, *self.mappings, *self.lock_mappings]
-
-    def _labels(self) -> list[str]:
-        """Name what is mapped."""
-        return [segment.control_name(self.name),
-                *[self.places.label_of(shard) for shard in self.distinct()],
-                segment.locks_name(self.name, self.nonce)]
+    def cut_off(self) -> list[str]:
+        """Name the segments that were found cut off. Of a shard that has moved it does not count:
+        its pages were given back, and a late reader finds none where /dev/shm is full."""
+        whole = [(segment.control_name(self.name), self.control.mapping),
+                 *[(segment.locks_name(self.name, self.nonce), one) for one in self.lock_mappings]]
+        return [label for label, mapping in whole if mapping.is_cut] + [
+            place.label for shard in self.distinct()
+            if (place := self.places.find(shard)) is not None and place.mapping.is_cut
+            and not shard.moved_to()
+        ]
 
     def _refuse_cut(self) -> None:
         """Refuse a map of which a segment was cut off. A fork wipes the flag, not the cut."""
-        if [True for mapping in self._mapped() if mapping.is_cut]:
-            cut = [label for label, mapping in zip(self._labels(), self._mapped(), strict=False)
-                   if mapping.is_cut]
+        cut = self.cut_off()
+        if not cut and self.worker.fork_page.is_cut:
+            self.worker.fork_page.go_on()  # what has moved set it
+            cut = self.cut_off()  # again: the next may have come between
+        if cut:
             self.worker.fork_page.stop()
             raise MapCorrupted(
                 f"map {self.name!r} has lost memory: another process truncated {', '.join(cut)} "

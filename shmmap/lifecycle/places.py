@@ -130,6 +130,10 @@ class Places:
         if self.known.get((former.generation, former.number)) is former:
             self.known[former.generation, former.number] = shard
 
+    def find(self, shard: Shard) -> Place | None:
+        """Return where a shard is; None: another thread has unmapped it meanwhile."""
+        return self._by_id.get(id(shard))
+
     def mapping_of(self, shard: Shard) -> segment.Mapping:
         """Return what a shard is in."""
         return self._by_id[id(shard)].mapping

@@ -69,6 +69,10 @@ class ForkPage:
         """Have every operation find out that a segment was cut off."""
         self._words[1] = CUT
 
+    def go_on(self) -> None:
+        """Undo that: what was cut off does not matter. A new process has still to be seen."""
+        self._words[1] = 1 if self._words[0] else 0
+
     @property
     def is_cut(self) -> bool:
         """Whether a segment was found cut off since the word was set."""

@@ -4,9 +4,10 @@ processes that slept through it."""
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from shmmap.moving import mover
 from shmmap.moving.resizing import Resize
 
 from ..support.children import Child
-from ..support.strangers import ATTACKER, VICTIM, as_user, stranger
+from ..support.strangers import ATTACKER, VICTIM, as_user, enter_own_shm, stranger
 
 SHM = "/dev/shm"
 HELD: dict[Any, Any] = {number: bytes([number % 251]) * 50 for number in range(300)}
@@ -142,6 +143,56 @@ def test_a_child_that_is_forked_in_the_middle(make):
             os._exit(code)
     assert os.waitpid(forked[0], 0)[1] == 0
     verify(m)
+
+
+# -- no room -----------------------------------------------------------------------------------
+
+
+@as_root
+@pytest.mark.skipif(shmmap.ENGINE == "pure", reason="there a read of what has no page is the end")
+def test_a_late_reader_where_dev_shm_is_full(name, start):
+    """The pages of what has moved are given back. A read there needs one again, and there is none:
+    that is no file cut off, and the map goes on."""
+    def work(child: Child) -> Any:
+        if not enter_own_shm("10m"):
+            return "not permitted"
+        m = shmmap.ShmMap(name, size="4MB", shards=4, sweep_interval=None)
+        late = shmmap.ShmMap(name, near=len(HELD))
+        m.update(HELD)
+        verify(late)
+        late_too = os.fork()  # an attachment of its own, whose routes stay
+        if not late_too:
+            try:
+                os.kill(os.getpid(), signal.SIGSTOP)
+                verify(m)
+                verify(late)
+                assert m.attachment.worker.fork_page.is_cut is False
+                os._exit(0)
+            finally:
+                os._exit(1)
+        os.waitpid(late_too, os.WUNTRACED)
+        move_in_part(m, shards=16)
+        with open(f"{SHM}/hog", "wb", buffering=0) as hog, suppress(OSError):
+            while True:
+                hog.write(bytes(4096))
+        verify(m)
+        verify(late)
+        assert repr(m).startswith(f"<ShmMap '{name}', {len(HELD)} entries")
+        os.kill(late_too, signal.SIGCONT)
+        assert os.waitpid(late_too, 0)[1] == 0
+        with pytest.raises(shmmap.SharedMemoryFull):
+            m.resize()
+        os.unlink(f"{SHM}/hog")
+        m.resize()
+        verify(m)
+        assert m.check() == [] and not m.attachment.worker.fork_page.is_cut
+        m.unlink()
+        return "whole"
+
+    result = start(work).end()
+    if result == "not permitted":
+        pytest.skip("needs the right to mount a tmpfs (CAP_SYS_ADMIN)")
+    assert result == "whole"
 
 
 # -- who slept through it --------------------------------------------------------------------------
