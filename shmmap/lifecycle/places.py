@@ -74,7 +74,7 @@ class Places:
                 )
             path = segment.SHM_DIRECTORY + segment.semaphore_file(public)
             try:
-                status = os.stat(path)
+                status = os.lstat(path)  # a link may lead to what is ours
             except FileNotFoundError:
                 pass  # who waits looks again by itself
             except OSError as error:

@@ -4,10 +4,11 @@ has a store of its own: see `testing.local_maps`."""
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..errors import SharedMemoryFull
+from ..errors import ConfigMismatch, SharedMemoryFull
 from ..system import reserving, segment
 from ..system.creation import creation_lock
 from .reaping import reap
@@ -34,6 +35,25 @@ class Store:
         """Make a shard's semaphore, unless there is one."""
         with suppress(FileExistsError):
             segment.create_semaphore(label, mode)
+
+    def refuse_taken(self, label: str) -> None:
+        """Refuse the name of a segment that is to be, if another user has put something there, or
+        where its semaphore will be: all would go to that, and refuse it.
+
+        Raises:
+            ConfigMismatch: that is so.
+            SystemCallError: the names cannot be looked at.
+        """
+        for file in (label, segment.semaphore_file(label)):
+            found = segment.status_at(file)
+            if found is not None and (
+                found.st_uid != os.geteuid() or not stat.S_ISREG(found.st_mode)
+            ):
+                raise ConfigMismatch(
+                    f"{segment.SHM_DIRECTORY}{file} is in the way: uid {found.st_uid} has put it "
+                    "where a new shard of the map will be, and it is not used. Nothing is lost. "
+                    "Look at what it is (ls -l), have that user or root remove it, and resize again"
+                )
 
     def attach(self, label: str, size: int, mode: int | None, owner_uid: int | None) -> Mapping:
         """See `segment.attach`. MapNotFound: there is none."""

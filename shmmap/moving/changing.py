@@ -62,6 +62,7 @@ def begin(
 
     Raises:
         Busy: it is on its way to another one, or back.
+        ConfigMismatch: it is another user's, or another user has taken the name of a new shard.
     """
     refuse_others(attachment)
     with attachment.store.turn(attachment.name) as turn:
@@ -81,6 +82,9 @@ def begin(
                 )
             row = next(at for at in range(3) if at not in table.rows)
             number = table.changes + 1
+            for shard in range(shape.shards):  # each is looked at again before it is made
+                attachment.store.refuse_taken(
+                    segment.shard_name(attachment.name, attachment.nonce, number, shard))
             wanted.store_shape(row_of(control, row), shape, number)
             after = Table((*table.rows, row), (*table.cursors, 0), number)
             if _exchange(handle, attachment, groups, table, after):

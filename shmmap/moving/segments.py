@@ -43,6 +43,7 @@ class Segments:
 
         Raises:
             SharedMemoryFull, SystemCallError: there is none.
+            ConfigMismatch: another user has taken its name.
         """
         attachment, shape = self._attachment, place.shape
         mode = attachment.parameters.mode or 0o600
@@ -58,6 +59,7 @@ class Segments:
             with ShardWords(mapping.buffer) as header:
                 header.words[: len(draft.words)] = draft.words
             store.create_semaphore(label, mode)
+            store.refuse_taken(label)  # now nobody else can put a semaphore there
         except BaseException:
             mapping.close()
             store.remove(private)

@@ -97,6 +97,9 @@ class LocalStore(Store):
     def create_semaphore(self, label: str, mode: int) -> None:
         """Make none: who waits looks again by itself."""
 
+    def refuse_taken(self, label: str) -> None:
+        """No other user can have it."""
+
     def attach(self, label: str, size: int, mode: int | None, owner_uid: int | None) -> Mapping:
         """See Store."""
         found = self._segments.get(label)

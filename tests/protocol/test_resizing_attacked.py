@@ -15,7 +15,7 @@ import pytest
 import shmmap
 from shmmap.lifecycle import routes
 from shmmap.memory.table import read_table
-from shmmap.moving import mover
+from shmmap.moving import mover, segments
 from shmmap.moving.resizing import Resize
 
 from ..support.children import Child
@@ -315,4 +315,76 @@ def test_a_process_that_becomes_another_user_goes_on(name, start):
             assert changed.hear() == "read"
             assert m["late"] == 1
     finally:
+        shmmap.unlink(name, missing_ok=True)
+
+
+@as_root
+@pytest.mark.parametrize("is_early", [True, False], ids=["early", "late"])
+@pytest.mark.parametrize("kind", ["file", "link", "directory"])
+@pytest.mark.parametrize("prefix", ["sem.", ""], ids=["semaphore", "segment"])
+def test_names_that_a_stranger_has_taken(name, kind, prefix, is_early):
+    """The nonce can be seen, so the names of shards to come can be foretold. What is put there must
+    not cost the map its entries: nothing is published, nothing followed, nothing removed."""
+    precious = f"{SHM}/{name}-precious"
+
+    def plant(paths: list[str]) -> None:
+        for path in paths:
+            if kind == "link":
+                os.symlink(precious, path)
+            elif kind == "directory":
+                os.mkdir(path)
+            else:
+                with open(path, "xb") as file:
+                    file.write(bytes(32))
+
+    def work(child: Child) -> None:
+        with open(precious, "x") as file:
+            file.write("precious")
+        os.chmod(precious, 0o600)
+        m = shmmap.ShmMap(name, size="4MB", shards=4, sweep_interval=None)
+        m.update(HELD)
+        made = segments.Segments.make
+
+        def make_late(self: Any, *arguments: Any) -> Any:
+            segments.Segments.make = made  # type: ignore[method-assign]
+            child.tell(m.attachment.nonce)
+            assert child.hear() == "planted"
+            return made(self, *arguments)
+
+        if is_early:
+            child.tell(m.attachment.nonce)
+            assert child.hear() == "planted"
+        else:
+            segments.Segments.make = make_late  # type: ignore[method-assign]
+        with pytest.raises(shmmap.ConfigMismatch, match=f"uid {ATTACKER} has put it"):
+            m.resize(shards=8)
+        assert read_table(m.attachment.control).is_moving is not is_early
+        verify(m)
+        m[0] = HELD[0]
+        if not is_early:
+            with pytest.raises(shmmap.ConfigMismatch, match="Nothing is lost"):
+                m.resize()
+            Resize(m._in_one_map).cancel()
+            assert not read_table(m.attachment.control).is_moving
+            m.resize(shards=16)  # its names are other ones
+        verify(m)
+        assert m.check() == []
+        with open(precious) as file:
+            assert file.read() == "precious"
+
+    victim = stranger(VICTIM, work)
+    paths: list[str] = []
+    try:
+        nonce = victim.hear()
+        paths += [f"{SHM}/{prefix}shmmap.{name}.{nonce:016x}.1.{number}" for number in range(8)]
+        as_user(ATTACKER, lambda: plant(paths))
+        victim.tell("planted")
+        assert victim.hear() is None
+        assert all(os.lstat(path).st_uid == ATTACKER for path in paths)
+    finally:
+        victim.kill()
+        for path in paths:
+            if os.path.lexists(path):
+                (os.rmdir if kind == "directory" else os.unlink)(path)
+        os.unlink(precious)
         shmmap.unlink(name, missing_ok=True)
