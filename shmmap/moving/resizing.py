@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..errors import ShmMapError
 from ..memory._clock_cy import monotonic
 from ..memory.table import read_table
 from ..system.tasks import sleep
@@ -60,7 +61,10 @@ class Resize:
         self._in_map(lambda attachment: cancel(attachment, progress))
 
     def __repr__(self) -> str:
-        found = self.progress()
+        try:
+            found = self.progress()
+        except ShmMapError as error:  # closed, or unlinked: that is no fault of whoever asks
+            return f"<Resize: {type(error).__name__}>"
         return f"<Resize: {found.done:.0%} in {found.shards:,} shards>"
 
 

@@ -145,6 +145,14 @@ def test_a_child_that_is_forked_in_the_middle(make):
     verify(m)
 
 
+def test_the_repr_of_a_resize_of_a_closed_map(make):
+    m = make(shards=2)
+    resize = m.resize(shards=4)
+    assert repr(resize) == "<Resize: 100% in 4 shards>"
+    m.close()
+    assert repr(resize) == "<Resize: MapClosed>"
+
+
 # -- no room -----------------------------------------------------------------------------------
 
 
