@@ -187,6 +187,7 @@ class ShmMap(
                                 *check_choices(on_mismatch, on_unlinked), fresh,
                                 self._check_tuning(auto_shards))
         self._turn = Mutex()
+        self._follows = False  # there is room for it before there is a map that would stay
         self._open()
         self._follows = self._request.on_unlinked == "reopen"
 
