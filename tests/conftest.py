@@ -15,6 +15,7 @@ import pytest
 import shmmap
 from shmmap import _engine
 from shmmap.shard import _shard_cy
+from shmmap.system import _sigbus_cy
 
 from .support.children import Children
 from .support.clocks import FrozenClock
@@ -43,6 +44,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 def nothing_left_behind() -> Iterator[None]:
     remove_of_dead_runs()
     yield
+    in_use, spare, in_all = _sigbus_cy.count_regions()
+    assert in_use + spare == in_all, "guarded memory was forgotten twice: a mapping is unguarded"
     left = of_run(os.getpid())
     for entry in left:
         (SHM / entry).unlink(missing_ok=True)

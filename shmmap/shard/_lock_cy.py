@@ -61,7 +61,7 @@ if not cython.compiled:
         WAITED,
     )
 
-from shmmap.system._sigbus_cy import unwatch, watch
+from shmmap.system._sigbus_cy import Region
 
 COMPILED = cython.compiled
 
@@ -86,11 +86,11 @@ class ShardLock:
         self.name = name.encode() if name else b""
         self.holder = 0
         self.waited_ns = 0
-        self.region = 0
+        self.region = Region()
         self.semaphore = sem_open(self.name) if name else 0
         if cython.compiled and self.semaphore:
             try:
-                self.region = watch(self.semaphore, 1)
+                self.region.watch(self.semaphore, 1)
             except MemoryError:
                 self.close()
                 raise
@@ -219,7 +219,6 @@ class ShardLock:
 
     def close(self):
         """Close the semaphore. Nobody may be waiting. Idempotent."""
-        unwatch(self.region)
-        self.region = 0
+        self.region.forget()
         sem_close(self.semaphore)
         self.semaphore = 0

@@ -108,6 +108,21 @@ cdef extern from *:
         r->spare = shm_spare;
         shm_spare = r;
     }
+    static uint64_t shm_in_use(void) {
+        uint64_t n = 0;
+        for (struct shm_region *r = shm_regions; r != NULL; r = r->next) n += r->size != 0;
+        return n;
+    }
+    static uint64_t shm_in_all(void) {
+        uint64_t n = 0;
+        for (struct shm_region *r = shm_regions; r != NULL; r = r->next) n++;
+        return n;
+    }
+    static uint64_t shm_spares(void) {  /* ends where one is spare twice, too */
+        uint64_t n = 0, most = shm_in_all();
+        for (struct shm_region *r = shm_spare; r != NULL && n <= most; r = r->spare) n++;
+        return n;
+    }
     static int shm_unlink_if(const char *path, uint64_t device, uint64_t inode) {
         struct stat found;
         if (lstat(path, &found) != 0) return errno == ENOENT ? -1 : errno;
@@ -120,3 +135,9 @@ cdef extern from *:
     bint region_is_cut "shm_is_cut"(u64 number) noexcept
     void unwatch_region "shm_unwatch"(u64 number) noexcept
     int unlink_that "shm_unlink_if"(const char *path, u64 device, u64 inode) noexcept
+    u64 regions_in_use "shm_in_use"() noexcept
+    u64 regions_spare "shm_spares"() noexcept
+    u64 regions_in_all "shm_in_all"() noexcept
+
+cdef class Region:
+    cdef u64 number

@@ -28,41 +28,56 @@ COMPILED = cython.compiled
 CUT = 2  # what the handler stores
 
 
-def watch(address, size):
-    """Guard mapped memory, in whole pages; give a number for it. 0: nothing is guarded (pure).
+class Region:
+    """Mapped memory, guarded in whole pages from `watch` to `forget`; pure: it is not.
 
-    Raises:
-        MemoryError: it is not guarded.
+    Either is one step: no handler and no finalizer runs between what the list of regions knows and
+    what this object knows. A region that was forgotten twice would be given to two mappings, and
+    the first of them would lose its guard.
     """
-    if cython.compiled:
-        number: cython.ulonglong = watch_region(address, size)
-        if not number:
-            raise MemoryError
-        try:
-            return number
-        except MemoryError:  # nobody could tell what to forget
+
+    def __init__(self):
+        self.number = 0
+
+    def watch(self, address, size):
+        """Guard memory. It must be forgotten before that is unmapped.
+
+        Raises:
+            MemoryError: it is not guarded.
+        """
+        if cython.compiled:
+            self.number = watch_region(address, size)
+            if not self.number:
+                raise MemoryError
+
+    def tell(self, flag_address):
+        """Have CUT stored at an address when the region is cut off. The word must outlive it."""
+        if cython.compiled:
+            tell_region(self.number, flag_address)
+
+    def is_cut(self):
+        """Tell whether a part of the region was missing when it was accessed."""
+        if cython.compiled:
+            return region_is_cut(self.number)
+        return False
+
+    def forget(self):
+        """Guard it no more. Idempotent."""
+        if cython.compiled:
+            number: cython.ulonglong = self.number
+            self.number = 0
             unwatch_region(number)
-            raise
-    return 0
+
+    def __dealloc__(self):
+        if cython.compiled:
+            unwatch_region(self.number)
 
 
-def tell(number, flag_address):
-    """Have CUT stored at an address when the region is cut off. The word must outlive it."""
+def count_regions():
+    """Tell how many regions are guarded, how many may be again, and how many there are in all."""
     if cython.compiled:
-        tell_region(number, flag_address)
-
-
-def is_cut(number):
-    """Tell whether a part of a region was missing when it was accessed."""
-    if cython.compiled:
-        return region_is_cut(number)
-    return False
-
-
-def unwatch(number):
-    """Forget a region, before it is unmapped."""
-    if cython.compiled:
-        unwatch_region(number)
+        return regions_in_use(), regions_spare(), regions_in_all()
+    return 0, 0, 0
 
 
 def unlink_if(path, device, inode):

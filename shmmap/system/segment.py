@@ -101,8 +101,8 @@ class Mapping:
     """
 
     def __init__(self, descriptor: int, size: int) -> None:
-        self.size = size
-        self._region = self._address = 0
+        self._region = _sigbus_cy.Region()  # goes before its memory does
+        self._address, self.size = 0, size
         try:
             self._place = mmap.mmap(-1, size, _PLACE)
         except OSError as error:
@@ -115,7 +115,7 @@ class Mapping:
                 raise refused(f"mapping {size:,} bytes of {SHM_DIRECTORY}",
                               OSError(number, os.strerror(number)))
             self._address = address
-            self._region = _sigbus_cy.watch(address, size)
+            self._region.watch(address, size)
             self.buffer = (ctypes.c_char * size).from_address(address)
         except BaseException:
             self.close()
@@ -124,11 +124,11 @@ class Mapping:
     @property
     def is_cut(self) -> bool:
         """Whether the file was found shorter than the mapping: see `_sigbus_cy`."""
-        return bool(_sigbus_cy.is_cut(self._region))
+        return bool(self._region.is_cut())
 
     def tell(self, flag_address: int) -> None:
         """Have a word set to CUT when that is found. It must outlive the mapping."""
-        _sigbus_cy.tell(self._region, flag_address)
+        self._region.tell(flag_address)
 
     def populate(self, start: int, end: int) -> int:
         """Back the bytes from `start` to `end` by real pages, without opening the file, which
@@ -144,8 +144,8 @@ class Mapping:
 
     def close(self) -> None:
         """Unmap. Nothing may touch the buffer any more. Idempotent, and takes no memory."""
-        _sigbus_cy.unwatch(self._region)
-        self._region = self._address = 0
+        self._region.forget()
+        self._address = 0
         self._place.close()
 
 

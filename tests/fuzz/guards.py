@@ -37,13 +37,14 @@ class GuardedMapping(segment.Mapping):
         found = mmap(self._address, size, 3, _FIXED_SHARED, descriptor, 0)
         assert found == self._address, os.strerror(ctypes.get_errno())
         self.size = size
-        self._region = _sigbus_cy.watch(self._address, size)
+        self._region = _sigbus_cy.Region()
+        self._region.watch(self._address, size)
         self.buffer = (ctypes.c_char * size).from_address(self._address)
 
     def close(self) -> None:
         """Unmap it and its guards."""
         if self._address:
-            _sigbus_cy.unwatch(self._region)
+            self._region.forget()
             libc.munmap(ctypes.c_void_p(self._start), ctypes.c_size_t(self._length))
             self._address = 0
 

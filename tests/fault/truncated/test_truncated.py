@@ -233,14 +233,24 @@ def test_the_lock_of_a_whole_shard_is_free_afterwards(leftovers, start, name):
 
 @needs_guard
 def test_what_is_no_longer_watched_makes_room():
-    numbers = [_sigbus_cy.watch(at * PAGE, PAGE) for at in (1, 2, 3)]
-    assert 0 not in numbers and len(set(numbers)) == 3
-    for number in numbers:
-        _sigbus_cy.unwatch(number)
-    again = [_sigbus_cy.watch(at * PAGE, 1) for at in (1, 2, 3)]
-    assert sorted(again) == sorted(numbers)
-    for number in again:
-        _sigbus_cy.unwatch(number)
+    def count(watched: int) -> int:
+        in_use, spare, in_all = _sigbus_cy.count_regions()
+        assert (in_use, spare) == (before + watched, in_all - in_use)
+        return int(in_all)
+
+    before, spare, _ = _sigbus_cy.count_regions()
+    regions = [_sigbus_cy.Region() for _ in range(spare + 3)]
+    for at, region in enumerate(regions, 1):
+        region.watch(at * PAGE, PAGE)
+    in_all = count(len(regions))
+    for region in (*regions, *regions):  # again: nothing is forgotten twice
+        region.forget()
+    assert count(0) == in_all
+    for at, region in enumerate(regions, 1):
+        region.watch(at * PAGE, 1)
+    assert count(len(regions)) == in_all
+    del regions, region  # what nobody has any more guards nothing
+    assert count(0) == in_all
 
 
 @needs_guard
