@@ -161,6 +161,10 @@ class Files:
         found = self.segments.get(label)
         return None if found is None else found.base
 
+    def status_at(self, label: str) -> None:
+        """Tell who has taken a name before it is made: here there are no strangers."""
+        self.step("status")
+
     def open_semaphore(self, name: bytes) -> Semaphore:
         """Open a semaphore: all that open one of a name have the same."""
         return self.semaphores.setdefault(name.decode(), Semaphore())
@@ -180,6 +184,6 @@ class Files:
         self.step("list")
         return [name[1:] for name in (*self.segments, *sorted(self.semaphore_files))]
 
-    def stat(self, path: str) -> Any:
+    def lstat(self, path: str) -> Any:
         """Look at a semaphore's file: whose it is is not asked here."""
         raise FileNotFoundError(path)

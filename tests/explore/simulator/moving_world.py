@@ -176,7 +176,9 @@ class MovingWorld(World):
 
         with super().installed(), pytest.MonkeyPatch.context() as patch:
             patch.setattr(Words, "__init__", over)
-            for name in ("create", "attach", "unlink", "create_semaphore", "identity_at"):
+            for name in (
+                "create", "attach", "unlink", "create_semaphore", "identity_at", "status_at"
+            ):
                 patch.setattr(segment, name, getattr(files, name))
             patch.setattr(segment, "Mapping", Mapping)
             for module in (places, store):
