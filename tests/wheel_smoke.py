@@ -37,7 +37,7 @@ while True:
 
 def run(program: str) -> subprocess.Popen[bytes]:
     """Start another Python that knows the map's name."""
-    return subprocess.Popen([sys.executable, "-c", program, NAME])
+    return subprocess.Popen([sys.executable, "-c", program, NAME], cwd="/")
 
 
 def other_process(m: shmmap.ShmMap) -> None:

@@ -287,7 +287,7 @@ def test_a_server_ends_with_the_runner(kind, end):
         pytest.skip("no setpriv here: a killed runner cannot take its servers along")
     runner = subprocess.Popen(
         [sys.executable, "-c", _LEFT_OPEN, str(CHECKOUT), kind.name, end], text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/",
     )
     with runner:
         pid, socket = runner.stdout.readline().split()

@@ -57,7 +57,9 @@ def pruned(name: str) -> None:
                "real, name = inspection.find_maps, sys.argv.pop()\n"
                "inspection.find_maps = lambda only=None: real(name)\n"
                "sys.exit(cli.main(['prune', '--unused-for=0s', '--yes']))")
-    subprocess.run([sys.executable, "-c", program, name], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-c", program, name], check=True, stdout=subprocess.DEVNULL, cwd="/"
+    )
 
 
 def unlinked_by_command(name: str) -> None:

@@ -54,7 +54,7 @@ def test_names_leftovers_and_the_command_that_removes_them(run, half_made):
 
 
 def test_names_maps_of_dead_test_runs():
-    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead = subprocess.Popen([sys.executable, "-c", ""], cwd="/")
     dead.wait(LIMIT_S)
     name = f"t{dead.pid}-1"
     with shmmap.ShmMap(name, size="1MB", sweep_interval=None):
