@@ -62,14 +62,15 @@ def _from_within_a_change(m: Any, act: Callable[[], None]) -> None:
 def _hold_as_this_thread(m: Any, act: Callable[[], None]) -> None:
     """Act while this very thread holds shard 0's lock: its number is found by trying."""
     word = m.attachment.worker.fork_page.word
-    for thread in range(1, 4096):
-        assert lock_of(m).lock(word | thread, 10**9) in GOT_IT
-        try:
-            m.sweep()
-        except shmmap.Reentered:
-            break
-        except shmmap.LockTimeout:
-            lock_of(m).unlock()
+    with shmmap.ShmMap.attach(m.name, lock_timeout=0.01) as trying:
+        for thread in range(1, 4096):
+            assert lock_of(m).lock(word | thread, 10**9) in GOT_IT
+            try:
+                trying["tried"] = thread
+            except shmmap.Reentered:
+                break
+            except shmmap.LockTimeout:
+                lock_of(m).unlock()
     act()
     lock_of(m).unlock()
 
