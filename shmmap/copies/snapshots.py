@@ -12,7 +12,6 @@ and a record lock of the kernel, which a death frees; shards in ascending order.
 
 from __future__ import annotations
 
-import mmap
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -47,6 +46,7 @@ from ..shard._shadow_cy import ShardCopy, copy_bytes_needed
 from ..shard._status import DAMAGED, WHOLE
 from ..system.blocks import block
 from ..system.tasks import sleep
+from .private import Quiet, private_room
 
 if TYPE_CHECKING:
     from ..lifecycle.attachment import Attachment
@@ -59,7 +59,6 @@ MOST = 1000  # entries that are copied under one hold of one shard
 # How long a shard that is not free may keep those waiting that we hold already. Most changes
 # take a microsecond; who takes longer was put to sleep by the scheduler.
 PATIENCE_NS = 300_000 if COMPILED else 5_000_000
-_MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0  # elsewhere the bit means other things
 _ROW = 1024  # where a snapshot's private control memory counts its reads
 Raw = tuple[int, bytes, int, bytes, int, int]
 
@@ -122,14 +121,6 @@ class Snapshot(Listings, Mapping[Key, Value]):
         return f"<Snapshot of {self.name!r}, {len(self)} entries>"
 
 
-class _Quiet:
-    """The judge of lock owners in private memory: there are none to judge."""
-
-    def is_dead(self, token: int) -> bool:
-        """Judge nobody dead."""
-        return False
-
-
 class _Row:
     """The worker's row of a handle on a snapshot: in private memory. An object of its own: a cycle
     would keep the copies until the garbage collector comes by."""
@@ -152,7 +143,6 @@ class _Still:
         self.seed = attached.seed
         self.safe = attached.safe
         self.coder = coder
-        self.evicts = False
         self.ttl_ns = 0
         self.clock = clock
         self.worker = _Row()
@@ -244,19 +234,11 @@ def _make_copies(
 ) -> list[ShardCopy]:
     """Make a copy of each of these shards, empty. Pages that nothing is copied to cost nothing."""
     each = [copy_bytes_needed(shard.slots.count, shard.slots.size) for shard in shards]
-    try:
-        room = memoryview(mmap.mmap(
-            -1, sum(each), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-        ))
-    except OSError as error:
-        raise MemoryError(
-            f"map {attached.name!r}: no address space of {sum(each):,} bytes for a snapshot "
-            f"({error})"
-        ) from error
+    room = private_room(attached.name, sum(each), "for a snapshot")
     copies = []
     start = 0
     for shard, size in zip(shards, each, strict=True):
-        copies.append(ShardCopy(shard, room[start : start + size], clock, _Quiet(), whole))
+        copies.append(ShardCopy(shard, room[start : start + size], clock, Quiet(), whole))
         start += size
     return copies
 

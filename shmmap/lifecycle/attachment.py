@@ -82,7 +82,6 @@ class Attachment:
         self.seed = control.HASH_SEED
         self.safe = self.parameters.codec != "auto"
         self.coder = coder_here(self.parameters.codec)
-        self.evicts = bool(self.geometry.evicts)
         self.ttl_ns = self.parameters.ttl_ns or 0
         self.clock = Clock()
         self.is_down = self._is_left = False

@@ -17,14 +17,15 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from ..memory import geometry
 from ..memory.table import generations_of
 from ..memory.words import ControlWords, GenerationWords
 from ..system import segment
 
-_SHARD = re.compile(r"[0-9]+\.[0-9]+(?:\.[0-9a-f]{16})?")  # what follows the nonce
+_SHARD = re.compile(r"([0-9]+)\.([0-9]+)(?:\.([0-9a-f]{16}))?")  # what follows the nonce
 
 
 def of_map(name: str, control: ControlWords) -> list[str]:
@@ -60,17 +61,37 @@ def with_listed(name: str, nonce: int, known: list[str]) -> list[str]:
 def listed(name: str, nonce: int) -> list[str]:
     """List what /dev/shm has under names of a map's shards, of any generation, private ones too;
     empty, where it cannot be listed."""
-    start = f"shmmap.{name}.{nonce:016x}."
     try:
         entries = os.listdir(segment.SHM_DIRECTORY)
     except OSError:
         return []
-    return ["/" + entry for entry in entries
-            if start in entry and _is_shard(entry.removeprefix("sem."), start)]
+    return [found.file for found in of_shards(entries, name, nonce)]
 
 
-def _is_shard(entry: str, start: str) -> bool:
-    return entry.startswith(start) and bool(_SHARD.fullmatch(entry, len(start)))
+class Found(NamedTuple):
+    """A file under the name of a shard's segment, or of its semaphore.
+
+    Attributes:
+        file: its name, as a segment's.
+        generation: the number of the shard's generation.
+        number: the shard's, in that.
+        token: of the mover that has made it; 0: it has the name that all know.
+    """
+
+    file: str
+    generation: int
+    number: int
+    token: int
+
+
+def of_shards(entries: Iterable[str], name: str, nonce: int) -> Iterator[Found]:
+    """Go through those of some files that have names of a map's shards."""
+    start = f"shmmap.{name}.{nonce:016x}."
+    for entry in entries:
+        shard = entry.removeprefix("sem.")
+        match = _SHARD.fullmatch(shard, len(start)) if shard.startswith(start) else None
+        if match is not None:
+            yield Found("/" + entry, int(match[1]), int(match[2]), int(match[3] or "0", 16))
 
 
 def _may_be_removed(label: str) -> bool:

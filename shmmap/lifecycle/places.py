@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import MapCorrupted
 from ..memory import geometry
@@ -42,7 +42,7 @@ class Places:
     def __init__(self, attachment: Attachment) -> None:
         self._attachment = attachment
         self._by_id: dict[int, Place] = {}
-        self._closing: list[list[object]] = []  # what is to be closed, before it has a shard
+        self._closing: list[list[Any]] = []  # what is to be closed, before it has a shard
         self.known: dict[tuple[int, int], Shard] = {}
 
     def attach_locks(self) -> tuple[Shard, segment.Mapping]:
@@ -83,7 +83,7 @@ class Places:
                 segment.verify_owner(status, path, mode, owner_uid)
             return self.add(mapping, public, public, shape, generation, number)
         except BaseException:
-            if True not in {mapping in part for part in self._closing}:
+            if mapping not in [parts[2] for parts in self._closing]:
                 mapping.close()
             raise
 
@@ -97,7 +97,7 @@ class Places:
             generation % _GUARDED_GENERATIONS * geometry.SHARD_LIMIT + number
         )
         memory = attachment.memory_of(mapping, guard)
-        parts: list[object] = [None, memory, mapping]  # room for the lock, before it has anything
+        parts: list[Any] = [None, memory, mapping]  # room for the lock, before it has anything
         self._closing.append(parts)
         lock = parts[0] = ShardLock(memory, semaphore, attachment.worker, attachment.fork_memory)
         shard = equip(Shard(
@@ -164,25 +164,23 @@ class Places:
 
     def steps_of_closing(self) -> list[Callable[[], object]]:
         """List the calls that unmap all of it: first what may be waiting, the mappings last."""
-        every = [step for parts in self._closing for step in _steps(parts)]
-        return [
-            *[step for step in every if getattr(step, "__self__", None).__class__ is ShardLock],
-            *[step for step in every if getattr(step, "__self__", None).__class__ is not ShardLock],
-            self._strip_all,
-        ]
+        each = [_steps(parts) for parts in self._closing]
+        return [step for part in zip(*each, strict=True) for step in part] + [self._strip_all]
 
     def _strip_all(self) -> None:
         for place in self.all():
             strip(place.shard)
 
 
-def _steps(parts: list[object]) -> list[Callable[[], object]]:
+def _steps(parts: list[Any]) -> list[Callable[[], object]]:
+    """List the calls that give a lock, its memory and the mapping back, in that order."""
     lock, memory, mapping = parts
-    steps: list[Callable[[], object]] = []
-    if isinstance(lock, ShardLock):
-        steps.append(lock.close)
-    if hasattr(memory, "release"):
-        steps.append(memory.release)
-    if isinstance(mapping, segment.Mapping):
-        steps.append(mapping.close)
-    return steps
+    return [
+        _nothing if lock is None else lock.close,
+        getattr(memory, "release", _nothing),  # the pure engine's
+        mapping.close,
+    ]
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -20,6 +20,7 @@ from ..memory.table import UNITS
 from ..memory.words import ShardWords
 from ..operations._care_cy import sweep_part
 from ..operations.host import NEVER
+from ..operations.routing import at_unit
 from ..system import unfinished
 from ..system.background import Background, Trouble
 from ..system.blocks import block
@@ -268,13 +269,13 @@ class Sweeper:
                 if background is not None and background.stopping:
                     break
                 routes = attachment.shards
-                shard = routes[unit * len(routes) // UNITS]
+                shard = at_unit(routes, unit)
                 with found.noted():
                     if background is not None and not self._can_be_had(shard):
                         raise LockTimeout
                     found.longest = max(found.longest, self._sweep_shard(handle, unit))
                 if shard in attachment.shards:  # else it has moved: what has come after it
-                    unit = (shard.number + 1) * UNITS >> shard.shard_bits
+                    unit = shard.unit_after()
             else:
                 self._sweep_the_dead(handle, background, found)
                 if not found.errors:

@@ -118,7 +118,6 @@ class LockShard:
 
     label = "the lock shard"
     safe = coder = True
-    evicts = False
     ttl_ns = 0
     row = 0  # it stands for the worker too, whose row says where operations are counted
 

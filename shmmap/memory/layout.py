@@ -38,6 +38,35 @@ class Record(NamedTuple):
     fields: tuple[Field, ...]
 
 
+GENERATION = Record("a row of the generation table", "", (
+    Field("NUMBER", "creation lock", "generation number, part of its segments' names"),
+    Field("SHARDS", "creation lock", "shards, a power of two"),
+    Field("SLOTS", "creation lock", "slots a shard"),
+    Field("SLOT_SIZE", "creation lock", "bytes a slot, a multiple of 8"),
+    Field("BUCKETS", "creation lock", "index buckets a shard"),
+    Field("BYTES", "creation lock", "bytes of a shard's segment"),
+    Field("ON_FULL", "creation lock", "0 raise, 1 evict"),
+    Field("CHECK", "creation lock", "checksum of this row's other words"),
+    LINE,
+    Field("SIZE", "creation lock", "parameter size, bytes; 0: given as a capacity"),
+    Field("CAPACITY", "creation lock", "parameter capacity, entries; 0: given as a size"),
+    Field("VALUE_SIZE", "creation lock", "parameter value_size, bytes + 1; 0: not said"),
+    Field("KEY_SIZE", "creation lock", "parameter key_size, bytes + 1; 0: not said"),
+))
+
+
+def _generation(number: int) -> tuple[Field, ...]:
+    """Return the words of a row of the generation table, as the control segment has them."""
+    start = f"GEN{number}_"
+    return tuple(
+        field if field is LINE else field._replace(
+            name=start + field.name,
+            meaning=field.meaning if not number else f"as GEN0_{field.name}, of row {number}",
+        )
+        for field in GENERATION.fields
+    )
+
+
 CONTROL = Record("control", "C", (
     Field("MAGIC", "creator", "tells a control segment from anything else; 0: being made"),
     Field("LAYOUT", "creator", "LAYOUT_VERSION"),
@@ -70,47 +99,11 @@ CONTROL = Record("control", "C", (
     Field("TABLE", "opener, mover (cas)",
           "rows - 1: 2 | which: 3 * 2 | cursors: third 13, second 13 | changes 30"),
     LINE,
-    Field("GEN0_NUMBER", "creation lock", "generation number, part of its segments' names"),
-    Field("GEN0_SHARDS", "creation lock", "shards, a power of two"),
-    Field("GEN0_SLOTS", "creation lock", "slots a shard"),
-    Field("GEN0_SLOT_SIZE", "creation lock", "bytes a slot, a multiple of 8"),
-    Field("GEN0_BUCKETS", "creation lock", "index buckets a shard"),
-    Field("GEN0_BYTES", "creation lock", "bytes of a shard's segment"),
-    Field("GEN0_ON_FULL", "creation lock", "0 raise, 1 evict"),
-    Field("GEN0_CHECK", "creation lock", "checksum of this row's other words"),
+    *_generation(0),
     LINE,
-    Field("GEN0_SIZE", "creation lock", "parameter size, bytes; 0: given as a capacity"),
-    Field("GEN0_CAPACITY", "creation lock", "parameter capacity, entries; 0: given as a size"),
-    Field("GEN0_VALUE_SIZE", "creation lock", "parameter value_size, bytes + 1; 0: not said"),
-    Field("GEN0_KEY_SIZE", "creation lock", "parameter key_size, bytes + 1; 0: not said"),
+    *_generation(1),
     LINE,
-    Field("GEN1_NUMBER", "creation lock", "as GEN0_NUMBER, of row 1"),
-    Field("GEN1_SHARDS", "creation lock", "as GEN0_SHARDS, of row 1"),
-    Field("GEN1_SLOTS", "creation lock", "as GEN0_SLOTS, of row 1"),
-    Field("GEN1_SLOT_SIZE", "creation lock", "as GEN0_SLOT_SIZE, of row 1"),
-    Field("GEN1_BUCKETS", "creation lock", "as GEN0_BUCKETS, of row 1"),
-    Field("GEN1_BYTES", "creation lock", "as GEN0_BYTES, of row 1"),
-    Field("GEN1_ON_FULL", "creation lock", "as GEN0_ON_FULL, of row 1"),
-    Field("GEN1_CHECK", "creation lock", "as GEN0_CHECK, of row 1"),
-    LINE,
-    Field("GEN1_SIZE", "creation lock", "as GEN0_SIZE, of row 1"),
-    Field("GEN1_CAPACITY", "creation lock", "as GEN0_CAPACITY, of row 1"),
-    Field("GEN1_VALUE_SIZE", "creation lock", "as GEN0_VALUE_SIZE, of row 1"),
-    Field("GEN1_KEY_SIZE", "creation lock", "as GEN0_KEY_SIZE, of row 1"),
-    LINE,
-    Field("GEN2_NUMBER", "creation lock", "as GEN0_NUMBER, of row 2"),
-    Field("GEN2_SHARDS", "creation lock", "as GEN0_SHARDS, of row 2"),
-    Field("GEN2_SLOTS", "creation lock", "as GEN0_SLOTS, of row 2"),
-    Field("GEN2_SLOT_SIZE", "creation lock", "as GEN0_SLOT_SIZE, of row 2"),
-    Field("GEN2_BUCKETS", "creation lock", "as GEN0_BUCKETS, of row 2"),
-    Field("GEN2_BYTES", "creation lock", "as GEN0_BYTES, of row 2"),
-    Field("GEN2_ON_FULL", "creation lock", "as GEN0_ON_FULL, of row 2"),
-    Field("GEN2_CHECK", "creation lock", "as GEN0_CHECK, of row 2"),
-    LINE,
-    Field("GEN2_SIZE", "creation lock", "as GEN0_SIZE, of row 2"),
-    Field("GEN2_CAPACITY", "creation lock", "as GEN0_CAPACITY, of row 2"),
-    Field("GEN2_VALUE_SIZE", "creation lock", "as GEN0_VALUE_SIZE, of row 2"),
-    Field("GEN2_KEY_SIZE", "creation lock", "as GEN0_KEY_SIZE, of row 2"),
+    *_generation(2),
     LINE,
     Field("MOVER", "mover (cas)", "token of the elected mover; 0: none"),
     Field("MOVER_BEAT_NS", "mover", "when the mover last made progress"),
@@ -359,13 +352,8 @@ WORDS_END = "# /layout\n"
 
 def render_words() -> str:
     """Write the classes of `words.py`: the words of each header by name."""
-    generation = "GEN0_"  # the other row of that table has the same words
-    table = Record("a row of the generation table", "", tuple(
-        field._replace(name=field.name.removeprefix(generation))
-        for field in CONTROL.fields if field.name.startswith(generation)
-    ))
     named = (
-        ("Control", "the control segment", CONTROL), ("Generation", table.name, table),
+        ("Control", "the control segment", CONTROL), ("Generation", GENERATION.name, GENERATION),
         ("Row", "a worker's row", ROW), ("Shard", "a shard's header", SHARD),
     )
     lines = []

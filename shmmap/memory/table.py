@@ -69,6 +69,17 @@ class Table(NamedTuple):
         return [row for row, cursor in zip(self.rows, self.cursors, strict=True)
                 if unit < cursor][-1]
 
+    def with_moved(self, unit: int) -> Table:
+        """Return it with all below a unit in the newest generation; where that is all, alone."""
+        if unit == UNITS:
+            return Table(self.rows[-1:], (UNITS,), self.changes)
+        return Table(self.rows, (*self.cursors[:-1], unit), self.changes)
+
+    def with_change(self) -> Table:
+        """Return it with a change begun, to a row that is free. At most two are in use so far."""
+        row = next(at for at in range(len(_ROWS)) if at not in self.rows)
+        return Table((*self.rows, row), (*self.cursors, 0), self.changes + 1)
+
     def is_valid(self) -> bool:
         """Tell whether a mover can have written it."""
         return (

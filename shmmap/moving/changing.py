@@ -80,13 +80,11 @@ def begin(
                     f"map {attachment.name!r} is on its way to another shape, or back from there: "
                     "wait until that is done (m.resize() waits), then try again"
                 )
-            row = next(at for at in range(3) if at not in table.rows)
-            number = table.changes + 1
+            after = table.with_change()
             for shard in range(shape.shards):  # each is looked at again before it is made
                 attachment.store.refuse_taken(
-                    segment.shard_name(attachment.name, attachment.nonce, number, shard))
-            wanted.store_shape(row_of(control, row), shape, number)
-            after = Table((*table.rows, row), (*table.cursors, 0), number)
+                    segment.shard_name(attachment.name, attachment.nonce, after.changes, shard))
+            wanted.store_shape(row_of(control, after.rows[-1]), shape, after.changes)
             if _exchange(handle, attachment, groups, table, after):
                 return True
     raise LockTimeout(f"map {attachment.name!r}: its shards could not be had. Try again")
@@ -115,11 +113,9 @@ def take_back(handle: Takes, attachment: Attachment, groups: GroupMover) -> bool
             if table.cursors[-1] == 0:
                 after = Table(table.rows[:1], (UNITS,), table.changes)
             else:
-                row = next(at for at in range(3) if at not in table.rows)
-                number = table.changes + 1
-                former = row_of(control, table.rows[0])
-                _copy_row(row_of(control, row), former, number)
-                after = Table((*table.rows, row), (*table.cursors, 0), number)
+                after = table.with_change()
+                _copy_row(row_of(control, after.rows[-1]), row_of(control, table.rows[0]),
+                          after.changes)
             if _exchange(handle, attachment, groups, table, after):
                 return True
     raise LockTimeout(f"map {attachment.name!r}: its shards could not be had. Try again")

@@ -7,46 +7,37 @@ removed; it goes with the map.
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import ShmMapError
+from ..lifecycle import files
 from ..memory.table import UNITS, read_table, row_of
-from ..system import segment
 from .groups import Place, group_at
 
 if TYPE_CHECKING:
     from ..lifecycle.attachment import Attachment
+    from ..lifecycle.files import Found
     from .segments import Segments
-
-_NAME = re.compile(r"(?P<semaphore>sem\.)?(?P<map>shmmap\..+\.[0-9a-f]{16})\.(?P<generation>\d+)"
-                   r"\.(?P<number>\d+)(?:\.(?P<token>[0-9a-f]{16}))?")
-
 
 def clean(attachment: Attachment, segments: Segments) -> None:
     """Remove what dead movers left."""
-    start = segment.shard_name(attachment.name, attachment.nonce, 0, 0)[1:].removesuffix(".0.0")
     try:
         entries = attachment.store.list()
     except OSError:
         return
-    for entry in entries:
-        match = _NAME.fullmatch(entry)
-        if match is not None and match["map"] == start:
-            token = int(match["token"], 16) if match["token"] else 0
-            with suppress(ShmMapError):
-                changes = read_table(attachment.control).changes
-                if _is_left(
-                    attachment, segments, int(match["generation"]), int(match["number"]), token
-                ) and read_table(attachment.control).changes == changes:  # else rows are others
-                    attachment.store.remove("/" + entry)
+    for found in files.of_shards(entries, attachment.name, attachment.nonce):
+        with suppress(ShmMapError):
+            changes = read_table(attachment.control).changes
+            if _is_left(attachment, segments, found) and (
+                read_table(attachment.control).changes == changes  # else rows are others
+            ):
+                attachment.store.remove(found.file)
 
 
-def _is_left(
-    attachment: Attachment, segments: Segments, generation: int, number: int, token: int
-) -> bool:
+def _is_left(attachment: Attachment, segments: Segments, found: Found) -> bool:
     """Tell whether nobody will look for a segment, or a semaphore, any more."""
+    _, generation, number, token = found
     is_dead = token == 0 or attachment.worker.is_dead(token)  # first: it may publish, then die
     control = attachment.control
     table = read_table(control)

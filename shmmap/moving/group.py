@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import mmap
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..copies.private import Quiet, private_room
 from ..copies.snapshots import turn
 from ..errors import (
     EntryTooLarge,
@@ -26,7 +25,6 @@ from ..operations._cut_cy import COMPILED
 from ..operations._moves_cy import (
     BUSY,
     ENDED,
-    GONE,
     LOST,
     carry_copied,
     copy_moved,
@@ -36,7 +34,7 @@ from ..operations._moves_cy import (
     forget_moves,
     track_moved,
 )
-from ..operations.routing import ShardMoved
+from ..operations.routing import ShardMoved, at_unit
 from ..shard._moving_cy import ShardMove, move_bytes_needed
 from ..shard._status import CORRUPT, FULL, NO_DEADLINES, TOO_LARGE
 from ..system.process import this_process
@@ -63,7 +61,6 @@ PATIENCE_S = 30.0  # for the lock of a group, and for a moment without many chan
 PATIENT = 2  # times that a group is begun before snapshots have to wait for it
 YIELD_S = 2.0  # for somebody's snapshot, whose marks this would take
 _ATTEMPT_BIT = 1 << 21  # in a token where the thread's number is: no thread has that many
-_MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
 _attempts = itertools.count(1)
 
 
@@ -73,14 +70,6 @@ class NoRoom(Exception):
     def __init__(self, error: ShmMapError) -> None:
         super().__init__(str(error))
         self.error = error
-
-
-class _Quiet:
-    """The judge of lock owners in shards that nobody else knows."""
-
-    def is_dead(self, token: int) -> bool:
-        """Judge nobody dead."""
-        return False
 
 
 class GroupMover:
@@ -94,7 +83,6 @@ class GroupMover:
         self._process = this_process()
         self.segments = Segments(attachment)
         self.longest_hold_s = 0.0
-        self.dropped = 0
         self.is_hurried = False  # others wait for the end of this group
         self._in_vain = 0  # how often the next group was begun, and not published
 
@@ -125,7 +113,6 @@ class GroupMover:
         and do not keep to a rate."""
         if self._in_vain < PATIENT:
             return self._publish(table, group, shards, self.new_token())
-        self.is_hurried = False
         try:
             with turn(self._attachment, monotonic_ns() + int(YIELD_S * 1e9), YIELD_S):
                 self.is_hurried = True
@@ -147,8 +134,7 @@ class GroupMover:
         found = []
         for place in group.old:
             unit = place.number * UNITS // place.shape.shards
-            shards = self._attachment.shards
-            shard = shards[unit * len(shards) // UNITS]
+            shard = at_unit(self._attachment.shards, unit)
             if (shard.generation, shard.number) != (place.generation, place.number):
                 return None
             found.append(shard)
@@ -221,7 +207,7 @@ class GroupMover:
     ) -> list[ShardMove]:
         places = self._attachment.places
         targets = [
-            places.private_shard(mapping, place.shape, place.generation, place.number, _Quiet())
+            places.private_shard(mapping, place.shape, place.generation, place.number, Quiet())
             for mapping, place in zip(mappings, group.new, strict=True)
         ]
         moves = []
@@ -235,16 +221,8 @@ class GroupMover:
             else:
                 mine = [targets[place.number * new // each - group.new[0].number]]
             size = move_bytes_needed(place.shape.slots, place.shape.slot_size)
-            try:
-                room = memoryview(mmap.mmap(
-                    -1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-                ))
-            except OSError as error:
-                raise MemoryError(
-                    f"map {self._attachment.name!r}: no address space of {size:,} bytes to move a "
-                    f"shard ({error})"
-                ) from error
-            moves.append(ShardMove(shard, room, Clock(0), _Quiet(), mine))
+            room = private_room(self._attachment.name, size, "to move a shard")
+            moves.append(ShardMove(shard, room, Clock(0), Quiet(), mine))
         return moves
 
     def _copy(
@@ -275,7 +253,6 @@ class GroupMover:
             status, which, held_ns = cut_group(self._handle, moves, token, PATIENCE_NS)  # 7 to 9
             if status == 1:
                 self.longest_hold_s = max(self.longest_hold_s, held_ns / 1e9)
-                self.dropped += sum([move.dropped for move in moves])
                 return True
             if status < 0:
                 self._see_to(status, moves[which], group, mappings)
@@ -284,7 +261,7 @@ class GroupMover:
             elif status == ENDED:
                 self._attachment.refuse_lost()
                 return False
-            elif status in (LOST, GONE):
+            elif status == LOST:
                 return False
             if monotonic() > until:
                 raise LockTimeout(self._attachment.describe_wait(
@@ -374,10 +351,7 @@ class GroupMover:
                 mapping.close()
         if not self.segments.are_published(group) and read_table(attachment.control) == table:
             raise MapUnlinked(f"map {attachment.name!r}: its segments are gone")
-        cursors = (*table.cursors[:-1], group.last)  # 12
-        after = Table(table.rows, cursors, table.changes)
-        if group.last == UNITS:
-            after = Table(table.rows[-1:], (UNITS,), table.changes)
+        after = table.with_moved(group.last)  # 12
         exchange_word(self._handle, K["C_TABLE"], table.word(), after.word())
         if read_table(attachment.control) != table:
             self.segments.remove(group.old)  # 13

@@ -196,11 +196,18 @@ class Mover:
             self._note(self.progress())
 
     def progress(self) -> Progress:
-        """Tell how far it is."""
-        control = self._attachment.control
-        table = read_table(control)
-        return Progress(
-            table.cursors[-1] / UNITS if table.is_moving else 1.0, self._entries,
-            row_of(control, table.rows[-1]).SHARDS, monotonic() - self._began,
-            self.groups.longest_hold_s, not table.is_moving,
+        """Tell how far it is, and what this one has done of it."""
+        return progress_of(self._attachment)._replace(
+            entries=self._entries, seconds=monotonic() - self._began,
+            longest_hold=self.groups.longest_hold_s,
         )
+
+
+def progress_of(attachment: Attachment) -> Progress:
+    """Tell how far a map is, as its table says."""
+    control = attachment.control
+    table = read_table(control)
+    return Progress(
+        table.cursors[-1] / UNITS if table.is_moving else 1.0, 0,
+        row_of(control, table.rows[-1]).SHARDS, 0.0, 0.0, not table.is_moving,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ShmMapError
 from ..memory._clock_cy import monotonic
@@ -11,7 +11,7 @@ from ..memory.table import read_table
 from ..system.tasks import sleep
 from .changing import Busy, begin, refuse_others, take_back
 from .fitting import refuse_what_cannot_fit
-from .mover import Mover, Progress
+from .mover import Mover, Progress, progress_of
 from .watch import look_after
 from .wish import plan_wish, read_rate, read_wish
 
@@ -34,17 +34,8 @@ class Resize:
 
     def progress(self) -> Progress:
         """Return how far it is, as the map says: also what another process has done."""
-        found: list[Progress] = []
-
-        def look(attachment: Attachment) -> None:
-            mover = Mover(attachment)
-            try:
-                found.append(mover.progress())
-            finally:
-                mover.close()
-
-        self._in_map(look)
-        return found[-1]
+        found: Any = self._in_map(progress_of)
+        return cast("Progress", found)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing moves any more; tell whether that is so. `timeout`: seconds."""

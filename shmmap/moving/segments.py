@@ -72,10 +72,8 @@ class Segments:
         is_over = self._attachment.control.STATE == _RETIRED
         for place in places:
             label = self.label(place)
-            files = [private_label(label, token), *[segment.semaphore_file(label)] * is_over]
-            for file in files:
-                with suppress(SystemCallError):  # it stays until somebody cleans up
-                    self._attachment.store.remove(file)
+            self._remove(private_label(label, token),
+                         *[segment.semaphore_file(label)] * is_over)
 
     def punch(self, place: Place, mapping: Mapping) -> None:
         """10: give the pages of a shard that has moved back at once. Its first page stays, where
@@ -99,9 +97,12 @@ class Segments:
         """13: remove segments that nobody looks for any more, and their semaphores."""
         for place in places:
             label = self.label(place)
-            for file in (label, segment.semaphore_file(label)):
-                with suppress(SystemCallError):  # as in `discard`
-                    self._attachment.store.remove(file)
+            self._remove(label, segment.semaphore_file(label))
+
+    def _remove(self, *files: str) -> None:
+        for file in files:
+            with suppress(SystemCallError):  # it stays until somebody cleans up
+                self._attachment.store.remove(file)
 
     def attach(self, place: Place) -> tuple[Mapping, int] | None:
         """Map an old segment by the name that all know; return it and MOVED; None: it is gone."""

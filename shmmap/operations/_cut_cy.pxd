@@ -11,6 +11,7 @@ cpdef object copy_whole(Holding handle, object copy)
 cpdef object copy_changed(Holding handle, object copies, object limit)
 cpdef tuple cut(Holding handle, object copies, object patience_ns)
 cpdef object hold_all(Holding handle, object every, object patience_ns, object work)
+cdef i64 hold_each(Holding handle, list shards, i64 until) except -2
 cpdef object hold_one(Holding handle, object held, object work=*)
 cpdef object forget_tracking(Holding handle, object copies)
 cdef void drop_all(Holding handle, list shards) noexcept

@@ -74,13 +74,12 @@ def cut(handle, copies: Any, patience_ns: Any) -> tuple:
     """Hold every shard, copy what changed last, stop tracking, let all go.
 
     Returns (-1, when, for how many ns they were held); or (which of the copies is of the shard
-    that was not free in time or needs a repair, 0, 0), or (LOST, 0, 0), also where a shard has
-    moved; then nothing was copied.
+    that was not free in time, needs a repair, or has moved, 0, 0), or (LOST, 0, 0); then nothing
+    was copied.
     """
     copy: ShardCopy
     shard: Shard
-    failed: i64 = -1
-    at: i64 = 0
+    failed: i64
     began: i64
     when: i64 = 0
     until: i64
@@ -93,17 +92,10 @@ def cut(handle, copies: Any, patience_ns: Any) -> tuple:
         began = clock_ns(1)
         until = began + patience_ns
         try:
-            for shard in shards:
-                if not cython.compiled:
-                    reentry.note(handle.attachment, shard)
-                # our token is read after the note: a child that is forked before is not `me`
-                if not shard.lock.try_quickly(handle.token(), until) or load(shard.mem, S_DIRTY):
-                    failed = at
-                    break
-                at += 1
+            failed = hold_each(handle, shards, until)
             if failed < 0:
                 for copy in all_copies:
-                    if not copy.is_tracked(handle.token()) or load(copy.source.mem, S_MOVED):
+                    if not copy.is_tracked(handle.token()):
                         failed = LOST
             if failed < 0:
                 when = handle.clock.now()
@@ -126,8 +118,7 @@ def hold_all(handle, every: Any, patience_ns: Any, work: Any) -> int:
     free in time, needs a repair, or has moved: then none is held, and nothing done. What the work
     raises frees them, unless the map is retired by then."""
     shard: Shard
-    at: i64 = 0
-    failed: i64 = -1
+    failed: i64
     until: i64
     done: cython.bint = False
     handle.enter()
@@ -137,15 +128,7 @@ def hold_all(handle, every: Any, patience_ns: Any, work: Any) -> int:
             handle.refuse_reentry(shard)
         until = clock_ns(1) + patience_ns
         try:
-            for shard in shards:
-                if not cython.compiled:
-                    reentry.note(handle.attachment, shard)
-                if not shard.lock.try_quickly(handle.token(), until) or (
-                    load(shard.mem, S_DIRTY) or load(shard.mem, S_MOVED)
-                ):
-                    failed = at
-                    break
-                at += 1
+            failed = hold_each(handle, shards, until)
             if failed < 0:
                 work()
                 done = True
@@ -158,6 +141,22 @@ def hold_all(handle, every: Any, patience_ns: Any, work: Any) -> int:
         return failed
     finally:
         handle.leave()
+
+
+def hold_each(handle, shards, until):
+    """Take the locks of these shards in their order, until a time; return -1, or which of them was
+    not free by then, needs a repair, or has moved. The caller frees those that it has."""
+    shard: Shard
+    at: i64
+    for at, shard in enumerate(shards):
+        if not cython.compiled:
+            reentry.note(handle.attachment, shard)
+        # our token is read after the note: a child that is forked before is not `me`
+        if not shard.lock.try_quickly(handle.token(), until) or (
+            load(shard.mem, S_DIRTY) or load(shard.mem, S_MOVED)
+        ):
+            return at
+    return -1
 
 
 def hold_one(handle, held: Any, work: Any = None) -> None:

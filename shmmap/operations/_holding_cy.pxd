@@ -30,3 +30,4 @@ cdef class Holding(Handle):
     cdef int find_locked(self, Shard shard, key_t key, probe_t found) except -5
 
 cdef u64 generation_before(mem_t control, u64 word, u64 unit) noexcept
+cdef u64 row_in_use(u64 word, u64 at) noexcept

@@ -41,6 +41,7 @@ if not cython.compiled:
         STATE_READY,
         TABLE_CURSOR_MASK,
         TABLE_ROWS_MASK,
+        UNIT_BITS,
         WAIT_FIRST_NS,
         WAIT_SHIFT,
     )
@@ -62,7 +63,6 @@ from shmmap.operations.routing import ShardMoved, distinct
 
 COMPILED = cython.compiled
 _NONE: Any = None
-UNIT_BITS: cython.ulonglong = 12  # SHARD_LIMIT units of the hash
 
 
 class Holding(Handle):
@@ -127,7 +127,7 @@ class Holding(Handle):
         routes: list = self.shards  # once: another thread may renew them
         word: u64 = load(control, C_TABLE)
         last: u64 = word & TABLE_ROWS_MASK
-        row: u64 = C_GEN0_NUMBER + ((word >> (2 + 2 * last)) & 3) * (C_GEN1_NUMBER - C_GEN0_NUMBER)
+        row: u64 = row_in_use(word, last)
         shards: u64 = load(control, row + C_GEN0_SHARDS - C_GEN0_NUMBER)
         own: u64 = 1
         count: u64 = PyList_GET_SIZE(routes) if cython.compiled else len(routes)
@@ -373,5 +373,9 @@ def generation_before(control, word, unit):
     """Return the number of the generation that has a unit of the hash until it moves to the newest
     one of a table word."""
     at: u64 = 1 if word & TABLE_ROWS_MASK == 2 and unit < (word >> 21) & TABLE_CURSOR_MASK else 0
-    row: u64 = (word >> (2 + 2 * at)) & 3
-    return load(control, C_GEN0_NUMBER + row * (C_GEN1_NUMBER - C_GEN0_NUMBER))
+    return load(control, row_in_use(word, at))
+
+
+def row_in_use(word, at):
+    """Return where in the control segment the row is of the `at`-th generation in use."""
+    return C_GEN0_NUMBER + ((word >> (2 + 2 * at)) & 3) * (C_GEN1_NUMBER - C_GEN0_NUMBER)

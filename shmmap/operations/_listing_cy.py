@@ -89,7 +89,7 @@ def list_part(handle, unit, wants_values, prefix):
             if handle.near is not None:
                 handle.near.reseal()
             handle.look_now()
-            return (shard.number + 1) << (UNIT_BITS - shard.shard_bits), listed
+            return shard.unit_after(), listed
         except ShardMoved:
             continue
         finally:
@@ -270,7 +270,7 @@ def list_copied(handle, unit: Any) -> tuple:
             (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK, raw_value,
             found.deadline, found.version,
         ))
-    return (shard.number + 1) << (UNIT_BITS - shard.shard_bits), listed
+    return shard.unit_after(), listed
 
 
 def is_left_out(shard, found, start):

@@ -1,7 +1,7 @@
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from ..shard._moving_cy cimport ShardMove
-from ._cut_cy cimport drop_all
-from ._holding_cy cimport Holding
+from ._cut_cy cimport drop_all, hold_each
+from ._holding_cy cimport Holding, row_in_use
 from ..shard._shard_cy cimport Shard
 from ..shard._status cimport *
 from ..memory._layout cimport *

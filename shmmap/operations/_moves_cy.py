@@ -16,17 +16,14 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from shmmap.memory._atomics import clock_ns, compare_exchange, i64, load, publish, u64
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
-        C_GEN0_NUMBER,
-        C_GEN1_NUMBER,
         C_STATE,
         C_TABLE,
-        S_DIRTY,
         S_MOVED,
         STATE_READY,
         TABLE_ROWS_MASK,
     )
-    from shmmap.operations import reentry
-    from shmmap.operations._cut_cy import drop_all
+    from shmmap.operations._cut_cy import drop_all, hold_each
+    from shmmap.operations._holding_cy import row_in_use
     from shmmap.shard._moving_cy import ShardMove
     from shmmap.shard._shard_cy import Shard
     from shmmap.shard._status import FOUND, TIMED_OUT
@@ -36,9 +33,8 @@ from shmmap.errors import LockTimeout
 COMPILED = cython.compiled
 # What the steps give for what is no status of an entry.
 LOST = 1 << 20  # somebody else tracks the changes: begin again
-BUSY = LOST + 1  # a lock was not free in time, or its shard needs a repair
-GONE = LOST + 2  # another mover was first
-ENDED = LOST + 3  # the map was unlinked, or replaced
+BUSY = LOST + 1  # a lock was not free in time, or its shard needs a repair, or has moved
+ENDED = LOST + 2  # the map was unlinked, or replaced
 
 
 def track_moved(handle, moves: Any, token: Any) -> None:
@@ -105,8 +101,8 @@ def cut_group(handle, moves: Any, token: Any, patience_ns: Any) -> tuple:
     """7 to 9: hold all of a group, carry what changed last, store MOVED in each, let all go.
 
     Returns (FOUND, 0, for how many ns they were held): the publication. Else nothing was published:
-    (BUSY, which of the moves, 0), (LOST, 0, 0), (GONE, 0, 0), (ENDED, 0, 0), or a status below 0
-    and which of the moves it is of: its `failed` is the slot.
+    (BUSY, which of the moves, 0), (LOST, -1, 0), (ENDED, -1, 0), or a status below 0 and which of
+    the moves it is of: its `failed` is the slot.
     """
     move: ShardMove
     shard: Shard
@@ -114,7 +110,7 @@ def cut_group(handle, moves: Any, token: Any, patience_ns: Any) -> tuple:
     me: u64 = token
     status: i64 = FOUND
     changed: i64
-    at: i64 = 0
+    at: i64
     began: i64
     until: i64
     held: i64 = 0
@@ -126,24 +122,16 @@ def cut_group(handle, moves: Any, token: Any, patience_ns: Any) -> tuple:
         began = clock_ns(1)
         until = began + patience_ns
         try:
-            for shard in shards:
-                if not cython.compiled:
-                    reentry.note(handle.attachment, shard)
-                if not shard.lock.try_quickly(handle.token(), until) or load(shard.mem, S_DIRTY):
-                    status = BUSY
-                    break
-                if load(shard.mem, S_MOVED):
-                    status = GONE
-                    break
-                at += 1
-            if status == FOUND:
+            at = hold_each(handle, shards, until)
+            if at >= 0:
+                status = BUSY
+            else:
                 for move in all_moves:
                     if not move.is_tracked(me):
                         status = LOST
             if status == FOUND and load(handle.control, C_STATE) != STATE_READY:
                 status = ENDED
             if status == FOUND:
-                at = -1
                 for move in all_moves:
                     at += 1
                     changed = move.follow(1 << 62)
@@ -197,7 +185,6 @@ def unsay_moved(handle, held: Any) -> None:
     it, so memory was damaged. Raises LockTimeout."""
     shard: Shard = held
     word: u64
-    row: u64
     handle.enter()
     try:
         handle.refuse_reentry(shard)
@@ -205,9 +192,7 @@ def unsay_moved(handle, held: Any) -> None:
             if handle.try_hold(shard, handle.lock_timeout_ns) == TIMED_OUT:
                 raise LockTimeout(handle.attachment.describe_wait(shard, handle.lock_timeout_ns))
             word = load(handle.control, C_TABLE)
-            row = (word >> (2 + 2 * (word & TABLE_ROWS_MASK))) & 3
-            row = C_GEN0_NUMBER + row * (C_GEN1_NUMBER - C_GEN0_NUMBER)
-            if load(handle.control, row) == shard.generation:
+            if load(handle.control, row_in_use(word, word & TABLE_ROWS_MASK)) == shard.generation:
                 publish(shard.mem, S_MOVED, 0)
         finally:
             handle.drop(shard)

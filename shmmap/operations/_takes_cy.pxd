@@ -22,4 +22,3 @@ cdef class Takes(Writes):
     cdef int heal(self, Shard shard) except -1
 
 cdef int clear_shard(Takes handle, Shard shard) except -1
-cdef u64 unit_after(Shard shard) noexcept

@@ -38,7 +38,6 @@ if not cython.compiled:
         S_DIRTY,
         S_MOVED,
         S_OWNER,
-        UNIT_BITS,
     )
     from shmmap.operations import reentry
     from shmmap.operations._decoding_cy import value_of
@@ -416,7 +415,7 @@ class Takes(Writes):
                     if not self.is_whole(shard):
                         self.make_whole(shard)
                     clear_shard(self, shard)
-                    unit = unit_after(shard)
+                    unit = shard.unit_after()
                 return
             except MapUnlinked as error:
                 if not self._may_follow(error):
@@ -427,11 +426,6 @@ class Takes(Writes):
                 self.leave()
                 if self.near is not None:
                     self.near.clear()
-
-
-def unit_after(shard):
-    """Return the unit of the hash that follows a shard's: see `memory.table`."""
-    return (shard.number + 1) << (UNIT_BITS - shard.shard_bits)
 
 
 def clear_shard(handle, shard):

@@ -45,7 +45,6 @@ class Readable(Protocol):
     seed: int  # of the hash function
     safe: bool  # it takes no pickles
     coder: Any  # of values that are not native: see `codecs.coder_of`
-    evicts: bool
     ttl_ns: int  # of an entry that is written without one; 0: none
     clock: Clock
 

@@ -98,7 +98,7 @@ def error_for(host: Readable, status: int, shard: Shard, data_bytes: int) -> Exc
         advice = (
             "the write said evict=False: without it, what is least worth keeping would have gone; "
             "or make it larger, while it is used (m.resize, or python -m shmmap resize)"
-            if host.evicts else
+            if shard.evicts else
             "or make it larger, or have it evict, while it is used (m.resize(size=...) or "
             "m.resize(on_full=\"evict\"), or python -m shmmap resize)"
         )
@@ -108,7 +108,7 @@ def error_for(host: Readable, status: int, shard: Shard, data_bytes: int) -> Exc
         )
     if status == _status.TOO_LARGE:
         return EntryTooLarge(
-            f"{where} holds entries of at most {host.geometry.max_entry_bytes:,} bytes (key "
+            f"{where} holds entries of at most {shard.max_bytes:,} bytes (key "
             f"and value), this one has {data_bytes:,}{_advice(host, data_bytes)}"
         )
     return MapCorrupted(

@@ -9,8 +9,8 @@ the frames: one that has ended cannot be in the middle of anything.
      function: the gate of a handle holds its frame
  E2  a function that takes a shard's lock is in HOLDERS, and that shard is its local variable
      `shard`; one that holds every shard at once is in HOLDERS_OF_ALL too
- E3  it calls `hold`, `try_hold` or `note` itself: what was noted of a shard that no such function
-     further up the stack has, was left by a handler that raised
+ E3  it calls `hold`, `hold_each`, `try_hold` or `note` itself: what was noted of a shard that no
+     such function further up the stack has, was left by a handler that raised
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..errors import MapUnlinked
+from ..memory.geometry import SHARD_LIMIT
 
 if TYPE_CHECKING:
     from ..shard._shard_cy import Shard
@@ -16,6 +17,11 @@ class ShardMoved(MapUnlinked):
     """The entries of a shard are in another one by now, and the handle goes by that: begin again.
     Each operation does; nobody outside sees this. A MapUnlinked, since what takes that for a reason
     to begin again does so here, too."""
+
+
+def at_unit(shards: list[Shard], unit: int) -> Shard:
+    """Return the shard of a route that has a unit of the hash: see `memory.table`."""
+    return shards[unit * len(shards) // SHARD_LIMIT]
 
 
 def distinct(shards: list[Shard]) -> list[Shard]:

@@ -25,6 +25,7 @@ cdef class ShardLookup:
     cdef readonly bint evicts
     cdef readonly u64 generation
     cdef object repairer
+    cpdef u64 unit_after(self) except 0
     cdef int look(self, u64 hash, u64 key_type, src_t key, u64 key_length, probe_t out) noexcept
     cdef int find(self, u64 hash, u64 key_type, src_t key, u64 key_length, probe_t out) noexcept
     cdef object raw_bytes(self, probe_t found, u64 position, u64 length)

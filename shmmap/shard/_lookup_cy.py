@@ -54,6 +54,7 @@ if not cython.compiled:
         S_SEQUENCE,
         SLOT_MASK,
         TAG_SHIFT,
+        UNIT_BITS,
         WORD_MASK,
     )
     from shmmap.shard._eviction_cy import Eviction
@@ -93,6 +94,10 @@ class ShardLookup:
     def moved_to(self) -> int:
         """Load MOVED: 0, or the token of the mover whose shards have the entries now."""
         return load(self.mem, S_MOVED)
+
+    def unit_after(self):
+        """Return the unit of the hash that follows this shard's: see `memory.table`."""
+        return (self.number + 1) << (UNIT_BITS - self.shard_bits)
 
     def look(self, hash, key_type, key, key_length, out):
         """Look a key up: FOUND (fills `out`; confirm it), MISS (confirmed), AGAIN or CORRUPT."""

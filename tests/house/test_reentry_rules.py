@@ -29,9 +29,10 @@ def calls(node: ast.AST) -> set[str]:
     }
 
 
-TAKES_A_LOCK = {"hold", "try_hold", "reentry.note"}
+TAKES_A_LOCK = {"hold", "hold_each", "try_hold", "reentry.note"}
 BEGIN = {"enter", "come_in"}
-DO_IT = {*BEGIN, "hold", "try_hold", "hold_as_child", "drop", "let_go", "ready", "leave"}
+DO_IT = {*BEGIN, "hold", "hold_each", "try_hold", "hold_as_child", "drop", "let_go", "ready",
+         "leave"}
 """Those that a rule speaks of are of `Handle`."""
 
 

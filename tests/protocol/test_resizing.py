@@ -166,6 +166,30 @@ def count_moments(name: str, wished: dict[str, Any], child: Any) -> int:
     return moments
 
 
+def at_moment(number: int, act: Callable[[], None]) -> Callable[[str], None]:
+    """Return what does something at that moment, of all, the first of which is 0."""
+    left = number
+
+    def pause(label: str) -> None:
+        nonlocal left
+        if left == 0:
+            act()
+        left -= 1
+
+    return pause
+
+
+def start_mover(start: Any, name: str, wished: dict[str, Any], moment: int, sent: int) -> Any:
+    """Start a process that resizes the map, and sends itself a signal at that moment."""
+    def move(child: Any) -> str:
+        pause = at_moment(moment, lambda: os.kill(os.getpid(), sent))
+        with shmmap.ShmMap.attach(name) as own, paused(pause):
+            own.resize(**wished)
+        return "done"
+
+    return start(move)
+
+
 def test_every_moment(way, start):
     """Who opened the map before, and who comes at that moment, find and change what is there."""
     m, wished = way
@@ -222,19 +246,7 @@ def test_a_death_at_every_moment(way, start, name):
         m.resize(**back)
         verify(m, held)
 
-        def move(child: Any, fatal: int = fatal) -> None:
-            left = fatal
-
-            def pause(label: str) -> None:
-                nonlocal left
-                if left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                left -= 1
-
-            with shmmap.ShmMap.attach(name) as own, paused(pause):
-                own.resize(**wished)
-
-        child = start(move)
+        child = start_mover(start, name, wished, fatal, signal.SIGKILL)
         child.reap()
         assert os.WIFSIGNALED(child.status), fatal
         verify(m, held)
@@ -258,20 +270,7 @@ def test_a_stop_at_every_moment(way, start, name, monkeypatch):
     for stop in range(0, moments, 1 if shmmap.ENGINE == "compiled" else 3):
         m.resize(**back)
 
-        def move(child: Any, stop: int = stop) -> str:
-            left = stop
-
-            def pause(label: str) -> None:
-                nonlocal left
-                if left == 0:
-                    os.kill(os.getpid(), signal.SIGSTOP)
-                left -= 1
-
-            with shmmap.ShmMap.attach(name) as own, paused(pause):
-                own.resize(**wished)
-            return "done"
-
-        child = start(move)
+        child = start_mover(start, name, wished, stop, signal.SIGSTOP)
         child.wait_stopped()
         verify(m, held)
         m.set("late", stop)
@@ -296,18 +295,13 @@ def test_cancelled_at_every_moment(way):
     class Enough(Exception):
         pass
 
+    def stop() -> None:
+        raise Enough
+
     at = 0
     while True:
-        left = at
-
-        def pause(label: str) -> None:
-            nonlocal left
-            if left == 0:
-                raise Enough
-            left -= 1
-
         try:
-            with paused(pause):
+            with paused(at_moment(at, stop)):
                 m.resize(**wished)
         except Enough:
             moments += 1

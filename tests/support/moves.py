@@ -6,7 +6,8 @@ import mmap
 from typing import Any
 
 import shmmap
-from shmmap.copies.snapshots import _Quiet, _Still
+from shmmap.copies.private import Quiet
+from shmmap.copies.snapshots import _Still
 from shmmap.lifecycle.headers import draft_header
 from shmmap.memory import geometry
 from shmmap.memory._clock_cy import Clock
@@ -42,7 +43,7 @@ def target(m: Any, shape: geometry.Geometry, number: int, *, deadlines: bool = T
         memory = Memory(memory)
     return Shard(
         memory, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
-        shape.shards.bit_length() - 1, m.attachment.seed, ShardLock(memory, None, _Quiet()),
+        shape.shards.bit_length() - 1, m.attachment.seed, ShardLock(memory, None, Quiet()),
         Clock(0),
     )
 
@@ -64,7 +65,7 @@ class Moving:
                 mine = [self.targets[number * shape.shards // old]]
             size = move_bytes_needed(source.slots.count, source.slots.size)
             room = memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-            self.moves.append(ShardMove(source, room, Clock(0), _Quiet(), mine))
+            self.moves.append(ShardMove(source, room, Clock(0), Quiet(), mine))
 
     def begin(self) -> None:
         """Track, and copy."""

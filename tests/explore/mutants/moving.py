@@ -6,7 +6,7 @@ from shmmap.lifecycle import routes
 from shmmap.moving import changing, cleaning, group, segments
 from shmmap.moving.group import GroupMover
 from shmmap.moving.segments import Segments
-from shmmap.operations import _listing_cy
+from shmmap.operations import _cut_cy, _listing_cy
 from shmmap.operations._holding_cy import Holding
 from shmmap.operations._reads_cy import Reads
 from shmmap.operations._takes_cy import Takes
@@ -257,7 +257,7 @@ MOVING = (
         change(changing, "_exchange", "    if not table.is_moving:\n", "    if True:\n"),
     ), "split, taken back", "every 2"),
     Mutant("what has moved is taken back", (
-        change(changing, "hold_all", " or load(shard.mem, S_MOVED)", ""),
+        change(_cut_cy, "hold_each", " or load(shard.mem, S_MOVED)", ""),
     ), Scenario("taken back as it moves", ((("cancel", ""),), (GO_ON,)), BEGUN, **OTHER),
            "every 2", 20000),
 )

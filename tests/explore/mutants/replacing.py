@@ -7,6 +7,7 @@ from shmmap.lifecycle import half_replaced, reaping, reopening
 from shmmap.lifecycle.attachment import Attachment
 from shmmap.lifecycle.making import Successor
 from shmmap.locks import holdings
+from shmmap.operations import _cut_cy
 from shmmap.operations._handle_cy import Handle
 from shmmap.operations._holding_cy import Holding
 
@@ -38,8 +39,7 @@ REPLACING = (
         change(Holding, "free", "if load(self.control, C_STATE) == STATE_READY:", "if True:"),
     ), LATE, "every 0", 10),
     Mutant("one shard of several is held", (
-        change(replacing, "hold_all", "            for shard in shards:\n                if not",
-               "            for shard in shards[:1]:\n                if not"),
+        change(_cut_cy, "hold_each", "in enumerate(shards):", "in enumerate(shards[:1]):"),
     ), "a map of two shards is replaced", "every 1"),
     Mutant("a map that was replaced is marked as it was before", (
         change(Successor, "take_over", '"STATE_READY" if found == former.identity else '

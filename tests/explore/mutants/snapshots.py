@@ -45,9 +45,10 @@ SNAPSHOTS = (
                "not copy.is_tracked(handle.token())", "False"),
     ), "snapshot between two sets", "every 2"),
     Mutant("each shard is held alone", (
-        change(snapshots, "cut", """                    failed = at
-                    break
-""", """                    failed = at
+        change(snapshots, "cut", """            failed = hold_each(handle, shards, until)
+""", """            for at, shard in enumerate(shards):
+                failed = at if hold_each(handle, [shard], until) == 0 else -1
+                if failed >= 0:
                     break
                 all_copies[at].copy_changed(1 << 62)
                 all_copies[at].stop()

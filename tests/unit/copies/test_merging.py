@@ -269,7 +269,7 @@ def full(m: Any) -> int:
             m[f"key:{i}"] = bytes(i * 37 % 200)
         except shmmap.MapFull:
             break
-        if i % 50 == 0 and m.attachment.evicts and m.stats().evicted:
+        if i % 50 == 0 and m.attachment.shards[0].evicts and m.stats().evicted:
             break
     return len(m)
 
