@@ -62,7 +62,7 @@ def is_sound(control: ControlWords) -> bool:
         and control.ROWS == geometry.WORKER_ROWS
         and all(map(_is_sound_row, rows))
         and len({row.NUMBER for row in rows}) == len(rows)
-        and max(row.NUMBER for row in rows) <= table.changes
+        and max([row.NUMBER for row in rows]) <= table.changes
     )
 
 

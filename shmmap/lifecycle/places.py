@@ -16,6 +16,7 @@ from ..shard._lock_cy import ShardLock
 from ..shard._repair_cy import equip, strip
 from ..shard._shard_cy import Shard
 from ..system import segment
+from ..system.unfinished import Undo
 from .control import ENGINE, REMOVE
 from .headers import wrong_words
 
@@ -66,7 +67,9 @@ class Places:
         attachment = self._attachment
         mode, owner_uid = attachment.parameters.mode, attachment.owner_uid
         mapping = segment.attach(label, shape.areas.end, mode, owner_uid)
+        undo = None
         try:
+            undo = Undo(lambda: self._unmap(mapping))
             if wrong := wrong_words(mapping, shape, attachment.nonce, in_header, generation):
                 raise MapCorrupted(
                     f"segment {label} is not that shard of map {attachment.name!r} "
@@ -81,11 +84,15 @@ class Places:
                 raise segment.refused(f"looking at semaphore {public}", error) from error
             else:
                 segment.verify_owner(status, path, mode, owner_uid)
-            return self.add(mapping, public, public, shape, generation, number)
+            place = self.add(mapping, public, public, shape, generation, number)
         except BaseException:
-            if mapping not in [parts[2] for parts in self._closing]:
+            if undo is None:
                 mapping.close()
+            else:
+                undo.settle()
             raise
+        undo.drop()
+        return place
 
     def add(
         self, mapping: segment.Mapping, label: str, semaphore: str | None,
@@ -156,11 +163,16 @@ class Places:
         if self.known.get((shard.generation, shard.number)) is shard:
             self.known.pop((shard.generation, shard.number))
         self._by_id.pop(id(shard), None)
-        for parts in [parts for parts in self._closing if parts[2] is place.mapping]:
-            self._closing.remove(parts)
+        self._unmap(place.mapping)
+        strip(shard)
+
+    def _unmap(self, mapping: segment.Mapping) -> None:
+        """Give a mapping back, and what was made over it. Once more does no harm."""
+        for parts in [parts for parts in self._closing if parts[2] is mapping]:
             for step in _steps(parts):
                 step()
-        strip(shard)
+            self._closing.remove(parts)
+        mapping.close()
 
     def steps_of_closing(self) -> list[Callable[[], object]]:
         """List the calls that unmap all of it: first what may be waiting, the mappings last."""

@@ -77,7 +77,7 @@ class Table(NamedTuple):
 
     def with_change(self) -> Table:
         """Return it with a change begun, to a row that is free. At most two are in use so far."""
-        row = next(at for at in range(len(_ROWS)) if at not in self.rows)
+        row = min([at for at in range(len(_ROWS)) if at not in self.rows])
         return Table((*self.rows, row), (*self.cursors, 0), self.changes + 1)
 
     def is_valid(self) -> bool:

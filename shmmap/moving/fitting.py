@@ -235,4 +235,5 @@ def _least(parameters: Parameters, need: Need) -> int | None:
         low, high = (middle, high) if state(middle) < 0 else (low, middle)
     unit = int(10 ** max(0, len(str(high)) - 4))
     rounded = -(-high // unit) * unit
-    return next((value for value in (rounded, high) if state(value) == 0), None)
+    fitting = [value for value in (rounded, high) if state(value) == 0]
+    return fitting[0] if fitting else None

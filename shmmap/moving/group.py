@@ -180,14 +180,16 @@ class GroupMover:
         except ShardMoved:
             return False
         finally:
-            # a signal's handler may have raised after the cut: then this is all that there is
-            done = done or token in [move.source.moved_to() for move in moves]
-            if not done and this_process() == self._process:
-                with suppress(ShmMapError):
-                    forget_moves(self._handle, moves, token)
-                self.segments.discard(group.new, token)
-            for mapping in mappings:
-                mapping.close()
+            try:
+                # a signal's handler may have raised after the cut: then this is all that there is
+                done = done or token in [move.source.moved_to() for move in moves]
+                if not done and this_process() == self._process:
+                    with suppress(ShmMapError):
+                        forget_moves(self._handle, moves, token)
+                    self.segments.discard(group.new, token)
+            finally:
+                for mapping in mappings:
+                    mapping.close()
 
     def _refuse_ended(self) -> None:
         """Refuse a map that was unlinked: whoever did so may not have seen what was just made."""

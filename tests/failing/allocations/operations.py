@@ -109,6 +109,16 @@ def _remove_attached(w: World, made: Any) -> None:
     _remove(w, shmmap.ShmMap.attach(f"{w.name}-other") if made is None else made)
 
 
+def _resized(w: World, result: Any) -> None:
+    """Whatever it came to, it can be gone on with, and back. Who could not give the lease up is
+    taken for one who was stopped."""
+    w.m.attachment.control.MOVER_BEAT_NS = 0
+    w.m.resize()
+    assert w.m.attachment.geometry.shards in (2, 8)
+    w.m.resize(shards=2)
+    dict(w.near)  # who has not looked since has the old shards mapped
+
+
 def _stale(m: Any) -> Any:
     return m.get_or_set("fresh", lambda: 1, ttl=60, stale=5)
 
@@ -169,6 +179,8 @@ OPERATIONS = (
     Operation("get_or_set, stale", lambda w: _stale(w.m), {"fresh": 1}, is_wish=True),
     Operation("@cached", _call_cached, {GENERATION: 7, ("square", None, 7, (3,)): ANY},
               arrange=_make_cached, is_wish=True),
+    Operation("resize", lambda w: w.m.resize(shards=8), finish=_resized, always=True,
+              is_life=True),
     Operation("repr", lambda w: repr(w.m)),
     Operation("open again", lambda w: shmmap.ShmMap(w.name), finish=lambda w, made: made and
               made.close()),
