@@ -133,7 +133,8 @@ def _open(
     if known is not None:
         return known
     public = segment.shard_name(attachment.name, attachment.nonce, generation, number)
-    for label in (*([private_label(public, token)] if token > 1 else ()), public):
+    # most have their name for all by now; who gives it comes between two looks at most once
+    for label in (public, private_label(public, token), public) if token > 1 else (public,):
         try:
             place = places.attach(label, public, shape, generation, number, number)
         except MapNotFound:
@@ -153,7 +154,7 @@ def _put(attachment: Attachment, former: Shard, found: list[Shard]) -> None:
     old = attachment.shards
     if former not in old:  # another thread was quicker
         return
-    bits = max([len(old).bit_length() - 1, *(shard.shard_bits for shard in found)])
+    bits = max([len(old).bit_length() - 1, *[shard.shard_bits for shard in found]])
     each = (1 << bits) // len(old)
     routes = [shard for shard in old for _ in range(each)]
     new = [shard for shard in found
