@@ -251,8 +251,9 @@ def _resize_last(chaos: Chaos) -> None:
     """Go on with what the dead have left, and resize once more: nothing is there after that of the
     shards that were, of those that dead movers made, and of their semaphores."""
     main, first = chaos.main, chaos.setting.shapes.regular[0]
-    len(main)
-    main.resize()
+    for used in chaos.setting.maps.each():
+        len(used)
+        used.resize()
     shards = next(shape.shards for shape in chaos.setting.shapes.regular[::-1]
                   if shape.shards != main.attachment.geometry.shards)
     main.resize(shards=shards, size=max(first.size * 4, main.size))
