@@ -372,7 +372,9 @@ class MovingWorld(World):
                     w.dead for w in workers if self._home(w.number) == number)
                 if not is_dead and other.get_versioned(key) != found:
                     problems.append(f"process {number} finds another value of {key!r}")
+        promised, self.never_full = self.never_full, False  # to the programs, not to these
         for key in self.keys:  # whoever writes gives a version that is new
             for name, *arguments in (("get_versioned",), ("set", 7), ("get_versioned",),
                                      ("delete",), ("get",)):
                 self.call(name, key, *arguments)
+        self.never_full = promised
