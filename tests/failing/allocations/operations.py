@@ -115,7 +115,7 @@ def _resized(w: World, result: Any) -> None:
     w.m.attachment.control.MOVER_BEAT_NS = 0
     w.m.resize()
     assert w.m.attachment.geometry.shards in (2, 8)
-    w.m.resize(shards=2)
+    w.m.resize(shards=2, capacity=60)
     dict(w.near)  # who has not looked since has the old shards mapped
 
 
@@ -179,7 +179,7 @@ OPERATIONS = (
     Operation("get_or_set, stale", lambda w: _stale(w.m), {"fresh": 1}, is_wish=True),
     Operation("@cached", _call_cached, {GENERATION: 7, ("square", None, 7, (3,)): ANY},
               arrange=_make_cached, is_wish=True),
-    Operation("resize", lambda w: w.m.resize(shards=8), finish=_resized, always=True,
+    Operation("resize", lambda w: w.m.resize(shards=8, capacity=240), finish=_resized, always=True,
               is_life=True),
     Operation("repr", lambda w: repr(w.m)),
     Operation("open again", lambda w: shmmap.ShmMap(w.name), finish=lambda w, made: made and
