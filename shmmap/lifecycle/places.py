@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import MapCorrupted
@@ -69,7 +70,7 @@ class Places:
         mapping = segment.attach(label, shape.areas.end, mode, owner_uid)
         undo = None
         try:
-            undo = Undo(lambda: self._unmap(mapping))
+            undo = Undo(lambda: self._unmap(mapping), nullcontext)
             if wrong := wrong_words(mapping, shape, attachment.nonce, in_header, generation):
                 raise MapCorrupted(
                     f"segment {label} is not that shard of map {attachment.name!r} "
