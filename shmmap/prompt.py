@@ -18,6 +18,7 @@ from .memory.geometry import SHARD_LIMIT
 from .memory.layout import constants
 from .operations._listing_cy import list_entries
 from .operations._takes_cy import Takes
+from .operations.routing import distinct
 from .printable import human
 from .subclasses import ATTRIBUTES, INTERNAL, THEIRS
 from .system.blocks import block
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .lifecycle.attachment import Attachment
     from .lifecycle.parameters import Parameters
     from .lifecycle.request import Request
+    from .shard._shard_cy import Shard
 
 K = constants()
 COMPLETIONS = 1000  # keys that tab completion is given, at most
@@ -268,6 +270,15 @@ del _name, _found, _made
 HIDDEN = (ATTRIBUTES | INTERNAL) - {"name", "closed"}
 
 
+def _count_entries(routes: list[Shard]) -> int:
+    """Count what is looked for in each shard: where only a part of it still is, or already, it is a
+    share of what the shard has."""
+    return sum([
+        shard.entries() * routes.count(shard) // (len(routes) >> shard.shard_bits)
+        for shard in distinct(routes)
+    ])
+
+
 def _state_of(handle: AtPrompt) -> int | str:
     """Count the entries of a map, or say what it is instead of open."""
     try:
@@ -283,7 +294,7 @@ def _state_of(handle: AtPrompt) -> int | str:
                 return "MapCorrupted"
             if attached.control.STATE != _READY:
                 return "MapUnlinked"
-            return sum(shard.entries() for shard in attached.distinct())
+            return _count_entries(attached.shards)
     except Exception as error:
         return "closed" if handle.closed else type(error).__name__
 

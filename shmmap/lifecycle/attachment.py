@@ -162,9 +162,10 @@ class Attachment:
         """The mappings of these."""
         return [self.places.mapping_of(shard) for shard in self.distinct()]
 
-    def renew(self, handle: MapHandle, shard: Shard) -> None:
-        """Have this process go by those shards that have the entries of one that has moved."""
-        routes.renew(self, handle, shard)
+    def renew(self, handle: MapHandle, shard: Shard, unit: int) -> None:
+        """Have this process go by what has the entries of a shard that has moved: of a unit of the
+        hash, or of ALL_UNITS."""
+        routes.renew(self, handle, shard, unit)
 
     def memory_of(self, mapping: segment.Mapping, number: int) -> Array[c_char] | Memory:
         """Return what the engine's `memory()` takes: the buffer, or the pure engine's Memory, with

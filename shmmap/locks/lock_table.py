@@ -271,7 +271,7 @@ class LockShard:
 
     restore_deadlines = reserve_deadlines
 
-    def renew(self, handle: LockTable, shard: Shard) -> None:
+    def renew(self, handle: LockTable, shard: Shard, unit: int) -> None:
         """Take back that this one has moved: it never does."""
         unsay_moved(handle, shard)
 

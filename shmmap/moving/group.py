@@ -99,6 +99,8 @@ class GroupMover:
         shards = self.sources(group)
         if shards is None:  # this process has not looked there since they moved
             self._handle._settled()
+            shards = self.sources(group)
+        if shards is None:
             return False
         self._yield_to_snapshots(group)
         if not self._publish_in_turn(table, group, shards):

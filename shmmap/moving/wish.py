@@ -131,7 +131,9 @@ def plan_wish(attachment: Attachment, parameters: Parameters) -> Wish:
     old, new = attachment.geometry, parameters.plan()
     groups = min(old.shards, new.shards)
     shards = dict.fromkeys(attachment.shards)  # each once
-    has_deadlines = attachment.ttl_ns > 0 or True in [bool(shard.has_deadlines()) for shard in shards]
+    has_deadlines = attachment.ttl_ns > 0 or True in [
+        bool(shard.has_deadlines()) for shard in shards
+    ]
 
     def each(shape: Geometry) -> int:
         areas = shape.areas

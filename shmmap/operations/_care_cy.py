@@ -12,7 +12,7 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap.memory._atomics import copy_out, load, room_of, store, u64
-    from shmmap.memory.layout import S_DIRTY, S_TRACKING  # type: ignore[attr-defined]
+    from shmmap.memory.layout import ALL_UNITS, S_DIRTY, S_TRACKING  # type: ignore[attr-defined]
     from shmmap.shard._shard_cy import Shard
 
 from shmmap.operations.routing import ShardMoved
@@ -39,7 +39,7 @@ def sweep_part(handle, unit: Any, first: Any, written_before_ns: Any, limit: Any
         gone: cython.bint = tracker != 0 and handle.attachment.worker.is_dead(tracker)
         handle.refuse_reentry(shard)
         try:
-            handle.hold(shard)
+            handle.hold(shard, ALL_UNITS)
             if gone and load(shard.mem, S_TRACKING) == tracker:
                 store(shard.mem, S_TRACKING, 0)
             if before:
@@ -63,7 +63,7 @@ def rebuild_shard(handle, held: Any) -> None:
         handle.attachment.restore_deadlines(shard)
         handle.refuse_reentry(shard)
         try:
-            handle.hold(shard)
+            handle.hold(shard, ALL_UNITS)
             handle.mend(shard)
         finally:
             handle.drop(shard)
@@ -80,7 +80,7 @@ def end_entries(handle, held: Any, entries: Any) -> None:
     try:
         handle.refuse_reentry(shard)
         try:
-            handle.hold(shard)
+            handle.hold(shard, ALL_UNITS)
             store(shard.mem, S_DIRTY, 1)
             for slot, version in entries:
                 if shard.slots.version(slot) == version:
@@ -100,7 +100,7 @@ def copy_shard(handle, held: Any, length: Any) -> Any:
     try:
         handle.refuse_reentry(shard)
         try:
-            handle.hold(shard)
+            handle.hold(shard, ALL_UNITS)
             copy_out(shard.mem, 0, room_of(room), 0, length)
         finally:
             handle.drop(shard)

@@ -18,7 +18,13 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap.memory._atomics import clock_ns, i64, load, u64, was_left_behind
-    from shmmap.memory.layout import C_STATE, S_DIRTY, S_MOVED, STATE_READY  # type: ignore[attr-defined]
+    from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        ALL_UNITS,
+        C_STATE,
+        S_DIRTY,
+        S_MOVED,
+        STATE_READY,
+    )
     from shmmap.operations import reentry
     from shmmap.shard._shadow_cy import ShardCopy
     from shmmap.shard._shard_cy import Shard
@@ -167,7 +173,7 @@ def hold_one(handle, held: Any, work: Any = None) -> None:
     try:
         handle.refuse_reentry(shard)
         try:
-            handle.hold(shard)
+            handle.hold(shard, ALL_UNITS)
             if work is not None:
                 work()
         except ShardMoved:
@@ -226,7 +232,7 @@ def track_shard(handle, shard, copy):
     """Have a shard's changes marked, under its lock."""
     handle.refuse_reentry(shard)
     try:
-        handle.hold(shard)
+        handle.hold(shard, ALL_UNITS)
         copy.start(handle.token())
     finally:
         handle.drop(shard)
@@ -237,7 +243,7 @@ def copy_changed_shard(handle, shard, copy, limit):
     changed: i64 = -1
     handle.refuse_reentry(shard)
     try:
-        handle.hold(shard)
+        handle.hold(shard, ALL_UNITS)
         if copy.is_tracked(handle.token()):
             changed = copy.copy_changed(limit)
     finally:

@@ -26,6 +26,7 @@ if not cython.compiled:
         was_left_behind,
     )
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        ALL_UNITS,
         C_GEN0_NUMBER,
         C_GEN0_SHARDS,
         C_GEN1_NUMBER,
@@ -86,8 +87,9 @@ class Holding(Handle):
             "finalizer while its own thread was changing this shard. Defer such calls"
         )
 
-    def hold(self, shard):
-        """Take a shard's lock, and repair the shard if a change was broken off."""
+    def hold(self, shard, unit):
+        """Take a shard's lock, and repair the shard if a change was broken off. Raises ShardMoved
+        where it has moved: then what has that unit of the hash, or ALL_UNITS of it, is known."""
         if not cython.compiled:
             reentry.note(self.attachment, shard)
             until_ns = clock_ns(1) + self.lock_timeout_ns  # to try once may take long
@@ -99,22 +101,23 @@ class Holding(Handle):
             else:
                 self.hold_late(shard, status, until_ns)
         if load(shard.mem, S_MOVED):
-            self.leave_moved(shard)
+            self.leave_moved(shard, unit)
         if load(shard.mem, S_DIRTY):
             self.mend(shard)
         return 0
 
-    def leave_moved(self, shard):
+    def leave_moved(self, shard, unit):
         """Free a shard whose entries have moved, and have the operation begin again."""
         self.drop(shard)
-        self.reroute(shard)
+        self.reroute(shard, unit)
         raise ShardMoved("a shard has moved")
 
-    def reroute(self, shard):
-        """Go by the shards that have the entries of this one now. Nothing is held."""
+    def reroute(self, shard, unit):
+        """Go by the shards that have the entries of this one now, of a unit of the hash or of
+        ALL_UNITS. Nothing is held."""
         self.enter()
         try:
-            self.attachment.renew(self, shard)
+            self.attachment.renew(self, shard, unit)
         finally:
             self.leave()
         return 0
@@ -163,7 +166,7 @@ class Holding(Handle):
         shard.lock.leave_to_nobody()
         for other in distinct(self.shards):
             if load(other.mem, S_MOVED):
-                self.reroute(other)
+                self.reroute(other, ALL_UNITS)
         return 0
 
     def is_whole(self, shard):
@@ -189,7 +192,7 @@ class Holding(Handle):
         each: u64 = len(self.shards) >> shard.shard_bits
         at: u64
         if load(shard.mem, S_MOVED):  # it has moved on: what has the rest never comes to it
-            self.reroute(shard)
+            self.reroute(shard, ALL_UNITS)
             raise ShardMoved("a shard has moved")
         for at in range(shard.number * each, (shard.number + 1) * each):
             other = self.shards[at]
@@ -201,7 +204,7 @@ class Holding(Handle):
         """Take a shard's lock as a writer does: raises ShardMoved where it has moved."""
         self.refuse_reentry(shard)
         try:
-            self.hold(shard)
+            self.hold(shard, ALL_UNITS)
         finally:
             self.drop(shard)
         return 0
@@ -218,7 +221,7 @@ class Holding(Handle):
                 continue
             former = shard
             if load(shard.mem, S_MOVED):
-                self.reroute(shard)
+                self.reroute(shard, ALL_UNITS)
                 return False
             if parted is None and not self.is_whole(shard):
                 parted = shard
@@ -331,7 +334,7 @@ class Holding(Handle):
         if shard.lock.held_by(self.token()):
             if not cython.compiled and load(shard.mem, S_DIRTY):
                 self.mend(shard)
-            if not cython.compiled and not self.see_group(shard):
+            if not cython.compiled and shard.lock.taken_over and not self.see_group(shard):
                 shard.lock.leave_to_nobody()  # a handler may have raised as it was taken over
             else:
                 self.free(shard)

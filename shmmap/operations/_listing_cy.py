@@ -24,6 +24,7 @@ if not cython.compiled:
         u64,
     )
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        ALL_UNITS,
         KEY_LENGTH_MASK,
         KEY_TYPE_MASK,
         META_KEY_TYPE_SHIFT,
@@ -84,7 +85,7 @@ def list_part(handle, unit, wants_values, prefix):
                 handle.make_whole(shard)
             listed = scan_shard(handle, shard, unit, wants_values, prefix)
             if load(shard.mem, S_MOVED):
-                handle.reroute(shard)
+                handle.reroute(shard, unit)
                 continue
             if handle.near is not None:
                 handle.near.reseal()
@@ -147,7 +148,7 @@ def whole_index(handle, shard):
     while rebuilds & 1:
         handle.refuse_reentry(shard)
         try:
-            handle.hold(shard)
+            handle.hold(shard, ALL_UNITS)
             if shard_rebuilds(shard) & 1:  # nobody is at it, since we hold the lock: damage
                 handle.mend(shard)
         finally:
@@ -204,7 +205,7 @@ def copy_next(handle, shard, position, found, start, wants_values, room, capacit
     status: i64
     need: u64
     try:
-        handle.hold(shard)
+        handle.hold(shard, ALL_UNITS)
         handle.count(R_LOCKED_READS)
         status = shard.scan(position, found)
         if status == FOUND and not is_left_out(shard, found, start) and (

@@ -16,6 +16,7 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from shmmap.memory._atomics import clock_ns, compare_exchange, i64, load, publish, u64
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        ALL_UNITS,
         C_STATE,
         C_TABLE,
         S_MOVED,
@@ -47,7 +48,7 @@ def track_moved(handle, moves: Any, token: Any) -> None:
             shard = move.source
             handle.refuse_reentry(shard)
             try:
-                handle.hold(shard)
+                handle.hold(shard, ALL_UNITS)
                 move.start(token)
             finally:
                 handle.drop(shard)
@@ -87,7 +88,7 @@ def follow_shard(handle, move: Any, token: Any, limit: Any) -> int:
     try:
         handle.refuse_reentry(shard)
         try:
-            handle.hold(shard)
+            handle.hold(shard, ALL_UNITS)
             if moved.is_tracked(token):
                 changed = moved.follow(most)
         finally:

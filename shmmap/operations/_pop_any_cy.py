@@ -24,6 +24,7 @@ if not cython.compiled:
         u64,
     )
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        ALL_UNITS,
         BUCKET_WORDS,
         KEY_LENGTH_MASK,
         LOW_HALF,
@@ -103,7 +104,7 @@ def offer(handle, shard, room, capacity, at_once, found):
             return MISS
         handle.refuse_reentry(shard)
         try:
-            handle.hold(shard)
+            handle.hold(shard, ALL_UNITS)
             if find_any(handle, shard, found):
                 need = data_bytes(found.meta)
                 status = NO_ROOM if need > capacity else FOUND
@@ -130,7 +131,7 @@ def take_offered(handle, shard, found):
     try:
         handle.refuse_reentry(shard)
         try:
-            handle.hold(shard)
+            handle.hold(shard, ALL_UNITS)
             taken = shard.confirm(found) and not shard.is_expired(found)
             if taken:
                 shard.erase(slot_hash(shard, found), found)

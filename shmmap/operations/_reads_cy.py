@@ -36,6 +36,7 @@ if not cython.compiled:
         S_DIRTY,
         S_MOVED,
         TYPE_MASK,
+        UNIT_BITS,
         VALUE_ARRAY,
         VALUE_CODED,
         VALUE_PICKLE,
@@ -101,10 +102,8 @@ class Reads(Holding):
 
     def fetch(self, key, found, wants_value):
         """Read a key: the raw value, or MISSING. Without the lock, unless that keeps failing; where
-        `wants_value` is VALUE_UNLOCKED, give None then.
-
-        The compiled engine keeps the GIL on the way without the lock, so no other thread can
-        close the handle meanwhile; the pure one has to be counted in and out.
+        `wants_value` is VALUE_UNLOCKED, return None then. On the way without the lock no other
+        thread can close the handle: compiled, the GIL is kept; pure, it is counted in and out.
         """
         raw: Any = None
         attempt: u64
@@ -144,7 +143,7 @@ class Reads(Holding):
     def shard_instead(self, shard, key):
         """Return the shard that has a key now, where this one has moved."""
         try:
-            self.reroute(shard)
+            self.reroute(shard, key.hash >> (64 - UNIT_BITS))
         except MapUnlinked as error:  # replaced meanwhile; pure: no counted operation can follow
             if not cython.compiled or not self._may_follow(error):
                 raise
@@ -182,7 +181,7 @@ class Reads(Holding):
                     if capacity == 0:  # not again for a value that there was no room for
                         self.count(R_LOCKED_READS)
                     if load(shard.mem, S_MOVED):
-                        self.leave_moved(shard)
+                        self.leave_moved(shard, key.hash >> (64 - UNIT_BITS))
                     if load(shard.mem, S_DIRTY):
                         self.mend(shard)
                     status = self.find_locked(shard, key, found)
@@ -203,7 +202,7 @@ class Reads(Holding):
                 continue
             raw = self.try_fetch(shard, key, found, wants_value)
             if load(shard.mem, S_MOVED):
-                self.leave_moved(shard)
+                self.leave_moved(shard, key.hash >> (64 - UNIT_BITS))
             if raw is not None:
                 return raw
             left -= slice_ns

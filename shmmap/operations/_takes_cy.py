@@ -32,12 +32,14 @@ if not cython.compiled:
         u64,
     )
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        ALL_UNITS,
         META_LENGTH_SHIFT,
         R_DELETES,
         R_TAKEOVERS,
         S_DIRTY,
         S_MOVED,
         S_OWNER,
+        UNIT_BITS,
     )
     from shmmap.operations import reentry
     from shmmap.operations._decoding_cy import value_of
@@ -90,7 +92,7 @@ class Takes(Writes):
                 shard = self.shard_for(packed)
                 self.refuse_reentry(shard)
                 try:
-                    self.hold(shard)
+                    self.hold(shard, packed.hash >> (64 - UNIT_BITS))
                     status = self.find_locked(shard, packed, found)
                     if status == FOUND:
                         live = not shard.is_expired(found)
@@ -204,7 +206,7 @@ class Takes(Writes):
             for attempt in range(READ_TRIES):
                 raw = self.try_fetch(shard, key, found, True)
                 if load(shard.mem, S_MOVED):
-                    self.leave_moved(shard)
+                    self.leave_moved(shard, key.hash >> (64 - UNIT_BITS))
                 if raw is not None:
                     return raw
             return self.fetch_locked(shard, key, found, True)
@@ -218,7 +220,7 @@ class Takes(Writes):
         try:
             self.refuse_reentry(shard)
             try:
-                self.hold(shard)
+                self.hold(shard, key.hash >> (64 - UNIT_BITS))
                 status = self.find_locked(shard, key, found)
                 if not shard.is_live(status, found):
                     status = MISS
@@ -256,7 +258,7 @@ class Takes(Writes):
         try:
             self.refuse_reentry(shard)
             try:
-                self.hold(shard)
+                self.hold(shard, key.hash >> (64 - UNIT_BITS))
                 status = self.find_locked(shard, key, found)
                 if not shard.is_live(status, found):
                     status = MISS
@@ -432,7 +434,7 @@ def clear_shard(handle, shard):
     """Clear one shard under its lock."""
     handle.refuse_reentry(shard)
     try:
-        handle.hold(shard)
+        handle.hold(shard, ALL_UNITS)
         shard.clear()
     finally:
         handle.drop(shard)

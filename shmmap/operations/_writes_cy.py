@@ -27,6 +27,7 @@ if not cython.compiled:
         META_VALUE_TYPE_SHIFT,
         R_WRITES,
         TYPE_MASK,
+        UNIT_BITS,
         VALUE_INT,
     )
     from shmmap.operations._near_cy import LINEARIZABLE
@@ -116,7 +117,7 @@ class Writes(Reads):
                 self.prepare_deadlines(shard, deadline)
                 self.refuse_reentry(shard)
                 try:
-                    self.hold(shard)
+                    self.hold(shard, packed.hash >> (64 - UNIT_BITS))
                     status = self.write_locked(shard, packed, encoded,
                                                mode, deadline, version, found)
                 finally:
@@ -257,7 +258,7 @@ class Writes(Reads):
                 self.prepare_deadlines(shard, deadline)
                 self.refuse_reentry(shard)
                 try:
-                    self.hold(shard)
+                    self.hold(shard, packed.hash >> (64 - UNIT_BITS))
                     status = self.find_locked(shard, packed, found)
                     if shard.is_live(status, found):
                         if (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK != VALUE_INT:
@@ -329,7 +330,7 @@ class Writes(Reads):
                 self.prepare_deadlines(shard, deadline)
                 self.refuse_reentry(shard)
                 try:
-                    self.hold(shard)
+                    self.hold(shard, packed.hash >> (64 - UNIT_BITS))
                     status = self.find_locked(shard, packed, found)
                     live = shard.is_live(status, found)
                     if live and deadline < 0:

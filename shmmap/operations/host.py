@@ -94,7 +94,7 @@ class Host(Readable, Protocol):
     def describe_wait(self, shard: Shard, waited_ns: int) -> str:
         """Say who holds a shard's lock: see `messages`."""
 
-    def renew(self, handle: Any, shard: Shard) -> None:
+    def renew(self, handle: Any, shard: Shard, unit: int) -> None:
         """Have the process go by those shards that have the entries of one that has moved."""
 
     def reserve_deadlines(self, shard: Shard) -> None:

@@ -25,8 +25,9 @@ def at_unit(shards: list[Shard], unit: int) -> Shard:
 
 
 def distinct(shards: list[Shard]) -> list[Shard]:
-    """Return the shards of a route, each once, in order."""
-    return [shard for at, shard in enumerate(shards) if not at or shards[at - 1] is not shard]
+    """Return the shards of a route, each once, in order. One that has moved may stand between those
+    that came after it, while only some of these are known."""
+    return list(dict.fromkeys(shards))
 
 
 def spread(shards: Iterable[Shard]) -> list[Shard]:

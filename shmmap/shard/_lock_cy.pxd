@@ -14,6 +14,7 @@ cdef class ShardLock:
     cdef object region
     cdef object liveness
     cdef u64 holder
+    cdef bint taken_over
     cdef i64 waited_ns
     cdef bint is_other(self, u64 me) noexcept
     cdef bint holds(self, u64 me) noexcept

@@ -85,6 +85,7 @@ class ShardLock:
         self.liveness = liveness
         self.name = name.encode() if name else b""
         self.holder = 0
+        self.taken_over = False  # from a dead owner, and not freed since: set before, cleared after
         self.waited_ns = 0
         self.region = Region()
         self.semaphore = sem_open(self.name) if name else 0
@@ -166,6 +167,7 @@ class ShardLock:
             owner = load(self.mem, S_OWNER)
             if owner == seen and owner != 0 and not self.is_other(me):
                 if self.is_dead(owner, me):  # runs Python code, and so perhaps a handler
+                    self.taken_over = True
                     if not self.is_other(me) and compare_exchange(self.mem, S_OWNER, owner, me):
                         self.waited_ns = clock_ns(1) - start
                         return TAKEN_OVER
@@ -194,6 +196,7 @@ class ShardLock:
     def release(self):
         """Free the lock and wake one waiter, if any."""
         self.holder = 0
+        self.taken_over = False
         publish(self.mem, S_OWNER, 0)
         if load(self.mem, S_WAITERS):
             store(self.mem, S_WAITERS, 0)

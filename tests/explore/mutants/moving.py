@@ -23,7 +23,9 @@ from ..scenarios.moves import (
     OTHER,
     POPITEM,
     SPLIT,
+    TWO_GROUPS,
 )
+from ..scenarios.moving_deaths import FILLED, SURVIVOR
 from ..scenarios.scenario import LEASED, LONG, PASS, SHORT, SNAP, A, B, Scenario
 from .mutant import Mutant, Patch, change, drop
 
@@ -86,16 +88,16 @@ MOVING = (
         change(Holding, "hold", "if load(shard.mem, S_MOVED):", "if False:"),
     ), "split, a write", "every 1"),
     Mutant("all routes of a group are renewed at once", (
-        change(routes, "_put",
-               "    for at, shard in enumerate(new, former.number << bits - former.shard_bits):\n"
-               "        if routes[at] is former:\n            routes[at] = shard\n",
-               "    for shard in found:\n"
-               "        width = 1 << bits - shard.shard_bits\n"
-               "        routes[shard.number * width : (shard.number + 1) * width] = "
-               "[shard] * width\n"),
+        change(routes, "_put", "narrow = shard if shard.shard_bits > former.shard_bits else former",
+               "narrow = shard", "if routes[at] is former:", "if True:"),
     ), Scenario("one is read, the other written, as they are joined", (
         (GET_A, B), (GET_B, GET_B), (MOVE,),
     ), (A, B), **JOIN), "every 2", 20000),
+    Mutant("routes are thinned out to what their shards need", (
+        change(routes, "_put", "while len(routes) > 1 and routes[::2] == routes[1::2]:",
+               "while len(routes) >> max([one.shard_bits for one in routes]) > 1:"),
+    ), Scenario("half a change is taken back", ((("cancel", ""),), SURVIVOR), (
+        *FILLED, ("move_one", "")), **TWO_GROUPS), "deaths"),
     Mutant("any entry is taken from a shard that is not whole", (
         change(Takes, "popitem", "not self.is_whole(shard)", "False"),
     ), Scenario("one is read, any taken, as they are joined", (
@@ -240,7 +242,7 @@ MOVING = (
     # -- unmapping
     Mutant("a near cache keeps what is unmapped", (
         change(routes, "let_go", "if handle.near is not None:", "if False:"),
-    ), "split, another is read, then what is held is unmapped", "every 1"),
+    ), "split, all are counted, then what is held is unmapped", "every 1"),
     Mutant("what another thread is in the middle of is unmapped", (
         change(routes, "let_go", "if sum([others for others, _ in under_way]) or "
                "sum([mine for _, mine in under_way]) > own:", "if False:"),

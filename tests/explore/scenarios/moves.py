@@ -67,6 +67,8 @@ MOVES: tuple[Scenario, ...] = (
     *of_each("a near cache, then it is unmapped", (*NEARS, LET_GO, ("near", "a")), (MOVE, A)),
     *of_each("another is read, then what is held is unmapped",
              (("near", "a"), ("get", "b"), LET_GO, ("near", "a")), (MOVE, A)),
+    *of_each("all are counted, then what is held is unmapped",
+             (("near", "a"), LEN, LET_GO, ("near", "a")), (MOVE, A)),
     *of_each("a session", SESSIONS, (MOVE, A)),
     *of_each("a bounded read", (BOUNDED, BOUNDED), (MOVE, ("set", "a", SHORT, LEASE), PASS)),
     *of_each("deadlines", (LEASED, ("get", "a"), ("touch", "a", 3 * LEASE)), (MOVE, PASS, (

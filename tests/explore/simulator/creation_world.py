@@ -390,7 +390,7 @@ class CreationWorld:
         handle = self.handles[number]
         handle.enter()
         shard = handle.shards[0]
-        handle.hold(shard)
+        handle.hold(shard, 0)
         others = [other for other in self.inside if self.system.lives(other)]
         if others:
             self.problems.append(f"process {number} has the lock, and so has {others[0]}")

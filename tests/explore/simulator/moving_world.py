@@ -306,6 +306,7 @@ class MovingWorld(World):
                         raise
                     changing.take_back(mover, attachment, groups)
             cleaning.clean(attachment, groups.segments)
+            mover._settled()
         self.do_let_go(handle)
 
     def do_let_go(self, handle: Any) -> None:

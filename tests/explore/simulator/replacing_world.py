@@ -123,10 +123,10 @@ class ReplacingWorld(CreationWorld):
             patch.setattr(entering, "warn", lambda text: None)
             hold = Holding.hold
 
-            def stepping(handle: Any, shard: Any) -> Any:
+            def stepping(handle: Any, shard: Any, unit: int) -> Any:
                 machine.step(CALL, "hold")
                 self.be_late(system.number())
-                return hold(handle, shard)
+                return hold(handle, shard, unit)
 
             patch.setattr(Holding, "hold", stepping)
             yield
