@@ -164,6 +164,28 @@ def refuse_what_cannot_fit(m: OpenMap, wish: Wish) -> Forecast:
     )
 
 
+def refuse_way_back(m: OpenMap, shape: Geometry) -> None:
+    """Refuse to go back to a shape that has no room any more for what has come since, before
+    anything moves there. If it evicts, nothing is refused.
+
+    Raises:
+        MapFull: so it is; nothing was changed.
+        MapClosed, MapUnlinked, MapCorrupted: as `count_need`.
+    """
+    if shape.evicts:
+        return
+    need = count_need(m, shape.slot_size, shape.max_entry_bytes)
+    if need.fits(shape):
+        return
+    seen = _forecast(need, shape)
+    raise MapFull(
+        f"map {m.name!r} cannot go back: its {seen.entries:,} entries do not fit any more into the "
+        f"shape that it had, {_shards(shape)} of {shape.slots:,} slots of {shape.slot_size:,} "
+        "bytes. Nothing was changed, and it goes on to the new one. Remove entries first, then "
+        "cancel again; or let it go on, and resize it then"
+    )
+
+
 def _shards(shape: Geometry) -> str:
     return f"{shape.shards:,} shard{'s' * (shape.shards > 1)}"
 

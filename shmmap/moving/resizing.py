@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ShmMapError
+from ..lifecycle.control import shape_of
 from ..memory._clock_cy import monotonic
-from ..memory.table import read_table
+from ..memory.table import read_table, row_of
 from ..system.tasks import sleep
 from .changing import Busy, begin, refuse_others, take_back
-from .fitting import refuse_what_cannot_fit
+from .fitting import refuse_way_back, refuse_what_cannot_fit
 from .mover import Mover, Progress, progress_of
 from .watch import look_after
 from .wish import plan_wish, read_rate, read_wish
@@ -48,7 +49,11 @@ class Resize:
 
     def cancel(self, progress: Note | None = None) -> None:
         """Have the map go back to the shape that it had, and wait until it has; nothing is lost.
-        Where the change is over, nothing is done. `progress`: as for `resize`."""
+        Where the change is over, nothing is done. `progress`: as for `resize`.
+
+        Raises:
+            MapFull: what has come since does not fit into that shape; it goes on as it was.
+        """
         self._in_map(lambda attachment: cancel(attachment, progress))
 
     def __repr__(self) -> str:
@@ -97,7 +102,11 @@ def cancel(attachment: Attachment, note: Note | None = None) -> None:
     """See `Resize.cancel`."""
     mover = Mover(attachment, note)
     try:
-        if read_table(attachment.control).is_moving:
+        table = read_table(attachment.control)
+        if table.is_moving:
+            if table.cursors[-1]:  # else there is no way: what has moved is nothing
+                former = row_of(attachment.control, table.rows[0])
+                refuse_way_back(mover.handle, shape_of(former))  # type: ignore[arg-type]
             take_back(mover.handle, attachment, mover.groups)
         mover.run()
     finally:

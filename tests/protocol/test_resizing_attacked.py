@@ -15,7 +15,7 @@ import pytest
 import shmmap
 from shmmap.lifecycle import routes
 from shmmap.memory.table import read_table
-from shmmap.moving import mover, segments
+from shmmap.moving import mover, segments, watch
 from shmmap.moving.resizing import Resize
 
 from ..support.children import Child
@@ -201,6 +201,23 @@ def test_a_late_reader_where_dev_shm_is_full(name, start):
     if result == "not permitted":
         pytest.skip("needs the right to mount a tmpfs (CAP_SYS_ADMIN)")
     assert result == "whole"
+
+
+def test_a_change_that_cannot_be_taken_back_goes_on(make, monkeypatch):
+    """What has come since has room in the new shards only."""
+    monkeypatch.setattr(watch, "look_after", lambda _: None)  # nobody moves but who is told to
+    m = make(capacity=len(HELD), shards=4)
+    m.update(HELD)
+    move_in_part(m, shards=16, capacity=20 * len(HELD))
+    held = dict(HELD)
+    for number in range(4000):
+        with suppress(shmmap.MapFull):  # where it has not moved yet
+            m["more", number] = held["more", number] = bytes(50)
+    with pytest.raises(shmmap.MapFull, match=r"cannot go back: its .* Nothing was changed"):
+        Resize(m._in_one_map).cancel()
+    assert len(read_table(m.attachment.control).rows) == 2 and dict(m) == held
+    m.resize()
+    assert len(m.attachment.distinct()) == 16 and dict(m) == held and m.check() == []
 
 
 # -- who slept through it --------------------------------------------------------------------------
