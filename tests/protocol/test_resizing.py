@@ -411,7 +411,10 @@ def test_old_memory_is_let_go(make):
     for shards in (16, 8, 32, 4, 8) * 3:
         m.resize(shards=shards)
         verify(m, held)
-        assert len(m.attachment.places.all()) <= 1 + shards + 1
+        until = time.monotonic() + 20  # whoever looks after it may just be in the middle
+        while (mapped := len(m.attachment.places.all())) > 1 + shards and time.monotonic() < until:
+            time.sleep(0.01)
+        assert mapped <= 1 + shards
     with open("/proc/self/maps") as maps:
         mine = [line for line in maps if f"{m.attachment.nonce:016x}" in line]
     assert len([line for line in mine if "sem." not in line]) <= 8 + 3
