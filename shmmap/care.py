@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .lifecycle.parameters import MapOptions, Options
     from .moving.mover import Progress
     from .moving.resizing import Resize
+    from .shard._shard_cy import Shard
 
 Done = TypeVar("Done")
 Self = TypeVar("Self", bound="Care")
@@ -156,11 +157,14 @@ class Care:
         """
         def check(attached: Attachment) -> list[str]:
             attached.notice_removal()
-            return [
-                f"{checking.label(attached, number)}: {problem}"
-                for number in range(len(attached.distinct()) + 1)
-                for problem in checking.check_shard(self, attached, number)  # type: ignore[arg-type]
-            ]
+            found: list[str] = []
+
+            def look(shard: Shard | None) -> None:
+                problems = checking.check_shard(self, attached, shard)  # type: ignore[arg-type]
+                found.extend([f"{checking.label(attached, shard)}: {one}" for one in problems])
+
+            checking.in_turn(attached, look)
+            return found
 
         return self._in_one_map(check)
 
@@ -170,8 +174,8 @@ class Care:
         damaged."""
         def repair(attached: Attachment) -> None:
             attached.notice_removal()
-            for number in range(len(attached.distinct()) + 1):
-                checking.repair_shard(self, attached, number)  # type: ignore[arg-type]
+            checking.in_turn(attached, lambda shard: checking.repair_shard(
+                self, attached, shard))  # type: ignore[arg-type]
 
         self._in_one_map(repair)
 

@@ -8,14 +8,16 @@ Both work on a copy of a shard, so that nobody waits while bytes are decoded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import MapCorrupted
 from ..memory.geometry import Geometry
 from ..memory.layout import constants
+from ..memory.table import UNITS
 from ..memory.words import ShardWords
 from ..operations._care_cy import copy_shard, end_entries, rebuild_shard
+from ..operations.routing import ShardMoved, at_unit
 from ..shard._repair_cy import Repairer
 from ..shard._shard_cy import Shard
 from ..values import _codecs_cy, _keys_cy
@@ -71,25 +73,41 @@ def _chain_bytes(copied: bytearray, shape: Geometry, slot: int, length: int) -> 
     return b"".join(parts)
 
 
-def label(attached: Attachment, number: int) -> str:
-    """Name a shard; after those of the map comes the lock shard."""
-    shards = len(attached.distinct())
-    return f"shard {number}" if number < shards else str(attached.locks.label)
+def in_turn(attached: Attachment, act: Callable[[Shard | None], object]) -> None:
+    """Have something done with each shard, and then with the lock shard (None). Where one moves
+    meanwhile, what has come after it is taken, and none of those before again: else what takes
+    longer than from one move to the next would never end."""
+    unit = 0
+    while unit < UNITS:
+        shard = at_unit(attached.shards, unit)
+        try:
+            act(shard)
+        except ShardMoved:
+            continue
+        unit = shard.unit_after()
+    act(None)
+
+
+def label(attached: Attachment, shard: Shard | None) -> str:
+    """Name a shard; None: the lock shard."""
+    return str(attached.locks.label) if shard is None else f"shard {shard.number}"
 
 
 def _part(
-    m: MapHandle, attached: Attachment, number: int
+    m: MapHandle, attached: Attachment, shard: Shard | None
 ) -> tuple[MapHandle | LockTable, Attachment | LockShard, Shard, Geometry]:
     """Return the handle on a shard, what it is attached to, the shard, and its layout."""
-    shards = attached.distinct()
-    if number < len(shards):
-        return m, attached, shards[number], attached.places.shape_of(shards[number])
+    if shard is not None:
+        place = attached.places.find(shard)
+        if place is None:  # another thread has unmapped it: it has moved
+            raise ShardMoved("a shard has moved")
+        return m, attached, shard, place.shape
     return m._lock_table(), attached.locks, attached.locks.shards[0], attached.locks.geometry
 
 
-def check_shard(m: MapHandle, attached: Attachment, number: int) -> list[str]:
-    """List what is wrong in a shard of an open map."""
-    core, host, shard, shape = _part(m, attached, number)
+def check_shard(m: MapHandle, attached: Attachment, one: Shard | None) -> list[str]:
+    """List what is wrong in a shard of an open map. Raises ShardMoved."""
+    core, host, shard, shape = _part(m, attached, one)
     length = shape.areas.end if shard.has_deadlines() else shape.areas.deadlines
     copied = copy_shard(core, shard, length)
     if length == shape.areas.deadlines:  # they may have been reserved since
@@ -103,9 +121,10 @@ def check_shard(m: MapHandle, attached: Attachment, number: int) -> list[str]:
     return problems + [f"V1: slot {slot}: {why}" for slot, _, why in unreadable(copied, shape)]
 
 
-def repair_shard(m: MapHandle, attached: Attachment, number: int) -> None:
-    """Rebuild what is derived in a shard, and drop entries that cannot be read."""
-    core, _, shard, shape = _part(m, attached, number)
+def repair_shard(m: MapHandle, attached: Attachment, one: Shard | None) -> None:
+    """Rebuild what is derived in a shard, and drop entries that cannot be read. Raises ShardMoved.
+    """
+    core, _, shard, shape = _part(m, attached, one)
     rebuild_shard(core, shard)
     copied = copy_shard(core, shard, shape.areas.deadlines)
     bad = [(slot, version) for slot, version, _ in unreadable(copied, shape)]

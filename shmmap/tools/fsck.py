@@ -15,6 +15,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ..errors import LockTimeout, MapCorrupted, ShmMapError
 from ..lifecycle import checking, control
@@ -24,10 +25,14 @@ from ..map import ShmMap
 from ..memory import geometry
 from ..memory.layout import constants
 from ..memory.words import ShardWords
+from ..operations.routing import ShardMoved
 from ..printable import printable_lines
 from ..system import segment
 from . import findings, inspection
 from .inspection import SeenMap
+
+if TYPE_CHECKING:
+    from ..shard._shard_cy import Shard
 
 K = constants()
 # what the exit code is the sum of; as those of fsck(8)
@@ -148,40 +153,46 @@ def _file_problems(seen: SeenMap, label: str, mode: int, size: int | None) -> It
 def check_shards(m: ShmMap, repairs: bool, yes: bool) -> int:
     """Check each shard under its lock, and repair those that need it if that is wanted."""
     code = CLEAN
-    clean = 0
-    shards = m.attachment.geometry.shards
-    for number in range(shards + 1):  # and that of the named locks
+    clean = shards = 0
+
+    def look(shard: Shard | None) -> None:  # None: that of the named locks
+        nonlocal code, clean, shards
+        was_clean = False
         try:
-            found = _check_shard(m, number)
-            clean += found == CLEAN and number < shards
-            if found & LEFT and repairs and _agreed(_label(m, number), yes):
-                found = found & ~LEFT | _repair_shard(m, number)
+            found = _check_shard(m, shard)
+            was_clean = found == CLEAN
+            if found & LEFT and repairs and _agreed(_label(m, shard), yes):
+                found = found & ~LEFT | _repair_shard(m, shard)
         except LockTimeout as error:
-            print(f"{_label(m, number)}: could not be looked at: {error}")
+            print(f"{_label(m, shard)}: could not be looked at: {error}")
             found = FAILED
         code |= found
+        shards += shard is not None
+        clean += was_clean and shard is not None
+
+    checking.in_turn(m.attachment, look)
     print(f"{clean:,} of {shards:,} shard(s) were clean")
     if code & LEFT and not repairs:
         print(f"repair with: python -m shmmap fsck --repair {m.name}")
     return code
 
 
-def _label(m: ShmMap, number: int) -> str:
-    return checking.label(m.attachment, number)
+def _label(m: ShmMap, shard: Shard | None) -> str:
+    return checking.label(m.attachment, shard)
 
 
-def _check_shard(m: ShmMap, number: int) -> int:
+def _check_shard(m: ShmMap, shard: Shard | None) -> int:
     """Check one shard; print what was found; return what it adds to the exit code."""
-    before = _header(m, number).REPAIRS
-    problems = _problems(m, number)
+    before = _header(m, shard).REPAIRS
+    problems = _problems(m, shard)
     code = CLEAN
-    if _header(m, number).REPAIRS != before:
-        print(f"{_label(m, number)}: a change that a dead worker had broken off was repaired, as "
+    if _header(m, shard).REPAIRS != before:
+        print(f"{_label(m, shard)}: a change that a dead worker had broken off was repaired, as "
               "any worker does that takes its lock")
         code = REPAIRED
     if not problems:
         return code
-    print(f"{_label(m, number)}: {len(problems):,} problem(s)")
+    print(f"{_label(m, shard)}: {len(problems):,} problem(s)")
     for problem in problems[:SHOWN]:
         print(f"  {printable_lines(problem)}")
     if len(problems) > SHOWN:
@@ -189,13 +200,17 @@ def _check_shard(m: ShmMap, number: int) -> int:
     return code | LEFT
 
 
-def _problems(m: ShmMap, number: int) -> list[str]:
+def _problems(m: ShmMap, shard: Shard | None) -> list[str]:
     with m._inside() as attached:
-        return checking.check_shard(m, attached, number)
+        return checking.check_shard(m, attached, shard)
 
 
-def _header(m: ShmMap, number: int) -> ShardWords:
-    mapping = (*m.attachment.mappings, *m.attachment.lock_mappings)[number]
+def _header(m: ShmMap, shard: Shard | None) -> ShardWords:
+    attached = m.attachment
+    place = None if shard is None else attached.places.find(shard)
+    if shard is not None and place is None:
+        raise ShardMoved("a shard has moved")
+    mapping = attached.lock_mappings[0] if place is None else place.mapping
     return ShardWords(mapping.buffer[: K["S_BYTES_TOTAL"]])
 
 
@@ -214,14 +229,14 @@ def _agreed(label: str, yes: bool) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
-def _repair_shard(m: ShmMap, number: int) -> int:
+def _repair_shard(m: ShmMap, shard: Shard | None) -> int:
     """Repair one shard and check it again; return what that adds to the exit code."""
     with m._inside() as attached:
-        checking.repair_shard(m, attached, number)
-    left = _problems(m, number)
+        checking.repair_shard(m, attached, shard)
+    left = _problems(m, shard)
     if left:
         first = printable_lines(left[0])
-        print(f"{_label(m, number)}: still has {len(left):,} problem(s), the first: {first}")
+        print(f"{_label(m, shard)}: still has {len(left):,} problem(s), the first: {first}")
         return LEFT
-    print(f"{_label(m, number)}: repaired, {_header(m, number).ENTRIES:,} entries kept")
+    print(f"{_label(m, shard)}: repaired, {_header(m, shard).ENTRIES:,} entries kept")
     return REPAIRED

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap.lifecycle import routes
+from shmmap.lifecycle import checking, routes
 from shmmap.memory.table import read_table
 from shmmap.moving import mover, segments, watch
 from shmmap.moving.resizing import Resize
+from shmmap.tools import fsck
 
 from ..support.children import Child
 from ..support.strangers import ATTACKER, VICTIM, as_user, enter_own_shm, stranger
@@ -218,6 +219,48 @@ def test_a_change_that_cannot_be_taken_back_goes_on(make, monkeypatch):
     assert len(read_table(m.attachment.control).rows) == 2 and dict(m) == held
     m.resize()
     assert len(m.attachment.distinct()) == 16 and dict(m) == held and m.check() == []
+
+
+@pytest.mark.parametrize("way", ["check", "repair", "fsck"])
+def test_what_takes_longer_than_a_move_comes_to_its_end(make, start, name, monkeypatch, way):
+    """Another process moves all of it again and again: only what has moved is looked at again."""
+    m = make(size="4MB", shards=8)
+    m.update(HELD)
+
+    def storm(child: Child) -> None:
+        with shmmap.ShmMap.attach(name) as mine:
+            for turn in range(10_000):
+                mine.resize(shards=(16, 8)[turn % 2])
+                if turn == 0:
+                    child.tell("moves")
+                if "enough" in mine:
+                    return
+
+    looked: list[Any] = []
+    inner = checking.copy_shard
+
+    def copy_slowly(handle: Any, shard: Any, length: int) -> Any:
+        looked.append(shard)
+        assert len(looked) < 300, "it begins again and again"
+        time.sleep(0.02)
+        return inner(handle, shard, length)
+
+    child = start(storm)
+    child.hear()
+    monkeypatch.setattr(checking, "copy_shard", copy_slowly)
+    try:
+        if way == "check":
+            assert m.check() == []
+        elif way == "repair":
+            m.repair()
+        else:
+            assert fsck.check_shards(m, False, False) == fsck.CLEAN
+    finally:
+        monkeypatch.undo()
+        m["enough"] = 1
+    child.result()
+    del m["enough"]
+    verify(m)
 
 
 # -- who slept through it --------------------------------------------------------------------------
