@@ -73,7 +73,10 @@ def renew(attachment: Attachment, handle: MapHandle, shard: Shard, unit: int) ->
     if unit == _ALL_UNITS:
         width = UNITS >> shard.shard_bits
         first, last = shard.number * width, (shard.number + 1) * width
-    for turn in range(_TRIES):
+    # 1: whose the new ones are is not known; if their mover has died or is stopped, they have no
+    # name for all until another one has the lease
+    patience = 10 if shard.moved_to() == 1 else 1
+    for turn in range(_TRIES * patience):
         if not _leads_to(attachment.shards, first, last, shard):  # another thread was quicker
             break
         table = read_table(attachment.control)
@@ -82,7 +85,7 @@ def renew(attachment: Attachment, handle: MapHandle, shard: Shard, unit: int) ->
         except (_Lost, MapCorrupted) as error:
             attachment.refuse_lost()
             if read_table(attachment.control) == table:
-                _give_up(attachment, error, turn, table)
+                _give_up(attachment, error, turn // patience, table)
             continue
         _put(attachment, shard, found)
         break
