@@ -242,8 +242,9 @@ def test_what_takes_longer_than_a_move_comes_to_its_end(make, start, name, monke
     def copy_slowly(handle: Any, shard: Any, length: int) -> Any:
         looked.append(shard)
         assert len(looked) < 300, "it begins again and again"
-        time.sleep(0.02)
-        return inner(handle, shard, length)
+        copied = inner(handle, shard, length)
+        time.sleep(0.02)  # after it: what is looked at next has moved meanwhile
+        return copied
 
     child = start(storm)
     child.hear()
