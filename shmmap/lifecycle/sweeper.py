@@ -274,7 +274,8 @@ class Sweeper:
                     if background is not None and not self._can_be_had(shard):
                         raise LockTimeout
                     found.longest = max(found.longest, self._sweep_shard(handle, unit))
-                if shard in attachment.shards:  # else it has moved: what has come after it
+                # else it has moved, in part it may be: what has come after it, from here on
+                if at_unit(attachment.shards, unit) is shard:
                     unit = shard.unit_after()
             else:
                 self._sweep_the_dead(handle, background, found)
@@ -338,8 +339,11 @@ class Sweeper:
         for written_before, limit in ((0, LIMIT), (before, AGED_LOOKS)):
             if limit == AGED_LOOKS and written_before <= 0:
                 continue
-            first = 1
+            first, shard = 1, at_unit(self._attachment.shards, unit)
             while first:
+                now = at_unit(self._attachment.shards, unit)
+                if now is not shard:  # a slot of the former is no place in this one
+                    first, shard = 1, now
                 began = monotonic()
                 first = sweep_part(handle, unit, first, written_before, limit)
                 longest = max(longest, monotonic() - began)

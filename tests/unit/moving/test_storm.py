@@ -13,6 +13,7 @@ import pytest
 
 import shmmap
 from shmmap.errors import MapFull, MapUnlinked
+from shmmap.lifecycle import sweeper
 from shmmap.memory.table import read_table
 from shmmap.memory.words import ShardWords
 from shmmap.moving import changing, group, mover, resizing, watch
@@ -160,6 +161,33 @@ def sleep_through_a_change(m: Any, start: Any, monkeypatch: Any) -> list[Any]:
     met = [shard for shard in distinct(m._routes()) if shard.generation == 1]
     assert len(met) == 1 and len(distinct(m._routes())) == 5
     return met
+
+
+def test_a_sweep_leaves_none_out_that_came_after_a_shard(name, start, monkeypatch):
+    """An operation of one key has the process go by one of 16 new shards, as a sweep begins."""
+    with shmmap.ShmMap(name, size="2MB", shards=1, sweep_interval=None) as m:
+        for number in range(KEYS):
+            m.set(number, number, ttl=60)
+        monkeypatch.setattr(watch, "look_after", lambda _: None)
+
+        def resize(_: Any) -> None:
+            with shmmap.ShmMap.attach(name) as own:
+                own.resize(shards=16)
+
+        start(resize).result(60.0)
+        sweep_part, shard = sweeper.sweep_part, m._routes()[0]
+
+        def read_before(handle: Any, unit: int, *more: Any) -> Any:
+            key = KEYS
+            while m._routes()[0] is shard:  # until one is met that unit 0 leads to
+                assert key not in m
+                key += 1
+            return sweep_part(handle, unit, *more)
+
+        monkeypatch.setattr(sweeper, "sweep_part", read_before)
+        m.attachment.clock.frozen_ns = m.attachment.clock.now_ns() + 120 * 10**9
+        assert m.sweep().expired == KEYS
+        m.unlink()
 
 
 def test_a_dead_holders_lock_is_taken_over_by_who_slept_through_a_change(m, start, monkeypatch):
