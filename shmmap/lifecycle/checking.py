@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..locks.hosts import MapHandle
     from ..locks.lock_table import LockShard, LockTable
     from .attachment import Attachment
+    from .places import Place
 
 K = constants()
 
@@ -93,15 +94,21 @@ def label(attached: Attachment, shard: Shard | None) -> str:
     return str(attached.locks.label) if shard is None else f"shard {shard.number}"
 
 
+def place_of(attached: Attachment, shard: Shard) -> Place:
+    """Return where a shard is mapped. Call it, and use that, inside an operation: else another
+    thread may unmap it. Raises ShardMoved."""
+    place = attached.places.find(shard)
+    if place is None:  # it has been unmapped, so it has moved
+        raise ShardMoved("a shard has moved")
+    return place
+
+
 def _part(
     m: MapHandle, attached: Attachment, shard: Shard | None
 ) -> tuple[MapHandle | LockTable, Attachment | LockShard, Shard, Geometry]:
     """Return the handle on a shard, what it is attached to, the shard, and its layout."""
     if shard is not None:
-        place = attached.places.find(shard)
-        if place is None:  # another thread has unmapped it: it has moved
-            raise ShardMoved("a shard has moved")
-        return m, attached, shard, place.shape
+        return m, attached, shard, place_of(attached, shard).shape
     return m._lock_table(), attached.locks, attached.locks.shards[0], attached.locks.geometry
 
 

@@ -268,8 +268,7 @@ class Sweeper:
                     sleep(0)
                 if background is not None and background.stopping:
                     break
-                routes = attachment.shards
-                shard = at_unit(routes, unit)
+                shard = at_unit(attachment.shards, unit)
                 with found.noted():
                     if background is not None and not self._can_be_had(shard):
                         raise LockTimeout

@@ -14,6 +14,7 @@ cdef extern from *:
     #define SHM_STATE_RETIRED UINT64_C(0x2)
     #define SHM_STATE_REPLACING UINT64_C(0x3)
     #define SHM_UNIT_BITS UINT64_C(0xc)
+    #define SHM_UNIT_SHIFT UINT64_C(0x34)
     #define SHM_ALL_UNITS UINT64_C(0x1000)
     #define SHM_TABLE_ROWS_MASK UINT64_C(0x3)
     #define SHM_TABLE_CURSOR_MASK UINT64_C(0x1fff)
@@ -233,6 +234,7 @@ cdef extern from *:
     const uint64_t STATE_RETIRED "SHM_STATE_RETIRED"
     const uint64_t STATE_REPLACING "SHM_STATE_REPLACING"
     const uint64_t UNIT_BITS "SHM_UNIT_BITS"
+    const uint64_t UNIT_SHIFT "SHM_UNIT_SHIFT"
     const uint64_t ALL_UNITS "SHM_ALL_UNITS"
     const uint64_t TABLE_ROWS_MASK "SHM_TABLE_ROWS_MASK"
     const uint64_t TABLE_CURSOR_MASK "SHM_TABLE_CURSOR_MASK"

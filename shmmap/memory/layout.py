@@ -236,7 +236,7 @@ _LIMITS = {
     "STATE_MAKING": 0, "STATE_READY": 1, "STATE_RETIRED": 2, "STATE_REPLACING": 3,
     # table word: see TABLE
     "UNIT_BITS": 12,  # of the hash, by which places in it are told: see `table`
-    "ALL_UNITS": 1 << 12,  # in the place of one
+    "UNIT_SHIFT": 64 - 12, "ALL_UNITS": 1 << 12,  # from a hash to its unit; in the place of one
     "TABLE_ROWS_MASK": 3, "TABLE_CURSOR_MASK": 0x1FFF, "TABLE_CHANGES_SHIFT": 34,
     # index word: tag 32 | overflow count 8 (first word of a bucket only) | slot 24
     # classes of waits: see WAITS0; each ends at eight times the time of the one before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from ..errors import ShmMapError
 from ..lifecycle.control import shape_of
@@ -35,8 +35,7 @@ class Resize:
 
     def progress(self) -> Progress:
         """Return how far it is, as the map says: also what another process has done."""
-        found: Any = self._in_map(progress_of)
-        return cast("Progress", found)
+        return cast("Progress", self._in_map(progress_of))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until nothing moves any more; tell whether that is so. `timeout`: seconds."""

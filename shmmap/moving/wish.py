@@ -130,9 +130,8 @@ def plan_wish(attachment: Attachment, parameters: Parameters) -> Wish:
     """
     old, new = attachment.geometry, parameters.plan()
     groups = min(old.shards, new.shards)
-    shards = dict.fromkeys(attachment.shards)  # each once
     has_deadlines = attachment.ttl_ns > 0 or True in [
-        bool(shard.has_deadlines()) for shard in shards
+        bool(shard.has_deadlines()) for shard in attachment.distinct()
     ]
 
     def each(shape: Geometry) -> int:

@@ -29,10 +29,10 @@ if not cython.compiled:
         value_t,
     )
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
-        ALL_UNITS,
         META_LENGTH_SHIFT,
         R_HITS,
         R_MISSES,
+        UNIT_SHIFT,
     )
     from shmmap.operations._decoding_cy import value_of
     from shmmap.shard._slots_cy import value_position
@@ -130,7 +130,7 @@ def touch_copied(handle, shard, key, room, capacity, deadline, found):
         handle.prepare_deadlines(shard, deadline)
         handle.refuse_reentry(shard)
         try:
-            handle.hold(shard, ALL_UNITS)
+            handle.hold(shard, key.hash >> UNIT_SHIFT)
             status = handle.find_locked(shard, key, found)
             if not shard.is_live(status, found):
                 status = MISS

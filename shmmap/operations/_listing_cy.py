@@ -36,6 +36,7 @@ if not cython.compiled:
         S_REBUILDS,
         TYPE_MASK,
         UNIT_BITS,
+        UNIT_SHIFT,
     )
     from shmmap.operations._decoding_cy import key_of, value_of
     from shmmap.shard._shard_cy import Shard
@@ -105,7 +106,7 @@ def scan_shard(handle, shard, unit, wants_values, prefix):
     start.type = 0  # every key
     start.hash = 0  # and the least hash
     if unit << shard.shard_bits != shard.number << UNIT_BITS:
-        start.hash = unit << (64 - UNIT_BITS)
+        start.hash = unit << UNIT_SHIFT
     kept: Any = None
     if prefix is not None:
         least: u64 = start.hash

@@ -36,7 +36,7 @@ if not cython.compiled:
         S_DIRTY,
         S_MOVED,
         TYPE_MASK,
-        UNIT_BITS,
+        UNIT_SHIFT,
         VALUE_ARRAY,
         VALUE_CODED,
         VALUE_PICKLE,
@@ -143,7 +143,7 @@ class Reads(Holding):
     def shard_instead(self, shard, key):
         """Return the shard that has a key now, where this one has moved."""
         try:
-            self.reroute(shard, key.hash >> (64 - UNIT_BITS))
+            self.reroute(shard, key.hash >> UNIT_SHIFT)
         except MapUnlinked as error:  # replaced meanwhile; pure: no counted operation can follow
             if not cython.compiled or not self._may_follow(error):
                 raise
@@ -181,7 +181,7 @@ class Reads(Holding):
                     if capacity == 0:  # not again for a value that there was no room for
                         self.count(R_LOCKED_READS)
                     if load(shard.mem, S_MOVED):
-                        self.leave_moved(shard, key.hash >> (64 - UNIT_BITS))
+                        self.leave_moved(shard, key.hash >> UNIT_SHIFT)
                     if load(shard.mem, S_DIRTY):
                         self.mend(shard)
                     status = self.find_locked(shard, key, found)
@@ -202,7 +202,7 @@ class Reads(Holding):
                 continue
             raw = self.try_fetch(shard, key, found, wants_value)
             if load(shard.mem, S_MOVED):
-                self.leave_moved(shard, key.hash >> (64 - UNIT_BITS))
+                self.leave_moved(shard, key.hash >> UNIT_SHIFT)
             if raw is not None:
                 return raw
             left -= slice_ns

@@ -39,7 +39,7 @@ if not cython.compiled:
         S_DIRTY,
         S_MOVED,
         S_OWNER,
-        UNIT_BITS,
+        UNIT_SHIFT,
     )
     from shmmap.operations import reentry
     from shmmap.operations._decoding_cy import value_of
@@ -92,7 +92,7 @@ class Takes(Writes):
                 shard = self.shard_for(packed)
                 self.refuse_reentry(shard)
                 try:
-                    self.hold(shard, packed.hash >> (64 - UNIT_BITS))
+                    self.hold(shard, packed.hash >> UNIT_SHIFT)
                     status = self.find_locked(shard, packed, found)
                     if status == FOUND:
                         live = not shard.is_expired(found)
@@ -206,7 +206,7 @@ class Takes(Writes):
             for attempt in range(READ_TRIES):
                 raw = self.try_fetch(shard, key, found, True)
                 if load(shard.mem, S_MOVED):
-                    self.leave_moved(shard, key.hash >> (64 - UNIT_BITS))
+                    self.leave_moved(shard, key.hash >> UNIT_SHIFT)
                 if raw is not None:
                     return raw
             return self.fetch_locked(shard, key, found, True)
@@ -220,7 +220,7 @@ class Takes(Writes):
         try:
             self.refuse_reentry(shard)
             try:
-                self.hold(shard, key.hash >> (64 - UNIT_BITS))
+                self.hold(shard, key.hash >> UNIT_SHIFT)
                 status = self.find_locked(shard, key, found)
                 if not shard.is_live(status, found):
                     status = MISS
@@ -258,7 +258,7 @@ class Takes(Writes):
         try:
             self.refuse_reentry(shard)
             try:
-                self.hold(shard, key.hash >> (64 - UNIT_BITS))
+                self.hold(shard, key.hash >> UNIT_SHIFT)
                 status = self.find_locked(shard, key, found)
                 if not shard.is_live(status, found):
                     status = MISS

@@ -27,7 +27,7 @@ if not cython.compiled:
         META_VALUE_TYPE_SHIFT,
         R_WRITES,
         TYPE_MASK,
-        UNIT_BITS,
+        UNIT_SHIFT,
         VALUE_INT,
     )
     from shmmap.operations._near_cy import LINEARIZABLE
@@ -117,7 +117,7 @@ class Writes(Reads):
                 self.prepare_deadlines(shard, deadline)
                 self.refuse_reentry(shard)
                 try:
-                    self.hold(shard, packed.hash >> (64 - UNIT_BITS))
+                    self.hold(shard, packed.hash >> UNIT_SHIFT)
                     status = self.write_locked(shard, packed, encoded,
                                                mode, deadline, version, found)
                 finally:
@@ -258,7 +258,7 @@ class Writes(Reads):
                 self.prepare_deadlines(shard, deadline)
                 self.refuse_reentry(shard)
                 try:
-                    self.hold(shard, packed.hash >> (64 - UNIT_BITS))
+                    self.hold(shard, packed.hash >> UNIT_SHIFT)
                     status = self.find_locked(shard, packed, found)
                     if shard.is_live(status, found):
                         if (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK != VALUE_INT:
@@ -330,7 +330,7 @@ class Writes(Reads):
                 self.prepare_deadlines(shard, deadline)
                 self.refuse_reentry(shard)
                 try:
-                    self.hold(shard, packed.hash >> (64 - UNIT_BITS))
+                    self.hold(shard, packed.hash >> UNIT_SHIFT)
                     status = self.find_locked(shard, packed, found)
                     live = shard.is_live(status, found)
                     if live and deadline < 0:

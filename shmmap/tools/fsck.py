@@ -18,14 +18,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import LockTimeout, MapCorrupted, ShmMapError
-from ..lifecycle import checking, control
+from ..lifecycle import checking, control, stats
 from ..lifecycle.names import namespace_of
 from ..lifecycle.parameters import check_mode
 from ..map import ShmMap
 from ..memory import geometry
-from ..memory.layout import constants
-from ..memory.words import ShardWords
-from ..operations.routing import ShardMoved
+from ..memory.words import ShardWords, Word
 from ..printable import printable_lines
 from ..system import segment
 from . import findings, inspection
@@ -34,7 +32,6 @@ from .inspection import SeenMap
 if TYPE_CHECKING:
     from ..shard._shard_cy import Shard
 
-K = constants()
 # what the exit code is the sum of; as those of fsck(8)
 CLEAN, REPAIRED, LEFT, FAILED = 0, 1, 4, 8
 EXIT_CODES = (
@@ -183,10 +180,10 @@ def _label(m: ShmMap, shard: Shard | None) -> str:
 
 def _check_shard(m: ShmMap, shard: Shard | None) -> int:
     """Check one shard; print what was found; return what it adds to the exit code."""
-    before = _header(m, shard).REPAIRS
+    before = _word(m, shard, ShardWords.REPAIRS)
     problems = _problems(m, shard)
     code = CLEAN
-    if _header(m, shard).REPAIRS != before:
+    if _word(m, shard, ShardWords.REPAIRS) != before:
         print(f"{_label(m, shard)}: a change that a dead worker had broken off was repaired, as "
               "any worker does that takes its lock")
         code = REPAIRED
@@ -205,13 +202,12 @@ def _problems(m: ShmMap, shard: Shard | None) -> list[str]:
         return checking.check_shard(m, attached, shard)
 
 
-def _header(m: ShmMap, shard: Shard | None) -> ShardWords:
-    attached = m.attachment
-    place = None if shard is None else attached.places.find(shard)
-    if shard is not None and place is None:
-        raise ShardMoved("a shard has moved")
-    mapping = attached.lock_mappings[0] if place is None else place.mapping
-    return ShardWords(mapping.buffer[: K["S_BYTES_TOTAL"]])
+def _word(m: ShmMap, shard: Shard | None, word: Word) -> int:
+    with m._inside() as attached:
+        mappings = attached.lock_mappings if shard is None else [
+            checking.place_of(attached, shard).mapping
+        ]
+        return stats.summed(mappings, word)
 
 
 def _agreed(label: str, yes: bool) -> bool:
@@ -238,5 +234,5 @@ def _repair_shard(m: ShmMap, shard: Shard | None) -> int:
         first = printable_lines(left[0])
         print(f"{_label(m, shard)}: still has {len(left):,} problem(s), the first: {first}")
         return LEFT
-    print(f"{_label(m, shard)}: repaired, {_header(m, shard).ENTRIES:,} entries kept")
+    print(f"{_label(m, shard)}: repaired, {_word(m, shard, ShardWords.ENTRIES):,} entries kept")
     return REPAIRED

@@ -6,7 +6,7 @@ import mmap
 from typing import Any
 
 import shmmap
-from shmmap.copies.private import Quiet
+from shmmap.copies.private import Quiet, private_room
 from shmmap.copies.snapshots import _Still
 from shmmap.lifecycle.headers import draft_header
 from shmmap.memory import geometry
@@ -64,7 +64,7 @@ class Moving:
             else:
                 mine = [self.targets[number * shape.shards // old]]
             size = move_bytes_needed(source.slots.count, source.slots.size)
-            room = memoryview(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+            room = private_room(m.name, size, "to move a shard")
             self.moves.append(ShardMove(source, room, Clock(0), Quiet(), mine))
 
     def begin(self) -> None:

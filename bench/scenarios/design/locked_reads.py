@@ -32,11 +32,11 @@ CHANGES = (
     (
         "            raw = self.try_fetch(shard, key, found, wants_value)\n"
         "            if load(shard.mem, S_MOVED):\n"
-        "                self.leave_moved(shard, key.hash >> (64 - UNIT_BITS))\n"
+        "                self.leave_moved(shard, key.hash >> UNIT_SHIFT)\n"
         "            if raw is not None:\n"
         "                return raw\n",
         "            if load(shard.mem, S_MOVED):\n"
-        "                self.leave_moved(shard, key.hash >> (64 - UNIT_BITS))\n",
+        "                self.leave_moved(shard, key.hash >> UNIT_SHIFT)\n",
     ),
 )
 
