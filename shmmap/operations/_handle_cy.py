@@ -225,10 +225,11 @@ class Handle:
         """Do what `ready` does; where the map was unlinked, and this handle is one that reopens by
         name, have it use the map that has the name now. A key that was hashed before may have been
         hashed for another seed."""
-        if self.closed or load(self.fork_page, 8) != 1 or (
+        former: Any
+        while self.closed or load(self.fork_page, 8) != 1 or (
             load(self.control, C_STATE) != STATE_READY
         ):
-            former: Any = self.attachment
+            former = self.attachment
             try:
                 self.ready()
             except MapUnlinked as error:
@@ -236,6 +237,11 @@ class Handle:
                     raise
                 self._reopen(former, error)
                 self.refuse_closed()
+            except (MapClosed, ValueError):  # ValueError: of the words of a map that is left
+                if self.closed or self.attachment is former:
+                    raise
+                continue  # another thread had this handle go over as this one looked at the former
+            break
         return 0
 
     def _may_follow(self, error: Any) -> bool:

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap.lifecycle import opening
+from shmmap.lifecycle import half_replaced, opening
+from shmmap.lifecycle.attachment import Attachment
 from shmmap.lifecycle.sweeper import Sweeper
 
 from ..support.leftovers import objects_of
@@ -386,6 +387,25 @@ class Raised(Exception):
 
 
 STEPS = ("_use", "_point_at", "_join", "_reopen", "join_map", "heed", "_setting")
+
+
+@pytest.mark.parametrize("where", ["reenter", "refuse_lost", "is_ready"])
+def test_a_thread_that_looks_at_the_former_map_as_another_goes_over(gone, monkeypatch, where):
+    """It looks again: at the map that the handle has by then."""
+    owner = half_replaced if where == "is_ready" else Attachment
+    inner, gone_over = getattr(owner, where), []
+
+    def late(attached: Any) -> Any:
+        if not gone_over:
+            gone_over.append(attached)
+            thread = threading.Thread(target=lambda: gone.set("new", 1))
+            thread.start()
+            thread.join(30)
+            assert attached.is_down
+        return inner(attached)
+
+    monkeypatch.setattr(owner, where, late)
+    assert gone.get("new") == 1 and len(gone_over) == 1
 
 
 def test_a_handler_that_raises_in_the_middle_of_going_over_leaves_a_handle_that_works(name):
