@@ -17,6 +17,7 @@ from ..memory.layout import constants
 from ..system import creation
 from ..system.process import own_pid
 from ..system.tasks import sleep
+from . import routes
 
 if TYPE_CHECKING:
     from .attachment import Attachment
@@ -48,7 +49,7 @@ def _settle(attached: Attachment) -> None:
         return
     until = monotonic() + _PATIENCE_S
     while attached.control.STATE == K["STATE_REPLACING"]:
-        holder = attached.shards[0].lock.owner()
+        holder = routes.first_shard(attached).lock.owner()
         pid, _ = attached.worker.pid_of(holder)
         if pid == own_pid() or attached.worker.is_dead(holder):  # the former: taken over from it
             _judge(attached)

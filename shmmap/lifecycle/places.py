@@ -135,6 +135,7 @@ class Places:
 
     def take_place(self, former: Shard, shard: Shard) -> None:
         """Have a new shard over the same mapping count as the former: see `left_behind`."""
+        shard.mover = former.mover
         if self.known.get((former.generation, former.number)) is former:
             self.known[former.generation, former.number] = shard
 
@@ -157,6 +158,10 @@ class Places:
     def all(self) -> list[Place]:
         """List what is mapped, also what has moved."""
         return list(self._by_id.values())
+
+    def any_moved(self) -> bool:
+        """Tell whether something is mapped that has moved."""
+        return True in [bool(place.shard.moved_to()) for place in self.all()]
 
     def close(self, place: Place) -> None:
         """Unmap a shard that nobody uses any more."""

@@ -19,6 +19,7 @@ from ..memory.layout import constants
 from ..memory.table import UNITS, Table, generation_of, read_table, row_of
 from ..operations._moves_cy import unsay_moved
 from ..operations.routing import spread
+from ..shard._lookup_cy import PUBLIC
 from ..system import segment
 from ..system.presences import alive
 from ..system.tasks import sleep
@@ -55,6 +56,25 @@ def find_all(attachment: Attachment) -> None:
                 _give_up(attachment, error, turn, table)
 
 
+def first_shard(attachment: Attachment) -> Shard:
+    """Return the shard that has the first entries now, also where this process has not met it yet.
+
+    Raises:
+        MapCorrupted, SystemCallError: it is not there, or cannot be mapped.
+    """
+    shard = attachment.shards[0]
+    turn = 0
+    while shard.moved_to():
+        table = read_table(attachment.control)
+        try:
+            shard = _open_range(attachment, table, 0, 1, shard)[0]
+        except (_Lost, MapCorrupted) as error:
+            if read_table(attachment.control) == table:
+                _give_up(attachment, error, turn, table)
+        turn += 1
+    return shard
+
+
 def renew(attachment: Attachment, handle: MapHandle, shard: Shard, unit: int) -> None:
     """Have the process go by those shards that have the entries of one that has moved: of a unit of
     the hash that it had, or of ALL_UNITS. Nothing is held. Where none can have come after it, it
@@ -73,10 +93,7 @@ def renew(attachment: Attachment, handle: MapHandle, shard: Shard, unit: int) ->
     if unit == _ALL_UNITS:
         width = UNITS >> shard.shard_bits
         first, last = shard.number * width, (shard.number + 1) * width
-    # 1: whose the new ones are is not known; if their mover has died or is stopped, they have no
-    # name for all until another one has the lease
-    patience = 10 if shard.moved_to() == 1 else 1
-    for turn in range(_TRIES * patience):
+    for turn in range(_TRIES):
         if not _leads_to(attachment.shards, first, last, shard):  # another thread was quicker
             break
         table = read_table(attachment.control)
@@ -85,7 +102,7 @@ def renew(attachment: Attachment, handle: MapHandle, shard: Shard, unit: int) ->
         except (_Lost, MapCorrupted) as error:
             attachment.refuse_lost()
             if read_table(attachment.control) == table:
-                _give_up(attachment, error, turn // patience, table)
+                _give_up(attachment, error, turn, table)
             continue
         _put(attachment, shard, found)
         break
@@ -150,11 +167,15 @@ def _open(
     if known is not None:
         return known
     public = segment.shard_name(attachment.name, attachment.nonce, generation, number)
-    for label in (*([private_label(public, token)] if token > 1 else ()), public):
+    names = [(public, PUBLIC)]
+    if token > PUBLIC:
+        names.insert(0, (private_label(public, token), token))
+    for label, mover in names:
         try:
             place = places.attach(label, public, shape, generation, number, number)
         except MapNotFound:
             continue
+        place.shard.mover = mover
         kept = places.known.setdefault((generation, number), place.shard)
         if kept is not place.shard:
             places.close(place)

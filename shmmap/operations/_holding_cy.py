@@ -150,7 +150,7 @@ class Holding(Handle):
             else:
                 other = routes[at]
             if other.generation == load(control, row):  # as this process knows already
-                publish(shard.mem, S_MOVED, 1)  # whose it was is in the names only until renamed
+                publish(shard.mem, S_MOVED, other.mover)
                 return True
             if other.generation != generation_before(control, word, (at << UNIT_BITS) // count):
                 sure = False  # it has moved before, and says nothing of this group

@@ -24,6 +24,7 @@ cdef class ShardLookup:
     cdef readonly u64 max_bytes
     cdef readonly bint evicts
     cdef readonly u64 generation
+    cdef public u64 mover
     cdef object repairer
     cpdef u64 unit_after(self) except 0
     cdef int look(self, u64 hash, u64 key_type, src_t key, u64 key_length, probe_t out) noexcept

@@ -66,6 +66,7 @@ if not cython.compiled:
 from shmmap.memory.layout import shard_areas
 
 COMPILED = cython.compiled
+PUBLIC = 1  # in MOVED, too: where the entries are has the name that all know
 
 
 class ShardLookup:
@@ -78,6 +79,7 @@ class ShardLookup:
         self.mem = memory(buffer)
         self.number = number
         self.generation = generation
+        self.mover = PUBLIC  # whose private name it had as this process mapped it
         self.shard_bits = shard_bits
         self.seed = seed
         self.repairer = None  # see `equip`

@@ -190,6 +190,12 @@ MOVING = (
     ), Scenario("the second of two is written as their mover has died", (
         (GO_ON,), (B, GET_B), (GET_A, GET_B),
     ), BEGUN, **JOIN), "dies MOVED every 1"),
+    Mutant("who takes over a lock of a joining does not say whose the new shards are", (
+        change(Holding, "see_group", "publish(shard.mem, S_MOVED, other.mover)",
+               "publish(shard.mem, S_MOVED, 1)"),
+    ), Scenario("the second of two is written, then read by another, as their mover has died", (
+        (GO_ON,), (GET_A, B), (GET_B,),
+    ), BEGUN, **JOIN), "dies MOVED every 1"),
     Mutant("who helps does not see to every MOVED", (
         change(GroupMover, "_complete", "if 0 not in tokens:", "if True:"),
     ), Scenario("the second of two is read as another mover helps", (

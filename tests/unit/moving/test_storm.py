@@ -6,14 +6,17 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import shmmap
-from shmmap.errors import MapFull, MapUnlinked
-from shmmap.lifecycle import sweeper
+from shmmap.errors import LockTimeout, MapFull, MapUnlinked
+from shmmap.lifecycle import half_replaced, sweeper
+from shmmap.memory.layout import constants
 from shmmap.memory.table import read_table
 from shmmap.memory.words import ShardWords
 from shmmap.moving import changing, group, mover, resizing, watch
@@ -21,7 +24,9 @@ from shmmap.operations.routing import distinct
 from shmmap.shard._status import CORRUPT, NOBODY
 from shmmap.system import segment
 
+K = constants()
 KEYS = 300
+VALUES = {f"key-{number}": number for number in range(KEYS)}
 
 
 class Raised(Exception):
@@ -31,14 +36,14 @@ class Raised(Exception):
 @pytest.fixture
 def m(name: str) -> Iterator[Any]:
     with shmmap.ShmMap(name, size="2MB", shards=4) as made:
-        made.update({f"key-{number}": number for number in range(KEYS)})
+        made.update(VALUES)
         yield made
         made.unlink()
 
 
 def assert_whole(m: Any, shards: int) -> None:
     """All keys are there, in so many shards, and the map can be resized."""
-    assert dict(m) == {f"key-{number}": number for number in range(KEYS)}
+    assert dict(m) == VALUES
     assert not read_table(m.attachment.control).is_moving
     assert m.attachment.geometry.shards == shards
     assert m.check() == []
@@ -227,6 +232,72 @@ def test_a_mover_has_died_between_two_stores_of_moved(m, start, monkeypatch):
     assert met[0].moved_to() or met[1].moved_to()
     m.resize()
     assert_whole(m, 1)
+
+
+def test_a_shard_that_a_writer_has_said_moved_leads_to_those_without_a_public_name(
+    m, start, monkeypatch
+):
+    """A mover has died between two stores of MOVED, and another one, who has the lease, is stopped.
+    Who takes a lock over says it for the dead one: others find from there what it published."""
+    monkeypatch.setattr(watch, "look_after", lambda _: None)
+    cut = group.cut_group
+
+    def cut_and_raise(*arguments: Any) -> Any:
+        assert cut(*arguments)[0] == 1
+        raise Raised
+
+    def publish_and_write(_: Any) -> str:
+        with shmmap.ShmMap.attach(m.name) as own, monkeypatch.context() as patches:
+            begin(own, shards=2)
+            first, second = distinct(own._routes())[:2]
+            with ShardWords(own.attachment.places.mapping_of(second).buffer) as header:
+                patches.setattr(group, "cut_group", cut_and_raise)
+                with pytest.raises(Raised):
+                    own.resize()
+                header.MOVED, header.OWNER = 0, NOBODY
+                assert [own[key] for key in VALUES] == [*VALUES.values()]
+                assert first not in own._routes() and second in own._routes()
+                for key, value in VALUES.items():
+                    own[key] = value
+                    if second.moved_to():
+                        return key
+                raise AssertionError("no key is in the second shard")
+
+    in_second = start(publish_and_write).result(60.0)
+    began = time.monotonic()
+    assert m[in_second] == VALUES[in_second]
+    assert [m[key] for key in VALUES] == [*VALUES.values()]
+    assert time.monotonic() - began < 5.0 and read_table(m.attachment.control).is_moving
+    m.resize()
+    assert_whole(m, 2)
+
+
+def test_another_user_judges_a_replacer_by_a_shard_that_has_not_moved(m, start, monkeypatch):
+    """It slept through a move, after which the map was being replaced."""
+
+    def resize_and_replace(child: Any) -> None:
+        with shmmap.ShmMap.attach(m.name) as own:
+            own.resize(shards=8)
+            with header_of(own, own._routes()[0]) as header:
+                header.OWNER = own.attachment.worker.fork_page.word
+                own.attachment.control.STATE = K["STATE_REPLACING"]
+                child.tell("replacing")
+                assert child.hear() == "die"
+                header.OWNER = NOBODY
+            child.tell("dead")
+
+    monkeypatch.setattr(watch, "look_after", lambda _: None)  # it would judge, too
+    child = start(resize_and_replace)
+    assert child.hear() == "replacing"
+    monkeypatch.setattr(half_replaced, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(half_replaced, "os", SimpleNamespace(geteuid=lambda: -1))
+    m.attachment.owner_uid = os.geteuid()
+    with pytest.raises(LockTimeout, match=f"by process {child.pid} "):
+        half_replaced.is_ready(m.attachment)
+    child.tell("die")
+    assert child.hear() == "dead"
+    assert half_replaced.is_ready(m.attachment)
+    assert_whole(m, 8)
 
 
 def test_the_files_of_a_map_are_listed_before_a_mover_makes_one_more(name, monkeypatch):
