@@ -228,6 +228,8 @@ class Attachment:
             self.sweeper = Sweeper(self)
         self.worker.publish()  # last: from here on other threads do not come here
         self._refuse_cut()  # `publish` may have overwritten what a fault had told
+        if forked and self.places.any_moved():
+            self.look_after()  # the parent's thread for it is not here
 
     def refuse_lost(self) -> None:
         """Refuse a map that was unlinked, or cut off, or that this process has left."""
@@ -329,13 +331,11 @@ class Attachment:
 
     def start_sweeper(self) -> bool:
         """See Sweeper.start."""
-        started: bool = self.sweeper.start()
-        return started
+        return bool(self.sweeper.start())
 
     def look_for_files(self, due: int, version: int) -> int:
         """See Sweeper.look_for_files."""
-        following: int = self.sweeper.look_for_files(due, version)
-        return following
+        return int(self.sweeper.look_for_files(due, version))
 
     def reserve_deadlines(self, shard: Shard) -> None:
         """Reserve the pages of a shard's deadlines, then say so in its header; do nothing where it

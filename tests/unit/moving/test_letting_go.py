@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import shmmap
+from shmmap.moving import watch
 
 MOVE = """
 import sys, shmmap
@@ -58,6 +59,23 @@ def test_those_too_that_are_met_one_after_the_other(used):
         assert used[key] == b"v"
         time.sleep(0.001)
     wait_for(used, 16)
+
+
+@pytest.mark.parametrize("is_met", [False, True])
+def test_a_forked_child_unmaps_what_its_parent_had_not_yet(used, start, monkeypatch, is_met):
+    """The parent has met some of the new shards, or all. The child meets none."""
+    monkeypatch.setattr(watch, "look_after", lambda _: None)
+    move(used, 16)
+    values = [used[key] for key in (KEYS if is_met else KEYS[:1])]
+    assert set(values) == {b"v"} and mapped(used) == (20 if is_met else 5)
+    monkeypatch.undo()
+
+    def use(_: Any) -> None:
+        assert used[KEYS[0]] == b"v"
+        wait_for(used, 16)
+        assert all(used[key] == b"v" for key in KEYS)
+
+    start(use).end(30)
 
 
 def test_an_iteration_goes_on_beside_it(used):
