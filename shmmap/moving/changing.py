@@ -144,8 +144,10 @@ def _exchange(
         return False
 
     def work() -> None:
-        if exchange_word(handle, K["C_TABLE"], table.word(), after.word()):
-            _forget_tracking(attachment, shards)
+        # first: else a mover that tracks would publish what the table no longer leads to, if this
+        # process dies between the two. So it begins again, if need be in vain
+        _forget_tracking(attachment, shards)
+        exchange_word(handle, K["C_TABLE"], table.word(), after.word())
         raise _Done
 
     try:

@@ -14,6 +14,7 @@ from .scenarios.lockers import LOCKERS
 from .search.deaths import Deaths
 from .search.explorer import Explorer, Failure
 from .search.leavings import ExplorerOfDeath, ExplorerOfLeavings
+from .search.moving_deaths import MovingDeaths
 from .search.processes import CreationExplorer, LockExplorer
 from .simulator.creation_world import Processes
 from .simulator.lock_world import Lockers
@@ -30,6 +31,10 @@ def search(mutant: Mutant, most: int) -> tuple[Failure | None, int]:
         deaths = Deaths(scenario)
         with deaths.world.installed():
             return next(deaths.every_one(), None), deaths.runs
+    if how == "beside":
+        beside = MovingDeaths(scenario)
+        with beside.world.installed():
+            return next(beside.beside_as_it_says(bound[0], most), None), beside.runs
     if isinstance(scenario, Processes):
         explorer: Any = CreationExplorer(scenario)
     elif isinstance(scenario, Lockers):

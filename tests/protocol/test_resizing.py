@@ -19,7 +19,7 @@ import pytest
 
 import shmmap
 from shmmap.memory.table import read_table
-from shmmap.moving import group, mover, segments
+from shmmap.moving import group, mover, segments, watch
 
 SHM = "/dev/shm"
 STEPS = (
@@ -235,7 +235,13 @@ def test_every_moment(way, start):
         assert_nothing_is_left(m)
 
 
-def test_a_death_at_every_moment(way, start, name):
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody moves in the background, here or in a child: the mover makes all of its steps."""
+    monkeypatch.setattr(watch, "look_after", lambda _: None)
+
+
+def test_a_death_at_every_moment(alone, way, start, name):
     """The mover dies there: whoever goes on finds everything, and leaves nothing."""
     m, wished = way
     held = fill(m)
@@ -258,7 +264,7 @@ def test_a_death_at_every_moment(way, start, name):
         assert_nothing_is_left(m)
 
 
-def test_a_stop_at_every_moment(way, start, name, monkeypatch):
+def test_a_stop_at_every_moment(alone, way, start, name, monkeypatch):
     """The mover is stopped there; another one goes on; then it comes back, and does no harm."""
     m, wished = way
     held = fill(m)

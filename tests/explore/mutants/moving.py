@@ -25,7 +25,7 @@ from ..scenarios.moves import (
     SPLIT,
     TWO_GROUPS,
 )
-from ..scenarios.moving_deaths import FILLED, SURVIVOR
+from ..scenarios.moving_deaths import FILLED, HALF_BACK, SURVIVOR
 from ..scenarios.scenario import LEASED, LONG, PASS, SHORT, SNAP, A, B, Scenario
 from .mutant import Mutant, Patch, change, drop
 
@@ -261,6 +261,12 @@ MOVING = (
     Mutant("who takes back a change does not end the tracking", (
         change(changing, "_forget_tracking", "header.TRACKING = 0", "pass"),
     ), "split, taken back", "every 2"),
+    Mutant("who takes back a change ends the tracking once that is said", (
+        change(changing, "_exchange",
+               "        _forget_tracking(attachment, shards)\n", "",
+               "        raise _Done", "        _forget_tracking(attachment, shards)\n"
+               "        raise _Done"),
+    ), HALF_BACK, "beside TABLE"),
     Mutant("who takes back a change holds nothing", (
         change(changing, "_exchange", "    if not table.is_moving:\n", "    if True:\n"),
     ), "split, taken back", "every 2"),

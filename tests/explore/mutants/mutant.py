@@ -31,7 +31,9 @@ class Mutant(NamedTuple):
     worker 0 dies at every step of its own ("deaths N": and the others are preempted N times;
     "deaths N STRIDE FIRST": at one in so many steps, from that one on);
     "dies WORD every N": it dies right after it has changed that word of the shard's header;
-    "left WORD every N": it has died so before, and the lock is free.
+    "left WORD every N": it has died so before, and the lock is free;
+    "beside WORD": it dies right after it has changed that word of the control segment, while
+    worker 1 has come to any step of its own.
     `most`: schedules within which the fault has to be found.
     """
 

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from .moves import BACK, CLEAR, GO_ON, INCR, JOIN, KINDS, LEN, LIST, OPEN, POPITEM, TWO_GROUPS
+from .moves import (
+    BACK,
+    CANCEL,
+    CLEAR,
+    GO_ON,
+    INCR,
+    JOIN,
+    KINDS,
+    LEN,
+    LIST,
+    OPEN,
+    POPITEM,
+    TWO_GROUPS,
+)
 from .scenario import LEASE, LEASED, LONG, LONGER, PASS, SHORT, SNAP, A, B, C, Operation, Scenario
 
 BEGIN, GET_A, GET_B = ("begin", 0), ("get", "a"), ("get", "b")
@@ -27,8 +40,8 @@ MOVERS_DIE = (
     Scenario("a mover that evicts dies", (
         (GO_ON,), (("set", "d", LONG), GET_A, GO_ON, ("get", "c"), ("set", "e", LONG)),
     ), (A, B, C, BEGIN), evicts=True, shapes=((1, 3, 40),)),
-    Scenario("who takes a change back dies", ((("cancel", ""),), SURVIVOR), FILLED, **TWO_GROUPS),
-    Scenario("who takes half a change back dies", ((("cancel", ""),), SURVIVOR), (
+    Scenario("who takes a change back dies", ((CANCEL,), SURVIVOR), FILLED, **TWO_GROUPS),
+    Scenario("who takes half a change back dies", ((CANCEL,), SURVIVOR), (
         *FILLED, ("move_one", "")), **TWO_GROUPS),
     Scenario("who begins a change dies", ((("resize", 0),), SURVIVOR), (A, B, INCR), **JOIN),
     Scenario("who moves there and back dies", ((GO_ON, BACK), SURVIVOR), FILLED, **JOIN),
@@ -42,9 +55,14 @@ _DYING: dict[str, Operation] = {
     "deletes": ("delete", "b"), "adds in place": INCR, "touches": ("touch", "b", LEASE),
     "takes any": POPITEM, "removes all": CLEAR, "takes a snapshot": SNAP, "lists": LIST,
     "counts": LEN, "sweeps": ("sweep", ""), "repairs": ("repair", ""), "reads": GET_A,
+    "takes it back": CANCEL,
 }
-WRITERS_DIE = tuple(
-    Scenario(f"{kind}, one {what} and dies", ((operation,), (GO_ON, GET_A, GET_B, ("get", "n"))),
-             (LEASED, B, INCR, PASS, BEGIN) if what == "sweeps" else FILLED, **shape)
-    for kind, shape in KINDS.items() for what, operation in _DYING.items()
+_GOES_ON: tuple[Operation, ...] = (GO_ON, GET_A, GET_B, ("get", "n"))
+HALF_BACK = Scenario("two groups, one takes half of it back and dies", ((CANCEL,), _GOES_ON), (
+    *FILLED, ("move_one", "")), **TWO_GROUPS)
+WRITERS_DIE = (
+    *(Scenario(f"{kind}, one {what} and dies", ((operation,), _GOES_ON),
+               (LEASED, B, INCR, PASS, BEGIN) if what == "sweeps" else FILLED, **shape)
+      for kind, shape in KINDS.items() for what, operation in _DYING.items()),
+    HALF_BACK,
 )
