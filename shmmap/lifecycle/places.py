@@ -43,6 +43,7 @@ class Places:
 
     def __init__(self, attachment: Attachment) -> None:
         self._attachment = attachment
+        self._mode = attachment.parameters.mode
         self._by_id: dict[int, Place] = {}
         self._closing: list[list[Any]] = []  # what is to be closed, before it has a shard
         self.known: dict[tuple[int, int], Shard] = {}
@@ -66,7 +67,7 @@ class Places:
             MapCorrupted: it is another one.
         """
         attachment = self._attachment
-        mode, owner_uid = attachment.parameters.mode, attachment.owner_uid
+        mode, owner_uid = self._mode, attachment.owner_uid
         mapping = segment.attach(label, shape.areas.end, mode, owner_uid)
         undo = None
         try:

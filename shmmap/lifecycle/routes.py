@@ -137,19 +137,25 @@ def _open_range(
     """Open the shards that have these units of the hash, in order; where `former` had them, and has
     moved: those that came after it."""
     found = []
+    generations = {at: _generation(attachment, at) for at in table.rows}
     unit = first
     while unit < last:
-        row, token = row_of(attachment.control, table.row_at(unit)), 0
-        if former is not None and row.NUMBER == former.generation:
-            row = row_of(attachment.control, table.rows[-1])  # the table is not there yet
+        (generation, shape), token = generations[table.row_at(unit)], 0
+        if former is not None and generation == former.generation:
+            generation, shape = generations[table.rows[-1]]  # the table is not there yet
             token = former.moved_to()
-            if row.NUMBER == former.generation:
+            if generation == former.generation:
                 raise _Lost(attachment.places.label_of(former))
-        shape = shape_of(row)
         number = unit * shape.shards // UNITS
-        found.append(_open(attachment, row.NUMBER, number, shape, token))
+        found.append(_open(attachment, generation, number, shape, token))
         unit = (number + 1) * UNITS // shape.shards
     return found
+
+
+def _generation(attachment: Attachment, at: int) -> tuple[int, Geometry]:
+    """Read a row of the table: the generation's number, and how it is laid out."""
+    row = row_of(attachment.control, at)
+    return row.NUMBER, shape_of(row)
 
 
 def private_label(public: str, token: int) -> str:

@@ -26,6 +26,7 @@ _REST = re.compile(
     rf"(?:\.(?:(?P<nonce>[0-9a-f]{{16}})\..+"
     rf"|(?P<flavour>{PATTERN})(?:\.{_NEW})?|{_NEW}))?"
 )
+_CONTROL = re.compile(rf"(?:\.(?P<flavour>{PATTERN}))?")  # of what follows the map's name
 _told: set[tuple[str, Flavour]] = set()  # of which this process has warned
 
 
@@ -119,11 +120,11 @@ def read_head(label: str) -> Head | None:
 def others(name: str, owner: int) -> list[Flavour]:
     """List in which other flavours a user has a map of a name, as far as that can be seen."""
     found = []
+    start = f"shmmap.{name}"
     with suppress(OSError):
-        for entry in of_name(name, os.listdir(segment.SHM_DIRECTORY)):
-            match = _match(name, entry)
-            flavour = flavour_of(match["flavour"]) if match else UNNAMED
-            if flavour == OWN or entry != segment.control_name(name, flavour)[1:]:
+        for entry in os.listdir(segment.SHM_DIRECTORY):
+            match = entry.startswith(start) and _CONTROL.fullmatch(entry, len(start))
+            if not match or (flavour := flavour_of(match["flavour"])) == OWN:
                 continue
             head = read_head(f"/{entry}")
             if head is None or head.owner != owner:
