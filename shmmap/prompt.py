@@ -8,8 +8,7 @@ what cannot be told at once is left out.
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .errors import ShmMapError
@@ -18,11 +17,10 @@ from .memory.geometry import SHARD_LIMIT
 from .memory.layout import constants
 from .operations._listing_cy import list_entries
 from .operations._takes_cy import Takes
+from .operations.marking import marked
 from .operations.routing import distinct
 from .printable import human
 from .subclasses import ATTRIBUTES, INTERNAL, THEIRS
-from .system.blocks import block
-from .system.tasks import new_lock
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -284,7 +282,7 @@ def _state_of(handle: AtPrompt) -> int | str:
     try:
         if handle.closed:
             return "closed" if handle.name is not None else "never opened"
-        with _marked(handle) as is_open:
+        with marked(handle) as is_open:
             if not is_open:
                 return "closed"
             attached: Attachment = handle.attachment
@@ -299,24 +297,12 @@ def _state_of(handle: AtPrompt) -> int | str:
         return "closed" if handle.closed else type(error).__name__
 
 
-@block
-def _marked(handle: AtPrompt) -> Iterator[bool]:
-    """Have `close` wait meanwhile; tell whether the handle is open."""
-    mark = new_lock(threading.Lock)
-    mark.acquire()
-    try:
-        yield handle._mark(mark)
-    finally:
-        mark.release()
-        handle._end(mark)
-
-
 def _some_keys(handle: AtPrompt) -> list[Key]:
     """List up to COMPLETIONS keys, without waiting for a lock."""
     found: list[Key] = []
     if handle.closed:
         return found
-    with _marked(handle) as is_open:
+    with marked(handle) as is_open:
         attached = handle.attachment
         if not is_open or attached.control.STATE != _READY or not attached.worker.fork_page.word:
             return found

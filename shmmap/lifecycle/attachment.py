@@ -226,10 +226,10 @@ class Attachment:
                 handle._after_fork()
         if self.sweeper is None:
             self.sweeper = Sweeper(self)
-        self.worker.publish()  # last: from here on other threads do not come here
-        self._refuse_cut()  # `publish` may have overwritten what a fault had told
         if forked and self.places.any_moved():
             self.look_after()  # the parent's thread for it is not here
+        self.worker.publish()  # last: from here on other threads do not come here
+        self._refuse_cut()  # `publish` may have overwritten what a fault had told
 
     def refuse_lost(self) -> None:
         """Refuse a map that was unlinked, or cut off, or that this process has left."""

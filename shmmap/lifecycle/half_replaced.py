@@ -49,10 +49,10 @@ def _settle(attached: Attachment) -> None:
         return
     until = monotonic() + _PATIENCE_S
     while attached.control.STATE == K["STATE_REPLACING"]:
-        holder = routes.first_shard(attached).lock.owner()
+        holder = _holder(attached)
         pid, _ = attached.worker.pid_of(holder)
-        if pid == own_pid() or attached.worker.is_dead(holder):  # the former: taken over from it
-            _judge(attached)
+        if holder and (pid == own_pid() or attached.worker.is_dead(holder)):  # the former: taken
+            _judge(attached)  # over from it
         elif monotonic() > until:
             raise LockTimeout(
                 f"map {attached.name!r} is just being replaced, by process {pid} of uid "
@@ -60,6 +60,17 @@ def _settle(attached: Attachment) -> None:
             )
         else:
             sleep(_PAUSE_S)
+
+
+def _holder(attached: Attachment) -> int:
+    """Return who holds the map's first shard; 0: nobody, or another thread of this process may be
+    unmapping shards just now."""
+    if not attached.snapshots.acquire(blocking=False):
+        return 0
+    try:
+        return int(routes.first_shard(attached).lock.owner())
+    finally:
+        attached.snapshots.release()
 
 
 def _judge(attached: Attachment) -> None:

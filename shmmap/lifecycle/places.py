@@ -161,11 +161,19 @@ class Places:
         return list(self._by_id.values())
 
     def any_moved(self) -> bool:
-        """Tell whether something is mapped that has moved."""
-        return True in [bool(place.shard.moved_to()) for place in self.all()]
+        """Tell whether something is mapped that has moved. Nobody else in this process may be
+        unmapping: see `routes.let_go`."""
+        return True in [bool(shard.moved_to()) for shard in self.shared()]
 
-    def close(self, place: Place) -> None:
-        """Unmap a shard that nobody uses any more."""
+    def shared(self) -> list[Shard]:
+        """List the shards that all threads of this process find: the lock shard is not among them,
+        nor what one has just mapped and closes again, since another was quicker."""
+        return list(self.known.values())
+
+    def close(self, place: Place | None) -> None:
+        """Unmap a shard that nobody uses any more; None: that was done."""
+        if place is None:
+            return
         shard = place.shard
         if self.known.get((shard.generation, shard.number)) is shard:
             self.known.pop((shard.generation, shard.number))

@@ -58,6 +58,7 @@ def find_all(attachment: Attachment) -> None:
 
 def first_shard(attachment: Attachment) -> Shard:
     """Return the shard that has the first entries now, also where this process has not met it yet.
+    `snapshots` is held, so that nobody unmaps it.
 
     Raises:
         MapCorrupted, SystemCallError: it is not there, or cannot be mapped.
@@ -214,20 +215,26 @@ def _put(attachment: Attachment, former: Shard, found: list[Shard]) -> None:
 def let_go(attachment: Attachment, own: int = 0) -> bool:
     """Unmap shards that have moved, if nobody in this process can be in the middle of anything with
     them; tell whether none is mapped any more. `own`: operations of one handle that this task is
-    in, and that use none of them."""
+    in, and that use none of them.
+
+    Here alone shards are unmapped of a map that is open. Who looks at one elsewhere is in an
+    operation, or has a handle marked (`operations.marking`), holds `snapshots`, or sweeps.
+    """
     if not attachment.snapshots.acquire(blocking=False):
         return False
     try:  # first: another thread may be unmapping what this one would look at
         routes = attachment.shards
-        gone = [place for place in attachment.places.all()
-                if place.shard not in routes and place.shard.moved_to()]
+        met = [shard for shard in attachment.places.shared() if shard.moved_to()]
+        gone = [shard for shard in met if shard not in routes]
         if not gone:
-            return True
+            return not met  # what this process still goes by goes later
         handles = [one for one in (*alive(attachment.handles), *attachment.movers)
                    if one.attachment is not None]  # else another thread is opening it
         for handle in handles:
             if handle.attachment is attachment:
                 handle._route(routes)  # first: what begins after the look goes by these
+        if attachment.sweeper is not None and attachment.sweeper.is_busy():
+            return False
         under_way = [handle._under_way() for handle in handles]
         if sum([others for others, _ in under_way]) or sum([mine for _, mine in under_way]) > own:
             return False  # also where this task is in the middle of something by another handle
@@ -236,8 +243,8 @@ def let_go(attachment: Attachment, own: int = 0) -> bool:
                 handle.near.forget_moved()
         if attachment.shards is not routes:
             return False
-        for place in gone:
-            attachment.places.close(place)
-        return True
+        for shard in gone:
+            attachment.places.close(attachment.places.find(shard))
+        return len(gone) == len(met)
     finally:
         attachment.snapshots.release()

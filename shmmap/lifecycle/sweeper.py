@@ -164,6 +164,11 @@ class Sweeper:
         """Tell whether this process sweeps in the background."""
         return self._background.is_running()
 
+    def is_busy(self) -> bool:
+        """Tell whether another task of this process sweeps just now: it is in no operation all the
+        while, so that `close` need not wait for all of a round."""
+        return self._background.busy and not self.is_run_here()
+
     def is_run_here(self) -> bool:
         """Tell whether it is this very task that sweeps in the background."""
         return self._background.is_run_here()

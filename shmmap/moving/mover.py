@@ -6,7 +6,6 @@ or its heartbeat old (a stopped mover must not stop the move).
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +15,8 @@ from ..memory.layout import constants
 from ..memory.table import UNITS, Table, read_table, row_of
 from ..operations._moves_cy import exchange_word
 from ..operations._takes_cy import Takes
-from ..system.tasks import new_lock, sleep
+from ..operations.marking import marked
+from ..system.tasks import sleep
 from .changing import refuse_others, take_back
 from .cleaning import clean
 from .group import GroupMover, NoRoom
@@ -127,22 +127,19 @@ class Mover:
             except NoRoom as error:
                 if number in (None, table.changes):  # else somebody else hears of it
                     refused = error
-                if not take_back(self.handle, self._attachment, self.groups):
+                if not self._take_back():
                     raise error.error from None
         if refused is not None:
             raise refused.error
 
     def _move_next(self, table: Table) -> bool:
-        """Move the next group; meanwhile nobody in this process unmaps what has moved: see
-        `routes.let_go`."""
-        mark = new_lock(threading.Lock)
-        mark.acquire()
-        try:
-            self.handle._mark(mark)
+        """Move the next group; meanwhile nobody in this process unmaps what has moved."""
+        with marked(self.handle):
             return self.groups.move_next(table)
-        finally:
-            mark.release()
-            self.handle._end(mark)
+
+    def _take_back(self) -> bool:
+        with marked(self.handle):  # as above
+            return take_back(self.handle, self._attachment, self.groups)
 
     def _take_lease(self) -> bool:
         """Become the mover, or go on being it; False: another one is at it."""

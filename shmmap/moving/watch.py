@@ -49,9 +49,7 @@ def _look(attachment: Attachment) -> bool:
             _move(attachment)  # others see to it
         if read_table(attachment.control).is_moving:
             return True
-        # what this process goes by still, it may have met after the move was looked for
-        is_settled = not [shard for shard in attachment.distinct() if shard.moved_to()]
-        return not (is_settled and routes.let_go(attachment))
+        return not routes.let_go(attachment)
     except (MapUnlinked, MapClosed):
         return False
     finally:

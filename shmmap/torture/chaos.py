@@ -8,6 +8,7 @@ import signal
 import time
 
 from ..memory.layout import constants
+from ..operations.marking import marked
 from . import history, processes
 from .actor import Violation, whole
 from .family import Family
@@ -178,14 +179,19 @@ class Chaos:
         attachment = self.main.attachment
         if attachment.control.STATE != _READY:  # the one that replaced it holds them all
             return None
-        for shard in attachment.distinct():
-            owner = shard.lock.owner()
+        for _, owner in self._owners():
             if owner:
                 pid, _ = attachment.worker.pid_of(owner)
                 for family in self.families:
                     if any(lane.words[PID] == pid for lane in family.lanes):
                         return family
         return None
+
+    def _owners(self) -> list[tuple[int, int]]:
+        """Return who holds each of the shards that this process goes by."""
+        with marked(self.main):
+            return [(shard.number, shard.lock.owner())
+                    for shard in self.main.attachment.distinct()]
 
     def linger(self, least: float, most: float) -> None:
         """Let a random time pass, of powers of ten in nanoseconds."""
@@ -226,8 +232,7 @@ class Chaos:
 
     def _holds(self, family: Family) -> bool:
         """Tell whether it holds a shard of the map that has the name."""
-        attached = self.witnesses.main.attachment
-        return bool(attached.worker.pid_of(attached.shards[0].lock.owner())[0] == family.pid)
+        return family.pid in self.witnesses.main.holders()
 
     def _wait_until_it_holds(self, family: Family) -> bool:
         deadline = time.monotonic() + _REPLACING_S
@@ -367,11 +372,10 @@ class Chaos:
             for family in self.everyone if family.pid
         ]
         attachment = self.main.attachment
-        for shard in attachment.distinct():
-            owner = shard.lock.owner()
+        for number, owner in self._owners():
             if owner:
                 pid, _ = attachment.worker.pid_of(owner)
-                lines.append(f"shard {shard.number} is held by process {pid or 'unknown'}")
+                lines.append(f"shard {number} is held by process {pid or 'unknown'}")
         return "\n  ".join(lines)
 
     def check_counts(self) -> None:

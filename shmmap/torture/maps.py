@@ -7,6 +7,7 @@ import pickle
 from ..errors import MapNotFound
 from ..map import ShmMap
 from ..memory.layout import constants
+from ..operations.marking import marked
 
 _READY = constants()["STATE_READY"]
 SIDE_SIZE = "400kB"
@@ -36,10 +37,11 @@ class Maps:
         """Tell whether a process holds the main map's lock, if that has just one: of several,
         nobody knows which a survivor waits for."""
         attached = self.main.attachment
-        if len(attached.shards) > 1 or attached.control.STATE != _READY:
-            return False
-        holder, _ = attached.worker.pid_of(attached.shards[0].lock.owner())
-        return bool(holder == pid)
+        with marked(self.main):
+            if len(attached.shards) > 1 or attached.control.STATE != _READY:
+                return False
+            holder, _ = attached.worker.pid_of(attached.shards[0].lock.owner())
+            return bool(holder == pid)
 
     def exchange(self, closes_first: bool, pickled: bool) -> None:
         """Get new handles, by name or by pickle, before or after the old ones are closed."""

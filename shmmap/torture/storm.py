@@ -151,9 +151,7 @@ class Storm:
 
     def _holds(self, pid: int) -> bool:
         """Tell whether a process holds a shard of the map that has the name."""
-        attached = self._chaos.witnesses.main.attachment
-        return pid in [attached.worker.pid_of(shard.lock.owner())[0]
-                       for shard in attached.distinct()]
+        return pid in self._chaos.witnesses.main.holders()
 
     def _wait_until_it_is_at(self, place: str) -> int:
         moments = self._chaos.setting.moments

@@ -13,6 +13,7 @@ from ..lifecycle.stats import summed
 from ..map import ShmMap
 from ..memory.layout import constants
 from ..memory.words import ShardWords
+from ..operations.marking import marked
 from .ledger import CACHE_HOME, MAIN_HOME, Ledger, now_ns
 from .maps import open_cache
 
@@ -38,6 +39,12 @@ class Witness:
         self._home = home
         self._m = opener()
         self._since = now_ns()
+
+    def holders(self) -> list[int]:
+        """List the processes that hold a shard of it, as this one knows the shards."""
+        with marked(self._m):
+            owners = [shard.lock.owner() for shard in self.attachment.distinct()]
+        return [self.attachment.worker.pid_of(owner)[0] for owner in owners if owner]
 
     @property
     def attachment(self) -> Attachment:
@@ -65,8 +72,9 @@ class Witness:
         self._since = now_ns()
         if self._m._live is not former._live:
             self.changes += 1
-            for name, number in count(former._live).items():
-                self.counted[name] += number
+            with marked(former):
+                for name, number in count(former._live).items():
+                    self.counted[name] += number
         former.close()
 
     def _strays(self, ledger: Ledger) -> list[str]:

@@ -154,6 +154,8 @@ class SimulatedSweeper:
     def is_run_here(self) -> bool:
         return False
 
+    is_busy = is_run_here
+
     def look_for_files(self, due: int, version: int) -> int:
         return NEVER
 

@@ -75,6 +75,7 @@ class MovingAttachment(SimulatedAttachment):
     """What moves need of a process's attachment."""
 
     parameters: Any = None
+    sweeper: Any = None  # in the background nobody sweeps
 
     def map_shards(self, world: MovingWorld) -> None:  # type: ignore[override]
         self.world = world

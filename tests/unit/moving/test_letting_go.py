@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 import shmmap
-from shmmap.moving import watch
+from shmmap.lifecycle import routes, sweeper
+from shmmap.moving import mover, resizing, watch
+from shmmap.system.background import Background
 
 MOVE = """
 import sys, shmmap
@@ -100,3 +103,74 @@ def test_what_a_near_cache_holds_is_not_asked_of_them(used):
 
 def test_who_uses_it_unmoved_runs_nothing_in_the_background(used):
     assert used.attachment.mover is None
+
+
+# -- what another thread looks at, outside of an operation, stays ----------------------------------
+
+
+@pytest.fixture
+def half_known(used, monkeypatch):
+    """The map has moved; this process has found one of its new shards, and looks after nothing."""
+    monkeypatch.setattr(watch, "look_after", lambda _: None)
+    move(used, 16)
+    assert used[KEYS[0]] == b"v" and mapped(used) == 5
+    return used
+
+
+def test_nothing_is_unmapped_that_this_process_goes_by(half_known):
+    assert not routes.let_go(half_known.attachment) and mapped(half_known) == 5
+    assert all(half_known[key] == b"v" for key in KEYS)
+    len(half_known)
+    assert routes.let_go(half_known.attachment) and mapped(half_known) == 16
+
+
+def test_nothing_is_unmapped_while_it_is_swept(half_known, monkeypatch):
+    """In the background a sweep is in no operation, and sums up the headers of shards."""
+    summed = sweeper.summed
+    let_go: list[bool] = []
+
+    def sum_late(mappings: Any, word: Any) -> int:
+        if not let_go:
+            assert len(half_known) == len(KEYS)
+            with ThreadPoolExecutor(1) as other:
+                let_go.append(other.submit(routes.let_go, half_known.attachment).result())
+        return summed(mappings, word)
+
+    monkeypatch.setattr(sweeper, "summed", sum_late)
+    mine = half_known.attachment.sweeper
+    half_known.attachment.control.SWEPT_NS = 0
+    with ThreadPoolExecutor(1) as sweeps:
+        sweeps.submit(mine._sweep_in_background).result()
+    assert let_go == [False] and not mine._background.busy
+    assert routes.let_go(half_known.attachment) and mapped(half_known) == 16
+
+
+def test_nothing_is_unmapped_while_a_change_is_taken_back(used, monkeypatch):
+    """A mover whose shards have no room for the entries does that by itself."""
+    take_back = mover.take_back
+    under_way: list[Any] = []
+
+    def take_back_late(handle: Any, *more: Any) -> Any:
+        under_way.append(handle._under_way())
+        return take_back(handle, *more)
+
+    monkeypatch.setattr(mover, "take_back", take_back_late)
+    used.update({("more", n): b"x" * 300 for n in range(2500)})
+    with pytest.raises(shmmap.MapFull):
+        used.resize(size="300KB")
+    monkeypatch.setattr(resizing, "refuse_what_cannot_fit", lambda *_: None)
+    with pytest.raises(shmmap.MapFull):
+        used.resize(size="300KB")
+    assert under_way == [(0, 1)]
+
+
+def test_a_look_that_may_not_move_the_map_goes_on(half_known, monkeypatch):
+    """It is another user's: this process lets go as it has met all that has moved."""
+    def refuse(_: Any) -> None:
+        raise shmmap.ConfigMismatch("another user's")
+
+    half_known.attachment.mover = Background(lambda: False, 100.0)
+    monkeypatch.setattr(watch, "_move", refuse)
+    assert watch._look(half_known.attachment)
+    len(half_known)
+    assert not watch._look(half_known.attachment) and mapped(half_known) == 16
