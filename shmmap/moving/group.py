@@ -346,6 +346,11 @@ class GroupMover:
                 return True  # somebody has done it all
             if not [token for _, _, token in olds if token]:
                 return False
+            # after the look at MOVED: else it may be of a move back, into a generation that this
+            # table does not know, and what leads to its shards would be removed. From here on the
+            # table can only go on: what has moved is not taken back
+            if read_table(attachment.control) != table:
+                return True
             token = self._complete([mapping for _, mapping, _ in olds])
             for place, mapping, _ in olds:  # 10
                 self.segments.punch(place, mapping)

@@ -34,7 +34,10 @@ def search(mutant: Mutant, most: int) -> tuple[Failure | None, int]:
     if how == "beside":
         beside = MovingDeaths(scenario)
         with beside.world.installed():
-            return next(beside.beside_as_it_says(bound[0], most), None), beside.runs
+            by_word = not bound[0].isdigit()
+            deaths_beside = (beside.beside_as_it_says(bound[0], most) if by_word
+                             else beside.beside(int(bound[0]), most))
+            return next(deaths_beside, None), beside.runs
     if isinstance(scenario, Processes):
         explorer: Any = CreationExplorer(scenario)
     elif isinstance(scenario, Lockers):

@@ -257,16 +257,20 @@ MOVING = (
     Mutant("a change that was taken back is gone on with", (
         change(GroupMover, "_publish", "if read_table(self._attachment.control) != table:",
                "if False:"),
-    ), "split, taken back", "every 2"),
+    ), HALF_BACK, "beside TABLE"),
     Mutant("who takes back a change does not end the tracking", (
         change(changing, "_forget_tracking", "header.TRACKING = 0", "pass"),
-    ), "split, taken back", "every 2"),
+    ), HALF_BACK, "beside TABLE"),
     Mutant("who takes back a change ends the tracking once that is said", (
         change(changing, "_exchange",
                "        _forget_tracking(attachment, shards)\n", "",
                "        raise _Done", "        _forget_tracking(attachment, shards)\n"
                "        raise _Done"),
     ), HALF_BACK, "beside TABLE"),
+    Mutant("who helps takes a move back for the one that it knows", (
+        change(GroupMover, "finish", "if read_table(attachment.control) != table:\n"
+               "            return True\n", "pass\n"),
+    ), HALF_BACK, "beside 7"),
     Mutant("who takes back a change holds nothing", (
         change(changing, "_exchange", "    if not table.is_moving:\n", "    if True:\n"),
     ), "split, taken back", "every 2"),

@@ -33,7 +33,7 @@ class Mutant(NamedTuple):
     "dies WORD every N": it dies right after it has changed that word of the shard's header;
     "left WORD every N": it has died so before, and the lock is free;
     "beside WORD": it dies right after it has changed that word of the control segment, while
-    worker 1 has come to any step of its own.
+    worker 1 has come to any step of its own; "beside N": at one in N steps, and worker 1 likewise.
     `most`: schedules within which the fault has to be found.
     """
 

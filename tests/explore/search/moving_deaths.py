@@ -45,9 +45,9 @@ class MovingDeaths(Deaths):
 
         return choose if self.moved else run_on
 
-    def beside(self, stride: int = 1) -> Iterator[Failure]:
+    def beside(self, stride: int = 1, most: int = _NEVER) -> Iterator[Failure]:
         """Let worker 0 die at each of its steps, the mover being at each of its own, or at one in
-        so many of both."""
+        so many of both; no more runs after so many."""
         self.moved = _NEVER
         self.run({})
         steps = self.world.machine.workers[1].steps
@@ -58,6 +58,8 @@ class MovingDeaths(Deaths):
                 if problem:
                     where = f"dies at {step}, the mover at {self.moved}"
                     yield Failure(self.scenario.name, where, problem)
+                if self.runs >= most:
+                    return
                 if not self.world.machine.workers[0].dead:
                     break
                 step += stride
