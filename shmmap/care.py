@@ -95,8 +95,8 @@ class Care:
             value_size: as for the class.
             key_size: as for the class.
             on_full: as for the class.
-            wait: False: return at once; this process moves in the background. Where it ends, or
-                is stopped, another one that uses the map goes on.
+            wait: False: return at once, or as soon as another change is done; this process moves in
+                the background. Where it ends, or is stopped, another one that uses the map goes on.
             rate: entries a second, at most; None: as fast as can be.
             progress: is called now and then with a Progress; what it raises ends the move here.
 

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 def note_fork(attachment: Attachment) -> None:
     """In a forked child: whatever shard this thread was inside, its memory is for the operation
-    that was interrupted, and no longer shared."""
+    that was interrupted, and no longer shared. Nor is what a mover of the parent fills."""
+    for memory in attachment.places.private.values():
+        memory.leave_behind()
+    attachment.places.private = {}
     thread = threading.get_ident()
     locks = attachment.locks
     hosts = ((attachment, attachment.shards), (locks, locks.shards if locks else ()))

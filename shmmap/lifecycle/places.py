@@ -47,6 +47,7 @@ class Places:
         self._by_id: dict[int, Place] = {}
         self._closing: list[list[Any]] = []  # what is to be closed, before it has a shard
         self.known: dict[tuple[int, int], Shard] = {}
+        self.private: dict[int, Any] = {}  # memory of those that a mover fills, pure engine
 
     def attach_locks(self) -> tuple[Shard, segment.Mapping]:
         """Map the lock shard; in itself it is number 0 of one."""
@@ -128,11 +129,16 @@ class Places:
             from ..memory._atomics import Memory
 
             memory = Memory(mapping.buffer)
+            self.private[id(memory)] = memory
         return Shard(
             memory, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
             shape.shards.bit_length() - 1, self._attachment.seed, ShardLock(memory, None, judge),
             Clock(0), generation,
         )
+
+    def forget_private(self, shard: Shard) -> None:
+        """Note that a mover has filled such a shard, or given it up."""
+        self.private.pop(id(shard.buffer), None)
 
     def take_place(self, former: Shard, shard: Shard) -> None:
         """Have a new shard over the same mapping count as the former: see `left_behind`."""

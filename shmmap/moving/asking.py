@@ -20,6 +20,7 @@ from ..lifecycle.parameters import Options, Parameters, shape_said
 from ..lifecycle.request import SHAPE, as_options, differences
 from ..memory.table import checksum_of, read_table, row_of
 from . import resizing
+from .changing import Busy
 
 if TYPE_CHECKING:
     from ..copies.hosts import OpenMap
@@ -43,18 +44,22 @@ def ask(m: OpenMap, attached: Attachment, wanted: Parameters) -> str:
     wanted = Parameters(**said)
     if not said or _has(wanted, attached.parameters):
         return ""
-    if read_table(control).is_moving:
-        return "it is on its way to another shape. Open it again once it is there"
-    ago_ns = attached.clock.now_ns() - control.MOVER_BEAT_NS
-    if ago_ns < HOUR_NS and _had(attached, wanted):
-        return (
-            f"{max(0, ago_ns) // 60_000_000_000} minutes ago it was moved away from the shape that "
-            "is asked for here, and for an hour no opener takes that back: another release may ask "
-            f"for it. To do so now: python -m shmmap resize {m.name} "
-            f"{as_options(wanted, attached.parameters)}"
-        )
+
+    def refuse() -> None:
+        if read_table(control).is_moving:
+            raise Busy("it is on its way to another shape. Open it again once it is there")
+        ago_ns = attached.clock.now_ns() - control.MOVER_BEAT_NS
+        if ago_ns < HOUR_NS and _had(attached, wanted):
+            raise Busy(
+                f"{max(0, ago_ns) // 60_000_000_000} minutes ago it was moved away from the shape "
+                "that is asked for here, and for an hour no opener takes that back: another "
+                f"release may ask for it. To do so now: python -m shmmap resize {m.name} "
+                f"{as_options(wanted, attached.parameters)}"
+            )
+
     try:
-        resizing.resize(m, attached, said, None, None, wait=False)
+        refuse()  # before all entries are looked at, and after that: others may have been quicker
+        resizing.resize(m, attached, said, None, None, wait=False, refuse=refuse)
     except (MapUnlinked, MapClosed):
         raise
     except (ShmMapError, ValueError, MemoryError) as error:

@@ -70,10 +70,10 @@ def begin(
         if not attachment.is_private and not attachment.has_its_name():
             raise MapUnlinked(f"map {attachment.name!r} was unlinked, or replaced")
         control = attachment.control
-        control.MOVE_RATE = rate
         for _ in range(_TRIES):
             table = read_table(control)
             if _is_like(row_of(control, table.rows[-1]), wanted, shape):
+                control.MOVE_RATE = rate
                 return False
             if table.is_moving:  # a third generation is for the way back: without one there is none
                 raise Busy(
@@ -85,6 +85,7 @@ def begin(
                 attachment.store.refuse_taken(
                     segment.shard_name(attachment.name, attachment.nonce, after.changes, shard))
             wanted.store_shape(row_of(control, after.rows[-1]), shape, after.changes)
+            control.MOVE_RATE = rate
             if _exchange(handle, attachment, groups, table, after):
                 return True
     raise LockTimeout(f"map {attachment.name!r}: its shards could not be had. Try again")

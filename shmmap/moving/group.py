@@ -14,7 +14,6 @@ from ..errors import (
     MapCorrupted,
     MapFull,
     MapUnlinked,
-    Reentered,
     ShmMapError,
 )
 from ..memory._clock_cy import Clock, monotonic, monotonic_ns
@@ -32,6 +31,7 @@ from ..operations._moves_cy import (
     exchange_word,
     follow_shard,
     forget_moves,
+    forked,
     track_moved,
 )
 from ..operations.routing import ShardMoved, at_unit
@@ -84,6 +84,7 @@ class GroupMover:
         self.segments = Segments(attachment)
         self.longest_hold_s = 0.0
         self.is_hurried = False  # others wait for the end of this group
+        self._targets: list[Shard] = []
         self._in_vain = 0  # how often the next group was begun, and not published
 
     def move_next(self, table: Table) -> bool:
@@ -181,6 +182,11 @@ class GroupMover:
             return done
         except ShardMoved:
             return False
+        except FileExistsError:  # a child that a handler forked has made what was to be made next
+            return False
+        except ValueError:  # pure: memory that a fork has left behind
+            self._check_process()
+            raise
         finally:
             try:
                 # a signal's handler may have raised after the cut: then this is all that there is
@@ -190,6 +196,8 @@ class GroupMover:
                         forget_moves(self._handle, moves, token)
                     self.segments.discard(group.new, token)
             finally:
+                for target in self._targets:
+                    self._attachment.places.forget_private(target)
                 for mapping in mappings:
                     mapping.close()
 
@@ -200,17 +208,13 @@ class GroupMover:
 
     def _check_process(self) -> None:
         if this_process() != self._process:
-            raise Reentered(
-                f"map {self._attachment.name!r}: this process was forked in the middle of a change "
-                "of the map's shape. The parent goes on with it; here, in the child, it was broken "
-                "off. The map can be used as ever"
-            )
+            raise forked(self._attachment.name)
 
     def _make_moves(
         self, group: Group, shards: list[Shard], mappings: list[Mapping]
     ) -> list[ShardMove]:
         places = self._attachment.places
-        targets = [
+        targets = self._targets = [
             places.private_shard(mapping, place.shape, place.generation, place.number, Quiet())
             for mapping, place in zip(mappings, group.new, strict=True)
         ]
@@ -234,13 +238,13 @@ class GroupMover:
     ) -> bool:
         """5 to 9: copy, carry, catch up, cut. False: begin again."""
         for move, place in zip(moves, group.old, strict=True):  # 5
-            copy_moved(self._handle, move)
+            copy_moved(self._handle, move, token)
             chunk = max(32, min(CHUNK, CHUNK_BYTES // place.shape.slot_size))
             first = 1
             while first:
                 began, before = first, move.carried
                 self._check_process()
-                first = carry_copied(self._handle, move, first, chunk)
+                first = carry_copied(self._handle, move, token, first, chunk)
                 if first < 0:
                     # where a snapshot has cleared the marks, what was copied may be anything
                     if follow_shard(self._handle, move, token, 1) == LOST:

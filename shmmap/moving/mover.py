@@ -128,7 +128,11 @@ class Mover:
                 if number in (None, table.changes):  # else somebody else hears of it
                     refused = error
                 if not self._take_back():
-                    raise error.error from None
+                    raise type(error.error)(
+                        f"map {self._attachment.name!r} is on its way back to a shape that has no "
+                        "room for all that came meanwhile. It stays half-way, and is used as ever: "
+                        "delete entries, then m.resize() goes on"
+                    ) from None
         if refused is not None:
             raise refused.error
 

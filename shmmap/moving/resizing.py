@@ -65,11 +65,16 @@ class Resize:
 
 def resize(
     m: OpenMap, attachment: Attachment, said: Options, rate: float | None, note: Note | None,
-    wait: bool,
+    wait: bool, refuse: Callable[[], None] | None = None,
 ) -> None:
     """Have a map move to the shape that is said (nothing: to where it is on its way, at that rate,
     if one is said), and with `wait` see to it until it is there. What cannot fit is refused before
-    anything moves."""
+    anything moves.
+
+    A map that is on its way to another shape, or back, is moved to the end of that first, whatever
+    `wait` says. `refuse`: raises where that is not to be waited for, or what is said is not wanted
+    any more; called before the map begins to move.
+    """
     wanted, number, limit = None, None, read_rate(rate)
     refuse_others(attachment)
     if said:
@@ -82,10 +87,15 @@ def resize(
             if wanted is not None:
                 if not read_table(attachment.control).is_moving:
                     refuse_what_cannot_fit(m, plan_wish(attachment, wanted))
+                if refuse is not None:
+                    refuse()
                 begin(mover.handle, attachment, mover.groups, wanted, wanted.plan(), limit)
                 number = read_table(attachment.control).changes
             break
         except Busy:
+            if refuse is not None:
+                mover.close()
+                raise
             mover.run(_ANOTHER)
         except BaseException:
             mover.close()

@@ -17,6 +17,7 @@ from ..lifecycle.routes import private_label
 from ..memory.layout import constants
 from ..memory.words import ShardWords
 from ..system import segment
+from ..system.process import OWN_NUMBER, this_process
 
 if TYPE_CHECKING:
     from ..lifecycle.attachment import Attachment
@@ -47,6 +48,7 @@ class Segments:
         """
         attachment, shape = self._attachment, place.shape
         mode = attachment.parameters.mode or 0o600
+        maker = this_process()
         draft = draft_header(shape, attachment.nonce, place.number, place.generation)
         draft.HAS_DEADLINES = int(leases)
         label = self.label(place)
@@ -57,7 +59,10 @@ class Segments:
         )
         try:
             with ShardWords(mapping.buffer) as header:
-                header.words[: len(draft.words)] = draft.words
+                words, count = header.words, len(draft.words)
+                # no call in between, so no handler, which may fork: the parent fills it by then
+                if OWN_NUMBER[0] == maker:
+                    words[:count] = draft.words
             store.create_semaphore(label, mode)
             store.refuse_taken(label)  # now nobody else can put a semaphore there
         except BaseException:

@@ -22,6 +22,7 @@ if not cython.compiled:
         S_MOVED,
         STATE_READY,
         TABLE_ROWS_MASK,
+        TOKEN_INCARNATION_SHIFT,
     )
     from shmmap.operations._cut_cy import drop_all, hold_each
     from shmmap.operations._holding_cy import row_in_use
@@ -29,7 +30,7 @@ if not cython.compiled:
     from shmmap.shard._shard_cy import Shard
     from shmmap.shard._status import FOUND, TIMED_OUT
 
-from shmmap.errors import LockTimeout
+from shmmap.errors import LockTimeout, Reentered
 
 COMPILED = cython.compiled
 # What the steps give for what is no status of an entry.
@@ -49,6 +50,7 @@ def track_moved(handle, moves: Any, token: Any) -> None:
             handle.refuse_reentry(shard)
             try:
                 handle.hold(shard, ALL_UNITS)
+                refuse_forked(handle, token)
                 move.start(token)
             finally:
                 handle.drop(shard)
@@ -56,22 +58,41 @@ def track_moved(handle, moves: Any, token: Any) -> None:
         handle.leave()
 
 
-def copy_moved(handle, move: Any) -> None:
+def refuse_forked(handle, token):
+    """Refuse to go on in a child with what its parent has begun, and goes on with: what both would
+    write to is shared. Called where no handler can come, and fork, before what follows; in the pure
+    engine, in which one can, the memory is left behind (see `left_behind`)."""
+    if load(handle.fork_page, 0) >> TOKEN_INCARNATION_SHIFT != token >> TOKEN_INCARNATION_SHIFT:
+        raise forked(handle.name)
+    return 0
+
+
+def forked(name: Any) -> Reentered:
+    """Make the error of such a child."""
+    return Reentered(
+        f"map {name!r}: this process was forked in the middle of a change of the map's shape. The "
+        "parent goes on with it; here, in the child, it was broken off. The map can be used as ever"
+    )
+
+
+def copy_moved(handle, move: Any, token: Any) -> None:
     """5: copy a shard, without its lock: what changes meanwhile is marked."""
     moved: ShardMove = move
     handle.enter()
     try:
+        refuse_forked(handle, token)
         moved.copy_all()
     finally:
         handle.leave()
 
 
-def carry_copied(handle, move: Any, first: Any, limit: Any) -> int:
+def carry_copied(handle, move: Any, token: Any, first: Any, limit: Any) -> int:
     """5: carry what a copy has, of `limit` slots from `first` on, into the new shards. No lock.
     Return the slot to go on from, 0: done; or a status below 0, of the slot `move.failed`."""
     moved: ShardMove = move
     handle.enter()
     try:
+        refuse_forked(handle, token)
         return moved.carry_all(first, limit)
     finally:
         handle.leave()
@@ -89,6 +110,7 @@ def follow_shard(handle, move: Any, token: Any, limit: Any) -> int:
         handle.refuse_reentry(shard)
         try:
             handle.hold(shard, ALL_UNITS)
+            refuse_forked(handle, token)
             if moved.is_tracked(token):
                 changed = moved.follow(most)
         finally:
@@ -124,6 +146,7 @@ def cut_group(handle, moves: Any, token: Any, patience_ns: Any) -> tuple:
         until = began + patience_ns
         try:
             at = hold_each(handle, shards, until)
+            refuse_forked(handle, me)
             if at >= 0:
                 status = BUSY
             else:
@@ -175,6 +198,7 @@ def forget_moves(handle, moves: Any, token: Any) -> None:
     move: ShardMove
     handle.enter()
     try:
+        refuse_forked(handle, token)
         for move in moves:
             move.forget_tracking(token)
     finally:

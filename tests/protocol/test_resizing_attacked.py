@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ import pytest
 import shmmap
 from shmmap.lifecycle import checking, routes
 from shmmap.memory.table import read_table
-from shmmap.moving import mover, segments, watch
+from shmmap.moving import group, mover, segments, watch
 from shmmap.moving.resizing import Resize
 from shmmap.tools import fsck
 
@@ -144,6 +145,54 @@ def test_a_child_that_is_forked_in_the_middle(make):
             os._exit(code)
     assert os.waitpid(forked[0], 0)[1] == 0
     verify(m)
+
+
+@pytest.mark.parametrize("where", ["make", "track_moved", "copy_moved", "carry_copied",
+                                   "follow_shard", "cut_group"])
+def test_a_handler_forks_in_the_middle_and_both_go_on(make, monkeypatch, where):
+    """The child may end up anywhere in what its parent goes on with: it touches nothing of that."""
+    m = make(size="2MB", shards=1)
+    m.update(HELD)
+    parent, children = os.getpid(), []
+
+    def fork(*_: Any) -> None:
+        children.append(os.fork())
+        if not children[-1]:
+            time.sleep(0.5)  # by then the parent is further
+
+    def stepped(*arguments: Any) -> Any:
+        if not children:
+            signal.raise_signal(signal.SIGUSR1)
+        elif os.getpid() == parent and (key := next(keys, None)) is not None:
+            changed[key] = m[key] = b"changed"
+            if len(changed) % 20 == 0:
+                time.sleep(0.1)
+        return step(*arguments)
+
+    changed: dict[Any, Any] = {}
+    keys = iter(HELD)
+    owner = segments.Segments if where == "make" else group
+    step = getattr(owner, where)
+    monkeypatch.setattr(owner, where, stepped)
+    monkeypatch.setattr(group, "CHUNK", 50)
+    former = signal.signal(signal.SIGUSR1, fork)
+    code, said = 0, ""
+    try:
+        m.resize(size="3MB")
+    except BaseException as error:
+        code, said = 1, f"{type(error).__name__}: {error}"
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+        if os.getpid() != parent:
+            if said and "was forked in the middle" not in said:  # "": it was done already
+                print(said, file=sys.stderr, flush=True)
+                os._exit(1)
+            os._exit(0)
+    assert (code, said) == (0, "")
+    _, status = os.waitpid(children[0], 0)
+    assert status == 0
+    assert dict(m) == HELD | changed
+    assert m.check() == []
 
 
 def test_the_repr_of_a_resize_of_a_closed_map(make):

@@ -71,7 +71,7 @@ class Moving:
         """Track, and copy."""
         track_moved(self.m, self.moves, self.token)
         for move in self.moves:
-            copy_moved(self.m, move)
+            copy_moved(self.m, move, self.token)
 
     def carry(self) -> list[int]:
         """Carry what was copied; return what the steps said."""
@@ -79,7 +79,7 @@ class Moving:
         for move in self.moves:
             first = 1
             while first > 0:
-                first = carry_copied(self.m, move, first, 50)
+                first = carry_copied(self.m, move, self.token, first, 50)
             said.append(first)
         return said
 

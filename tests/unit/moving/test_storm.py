@@ -234,6 +234,32 @@ def test_a_mover_has_died_between_two_stores_of_moved(m, start, monkeypatch):
     assert_whole(m, 1)
 
 
+def test_a_wish_that_has_to_wait_leaves_the_rate(m):
+    m.resize(shards=16, rate=40, wait=False)
+    with pytest.raises(changing.Busy):
+        begin(m, shards=8)
+    assert m.attachment.control.MOVE_RATE == 40
+    m.resize(rate=1_000_000)
+    assert_whole(m, 16)
+
+
+def test_an_opener_does_not_wait_for_a_change_that_began_meanwhile(m, monkeypatch):
+    """It has looked at all entries by then."""
+    look = resizing.refuse_what_cannot_fit
+
+    def look_long(*arguments: Any) -> None:
+        monkeypatch.undo()
+        look(*arguments)
+        m.resize(shards=16, rate=40, wait=False)
+
+    monkeypatch.setattr(resizing, "refuse_what_cannot_fit", look_long)
+    with pytest.warns(shmmap.MapMismatchWarning, match="on its way to another shape"):
+        shmmap.ShmMap(m.name, shards=8, on_mismatch="resize").close()
+    assert read_table(m.attachment.control).is_moving
+    m.resize(rate=1_000_000)
+    assert_whole(m, 16)
+
+
 def test_a_shard_that_a_writer_has_said_moved_leads_to_those_without_a_public_name(
     m, start, monkeypatch
 ):
