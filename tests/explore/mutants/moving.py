@@ -228,9 +228,9 @@ MOVING = (
     Mutant("the table goes on before the new shards have their names", (
         change(GroupMover, "finish", "        self.segments.publish(group, token)\n", "",
                "    if not self.segments.are_published(group) and", "    if False and",
-               "    if read_table(attachment.control) != table:\n",
+               "    if read_table(attachment.control) != table:\n        self.segments.remove(",
                "    self.segments.publish(group, token)\n"
-               "    if read_table(attachment.control) != table:\n"),
+               "    if read_table(attachment.control) != table:\n        self.segments.remove("),
     ), Scenario("a mover has died at the end", ((GO_ON,), (GET_A, GO_ON)), BEGUN, **SPLIT),
            "deaths"),
     Mutant("the old is removed before the table goes on", (
