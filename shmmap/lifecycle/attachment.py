@@ -226,7 +226,7 @@ class Attachment:
                 handle._after_fork()
         if self.sweeper is None:
             self.sweeper = Sweeper(self)
-        if forked and self.places.any_moved():
+        if forked and self.places.moved_places():
             self.look_after()  # the parent's thread for it is not here
         self.worker.publish()  # last: from here on other threads do not come here
         self._refuse_cut()  # `publish` may have overwritten what a fault had told

@@ -166,20 +166,14 @@ class Places:
         """List what is mapped, also what has moved."""
         return list(self._by_id.values())
 
-    def any_moved(self) -> bool:
-        """Tell whether something is mapped that has moved. Nobody else in this process may be
-        unmapping: see `routes.let_go`."""
-        return True in [bool(shard.moved_to()) for shard in self.shared()]
+    def moved_places(self) -> list[Place]:
+        """List what is mapped and has moved, of what all threads of this process find: what one has
+        just mapped, and closes again since another was quicker, is not theirs to look at. Nobody
+        else in this process may be unmapping: see `routes.let_go`."""
+        return [self._by_id[id(shard)] for shard in list(self.known.values()) if shard.moved_to()]
 
-    def shared(self) -> list[Shard]:
-        """List the shards that all threads of this process find: the lock shard is not among them,
-        nor what one has just mapped and closes again, since another was quicker."""
-        return list(self.known.values())
-
-    def close(self, place: Place | None) -> None:
-        """Unmap a shard that nobody uses any more; None: that was done."""
-        if place is None:
-            return
+    def close(self, place: Place) -> None:
+        """Unmap a shard that nobody uses any more."""
         shard = place.shard
         if self.known.get((shard.generation, shard.number)) is shard:
             self.known.pop((shard.generation, shard.number))

@@ -224,8 +224,8 @@ def let_go(attachment: Attachment, own: int = 0) -> bool:
         return False
     try:  # first: another thread may be unmapping what this one would look at
         routes = attachment.shards
-        met = [shard for shard in attachment.places.shared() if shard.moved_to()]
-        gone = [shard for shard in met if shard not in routes]
+        met = attachment.places.moved_places()
+        gone = [place for place in met if place.shard not in routes]
         if not gone:
             return not met  # what this process still goes by goes later
         handles = [one for one in (*alive(attachment.handles), *attachment.movers)
@@ -243,8 +243,8 @@ def let_go(attachment: Attachment, own: int = 0) -> bool:
                 handle.near.forget_moved()
         if attachment.shards is not routes:
             return False
-        for shard in gone:
-            attachment.places.close(attachment.places.find(shard))
+        for place in gone:
+            attachment.places.close(place)
         return len(gone) == len(met)
     finally:
         attachment.snapshots.release()

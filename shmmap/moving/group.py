@@ -243,7 +243,6 @@ class GroupMover:
             first = 1
             while first:
                 began, before = first, move.carried
-                self._check_process()
                 first = carry_copied(self._handle, move, token, first, chunk)
                 if first < 0:
                     # where a snapshot has cleared the marks, what was copied may be anything
@@ -257,7 +256,6 @@ class GroupMover:
             return False
         until = monotonic() + PATIENCE_S
         while True:
-            self._check_process()
             status, which, held_ns = cut_group(self._handle, moves, token, PATIENCE_NS)  # 7 to 9
             if status == 1:
                 self.longest_hold_s = max(self.longest_hold_s, held_ns / 1e9)
@@ -284,7 +282,6 @@ class GroupMover:
         for _ in range(ROUNDS):
             total = 0
             for move in moves:
-                self._check_process()
                 changed = follow_shard(self._handle, move, token, MOST)
                 if changed == LOST:
                     return False

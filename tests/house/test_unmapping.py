@@ -11,7 +11,7 @@ from pathlib import Path
 import shmmap
 
 PACKAGE = Path(shmmap.__file__).parent
-LOOKS = {"mappings", "mapping_of", "distinct", "moved_to", "shared", "first_shard"}
+LOOKS = {"mappings", "mapping_of", "distinct", "moved_to", "moved_places", "first_shard"}
 INSIDE = "in an operation of a handle, in `_inside`, or marked"
 HELD = "`snapshots` is held"
 SWEEPS = "of the sweeper, which counts as busy; or else as the ones inside"
@@ -21,6 +21,7 @@ CALLERS = "its callers are listed"
 FUNCTIONS = {
     "copies.replacing.Copying.bring": "of a map that is being made, which nobody moves",
     "copies.snapshots.take_held": HELD,
+    "lifecycle.attachment.Attachment._begin_in_this_process": ALONE,
     "lifecycle.attachment.Attachment.cut_off": "of one that was cut off: the process stops there",
     "lifecycle.attachment.Attachment.map_parts": ALONE,
     "lifecycle.attachment.Attachment.mappings": CALLERS,
@@ -28,7 +29,7 @@ FUNCTIONS = {
     "lifecycle.ephemeral._give_up_memory": ALONE,
     "lifecycle.half_replaced._holder": HELD,
     "lifecycle.left_behind.renew": ALONE,
-    "lifecycle.places.Places.any_moved": ALONE,
+    "lifecycle.places.Places.moved_places": CALLERS,
     "lifecycle.routes._open_range": "in an operation that found the shard moved; or held",
     "lifecycle.routes.first_shard": HELD,
     "lifecycle.routes.let_go": HELD,

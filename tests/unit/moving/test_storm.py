@@ -62,6 +62,15 @@ def once(function: Any, first: Any) -> Any:
     return call
 
 
+def raising_after(cut: Any) -> Any:
+    """Cut, and then raise."""
+    def cut_and_raise(*arguments: Any) -> Any:
+        assert cut(*arguments)[0] == 1
+        raise Raised
+
+    return cut_and_raise
+
+
 def header_of(m: Any, shard: Any) -> ShardWords:
     return ShardWords(m.attachment.places.mapping_of(shard).buffer)
 
@@ -82,13 +91,7 @@ def begin(m: Any, **shape: Any) -> None:
 
 def test_a_handler_raises_after_the_cut(m, monkeypatch):
     """What was published is the only copy by then."""
-    cut = group.cut_group
-
-    def cut_and_raise(*arguments: Any) -> Any:
-        assert cut(*arguments)[0] == 1
-        raise Raised
-
-    monkeypatch.setattr(group, "cut_group", cut_and_raise)
+    monkeypatch.setattr(group, "cut_group", raising_after(group.cut_group))
     with pytest.raises(Raised):
         m.resize(shards=16)
     monkeypatch.undo()
@@ -210,15 +213,9 @@ def test_a_dead_holders_lock_is_taken_over_by_who_slept_through_a_change(m, star
 def test_a_mover_has_died_between_two_stores_of_moved(m, start, monkeypatch):
     """Who takes over the lock of a shard that does not say so yet, and slept through a change, must
     not write there."""
-    cut = group.cut_group
-
-    def cut_and_raise(*arguments: Any) -> Any:
-        assert cut(*arguments)[0] == 1
-        raise Raised
-
     def publish(_: Any) -> None:
         with shmmap.ShmMap.attach(m.name) as own, monkeypatch.context() as patches:
-            patches.setattr(group, "cut_group", cut_and_raise)
+            patches.setattr(group, "cut_group", raising_after(group.cut_group))
             with pytest.raises(Raised):
                 own.resize()
 
@@ -266,18 +263,12 @@ def test_a_shard_that_a_writer_has_said_moved_leads_to_those_without_a_public_na
     """A mover has died between two stores of MOVED, and another one, who has the lease, is stopped.
     Who takes a lock over says it for the dead one: others find from there what it published."""
     monkeypatch.setattr(watch, "look_after", lambda _: None)
-    cut = group.cut_group
-
-    def cut_and_raise(*arguments: Any) -> Any:
-        assert cut(*arguments)[0] == 1
-        raise Raised
-
     def publish_and_write(_: Any) -> str:
         with shmmap.ShmMap.attach(m.name) as own, monkeypatch.context() as patches:
             begin(own, shards=2)
             first, second = distinct(own._routes())[:2]
-            with ShardWords(own.attachment.places.mapping_of(second).buffer) as header:
-                patches.setattr(group, "cut_group", cut_and_raise)
+            with header_of(own, second) as header:
+                patches.setattr(group, "cut_group", raising_after(group.cut_group))
                 with pytest.raises(Raised):
                     own.resize()
                 header.MOVED, header.OWNER = 0, NOBODY
