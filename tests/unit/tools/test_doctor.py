@@ -6,6 +6,7 @@ import _thread
 import email.message  # noqa: F401  # importlib.metadata imports it late; sys.path changes below
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 
 import shmmap
 from shmmap.system import segment
+from shmmap.system.flavours import ENGINES, OWN
 from shmmap.tools import cli, doctor, inspection, machine
 
 LIMIT_S = 60.0
@@ -30,12 +32,17 @@ def run(tmp_path: Path) -> Callable[[], subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture
-def half_made(name: str) -> Iterator[str]:
-    """A control segment whose maker died before writing anything."""
-    file = Path(segment.SHM_DIRECTORY + segment.control_name(name))
-    file.touch()
-    yield name
-    file.unlink()
+def half_made(name: str) -> Iterator[dict[str, str]]:
+    """Control segments whose makers died before writing anything: a map's name by engine."""
+    names = {engine: f"{name}-{engine}" for engine in ENGINES.values()}
+    flavours = {engine: OWN._replace(engine=engine) for engine in names}
+    files = [Path(segment.SHM_DIRECTORY + segment.control_name(map_name, flavours[engine]))
+             for engine, map_name in names.items()]
+    for file in files:
+        file.touch()
+    yield names
+    for file in files:
+        file.unlink()
 
 
 def test_all_is_well_here(run):
@@ -48,8 +55,13 @@ def test_all_is_well_here(run):
 
 def test_names_leftovers_and_the_command_that_removes_them(run, half_made):
     made = run()
-    command = re.search(r"-> (.* -m shmmap unlink --yes .*)", made.stdout)
-    assert command and half_made in command[1].split()
+    told = re.findall(r"-> (.* -m shmmap unlink --yes .*)", made.stdout)
+    commands = [shlex.split(command) for line in told for command in line.split("; ")]
+    for engine, name in half_made.items():
+        option = [] if engine == shmmap.ENGINE else [f"--engine={engine}"]
+        [command] = [command for command in commands if name in command]
+        assert command[:command.index("--")] == [
+            sys.executable, "-m", "shmmap", "unlink", "--yes", *option]
     assert made.returncode == 0  # a warning
 
 
