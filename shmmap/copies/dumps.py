@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 K = constants()
 MAGIC = b"SHMMDUMP"
-FORMAT = 1
+FORMAT = 2  # 1: before there were containers among the values
 BLOCK_LIMIT = 1 << 20  # payload bytes, unless one record alone has more
 JSON_LIMIT = 1 << 16
 HEAD = struct.Struct("<8sHBxI")  # magic, format, byte order, bytes of JSON
@@ -293,7 +293,7 @@ class DumpReader:
         if len(start) < HEAD.size:
             raise self._wrong(f"it has only {len(start)} bytes")
         _, version, order, length = HEAD.unpack(start)
-        if version != FORMAT:
+        if not 1 <= version <= FORMAT:
             raise ConfigMismatch(
                 f"{self.path}: a dump of format {version}, this version of shmmap reads {FORMAT}: "
                 "read it with the version that wrote it"

@@ -8,7 +8,11 @@ cdef extern from *:
     """
     #define _GNU_SOURCE 1
     #include <stdint.h>
-    struct shm_probe { int64_t position; uint64_t bucket, word, slot, version, meta; int64_t deadline; };
+    #define SHM_VALUE_ROOM 512  /* VALUE_INSIDE */
+    struct shm_probe {
+        int64_t position; uint64_t bucket, word, slot, version, meta; int64_t deadline;
+        unsigned char inside[SHM_VALUE_ROOM];
+    };
     struct shm_key { const char *data; uint64_t length, type, hash, seed; int64_t small; };
     struct shm_value { const char *data; uint64_t length, type; int64_t small; };
     /* Room for one on the stack of the function that asks for it: not to be asked for in a loop. */
@@ -24,6 +28,7 @@ cdef extern from *:
         u64 version
         u64 meta
         i64 deadline  # set by Shard.is_expired: 0 none
+        unsigned char* inside  # room for VALUE_INSIDE bytes: see Shard.copy_value
     cdef struct Key "shm_key":  # an encoded key; `data` lives as long as the object that `encode` gave
         src_t data
         u64 length

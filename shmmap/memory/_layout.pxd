@@ -3,7 +3,7 @@ from libc.stdint cimport uint64_t
 cdef extern from *:
     """
     #include <stdint.h>
-    #define SHM_LAYOUT_VERSION UINT64_C(0x6)
+    #define SHM_LAYOUT_VERSION UINT64_C(0x7)
     #define SHM_CACHE_LINE UINT64_C(0x40)
     #define SHM_CONTROL_MAGIC UINT64_C(0x4c525443504d4853)
     #define SHM_SHARD_MAGIC UINT64_C(0x44524853504d4853)
@@ -70,7 +70,49 @@ cdef extern from *:
     #define SHM_VALUE_ARRAY UINT64_C(0x9)
     #define SHM_VALUE_PICKLE UINT64_C(0xa)
     #define SHM_VALUE_CODED UINT64_C(0xb)
-    #define SHM_VALUE_TYPE_MAX UINT64_C(0xb)
+    #define SHM_VALUE_ITEMS UINT64_C(0xc)
+    #define SHM_VALUE_TYPE_MAX UINT64_C(0xc)
+    #define SHM_VALUES_ANYWHERE UINT64_C(0x11ec)
+    #define SHM_VALUE_INSIDE UINT64_C(0x200)
+    #define SHM_ITEMS_VERSION UINT64_C(0x10)
+    #define SHM_ITEMS_REPEAT UINT64_C(0x1)
+    #define SHM_ITEMS_DEEPEST UINT64_C(0x64)
+    #define SHM_ITEM_FEW UINT64_C(0x10)
+    #define SHM_ITEM_HEAD_MOST UINT64_C(0x10)
+    #define SHM_ITEM_STR UINT64_C(0x40)
+    #define SHM_ITEM_AGAIN UINT64_C(0x80)
+    #define SHM_ITEM_DICT UINT64_C(0xa0)
+    #define SHM_ITEM_LIST UINT64_C(0xb0)
+    #define SHM_ITEM_TUPLE UINT64_C(0xc0)
+    #define SHM_ITEM_BYTES UINT64_C(0xd0)
+    #define SHM_ITEM_NONE UINT64_C(0xe0)
+    #define SHM_ITEM_FALSE UINT64_C(0xe1)
+    #define SHM_ITEM_TRUE UINT64_C(0xe2)
+    #define SHM_ITEM_FLOAT UINT64_C(0xe3)
+    #define SHM_ITEM_INT8 UINT64_C(0xe4)
+    #define SHM_ITEM_INT16 UINT64_C(0xe5)
+    #define SHM_ITEM_INT32 UINT64_C(0xe6)
+    #define SHM_ITEM_INT64 UINT64_C(0xe7)
+    #define SHM_ITEM_STR8 UINT64_C(0xe8)
+    #define SHM_ITEM_BYTES8 UINT64_C(0xe9)
+    #define SHM_ITEM_DICT8 UINT64_C(0xea)
+    #define SHM_ITEM_LIST8 UINT64_C(0xeb)
+    #define SHM_ITEM_TUPLE8 UINT64_C(0xec)
+    #define SHM_ITEM_SET8 UINT64_C(0xed)
+    #define SHM_ITEM_FROZENSET8 UINT64_C(0xee)
+    #define SHM_ITEM_AGAIN8 UINT64_C(0xef)
+    #define SHM_ITEM_STR32 UINT64_C(0xf0)
+    #define SHM_ITEM_BYTES32 UINT64_C(0xf1)
+    #define SHM_ITEM_DICT32 UINT64_C(0xf2)
+    #define SHM_ITEM_LIST32 UINT64_C(0xf3)
+    #define SHM_ITEM_TUPLE32 UINT64_C(0xf4)
+    #define SHM_ITEM_SET32 UINT64_C(0xf5)
+    #define SHM_ITEM_FROZENSET32 UINT64_C(0xf6)
+    #define SHM_ITEM_AGAIN32 UINT64_C(0xf7)
+    #define SHM_ITEM_AGAIN16 UINT64_C(0xf8)
+    #define SHM_ITEM_INT UINT64_C(0xf9)
+    #define SHM_ITEM_OTHER UINT64_C(0xfa)
+    #define SHM_ITEM_BELOW8 UINT64_C(0xfb)
     #define SHM_LOW_HALF UINT64_C(0xffffffff)
     #define SHM_WHOLE_WORD UINT64_C(0xffffffffffffffff)
     #define SHM_KEY_TYPE_SALT UINT64_C(0x9e3779b97f4a7c15)
@@ -290,7 +332,49 @@ cdef extern from *:
     const uint64_t VALUE_ARRAY "SHM_VALUE_ARRAY"
     const uint64_t VALUE_PICKLE "SHM_VALUE_PICKLE"
     const uint64_t VALUE_CODED "SHM_VALUE_CODED"
+    const uint64_t VALUE_ITEMS "SHM_VALUE_ITEMS"
     const uint64_t VALUE_TYPE_MAX "SHM_VALUE_TYPE_MAX"
+    const uint64_t VALUES_ANYWHERE "SHM_VALUES_ANYWHERE"
+    const uint64_t VALUE_INSIDE "SHM_VALUE_INSIDE"
+    const uint64_t ITEMS_VERSION "SHM_ITEMS_VERSION"
+    const uint64_t ITEMS_REPEAT "SHM_ITEMS_REPEAT"
+    const uint64_t ITEMS_DEEPEST "SHM_ITEMS_DEEPEST"
+    const uint64_t ITEM_FEW "SHM_ITEM_FEW"
+    const uint64_t ITEM_HEAD_MOST "SHM_ITEM_HEAD_MOST"
+    const uint64_t ITEM_STR "SHM_ITEM_STR"
+    const uint64_t ITEM_AGAIN "SHM_ITEM_AGAIN"
+    const uint64_t ITEM_DICT "SHM_ITEM_DICT"
+    const uint64_t ITEM_LIST "SHM_ITEM_LIST"
+    const uint64_t ITEM_TUPLE "SHM_ITEM_TUPLE"
+    const uint64_t ITEM_BYTES "SHM_ITEM_BYTES"
+    const uint64_t ITEM_NONE "SHM_ITEM_NONE"
+    const uint64_t ITEM_FALSE "SHM_ITEM_FALSE"
+    const uint64_t ITEM_TRUE "SHM_ITEM_TRUE"
+    const uint64_t ITEM_FLOAT "SHM_ITEM_FLOAT"
+    const uint64_t ITEM_INT8 "SHM_ITEM_INT8"
+    const uint64_t ITEM_INT16 "SHM_ITEM_INT16"
+    const uint64_t ITEM_INT32 "SHM_ITEM_INT32"
+    const uint64_t ITEM_INT64 "SHM_ITEM_INT64"
+    const uint64_t ITEM_STR8 "SHM_ITEM_STR8"
+    const uint64_t ITEM_BYTES8 "SHM_ITEM_BYTES8"
+    const uint64_t ITEM_DICT8 "SHM_ITEM_DICT8"
+    const uint64_t ITEM_LIST8 "SHM_ITEM_LIST8"
+    const uint64_t ITEM_TUPLE8 "SHM_ITEM_TUPLE8"
+    const uint64_t ITEM_SET8 "SHM_ITEM_SET8"
+    const uint64_t ITEM_FROZENSET8 "SHM_ITEM_FROZENSET8"
+    const uint64_t ITEM_AGAIN8 "SHM_ITEM_AGAIN8"
+    const uint64_t ITEM_STR32 "SHM_ITEM_STR32"
+    const uint64_t ITEM_BYTES32 "SHM_ITEM_BYTES32"
+    const uint64_t ITEM_DICT32 "SHM_ITEM_DICT32"
+    const uint64_t ITEM_LIST32 "SHM_ITEM_LIST32"
+    const uint64_t ITEM_TUPLE32 "SHM_ITEM_TUPLE32"
+    const uint64_t ITEM_SET32 "SHM_ITEM_SET32"
+    const uint64_t ITEM_FROZENSET32 "SHM_ITEM_FROZENSET32"
+    const uint64_t ITEM_AGAIN32 "SHM_ITEM_AGAIN32"
+    const uint64_t ITEM_AGAIN16 "SHM_ITEM_AGAIN16"
+    const uint64_t ITEM_INT "SHM_ITEM_INT"
+    const uint64_t ITEM_OTHER "SHM_ITEM_OTHER"
+    const uint64_t ITEM_BELOW8 "SHM_ITEM_BELOW8"
     const uint64_t LOW_HALF "SHM_LOW_HALF"
     const uint64_t WHOLE_WORD "SHM_WHOLE_WORD"
     const uint64_t KEY_TYPE_SALT "SHM_KEY_TYPE_SALT"

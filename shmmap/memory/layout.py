@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
-LAYOUT_VERSION = 6
+LAYOUT_VERSION = 7
 CACHE_LINE = 64
 WORD = 8
 PAGE = 4096
@@ -260,7 +260,24 @@ _LIMITS = {
     # value types
     "VALUE_BYTES": 1, "VALUE_STR": 2, "VALUE_INT": 3, "VALUE_BIG_INT": 4, "VALUE_FLOAT": 5,
     "VALUE_FALSE": 6, "VALUE_TRUE": 7, "VALUE_NONE": 8, "VALUE_ARRAY": 9, "VALUE_PICKLE": 10,
-    "VALUE_CODED": 11, "VALUE_TYPE_MAX": 11,
+    "VALUE_CODED": 11, "VALUE_ITEMS": 12, "VALUE_TYPE_MAX": 12,
+    # the types, a bit each, that are decoded from any memory, not from bytes objects only; and how
+    # long such a value may be to be copied to where the stack has room for it
+    "VALUES_ANYWHERE": 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 12,
+    "VALUE_INSIDE": 512,
+    # items of containers: see docs/design/value-layout.md. Up to here, the number, length or count
+    # is in the byte itself; then its length in bytes, or none, stands at the end of the name
+    "ITEMS_VERSION": 0x10, "ITEMS_REPEAT": 0x01, "ITEMS_DEEPEST": 100, "ITEM_FEW": 16,
+    "ITEM_HEAD_MOST": 16,  # bytes of an item before its own, or of all of a number
+    "ITEM_STR": 0x40, "ITEM_AGAIN": 0x80, "ITEM_DICT": 0xA0, "ITEM_LIST": 0xB0, "ITEM_TUPLE": 0xC0,
+    "ITEM_BYTES": 0xD0,
+    "ITEM_NONE": 0xE0, "ITEM_FALSE": 0xE1, "ITEM_TRUE": 0xE2, "ITEM_FLOAT": 0xE3,
+    "ITEM_INT8": 0xE4, "ITEM_INT16": 0xE5, "ITEM_INT32": 0xE6, "ITEM_INT64": 0xE7,
+    "ITEM_STR8": 0xE8, "ITEM_BYTES8": 0xE9, "ITEM_DICT8": 0xEA, "ITEM_LIST8": 0xEB,
+    "ITEM_TUPLE8": 0xEC, "ITEM_SET8": 0xED, "ITEM_FROZENSET8": 0xEE, "ITEM_AGAIN8": 0xEF,
+    "ITEM_STR32": 0xF0, "ITEM_BYTES32": 0xF1, "ITEM_DICT32": 0xF2, "ITEM_LIST32": 0xF3,
+    "ITEM_TUPLE32": 0xF4, "ITEM_SET32": 0xF5, "ITEM_FROZENSET32": 0xF6, "ITEM_AGAIN32": 0xF7,
+    "ITEM_AGAIN16": 0xF8, "ITEM_INT": 0xF9, "ITEM_OTHER": 0xFA, "ITEM_BELOW8": 0xFB,
     "LOW_HALF": 0xFFFF_FFFF, "WHOLE_WORD": 0xFFFF_FFFF_FFFF_FFFF,
     "KEY_TYPE_SALT": 0x9E37_79B9_7F4A_7C15,  # a key's type, times this, is added to the seed
     "VERSION_LIMIT": 1 << 63,  # 146 years of nanoseconds, doubled: a version from here on is damage

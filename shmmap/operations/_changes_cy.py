@@ -79,7 +79,7 @@ def put_if(handle, key, value, version, deadline, ttl, evict):
     encoded: value_t = new_value()
     mode: i64 = IF_VERSION if evict else IF_VERSION | KEEP_OTHERS
     kept: Any = encode_key(key, handle.seed, packed)
-    held: Any = encode_value(value, handle, encoded)
+    held: Any = encode_value(value, handle._coder, encoded)
     if ttl is not KEPT:
         deadline = handle.deadline_ns(ttl)
     elif version == 0:

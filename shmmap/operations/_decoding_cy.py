@@ -16,13 +16,17 @@ if not cython.compiled:
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
         KEY_TYPE_MASK,
         META_KEY_TYPE_SHIFT,
+        META_LENGTH_SHIFT,
         META_VALUE_TYPE_SHIFT,
         TYPE_MASK,
         VALUE_BYTES,
         VALUE_CODED,
     )
+    from shmmap.shard._lookup_cy import INSIDE
     from shmmap.values._codecs_cy import decode as decode_value
+    from shmmap.values._codecs_cy import decode_at
     from shmmap.values._keys_cy import decode as decode_key
+    from shmmap.values._octets import octets_at
 
 from shmmap.errors import MapCorrupted
 from shmmap.operations.unreadable import error_for_value
@@ -35,7 +39,32 @@ COMPILED = cython.compiled
 def value_of(handle, raw, found, key):
     """Decode a value that was confirmed."""
     kind: u64 = (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK
-    return raw if kind == VALUE_BYTES else decoded_value(handle, kind, raw, key)
+    if kind == VALUE_BYTES:
+        return raw
+    if cython.compiled and raw is INSIDE:
+        return inside_value(handle, kind, found, key)
+    return decoded_value(handle, kind, raw, key)
+
+
+def raw_of(raw, found):
+    """Return a value's bytes as an object, wherever they are."""
+    if cython.compiled and raw is INSIDE:
+        return bytes_inside(found)
+    return raw
+
+
+def inside_value(handle, kind, found, key):
+    """Decode a value that was copied into the probe: see Shard.copy_value."""
+    try:
+        return decode_at(kind, found.inside, found.meta >> META_LENGTH_SHIFT)
+    except BaseException as error:
+        again = partial(decode_again, kind, bytes_inside(found), handle._coder)
+        raise error_for_value(error, handle.name, key, again)  # noqa: B904  # perhaps itself
+
+
+def bytes_inside(found):
+    """Return the bytes of a value that is in the probe as an object."""
+    return octets_at(found.inside, 0, found.meta >> META_LENGTH_SHIFT)
 
 
 def decoded_value(handle, kind, raw, key):

@@ -1,5 +1,5 @@
 cimport cython
-from ._decoding_cy cimport decoded_value, value_of
+from ._decoding_cy cimport decoded_value, raw_of, value_of
 from ._holding_cy cimport Holding
 from ..values._keys_cy cimport encode as encode_key
 from ..shard._slots_cy cimport value_position

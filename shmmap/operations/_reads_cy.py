@@ -39,9 +39,10 @@ if not cython.compiled:
         UNIT_SHIFT,
         VALUE_ARRAY,
         VALUE_CODED,
+        VALUE_ITEMS,
         VALUE_PICKLE,
     )
-    from shmmap.operations._decoding_cy import decoded_value, value_of
+    from shmmap.operations._decoding_cy import decoded_value, raw_of, value_of
     from shmmap.operations._holding_cy import Holding
     from shmmap.operations._near_cy import (
         AS_OPENED,
@@ -97,7 +98,7 @@ class Reads(Holding):
         if shard.is_expired(found):
             raw = MISSING
         elif wants_value:
-            raw = shard.raw_value(found)
+            raw = shard.copy_value(found)
         return raw if shard.confirm(found) else None
 
     def fetch(self, key, found, wants_value):
@@ -332,8 +333,8 @@ class Reads(Holding):
         fresh.read_ns = now_ns
         fresh.kind = (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK
         if near.copies and (fresh.kind == VALUE_PICKLE or fresh.kind == VALUE_ARRAY
-                            or fresh.kind == VALUE_CODED):
-            fresh.raw = raw
+                            or fresh.kind == VALUE_CODED or fresh.kind == VALUE_ITEMS):
+            fresh.raw = raw_of(raw, found)
         else:
             try:
                 fresh.value = value_of(self, raw, found, key)

@@ -103,7 +103,7 @@ class Writes(Reads):
         packed: key_t = new_key()
         encoded: value_t = new_value()
         kept: Any = encode_key(key, self.seed, packed)
-        held: Any = encode_value(value, self, encoded)
+        held: Any = encode_value(value, self._coder, encoded)
         return self.commit(key, packed, encoded, mode, self.deadline_ns(ttl), version)
 
     def commit(self, key, packed, encoded, mode, deadline, version):
@@ -245,7 +245,7 @@ class Writes(Reads):
             encoded.data = bytes_of_word(cython.address(encoded.small))
             encoded.length = 8
         else:
-            encode_value(0 if too_far else start + by, self, encoded)
+            encode_value(0 if too_far else start + by, self._coder, encoded)
         deadline: i64 = self.deadline_ns(ttl)
         status: i64
         offset: u64

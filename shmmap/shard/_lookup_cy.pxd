@@ -9,6 +9,8 @@ from ._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 
+cdef object INSIDE
+
 cdef class ShardLookup:
     cdef mem_t mem
     cdef readonly object buffer
@@ -31,6 +33,7 @@ cdef class ShardLookup:
     cdef int find(self, u64 hash, u64 key_type, src_t key, u64 key_length, probe_t out) noexcept
     cdef object raw_bytes(self, probe_t found, u64 position, u64 length)
     cdef object raw_value(self, probe_t found)
+    cdef object copy_value(self, probe_t found)
     cdef object raw_key(self, probe_t found)
     cdef bint confirm(self, probe_t found) noexcept
     cdef bint is_expired(self, probe_t found) noexcept

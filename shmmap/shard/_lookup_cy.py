@@ -47,6 +47,7 @@ if not cython.compiled:
         LOW_HALF,
         META_KEY_TYPE_SHIFT,
         META_LENGTH_SHIFT,
+        META_VALUE_TYPE_SHIFT,
         S_DIRTY,
         S_ENTRIES,
         S_MOVED,
@@ -54,7 +55,11 @@ if not cython.compiled:
         S_SEQUENCE,
         SLOT_MASK,
         TAG_SHIFT,
+        TYPE_MASK,
         UNIT_BITS,
+        VALUE_INSIDE,
+        VALUE_TYPE_MAX,
+        VALUES_ANYWHERE,
         WORD_MASK,
     )
     from shmmap.shard._eviction_cy import Eviction
@@ -66,6 +71,7 @@ if not cython.compiled:
 from shmmap.memory.layout import shard_areas
 
 COMPILED = cython.compiled
+INSIDE = type("Inside", (), {"__repr__": lambda self: "<in the probe>"})()
 PUBLIC = 1  # in MOVED, too: where the entries are has the name that all know
 
 
@@ -180,6 +186,20 @@ class ShardLookup:
     def raw_value(self, found):
         """Copy a found value's bytes out; None: its chain was cut meanwhile."""
         return self.raw_bytes(found, value_position(found.meta), found.meta >> META_LENGTH_SHIFT)
+
+    def copy_value(self, found):
+        """Copy a found value out: its bytes, or, where it is short, and decoded from wherever it
+        is, into `found`: INSIDE. None: its chain was cut meanwhile."""
+        if cython.compiled:
+            length: u64 = found.meta >> META_LENGTH_SHIFT
+            kind: u64 = (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK
+            one: u64 = 1
+            if length <= VALUE_INSIDE and kind <= VALUE_TYPE_MAX and one << kind & VALUES_ANYWHERE:
+                return INSIDE if self.slots.read(
+                    found.slot, value_position(found.meta), cython.cast("char*", found.inside),
+                    length,
+                ) else None
+        return self.raw_value(found)
 
     def raw_key(self, found):
         """Copy a found key's bytes out; None: its chain was cut meanwhile."""

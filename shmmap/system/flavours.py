@@ -57,8 +57,8 @@ def of_words(layout: int, engine: int) -> Flavour:
 def flavour_of(text: str | None) -> Flavour:
     """Read what follows a map's name, as PATTERN has it.
 
-    >>> flavour_of("v6p"), flavour_of(None)
-    (Flavour(layout=6, engine='pure'), Flavour(layout=0, engine=''))
+    >>> flavour_of("v7p"), flavour_of(None)
+    (Flavour(layout=7, engine='pure'), Flavour(layout=0, engine=''))
     """
     return Flavour(int(text[1:-1]), _LETTERS[text[-1]]) if text else UNNAMED
 

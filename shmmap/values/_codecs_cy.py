@@ -3,6 +3,8 @@
 
     bytes, str (UTF-8), int, float, bool, None, numpy arrays of numpy's own plain
     types: native
+    containers of such, and what `others` has: see `_packing_cy`; maps with a
+    codec of their own leave them to it
     others: pickle protocol 5 behind an 8-byte checksum, which is verified
     before anything is unpickled; `codec="safe"` neither writes nor reads them;
     every other codec has its own bytes there, behind the same checksum
@@ -34,14 +36,19 @@ if not cython.compiled:
         VALUE_FALSE,
         VALUE_FLOAT,
         VALUE_INT,
+        VALUE_ITEMS,
         VALUE_LENGTH_MAX,
         VALUE_NONE,
         VALUE_PICKLE,
         VALUE_STR,
         VALUE_TRUE,
     )
+    from shmmap.values._octets import octets_at, real64, text
+    from shmmap.values._packing_cy import pack_items
+    from shmmap.values._unpacking_cy import unpack_items
 
 from shmmap.errors import EntryTooLarge, MapCorrupted, ShmMapError
+from shmmap.values.others import why_not
 
 COMPILED = cython.compiled
 
@@ -59,8 +66,9 @@ _BUILT_IN = 24  # numpy's own types have lower numbers than what other packages 
 _ARRAY_HEAD = struct.Struct("<BBBx")  # dimensions, length of the dtype, 1: Fortran order
 
 
-def encode(value, handle, out):
-    """Encode a value for a handle into `out`; return the object that keeps its bytes alive."""
+def encode(value, coder, out):
+    """Encode a value into `out`; return the object that keeps its bytes alive. `coder`: as for
+    `pack`."""
     kept = value
     if type(value) is bytes:
         out.type = VALUE_BYTES
@@ -76,8 +84,16 @@ def encode(value, handle, out):
         out.type = VALUE_INT
         out.data = bytes_of_word(cython.address(out.small))
         out.length = 8
+    elif cython.compiled and type(value) is float:
+        out.type = VALUE_FLOAT
+        out.small = bits_of_real(value)  # little-endian
+        out.data = bytes_of_word(cython.address(out.small))
+        out.length = 8
     else:
-        kind, kept = pack(value, handle._coder)
+        kind = VALUE_ITEMS
+        kept = pack_items(value) if is_container(value) and type(coder) is bool else None
+        if kept is None:
+            kind, kept = pack(value, coder)
         out.type = kind
     if not cython.compiled:
         out.data = kept
@@ -88,6 +104,12 @@ def encode(value, handle, out):
     if out.length > VALUE_LENGTH_MAX:
         raise EntryTooLarge(f"the value has {out.length:,} bytes, the limit is 4 GiB: split it")
     return kept
+
+
+def is_container(value):
+    """Tell whether a value is a container that has bytes of its own kind."""
+    kind = type(value)
+    return kind is dict or kind is list or kind is tuple or kind is set or kind is frozenset
 
 
 def pack(value: object, coder: object = False) -> tuple:
@@ -109,6 +131,10 @@ def pack(value: object, coder: object = False) -> tuple:
         return VALUE_NONE, b""
     if kind is bool:
         return (VALUE_TRUE if value else VALUE_FALSE), b""
+    if type(coder) is bool:
+        items = pack_items(value)
+        if items is not None:
+            return VALUE_ITEMS, items
     what: str = kind.__name__
     if what == "ndarray" and _is_of_numpy(kind):
         dtype = _plain_dtype(value.dtype)  # type: ignore[attr-defined]
@@ -117,9 +143,10 @@ def pack(value: object, coder: object = False) -> tuple:
         what = f"an array of {value.dtype}"  # type: ignore[attr-defined]
     if coder is True:
         raise TypeError(
-            f'codec="safe" stores bytes, str, int, float, bool, None and numpy arrays of plain '
-            f"numbers; {what} would have to be pickled: encode it yourself (json, "
-            f'struct), or create the map with codec="auto" if every process with access is trusted'
+            f'codec="safe" stores bytes, str, int, float, bool, None, dates and times, Decimal, '
+            f"UUID, containers of these, and numpy arrays of plain numbers; {why_not(value, what)} "
+            f"would have to be pickled: encode it yourself (json, struct), or create the map with "
+            f'codec="auto" if every process with access is trusted'
         )
     if coder is False:
         data = pickle.dumps(value, 5)
@@ -218,7 +245,11 @@ def decode(value_type, data, safe):
     if value_type == VALUE_FALSE:
         return False
     if value_type == VALUE_FLOAT and len(data) == 8:
+        if cython.compiled:
+            return real64(data, 0)
         return struct.unpack("<d", data)[0]
+    if value_type == VALUE_ITEMS:
+        return unpack_items(data)
     if value_type == VALUE_BIG_INT:
         return int.from_bytes(data, "little", signed=True)
     if value_type == VALUE_ARRAY:
@@ -226,6 +257,24 @@ def decode(value_type, data, safe):
     if value_type == VALUE_PICKLE:
         return _unpickle(data, safe)
     raise MapCorrupted(f"{len(data)} bytes of value type {value_type} are not a value")
+
+
+def decode_at(value_type, data, length):
+    """The same of the types that are decoded from any memory: VALUES_ANYWHERE. Compiled only."""
+    if not cython.compiled:
+        return decode(value_type, data, True)
+    if value_type == VALUE_ITEMS:
+        return read_items(data, length)
+    if value_type == VALUE_STR:
+        try:
+            return text(data, 0, length)
+        except UnicodeDecodeError as error:
+            raise MapCorrupted(f"a str value is not UTF-8: {error}") from None
+    if value_type == VALUE_INT and length == 8:
+        return word_at(data)
+    if value_type == VALUE_FLOAT and length == 8:
+        return real64(data, 0)
+    return decode(value_type, octets_at(data, 0, length), True)
 
 
 def decode_coded(data: bytes, coder: object) -> object:

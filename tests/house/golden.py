@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 CONSTANTS: dict[int, dict[str, int]] = {
-    6: {
+    7: {
         "CONTROL_MAGIC": 0x4c525443504d4853, "SHARD_MAGIC": 0x44524853504d4853,
         "ENGINE_COMPILED": 0x1, "ENGINE_PURE": 0x2, "STATE_MAKING": 0x0, "STATE_READY": 0x1,
         "STATE_RETIRED": 0x2, "STATE_REPLACING": 0x3, "TABLE_ROWS_MASK": 0x3,
@@ -21,7 +21,17 @@ CONSTANTS: dict[int, dict[str, int]] = {
         "KEY_MEMBER": 0xd, "KEY_TYPE_MAX": 0xd, "VALUE_BYTES": 0x1, "VALUE_STR": 0x2,
         "VALUE_INT": 0x3, "VALUE_BIG_INT": 0x4, "VALUE_FLOAT": 0x5, "VALUE_FALSE": 0x6,
         "VALUE_TRUE": 0x7, "VALUE_NONE": 0x8, "VALUE_ARRAY": 0x9, "VALUE_PICKLE": 0xa,
-        "VALUE_CODED": 0xb, "VALUE_TYPE_MAX": 0xb, "LOW_HALF": 0xffffffff,
+        "VALUE_CODED": 0xb, "VALUE_ITEMS": 0xc, "VALUE_TYPE_MAX": 0xc, "LOW_HALF": 0xffffffff,
+        "ITEMS_VERSION": 0x10, "ITEMS_REPEAT": 0x1, "ITEMS_DEEPEST": 0x64, "ITEM_FEW": 0x10,
+        "ITEM_HEAD_MOST": 0x10, "ITEM_STR": 0x40, "ITEM_AGAIN": 0x80, "ITEM_DICT": 0xa0,
+        "ITEM_LIST": 0xb0, "ITEM_TUPLE": 0xc0, "ITEM_BYTES": 0xd0, "ITEM_NONE": 0xe0,
+        "ITEM_FALSE": 0xe1, "ITEM_TRUE": 0xe2, "ITEM_FLOAT": 0xe3, "ITEM_INT8": 0xe4,
+        "ITEM_INT16": 0xe5, "ITEM_INT32": 0xe6, "ITEM_INT64": 0xe7, "ITEM_STR8": 0xe8,
+        "ITEM_BYTES8": 0xe9, "ITEM_DICT8": 0xea, "ITEM_LIST8": 0xeb, "ITEM_TUPLE8": 0xec,
+        "ITEM_SET8": 0xed, "ITEM_FROZENSET8": 0xee, "ITEM_AGAIN8": 0xef, "ITEM_STR32": 0xf0,
+        "ITEM_BYTES32": 0xf1, "ITEM_DICT32": 0xf2, "ITEM_LIST32": 0xf3, "ITEM_TUPLE32": 0xf4,
+        "ITEM_SET32": 0xf5, "ITEM_FROZENSET32": 0xf6, "ITEM_AGAIN32": 0xf7, "ITEM_AGAIN16": 0xf8,
+        "ITEM_INT": 0xf9, "ITEM_OTHER": 0xfa, "ITEM_BELOW8": 0xfb,
         "WHOLE_WORD": 0xffffffffffffffff, "KEY_TYPE_SALT": 0x9e3779b97f4a7c15,
         "VERSION_LIMIT": 0x8000000000000000, "VERSION_SUSPECT": 0x4000000000000000,
         "KEY_META_MASK": 0x7fffff, "FREQUENCY_MAX": 0x3, "ON_PROBATION": 0x1, "IN_RING": 0x2,
@@ -69,7 +79,7 @@ CONSTANTS: dict[int, dict[str, int]] = {
 
 # offset -> word, of all words that are not 0
 SHARD_WORDS: dict[int, dict[int, str]] = {
-    6: {
+    7: {
         0: "0x44524853504d4853", 8: "0x0123456789abcdef", 32: "0x0000000000000017",
         40: "0x0000000000000088", 48: "0x0000000000000004", 64: "0x0000000000000006",
         200: "0x00071afd498d0004", 208: "0x0000000000000003", 216: "0x00000000000000f2",
@@ -93,7 +103,7 @@ SHARD_WORDS: dict[int, dict[int, str]] = {
     },
 }  # fmt: skip
 SHARD_WORDS_EVICTING: dict[int, dict[int, str]] = {
-    6: {
+    7: {
         0: "0x44524853504d4853", 8: "0x0123456789abcdef", 32: "0x0000000000000017",
         40: "0x0000000000000088", 48: "0x0000000000000004",
         64: "0x0000000000000006", 200: "0x00071afd498d0004", 208: "0x0000000000000003",

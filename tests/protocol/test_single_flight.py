@@ -84,7 +84,7 @@ def lock_of_sorts() -> Any:
 
 
 @pytest.mark.parametrize(("error", "value", "parameters"), [
-    ("TypeError", threading.Lock(), {}), ("TypeError", {1, 2}, {"codec": "safe"}),
+    ("TypeError", threading.Lock(), {}), ("TypeError", {1, 2j}, {"codec": "safe"}),
     ("AttributeError|PicklingError", lock_of_sorts.__class__(
         (lambda: 0).__code__, {}, "no such name"), {}),
 ])

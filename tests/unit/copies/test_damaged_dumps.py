@@ -96,7 +96,7 @@ def test_not_a_dump(tmp_path, make):
 def test_another_format(small):
     path, whole = small
     path.write_bytes(whole[:8] + struct.pack("<H", dumps.FORMAT + 1) + whole[10:])
-    with pytest.raises(shmmap.ConfigMismatch, match=r"of format 2, this version.* reads 1"):
+    with pytest.raises(shmmap.ConfigMismatch, match=r"of format 3, this version.* reads 2"):
         read(path)
 
 

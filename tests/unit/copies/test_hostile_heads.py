@@ -203,7 +203,7 @@ def test_bytes_at_random(dumped, other):
 def test_a_dump_that_says_it_has_no_pickles(make, other, tmp_path):
     """The count in the trailer is the forger's, too: each record is looked at."""
     m = make(size="300KB", shards=1)
-    m["a"] = [1]
+    m["a"] = [1j]
     m.dump(tmp_path / "d")
     with dumps.DumpReader(tmp_path / "d") as dump:
         head, entries = dump.head, list(dump.records())

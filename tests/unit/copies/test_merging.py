@@ -167,7 +167,7 @@ def test_raw_writes_take_bytes_only(make):
 def test_a_safe_map_takes_no_pickles(make, other, tmp_path):
     m = make(shards=1)
     m["plain"] = 1
-    m["pickled"] = [1]
+    m["pickled"] = [1j]
     m.dump(tmp_path / "d")
     n = other(codec="safe")
     with pytest.raises(TypeError, match=r"holds 1 pickled values.*nothing was written"):

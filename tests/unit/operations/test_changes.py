@@ -154,8 +154,8 @@ def test_a_value_that_cannot_be_read_is_left_alone(m, monkeypatch):
 
 def test_a_safe_map_takes_no_pickles_from_a_change(make):
     m = make(codec="safe")
-    for change in (lambda: m.apply("k", lambda v: [v], default=1),
-                   lambda: m.apply("k", lambda v: 1, default=[1])):
+    for change in (lambda: m.apply("k", lambda v: [1j], default=1),
+                   lambda: m.apply("k", lambda v: 1, default=[1j])):
         with pytest.raises(TypeError, match="safe"):
             change()
     assert "k" not in m and m.apply("k", lambda v: v + 1, default=1) == 2

@@ -83,7 +83,7 @@ def test_a_damaged_value_stays(make, take):
 @pytest.mark.parametrize("take", ["pop", "popitem"])
 def test_a_pickle_in_a_safe_map_stays(make, name, take):
     m = make(codec="safe", shards=1)
-    packed = shmmap.values._codecs_cy.pack({"a": 1})
+    packed = shmmap.values._codecs_cy.pack({"a": 1j})
     m[b"key"] = packed[1]
     d = Damage(m)
     meta = d.slot_word(d.head(b"key"), 8)

@@ -74,7 +74,7 @@ def test_no_pickle_is_written_or_loaded(make, codec):
     assert m._live.safe
     with pytest.raises(TypeError, match="not JSON serializable"):
         m["a"] = object
-    kind, data = _codecs_cy.pack([1])
+    kind, data = _codecs_cy.pack([1j])
     with pytest.raises(TypeError, match="is a pickle"):
         _codecs_cy.unpack(kind, data, m._coder)
     with pytest.raises(MapCorrupted, match="in a map of codec"):

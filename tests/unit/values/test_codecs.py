@@ -74,7 +74,8 @@ def test_the_numbers_of_the_types():
     for value, kind in (
         (b"", "BYTES"), ("", "STR"), (2**63 - 1, "INT"), (-(2**63), "INT"), (2**63, "BIG_INT"),
         (-(2**63) - 1, "BIG_INT"), (math.nan, "FLOAT"), (False, "FALSE"), (True, "TRUE"),
-        (None, "NONE"), (np.zeros(1), "ARRAY"), ([], "PICKLE"), (np.zeros(1, "i4,i4"), "PICKLE"),
+        (None, "NONE"), (np.zeros(1), "ARRAY"), ([], "ITEMS"), ([1j], "PICKLE"),
+        (np.zeros(1, "i4,i4"), "PICKLE"),
         (np.float64(1), "PICKLE"), (np.array([None]), "PICKLE"), (bytearray(), "PICKLE"),
     ):  # fmt: skip
         assert _codecs_cy.pack(value)[0] == K[f"VALUE_{kind}"]
@@ -87,7 +88,7 @@ def test_an_array_of_objects_is_never_read():
 
 
 def test_a_pickle_carries_its_checksum():
-    kind, data = _codecs_cy.pack({"a": 1})
+    kind, data = _codecs_cy.pack({"a": 1j})
     for at in range(len(data)):
         damaged = bytearray(data)
         damaged[at] ^= 1
@@ -99,7 +100,7 @@ def test_a_pickle_carries_its_checksum():
     with pytest.raises(TypeError, match="safe"):
         _codecs_cy.unpack(kind, data, True)
     with pytest.raises(TypeError, match="safe"):
-        _codecs_cy.pack({"a": 1}, True)
+        _codecs_cy.pack({"a": 1j}, True)
 
 
 def native_arrays():
