@@ -32,7 +32,9 @@ def extensions():
     """List what to compile."""
     if os.environ.get("SHMMAP_BUILD") == "pure" or sys.platform != "linux":
         return []
-    flags = ["-O3", "-fno-strict-aliasing", *os.environ.get("SHMMAP_CFLAGS", "").split()]
+    # Aligned: where functions of many modules happen to lie made a `set` of 130 ns one of 150.
+    flags = ["-O3", "-fno-strict-aliasing", "-falign-functions=64",
+             *os.environ.get("SHMMAP_CFLAGS", "").split()]
     return [
         Extension(f"shmmap.{name}", [f"shmmap/{name.replace('.', '/')}.py"],
                   extra_compile_args=flags, extra_link_args=["-pthread"])

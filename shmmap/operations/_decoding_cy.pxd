@@ -1,7 +1,7 @@
 from ._handle_cy cimport Handle
 from ..shard._lookup_cy cimport INSIDE
 from ..values._codecs_cy cimport decode as decode_value
-from ..values._codecs_cy cimport decode_at
+from ..values._codecs_cy cimport decode_at, word_at
 from ..values._octets cimport octets_at
 from ..values._keys_cy cimport decode as decode_key
 from ..memory._layout cimport *

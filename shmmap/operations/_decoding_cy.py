@@ -21,6 +21,7 @@ if not cython.compiled:
         TYPE_MASK,
         VALUE_BYTES,
         VALUE_CODED,
+        VALUE_INT,
     )
     from shmmap.shard._lookup_cy import INSIDE
     from shmmap.values._codecs_cy import decode as decode_value
@@ -42,6 +43,8 @@ def value_of(handle, raw, found, key):
     if kind == VALUE_BYTES:
         return raw
     if cython.compiled and raw is INSIDE:
+        if kind == VALUE_INT and found.meta >> META_LENGTH_SHIFT == 8:
+            return word_at(found.inside)
         return inside_value(handle, kind, found, key)
     return decoded_value(handle, kind, raw, key)
 
