@@ -17,8 +17,8 @@ MODULES = (
     "values._unpacking_cy", "values._codecs_cy",
     "operations._near_cy",
     "operations._handle_cy", "operations._holding_cy", "operations._decoding_cy",
-    "operations._reads_cy",
-    "operations._writes_cy", "operations._pop_any_cy", "operations._takes_cy",
+    "operations._reads_cy", "operations._writes_cy", "operations._batches_cy",
+    "operations._pop_any_cy", "operations._takes_cy",
     "operations._changes_cy", "operations._restore_cy", "operations._listing_cy",
     "operations._care_cy", "operations._cut_cy", "operations._moves_cy", "operations._needs_cy",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import subclasses
@@ -26,6 +26,7 @@ from .locks.lockable import Lockable
 from .operations._near_cy import read_consistency, read_size
 from .operations._takes_cy import Takes
 from .operations._writes_cy import DEFAULT
+from .operations.batches import Batches
 from .operations.views import MapListings
 from .prompt import AtPrompt
 from .system.blocks import block
@@ -48,8 +49,8 @@ LOCK_TIMEOUT_S = 5.0
 
 
 class ShmMap(
-    AtPrompt, subclasses.OwnState, Takes, Edits, MapListings, Lockable, Entering, InAsyncio, Named,
-    MutableMapping[Key, Value],
+    AtPrompt, subclasses.OwnState, Takes, Batches, Edits, MapListings, Lockable, Entering,
+    InAsyncio, Named, MutableMapping[Key, Value],
 ):
     """A dict that every process on the machine shares: open it by name, use it as a dict.
 
@@ -131,9 +132,6 @@ class ShmMap(
 
         def ttl(self, key: Key) -> float | None: ...
         def get_versioned(self, key: Key, default: Value = None) -> tuple[Value, int]: ...
-        def get_many(
-            self, keys: Iterable[Key], *, on_unreadable: OnUnreadable = "raise"
-        ) -> dict[Key, Value]: ...
 
     def __init__(
         self,

@@ -18,6 +18,10 @@ cdef extern from *:
     /* Room for one on the stack of the function that asks for it: not to be asked for in a loop. */
     #define shm_new_probe() ((struct shm_probe *)__builtin_alloca(sizeof(struct shm_probe)))
     #define shm_new_key() ((struct shm_key *)__builtin_alloca(sizeof(struct shm_key)))
+    #define SHM_GROUP 32  /* GROUP */
+    #define shm_new_keys() ((struct shm_key *)__builtin_alloca(SHM_GROUP * sizeof(struct shm_key)))
+    #define shm_new_values() \
+        ((struct shm_value *)__builtin_alloca(SHM_GROUP * sizeof(struct shm_value)))
     #define shm_new_value() ((struct shm_value *)__builtin_alloca(sizeof(struct shm_value)))
     """
     cdef struct Probe "shm_probe":  # what a lookup found
@@ -50,6 +54,8 @@ cdef extern from *:
     probe_t new_probe "shm_new_probe"() noexcept nogil
     key_t new_key "shm_new_key"() noexcept nogil
     value_t new_value "shm_new_value"() noexcept nogil
+    key_t new_keys "shm_new_keys"() noexcept nogil      # GROUP of them
+    value_t new_values "shm_new_values"() noexcept nogil
 
 cdef extern from *:
     """

@@ -69,11 +69,9 @@ if not cython.compiled:
     )
     from shmmap.values._keys_cy import encode as encode_key
 
-from shmmap.checks import refuse_one_key
-from shmmap.errors import MapUnlinked, ShardBusy, ValueUnreadable
+from shmmap.errors import MapUnlinked, ShardBusy
 from shmmap.operations._near_cy import read_consistency
 from shmmap.operations.routing import ShardMoved
-from shmmap.operations.unreadable import handler_of
 
 COMPILED = cython.compiled
 
@@ -410,27 +408,6 @@ class Reads(Holding):
         if raw is MISSING:
             return default, 0
         return value_of(self, raw, found, key), found.version
-
-    def get_many(self, keys: Any, *, on_unreadable: Any = "raise") -> Any:
-        """Return {key: value} of those keys that have live entries; each read is one step.
-
-        `on_unreadable`: see `items`.
-        """
-        gathered: dict = {}
-        unreadable: Any = handler_of(on_unreadable)
-        value: Any
-        refuse_one_key(keys)
-        for key in keys:
-            try:
-                value = self.read(key, MISSING, AS_OPENED)
-            except ValueUnreadable as error:
-                if unreadable is None:
-                    raise
-                unreadable(error)
-                continue
-            if value is not MISSING:
-                gathered[key] = value
-        return gathered
 
     def ttl(self, key: Any) -> Any:
         """Return the seconds that `key` has left; None: it does not expire.

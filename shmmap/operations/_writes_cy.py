@@ -193,14 +193,6 @@ class Writes(Reads):
         mode: Any = IF_VERSION if evict else IF_VERSION | KEEP_OTHERS
         return self.write(key, value, mode, ttl, version if 0 <= version < 1 << 63 else 1)
 
-    def set_many(self, mapping: Any, ttl: Any = DEFAULT, *, evict: Any = True) -> None:
-        """Write every item of a mapping (or of pairs); each write is one step.
-
-        An error stops it; the items before have been written.
-        """
-        for key, value in pairs_of(mapping):
-            self.write(key, value, ALWAYS if evict else KEEP_OTHERS, ttl, 0)
-
     def setdefault(
         self, key: Any, default: Any = None, ttl: Any = DEFAULT, *, evict: Any = True
     ) -> Any:
@@ -351,6 +343,11 @@ class Writes(Reads):
                     raise
             finally:
                 self.leave()
+
+
+def write_mode(evict: Any) -> Any:
+    """Return the mode of `write` that always writes."""
+    return ALWAYS if evict else KEEP_OTHERS
 
 
 def pairs_of(mapping: Any) -> Any:

@@ -165,6 +165,28 @@ class ShardLookup:
         is_same: cython.bint = sequence & 1 == 0 and load_behind(self.mem, S_SEQUENCE) == sequence
         return MISS if is_same else AGAIN
 
+    def foresee(self, hash):
+        """Have the processor fetch where the index leads to for a hash: a hint, to the processor
+        alone. Compiled only."""
+        if cython.compiled:
+            upper: u64 = (hash << self.shard_bits) >> 32
+            bucket: u64 = ((upper & LOW_HALF) * self.index.buckets) >> 32
+            prefetch(self.mem, self.index.base + bucket * BUCKET_BYTES)
+
+    def foresee_entry(self, hash):
+        """The same for the entry, once the index is there."""
+        if cython.compiled:
+            upper: u64 = (hash << self.shard_bits) >> 32
+            bucket: u64 = ((upper & LOW_HALF) * self.index.buckets) >> 32
+            base: u64 = self.index.base + bucket * BUCKET_BYTES
+            mask: u64 = match_tag(self.mem, base, hash & LOW_HALF)
+            if mask:
+                slot: u64 = load(self.mem, base + lowest_bit(mask) * 8) & SLOT_MASK
+                at: u64 = self.slots.base + (slot - 1) * self.slots.size
+                prefetch(self.mem, at)
+                prefetch(self.mem, at + CACHE_LINE)
+                prefetch(self.mem, self.slots.next_base + 4 * slot)  # of a writer
+
     def find(self, hash, key_type, key, key_length, out):
         """Look a key up while the lock is held: FOUND, MISS or CORRUPT."""
         status: i64 = self.look(hash, key_type, key, key_length, out)

@@ -1,0 +1,152 @@
+# mypy: ignore-errors
+"""Many keys at a time. Each read and each write is one step, as those of one key are; what is
+gained is the time that one after the other waits for memory.
+
+Compiled, GROUP keys at a time are hashed; then the processor is told to fetch where the index
+leads to for each, then their entries. By then the first is there. That is a hint: nothing rests on
+it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from shmmap import _cython as cython  # type: ignore[no-redef]
+if not cython.compiled:
+    from shmmap.memory._atomics import i64, key_t, new_probe, probe_t, u64, value_t
+    from shmmap.memory.layout import GROUP  # type: ignore[attr-defined]
+    from shmmap.operations._decoding_cy import value_of
+    from shmmap.operations._near_cy import AS_OPENED
+    from shmmap.values._codecs_cy import encode as encode_value
+    from shmmap.values._keys_cy import encode as encode_key
+    from shmmap.values._octets import new_dict
+
+from shmmap.errors import ValueUnreadable
+from shmmap.operations._reads_cy import MISSING
+
+COMPILED = cython.compiled
+
+
+def read_many(handle, keys: Any, default: Any, unreadable: Any) -> dict:
+    """Return {key: value}. What has no entry is left out, or, unless it is MISSING, has the
+    default."""
+    gathered: dict = new_dict(len(keys)) if type(keys) in (list, tuple) else {}
+    group: list = []
+    for key in keys:
+        if not cython.compiled or handle.near is not None:
+            read_one(handle, key, default, unreadable, gathered)
+            continue
+        group.append(key)
+        if len(group) == GROUP:
+            read_group(handle, group, default, unreadable, gathered)
+            group = []
+    if group:
+        read_group(handle, group, default, unreadable, gathered)
+    return gathered
+
+
+def read_one(handle, key, default, unreadable, gathered):
+    """Read one key into `gathered`."""
+    try:
+        value: Any = handle.read(key, default, AS_OPENED)
+    except ValueUnreadable as error:
+        if unreadable is None:
+            raise
+        unreadable(error)
+        return 0
+    if value is not MISSING:
+        gathered[key] = value
+    return 0
+
+
+def read_group(handle, group, default, unreadable, gathered):
+    """Read GROUP keys, or less, into `gathered`."""
+    if cython.compiled:
+        i: u64
+        found: probe_t = new_probe()
+        packed: key_t = new_keys()
+        kept: list = []
+        for i in range(len(group)):
+            kept.append(encode_key(group[i], handle.seed, packed + i))
+        foresee(handle, packed, len(group))
+        for i in range(len(group)):
+            raw: Any = handle.fetch(packed + i, found, True)
+            key: Any = group[i]
+            if raw is MISSING:
+                if default is not MISSING:
+                    gathered[key] = default
+                continue
+            try:
+                gathered[key] = value_of(handle, raw, found, key)
+            except ValueUnreadable as error:
+                if unreadable is None:
+                    raise
+                unreadable(error)
+    return 0
+
+
+def write_many(handle, pairs: Any, mode: Any, ttl: Any) -> None:
+    """Write (key, value) pairs, in their order. An error stops it; those before have been
+    written."""
+    keys: list = []
+    values: list = []
+    try:
+        for key, value in pairs:
+            if not cython.compiled:
+                handle.write(key, value, mode, ttl, 0)
+                continue
+            keys.append(key)
+            values.append(value)
+            if len(keys) == GROUP:
+                group: list = keys
+                keys = []
+                write_group(handle, group, values, mode, ttl)
+                values = []
+    finally:  # where the pairs have an end in an error, too
+        if keys:
+            write_group(handle, keys, values, mode, ttl)
+
+
+def write_group(handle, keys, values, mode, ttl):
+    """Write GROUP entries, or less."""
+    if cython.compiled:
+        i: u64
+        count: u64 = 0
+        packed: key_t = new_keys()
+        encoded: value_t = new_values()
+        kept: list = []
+        problem: Any = None
+        try:
+            for i in range(len(keys)):
+                kept.append(encode_key(keys[i], handle.seed, packed + i))
+                kept.append(encode_value(values[i], handle._coder, encoded + i))
+                count += 1
+        except BaseException as error:
+            problem = error
+        if count:
+            foresee(handle, packed, count)
+            deadline: i64 = handle.deadline_ns(ttl)
+            for i in range(count):
+                handle.commit(keys[i], packed + i, encoded + i, mode, deadline, 0)
+        if problem is not None:
+            raise problem
+    return 0
+
+
+def foresee(handle, packed, count):
+    """Have the processor fetch what these keys lead to. No code of anybody's runs between the look
+    whether the map is there and the last look at its memory."""
+    if cython.compiled:
+        i: u64
+        shard: Shard
+        handle.follow()
+        for i in range(count):
+            shard = handle.shard_for(packed + i)
+            shard.foresee(packed[i].hash)
+        for i in range(count):
+            shard = handle.shard_for(packed + i)
+            shard.foresee_entry(packed[i].hash)
+    return 0
