@@ -29,6 +29,8 @@ class Unit(NamedTuple):
 
 UNITS = {
     "ns": Unit("ns an operation", "lower", True),
+    "get_ns": Unit("ns a get", "lower", True),
+    "set_ns": Unit("ns a set", "lower", True),
     "net_ns": Unit("ns an operation, less the empty loop", "lower"),
     "p50_ns": Unit("median of single operations, ns", "lower"),
     "p99_ns": Unit("99 of 100 within, ns", "lower"),

@@ -51,6 +51,12 @@ TARGETS = (
     *(Target(f"{name}/lmdb:shmmap ns", ">=", 3.0, "compiled") for name in _GETS),
     *(Target(f"{name}/shmmap gain", ">=", 1.8, "compiled") for name in _READERS),
     *(Target(f"{name}/shmmap ns", "<", 3000.0, "pure", "ns") for name in _GETS),
+    *(
+        Target(f"values/{peer}:shmmap@value={value} {figure}", ">=", 2.0, "compiled")
+        for value in ("record", "session of 20 fields", "list of 50 records")
+        for peer in ("lmdb, pickled", "lmdb, msgspec") for figure in ("get_ns", "set_ns")
+        if value == "record" or peer == "lmdb, pickled"
+    ),
     Target("memory-64/shmmap amplification", "<=", 1.62),
     Target("memory-116/shmmap amplification", "<=", 1.38),
     Target("memory-116-default/shmmap amplification", "<=", 1.38),

@@ -13,7 +13,7 @@ from functools import lru_cache  # not `cache`: a folder here has that name
 from ..core.scenario import Scenario
 
 MODULES = (
-    "latency", "startup", "load", "two_readers",
+    "latency", "values", "startup", "load", "two_readers",
     "design.shards", "design.auto_shards", "design.designs", "design.listing", "design.evenness",
     "design.cleanup", "design.churn_hour", "design.boxed", "design.resize", "design.shards_online",
     "memory", "memory_by_size", "churn", "capacity",

@@ -75,6 +75,7 @@ cdef extern from *:
     #define SHM_VALUES_ANYWHERE UINT64_C(0x11ec)
     #define SHM_VALUE_INSIDE UINT64_C(0x200)
     #define SHM_GROUP UINT64_C(0x20)
+    #define SHM_AHEAD UINT64_C(0x10)
     #define SHM_ITEMS_VERSION UINT64_C(0x10)
     #define SHM_ITEMS_REPEAT UINT64_C(0x1)
     #define SHM_ITEMS_DEEPEST UINT64_C(0x64)
@@ -338,6 +339,7 @@ cdef extern from *:
     const uint64_t VALUES_ANYWHERE "SHM_VALUES_ANYWHERE"
     const uint64_t VALUE_INSIDE "SHM_VALUE_INSIDE"
     const uint64_t GROUP "SHM_GROUP"
+    const uint64_t AHEAD "SHM_AHEAD"
     const uint64_t ITEMS_VERSION "SHM_ITEMS_VERSION"
     const uint64_t ITEMS_REPEAT "SHM_ITEMS_REPEAT"
     const uint64_t ITEMS_DEEPEST "SHM_ITEMS_DEEPEST"

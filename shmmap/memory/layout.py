@@ -266,6 +266,7 @@ _LIMITS = {
     "VALUES_ANYWHERE": 1 << 2 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 12,
     "VALUE_INSIDE": 512,
     "GROUP": 32,  # keys whose memory is fetched together
+    "AHEAD": 16,  # index words between what a listing reads and what it has fetched
     # items of containers: see docs/design/value-layout.md. Up to here, the number, length or count
     # is in the byte itself; then its length in bytes, or none, stands at the end of the name
     "ITEMS_VERSION": 0x10, "ITEMS_REPEAT": 0x01, "ITEMS_DEEPEST": 100, "ITEM_FEW": 16,

@@ -26,6 +26,7 @@ if not cython.compiled:
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
         ALL_UNITS,
         KEY_LENGTH_MASK,
+        KEY_STR,
         KEY_TYPE_MASK,
         META_KEY_TYPE_SHIFT,
         META_LENGTH_SHIFT,
@@ -37,6 +38,8 @@ if not cython.compiled:
         TYPE_MASK,
         UNIT_BITS,
         UNIT_SHIFT,
+        VALUE_BYTES,
+        VALUE_INSIDE,
     )
     from shmmap.operations._decoding_cy import key_of, value_of
     from shmmap.shard._shard_cy import Shard
@@ -48,6 +51,7 @@ from shmmap.errors import ValueUnreadable
 from shmmap.operations.routing import ShardMoved
 
 COMPILED = cython.compiled
+RAW = 2  # of `wants_values`: the bytes are wanted, and nothing decoded
 
 
 def list_entries(
@@ -67,7 +71,7 @@ def list_entries(
 def list_raw(handle, unit: Any) -> tuple:
     """List the live entries of a shard as (key, value type, value bytes): see `list_entries`, and
     `decode_listed`."""
-    following, listed = list_part(handle, unit, True, None)
+    following, listed = list_part(handle, unit, RAW, None)
     return following, [
         (key, (listed[3 * at] >> META_VALUE_TYPE_SHIFT) & TYPE_MASK, listed[3 * at + 2])
         for at, key in enumerate(decoded(handle, listed, False, None))
@@ -99,7 +103,8 @@ def list_part(handle, unit, wants_values, prefix):
 
 
 def scan_shard(handle, shard, unit, wants_values, prefix):
-    """List a shard without the lock, as meta word, key, value, and so on; an index rebuilt
+    """List a shard without the lock, as meta word (None: there is nothing to decode), key or its
+    bytes, value's bytes, and so on; an index rebuilt
     meanwhile is listed again."""
     found: probe_t = new_probe()
     start: key_t = new_key()
@@ -165,6 +170,8 @@ def scan_one(handle, shard, position, found, start, wants_values, listed):
         return status
     if is_left_out(shard, found, start):
         return FOUND if shard.confirm(found) else AGAIN
+    if cython.compiled and wants_values != RAW and is_short_text(found):
+        return scan_text(shard, found, wants_values, listed)
     raw_key: Any = shard.raw_key(found)
     raw_value: Any = shard.raw_value(found) if wants_values else b""
     expired: cython.bint = shard.is_expired(found)
@@ -174,6 +181,36 @@ def scan_one(handle, shard, position, found, start, wants_values, listed):
         listed.append(found.meta)  # one by one: a tuple could start a garbage collection,
         listed.append(raw_key)  # and somebody's finalizers, under the lock
         listed.append(raw_value)
+    return FOUND
+
+
+def is_short_text(found):
+    """Tell whether a key is a str that there is room for in the probe; confirm it."""
+    return (found.meta >> META_KEY_TYPE_SHIFT) & KEY_TYPE_MASK == KEY_STR and (
+        found.meta & KEY_LENGTH_MASK <= VALUE_INSIDE
+    )
+
+
+def scan_text(shard, found, wants_values, listed):
+    """Do the rest of `scan_one` for such a key, compiled: the key is made here, and where its value
+    is what it is, nothing is left to decode. The meta word is None then."""
+    if cython.compiled:
+        length: u64 = found.meta & KEY_LENGTH_MASK
+        kind: u64 = (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK
+        if not shard.slots.read(found.slot, 0, cython.cast("char*", found.inside), length):
+            return AGAIN
+        raw_value: Any = shard.raw_value(found) if wants_values else b""
+        expired: cython.bint = shard.is_expired(found)
+        if not shard.confirm(found) or raw_value is None:
+            return AGAIN
+        if not expired:
+            key: Any = ascii_text(found.inside, 0, length)
+            if type(key) is str and (not wants_values or kind == VALUE_BYTES):
+                listed.append(None)
+            else:
+                listed.append(found.meta)
+            listed.append(key)
+            listed.append(raw_value)
     return FOUND
 
 
@@ -232,8 +269,13 @@ def decoded(handle, listed, wants_values, on_unreadable):
     items: list = []
     at: u64
     for at in range(0, len(listed), 3):
+        key: Any = listed[at + 1]
+        if listed[at] is None:
+            items.append((key, listed[at + 2]) if wants_values else key)
+            continue
         found.meta = listed[at]
-        key: Any = key_of(handle, listed[at + 1], found)
+        if type(key) is not str:
+            key = key_of(handle, key, found)
         if not wants_values:
             items.append(key)
             continue

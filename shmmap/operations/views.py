@@ -50,7 +50,7 @@ class _Picked:
     def __len__(self) -> int:
         if self._prefix is None:
             return len(self._mapping)
-        return sum(1 for _ in self._mapping._keys(self._prefix))
+        return len(list(self._mapping._keys(self._prefix)))
 
     def _picks(self, key: Key) -> bool:
         """Tell whether the prefix admits a key."""

@@ -32,6 +32,7 @@ cdef class ShardLookup:
     cdef int look(self, u64 hash, u64 key_type, src_t key, u64 key_length, probe_t out) noexcept
     cdef void foresee(self, u64 hash) noexcept
     cdef void foresee_entry(self, u64 hash) noexcept
+    cdef void foresee_bucket(self, u64 position) noexcept
     cdef int find(self, u64 hash, u64 key_type, src_t key, u64 key_length, probe_t out) noexcept
     cdef object raw_bytes(self, probe_t found, u64 position, u64 length)
     cdef object raw_value(self, probe_t found)

@@ -35,6 +35,7 @@ if not cython.compiled:
     )
     from shmmap.memory._hash_cy import hash_key
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        AHEAD,
         BUCKET_BYTES,
         BUCKET_WORDS,
         CACHE_LINE,
@@ -187,6 +188,22 @@ class ShardLookup:
                 prefetch(self.mem, at + CACHE_LINE)
                 prefetch(self.mem, self.slots.next_base + 4 * slot)  # of a writer
 
+    def foresee_bucket(self, position):
+        """The same for the entries of the bucket that begins with this index word."""
+        if cython.compiled:
+            at: u64
+            slot: u64
+            place: u64
+            if position >= self.index.buckets * BUCKET_WORDS:
+                return
+            for at in range(position, position + BUCKET_WORDS):
+                slot = load(self.mem, self.index.base + at * 8) & SLOT_MASK
+                if slot:
+                    place = self.slots.base + (slot - 1) * self.slots.size
+                    prefetch(self.mem, place)
+                    prefetch(self.mem, place + CACHE_LINE)
+                    prefetch(self.mem, place + 2 * CACHE_LINE)
+
     def find(self, hash, key_type, key, key_length, out):
         """Look a key up while the lock is held: FOUND, MISS or CORRUPT."""
         status: i64 = self.look(hash, key_type, key, key_length, out)
@@ -254,6 +271,8 @@ class ShardLookup:
         base: u64 = self.index.base
         at: u64
         for at in range(position, last):
+            if cython.compiled and at % BUCKET_WORDS == 0:
+                self.foresee_bucket(at + AHEAD)
             out.word = load(self.mem, base + at * 8) & WORD_MASK  # index.word, without the call
             out.slot = out.word & SLOT_MASK
             if out.slot == 0:

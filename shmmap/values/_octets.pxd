@@ -54,6 +54,11 @@ cdef extern from *:
         return PyUnicode_DecodeUTF8((const char *)d + at, (Py_ssize_t)n, "surrogatepass");
     }
 
+    static inline PyObject *shm_ascii_text(shm_octets d, uint64_t at, uint64_t n) {
+        if (n > 1 && shm_all_ascii(d + at, n)) return shm_text(d, at, n);
+        return PyBytes_FromStringAndSize((const char *)d + at, (Py_ssize_t)n);
+    }
+
     /* Keys of dicts that were decoded lately. Their hashes are computed, and most are asked for
        again: a map's values look alike. Caller holds the GIL. */
     #define SHM_KEYS 1024
@@ -348,6 +353,7 @@ cdef extern from *:
     i64 signed64 "shm_signed64"(octets_t data, u64 at) noexcept nogil
     double real64 "shm_real64"(octets_t data, u64 at) noexcept nogil
     object text "shm_text"(octets_t data, u64 at, u64 length)
+    object ascii_text "shm_ascii_text"(octets_t data, u64 at, u64 length)  # a str, or the bytes
     object key_text "shm_key_text"(octets_t data, u64 at, u64 length)
     object new_list "shm_new_list"(u64 length)
     object new_tuple "shm_new_tuple"(u64 length)

@@ -26,6 +26,8 @@ from shmmap.values import _codecs_cy, _packing_cy, _unpacking_cy
 from shmmap.values._packing_cy import pack_items
 from shmmap.values._unpacking_cy import unpack_items
 
+from ...support.same_values import same
+
 K = constants()
 PLUS_2 = dt.timezone(dt.timedelta(hours=2))
 # What is written for what: it is the same in both engines, since both run this.
@@ -71,32 +73,6 @@ LAYOUT: dict[str, tuple[Any, str]] = {
     "safe UUID": (uuid.UUID(int=1, is_safe=uuid.SafeUUID.safe),
                   "10 fa 07 e9 11" + " 00" * 15 + " 01 00"),
 }  # fmt: skip
-
-
-def same(a: Any, b: Any) -> bool:
-    """Tell whether two values are equal, and of one type, throughout; floats to the bit."""
-    if type(a) is not type(b):
-        return False
-    if type(a) is float:
-        return struct.pack("<d", a) == struct.pack("<d", b)
-    if isinstance(a, dict):
-        return len(a) == len(b) and all(
-            same(x, y) for pair in zip(a.items(), b.items(), strict=True)
-            for x, y in zip(*pair, strict=True)
-        )
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same, a, b))
-    if isinstance(a, (set, frozenset)):
-        return sorted(map(described, a)) == sorted(map(described, b))
-    return described(a) == described(b)
-
-
-def described(a: Any) -> str:
-    if isinstance(a, (tuple, frozenset)):
-        inside = [described(item) for item in a]
-        return f"{type(a)} {inside if isinstance(a, tuple) else sorted(inside)}"
-    zone = getattr(a, "tzinfo", None)
-    return f"{type(a)} {a!r} {getattr(a, 'fold', '')} {zone!r} {getattr(a, 'is_safe', '')}"
 
 
 def test_engines():
