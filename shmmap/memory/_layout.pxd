@@ -115,6 +115,16 @@ cdef extern from *:
     #define SHM_ITEM_INT UINT64_C(0xf9)
     #define SHM_ITEM_OTHER UINT64_C(0xfa)
     #define SHM_ITEM_BELOW8 UINT64_C(0xfb)
+    #define SHM_OTHER_DATE UINT64_C(0x1)
+    #define SHM_OTHER_TIME UINT64_C(0x2)
+    #define SHM_OTHER_DATETIME UINT64_C(0x3)
+    #define SHM_OTHER_TIMEDELTA UINT64_C(0x4)
+    #define SHM_OTHER_TIMEZONE UINT64_C(0x5)
+    #define SHM_OTHER_DECIMAL UINT64_C(0x6)
+    #define SHM_OTHER_UUID UINT64_C(0x7)
+    #define SHM_OTHER_CLASSES UINT64_C(0x7)
+    #define SHM_OTHER_AWARE_TIME UINT64_C(0x8)
+    #define SHM_OTHER_AWARE_DATETIME UINT64_C(0x9)
     #define SHM_LOW_HALF UINT64_C(0xffffffff)
     #define SHM_WHOLE_WORD UINT64_C(0xffffffffffffffff)
     #define SHM_KEY_TYPE_SALT UINT64_C(0x9e3779b97f4a7c15)
@@ -379,6 +389,16 @@ cdef extern from *:
     const uint64_t ITEM_INT "SHM_ITEM_INT"
     const uint64_t ITEM_OTHER "SHM_ITEM_OTHER"
     const uint64_t ITEM_BELOW8 "SHM_ITEM_BELOW8"
+    const uint64_t OTHER_DATE "SHM_OTHER_DATE"
+    const uint64_t OTHER_TIME "SHM_OTHER_TIME"
+    const uint64_t OTHER_DATETIME "SHM_OTHER_DATETIME"
+    const uint64_t OTHER_TIMEDELTA "SHM_OTHER_TIMEDELTA"
+    const uint64_t OTHER_TIMEZONE "SHM_OTHER_TIMEZONE"
+    const uint64_t OTHER_DECIMAL "SHM_OTHER_DECIMAL"
+    const uint64_t OTHER_UUID "SHM_OTHER_UUID"
+    const uint64_t OTHER_CLASSES "SHM_OTHER_CLASSES"
+    const uint64_t OTHER_AWARE_TIME "SHM_OTHER_AWARE_TIME"
+    const uint64_t OTHER_AWARE_DATETIME "SHM_OTHER_AWARE_DATETIME"
     const uint64_t LOW_HALF "SHM_LOW_HALF"
     const uint64_t WHOLE_WORD "SHM_WHOLE_WORD"
     const uint64_t KEY_TYPE_SALT "SHM_KEY_TYPE_SALT"

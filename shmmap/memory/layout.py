@@ -280,6 +280,9 @@ _LIMITS = {
     "ITEM_STR32": 0xF0, "ITEM_BYTES32": 0xF1, "ITEM_DICT32": 0xF2, "ITEM_LIST32": 0xF3,
     "ITEM_TUPLE32": 0xF4, "ITEM_SET32": 0xF5, "ITEM_FROZENSET32": 0xF6, "ITEM_AGAIN32": 0xF7,
     "ITEM_AGAIN16": 0xF8, "ITEM_INT": 0xF9, "ITEM_OTHER": 0xFA, "ITEM_BELOW8": 0xFB,
+    "OTHER_DATE": 1, "OTHER_TIME": 2, "OTHER_DATETIME": 3, "OTHER_TIMEDELTA": 4,
+    "OTHER_TIMEZONE": 5, "OTHER_DECIMAL": 6, "OTHER_UUID": 7, "OTHER_CLASSES": 7,
+    "OTHER_AWARE_TIME": 8, "OTHER_AWARE_DATETIME": 9,  # a zone follows
     "LOW_HALF": 0xFFFF_FFFF, "WHOLE_WORD": 0xFFFF_FFFF_FFFF_FFFF,
     "KEY_TYPE_SALT": 0x9E37_79B9_7F4A_7C15,  # a key's type, times this, is added to the seed
     "VERSION_LIMIT": 1 << 63,  # 146 years of nanoseconds, doubled: a version from here on is damage

@@ -22,6 +22,7 @@ if not cython.compiled:
         VALUE_BYTES,
         VALUE_CODED,
         VALUE_INT,
+        VALUE_ITEMS,
     )
     from shmmap.shard._lookup_cy import INSIDE
     from shmmap.values._codecs_cy import decode as decode_value
@@ -61,6 +62,8 @@ def inside_value(handle, kind, found, key):
     try:
         return decode_at(kind, found.inside, found.meta >> META_LENGTH_SHIFT)
     except BaseException as error:
+        if kind == VALUE_ITEMS and isinstance(error, RecursionError):
+            raise  # of how deep in calls this process is, pure: no fault of the value's
         again = partial(decode_again, kind, bytes_inside(found), handle._coder)
         raise error_for_value(error, handle.name, key, again)  # noqa: B904  # perhaps itself
 
@@ -77,6 +80,8 @@ def decoded_value(handle, kind, raw, key):
             return decode_coded(raw, handle._coder)
         return decode_value(kind, raw, handle.safe)
     except BaseException as error:
+        if kind == VALUE_ITEMS and isinstance(error, RecursionError):
+            raise  # likewise
         again = partial(decode_again, kind, raw, handle._coder)
         raise error_for_value(error, handle.name, key, again)  # noqa: B904  # perhaps itself
 

@@ -133,12 +133,12 @@ cdef extern from *:
     /* What is being read: at `at`, up to `end`. `numbered`: what later items may stand for. */
     struct shm_reader {
         shm_octets data; uint64_t at, end, depth;
-        PyObject **numbered; uint64_t count, room; int64_t weight; int numbers;
+        PyObject **numbered; uint64_t count, room, claimed; int64_t weight; int numbers;
     };
     #define shm_new_reader() ((struct shm_reader *)__builtin_alloca(sizeof(struct shm_reader)))
     static inline void shm_read_from(struct shm_reader *r, shm_octets d, uint64_t at, uint64_t end) {
         r->data = d; r->at = at; r->end = end; r->depth = 0;
-        r->numbered = NULL; r->count = r->room = 0; r->numbers = 0; r->weight = 0;
+        r->numbered = NULL; r->count = r->room = 0; r->numbers = 0; r->weight = 0; r->claimed = 0;
     }
     static inline int shm_give_number(struct shm_reader *r, PyObject *item) {
         if (r->count == r->room) {
@@ -338,6 +338,7 @@ cdef extern from *:
         u64 end
         u64 depth
         u64 count     # of those that have a number
+        u64 claimed   # how many items all containers said that they have
         bint numbers  # whether any item stands for one that has a number
         i64 weight
     cdef struct Writer "shm_writer":

@@ -25,11 +25,12 @@ _REAL64 = struct.Struct("<d").unpack_from
 class Reader:
     """What is being read, from `at` up to `end`, and what later items may stand for."""
 
-    __slots__ = ("at", "data", "depth", "end", "items", "numbers", "weight")
+    __slots__ = ("at", "claimed", "data", "depth", "end", "items", "numbers", "weight")
     data: bytes
     at: int
     end: int
     depth: int
+    claimed: int  # how many items all containers said that they have
     items: list[Any]
     numbers: int  # whether any item stands for one that has a number
     weight: int
@@ -46,7 +47,7 @@ new_reader = Reader
 def read_from(reader: Reader, data: bytes, at: int, end: int) -> None:
     """Begin to read."""
     reader.data, reader.at, reader.end = data, at, end
-    reader.depth, reader.weight, reader.numbers = 0, 0, False
+    reader.depth, reader.claimed, reader.weight, reader.numbers = 0, 0, 0, False
     reader.items = []
 
 

@@ -2,10 +2,12 @@ from ..memory._layout cimport *
 from ..memory._atomics cimport utf8_of
 from ._keys_cy cimport fits_word
 from ._octets cimport *
+from ._others_cy cimport is_own_zone, other_code, put_other, zone_of
 
 cpdef object pack_items(object value)
 cdef bint put_item(writer_t writer, object value) except -1
 cdef bint put_rarer(writer_t writer, object value) except -1
+cdef bint put_of_library(writer_t writer, object value) except -1
 cdef bint put_again(writer_t writer, object value, bint has_number) except -1
 cdef bint put_number(writer_t writer, object value) except -1
 cdef bint put_text(writer_t writer, object value) except -1

@@ -7,8 +7,10 @@ in it: then the whole value is for the map's codec.
 An object that comes again is written as the number of its first time, and is one object again once
 it is read. Short strings come again most: keys of dicts.
 
-Compiled, nobody's code runs meanwhile, unless there is a set or one of the types of `others`; pure,
-it may at any time. So what has a number is kept alive, and a container that changes is noticed.
+Compiled, nobody's code runs meanwhile, but where Python's own objects are made (of a set, or one of
+the classes of `_others_cy`) a garbage collection may, up to Python 3.11: so what has a number is
+kept alive from there on, and a container that changes is noticed. Pure, it may at any time: each
+container is copied first.
 """
 
 from __future__ import annotations
@@ -42,7 +44,6 @@ if not cython.compiled:
         ITEM_LIST,
         ITEM_LIST8,
         ITEM_NONE,
-        ITEM_OTHER,
         ITEM_SET8,
         ITEM_STR,
         ITEM_STR8,
@@ -72,8 +73,7 @@ if not cython.compiled:
         writer_t,
         written,
     )
-
-from shmmap.values.others import pack_other
+    from shmmap.values._others_cy import is_own_zone, other_code, put_other, zone_of
 
 COMPILED = cython.compiled
 
@@ -133,16 +133,24 @@ def put_rarer(writer, value):
         if not put_again(writer, value, len(value) > 1):
             put_bytes(writer, value)
         return True
+    return put_of_library(writer, value)
+
+
+def put_of_library(writer, value):
+    """Write an item of the classes of `_others_cy`; False: it is of none."""
+    code: u64 = other_code(type(value))
+    if code == 0:
+        return False
     if put_number(writer, value):
         return True
     keep_alive(writer)
-    packed = pack_other(value)
-    if packed is None:
+    zone: object = zone_of(value, code)
+    if zone is not None and not is_own_zone(zone):
         return False
-    code, data = packed
-    put8(writer, ITEM_OTHER)
-    put8(writer, code)
-    put_bytes(writer, data)
+    if not put_other(writer, value, code, zone is not None):
+        return False
+    if zone is not None and not put_item(writer, zone):
+        return False
     number(writer, value)
     return True
 
@@ -345,7 +353,7 @@ def put_key(writer, key):
 
 def put_dict(writer, value):
     """Write a dict."""
-    items: dict = value
+    items: dict = value if cython.compiled else value.copy()
     count: u64 = len(items)
     done: u64 = 0
     reserve(writer, ITEM_HEAD_MOST)
@@ -368,7 +376,7 @@ def put_dict(writer, value):
 
 def put_list(writer, value):
     """Write a list."""
-    items: list = value
+    items: list = value if cython.compiled else value.copy()
     count: u64 = len(items)
     done: u64 = 0
     reserve(writer, ITEM_HEAD_MOST)
@@ -414,7 +422,8 @@ def put_tuple(writer, value):
 
 def put_set(writer, value, kind):
     """Write a set, or a frozenset."""
-    count: u64 = len(value)
+    items: object = value if cython.compiled else value.copy()
+    count: u64 = len(items)
     done: u64 = 0
     has_number: cython.bint = kind == ITEM_SET8 or count > 0
     if has_number and put_number(writer, value):
@@ -423,7 +432,7 @@ def put_set(writer, value, kind):
         return False
     keep_alive(writer)
     put_count(writer, kind, count)
-    for item in value:
+    for item in items:
         if not put_key(writer, item):
             return False
         done += 1

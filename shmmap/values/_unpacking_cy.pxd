@@ -1,8 +1,10 @@
 from ..memory._layout cimport *
 from ._octets cimport *
+from ._others_cy cimport is_aware_code, read_other_value
 from ._packing_cy cimport most_weight, weigh
 
 cpdef object unpack_items(bytes data)
+cdef object read_once(octets_t data, u64 length)
 cdef object read_items(octets_t data, u64 length)
 cdef int need(reader_t reader, u64 length) except -1
 cdef object read_item(reader_t reader)

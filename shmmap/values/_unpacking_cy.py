@@ -74,10 +74,10 @@ if not cython.compiled:
         word16,
         word32,
     )
+    from shmmap.values._others_cy import is_aware_code, read_other_value
     from shmmap.values._packing_cy import most_weight, weigh
 
 from shmmap.errors import MapCorrupted
-from shmmap.values.others import unpack_other
 
 COMPILED = cython.compiled
 
@@ -86,13 +86,29 @@ class _Damaged(Exception):
     """These bytes are none that were written."""
 
 
+_OF_BYTES = (_Damaged, TypeError, ValueError, LookupError, ArithmeticError)
+
+
 def unpack_items(data: bytes) -> object:
     """Decode a value. Raises MapCorrupted for bytes that `pack_items` does not write."""
     return read_items(data, len(data))
 
 
 def read_items(data, length):
-    """The same, of so many bytes that stay as they are."""
+    """The same, of so many bytes that stay as they are. What a signal handler raises in between
+    comes once; what comes twice is the bytes'."""
+    try:
+        return read_once(data, length)
+    except _OF_BYTES as error:
+        try:
+            read_once(data, length)
+        except _OF_BYTES as again:
+            raise MapCorrupted(f"a container cannot be read: {again}") from None
+        raise error
+
+
+def read_once(data, length):
+    """Read a value, or raise one of _OF_BYTES."""
     reader: reader_t = new_reader()
     read_from(reader, data, 1, length)
     try:
@@ -103,10 +119,6 @@ def read_items(data, length):
         if reader.at != length:
             raise _Damaged("there is more behind its end")
         return value
-    except (_Damaged, TypeError, ValueError, ArithmeticError) as error:
-        raise MapCorrupted(
-            f"a container cannot be read: {error} (byte {reader.at} of {length})"
-        ) from None
     finally:
         end_reading(reader)
 
@@ -297,7 +309,13 @@ def read_other(reader):
         length = read_count(reader, kind)
     elif not ITEM_BYTES <= kind < ITEM_NONE:
         raise _Damaged(f"{kind:#x} begins no bytes")
-    made: object = unpack_other(code, read_raw(reader, length))
+    need(reader, length)
+    at: u64 = reader.at
+    reader.at += length
+    zone: object = read_item(reader) if is_aware_code(code) else None
+    if zone is None and is_aware_code(code):
+        raise _Damaged("a time has no zone")
+    made: object = read_other_value(code, reader.data, at, length, zone)
     if reader.numbers:
         give_number(reader, made)
     return made
@@ -307,8 +325,10 @@ def read_other(reader):
 
 
 def go_deeper(reader, count):
-    """Begin a container with so many items, each of one byte at least."""
-    if count > reader.end - reader.at:
+    """Begin a container with so many items, each of one byte at least, and of no other container:
+    all together have no more of them than the value has bytes."""
+    reader.claimed += count
+    if count > reader.end - reader.at or reader.claimed > reader.end:
         raise _Damaged("it is cut off")
     reader.depth += 1
     if reader.depth > ITEMS_DEEPEST:

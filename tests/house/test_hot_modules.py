@@ -60,10 +60,11 @@ def test_compiled_modules_are_all_there_or_none():
 COMPILED_ONLY = {
     "PyBytes_AS_STRING", "PyBytes_FromStringAndSize", "PyBytes_GET_SIZE", "PyErr_CheckSignals",
     "PyList_GET_ITEM", "PyList_GET_SIZE", "ascii_text", "begin_operation", "bits_of_real",
-    "bytes_of_word", "call_hash_function", "call_own_function", "end_operation", "fits_word", "held_in",
-    "new_keys", "new_values", "own_operations", "read_items", "region_is_cut", "regions_in_all",
-    "regions_in_use", "regions_spare", "set_hash_function", "tell_region", "unlink_that",
-    "unwatch_region", "utf8_of", "watch_region", "word_at", "word_of",
+    "bytes_of_word", "call_hash_function", "call_own_function", "end_operation", "fits_word",
+    "has_datetime_calls", "held_in", "import_datetime", "new_keys", "new_values", "own_operations",
+    "read_items", "region_is_cut", "regions_in_all", "regions_in_use", "regions_spare",
+    "set_hash_function", "tell_region", "unlink_that", "unwatch_region", "utf8_of", "watch_region",
+    "word_at", "word_of",
 }  # fmt: skip
 
 
