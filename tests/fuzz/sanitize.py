@@ -107,6 +107,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--states", type=int, default=5000, help="damaged states; 0: no fuzz")
     parser.add_argument("--seed", type=int, default=1, help="of the first state")
+    parser.add_argument("--inputs", type=int, default=20_000,
+                        help="bytes of containers that nobody wrote; 0: none")
     parser.add_argument("--keep", metavar="DIRECTORY", help="build there, and do not remove it")
     parser.add_argument("--tests", nargs=argparse.REMAINDER, metavar="ARGUMENT",
                         help="run tests, too; whatever follows is for pytest (default: "
@@ -121,6 +123,9 @@ def main(arguments: list[str]) -> int:
         if options.states:
             command = program("tests.fuzz", "--hang", "20", "--states", str(options.states),
                               "--seed", str(options.seed))
+            failed += bool(subprocess.run(command, env=environment(target), cwd=target).returncode)
+        if options.inputs:
+            command = program("tests.fuzz.items", "--inputs", str(options.inputs))
             failed += bool(subprocess.run(command, env=environment(target), cwd=target).returncode)
         if options.tests is not None:
             left_out = [f"--ignore-glob={name}" for name in LEFT_OUT]

@@ -130,7 +130,7 @@ def test_a_map_that_exists_is_compared(local):
 def test_a_near_cache_a_codec_and_cached(local):
     m = local(codec="safe", near=5)
     with pytest.raises(TypeError, match="safe"):
-        m["a"] = {1}
+        m["a"] = {1j}
     m["a"] = "x" * 50
     assert m["a"] is m["a"] and m.stats().near_hits > 0
 

@@ -304,7 +304,7 @@ def test_size_prints_a_call(capsys):
 
 def test_dump_load_and_size(make, name, tmp_path, capsys):
     m = make()
-    m.update({"a": 1, "b": [2]})
+    m.update({"a": 1, "b": [2j]})
     file = str(tmp_path / "d")
     assert cli.main(["dump", name, file]) == 0
     assert "2 entries in" in capsys.readouterr().out
@@ -314,7 +314,7 @@ def test_dump_load_and_size(make, name, tmp_path, capsys):
     assert cli.main(["load", file, other]) == 0
     assert f"2 entries written to {other}; 0 were older, 0 expired" in capsys.readouterr().out
     with shmmap.ShmMap.attach(other) as n:
-        assert dict(n) == {"a": 1, "b": [2]}
+        assert dict(n) == {"a": 1, "b": [2j]}
         assert cli.main(["load", file, other, "--size", "2MB"]) == 1
         refused = capsys.readouterr().err
         assert "another shape than asked (size: asked 2000000, it has 1000000)" in refused
