@@ -14,5 +14,6 @@ cdef int read_one(Writes handle, object key, object default, object unreadable,
 cdef int read_group(Writes handle, list group, object default, object unreadable,
                     dict gathered) except -1
 cpdef object write_many(Writes handle, object pairs, int mode, object ttl)
-cdef int write_group(Writes handle, list keys, list values, int mode, object ttl) except -1
+cdef int write_group(Writes handle, list queued, list its_values, int mode,
+                     object ttl) except -1
 cdef int foresee(Writes handle, key_t packed, u64 count) except -1

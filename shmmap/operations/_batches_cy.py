@@ -4,7 +4,8 @@ gained is the time that one after the other waits for memory.
 
 Compiled, GROUP keys at a time are hashed; then the processor is told to fetch where the index
 leads to for each, then their entries. By then the first is there. That is a hint: nothing rests on
-it.
+it. So it is only with containers of Python's own: what an iterator yields is read or written before
+its code goes on, which may look at the map, or change what it has yielded.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from shmmap.errors import ValueUnreadable
 from shmmap.operations._reads_cy import MISSING
 
 COMPILED = cython.compiled
+_AT_REST = frozenset((list, tuple, set, frozenset, dict, type({}.keys()), type({}.items())))
 
 
 def read_many(handle, keys: Any, default: Any, unreadable: Any) -> dict:
@@ -35,8 +37,9 @@ def read_many(handle, keys: Any, default: Any, unreadable: Any) -> dict:
     default."""
     gathered: dict = new_dict(len(keys)) if type(keys) in (list, tuple) else {}
     group: list = []
+    ahead: cython.bint = cython.compiled and handle.near is None and type(keys) in _AT_REST
     for key in keys:
-        if not cython.compiled or handle.near is not None:
+        if not ahead:
             read_one(handle, key, default, unreadable, gathered)
             continue
         group.append(key)
@@ -93,26 +96,31 @@ def write_many(handle, pairs: Any, mode: Any, ttl: Any) -> None:
     written."""
     keys: list = []
     values: list = []
+    ahead: cython.bint = cython.compiled and type(pairs) in _AT_REST
     try:
-        for key, value in pairs:
-            if not cython.compiled:
+        for pair in pairs:
+            if not ahead or type(pair) is not tuple or len(pair) != 2:
+                if keys:
+                    write_group(handle, keys, values, mode, ttl)
+                key, value = pair
                 handle.write(key, value, mode, ttl, 0)
                 continue
-            keys.append(key)
-            values.append(value)
+            keys.append(pair[0])
+            values.append(pair[1])
             if len(keys) == GROUP:
-                group: list = keys
-                keys = []
-                write_group(handle, group, values, mode, ttl)
-                values = []
+                write_group(handle, keys, values, mode, ttl)
     finally:  # where the pairs have an end in an error, too
         if keys:
             write_group(handle, keys, values, mode, ttl)
 
 
-def write_group(handle, keys, values, mode, ttl):
-    """Write GROUP entries, or less."""
+def write_group(handle, queued, its_values, mode, ttl):
+    """Write GROUP entries, or less, which leave these lists."""
     if cython.compiled:
+        keys: list = queued[:]
+        values: list = its_values[:]
+        queued.clear()  # at once: what fails is not tried again
+        its_values.clear()
         i: u64
         count: u64 = 0
         packed: key_t = new_keys()

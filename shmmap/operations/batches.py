@@ -22,11 +22,13 @@ class Batches:
         """Return {key: value} of those keys that have live entries; each read is one step.
 
         Several times faster than as many calls of `get` where there are more entries than the
-        processor's caches hold. Takes no lock; O(keys).
+        processor's caches hold, and the keys are in a container of Python's own. Takes no lock;
+        O(keys).
 
         Args:
-            keys: any iterable of keys.
-            default: the value of those that have no entry; not given: they are left out.
+            keys: any iterable of keys; what an iterator yields is read before it goes on.
+            default: the value of those that have no entry, one object for all; not given: they
+                are left out.
             on_unreadable: see `items`.
         """
         refuse_one_key(keys)
@@ -39,6 +41,9 @@ class Batches:
     ) -> None:
         """Write every item of a mapping (or of pairs); each write is one step.
 
-        An error stops it; the items before have been written. `ttl`, `evict`: see `set`.
+        An error stops it; the items before have been written. What an iterator yields is written
+        before it goes on; a dict, a list or a tuple is written several times faster than by as
+        many calls of `set` where there are more entries than the processor's caches hold. `ttl`,
+        `evict`: see `set`.
         """
         write_many(self, pairs_of(mapping), write_mode(evict), ttl)

@@ -18,7 +18,7 @@ def why_not(value: Any, what: str) -> str:
     """Name what in a value is the reason that it cannot be written as items; `what`: it is, where
     it contains nothing."""
     if type(value) not in _CONTAINERS:
-        return what
+        return _named(value) if what == type(value).__name__ else what
     seen = {id(value): value}
     level = [value]
     for _ in range(_DEEPEST):
@@ -30,9 +30,17 @@ def why_not(value: Any, what: str) -> str:
                         seen[id(item)] = item
                         inside.append(item)
                 elif type(item) not in _PLAIN and pack_items(item) is None:
-                    return f"{type(item).__name__} in a {type(value).__name__}"
+                    return f"{_named(item)} in a {type(value).__name__}"
         level = inside
     return _TOO_MUCH
+
+
+def _named(item: Any) -> str:
+    """Name what cannot be written; of a time, its zone is the reason."""
+    name, zone = type(item).__name__, getattr(item, "tzinfo", None)
+    if name not in ("datetime", "time") or zone is None:
+        return name
+    return f"{name} with a tzinfo of {type(zone).__name__}, not datetime.timezone,"
 
 
 def _items(container: Any) -> list[Any]:

@@ -262,8 +262,14 @@ def utf8_broken(m: Any, d: Damage) -> None:
 
 def pickle_broken(m: Any, d: Damage) -> None:
     """A pickle no longer matches its checksum."""
-    m["text"] = [1, 2]
+    m["text"] = [1j, 2]
     d.octets[d.slot_word(d.head(b"text")) * 8 + 16 + len("text") + 9] ^= 1
+
+
+def items_broken(m: Any, d: Damage) -> None:
+    """A list says that it has more items."""
+    m["text"] = [1, 2]
+    d.octets[d.slot_word(d.head(b"text")) * 8 + 16 + len("text") + 1] += 1
 
 
 def key_too_short(m: Any, d: Damage) -> None:
@@ -292,8 +298,8 @@ def key_nested(m: Any, d: Damage) -> None:
             d.octets[d.slot_word(slot) * 8 + 10] = K["KEY_TUPLE"]
 
 
-@pytest.mark.parametrize("damage", [utf8_broken, pickle_broken, key_too_short, key_of_another,
-                                    key_nested])
+@pytest.mark.parametrize("damage", [utf8_broken, pickle_broken, items_broken, key_too_short,
+                                    key_of_another, key_nested])
 def test_one_entry_that_cannot_be_read_does_not_end_every_listing_for_good(damaged, damage):
     def use(m: Any) -> Any:
         with pytest.raises(shmmap.MapCorrupted):

@@ -88,6 +88,48 @@ def test_pairs_that_come_before_a_broken_one_are_written(make):
         assert sorted(m) == list(range(n))
 
 
+def test_what_a_generator_yields_is_written_before_it_goes_on(make):
+    """It may change what it has yielded, use the map, or end the process."""
+    m = make()
+
+    def rows() -> Any:
+        row: dict[str, Any] = {}
+        for n in range(3 * GROUP):
+            row["id"] = n
+            yield n, row
+            assert m[n] == {"id": n}
+            if n % 3 == 0:
+                m[n] = "mine"
+
+    for write in (m.set_many, m.update, m.__ior__):
+        m.clear()
+        write(rows())
+        assert dict(m) == {n: {"id": n} if n % 3 else "mine" for n in range(3 * GROUP)}
+
+    def keys() -> Any:
+        for n in range(3 * GROUP):
+            yield n
+            m.delete(n)
+
+    assert len(m.get_many(keys())) == 3 * GROUP and len(m) == 0
+
+
+class Pair:
+    """Is unpacked by code of its own."""
+
+    def __init__(self, m: Any, n: int) -> None:
+        self.m, self.n = m, n
+
+    def __iter__(self) -> Any:
+        return iter((self.n, len(self.m)))
+
+
+def test_pairs_that_are_no_tuples_are_written_one_by_one(make):
+    m = make()
+    m.set_many([(0, 0), (1, 1), [2, 2], (3, 3), Pair(m, 4), (5, 5)])
+    assert dict(m) == {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 5}
+
+
 def test_ttls_and_eviction(make):
     m = make(size="300KB", shards=1, on_full="evict")
     m.set_many({n: n for n in range(100)}, ttl=50)
