@@ -46,7 +46,7 @@ Store = tuple[Callable[[str], Any], Callable[[str, Any], Any], Callable[[Any], i
 def own_map(stack: ExitStack) -> Store:
     """Our map."""
     m = _map(stack)
-    return m.__getitem__, m.set, lambda value: len(pack(value)[1])
+    return m.get, m.set, lambda value: len(pack(value)[1])
 
 
 def own_map_of_pickles(stack: ExitStack) -> Store:

@@ -273,7 +273,8 @@ def test_the_whole_value_is_pickled_then(other):
         assert kind == K["VALUE_PICKLE"]
         assert same(_codecs_cy.unpack(kind, data), value)
     name = type(other).__name__
-    with pytest.raises(TypeError, match=f"numbers; {name}( with a tzinfo of Zone.*)? in a list would"):
+    said = f"numbers; {name}( with a tzinfo of Zone.*)? in a list would have"
+    with pytest.raises(TypeError, match=said):
         _codecs_cy.pack([1, [other]], True)
 
 
