@@ -1,7 +1,7 @@
 """Atomic words: the one seam through which shared memory is touched.
 
-This is the pure life; `_atomics.pxd` is the compiled one, and the two are the
-only hand-written twins of the project. `memory(buffer)` turns a writable
+This is the pure life; `_atomics.pxd` is the compiled one. They are written by
+hand, as only the two of `values/_octets` are beside them. `memory(buffer)` turns a writable
 buffer into what the other functions take. Offsets are bytes, word offsets are
 multiples of 8.
 

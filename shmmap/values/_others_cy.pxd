@@ -28,7 +28,6 @@ cdef object read_other_value(u64 code, octets_t data, u64 at, u64 length, object
 cdef object read_span(octets_t data, u64 at)
 cdef object read_rarer(u64 code, bytes data)
 cdef object read_zone(bytes data)
-cdef object zone_offset(bytes data)
 cdef object read_uuid(bytes data)
 cdef bint is_ready() noexcept
 cdef int make_ready() except -1

@@ -286,17 +286,12 @@ def read_zone(data):
         return kind.utc
     if data[:1] != b"O" or len(data) < 13 or data[13:14] not in (b"", b"="):
         raise ValueError("not a zone")
-    offset: object = zone_offset(data)
+    offset: object = read_span(data, 1)
     if len(data) == 13:
         if not offset:
             raise ValueError("UTC is written in another way")
         return kind(offset)
     return kind(offset, data[14:].decode("utf-8", "surrogatepass"))
-
-
-def zone_offset(data):
-    """Read the offset of a zone."""
-    return read_span(data, 1)
 
 
 def read_uuid(data):
