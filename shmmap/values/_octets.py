@@ -1,6 +1,7 @@
 """Private bytes, and the objects made of them: how `_packing_cy` writes, `_unpacking_cy` reads.
 
-This is the pure life; `_octets.pxd` is the compiled one. As with `_atomics`, they are written by hand. `data` is what is read, `at` a place in it (bytes); numbers are little-endian.
+This is the pure life; `_octets.pxd` is the compiled one. As with `_atomics`, they are written by
+hand. `data` is what is read, `at` a place in it (bytes); numbers are little-endian.
 """
 
 from __future__ import annotations
