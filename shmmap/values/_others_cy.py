@@ -238,8 +238,6 @@ def read_other_value(code, data, at, length, zone):
     gives them."""
     if not is_ready():
         make_ready()
-    if zone is not None and not is_own_zone(zone):
-        raise ValueError("not a zone")
     if code in (OTHER_DATETIME, OTHER_AWARE_DATETIME) and length == 10:
         return datetime_new(
             word16(data, at), data[at + 2], data[at + 3], data[at + 4] & 0x7F, data[at + 5],

@@ -1,6 +1,6 @@
 from ..memory._layout cimport *
 from ._octets cimport *
-from ._others_cy cimport is_aware_code, read_other_value
+from ._others_cy cimport is_aware_code, is_own_zone, read_other_value
 from ._packing_cy cimport most_weight, weigh
 
 cpdef object unpack_items(bytes data)
@@ -18,6 +18,7 @@ cdef object read_raw(reader_t reader, u64 length)
 cdef object read_bytes(reader_t reader, u64 length)
 cdef object read_big(reader_t reader, u64 length)
 cdef object read_other(reader_t reader)
+cdef object read_own_zone(reader_t reader)
 cdef int go_deeper(reader_t reader, u64 count) except -1
 cdef object read_dict(reader_t reader, u64 count)
 cdef object read_list(reader_t reader, u64 count)

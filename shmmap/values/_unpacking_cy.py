@@ -50,6 +50,7 @@ if not cython.compiled:
         ITEMS_DEEPEST,
         ITEMS_REPEAT,
         ITEMS_VERSION,
+        OTHER_TIMEZONE,
     )
     from shmmap.values._octets import (
         end_reading,
@@ -74,7 +75,7 @@ if not cython.compiled:
         word16,
         word32,
     )
-    from shmmap.values._others_cy import is_aware_code, read_other_value
+    from shmmap.values._others_cy import is_aware_code, is_own_zone, read_other_value
     from shmmap.values._packing_cy import most_weight, weigh
 
 from shmmap.errors import MapCorrupted
@@ -312,13 +313,25 @@ def read_other(reader):
     need(reader, length)
     at: u64 = reader.at
     reader.at += length
-    zone: object = read_item(reader) if is_aware_code(code) else None
-    if zone is None and is_aware_code(code):
-        raise _Damaged("a time has no zone")
+    zone: object = read_own_zone(reader) if is_aware_code(code) else None
     made: object = read_other_value(code, reader.data, at, length, zone)
     if reader.numbers:
         give_number(reader, made)
     return made
+
+
+def read_own_zone(reader):
+    """Read the zone behind a time: a timezone, or the number of one. Nothing else is begun to be
+    read here, times of all things, which could be chained without end."""
+    need(reader, 1)
+    if reader.data[reader.at] == ITEM_OTHER:
+        need(reader, 2)
+        if reader.data[reader.at + 1] != OTHER_TIMEZONE:
+            raise _Damaged("a time has no zone")
+    zone: object = read_item(reader)
+    if not is_own_zone(zone):
+        raise _Damaged("a time has no zone")
+    return zone
 
 
 # -- containers -----------------------------------------------------------------------------

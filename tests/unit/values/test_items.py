@@ -194,6 +194,15 @@ def test_depth_is_bounded(make_one):
         unpack_items(data)
 
 
+@pytest.mark.parametrize("link", ["b1", "c1", "a1 00", "a1", "ed 01", "ee 01", "fa 08 d0",
+                                  "fa 09 d0", "fa 09 da 01 00 01 01 00 00 00 00 00 00"])
+def test_nothing_is_chained_without_end(link):
+    """Whatever an item may begin with another one in it."""
+    for head in (b"\x10", b"\x11"):
+        with pytest.raises(MapCorrupted):
+            unpack_items(head + bytes.fromhex(link) * 100_000 + b"\x00")
+
+
 def tower(height: int) -> Any:
     """A tuple of few objects that is hashed in 2 ** height steps."""
     value: Any = (0,)
