@@ -62,10 +62,7 @@ def inside_value(handle, kind, found, key):
     try:
         return decode_at(kind, found.inside, found.meta >> META_LENGTH_SHIFT)
     except BaseException as error:
-        if kind == VALUE_ITEMS and isinstance(error, RecursionError):
-            raise  # of how deep in calls this process is, pure: no fault of the value's
-        again = partial(decode_again, kind, bytes_inside(found), handle._coder)
-        raise error_for_value(error, handle.name, key, again)  # noqa: B904  # perhaps itself
+        raise error_of(handle, kind, bytes_inside(found), key, error)  # noqa: B904
 
 
 def bytes_inside(found):
@@ -80,10 +77,15 @@ def decoded_value(handle, kind, raw, key):
             return decode_coded(raw, handle._coder)
         return decode_value(kind, raw, handle.safe)
     except BaseException as error:
-        if kind == VALUE_ITEMS and isinstance(error, RecursionError):
-            raise  # likewise
-        again = partial(decode_again, kind, raw, handle._coder)
-        raise error_for_value(error, handle.name, key, again)  # noqa: B904  # perhaps itself
+        raise error_of(handle, kind, raw, key, error)  # noqa: B904
+
+
+def error_of(handle, kind, raw, key, error):
+    """Return the error to raise for one of decoding these bytes: perhaps itself."""
+    if kind == VALUE_ITEMS and isinstance(error, RecursionError):
+        return error  # of how deep in calls this process is, pure: no fault of the value's
+    again = partial(decode_again, kind, raw, handle._coder)
+    return error_for_value(error, handle.name, key, again)
 
 
 def decode_listed(handle, kind, raw, key):

@@ -170,19 +170,17 @@ class ShardLookup:
         """Have the processor fetch where the index leads to for a hash: a hint, to the processor
         alone. Compiled only."""
         if cython.compiled:
-            upper: u64 = (hash << self.shard_bits) >> 32
-            bucket: u64 = ((upper & LOW_HALF) * self.index.buckets) >> 32
+            bucket: u64 = self.index.home(hash, self.shard_bits)
             prefetch(self.mem, self.index.base + bucket * BUCKET_BYTES)
 
     def foresee_entry(self, hash):
         """The same for the entry, once the index is there."""
         if cython.compiled:
-            upper: u64 = (hash << self.shard_bits) >> 32
-            bucket: u64 = ((upper & LOW_HALF) * self.index.buckets) >> 32
-            base: u64 = self.index.base + bucket * BUCKET_BYTES
-            mask: u64 = match_tag(self.mem, base, hash & LOW_HALF)
+            bucket: u64 = self.index.home(hash, self.shard_bits)
+            mask: u64 = self.index.match(bucket, hash & LOW_HALF)
             if mask:
-                slot: u64 = load(self.mem, base + lowest_bit(mask) * 8) & SLOT_MASK
+                slot: u64 = self.index.word(
+                    bucket * BUCKET_WORDS + lowest_bit(mask)) & SLOT_MASK
                 at: u64 = self.slots.base + (slot - 1) * self.slots.size
                 prefetch(self.mem, at)
                 prefetch(self.mem, at + CACHE_LINE)

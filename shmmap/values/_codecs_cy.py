@@ -89,11 +89,14 @@ def encode(value, coder, out):
         out.small = bits_of_real(value)  # little-endian
         out.data = bytes_of_word(cython.address(out.small))
         out.length = 8
-    else:
-        kind = VALUE_ITEMS
-        kept = pack_items(value) if is_container(value) and type(coder) is bool else None
+    elif type(coder) is bool and is_container(value):
+        out.type = VALUE_ITEMS
+        kept = pack_items(value)
         if kept is None:
-            kind, kept = pack(value, coder)
+            kind, kept = pack_by(coder, value, type(value).__name__)
+            out.type = kind
+    else:
+        kind, kept = pack(value, coder)
         out.type = kind
     if not cython.compiled:
         out.data = kept
@@ -141,6 +144,11 @@ def pack(value: object, coder: object = False) -> tuple:
         if dtype:
             return VALUE_ARRAY, _pack_array(value, dtype)
         what = f"an array of {value.dtype}"  # type: ignore[attr-defined]
+    return pack_by(coder, value, what)
+
+
+def pack_by(coder: object, value: object, what: object) -> tuple:
+    """Encode what is not native, which is called that: see `pack`."""
     if coder is True:
         raise TypeError(
             f'codec="safe" stores bytes, str, int, float, bool, None, dates and times, Decimal, '

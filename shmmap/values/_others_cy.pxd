@@ -17,11 +17,15 @@ cdef object class_of(u64 code)
 cdef object zone_of(object value, u64 code)
 cdef bint is_own_zone(object zone) except -1
 cdef bint put_other(writer_t writer, object value, u64 code, bint is_aware) except -1
+cdef void put_count(writer_t writer, u64 kind, u64 count) noexcept
+cdef int begin_bytes(writer_t writer, u64 length) except -1
+cdef int put_bytes(writer_t writer, bytes data) except -1
+cdef int begin_other(writer_t writer, u64 code, u64 length) except -1
+cdef int put_clock(writer_t writer, object value) except -1
 cdef bint put_raw(writer_t writer, u64 code, bytes data) except -1
 cdef int put_day(writer_t writer, object value) except -1
 cdef int put_span(writer_t writer, object value) except -1
 cdef bint put_zone(writer_t writer, object value) except -1
-cdef bytes offset_bytes(object offset)
 cdef bint put_uuid(writer_t writer, object value) except -1
 cdef bint is_aware_code(u64 code) noexcept
 cdef object read_other_value(u64 code, octets_t data, u64 at, u64 length, object zone)
@@ -29,5 +33,4 @@ cdef object read_span(octets_t data, u64 at)
 cdef object read_rarer(u64 code, bytes data)
 cdef object read_zone(bytes data)
 cdef object read_uuid(bytes data)
-cdef bint is_ready() noexcept
 cdef int make_ready() except -1

@@ -20,7 +20,6 @@ if not cython.compiled:
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
         ITEM_BYTES,
         ITEM_BYTES8,
-        ITEM_BYTES32,
         ITEM_FEW,
         ITEM_HEAD_MOST,
         ITEM_OTHER,
@@ -123,33 +122,76 @@ def is_own_zone(zone):
     return other_code(type(zone)) == OTHER_TIMEZONE
 
 
+def put_count(writer, kind, count):
+    """Write the head of an item whose length or count is not in the first byte."""
+    if count < 1 << 8:
+        put8(writer, kind)
+        put8(writer, count)
+    else:
+        put8(writer, kind + 8)
+        put32(writer, count)
+
+
+def begin_bytes(writer, length):
+    """Write the head of so many bytes, and reserve room for them."""
+    if length < ITEM_FEW:
+        put8(writer, ITEM_BYTES + length)
+    else:
+        put_count(writer, ITEM_BYTES8, length)
+    reserve(writer, length + ITEM_HEAD_MOST)
+    return 0
+
+
+def put_bytes(writer, data):
+    """Write bytes."""
+    length: u64 = len(data)
+    begin_bytes(writer, length)
+    put_octets(writer, data, length)
+    return 0
+
+
+def begin_other(writer, code, length):
+    """Write the head of a value with this code, of so many bytes."""
+    reserve(writer, ITEM_HEAD_MOST)
+    put8(writer, ITEM_OTHER)
+    put8(writer, code)
+    return begin_bytes(writer, length)
+
+
 def put_other(writer, value, code, is_aware):
     """Write a value with this code, but for its zone; False: it cannot be written."""
-    reserve(writer, 2 * ITEM_HEAD_MOST)
     if code == OTHER_DECIMAL:
         return put_raw(writer, code, str(value).replace("e", "E").encode("ascii"))
     if code == OTHER_UUID:
         return put_uuid(writer, value)
     if code == OTHER_TIMEZONE:
         return put_zone(writer, value)
-    put8(writer, ITEM_OTHER)
     if code == OTHER_TIMEDELTA:
-        put8(writer, code)
-        put8(writer, ITEM_BYTES + 12)
+        begin_other(writer, code, 12)
         put_span(writer, value)
-        return True
-    if code == OTHER_DATE:
-        put8(writer, code)
-        put8(writer, ITEM_BYTES + 4)
+    elif code == OTHER_DATE:
+        begin_other(writer, code, 4)
         put_day(writer, value)
-        return True
-    if code == OTHER_TIME:
-        put8(writer, OTHER_AWARE_TIME if is_aware else OTHER_TIME)
-        put8(writer, ITEM_BYTES + 6)
+    elif code == OTHER_TIME:
+        begin_other(writer, OTHER_AWARE_TIME if is_aware else OTHER_TIME, 6)
+        put_clock(writer, value)
     else:
-        put8(writer, OTHER_AWARE_DATETIME if is_aware else OTHER_DATETIME)
-        put8(writer, ITEM_BYTES + 10)
+        begin_other(writer, OTHER_AWARE_DATETIME if is_aware else OTHER_DATETIME, 10)
         put_day(writer, value)
+        put_clock(writer, value)
+    return True
+
+
+def put_raw(writer, code, data):
+    """Write the bytes of a value with this code."""
+    length: u64 = len(data)
+    begin_other(writer, code, length)
+    put_octets(writer, data, length)
+    return True
+
+
+def put_clock(writer, value):
+    """Write a time of day."""
     micros: u64 = value.microsecond
     fold: u64 = value.fold
     put8(writer, value.hour | (fold << 7))
@@ -157,25 +199,6 @@ def put_other(writer, value, code, is_aware):
     put8(writer, value.second)
     put16(writer, micros)
     put8(writer, micros >> 16)
-    return True
-
-
-def put_raw(writer, code, data):
-    """Write the bytes of a value with this code."""
-    length: u64 = len(data)
-    put8(writer, ITEM_OTHER)
-    put8(writer, code)
-    if length < ITEM_FEW:
-        put8(writer, ITEM_BYTES + length)
-    elif length < 1 << 8:
-        put8(writer, ITEM_BYTES8)
-        put8(writer, length)
-    else:
-        put8(writer, ITEM_BYTES32)
-        put32(writer, length)
-    reserve(writer, length + ITEM_HEAD_MOST)
-    put_octets(writer, data, length)
-    return True
 
 
 def put_day(writer, value):
@@ -206,14 +229,12 @@ def put_zone(writer, value):
         if type(parts[1]) is not str:
             return False
         name = b"=" + parts[1].encode("utf-8", "surrogatepass")
-    return put_raw(writer, OTHER_TIMEZONE, offset_bytes(offset) + name)
-
-
-def offset_bytes(offset):
-    """Return an offset as the bytes of a timedelta, behind an "O"."""
-    days: object = offset.days
-    word: object = (days & 0xFFFF_FFFF) | (offset.seconds << 32) | (offset.microseconds << 64)
-    return b"O" + word.to_bytes(12, "little")
+    length: u64 = len(name)
+    begin_other(writer, OTHER_TIMEZONE, 13 + length)
+    put8(writer, 0x4F)  # "O"
+    put_span(writer, offset)
+    put_octets(writer, name, length)
+    return True
 
 
 def put_uuid(writer, value):
@@ -236,8 +257,7 @@ def is_aware_code(code):
 def read_other_value(code, data, at, length, zone):
     """Return the value of these bytes. Raises ValueError, or what its class raises, where none
     gives them."""
-    if not is_ready():
-        make_ready()
+    make_ready()
     if code in (OTHER_DATETIME, OTHER_AWARE_DATETIME) and length == 10:
         return datetime_new(
             word16(data, at), data[at + 2], data[at + 3], data[at + 4] & 0x7F, data[at + 5],
@@ -304,14 +324,8 @@ def read_uuid(data):
     return made
 
 
-def is_ready():
-    """Tell whether CPython's own calls can be used."""
-    if cython.compiled:
-        return has_datetime_calls()
-    return True
-
-
 def make_ready():
-    """Have them be ready, before the first is called."""
-    if cython.compiled:
+    """Have CPython's own calls be ready, before the first of them."""
+    if cython.compiled and not has_datetime_calls():
         import_datetime()
+    return 0

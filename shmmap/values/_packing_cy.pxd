@@ -2,7 +2,9 @@ from ..memory._layout cimport *
 from ..memory._atomics cimport utf8_of
 from ._keys_cy cimport fits_word
 from ._octets cimport *
-from ._others_cy cimport is_own_zone, other_code, put_other, zone_of
+from ._others_cy cimport is_own_zone, other_code, put_bytes, put_count, put_other, zone_of
+
+cdef int TOO_DEEP, BEGUN, KNOWN
 
 cpdef object pack_items(object value)
 cdef bint put_item(writer_t writer, object value) except -1
@@ -13,11 +15,8 @@ cdef bint put_number(writer_t writer, object value) except -1
 cdef bint put_text(writer_t writer, object value) except -1
 cdef bint put_encoded(writer_t writer, object value) except -1
 cdef bint put_str(writer_t writer, const char* data, u64 length) except -1
-cdef void put_count(writer_t writer, u64 kind, u64 count) noexcept
-cdef int put_bytes(writer_t writer, bytes data) except -1
 cdef bint put_int(writer_t writer, object value) except -1
 cdef bint put_big(writer_t writer, object value) except -1
-cdef bint go_deeper(writer_t writer) noexcept
 cdef bint put_dict(writer_t writer, object value) except -1
 cdef bint put_list(writer_t writer, object value) except -1
 cdef bint put_tuple(writer_t writer, object value) except -1
@@ -25,4 +24,6 @@ cdef bint put_set(writer_t writer, object value, u64 kind) except -1
 cdef i64 most_weight(u64 place) noexcept
 cdef i64 weigh(object key, i64 most) except -2
 cdef bint put_key(writer_t writer, object key) except -1
-cdef int finish(writer_t writer, u64 count, u64 done) except -1
+cdef int begin(writer_t writer, object value, u64 count, u64 few, u64 many,
+               bint has_number) except -1
+cdef bint finish(writer_t writer, object value, u64 count, u64 done, bint has_number) except -1

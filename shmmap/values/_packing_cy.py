@@ -27,8 +27,6 @@ if not cython.compiled:
         ITEM_AGAIN16,
         ITEM_AGAIN32,
         ITEM_BELOW8,
-        ITEM_BYTES,
-        ITEM_BYTES8,
         ITEM_DICT,
         ITEM_DICT8,
         ITEM_FALSE,
@@ -73,10 +71,17 @@ if not cython.compiled:
         writer_t,
         written,
     )
-    from shmmap.values._others_cy import is_own_zone, other_code, put_other, zone_of
+    from shmmap.values._others_cy import (
+        is_own_zone,
+        other_code,
+        put_bytes,
+        put_count,
+        put_other,
+        zone_of,
+    )
 
 COMPILED = cython.compiled
-
+TOO_DEEP, BEGUN, KNOWN = 0, 1, 2  # what `begin` did
 
 
 def pack_items(value):
@@ -191,17 +196,13 @@ def put_text(writer, value):
     if put_short(writer, value, ITEM_STR, ITEM_AGAIN):
         return True
     reserve(writer, ITEM_HEAD_MOST)
-    if cython.compiled:
-        data = utf8_of(value, cython.address(length))
-        if data == cython.NULL:  # lone surrogates
-            return put_encoded(writer, value)
-        if put_again(writer, value, length > 1):
-            return True
-    else:
-        data = value.encode("utf-8", "surrogatepass")
-        length = len(data)
-        if put_again(writer, value, length > 1):
-            return True
+    if not cython.compiled:
+        return put_encoded(writer, value)
+    data = utf8_of(value, cython.address(length))
+    if data == cython.NULL:  # lone surrogates
+        return put_encoded(writer, value)
+    if put_again(writer, value, length > 1):
+        return True
     return put_str(writer, data, length)
 
 
@@ -224,28 +225,6 @@ def put_str(writer, data, length):
     reserve(writer, length + ITEM_HEAD_MOST)
     put_octets(writer, data, length)
     return True
-
-
-def put_count(writer, kind, count):
-    """Write the head of an item whose length or count is not in the first byte."""
-    if count < 1 << 8:
-        put8(writer, kind)
-        put8(writer, count)
-    else:
-        put8(writer, kind + 8)
-        put32(writer, count)
-
-
-def put_bytes(writer, data):
-    """Write bytes."""
-    length: u64 = len(data)
-    if length < ITEM_FEW:
-        put8(writer, ITEM_BYTES + length)
-    else:
-        put_count(writer, ITEM_BYTES8, length)
-    reserve(writer, length + ITEM_HEAD_MOST)
-    put_octets(writer, data, length)
-    return 0
 
 
 def put_int(writer, value):
@@ -325,18 +304,30 @@ def weigh(key, most):
 # too deep.
 
 
-def go_deeper(writer):
-    """Begin a container; False: it is nested too deeply."""
+def begin(writer, value, count, few, many, has_number):
+    """Begin a container of so many items, whose first byte is one of these: BEGUN; it was written
+    before, and so is its number: KNOWN; it is nested too deeply: TOO_DEEP."""
+    reserve(writer, ITEM_HEAD_MOST)
+    if has_number and put_number(writer, value):
+        return KNOWN
     writer.depth += 1
-    return writer.depth <= ITEMS_DEEPEST
+    if writer.depth > ITEMS_DEEPEST:
+        return TOO_DEEP
+    if few and count < ITEM_FEW:
+        put8(writer, few + count)
+    else:
+        put_count(writer, many, count)
+    return BEGUN
 
 
-def finish(writer, count, done):
+def finish(writer, value, count, done, has_number):
     """End a container that has so many items, of which so many were written."""
     if done != count:
         raise RuntimeError("a container changed while it was being encoded")
     writer.depth -= 1
-    return 0
+    if has_number:
+        number(writer, value)
+    return True
 
 
 def put_key(writer, key):
@@ -356,22 +347,14 @@ def put_dict(writer, value):
     items: dict = value if cython.compiled else value.copy()
     count: u64 = len(items)
     done: u64 = 0
-    reserve(writer, ITEM_HEAD_MOST)
-    if put_number(writer, value):
-        return True
-    if not go_deeper(writer):
-        return False
-    if count < ITEM_FEW:
-        put8(writer, ITEM_DICT + count)
-    else:
-        put_count(writer, ITEM_DICT8, count)
+    begun: i64 = begin(writer, value, count, ITEM_DICT, ITEM_DICT8, True)
+    if begun != BEGUN:
+        return begun == KNOWN
     for key, item in items.items():
         if not put_key(writer, key) or not put_item(writer, item):
             return False
         done += 1
-    finish(writer, count, done)
-    number(writer, value)
-    return True
+    return finish(writer, value, count, done, True)
 
 
 def put_list(writer, value):
@@ -379,22 +362,14 @@ def put_list(writer, value):
     items: list = value if cython.compiled else value.copy()
     count: u64 = len(items)
     done: u64 = 0
-    reserve(writer, ITEM_HEAD_MOST)
-    if put_number(writer, value):
-        return True
-    if not go_deeper(writer):
-        return False
-    if count < ITEM_FEW:
-        put8(writer, ITEM_LIST + count)
-    else:
-        put_count(writer, ITEM_LIST8, count)
+    begun: i64 = begin(writer, value, count, ITEM_LIST, ITEM_LIST8, True)
+    if begun != BEGUN:
+        return begun == KNOWN
     for item in items:
         if not put_item(writer, item):
             return False
         done += 1
-    finish(writer, count, done)
-    number(writer, value)
-    return True
+    return finish(writer, value, count, done, True)
 
 
 def put_tuple(writer, value):
@@ -402,22 +377,14 @@ def put_tuple(writer, value):
     items: tuple = value
     count: u64 = len(items)
     done: u64 = 0
-    if count and put_number(writer, value):
-        return True
-    if not go_deeper(writer):
-        return False
-    if count < ITEM_FEW:
-        put8(writer, ITEM_TUPLE + count)
-    else:
-        put_count(writer, ITEM_TUPLE8, count)
+    begun: i64 = begin(writer, value, count, ITEM_TUPLE, ITEM_TUPLE8, count > 0)
+    if begun != BEGUN:
+        return begun == KNOWN
     for item in items:
         if not put_item(writer, item):
             return False
         done += 1
-    finish(writer, count, done)
-    if count:
-        number(writer, value)
-    return True
+    return finish(writer, value, count, done, count > 0)
 
 
 def put_set(writer, value, kind):
@@ -426,17 +393,12 @@ def put_set(writer, value, kind):
     count: u64 = len(items)
     done: u64 = 0
     has_number: cython.bint = kind == ITEM_SET8 or count > 0
-    if has_number and put_number(writer, value):
-        return True
-    if not go_deeper(writer):
-        return False
+    begun: i64 = begin(writer, value, count, 0, kind, has_number)
+    if begun != BEGUN:
+        return begun == KNOWN
     keep_alive(writer)
-    put_count(writer, kind, count)
     for item in items:
         if not put_key(writer, item):
             return False
         done += 1
-    finish(writer, count, done)
-    if has_number:
-        number(writer, value)
-    return True
+    return finish(writer, value, count, done, has_number)

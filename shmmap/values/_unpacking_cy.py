@@ -236,14 +236,20 @@ def read_again(reader, number):
     raise _Damaged(f"there is no item {number} before it")
 
 
+def noted(reader, made, has_number):
+    """Return an item, which gets the next number if it is to have one, and any item stands for
+    another."""
+    if reader.numbers and has_number:
+        give_number(reader, made)
+    return made
+
+
 def read_text(reader, length):
     """Read a str."""
     need(reader, length)
     made: object = text(reader.data, reader.at, length)
     reader.at += length
-    if reader.numbers and length > 1:
-        give_number(reader, made)
-    return made
+    return noted(reader, made, length > 1)
 
 
 def read_key(reader):
@@ -262,9 +268,7 @@ def read_key(reader):
     need(reader, length)
     made: object = key_text(reader.data, reader.at, length)
     reader.at += length
-    if reader.numbers and length > 1:
-        give_number(reader, made)
-    return made
+    return noted(reader, made, length > 1)
 
 
 def light(reader, key):
@@ -288,9 +292,7 @@ def read_raw(reader, length):
 def read_bytes(reader, length):
     """Read a bytes object."""
     made: object = read_raw(reader, length)
-    if reader.numbers and length > 1:
-        give_number(reader, made)
-    return made
+    return noted(reader, made, length > 1)
 
 
 def read_big(reader, length):
@@ -300,7 +302,7 @@ def read_big(reader, length):
 
 
 def read_other(reader):
-    """Read an item of the types of `others`."""
+    """Read an item of the types of `_others_cy`."""
     need(reader, 2)
     code: u64 = reader.data[reader.at]
     kind: u64 = reader.data[reader.at + 1]
@@ -314,10 +316,7 @@ def read_other(reader):
     at: u64 = reader.at
     reader.at += length
     zone: object = read_own_zone(reader) if is_aware_code(code) else None
-    made: object = read_other_value(code, reader.data, at, length, zone)
-    if reader.numbers:
-        give_number(reader, made)
-    return made
+    return noted(reader, read_other_value(code, reader.data, at, length, zone), True)
 
 
 def read_own_zone(reader):
@@ -360,9 +359,7 @@ def read_dict(reader, count):
     if len(made) != count:
         raise _Damaged("a dict has a key twice")
     reader.depth -= 1
-    if reader.numbers:
-        give_number(reader, made)
-    return made
+    return noted(reader, made, True)
 
 
 def read_list(reader, count):
@@ -374,9 +371,7 @@ def read_list(reader, count):
         put_in_list(places, i, read_item(reader))
     made: object = filled(places)
     reader.depth -= 1
-    if reader.numbers:
-        give_number(reader, made)
-    return made
+    return noted(reader, made, True)
 
 
 def read_tuple(reader, count):
@@ -390,9 +385,7 @@ def read_tuple(reader, count):
         put_in_tuple(places, i, read_item(reader))
     made: object = filled_tuple(places)
     reader.depth -= 1
-    if reader.numbers:
-        give_number(reader, made)
-    return made
+    return noted(reader, made, True)
 
 
 def read_set(reader, count, changes):
@@ -406,6 +399,4 @@ def read_set(reader, count, changes):
         raise _Damaged("a set has an item twice")
     made: object = items if changes else frozenset(items)
     reader.depth -= 1
-    if reader.numbers and (changes or count):
-        give_number(reader, made)
-    return made
+    return noted(reader, made, changes or count > 0)
