@@ -41,7 +41,6 @@ from ..operations.order import in_order
 from ..operations.routing import ShardMoved, spread
 from ..operations.unreadable import OnUnreadable, handler_of
 from ..operations.views import Handler, Listings, Prefix
-from ..shard._repair_cy import equip
 from ..shard._shadow_cy import ShardCopy, copy_bytes_needed
 from ..shard._status import DAMAGED, WHOLE
 from ..system.blocks import block
@@ -146,7 +145,7 @@ class _Still:
         self.ttl_ns = 0
         self.clock = clock
         self.worker = _Row()
-        self.shards = spread([equip(copy) for copy in copies])
+        self.shards = spread(list(copies))  # no repairers: those would be a cycle, too
         self.held: dict[tuple[int, int], Shard] = {}
         self.control_memory = bytearray(2 * _ROW)
         with ControlWords(self.control_memory) as control:

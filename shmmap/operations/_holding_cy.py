@@ -350,12 +350,13 @@ class Holding(Handle):
             shard.lock.leave_to_nobody()
 
     def mend(self, shard):
-        """Repair a held shard."""
-        if cython.compiled:  # no test of the type: nothing in here can raise
-            if shard.repairer is not None:  # else it was unmapped meanwhile
+        """Repair a held shard. One that was unmapped meanwhile, or is a snapshot's, has nothing
+        that repairs it."""
+        if shard.repairer is not None:
+            if cython.compiled:  # no test of the type: nothing in here can raise
                 cython.cast(Repairer, shard.repairer).run()
-        else:
-            shard.repairer.run()
+            else:
+                shard.repairer.run()
 
     def raise_for(self, status, shard, data_bytes):
         """Raise the error for a status."""

@@ -303,9 +303,10 @@ def test_a_snapshots_memory_goes_with_its_last_reference(make):
     gc.disable()
     try:
         snapshot = m.snapshot()
-        memory = weakref.ref(snapshot._view.attachment)
+        memory = [weakref.ref(snapshot._view.attachment)]
+        memory += [weakref.ref(copy.buffer) for copy in snapshot._view.attachment.shards]
         assert dict(snapshot) == {"a": 1}
         del snapshot
-        assert memory() is None
+        assert {each() for each in memory} == {None}
     finally:
         gc.enable()
