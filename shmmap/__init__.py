@@ -8,46 +8,45 @@ from ._engine import choose_engine  # noqa: E402
 
 choose_engine()
 
-from .copies.dumps import DumpReport  # noqa: E402
-from .copies.merging import MergeReport  # noqa: E402
-from .copies.snapshots import Snapshot  # noqa: E402
-from .errors import (  # noqa: E402
-    ConfigMismatch,
-    DumpCorrupted,
-    EditConflict,
-    EntryTooLarge,
-    LockLost,
-    LockTimeout,
-    MapClosed,
-    MapCorrupted,
-    MapExists,
-    MapFull,
-    MapMismatchWarning,
-    MapNotFound,
-    MapUnlinked,
-    Reentered,
-    ShardBusy,
-    SharedMemoryFull,
-    ShmMapError,
-    SystemCallError,
-    ValueUnreadable,
-    WorkersFull,
-)
-from .lifecycle.control import ENGINE  # noqa: E402
-from .lifecycle.stats import Stats  # noqa: E402
-from .lifecycle.sweeper import SweepReport  # noqa: E402
-from .lifecycle.unlinking import unlink  # noqa: E402
-from .locks.named_locks import Lock  # noqa: E402
-from .locks.semaphores import Semaphore  # noqa: E402
-from .map import ShmMap, _reattach  # noqa: E402
-from .operations.changes import DELETE  # noqa: E402
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .copies.dumps import DumpReport
+    from .copies.merging import MergeReport
+    from .copies.snapshots import Snapshot
     from .decorator import cached
+    from .errors import (
+        ConfigMismatch,
+        DumpCorrupted,
+        EditConflict,
+        EntryTooLarge,
+        LockLost,
+        LockTimeout,
+        MapClosed,
+        MapCorrupted,
+        MapExists,
+        MapFull,
+        MapMismatchWarning,
+        MapNotFound,
+        MapUnlinked,
+        Reentered,
+        ShardBusy,
+        SharedMemoryFull,
+        ShmMapError,
+        SystemCallError,
+        ValueUnreadable,
+        WorkersFull,
+    )
+    from .lifecycle.control import ENGINE
+    from .lifecycle.stats import Stats
+    from .lifecycle.sweeper import SweepReport
+    from .lifecycle.unlinking import unlink
+    from .locks.named_locks import Lock
+    from .locks.semaphores import Semaphore
+    from .map import ShmMap
     from .mirroring.mirror import Mirror
     from .mirroring.tally import MirrorReport
     from .moving.tuning import AutoShards
+    from .operations.changes import DELETE
     from .rates import RateLimit, RateLimiter
     from .tools.overview import MapInfo, maps
 
@@ -96,31 +95,49 @@ __all__ = [
     "unlink",
 ]
 
+_TOGETHER = {  # where the names stand that a map needs, and those that come with it
+    "copies.dumps": ("DumpReport",),
+    "copies.merging": ("MergeReport",),
+    "copies.snapshots": ("Snapshot",),
+    "errors": (
+        "ConfigMismatch", "DumpCorrupted", "EditConflict", "EntryTooLarge", "LockLost",
+        "LockTimeout", "MapClosed", "MapCorrupted", "MapExists", "MapFull",
+        "MapMismatchWarning", "MapNotFound", "MapUnlinked", "Reentered", "ShardBusy",
+        "SharedMemoryFull", "ShmMapError", "SystemCallError", "ValueUnreadable",
+        "WorkersFull",
+    ),
+    "lifecycle.control": ("ENGINE",),
+    "lifecycle.stats": ("Stats",),
+    "lifecycle.sweeper": ("SweepReport",),
+    "lifecycle.unlinking": ("unlink",),
+    "locks.named_locks": ("Lock",),
+    "locks.semaphores": ("Semaphore",),
+    "map": ("ShmMap", "_reattach"),
+    "operations.changes": ("DELETE",),
+}
+_LATER = {  # of what needs more: inspect and asyncio, numpy
+    "decorator": ("cached",),
+    "mirroring.mirror": ("Mirror",),
+    "mirroring.tally": ("MirrorReport",),
+    "moving.tuning": ("AutoShards",),
+    "rates": ("RateLimit", "RateLimiter"),
+    "tools.overview": ("MapInfo", "maps"),
+}
+
 
 def __getattr__(name: str) -> object:
-    """Import at its first use what needs more than a map does: `cached`, with inspect and asyncio,
-    `RateLimiter`, `Mirror` and `AutoShards`, and `maps`, with numpy. All else is there from the
-    start: a process that has a map open may be unable to import anything more."""
-    home: object
-    if name == "cached":
-        from . import decorator as home
-    elif name in ("RateLimit", "RateLimiter"):
-        from . import rates as home
-    elif name == "Mirror":
-        from .mirroring import mirror as home
-    elif name == "MirrorReport":
-        from .mirroring import tally as home
-    elif name == "AutoShards":
-        from .moving import tuning as home
-    elif name in ("MapInfo", "maps"):
-        from .tools import overview as home
-    else:
+    """Load the package as the first of its names is used. All that a map needs comes in one: a
+    process that has a map open may be unable to import anything more."""
+    if name not in __all__ and name != "_reattach":  # modules import each other through here
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(home, name)
-    _name_it(found)
-    globals()[name] = found
+    from importlib import import_module
+
+    later = {home: names for home, names in _LATER.items() if name in names}
+    for home, names in (_TOGETHER | later).items():
+        found = import_module(f".{home}", __name__)
+        globals().update((one, getattr(found, one)) for one in names)
     _once.remember(__name__)
-    return found
+    return globals()[name]
 
 
 def __dir__() -> list[str]:
@@ -128,16 +145,4 @@ def __dir__() -> list[str]:
     return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
 
 
-def _name_it(public: object) -> None:
-    """Have a class say that it is found here: a pickle of it, in a map or a dump, must not name
-    the module where it happens to stand. Nor may one of a map: to import a module of a package
-    that another thread is importing does not wait for the package."""
-    if isinstance(public, type) and public.__module__.startswith(f"{__name__}."):
-        public.__module__ = __name__
-
-
-_reattach.__module__ = __name__
-for _public in list(globals().values()):
-    _name_it(_public)
-del _public
 _once.remember(__name__)

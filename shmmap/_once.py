@@ -12,8 +12,11 @@ from __future__ import annotations
 import os
 import sys
 from importlib.machinery import ModuleSpec
-from types import ModuleType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
 
 _PLACE = "_shmmap_modules"  # an attribute of sys, which nobody imports anew
 

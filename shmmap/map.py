@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import subclasses
+from ._public import public
 from .checks import Key, Value, flag, seconds
 from .copies import replacing, snapshots
 from .copies.snapshots import Snapshot
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 LOCK_TIMEOUT_S = 5.0
 
 
+@public
 class ShmMap(
     AtPrompt, subclasses.OwnState, Takes, Batches, Edits, MapListings, Lockable, Entering,
     InAsyncio, Named, MutableMapping[Key, Value],
@@ -402,7 +404,8 @@ class ShmMap(
         self.close()
 
 
-def _reattach(  # its pickles name it as `shmmap._reattach`: see `_name_it`
+@public
+def _reattach(  # its pickles name it as `shmmap._reattach`
     name: str, nonce: int, lock_timeout: float, owner_uid: int | None, reading: tuple[Value, ...],
     kind: type[ShmMap] | None = None, asked: tuple[Value, ...] = ("raise", None),
 ) -> ShmMap:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from math import ceil, inf
 from typing import Any, NamedTuple
 
+from ._public import public
 from .checks import Key, seconds, shown
 from .errors import EntryTooLarge, MapClosed, ShmMapError
 from .locks.keeping import note, notes_of, reason_for
@@ -20,6 +21,7 @@ MOST_TIMES = 100_000  # 8 bytes each, written anew by each hit
 _LONG_S = 3e9  # a ttl of so many seconds is none
 
 
+@public
 class RateLimit(NamedTuple):
     """What a RateLimiter answers; true where the hit is allowed, of `peek` where one would be.
 
@@ -52,6 +54,7 @@ class RateLimit(NamedTuple):
         return fields
 
 
+@public
 class RateLimiter:
     """So many hits of a key in so long, exact for all processes that have the map.
 

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import xxhash
 
+from .._public import public
 from ..checks import path_of
 from ..errors import ConfigMismatch, DumpCorrupted
 from ..lifecycle.parameters import Parameters, argument, check_name
@@ -78,6 +79,7 @@ class RawEntry(NamedTuple):
     version: int
 
 
+@public
 class DumpReport(NamedTuple):
     """What a dump wrote.
 

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from .._public import public
 from ..errors import (
     ConfigMismatch,
     DumpCorrupted,
@@ -47,6 +48,7 @@ K = constants()
 Failure = TypeVar("Failure", bound=Exception)
 
 
+@public
 class MergeReport(NamedTuple):
     """What a merge did.
 

@@ -18,6 +18,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from .._public import public
 from ..checks import Key, Value
 from ..errors import LockTimeout, MapCorrupted, Reentered, ShmMapError
 from ..memory._clock_cy import Clock, monotonic_ns
@@ -62,6 +63,7 @@ _ROW = 1024  # where a snapshot's private control memory counts its reads
 Raw = tuple[int, bytes, int, bytes, int, int]
 
 
+@public
 class Snapshot(Listings, Mapping[Key, Value]):
     """A map as it was at one instant: a read-only mapping in this process's own memory.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from .._public import public
 from ..locks.keeping import added
 from ..memory.table import read_table, row_of
 from ..memory.words import ControlWords, ShardWords, Word
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from .attachment import Attachment
 
 
+@public
 class Stats(NamedTuple):
     """A map's figures. Sums over shards are not of one instant.
 

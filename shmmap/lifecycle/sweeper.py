@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from .._public import public
 from ..errors import LockTimeout, MapClosed, MapUnlinked, ShmMapError
 from ..locks.deferred_release import see_to_it
 from ..memory._clock_cy import monotonic
@@ -41,6 +42,7 @@ _GREENLET_PATIENCE_S = 0.05
 AGED_LOOKS = 8192  # slots looked at under one hold for old entries
 
 
+@public
 class SweepReport(NamedTuple):
     """What a sweep did.
 

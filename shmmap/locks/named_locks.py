@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from .._public import public
 from ..checks import Key, shown
 from ..errors import LockLost, LockTimeout, MapClosed, MapUnlinked
 from ..system.process import this_process
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _UNSAID: Any = type("Unsaid", (), {"__repr__": lambda self: "<the lock's>"})()
 
 
+@public
 class Lock(Taking):
     """A named mutex of every process that has the map: `with m.lock("report"): ...`, and in a
     coroutine `async with m.lock("report"): ...`.

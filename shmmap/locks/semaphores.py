@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from .._public import public
 from ..checks import Key, shown
 from ..errors import LockLost, LockTimeout, Reentered
 from ..memory._clock_cy import monotonic_ns
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 MOST = 100
 
 
+@public
 class Semaphore(Taking):
     """A number of permits that all processes share: `with m.semaphore("db", 5): ...`, and in a
     coroutine `async with m.semaphore("db", 5): ...`.

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Literal, NoReturn
 
+from .._public import public
 from ..checks import Key, Value, refuse_one_key, seconds
 from ..errors import ShmMapError
 from ..map import ShmMap
@@ -42,6 +43,7 @@ AGAIN_S = 0.05
 _SHARE_S = 1.0  # that a report waits for what is in the way of the counts
 
 
+@public
 class Mirror:
     """An old and a new cache behind the interface of the old one: see the module.
 

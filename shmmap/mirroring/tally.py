@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
+from .._public import public
 from ..checks import Key
 from ..errors import ShmMapError
 from ..map import ShmMap
@@ -27,6 +28,7 @@ class Difference(NamedTuple):
     new: str
 
 
+@public
 class MirrorReport(NamedTuple):
     """How a mirror stands, of all processes that share it; `missed`, `is_open` and `last`: of this
     one.

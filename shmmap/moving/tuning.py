@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from .._public import public
 from ..checks import flag, number, seconds, shown, whole
 from ..memory.geometry import SHARD_LIMIT
 from ..memory.layout import constants
@@ -39,6 +40,7 @@ class _Settings(NamedTuple):
     dry_run: bool
 
 
+@public
 class AutoShards(_Settings):
     """When the gate `auto-shards` changes a map's number of shards: `ShmMap(auto_shards=...)`.
 

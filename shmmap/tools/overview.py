@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .._public import public
 from ..lifecycle import control
 from ..printable import human
 from . import findings, inspection
 from .seen import SeenMap
 
 
+@public
 class MapInfo(NamedTuple):
     """A map, as `maps()` found it.
 

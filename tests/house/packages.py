@@ -8,7 +8,7 @@ import shmmap
 
 PACKAGE = Path(shmmap.__file__).parent
 SOURCES = sorted(str(file.relative_to(PACKAGE).with_suffix("")) for file in PACKAGE.rglob("*.py"))
-BASE = {"errors", "checks", "frames", "printable", "_cython", "_engine", "_once"}
+BASE = {"errors", "checks", "frames", "printable", "_cython", "_engine", "_once", "_public"}
 """What every floor may use; of the package they import each other only."""
 FLOORS: dict[str, set[str]] = {"memory": set(), "system": {"memory"}, "shard": {"memory", "system"}}
 """Whom the modules of a package may import, beside their own package and the base."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -110,3 +111,76 @@ sys.path.remove(folder)
 import shmmap as again; Map = again.ShmMap
 """
     assert run(PROGRAM.replace("WAY", way), name, str(tmp_path)) == ("ok\n", "")
+
+
+def fresh(code: str) -> str:
+    """Run it in a new interpreter, and return what it prints."""
+    done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True,
+                          timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(shmmap.ENGINE == "pure", reason="it looks for Cython's own module")
+def test_the_import_alone_loads_next_to_nothing():
+    loaded = fresh(
+        "import sys; before = set(sys.modules)\n"
+        "import shmmap\n"
+        "print(sorted(set(sys.modules) - before))\n"
+    )
+    heavy = {"asyncio", "inspect", "ssl", "numpy", "psutil", "logging", "typing", "ctypes",
+             "threading", "json", "re", "xxhash", "posix_ipc", "datetime", "pickle"}
+    found = set(ast.literal_eval(loaded))
+    assert {one for one in found if one.startswith("shmmap")} == {
+        "shmmap", "shmmap._once", "shmmap._engine"
+    }
+    assert not found & heavy
+    assert len(found) < 12, found
+
+
+def test_its_first_name_loads_what_a_map_needs_and_no_more():
+    loaded = fresh(
+        "import shmmap, sys\n"
+        "shmmap.MapFull\n"
+        "print(sorted(name for name in sys.modules))\n"
+        "before = set(sys.modules)\n"
+        "m = shmmap.ShmMap(f'imports-{__import__(\"os\").getpid()}', size='1MB', ephemeral=True)\n"
+        "m['a'] = 1; m.incr('a'); m.snapshot(); list(m.items()); m.check(); m.stats()\n"
+        "with m.lock('l'): pass\n"
+        "m.close()\n"
+        "print(sorted(set(sys.modules) - before))\n"
+    ).splitlines()
+    first, later = (set(ast.literal_eval(line)) for line in loaded)
+    assert not first & {"asyncio", "inspect", "ssl", "numpy", "psutil", "logging"}
+    assert not {one for one in later if one.startswith("shmmap")}, later
+
+
+def test_all_its_names_are_there_for_programs_and_for_type_checkers():
+    tree = ast.parse(Path(shmmap.__file__).read_text())
+    typed = {
+        (alias.name, node.module) for block in tree.body if isinstance(block, ast.If)
+        for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    parts = {**shmmap._TOGETHER, **shmmap._LATER}
+    loaded = {(name, home) for home, names in parts.items() for name in names}
+    assert loaded - {("_reattach", "map")} == typed
+    assert {name for name, _ in typed} | {"__version__"} == set(shmmap.__all__)
+    for name in shmmap.__all__:
+        assert getattr(shmmap, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Map'"):
+        shmmap.Map  # noqa: B018
+    said = [name for name in shmmap.__all__ if isinstance(getattr(shmmap, name), type)]
+    assert {getattr(shmmap, name).__module__ for name in said} == {"shmmap"}
+
+
+def test_threads_that_use_it_first_all_get_it():
+    assert fresh(
+        "import shmmap, sys, threading\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "names, got = list(shmmap.__all__), []\n"
+        "def use(first):\n"
+        "    got.append([getattr(shmmap, n) for n in names[first:] + names[:first]])\n"
+        "threads = [threading.Thread(target=use, args=(i * 5,)) for i in range(8)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+        "print(len(got), {len(one) for one in got} == {len(names)})\n"
+    ) == "8 True\n"
