@@ -10,7 +10,7 @@ cdef class Holding(Handle):
     cdef int refuse_reentry(self, Shard shard) except -1
     cdef int refuse_own(self, Shard shard) except -1
     cdef int hold(self, Shard shard, u64 unit) except -1
-    cdef int hold_late(self, Shard shard, i64 status, i64 until_ns) except -1
+    cdef int hold_late(self, Shard shard, i64 status, i64 tried_ns, i64 until_ns) except -1
     cdef void count_wait(self, Shard shard, i64 waited_ns) noexcept
     cdef int leave_moved(self, Shard shard, u64 unit) except -1
     cdef int reroute(self, Shard shard, u64 unit) except -1

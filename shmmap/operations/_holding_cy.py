@@ -57,6 +57,7 @@ if not cython.compiled:
         REENTERED,
         TAKEN_OVER,
         TIMED_OUT,
+        WAITED,
     )
 
 from shmmap.errors import LockTimeout, Reentered
@@ -90,16 +91,15 @@ class Holding(Handle):
     def hold(self, shard, unit):
         """Take a shard's lock, and repair the shard if a change was broken off. Raises ShardMoved
         where it has moved: then what has that unit of the hash, or ALL_UNITS of it, is known."""
+        until_ns: i64 = 0
         if not cython.compiled:
             reentry.note(self.attachment, shard)
             until_ns = clock_ns(1) + self.lock_timeout_ns  # to try once may take long
         first_ns: i64 = self.lock_timeout_ns if self.lock_timeout_ns < LOOK_NS else LOOK_NS
+        shard.clock.look()
         status: i64 = shard.lock.acquire(self.token(), first_ns)
         if status:
-            if cython.compiled:
-                self.hold_late(shard, status, clock_ns(1) + self.lock_timeout_ns - first_ns)
-            else:
-                self.hold_late(shard, status, until_ns)
+            self.hold_late(shard, status, first_ns, until_ns)
         if load(shard.mem, S_MOVED):
             self.leave_moved(shard, unit)
         if load(shard.mem, S_DIRTY):
@@ -244,10 +244,11 @@ class Holding(Handle):
         finally:
             self.leave()
 
-    def hold_late(self, shard, status, until_ns):
-        """Do the rest of `hold` where the lock was not free. Whoever replaces a map keeps its
-        shards for good, so that no writer that comes late writes into it: look for that now and
-        then."""
+    def hold_late(self, shard, status, tried_ns, until_ns):
+        """Do the rest of `hold` where the lock was not free, and was tried for so long. `until_ns`:
+        of the monotonic clock; 0: to be found out, which takes time, by who did not get it. Whoever
+        replaces a map keeps its shards for good, so that no writer that comes late writes into it:
+        look for that now and then."""
         left_ns: i64
         slept_ns: i64 = 0  # in looks that were in vain
         while True:
@@ -262,11 +263,15 @@ class Holding(Handle):
                 self.ready()  # raises, or it was not replaced after all
             if status != TIMED_OUT:
                 break
+            if until_ns == 0:
+                until_ns = clock_ns(1) + self.lock_timeout_ns - tried_ns
             left_ns = until_ns - clock_ns(1)
             if left_ns <= 0:
                 raise LockTimeout(self.attachment.describe_wait(shard, self.lock_timeout_ns))
             slept_ns += LOOK_NS
             status = shard.lock.acquire(self.token(), left_ns if left_ns < LOOK_NS else LOOK_NS)
+        if slept_ns or status != WAITED or shard.lock.waited_ns:  # more than some spins
+            shard.clock.look()
         # REENTERED, our own: a signal handler raised before `drop` could free it
         self.count(R_WAITS)
         if status != REENTERED:
@@ -283,7 +288,7 @@ class Holding(Handle):
         add_one(shard.mem, offset)
 
     def try_hold(self, shard, timeout_ns):
-        """Take a shard's lock within a time: see `ShardLock.acquire`."""
+        """Take a shard's lock within a time, not to write: see `ShardLock.acquire`."""
         if not cython.compiled:
             reentry.note(self.attachment, shard)
         status: i64 = shard.lock.acquire(self.token(), timeout_ns)

@@ -98,7 +98,7 @@ class Shard(ShardLookup):
         Returns FOUND with the new version in `found`, FULL (nothing changed but expired and
         evicted entries), or TOO_LARGE.
         """
-        now_ns: u64 = self.clock.now()
+        now_ns: u64 = self.clock.seen_ns
         meta: u64 = (
             key_length
             | (key_type << META_KEY_TYPE_SHIFT)
@@ -188,7 +188,7 @@ class Shard(ShardLookup):
     def change_word(self, offset, value, found):
         """Change one aligned word of a live entry and give it a new version, within an
         operation."""
-        version: u64 = self.stamp(self.clock.now())
+        version: u64 = self.stamp(self.clock.seen_ns)
         self.slots.set_version(found.slot, found.version | 1)
         fence()
         store(self.mem, offset, value)

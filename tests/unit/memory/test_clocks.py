@@ -111,3 +111,36 @@ def test_sweeps_and_reports_go_on(make, stopped, tmp_path):
     assert m.stats().expired == 1
     assert m.sweep().seconds > 0 and m.dump(tmp_path / "a").seconds > 0
     assert in_time(m.close) == [None]
+
+
+@pytest.mark.parametrize("write", [
+    lambda m: m.set("a", b"x"), lambda m: m.incr("n"), lambda m: m.touch("a", 60),
+], ids=["set", "incr", "touch"])
+def test_a_write_that_waited_says_when_it_was_made(make, write):
+    """It reads the clock before it has the lock: then it must do so again."""
+    m = make(shards=1)
+    m.update(a=b"", n=0)
+    lock = m.attachment.shards[0].lock
+    assert lock.lock(m.attachment.worker.fork_page.word | 0x1234, 10**9) == 0
+    freed: list[int] = []
+
+    def free() -> None:
+        freed.append(m.attachment.clock.now_ns())
+        lock.unlock()
+
+    timer = threading.Timer(0.1, free)
+    timer.start()
+    write(m)
+    timer.join()
+    versions = [m.get_versioned(key)[1] for key in ("a", "n")]
+    assert max(versions) >> 1 >= freed[0]
+
+
+def test_a_write_after_an_idle_time_says_when_it_was_made(make):
+    m = make(shards=1)
+    m["a"] = 1
+    for _ in range(3):
+        threading.Event().wait(0.01)
+        before = m.attachment.clock.now_ns()
+        m.incr("a")
+        assert before <= m.get_versioned("a")[1] >> 1 <= m.attachment.clock.now_ns()
