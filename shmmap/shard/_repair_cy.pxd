@@ -13,7 +13,7 @@ cdef class Repairer:
     cdef void disown_chain(self, u64 head, u64 n) noexcept
     cdef u64 entries
     cdef u64 live_bytes
-    cdef bint plausible(self, u64 version, u64 meta) noexcept
+    cdef bint plausible(self, u64 version, u64 meta, u64 length) noexcept
     cdef void examine(self, u64 slot) noexcept
     cdef i64 find_twin(self, u64 hash, u64 slot, u64 meta) noexcept
     cdef bint is_here(self, u64 hash) noexcept

@@ -129,15 +129,15 @@ class Repairer:
             slot = following
         self.shard.slots.tie(slot, 0)
 
-    def plausible(self, version, meta):
-        """Tell whether a live head's version, lengths and types can be true."""
+    def plausible(self, version, meta, length):
+        """Tell whether a live head's version, lengths (in all: `length`) and types can be true."""
         kind: u64 = (meta >> META_KEY_TYPE_SHIFT) & KEY_TYPE_MASK
         value_type: u64 = (meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK
         return (
             version < VERSION_LIMIT
             and 1 <= kind <= KEY_TYPE_MAX
             and 1 <= value_type <= VALUE_TYPE_MAX
-            and data_bytes(meta) <= self.shard.max_bytes
+            and length <= self.shard.max_bytes
             and (value_type != VALUE_INT or meta >> META_LENGTH_SHIFT == 8)
         )
 
@@ -176,9 +176,11 @@ class Repairer:
         """Index and count a whole live head, or end it or its older twin."""
         hash: u64 = self.shard.slot_hash(slot, meta)
         tag: u64 = hash & LOW_HALF
-        position: i64 = self.find_twin(hash, slot, meta)
-        home: u64
+        home: u64 = self.shard.index.home(hash, self.shard.shard_bits)
+        position: i64 = -1
         other: u64
+        if self.shard.index.match(home, tag) or self.shard.index.passed(home):
+            position = self.find_twin(hash, slot, meta)
         self.count(meta)
         if not self.is_here(hash):  # a copy from another shard: nobody would look for it here
             self.shard.slots.set_version(slot, 0)
@@ -193,7 +195,6 @@ class Repairer:
             self.shard.index.put(position, tag, slot)
             self.uncount(other)
             return
-        home = self.shard.index.home(hash, self.shard.shard_bits)
         position = self.shard.index.find_room(home)
         if position < 0:  # more live heads than index words: only corruption makes that
             self.shard.slots.set_version(slot, 0)
@@ -259,11 +260,18 @@ class Repairer:
         at: u64 = self.shard.slots.at(slot)
         version: u64 = load(self.mem, at)
         meta: u64 = load(self.mem, at + E_META)
-        need: u64 = self.shard.slots.needed(data_bytes(meta))
-        if not self.plausible(version, meta) or not self.claim_chain(slot, need):
+        length: u64 = data_bytes(meta)
+        need: u64 = self.shard.slots.needed(length)
+        if not self.plausible(version, meta, length):
             self.shard.slots.set_version(slot, 0)
             return
-        self.tie_chain(slot, need)
+        if need == 1 and load8(self.marks, slot) == 0 and self.shard.slots.is_alone(slot):
+            store8(self.marks, slot, 1)  # the usual, without two loops
+        elif self.claim_chain(slot, need):
+            self.tie_chain(slot, need)
+        else:
+            self.shard.slots.set_version(slot, 0)
+            return
         if version >= VERSION_SUSPECT:  # older than any true one; the next ones stay in range
             version = slot << 1
             self.shard.slots.set_version(slot, version)
@@ -318,7 +326,7 @@ class Repairer:
                 found.append(f"S1: slot {slot} is still changing in place")
             if version > load(self.mem, S_STAMP):
                 found.append(f"S2: slot {slot} has version {version}, above STAMP")
-            if not self.plausible(version, meta):
+            if not self.plausible(version, meta, data_bytes(meta)):
                 found.append(f"L1: slot {slot} has impossible lengths or types ({meta:#x})")
                 continue
             if not self.claim_chain(slot, slots.needed(data_bytes(meta))):

@@ -202,6 +202,7 @@ class ShardCopy(Shard):
         slot: u64
         version: u64
         meta: u64
+        length: u64
         heads: u64 = 0
         self.slots.count = used
         self.expiry.count = used
@@ -212,8 +213,9 @@ class ShardCopy(Shard):
             if version:
                 heads += 1
                 meta = self.slots.meta(slot)
-                if not repairer.plausible(version, meta) or not repairer.claim_chain(
-                    slot, self.slots.needed(data_bytes(meta))
+                length = data_bytes(meta)
+                if not repairer.plausible(version, meta, length) or not repairer.claim_chain(
+                    slot, self.slots.needed(length)
                 ):
                     return DAMAGED
         self.index.buckets = buckets_for(heads)

@@ -21,6 +21,7 @@ cdef class Slots:
     cdef u64 take(self, u64 n) noexcept
     cdef u64 give_back(self, u64 head, u64 n) noexcept
     cdef bint in_use(self, u64 slot) noexcept
+    cdef bint is_alone(self, u64 slot) noexcept
     cdef void tie(self, u64 slot, u64 following) noexcept
     cdef u64 used(self) noexcept
     cdef void reset(self, u64 fresh, u64 last) noexcept

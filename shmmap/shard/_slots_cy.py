@@ -133,6 +133,10 @@ class Slots:
         """Tell whether a slot is in an entry's chain, so its next word says."""
         return (load32(self.mem, self.next_base + 4 * slot) & IN_USE) != 0
 
+    def is_alone(self, slot):
+        """Tell whether a slot is in an entry's chain, and its next word names none."""
+        return load32(self.mem, self.next_base + 4 * slot) == IN_USE
+
     def tie(self, slot, following):
         """Let a slot in use be followed by another (0: by none). Caller holds the shard lock."""
         if load32(self.mem, self.next_base + 4 * slot) != (IN_USE | following):
