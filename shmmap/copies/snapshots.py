@@ -13,17 +13,18 @@ and a record lock of the kernel, which a death frees; shards in ascending order.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from .._public import public
-from ..checks import Key, Value
+from ..checks import Key, Value, refuse_one_key
 from ..errors import LockTimeout, MapCorrupted, Reentered, ShmMapError
 from ..memory._clock_cy import Clock, monotonic_ns
 from ..memory.layout import constants
 from ..memory.words import ControlWords
+from ..operations._batches_cy import read_many
 from ..operations._cut_cy import (
     COMPILED,
     copy_changed,
@@ -35,6 +36,7 @@ from ..operations._cut_cy import (
     track,
 )
 from ..operations._listing_cy import list_copied, list_entries
+from ..operations._reads_cy import MISSING
 from ..operations._takes_cy import Takes
 from ..operations.host import NEVER
 from ..operations.messages import error_for
@@ -96,6 +98,19 @@ class Snapshot(Listings, Mapping[Key, Value]):
     def get(self, key: Key, default: Value = None) -> Value:
         """Return the value of `key`, or `default` if it had no live entry."""
         return self._view.get(key, default)
+
+    def get_many(self, keys: Iterable[Key], default: Value = MISSING) -> dict[Key, Value]:
+        """Return {key: value} of those keys that had live entries. O(keys).
+
+        Args:
+            keys: any iterable of keys.
+            default: the value of the others, one object for all; not given: they are left out.
+        """
+        refuse_one_key(keys)
+        found: dict[Key, Value] = read_many(
+            self._view, keys, default, handler_of(self._on_unreadable)
+        )
+        return found
 
     def __contains__(self, key: object) -> bool:
         """Tell whether `key` had a live entry."""

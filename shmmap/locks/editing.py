@@ -332,11 +332,11 @@ def _write(
         return  # it has expired, and what was edited with it
     raise EditConflict(
         f"map {m.name!r}, key {shown(key)}: "
-        + ("another process has written the entry" if is_there else
-           "the entry was removed, or has expired,")
-        + " while it was edited; what was edited is not stored. Edit it again. m.edit(key) holds "
-        "off only those who use m.edit(key) or m.lock(key): use one of them wherever this key is "
-        "written, or m.apply(key, function), which tries again by itself"
+        + ("the entry was written" if is_there else "the entry was removed, or has expired,")
+        + " while it was edited, by others or by this block itself; what was edited is not stored. "
+        "Edit it again. m.edit(key) holds off only those who use m.edit(key) or m.lock(key): use "
+        "one of them wherever this key is written, or m.apply(key, function), which tries again by "
+        "itself"
     )
 
 

@@ -30,7 +30,7 @@ class Clock:
 
     def __init__(self, frozen_ns=-1):
         self.frozen_ns = frozen_ns
-        self.seen_ns = self.now()
+        self.seen_ns = frozen_ns if frozen_ns >= 0 else 0
 
     def look(self):
         """Read the time into `seen_ns`, whatever thread comes to use it."""

@@ -25,6 +25,7 @@ if not cython.compiled:
     from shmmap.values._keys_cy import encode as encode_key
     from shmmap.values._octets import new_dict
 
+from shmmap.checks import shown
 from shmmap.errors import ValueUnreadable
 from shmmap.operations._reads_cy import MISSING
 
@@ -96,14 +97,20 @@ def write_many(handle, pairs: Any, mode: Any, ttl: Any) -> None:
     written."""
     keys: list = []
     values: list = []
+    number: u64 = 0
     ahead: cython.bint = cython.compiled and type(pairs) in _AT_REST
     try:
         for pair in pairs:
+            number += 1
             if not ahead or type(pair) is not tuple or len(pair) != 2:
                 if keys:
                     write_group(handle, keys, values, mode, ttl)
-                key, value = pair
-                handle.write(key, value, mode, ttl, 0)
+                key, value = pair_of(pair, number)
+                try:
+                    handle.write(key, value, mode, ttl, 0)
+                except Exception as error:
+                    name_key(handle, key, error)
+                    raise
                 continue
             keys.append(pair[0])
             values.append(pair[1])
@@ -112,6 +119,23 @@ def write_many(handle, pairs: Any, mode: Any, ttl: Any) -> None:
     finally:  # where the pairs have an end in an error, too
         if keys:
             write_group(handle, keys, values, mode, ttl)
+
+
+def pair_of(pair: Any, number: Any) -> tuple:
+    """Take a (key, value) pair apart. Raises TypeError or ValueError, as a dict's `update` does."""
+    try:
+        key, value = pair
+    except (TypeError, ValueError) as error:
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(
+            f"item {number} is {shown(pair)}, not a (key, value) pair: give a mapping, or pairs"
+        ) from error
+    return key, value
+
+
+def name_key(handle, key: Any, error: Any) -> None:
+    """Have an error tell at which of many keys it came, where Python has notes for that (3.11)."""
+    if isinstance(error, Exception) and hasattr(error, "add_note"):
+        error.add_note(f"map {handle.name!r}, key {shown(key)}; the items before are written")
 
 
 def write_group(handle, queued, its_values, mode, ttl):
@@ -133,6 +157,7 @@ def write_group(handle, queued, its_values, mode, ttl):
                 kept.append(encode_value(values[i], handle._coder, encoded + i))
                 count += 1
         except BaseException as error:
+            name_key(handle, keys[count], error)
             problem = error
         if count:
             foresee(handle, packed, count)

@@ -310,3 +310,17 @@ def test_a_snapshots_memory_goes_with_its_last_reference(make):
         assert {each() for each in memory} == {None}
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("container", [list, iter, set], ids=["list", "iterator", "set"])
+def test_many_keys_of_a_snapshot_at_once(make, container):
+    m = make()
+    m.update((f"k{i}", i) for i in range(100))
+    s = m.snapshot()
+    m.clear()
+    keys = [f"k{i}" for i in range(0, 200, 3)]
+    there = {key: int(key[1:]) for key in keys if int(key[1:]) < 100}
+    assert s.get_many(container(keys)) == there
+    assert s.get_many(container(keys), None) == {**dict.fromkeys(keys), **there}
+    with pytest.raises(TypeError, match="one key"):
+        s.get_many("k1")

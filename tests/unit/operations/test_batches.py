@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -218,3 +219,32 @@ def test_with_a_near_cache_the_next_read_is_near(make):
     assert m.stats().near_hits == near + 100
     m.set_many({n: n for n in range(100)})
     assert m.get_many(range(100)) == {n: n for n in range(100)}
+
+
+@pytest.mark.parametrize("call", ["update", "set_many"])
+@pytest.mark.parametrize(("given", "error", "told"), [
+    ("ab", ValueError, "item 1 is 'a', not a"),
+    ([("a", 1), ("b", 2, 3)], ValueError, r"item 2 is \('b', 2, 3\), not a"),
+    ([["a", 1], 5], TypeError, "item 2 is 5, not a"),
+    (["aX", None], TypeError, "item 2 is None, not a"),
+])
+def test_what_is_no_pair_is_named(make, call, given, error, told):
+    m = make()
+    with pytest.raises(error, match=told + r" \(key, value\) pair: give a mapping"):
+        getattr(m, call)(given)
+    assert set(m) <= {"a"}
+    with pytest.raises(error):
+        {}.update(given)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="no notes")
+@pytest.mark.parametrize("container", [dict, list, iter], ids=["dict", "list", "iterator"])
+def test_an_error_at_one_of_many_keys_names_it(make, container):
+    m = make(codec="safe")
+    pairs = [(f"k{i}", i) for i in range(100)]
+    pairs[70] = ("bad\n", object())
+    with pytest.raises(TypeError, match="would have to be pickled") as caught:
+        m.set_many(container(pairs))
+    (note,) = caught.value.__notes__
+    assert note == rf"map {m.name!r}, key 'bad\n'; the items before are written"
+    assert len(m) == 70
