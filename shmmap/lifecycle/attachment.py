@@ -29,7 +29,7 @@ from ..memory.table import generation_of, generations_of, is_moving
 from ..memory.words import ShardWords
 from ..operations import messages
 from ..operations.routing import distinct
-from ..system import creation, removal, reserving, segment
+from ..system import _sigbus_cy, creation, removal, reserving, segment
 from ..system.blocks import block
 from ..system.mutex import Mark, Mutex
 from ..system.presences import Presences, alive
@@ -77,7 +77,8 @@ class Attachment:
         self.owner_uid = owner_uid = os.geteuid() if owner_uid is None else owner_uid
         self._on_join = on_join
         self.nonce = control.NONCE
-        self._shaped = -1, Parameters.load(control), geometry_of(control)  # at that table word
+        # in this order: a table word never comes back
+        self._shaped = control.TABLE, Parameters.load(control), geometry_of(control)
         self._part_files = files.computed(name, self.nonce, generations_of(control))
         self.seed = control.HASH_SEED
         self.safe = self.parameters.codec != "auto"
@@ -289,10 +290,9 @@ class Attachment:
         whole = [(segment.control_name(self.name), self.control.mapping),
                  *[(segment.locks_name(self.name, self.nonce), one) for one in self.lock_mappings]]
         return [label for label, mapping in whole if mapping.is_cut] + [
-            place.label for shard in self.distinct()
+            place.label for shard in (self.distinct() if _sigbus_cy.was_any_cut() else ())
             if (place := self.places.find(shard)) is not None and place.mapping.is_cut
-            and not shard.moved_to()
-        ]
+            and not shard.moved_to()]
 
     def _refuse_cut(self) -> None:
         """Refuse a map of which a segment was cut off. A fork wipes the flag, not the cut."""

@@ -48,7 +48,8 @@ def labels(name: str, nonce: int, generations: Iterable[tuple[int, int]]) -> lis
     found = []
     for number, shards in generations:
         if 1 <= shards <= geometry.SHARD_LIMIT:
-            found += [segment.shard_name(name, nonce, number, shard) for shard in range(shards)]
+            start = segment.shard_name(name, nonce, number, 0).removesuffix("0")
+            found += [f"{start}{shard}" for shard in range(shards)]
     return [*found, segment.locks_name(name, nonce)]
 
 

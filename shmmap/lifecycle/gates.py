@@ -44,7 +44,7 @@ def all_gates(features: int) -> list[Gate]:
     """List the known gates, and those of a newer version that are switched."""
     found = []
     for number in range(MOST):
-        said, on = features >> 2 * number & 1, features >> 2 * number + 1 & 1
+        said, on = _bits(features, number)
         if number < len(KNOWN):
             name, default, text = KNOWN[number]
             found.append(Gate(name, bool(on) if said else default, bool(said), default, text))
@@ -54,9 +54,18 @@ def all_gates(features: int) -> list[Gate]:
     return found
 
 
+def _bits(features: int, number: int) -> tuple[int, int]:
+    """Return whether a gate is switched, and whether that is to on."""
+    return features >> 2 * number & 1, features >> 2 * number + 1 & 1
+
+
 def is_on(features: int, name: str) -> bool:
     """Tell whether a gate is on; one that is not known is off."""
-    return True in [gate.on for gate in all_gates(features) if gate.name == name]
+    for number, (known, default, _) in enumerate(KNOWN):
+        if known == name:
+            said, on = _bits(features, number)
+            return bool(on) if said else default
+    return False
 
 
 def number_of(name: str) -> int:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
-from typing import TYPE_CHECKING
+from struct import Struct
 
 from ..memory.geometry import Geometry
 from ..memory.layout import constants
 from ..memory.words import ShardWords, Word
-
-if TYPE_CHECKING:
-    from ..system.segment import Mapping
 
 K = constants()
 _IDENTITY: tuple[Word, ...] = (  # the words that say which shard it is
     ShardWords.MAGIC, ShardWords.NONCE, ShardWords.GENERATION, ShardWords.NUMBER,
     ShardWords.SLOTS, ShardWords.SLOT_SIZE, ShardWords.BUCKETS, ShardWords.EVICTS,
 )
-_identity_of = itemgetter(*(word.index for word in _IDENTITY))
+_BEFORE_LAST = _IDENTITY[-1].index - len(_IDENTITY) + 1  # words; the others are the first ones
+_identity_of = Struct(f"={len(_IDENTITY) - 1}Q {8 * _BEFORE_LAST}x Q").unpack_from
 _SHARD_MAGIC = K["SHARD_MAGIC"]
 
 
@@ -33,12 +30,11 @@ def draft_header(shape: Geometry, nonce: int, number: int, generation: int = 0) 
 
 
 def wrong_words(
-    mapping: Mapping, shape: Geometry, nonce: int, number: int, generation: int = 0
+    header: bytearray, shape: Geometry, nonce: int, number: int, generation: int = 0
 ) -> list[str]:
-    """Name the words by which a mapped segment is not that shard. One look at all of them: a map of
-    many shards is opened by many such looks."""
-    with memoryview(mapping.buffer).cast("B").cast("Q") as words:
-        found = _identity_of(words)
+    """Name the words by which the header of a segment is not that shard's. One look at all of them:
+    a map of many shards is opened by many such looks."""
+    found = _identity_of(header)
     right = (_SHARD_MAGIC, nonce, generation, number, shape.slots, shape.slot_size, shape.buckets,
              shape.evicts)
     if found == right:

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import MapCorrupted
 from ..memory import geometry
 from ..memory._clock_cy import Clock
+from ..memory.layout import constants
 from ..shard._lock_cy import ShardLock
 from ..shard._repair_cy import equip, strip
 from ..shard._shard_cy import Shard
 from ..system import segment
+from ..system._sigbus_cy import Region
+from ..system.clibrary import NEW_SEMAPHORE
 from ..system.unfinished import Undo
 from .control import ENGINE, REMOVE
 from .headers import wrong_words
@@ -24,6 +27,7 @@ from .headers import wrong_words
 if TYPE_CHECKING:
     from .attachment import Attachment
 
+_HEADER_BYTES = constants()["S_BYTES_TOTAL"]
 _LOCKS_GUARD = 0x7FFFE  # its number among the pure engine's guards
 _GUARDED_GENERATIONS = 64  # of shards whose guards differ: no process has more of them mapped
 
@@ -69,25 +73,18 @@ class Places:
         """
         attachment = self._attachment
         mode, owner_uid = self._mode, attachment.owner_uid
-        mapping = segment.attach(label, shape.areas.end, mode, owner_uid)
+        header = bytearray(_HEADER_BYTES)
+        mapping = segment.attach(label, shape.areas.end, mode, owner_uid, header)
         undo = None
         try:
             undo = Undo(lambda: self._unmap(mapping), nullcontext)
-            if wrong := wrong_words(mapping, shape, attachment.nonce, in_header, generation):
+            if wrong := wrong_words(header, shape, attachment.nonce, in_header, generation):
                 raise MapCorrupted(
                     f"segment {label} is not that shard of map {attachment.name!r} "
                     f"({', '.join(wrong)}): " + REMOVE.format(attachment.name)
                 )
-            path = segment.SHM_DIRECTORY + segment.semaphore_file(public)
-            try:
-                status = os.lstat(path)  # a link may lead to what is ours
-            except FileNotFoundError:
-                pass  # who waits looks again by itself
-            except OSError as error:
-                raise segment.refused(f"looking at semaphore {public}", error) from error
-            else:
-                segment.verify_owner(status, path, mode, owner_uid)
-            place = self.add(mapping, public, public, shape, generation, number)
+            semaphore = self._open_semaphore(public)
+            place = self.add(mapping, public, semaphore, shape, generation, number)
         except BaseException:
             if undo is None:
                 mapping.close()
@@ -97,11 +94,29 @@ class Places:
         undo.drop()
         return place
 
+    def _open_semaphore(self, label: str) -> Region | str | None:
+        """Return a shard's semaphore as `ShardLock` takes it, once it is seen to be ours."""
+        mode, owner_uid = self._mode, self._attachment.owner_uid
+        file, size = segment.semaphore_file(label), len(NEW_SEMAPHORE)
+        region = segment.open_ours(file, size, mode, owner_uid, bytearray())
+        if region is not None:
+            return region
+        path = segment.SHM_DIRECTORY + file
+        try:
+            status = os.lstat(path)  # a link may lead to what is ours
+        except FileNotFoundError:
+            pass  # who waits looks again by itself
+        except OSError as error:
+            raise segment.refused(f"looking at semaphore {label}", error) from error
+        else:
+            segment.verify_owner(status, path, mode, owner_uid)
+        return label if ENGINE == "pure" else None
+
     def add(
-        self, mapping: segment.Mapping, label: str, semaphore: str | None,
+        self, mapping: segment.Mapping, label: str, semaphore: Region | str | None,
         shape: geometry.Geometry, generation: int, number: int,
     ) -> Place:
-        """Make a shard of a mapped segment, and open its semaphore, if it is named."""
+        """Make a shard of a mapped segment, with the semaphore, if there is one."""
         attachment = self._attachment
         guard = _LOCKS_GUARD if label.endswith(".locks") else (
             generation % _GUARDED_GENERATIONS * geometry.SHARD_LIMIT + number

@@ -121,9 +121,12 @@ def others(name: str, owner: int) -> list[Flavour]:
     """List in which other flavours a user has a map of a name, as far as that can be seen."""
     found = []
     start = f"shmmap.{name}"
+    with_flavour = f"{start}.v"
     with suppress(OSError):
         for entry in os.listdir(segment.SHM_DIRECTORY):
-            match = entry.startswith(start) and _CONTROL.fullmatch(entry, len(start))
+            if not entry.startswith(with_flavour) and entry != start:  # as most of them
+                continue
+            match = _CONTROL.fullmatch(entry, len(start))
             if not match or (flavour := flavour_of(match["flavour"])) == OWN:
                 continue
             head = read_head(f"/{entry}")

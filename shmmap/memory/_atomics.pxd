@@ -259,11 +259,6 @@ cdef extern from *:
         return data;
     }
 
-    static inline uint64_t shm_sem_open(const char *name) {
-        sem_t *s = sem_open(name, 0);
-        return s == SEM_FAILED ? 0 : (uint64_t)(uintptr_t)s;
-    }
-    static inline void shm_sem_close(uint64_t s) { if (s) sem_close((sem_t *)(uintptr_t)s); }
     /* Whether a semaphore's constant part is as the C library makes it: glibc ends the process
        where a damaged one has the kernel refuse a call. */
     static inline int shm_sem_sound(uint64_t s) {
@@ -329,8 +324,6 @@ cdef extern from *:
     mem_t memory "shm_memory"(object owner) except NULL
     i64 clock_ns "shm_clock_ns"(int which) noexcept nogil
     src_t utf8_of "shm_utf8"(object text, u64* length) noexcept
-    u64 sem_open "shm_sem_open"(const char* name) noexcept nogil
-    void sem_close "shm_sem_close"(u64 s) noexcept nogil
     void sem_wake "shm_sem_wake"(u64 s) noexcept nogil
     void sem_wait "shm_sem_wait"(u64 s, i64 ns) noexcept nogil
     u64 thread_number "shm_thread_number"() noexcept

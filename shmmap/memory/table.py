@@ -66,6 +66,8 @@ class Table(NamedTuple):
 
     def row_at(self, unit: int) -> int:
         """Return the row of the generation that has a unit of the hash."""
+        if not self.is_moving:
+            return self.rows[0]
         return [row for row, cursor in zip(self.rows, self.cursors, strict=True)
                 if unit < cursor][-1]
 

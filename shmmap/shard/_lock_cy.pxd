@@ -9,7 +9,6 @@ cdef class ShardLock:
     cdef object page_buffer
     cdef bint forks
     cdef object owner_buffer
-    cdef bytes name
     cdef u64 semaphore
     cdef object region
     cdef object liveness

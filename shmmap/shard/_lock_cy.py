@@ -61,8 +61,6 @@ if not cython.compiled:
         WAITED,
     )
 
-from shmmap.system._sigbus_cy import Region
-
 COMPILED = cython.compiled
 
 # what acquire returns
@@ -71,11 +69,12 @@ COMPILED = cython.compiled
 class ShardLock:
     """The lock words of one shard and its semaphore.
 
-    `liveness.is_dead(token) -> bool` judges owners; `name` is the semaphore's
-    (None: none, waiters then poll); `fork_page` has this process's token (None: it never forks).
+    `liveness.is_dead(token) -> bool` judges owners; `semaphore` is the Region that has it mapped,
+    which is this lock's from now on; pure: its name (None: there is none, waiters then poll).
+    `fork_page` has this process's token (None: it never forks).
     """
 
-    def __init__(self, mem, name, liveness, fork_page=None):
+    def __init__(self, mem, semaphore, liveness, fork_page=None):
         self.owner_buffer = mem
         self.mem = memory(mem)
         self.page_buffer = fork_page
@@ -83,18 +82,14 @@ class ShardLock:
         if self.forks:
             self.fork_page = memory(fork_page)
         self.liveness = liveness
-        self.name = name.encode() if name else b""
         self.holder = 0
         self.taken_over = False  # from a dead owner, and not freed since: set before, cleared after
         self.waited_ns = 0
-        self.region = Region()
-        self.semaphore = sem_open(self.name) if name else 0
-        if cython.compiled and self.semaphore:
-            try:
-                self.region.watch(self.semaphore, 1)
-            except MemoryError:
-                self.close()
-                raise
+        self.region = semaphore
+        if cython.compiled:
+            self.semaphore = semaphore.address if semaphore is not None else 0
+        else:
+            self.semaphore = sem_open(semaphore.encode()) if semaphore else 0
 
     def held_by(self, me):
         """Tell whether `me` holds the lock."""
@@ -222,6 +217,8 @@ class ShardLock:
 
     def close(self):
         """Close the semaphore. Nobody may be waiting. Idempotent."""
-        self.region.forget()
-        sem_close(self.semaphore)
+        if not cython.compiled:
+            sem_close(self.semaphore)  # first: it may be broken off, and done once more
+        elif self.region is not None:
+            self.region.forget()
         self.semaphore = 0

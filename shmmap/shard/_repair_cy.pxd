@@ -3,6 +3,8 @@ from ._shard_cy cimport Shard
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 
+cdef u64 bytes_of_marks(u64 slots) noexcept
+
 cdef class Repairer:
     cdef Shard shard
     cdef mem_t mem

@@ -73,14 +73,19 @@ if not cython.compiled:
 COMPILED = cython.compiled
 
 
+def bytes_of_marks(slots):
+    """Count the bytes that have a mark for each slot."""
+    return (slots // 8 + 1) * 8
+
+
 class Repairer:
     """One repair, or one check, of a shard."""
 
-    def __init__(self, shard):
+    def __init__(self, shard, room=None):
         self.shard = shard
         self.mem = memory(shard.buffer)
-        self.marks_bytes = (shard.slots.count // 8 + 1) * 8
-        self.marks_buffer = bytearray(self.marks_bytes)  # here: a repair must not need memory
+        self.marks_bytes = bytes_of_marks(shard.slots.count)
+        self.marks_buffer = bytearray(self.marks_bytes) if room is None else room
         self.marks = memory(self.marks_buffer)
         self.entries = 0
         self.live_bytes = 0
@@ -427,10 +432,23 @@ class Repairer:
         return found
 
 
+_room = bytearray()  # for the marks of every `run` of the compiled engine
+
+
 def equip(shard: Any) -> Any:
-    """Give a shard what repairs it, and return it: while it is held there is no memory for that."""
+    """Give a shard what repairs it, and return it: while it is held there is no memory for that.
+
+    Compiled, a `run` ends before anything else begins, so that all shards have one room for its
+    marks. A room each would be the most of what a process allocates as it opens a map.
+    """
+    global _room
     served: Shard = shard
-    served.repairer = Repairer(served)
+    room = None
+    if cython.compiled:
+        if len(_room) < bytes_of_marks(served.slots.count):
+            _room = bytearray(bytes_of_marks(served.slots.count))
+        room = _room
+    served.repairer = Repairer(served, room)
     return served
 
 

@@ -1,11 +1,13 @@
 # The C below has state of its own: no other .pxd may cimport this one (a test asserts it), or
 # there would be two handlers. Others import the Python functions.
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from libc.stdint cimport uint64_t as u64
 
 cdef extern from *:
     """
     #define _GNU_SOURCE 1
     #include <errno.h>
+    #include <fcntl.h>
     #include <signal.h>
     #include <stdint.h>
     #include <stdlib.h>
@@ -22,6 +24,7 @@ cdef extern from *:
         struct shm_region *spare;  /* of those not in use */
     };
     static struct shm_region *shm_regions = NULL, *shm_spare = NULL;
+    static int shm_cut = 0;              /* whether any region ever was */
     static struct sigaction shm_before;  /* what SIGBUS did before us */
     static uintptr_t shm_page = 0;       /* 0: not installed */
 
@@ -51,6 +54,7 @@ cdef extern from *:
         uintptr_t at = (uintptr_t)info->si_addr & ~(shm_page - 1);
         struct shm_region *r = info->si_code == BUS_ADRERR ? shm_region_of(at) : NULL;
         if (r != NULL) {  /* told before the zeros can be read */
+            __atomic_store_n(&shm_cut, 1, __ATOMIC_SEQ_CST);
             __atomic_store_n(&r->cut, 1, __ATOMIC_SEQ_CST);
             uint64_t *flag = __atomic_load_n(&r->flag, __ATOMIC_SEQ_CST);
             if (flag != NULL) __atomic_store_n(flag, 2 /* CUT */, __ATOMIC_SEQ_CST);
@@ -101,12 +105,36 @@ cdef extern from *:
         struct shm_region *r = (struct shm_region *)(uintptr_t)number;
         return r != NULL && __atomic_load_n(&r->cut, __ATOMIC_SEQ_CST);
     }
+    static int shm_was_cut(void) { return __atomic_load_n(&shm_cut, __ATOMIC_SEQ_CST); }
     static void shm_unwatch(uint64_t number) {
         struct shm_region *r = (struct shm_region *)(uintptr_t)number;
         if (r == NULL) return;
         __atomic_store_n(&r->size, 0, __ATOMIC_SEQ_CST);
         r->spare = shm_spare;
         shm_spare = r;
+    }
+    /* Open a file, map it, guard it and close it, if it is just what is asked for. No Python runs
+       meanwhile: no handler does anything here, nobody forks, no thread of its sees the descriptor. */
+    static uint64_t shm_map_file(const char *path, uint64_t owner, uint64_t unwanted,
+                                 uint64_t size, char *start, uint64_t length, uint64_t *number) {
+        struct stat found;
+        void *at = MAP_FAILED;
+        int file = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+        if (file < 0) return 0;
+        if (fstat(file, &found) == 0 && S_ISREG(found.st_mode) && found.st_uid == owner
+            && found.st_nlink <= 1 && !(found.st_mode & unwanted) && (uint64_t)found.st_size == size
+            && (!length || pread(file, start, length, 0) == (ssize_t)length))
+            at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+        close(file);
+        if (at == MAP_FAILED) return 0;
+        *number = shm_watch((uint64_t)(uintptr_t)at, size);
+        if (*number) return (uint64_t)(uintptr_t)at;
+        munmap(at, size);
+        return 0;
+    }
+    static void shm_close_region(uint64_t number, uint64_t address, uint64_t size) {
+        shm_unwatch(number);
+        if (address) munmap((void *)(uintptr_t)address, size);
     }
     static uint64_t shm_in_use(void) {
         uint64_t n = 0;
@@ -133,7 +161,10 @@ cdef extern from *:
     u64 watch_region "shm_watch"(u64 address, u64 size) noexcept
     void tell_region "shm_tell"(u64 number, u64 flag_address) noexcept
     bint region_is_cut "shm_is_cut"(u64 number) noexcept
-    void unwatch_region "shm_unwatch"(u64 number) noexcept
+    bint region_was_cut "shm_was_cut"() noexcept
+    u64 map_file "shm_map_file"(const char *path, u64 owner, u64 unwanted, u64 size,
+                                char *start, u64 length, u64 *number) noexcept
+    void close_region "shm_close_region"(u64 number, u64 address, u64 size) noexcept
     int unlink_that "shm_unlink_if"(const char *path, u64 device, u64 inode) noexcept
     u64 regions_in_use "shm_in_use"() noexcept
     u64 regions_spare "shm_spares"() noexcept
@@ -141,3 +172,5 @@ cdef extern from *:
 
 cdef class Region:
     cdef u64 number
+    cdef readonly u64 address
+    cdef u64 size

@@ -34,10 +34,15 @@ class Region:
     Either is one step: no handler and no finalizer runs between what the list of regions knows and
     what this object knows. A region that was forgotten twice would be given to two mappings, and
     the first of them would lose its guard.
+
+    `address`: of what `open_region` mapped, which is unmapped as it is forgotten, or as this goes;
+    else 0.
     """
 
     def __init__(self):
         self.number = 0
+        self.address = 0
+        self.size = 0
 
     def watch(self, address, size):
         """Guard memory. It must be forgotten before that is unmapped.
@@ -62,15 +67,41 @@ class Region:
         return False
 
     def forget(self):
-        """Guard it no more. Idempotent."""
+        """Guard it no more; unmap what `open_region` mapped. Idempotent."""
         if cython.compiled:
             number: cython.ulonglong = self.number
+            address: cython.ulonglong = self.address
             self.number = 0
-            unwatch_region(number)
+            self.address = 0
+            close_region(number, address, self.size)
 
     def __dealloc__(self):
         if cython.compiled:
-            unwatch_region(self.number)
+            close_region(self.number, self.address, self.size)
+
+
+def open_region(path: bytes, owner, unwanted, size, start: bytearray):
+    """Compiled: map and guard a file, in one step, if it is a regular one of `owner` with no other
+    name, none of the bits `unwanted` in its mode and just `size` bytes; fill `start` with the first
+    of them, and return its Region. None: it is not, or the kernel refused, and nothing has changed:
+    whoever goes the long way finds out why. Pure: None.
+    """
+    if not cython.compiled:
+        return None
+    number: cython.ulonglong = 0
+    region: Region = Region()
+    region.address = map_file(path, owner, unwanted, size, PyByteArray_AS_STRING(start),
+                              len(start), cython.address(number))
+    region.number = number
+    region.size = size
+    return region if region.address else None
+
+
+def was_any_cut():
+    """Tell whether any region of this process ever was: a look at each of many takes longer."""
+    if cython.compiled:
+        return region_was_cut()
+    return False
 
 
 def count_regions():

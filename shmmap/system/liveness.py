@@ -87,7 +87,7 @@ class Judge:
         self._owner_uid = owner_uid
         self._inode = inode
         self._running: dict[int, tuple[int, float]] = {}  # row: incarnation, and until when
-        self._namespace = pid_namespace()
+        self._seen_by, self._namespace = this_process(), pid_namespace()
         self.row = -1
         self.incarnation = 0
 

@@ -2,70 +2,36 @@
 
 Objects are files in /dev/shm, as shm_open has them; they are opened by their paths, since posix_ipc
 gives some errors without their number, and cannot say every name that a stranger may give a file.
-It makes the semaphores. The mapping is made through libc: an `mmap.mmap` would keep a file
-descriptor for each of the shards.
+The mapping is made through libc: an `mmap.mmap` would keep a file descriptor for each of the
+shards. What is as it should be is opened the short way (`open_ours`), all else the long one, which
+says what is wrong.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import mmap
 import os
 import stat
 
-from ..errors import ConfigMismatch, MapCorrupted, MapNotFound, SharedMemoryFull, SystemCallError
+from ..errors import ConfigMismatch, MapCorrupted, MapNotFound, SharedMemoryFull
 from ..memory.layout import PAGE
 from . import _sigbus_cy
 from .clibrary import EXCHANGE, NEW_SEMAPHORE, NOREPLACE, call, libc, rename
-from .descriptors import Identity, close_own, identity_of, why_no_inodes
+from .descriptors import Identity, close_own, identity_of
 from .flavours import OWN, Flavour
 from .process import this_process
+from .refused_calls import SHM_DIRECTORY as SHM_DIRECTORY
+from .refused_calls import is_missing as is_missing
+from .refused_calls import refused as refused
 
-SHM_DIRECTORY = "/dev/shm"
 _PROT_READ_WRITE = 3
 _SHARED_THERE = 0x11  # MAP_SHARED | MAP_FIXED
 _PLACE = 0x4022  # MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
 _POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, since Linux 5.14
 _REMOVE = 9  # MADV_REMOVE
-_WHAT_HELPS = {
-    errno.EMFILE: "this process has no free file descriptor: close some, or raise ulimit -n",
-    errno.ENFILE: "the machine has no free file descriptor (fs.file-max)",
-    errno.ENOMEM: "no memory or address space for it: see ulimit -v, the memory limit of the "
-                  "container, and vm.max_map_count",
-    errno.EACCES: f"this user may not do that in {SHM_DIRECTORY}: look at its mode (ls -ld "
-                  f"{SHM_DIRECTORY}; 1777 is right), and for a systemd unit or a security module "
-                  "that closes it",
-    errno.EROFS: f"{SHM_DIRECTORY} is read-only here: mount -o remount,rw {SHM_DIRECTORY}",
-    errno.EFBIG: "it is larger than this process may make files (RLIMIT_FSIZE, ulimit -f)",
-    errno.ENOLCK: "the kernel has no room for one more record lock",
-    errno.EPERM: "the system does not permit it (a seccomp filter, or a security module?)",
-}
-
-
-def refused(doing: str, error: OSError) -> Exception:
-    """Make the error of a system call that failed: what was being done, why, and what helps. One
-    without a number is none of the kernel's: a signal handler has raised it."""
-    if error.errno is None:
-        return error
-    number = error.errno
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        why = why_no_inodes(SHM_DIRECTORY) or f"no room ({os.strerror(number)})"
-        return SharedMemoryFull(f"{doing}: {SHM_DIRECTORY} has {why}")
-    helps = _WHAT_HELPS.get(number, "")
-    if number == errno.ENOENT and is_missing():
-        helps = f"there is no {SHM_DIRECTORY} here: shmmap needs a tmpfs mounted there"
-    return SystemCallError(number, f"{doing}: {os.strerror(number)}" + (helps and f". {helps}"))
-
-
-def is_missing() -> bool:
-    """Tell whether there surely is no /dev/shm. Where it cannot be looked at, there may be one."""
-    try:
-        return not stat.S_ISDIR(os.stat(SHM_DIRECTORY).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
 
 
 def control_name(name: str, flavour: Flavour = OWN) -> str:
@@ -93,12 +59,20 @@ def liveness_name(name: str, nonce: int) -> str:
     return f"/shmmap.{name}.{nonce:016x}.live"
 
 
+@functools.lru_cache(maxsize=16)
+def _array_of(size: int) -> type[ctypes.Array[ctypes.c_char]]:
+    """Return the type of so many bytes: to make one takes as long as to map five segments."""
+    return ctypes.c_char * size
+
+
 class Mapping:
     """A mapped segment: `buffer` is its memory, until `close`.
 
     It is mapped in place of anonymous memory that an object has which unmaps it as it goes: to
     tell the address of a new mapping takes memory, and where there is none nobody could unmap it.
     """
+
+    _place: mmap.mmap | None = None  # None: the region has mapped it
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._region = _sigbus_cy.Region()  # goes before its memory does
@@ -116,10 +90,18 @@ class Mapping:
                               OSError(number, os.strerror(number)))
             self._address = address
             self._region.watch(address, size)
-            self.buffer = (ctypes.c_char * size).from_address(address)
+            self.buffer = _array_of(size).from_address(address)
         except BaseException:
             self.close()
             raise
+
+    @classmethod
+    def of(cls, region: _sigbus_cy.Region, size: int) -> Mapping:
+        """Take over what a region has mapped: see `open_ours`."""
+        made = cls.__new__(cls)
+        made._region, made._address, made.size = region, region.address, size
+        made.buffer = _array_of(size).from_address(region.address)
+        return made
 
     @property
     def is_cut(self) -> bool:
@@ -146,7 +128,8 @@ class Mapping:
         """Unmap. Nothing may touch the buffer any more. Idempotent, and takes no memory."""
         self._region.forget()
         self._address = 0
-        self._place.close()
+        if self._place is not None:
+            self._place.close()
 
 
 def give_up(address: int, size: int) -> None:
@@ -356,8 +339,7 @@ def verify_owner(
             f"{name} is a hard link to a file that has other names too: someone put it there. "
             "Use another name, or remove it"
         )
-    wider = stat.S_IMODE(status.st_mode) & ~(0o600 if mode is None else mode)
-    if wider and (mode is not None or wider & 0o022):
+    if status.st_mode & unwanted_bits(mode):
         raise ConfigMismatch(
             f"{name} has mode {stat.S_IMODE(status.st_mode):o}, wider than "
             f"{0o600 if mode is None else mode:o}: say mode=0o{stat.S_IMODE(status.st_mode):o} "
@@ -365,13 +347,38 @@ def verify_owner(
         )
 
 
-def attach(name: str, size: int, mode: int | None, owner_uid: int | None) -> Mapping:
-    """Map an existing segment whose size must be `size`.
+def unwanted_bits(mode: int | None) -> int:
+    """Return the bits that the mode of an object may not have; None: others may read it."""
+    return 0o022 if mode is None else 0o7777 & ~mode
+
+
+def open_ours(
+    name: str, size: int, mode: int | None, owner_uid: int | None, start: bytearray
+) -> _sigbus_cy.Region | None:
+    """Map an object if all is well with it: see `open_region`, which looks at what `open_checked`,
+    `verify_owner` and `attach` look at, in one step in C. A map of many shards is opened by many
+    such steps. None: it is not, and those find out why; pure: always None."""
+    owner = os.geteuid() if owner_uid is None else owner_uid
+    path = (SHM_DIRECTORY + name).encode()
+    found: _sigbus_cy.Region | None
+    found = _sigbus_cy.open_region(path, owner, unwanted_bits(mode), size, start)
+    return found
+
+
+def attach(
+    name: str, size: int, mode: int | None, owner_uid: int | None, start: bytearray | None = None
+) -> Mapping:
+    """Map an existing segment whose size must be `size`. `start`: is filled with its first bytes,
+    which costs less than a first look at mapped memory.
 
     Raises:
         MapNotFound, ConfigMismatch: see `open_checked`.
         MapCorrupted: it is shorter or longer.
     """
+    start = bytearray() if start is None else start
+    region = open_ours(name, size, mode, owner_uid, start)
+    if region is not None:
+        return Mapping.of(region, size)
     opener = this_process()
     descriptor, status = open_checked(name, mode, owner_uid)
     try:
@@ -381,6 +388,7 @@ def attach(name: str, size: int, mode: int | None, owner_uid: int | None) -> Map
         if this_process() != opener:
             mapping.close()
             raise lost_in_fork(name)
+        start[:] = memoryview(mapping.buffer)[: len(start)]
         return mapping
     finally:
         close_own(descriptor, opener, (status.st_dev, status.st_ino))

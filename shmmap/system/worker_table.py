@@ -211,7 +211,9 @@ class Worker(Judge):
 
     def _choose(self, pid: int, now_ns: int) -> tuple[int, int, int, int, int]:
         """Lock a row that nobody living has; return what to write there, its incarnation first."""
-        self._namespace = pid_namespace()  # a forked child may be in another than its parent
+        if not self._namespace or self._seen_by != this_process():
+            # a forked child may be in another than its parent
+            self._seen_by, self._namespace = this_process(), pid_namespace()
         for row in range(self._rows):
             if not self.file.try_lock(row_byte(row)):
                 continue

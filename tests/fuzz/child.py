@@ -45,6 +45,7 @@ def subjects(prefix: str) -> Iterator[list[Subject]]:
     """Make the maps, with a live neighbour and a dead worker in each. Who started this process
     removes their objects, since it may crash."""
     segment.Mapping = GuardedMapping
+    segment.open_ours = lambda *_: None  # which would map without guards
     for module in (geometry, _lookup_cy):  # check() asks for them all the time
         module.shard_areas = functools.cache(module.shard_areas)
     made = [Subject(variant, prefix) for variant in VARIANTS]

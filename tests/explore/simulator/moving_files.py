@@ -130,13 +130,18 @@ class Files:
         made.base = base
         return Mapping(self, made)
 
-    def attach(self, label: str, size: int, mode: int | None, owner: int | None) -> Mapping:
+    def attach(
+        self, label: str, size: int, mode: int | None, owner: int | None,
+        start: bytearray | None = None,
+    ) -> Mapping:
         """Open and map a file."""
         self.step("attach")
         found = self.segments.get(label)
         if found is None:
             raise MapNotFound(label)
         assert len(found) == size, (label, len(found), size)
+        if start is not None:
+            start[:] = found[: len(start)]
         return Mapping(self, found)
 
     def unlink(self, label: str) -> bool:

@@ -85,7 +85,7 @@ class SimulatedWorker(Worker):
         self._inode = 0
         self._claims = {}
         self._holds_file = False
-        self._namespace = kernel.pid_namespace()
+        self._seen_by, self._namespace = 0, kernel.pid_namespace()
         self.fork_page = SimpleNamespace(word=0, is_cut=False)
         self.row = -1
         self.incarnation = 0
