@@ -18,7 +18,7 @@ from ..memory.table import UNITS
 from ..memory.words import ShardWords
 from ..operations._care_cy import copy_shard, end_entries, rebuild_shard
 from ..operations.routing import ShardMoved, at_unit
-from ..shard._repair_cy import Repairer
+from ..shard._checking_cy import Checker
 from ..shard._shard_cy import Shard
 from ..values import _codecs_cy, _keys_cy
 
@@ -33,7 +33,7 @@ K = constants()
 
 def unreadable(copied: bytearray, shape: Geometry) -> Iterator[tuple[int, int, str]]:
     """List the (slot, version, reason) of the live entries of a copied shard whose key or value
-    is not as it would be written. Broken lengths and chains are `Repairer.problems`' to name."""
+    is not as it would be written. Broken lengths and chains are `Checker.problems`' to name."""
     words = memoryview(copied).cast("Q")
     first, step = shape.areas.slots >> 3, shape.slot_size >> 3
     for slot in range(1, shape.slots + 1):
@@ -124,7 +124,7 @@ def check_shard(m: MapHandle, attached: Attachment, one: Shard | None) -> list[s
         copied, shard.number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
         shape.shards.bit_length() - 1, host.seed, shard.lock, host.clock,
     )
-    problems: list[str] = Repairer(twin).problems()
+    problems: list[str] = Checker(twin).problems()
     return problems + [f"V1: slot {slot}: {why}" for slot, _, why in unreadable(copied, shape)]
 
 

@@ -26,5 +26,3 @@ cdef class Repairer:
     cdef void uncount(self, u64 slot) noexcept
     cdef void tie_chain(self, u64 head, u64 n) noexcept
     cdef u64 chain_end(self, u64 head, u64 n) noexcept
-    cdef list count_problems(self, u64 entries, u64 live, u64 claimed)
-    cdef list index_problems(self, u64 entries)

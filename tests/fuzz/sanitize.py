@@ -42,12 +42,12 @@ OPTIONS = {
 }  # fmt: skip
 
 PLANTED = """
-from shmmap.shard import _repair_cy, _shard_cy; from shmmap.memory import geometry
+from shmmap.shard import _checking_cy, _shard_cy; from shmmap.memory import geometry
 from shmmap.memory._clock_cy import Clock
 from shmmap.shard._lock_cy import ShardLock
 shape = geometry.plan_capacity(50, 1, None, 16, False)
 short = bytearray(shape.areas.slots + (shape.slots - 1) * shape.slot_size)  # lacks the last slot
-_repair_cy.Repairer(_shard_cy.Shard(
+_checking_cy.Checker(_shard_cy.Shard(
     short, 0, shape.slots, shape.slot_size, shape.buckets, 0, 0, 0,
     ShardLock(short, None, None), Clock())).problems()
 """

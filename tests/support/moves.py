@@ -23,9 +23,9 @@ from shmmap.operations._moves_cy import (
 )
 from shmmap.operations._takes_cy import Takes
 from shmmap.operations.order import in_order
+from shmmap.shard._checking_cy import Checker
 from shmmap.shard._lock_cy import ShardLock
 from shmmap.shard._moving_cy import ShardMove, move_bytes_needed
-from shmmap.shard._repair_cy import Repairer
 from shmmap.shard._shard_cy import Shard
 
 
@@ -110,7 +110,7 @@ class Moving:
 
     def problems(self) -> list[str]:
         """List what is wrong in the new shards."""
-        return [found for shard in self.targets for found in Repairer(shard).problems()]
+        return [found for shard in self.targets for found in Checker(shard).problems()]
 
     def entries(self) -> set[tuple[Any, ...]]:
         """List what they have, with versions and deadlines, but for what has expired."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from shmmap.operations import _pop_any_cy
 from shmmap.operations._takes_cy import Takes
 from shmmap.operations._writes_cy import Writes
+from shmmap.shard._checking_cy import Checker
 from shmmap.shard._repair_cy import Repairer
 from shmmap.shard._shard_cy import Shard
 from shmmap.shard._slots_cy import Slots
@@ -61,7 +62,7 @@ WRITING = (
         drop(Slots, "take", "self.version(slot) != 0 or "),
         drop(Repairer, "claim_chain",
              "\n            or (done and self.shard.slots.version(slot) != 0)"),
-        change(Repairer, "problems", "    shard = self.shard\n", "    return []\n"),
+        change(Checker, "problems", "    shard = self.shard\n", "    return []\n"),
     ), death_in(("set", "b", SHORT), before=(("set", "a", LONG), B)), "deaths"),
     Mutant("freed before the flip", (
         change(Shard, "put", FLIP + RELEASE,

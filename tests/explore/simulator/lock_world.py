@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from shmmap.locks.lock_table import LockTable, Record
 from shmmap.operations._listing_cy import list_entries
-from shmmap.shard._repair_cy import Repairer
+from shmmap.shard._checking_cy import Checker
 
 from .machine import CALL, Semaphore
 from .world import CHECKER, LOCK_TIMEOUT_NS, World
@@ -179,7 +179,7 @@ class LockWorld(World):
         lasting = {one.raw for one in inside if self.machine.now_ns < one.safe_until_ns}
         if lasting - left:
             problems.append("a lock is free that is held")
-        problems += Repairer(table.shards[0]).problems()
+        problems += Checker(table.shards[0]).problems()
         if self.held():
             problems.append("the lock shard's own lock is held")
         for one in self.all:

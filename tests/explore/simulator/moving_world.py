@@ -29,7 +29,8 @@ from shmmap.moving import changing, cleaning, group
 from shmmap.operations import _moves_cy
 from shmmap.operations._takes_cy import Takes
 from shmmap.shard import _lock_cy
-from shmmap.shard._repair_cy import Repairer, equip
+from shmmap.shard._checking_cy import Checker
+from shmmap.shard._repair_cy import equip
 from shmmap.system import reserving, segment
 from shmmap.torture.linearizability import Call
 
@@ -366,7 +367,7 @@ class MovingWorld(World):
         self.words_of = [memoryview(self.files.segments[label]).cast("Q") for label in labels]
         if {shape_of(row).evicts} != {int(self.shape.evicts)}:
             problems.append("the map has another policy")
-        problems += [p for shard in handle._settled() for p in Repairer(shard).problems()]
+        problems += [p for shard in handle._settled() for p in Checker(shard).problems()]
         for key in self.keys:
             found = handle.get_versioned(key)
             for number, other in self.handles.items():

@@ -39,8 +39,9 @@ from shmmap.operations.host import NEVER
 from shmmap.operations.order import in_order
 from shmmap.operations.routing import ShardMoved
 from shmmap.shard import _lock_cy
+from shmmap.shard._checking_cy import Checker
 from shmmap.shard._lock_cy import ShardLock
-from shmmap.shard._repair_cy import Repairer, equip
+from shmmap.shard._repair_cy import equip
 from shmmap.shard._shard_cy import Shard
 from shmmap.system import liveness, worker_table
 from shmmap.system.worker_table import Worker
@@ -463,7 +464,7 @@ class World:
             self.call("sweep", "")  # takes over what the dead left
         problems: list[str] = [
             problem for shard in self.handles[CHECKER].shards
-            for problem in Repairer(shard).problems()
+            for problem in Checker(shard).problems()
         ]
         if self.machine.stalls and not died:
             problems.append("a wakeup was lost: only a timeout let the last sleeper go on")
