@@ -14,13 +14,16 @@ import pytest
 
 import shmmap
 from shmmap import _engine
+from shmmap.lifecycle import headers
 from shmmap.shard import _shard_cy
 from shmmap.system import _sigbus_cy
 
 from .support.children import Children
-from .support.clocks import FrozenClock
+from .support.clocks import START_NS, FrozenClock
 from .support.leftovers import SHM, control_file, of_run, remove_of_dead_runs
 
+if headers.CLOCK.now_ns() > START_NS:  # no deadline of a frozen clock is before all deadlines
+    headers.CLOCK.frozen_ns = START_NS
 _RUN = f"t{os.getpid()}"
 _numbers = itertools.count()
 

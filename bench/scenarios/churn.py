@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from typing import Any, NamedTuple
 
 from ..core.peer import unique_name
@@ -22,7 +23,8 @@ from .memory import SIGMA, Sizes, fill, look
 TIMES = 10  # operations of the churn for each entry that the full map held
 DELETES = 0.15  # of the operations
 EXPIRIES = 0.15  # of the operations, where there are any
-EXPIRED_S = 1e-6  # a ttl that has passed before anyone can look
+EXPIRED_S = 1e-6  # a ttl that is over at the clock's next 64th of a second
+TICK_S = 1 / 64
 FIRST = 10**12  # number of the churn's first key: those of the fills come before
 
 
@@ -76,6 +78,7 @@ class MemoryChurn(NamedTuple):
         return rows
 
     def _row(self, when: str, m: Any, sizes: Any, problem: str) -> Row:
+        time.sleep(2 * TICK_S if self.expiries else 0)
         m.sweep()  # what has expired counts for nobody
         facts, wrong = look(m, sizes)
         stats = m.stats()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from struct import Struct
 
+from ..memory._clock_cy import Clock
 from ..memory.geometry import Geometry
 from ..memory.layout import constants
 from ..memory.words import ShardWords, Word
+from ..shard._expiry_cy import is_base_word, new_base_word
 
 K = constants()
 _IDENTITY: tuple[Word, ...] = (  # the words that say which shard it is
@@ -16,6 +19,8 @@ _IDENTITY: tuple[Word, ...] = (  # the words that say which shard it is
 _BEFORE_LAST = _IDENTITY[-1].index - len(_IDENTITY) + 1  # words; the others are the first ones
 _identity_of = Struct(f"={len(_IDENTITY) - 1}Q {8 * _BEFORE_LAST}x Q").unpack_from
 _SHARD_MAGIC = K["SHARD_MAGIC"]
+_BASE_AT = 8 * ShardWords.DEADLINE_BASE.index
+CLOCK = Clock()  # tests freeze it
 
 
 def draft_header(shape: Geometry, nonce: int, number: int, generation: int = 0) -> ShardWords:
@@ -25,6 +30,7 @@ def draft_header(shape: Geometry, nonce: int, number: int, generation: int = 0) 
     draft.GENERATION = generation
     draft.SLOTS, draft.SLOT_SIZE, draft.BUCKETS = shape.slots, shape.slot_size, shape.buckets
     draft.EVICTS = shape.evicts
+    draft.DEADLINE_BASE = new_base_word(CLOCK.now_ns())
     draft.FRESH, draft.FREE_SLOTS = 1, shape.slots
     return draft
 
@@ -35,9 +41,10 @@ def wrong_words(
     """Name the words by which the header of a segment is not that shard's. One look at all of them:
     a map of many shards is opened by many such looks."""
     found = _identity_of(header)
+    is_sound = is_base_word(int.from_bytes(header[_BASE_AT : _BASE_AT + 8], sys.byteorder))
     right = (_SHARD_MAGIC, nonce, generation, number, shape.slots, shape.slot_size, shape.buckets,
              shape.evicts)
     if found == right:
-        return []
+        return [] if is_sound else [ShardWords.DEADLINE_BASE.name]
     return [word.name for word, is_, should in zip(_IDENTITY, found, right, strict=True)
             if is_ != should]

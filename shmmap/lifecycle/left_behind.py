@@ -45,6 +45,7 @@ def renew(attachment: Attachment) -> None:
             made = places.add(places.mapping_of(shard), places.label_of(shard), None,
                               places.shape_of(shard), shard.generation, shard.number).shard
             made.lock.semaphore, shard.lock.semaphore = shard.lock.semaphore, 0
+            made.expiry.base_ns = shard.expiry.base_ns  # as it was when it was verified
             places.take_place(shard, made)
             instead[id(shard)] = made
     if instead:
@@ -57,4 +58,5 @@ def renew(attachment: Attachment) -> None:
         shard = locks.shards[0]
         made = places.add(locks.mapping, places.label_of(shard), None, locks.geometry, 0, 0).shard
         made.lock.semaphore, shard.lock.semaphore = shard.lock.semaphore, 0
+        made.expiry.base_ns = shard.expiry.base_ns
         locks.shards[:] = [made]

@@ -165,22 +165,23 @@ cdef extern from *:
         return found;
     #endif
     }
-    static inline uint64_t shm_first_due(const char *m, uint64_t o, uint64_t n, uint64_t now) {
-        const uint64_t *w = (const uint64_t *)(m + o);
+    static inline uint64_t shm_first_due(const char *m, uint64_t o, uint64_t n, uint64_t last) {
+        const uint32_t *w = (const uint32_t *)(m + o);
+        const uint32_t to = (uint32_t)last;
         uint64_t i = 0;
-        for (; i + 8 <= n; i += 8) {  /* word - 1 wraps 0 to the top: one compare does both */
-            uint64_t any = 0;
-            for (int j = 0; j < 8; j++) any |= (uint64_t)(w[i + j] - 1 < now);
+        for (; i + 16 <= n; i += 16) {  /* word - 1 wraps 0 to the top: one compare does both */
+            uint32_t any = 0;
+            for (int j = 0; j < 16; j++) any |= (uint32_t)(w[i + j] - 1 < to);
             if (any) break;
         }
-        for (; i < n; i++) if (w[i] - 1 < now) return i;
+        for (; i < n; i++) if (w[i] - 1 < to) return i;
         return n;
     }
     static inline uint64_t shm_least_set(const char *m, uint64_t o, uint64_t n) {
-        const uint64_t *w = (const uint64_t *)(m + o);
-        uint64_t least = UINT64_MAX;
+        const uint32_t *w = (const uint32_t *)(m + o);
+        uint32_t least = UINT32_MAX;
         for (uint64_t i = 0; i < n; i++) if (w[i] - 1 < least) least = w[i] - 1;
-        return least + 1;  /* 0 - 1 and UINT64_MAX + 1 wrap: all 0 gives 0 */
+        return (uint32_t)(least + 1);  /* 0 - 1 and UINT32_MAX + 1 wrap: all 0 gives 0 */
     }
     static inline unsigned shm_lowest(unsigned mask) { return (unsigned)__builtin_ctz(mask); }
     static inline void shm_prefetch(const char *m, uint64_t o) { __builtin_prefetch(m + o); }
@@ -316,7 +317,7 @@ cdef extern from *:
     char* room_for_key "shm_room_for_key"(u64 length) noexcept
     void zero "shm_zero"(mem_t m, u64 offset, u64 length) noexcept nogil
     unsigned int match_tag "shm_match"(mem_t m, u64 offset, u64 tag) noexcept nogil
-    u64 first_due "shm_first_due"(mem_t m, u64 offset, u64 count, u64 now_ns) noexcept nogil
+    u64 first_due "shm_first_due"(mem_t m, u64 offset, u64 count, u64 last) noexcept nogil
     u64 least_set "shm_least_set"(mem_t m, u64 offset, u64 count) noexcept nogil
     unsigned int lowest_bit "shm_lowest"(unsigned int mask) noexcept nogil
     void prefetch "shm_prefetch"(mem_t m, u64 offset) noexcept nogil

@@ -301,20 +301,21 @@ def match_tag(m: Memory, offset: int, tag: int) -> int:
     return found
 
 
-def first_due(m: Memory, offset: int, count: int, now_ns: int) -> int:
-    """Find the first of `count` words that is not 0 and not above `now_ns`; `count`: none."""
-    first = offset >> 3
+def first_due(m: Memory, offset: int, count: int, last: int) -> int:
+    """Find the first of `count` half words that is not 0 and not above `last`; `count`: none."""
+    first = offset >> 2
     for start in range(0, count, 512):
-        for i, word in enumerate(m.words[first + start : first + min(start + 512, count)].tolist()):
-            if 0 < word <= now_ns:
+        part = m.halves[first + start : first + min(start + 512, count)]
+        for i, half in enumerate(part.tolist()):
+            if 0 < half <= last:
                 return start + i
     return count
 
 
 def least_set(m: Memory, offset: int, count: int) -> int:
-    """Return the least of `count` words that is not 0; 0: all are."""
-    first = offset >> 3
-    return min(filter(None, m.words[first : first + count].tolist()), default=0)
+    """Return the least of `count` half words that is not 0; 0: all are."""
+    first = offset >> 2
+    return min(filter(None, m.halves[first : first + count].tolist()), default=0)
 
 
 def lowest_bit(mask: int) -> int:

@@ -252,6 +252,7 @@ class ShardWords(Words):
     SCAN_HAND = Word(360)  # slot where a writer looks next for passed deadlines
     HAS_DEADLINES = Word(384)  # 1: the pages of the deadlines are reserved
     EVICTS = Word(448)  # 1: has the eviction areas
+    DEADLINE_BASE = Word(456)  # from where deadlines count: of 64 s 32 | complement 32
 
 
 # /layout

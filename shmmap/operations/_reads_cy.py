@@ -25,6 +25,7 @@ if not cython.compiled:
     )
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
         C_SWEEP_EPOCH,
+        DEADLINE_TICK_NS,
         META_LENGTH_SHIFT,
         META_VALUE_TYPE_SHIFT,
         R_HITS,
@@ -410,10 +411,13 @@ class Reads(Holding):
         return value_of(self, raw, found, key), found.version
 
     def ttl(self, key: Any) -> Any:
-        """Return the seconds that `key` has left; None: it does not expire.
+        """Return the seconds that `key` has left, in whole 64ths; None: it does not expire.
 
-        Takes no lock. Raises KeyError if there is no live entry.
+        Deadlines are rounded up to such 64ths, this is rounded down: a ttl of whole seconds is
+        never said to be longer. Takes no lock. Raises KeyError if there is no live entry.
         """
+        now_ns: i64
+        left: u64
         found: probe_t = new_probe()
         packed: key_t = new_key()
         kept: Any = encode_key(key, self.seed, packed)
@@ -424,4 +428,10 @@ class Reads(Holding):
             raise KeyError(key)
         if found.deadline == 0:
             return None
-        return max(0.0, (found.deadline - self.clock.now()) / 1e9)
+        now_ns = self.clock.now()
+        if found.deadline <= now_ns:  # since it was found
+            return 0.0
+        left = found.deadline - now_ns
+        if left > DEADLINE_TICK_NS:  # of a last, broken one, all of it: it is not 0 yet
+            left -= left % DEADLINE_TICK_NS
+        return left / 1e9

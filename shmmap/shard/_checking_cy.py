@@ -24,6 +24,7 @@ if not cython.compiled:
         KEY_LENGTH_MASK,
         META_KEY_TYPE_SHIFT,
         META_LENGTH_SHIFT,
+        S_DEADLINE_BASE,
         S_DIRTY,
         S_EARLIEST_NS,
         S_ENTRIES,
@@ -37,6 +38,8 @@ if not cython.compiled:
     )
     from shmmap.shard._repair_cy import Repairer
     from shmmap.shard._slots_cy import data_bytes
+
+from shmmap.shard._expiry_cy import is_base_word
 
 COMPILED = cython.compiled
 
@@ -158,7 +161,9 @@ class Checker(Repairer):
                 found.append(f"I2: bucket {bucket} counts {index.overflow(bucket)} passers, "
                              f"{passed[bucket]} passed")
         earliest: u64 = load(self.mem, S_EARLIEST_NS)
-        if self.shard.expiry.ready():
+        if not is_base_word(load(self.mem, S_DEADLINE_BASE)):
+            found.append("X3: DEADLINE_BASE is damaged")
+        elif self.shard.expiry.ready():
             for slot in range(1, self.shard.slots.count + 1):
                 deadline: u64 = self.shard.expiry.deadline(slot)
                 if deadline and (earliest == 0 or deadline < earliest):

@@ -246,6 +246,7 @@ class Repairer:
         if last:
             self.examine(last)
         self.free_the_rest()
+        self.shard.expiry.store_base()
         self.shard.expiry.settle()
         store(self.mem, S_ENTRIES, self.entries)
         store(self.mem, S_LIVE_BYTES, self.live_bytes)

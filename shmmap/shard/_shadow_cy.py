@@ -71,7 +71,7 @@ COMPILED = cython.compiled
 
 def copy_bytes_needed(slots: int, slot_size: int) -> int:
     """Return the bytes of address space that a shard's copy needs, in whole pages."""
-    cells = S_BYTES_TOTAL + (4 * (slots + 1) + 7) // 8 * 8 + slots * slot_size + slots * 8
+    cells = S_BYTES_TOTAL + (4 * (slots + 1) + 7) // 8 * 8 + slots * slot_size + slots * 4
     return -(-(cells + CACHE_LINE + buckets_for(slots) * BUCKET_BYTES) // PAGE) * PAGE
 
 
@@ -94,9 +94,10 @@ class ShardCopy(Shard):
         self.lock = ShardLock(shared, None, liveness)
         cells: u64 = S_BYTES_TOTAL + (4 * (count + 1) + 7) // 8 * 8
         deadlines: u64 = cells + count * size
-        self.index_base = (deadlines + count * 8 + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
+        self.index_base = (deadlines + count * 4 + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE
         self.slots = Slots(shared, S_BYTES_TOTAL, cells, count, size)
         self.expiry = Expiry(shared, deadlines, count)
+        self.expiry.copy_base(source.expiry)
         self.index = Index(shared, self.index_base, 1)
         self.entries = 0
         self.whole = whole  # FRESH is not believed: copy every slot
@@ -124,7 +125,7 @@ class ShardCopy(Shard):
                         4 * (used + 1))
             copy_across(source.mem, source.base, self.mem, self.slots.base, used * source.size)
         if self.source.expiry.ready():
-            copy_across(source.mem, self.source.expiry.base, self.mem, self.expiry.base, 8 * used)
+            copy_across(source.mem, self.source.expiry.base, self.mem, self.expiry.base, 4 * used)
         return used
 
     def copy_changed(self, limit):
@@ -176,7 +177,7 @@ class ShardCopy(Shard):
         store32(self.mem, self.slots.next_base + 4 * slot,
                 load32(source.mem, source.next_base + 4 * slot))
         if self.source.expiry.ready():
-            store(self.mem, self.expiry.at(slot), self.source.expiry.deadline(slot))
+            self.expiry.copy(slot, self.source.expiry)
 
     def stop(self):
         """Have changes no longer marked; take over what the header says of the entries copied.

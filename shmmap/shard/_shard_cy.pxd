@@ -22,6 +22,7 @@ cdef class Shard(ShardLookup):
     cdef void reclaim_some(self, u64 now_ns, u64 keep) noexcept
     cdef u64 reclaim(self, u64 first, u64 last, u64 now_ns, u64 keep, u64 limit) noexcept
     cdef void change_word(self, u64 offset, u64 value, probe_t found) noexcept
+    cdef void change_deadline(self, u64 deadline_ns, probe_t found) noexcept
     cdef void set_in_place(self, u64 offset, u64 value, probe_t found) noexcept
     cdef void set_deadline(self, u64 deadline_ns, probe_t found) noexcept
     cdef u64 sweep_expired(self, u64 first, u64 now_ns, u64 limit) noexcept

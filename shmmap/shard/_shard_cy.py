@@ -12,9 +12,9 @@ Write (lock held, by the caller):
  4  SEQUENCE odd; end the old version; the index word; SEQUENCE even
  5  give the old slots back; counts; DIRTY = 0
 
-`set_in_place` (counters, deadlines) changes one aligned word: the version
-turns odd, the word changes, a new even version ends it. Readers of that key
-wait meanwhile; whatever the word is when the writer dies is a whole value.
+`set_in_place` (counters), `set_deadline` change one aligned word, or half of
+one: the version turns odd, the word changes, a new even version ends it. Readers
+of that key wait meanwhile; what it is when the writer dies is a whole value.
 
 **Invariants**
  S1  a slot lives if and only if its version is not 0
@@ -195,6 +195,15 @@ class Shard(ShardLookup):
         self.slots.set_version(found.slot, version)
         found.version = version
 
+    def change_deadline(self, deadline_ns, found):
+        """Likewise the deadline of one that has a deadline."""
+        version: u64 = self.stamp(self.clock.seen_ns)
+        self.slots.set_version(found.slot, found.version | 1)
+        fence()
+        self.expiry.set(found.slot, deadline_ns)
+        self.slots.set_version(found.slot, version)
+        found.version = version
+
     def set_in_place(self, offset, value, found):
         """Change one aligned word of a live entry: a whole operation."""
         store(self.mem, S_DIRTY, 1)
@@ -211,8 +220,7 @@ class Shard(ShardLookup):
         flag: u64 = HAS_DEADLINE << META_KEY_TYPE_SHIFT
         store(self.mem, S_DIRTY, 1)
         if deadline_ns and found.meta & flag:
-            self.expiry.hasten(deadline_ns)
-            self.change_word(self.expiry.at(found.slot), deadline_ns, found)
+            self.change_deadline(deadline_ns, found)
         elif deadline_ns:
             self.expiry.set(found.slot, deadline_ns)
             self.change_word(meta_at, found.meta | flag, found)

@@ -20,6 +20,7 @@ from ..memory._clock_cy import Clock
 from ..memory.layout import SHARD, constants, record_bytes
 from ..memory.table import UNITS, Table, read_table, row_of
 from ..memory.words import ControlWords, GenerationWords, ShardWords
+from ..shard._expiry_cy import base_of, last_due
 from ..system import segment
 from .judging import open_file, read_control
 from .seen import SeenMap, SeenShard
@@ -183,13 +184,14 @@ def _count_due(descriptor: int, header: ShardWords, shape: geometry.Geometry, no
         return 0
     if os.fstat(descriptor).st_blocks * 512 < shape.areas.end:  # a shard of ours has no holes
         return 0
-    start, left, due = shape.areas.deadlines, shape.slots * 8, 0
+    last = np.uint32(last_due(base_of(header.DEADLINE_BASE), now_ns))
+    start, left, due = shape.areas.deadlines, shape.slots * 4, 0
     while left:
         data = os.pread(descriptor, min(left, _CHUNK), start)
-        if len(data) < 8:
+        if len(data) < 4:
             break
-        deadlines = np.frombuffer(data[: len(data) & ~7], np.uint64)
-        due += int(np.count_nonzero((deadlines != 0) & (deadlines <= np.uint64(now_ns))))
+        codes = np.frombuffer(data[: len(data) & ~3], np.uint32)
+        due += int(np.count_nonzero((codes != 0) & (codes <= last)))
         start += len(data)
         left -= len(data)
     return due

@@ -19,7 +19,7 @@ from .ledger import (
     Ledger,
     now_ns,
 )
-from .linearizability import ABSENT, Call, find_violation
+from .linearizability import ABSENT, Call, find_violation, rounded_up
 
 if TYPE_CHECKING:
     from ..checks import Value
@@ -128,7 +128,7 @@ def read_history(ledger: Ledger, window: int) -> tuple[list[list[Call]], int]:
 def _as_call(entry: list[int], lane: int) -> Call:
     _, name, value, ttl_ns, version, start, end, result, its_version, *_ = entry
     last = end or start + 10**10
-    deadline = (start + ttl_ns, last + ttl_ns) if ttl_ns else None
+    deadline = (rounded_up(start + ttl_ns), rounded_up(last + ttl_ns)) if ttl_ns else None
     arguments: dict[str, tuple[Any, ...]] = {
         "set": (value, deadline), "add": (value, deadline), "replace": (value, deadline),
         "cas": (value, deadline, version), "incr": (3, 0, None), "touch": (deadline,),

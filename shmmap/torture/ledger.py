@@ -13,6 +13,7 @@ import mmap
 import time
 from typing import NamedTuple
 
+from .linearizability import rounded_up
 from .plan import KEYS
 
 CALLS = (  # what a lane can be inside of
@@ -118,7 +119,7 @@ class Lane:
 
     def begin(self, key: int, number: int, ttl_ns: int = 0) -> None:
         """Say that a write begins: of operation `number`, or 0, a removal."""
-        deadline = now_ns() + ttl_ns if ttl_ns else 0
+        deadline = rounded_up(now_ns() + ttl_ns) if ttl_ns else 0
         self._begin(key, Record(number, deadline, deadline + _SLACK_NS if ttl_ns else 0))
 
     def _begin(self, key: int, record: Record) -> None:
@@ -134,7 +135,7 @@ class Lane:
         at = _STATES + key * _STATE_WORDS
         which = 1 - (self.words[at] >> 1)
         if ttl_ns:
-            self.words[at + 3 + 3 * which] = now_ns() + ttl_ns
+            self.words[at + 3 + 3 * which] = rounded_up(now_ns() + ttl_ns)
         self.words[at] = which << 1
         self.words[WRITES] += 1
 

@@ -8,7 +8,7 @@ with the number of calls that overlap, not with the length of the history.
 
 An entry expires by the clock that each call reads. A call knows the first and the last
 reading it may have used, and a deadline is an interval likewise; what these leave open
-(expired or not) is allowed both ways.
+(expired or not) is allowed both ways. Both ends are rounded up, as a map's deadlines are.
 
 Source: G. Lowe, 'Testing for linearizability', 2017 (just-in-time linearization).
 """
@@ -17,6 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
+
+from ..memory.layout import constants
+
+_TICK_NS = constants()["DEADLINE_TICK_NS"]
 
 
 class _Absent:
@@ -33,6 +37,12 @@ ABSENT: Any = _Absent()  # "no entry", where None could be a value
 UNKNOWN: Any = _Unknown()  # the result of a call that raised: it took effect by then, or never
 Deadline = tuple[int, int] | None  # between these two readings of the clock; None: never
 GONE = (-1, -1)  # the deadline of what is expired at once
+
+
+def rounded_up(time_ns: int) -> int:
+    """Return the deadline that a map stores for a time: the next tick's. (Of a map that is older
+    than two years, and has not been resized, it may be later.)"""
+    return -(-time_ns // _TICK_NS) * _TICK_NS
 
 
 class Call(NamedTuple):

@@ -8,6 +8,7 @@ import pytest
 
 FOREVER = [None, float("inf"), 3e9, 1e300]
 AT_ONCE = [0, 0.0, -0.0, -1, -0.5, float("-inf")]
+YEAR = 31_557_600
 MAX = 2**63 - 1
 MIN = -(2**63)
 
@@ -124,9 +125,41 @@ class CacheContract:
         assert m.replace("k", 8) is False
 
     def test_a_ttl_below_the_clocks_step_is_not_forever(self, m, clock):
-        m.set("k", 1, ttl=1e-12)
         clock.advance(1e-9)
+        m.set("k", 1, ttl=1e-12)
+        clock.advance(1 / 64)
         assert "k" not in m
+
+    @pytest.mark.parametrize("ttl", [1e-9, 1 / 64, 0.1, 1, 1.0000001, 59.99, 10**6 + 0.3])
+    def test_a_deadline_is_rounded_up_to_a_64th_of_a_second(self, m, clock, ttl):
+        for passed in (0.0, 1e-9, 0.3, 1 / 64):
+            clock.advance(passed)
+            m.set("k", 1, ttl=ttl)
+            clock.advance(ttl - 2e-9)
+            assert m["k"] == 1 and len(m) == 1 and list(m) == ["k"]
+            left = m.ttl("k")
+            assert 0 < left <= 1 / 64
+            clock.advance(1 / 64 + 2e-9)
+            assert "k" not in m and len(m) == 0 and not list(m)
+
+    def test_a_ttl_of_whole_seconds_is_never_said_to_be_longer(self, m, clock):
+        for passed in (1e-9, 1e-3, 0.0156, 1 / 64, 0.7):
+            clock.advance(passed)
+            m.set("k", 1, ttl=60)
+            assert 60 - 1 / 64 <= m.ttl("k") <= 60
+            clock.advance(1 / 64)
+            assert 60 - 2 / 64 <= m.ttl("k") <= 60 - 1 / 64
+
+    def test_a_ttl_of_many_years(self, m, clock):
+        for ttl, off in ((2 * YEAR, 1 / 64), (2.5 * YEAR, 1), (90 * YEAR, 64)):
+            clock.advance(1e-9)
+            m.set("k", 1, ttl=ttl)
+            assert ttl - 1 / 64 <= m.ttl("k") <= ttl + off
+            clock.advance(ttl)
+            assert m["k"] == 1
+            clock.advance(off)
+            assert "k" not in m
+            clock.advance(-ttl - off)
 
     @pytest.mark.parametrize(
         ("ttl", "error"),

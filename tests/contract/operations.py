@@ -6,10 +6,20 @@ import random
 from typing import Any
 
 MISSING = object()
+START_NS = 10**15
+TICK_NS = 10**9 // 64  # deadlines are rounded up to these
 KEYS: list[Any] = [
     *range(40), *(f"k{i}" for i in range(40)), *(("t", i) for i in range(10)), b"b", 0.5, None, "",
     "long " * 9, "longer " * 40, -(2**40), 2**70,
 ]  # fmt: skip
+
+
+def rounded_up(time_ns: int) -> int:
+    return -(-time_ns // TICK_NS) * TICK_NS
+
+
+def rounded_down(left_ns: int) -> float:
+    return (left_ns if left_ns < TICK_NS else left_ns - left_ns % TICK_NS) / 1e9
 
 
 class Model:
@@ -30,7 +40,7 @@ class Model:
         if ttl is not None and ttl <= 0:
             self.entries.pop(key, None)
         else:
-            deadline = None if ttl is None else self.now_ns + int(ttl * 1e9)
+            deadline = None if ttl is None else rounded_up(self.now_ns + int(ttl * 1e9))
             self.entries[key] = [value, deadline]
 
     def items(self) -> dict[Any, Any]:
@@ -46,8 +56,8 @@ class Operations:
         self.m = m
         self.draw = random.Random(seed)
         self.clock = m.attachment.clock
-        self.clock.frozen_ns = 10**15
-        self.model = Model(10**15)
+        self.clock.frozen_ns = START_NS
+        self.model = Model(START_NS)
         self.full = full
         self.evicts = evicts
         self.default_ttl = default_ttl
@@ -209,7 +219,8 @@ class Operations:
             assert there is None
         else:
             assert there is not None
-            assert left == (None if there[1] is None else (there[1] - self.model.now_ns) / 1e9)
+            rest = None if there[1] is None else rounded_down(there[1] - self.model.now_ns)
+            assert left == rest
 
     def do_delete(self, key: Any) -> None:
         assert self.m.delete(key) is (self.model.live(key) is not None)

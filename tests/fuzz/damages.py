@@ -12,6 +12,7 @@ from collections.abc import Callable
 from shmmap.memory import layout
 from shmmap.memory.table import checksum_of, row_of
 from shmmap.memory.words import ControlWords
+from shmmap.shard._expiry_cy import base_of, last_due, word_of_base
 
 from ..support.damage import K
 from ..support.table_words import copy_row, sum_up
@@ -298,9 +299,15 @@ def deadlines(rng: random.Random, s: Subject) -> None:
         d.set_header("HAS_DEADLINES", rng.choice((0, 1, 2, WORD)))
     now_ns = s.clock.frozen_ns
     values = (0, 1, now_ns - 1, now_ns, now_ns + 1, (1 << 63) - 1, 1 << 63, WORD)
+    due = last_due(base_of(d.header("DEADLINE_BASE")), now_ns)
+    codes = (0, 1, due - 1, due, due + 1, K["DEADLINE_FINE"], K["DEADLINE_FINE"] + 1,
+             K["DEADLINE_MIDDLE"] + 1, K["DEADLINE_NEVER"] - 1, K["DEADLINE_NEVER"])
     for _ in range(rng.choice((0, 1, 1, 9))):
         slot = some_head(rng, d) if rng.random() < 0.6 else rng.randint(1, d.shape.slots)
-        d.words[d.deadline_word(slot)] = rng.choice(values)
+        d.halves[d.deadline_half(slot)] = max(0, rng.choice(codes))
+    if rng.random() < 0.2:
+        bases = (0, WORD, word_of_base(0), word_of_base(1 << 60), word_of_base(now_ns * 2))
+        d.set_header("DEADLINE_BASE", rng.choice(bases))
     if rng.random() < 0.5:
         d.set_header("EARLIEST_NS", rng.choice(values))
 

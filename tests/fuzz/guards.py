@@ -98,7 +98,7 @@ def _gaps_of_shards(attachment: Any) -> Iterator[tuple[int, int]]:
         areas = shape.areas
         gaps = [*_between(layout.SHARD, areas.index),
                 (areas.slots + shape.slots * shape.slot_size, areas.deadlines),
-                (areas.deadlines + 8 * shape.slots, areas.end)]  # fmt: skip
+                (areas.deadlines + 4 * shape.slots, areas.end)]  # fmt: skip
         for mapping in mappings:
             for start, end in gaps:
                 yield ctypes.addressof(mapping.buffer) + start, end - start

@@ -177,7 +177,7 @@ def test_a_free_list_that_names_slots_in_use(damaged, first):
 def test_a_deadline_of_an_entry_without_one(damaged):
     def damage(m: Any, d: Damage) -> None:
         m.set(b"other", 1, ttl=500)
-        d.words[d.deadline_word(d.head(b"key-1"))] = 1
+        d.halves[d.deadline_half(d.head(b"key-1"))] = 1
         d.set_header("EARLIEST_NS", 1)
 
     assert damaged(damage, lambda m: (m.set(b"new", 1), m.sweep(), m[b"key-1"]))[2] == b"value 1"

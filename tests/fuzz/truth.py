@@ -138,5 +138,4 @@ def _halves_of(shard: Damage, head: int) -> Iterator[int]:
         yield from range(at, at + shard.shape.slot_size // 4)
         yield shard.next_half(slot)
     if shard.words[shard.slot_word(head, 8)] >> K["META_KEY_TYPE_SHIFT"] & K["HAS_DEADLINE"]:
-        at = shard.deadline_word(head) * 2
-        yield from (at, at + 1)
+        yield shard.deadline_half(head)

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 import shmmap
-from shmmap.lifecycle import making
+from shmmap.lifecycle import headers, making
 from shmmap.memory import layout
+from shmmap.memory._clock_cy import Clock
 
+from ..support.clocks import START_NS
 from ..support.damage import Damage
 from .golden import CONSTANTS, SHARD_WORDS, SHARD_WORDS_EVICTING
 
@@ -110,6 +112,7 @@ def test_a_shard_in_memory_is_that_of_this_version(make, freeze, monkeypatch, on
     """Every word that is not 0 after the same few writes. `python -m pytest -vv` shows them all:
     a difference needs a new LAYOUT_VERSION."""
     monkeypatch.setattr(making, "random_word", lambda: 0x0123_4567_89AB_CDEF)
+    monkeypatch.setattr(headers, "CLOCK", Clock(START_NS))
     m = make(size="139KB", shards=1, on_full=on_full)
     freeze(m)
     m["text"] = "value"

@@ -32,8 +32,8 @@ class Damage:
         """Return the index of a slot's word, of its version first of all."""
         return (self.areas.slots + (slot - 1) * self.shape.slot_size + offset) >> 3
 
-    def deadline_word(self, slot: int) -> int:
-        return (self.areas.deadlines >> 3) + slot - 1
+    def deadline_half(self, slot: int) -> int:
+        return (self.areas.deadlines >> 2) + slot - 1
 
     def next_half(self, slot: int) -> int:
         return (self.areas.next >> 2) + slot

@@ -9,6 +9,8 @@ import pytest
 
 import shmmap
 from shmmap.copies import dumps
+from shmmap.lifecycle import headers
+from shmmap.memory._clock_cy import Clock
 
 STR, INT, FLOAT, NONE, TUPLE = 1, 3, 4, 5, 6  # keys
 BYTES, PICKLE = 1, 10  # values
@@ -19,6 +21,7 @@ class Boots:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.patch = monkeypatch
+        monkeypatch.setattr(headers, "CLOCK", Clock(0))  # it has not seen any of those boots yet
 
     def become(self, m: Any, boot: str, boottime_s: float, wall_s: float) -> None:
         """Be on that boot: a map's clock and the wall clock stand still there."""

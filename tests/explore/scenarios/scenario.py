@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from shmmap.memory.layout import constants
+
 from ..simulator.moving_world import MovingWorld, Shape
 from ..simulator.world import World
 
@@ -92,7 +94,7 @@ A, B, C = ("set", "a", SHORT), ("set", "b", SHORT), ("set", "c", SHORT)
 GETS = ("get", "a"), ("get", "a")  # the second must not go back behind the first
 NEARS = ("near", "a"), ("near", "a")
 SESSIONS = ("session", "a"), ("session", "a")
-LEASE = 100  # a ttl, ns
+LEASE = constants()["DEADLINE_TICK_NS"]  # a ttl, ns
 BOUNDED = ("bounded", "a", LEASE)
 LEASED = ("set", "a", SHORT, LEASE)
 PASS = ("advance", 2 * LEASE)

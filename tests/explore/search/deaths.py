@@ -37,7 +37,7 @@ class Deaths:
         world = self.world
         world.restore()
         world.machine.die_at = die_at
-        started_ns = world.machine.now_ns
+        started_ns = world.machine.now_ns - world.machine.passed_ns
         works = [program(world, i, ops) for i, ops in enumerate(self.scenario.programs)]
         self.runs += 1
         try:
@@ -46,7 +46,7 @@ class Deaths:
             return f"{type(error).__name__}: {error}"
         finally:
             world.machine.die_at = {}
-        took = world.machine.now_ns - started_ns
+        took = world.machine.now_ns - world.machine.passed_ns - started_ns
         if took > self.slices * SLICE_NS * len(die_at):
             return f"the survivors took {took:,} ns of the model's time"
         return world.judge()

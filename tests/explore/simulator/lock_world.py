@@ -11,13 +11,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from shmmap.locks.lock_table import LockTable, Record
+from shmmap.memory.layout import constants
 from shmmap.operations._listing_cy import list_entries
 from shmmap.shard._checking_cy import Checker
 
 from .machine import CALL, Semaphore
 from .world import CHECKER, LOCK_TIMEOUT_NS, World
 
-SLEEP_NS = 10
+SLEEP_NS = constants()["DEADLINE_TICK_NS"] // 10
 FOR_EVER = float("inf")
 Operation = tuple[Any, ...]
 

@@ -159,6 +159,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.now_ns = 1_000
+        self.passed_ns = 0  # by `advance`: no worker slept through it
         self.workers: list[Worker] = []
         self.current: Worker | None = None
         self.indivisible = False
@@ -216,6 +217,7 @@ class Machine:
         """Let time pass."""
         self.step(TIME, "clock")
         self.now_ns += ns
+        self.passed_ns += ns
 
     def sleep(self, ns: int) -> None:
         """Sleep, waiting for nobody."""

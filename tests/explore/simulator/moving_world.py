@@ -30,6 +30,7 @@ from shmmap.operations import _moves_cy
 from shmmap.operations._takes_cy import Takes
 from shmmap.shard import _lock_cy
 from shmmap.shard._checking_cy import Checker
+from shmmap.shard._expiry_cy import word_of_base
 from shmmap.shard._repair_cy import equip
 from shmmap.system import reserving, segment
 from shmmap.torture.linearizability import Call
@@ -155,6 +156,7 @@ class MovingWorld(World):
             label = segment.shard_name("simulated", NONCE, 0, number)
             made = self.files.create(label, shape.areas.end, 0, 0).buffer
             draft = draft_header(shape, NONCE, number)
+            draft.DEADLINE_BASE = word_of_base(0)
             memoryview(made).cast("Q")[: len(draft.words)] = draft.words
             self.files.create_semaphore(label, 0)
             self.segments.append(made)

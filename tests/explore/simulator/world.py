@@ -18,6 +18,7 @@ from greenlet import getcurrent
 
 from shmmap.copies import snapshots
 from shmmap.errors import MapFull
+from shmmap.lifecycle import headers
 from shmmap.lifecycle.attachment import Attachment
 from shmmap.memory._atomics import Memory
 from shmmap.memory._clock_cy import Clock
@@ -40,12 +41,20 @@ from shmmap.operations.order import in_order
 from shmmap.operations.routing import ShardMoved
 from shmmap.shard import _lock_cy
 from shmmap.shard._checking_cy import Checker
+from shmmap.shard._expiry_cy import word_of_base
 from shmmap.shard._lock_cy import ShardLock
 from shmmap.shard._repair_cy import equip
 from shmmap.shard._shard_cy import Shard
 from shmmap.system import liveness, worker_table
 from shmmap.system.worker_table import Worker
-from shmmap.torture.linearizability import ABSENT, GONE, UNKNOWN, Call, find_violation
+from shmmap.torture.linearizability import (
+    ABSENT,
+    GONE,
+    UNKNOWN,
+    Call,
+    find_violation,
+    rounded_up,
+)
 
 from ..judges.cuts import find_torn
 from ..judges.seen import NEAR, Seen
@@ -210,6 +219,7 @@ class World:
             for field, value in (
                 ("FRESH", 1), ("FREE_SLOTS", shape.slots),
                 ("RING_TARGET", max(1, shape.slots // 10)), ("SLOTS", shape.slots),
+                ("DEADLINE_BASE", word_of_base(0)),
             ):
                 words[K[f"S_{field}"] >> 3] = value
 
@@ -218,6 +228,7 @@ class World:
         """Let the engine find the machine's kernel, semaphores and clock."""
         machine = self.machine
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(headers, "CLOCK", Clock(0))
             patch.setattr(liveness, "OWN_NUMBER", self.kernel.OWN_NUMBER)
             for module in (liveness, worker_table):
                 for name in ("this_process", "own_pid"):
@@ -404,7 +415,7 @@ class World:
         key, *arguments = call.arguments
         deadline = None
         if ttl_ns is not None:
-            at = call.clock[0] + ttl_ns
+            at = rounded_up(call.clock[0] + ttl_ns)
             deadline = GONE if ttl_ns <= 0 else (at, at)
         if name == "snapshot":
             if result is not UNKNOWN and self.shape.evicts:  # too many orders: each key alone

@@ -185,7 +185,7 @@ def test_areas_lie_one_behind_the_other(slots, words, evicts, buckets):
     assert areas.index % 64 == 0 and areas.ghosts - areas.index == buckets * 64
     assert areas.ring - areas.next == 4 * (slots + 1)
     assert areas.deadlines - areas.slots >= slots * 8 * words
-    assert areas.end - areas.deadlines >= 8 * slots
+    assert areas.end - areas.deadlines >= 4 * slots
     assert areas.slots % 8 == areas.next % 4 == areas.ring % width == 0
     assert areas.deadlines % 4096 == areas.end % 4096 == 0
     if evicts:

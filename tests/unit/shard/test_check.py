@@ -122,12 +122,12 @@ def free_list_lost(d: Damage) -> set[bytes]:
 
 
 def deadline_of_a_free_slot(d: Damage) -> set[bytes]:
-    d.words[d.deadline_word(d.free())] = 1 << 62
+    d.halves[d.deadline_half(d.free())] = 1 << 31
     return set()
 
 
 def deadline_of_an_entry_without_one(d: Damage) -> set[bytes]:
-    d.words[d.deadline_word(d.head(b"key-1"))] = 1 << 62
+    d.halves[d.deadline_half(d.head(b"key-1"))] = 1 << 31
     return set()
 
 
@@ -138,6 +138,16 @@ def earliest_too_late(d: Damage) -> set[bytes]:
 
 def earliest_lost(d: Damage) -> set[bytes]:
     d.set_header("EARLIEST_NS", 0)
+    return set()
+
+
+def base_lost(d: Damage) -> set[bytes]:
+    d.set_header("DEADLINE_BASE", 0)
+    return set()
+
+
+def base_of_another_time(d: Damage) -> set[bytes]:
+    d.set_header("DEADLINE_BASE", d.header("DEADLINE_BASE") + 1)
     return set()
 
 
@@ -190,6 +200,7 @@ DAMAGES: list[tuple[str, Callable[[Damage], set[bytes]]]] = [
     ("L2", slot_not_in_use), ("L4", free_slot_in_use),
     ("X1", deadline_of_a_free_slot), ("X1", deadline_of_an_entry_without_one),
     ("X2", earliest_too_late), ("X2", earliest_lost),
+    ("X3", base_lost), ("X3", base_of_another_time),
     ("S1", changing_in_place), ("S2", stamp_lost), ("S2", version_of_no_time),
     ("S3", key_twice),
     ("S4", entries_miscounted), ("S4", bytes_miscounted), ("S5", sequence_odd),
