@@ -174,14 +174,15 @@ class ReplacingWorld(CreationWorld):
             self.problems.append(f"process {number} has a map of capacity {capacity}")
 
     def do_close(self, number: int) -> None:
-        """Close the handle. Where no other process is left, nobody finds an ephemeral map."""
+        """Close the handle. Where no other process is left, nobody finds an ephemeral map; one that
+        dies as this one looks may have been seen to live."""
         handle = self.handles.pop(number)
         identity = handle.attachment.control.identity
-        handle.close()
         others = range(len(self.machine.workers))
-        if self.wanted.ephemeral and not self.wanted.linger_ns and not any(
-            self.system.lives(other) for other in others if other != number
-        ) and segment.identity_at(segment.control_name(NAME)) == identity:
+        is_alone = not any(self.system.lives(other) for other in others if other != number)
+        handle.close()
+        is_removed = self.wanted.ephemeral and not self.wanted.linger_ns and is_alone
+        if is_removed and segment.identity_at(segment.control_name(NAME)) == identity:
             self.problems.append(f"process {number} was the last to close the map, which is there")
 
     def do_is_gone(self, number: int) -> None:
