@@ -48,6 +48,7 @@ class Ours(ShmMapCache):
         self.map.update(entries)
 
 
+TICK_NS = 10**9 // 64  # an entry expires with the tick that its ttl ends in
 aiocache.SimpleMemoryCache = aiocache.backends.memory.SimpleMemoryCache = Ours
 aiocache.AIOCACHE_CACHES["memory"] = Cache.MEMORY = Ours
 Cache.__new__.__defaults__ = (Ours,)
@@ -78,7 +79,7 @@ class Skipping(selectors.DefaultSelector):
         if timeout and timeout > 0:
             self.now += timeout
             for cache in _made:
-                cache.clock.frozen_ns += round(timeout * 1e9) + 1000
+                cache.clock.frozen_ns += round(timeout * 1e9) + TICK_NS
         return super().select(0)
 
 

@@ -26,7 +26,7 @@ def shmmap_instead(request, monkeypatch):
             advance(seconds)
             with shmmap.ShmMap.attach(name) as m:
                 now = m.attachment.clock
-                now.frozen_ns = now.now_ns() + int(seconds * 1e9)
+                now.frozen_ns = now.now_ns() + int(seconds * 1e9) + 10**9 // 64  # a tick
 
         monkeypatch.setattr(clock, "advance", advance_both)
     yield

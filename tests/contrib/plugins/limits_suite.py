@@ -10,6 +10,7 @@ import inspect
 import os
 import sys
 import time
+from math import ceil
 from unittest import mock
 
 import limits.aio.storage
@@ -18,9 +19,11 @@ import pytest
 
 import shmmap
 from shmmap.contrib import limits as ours
+from shmmap.lifecycle import headers
 
 NAME = f"suite-{os.getpid()}"
 sleep, maps, now = asyncio.sleep, [], [1.8e9 + 0.25]
+headers.CLOCK.frozen_ns = int(now[0] * 1e9)  # the maps are not as old as that
 for client in ("pymemcache", "pymemcache.client", "pymongo", "redis", "redis.sentinel", "valkey",
                "pytest_lazy_fixtures"):
     try:
@@ -51,7 +54,7 @@ limits.aio.storage.MemoryStorage = AsyncOurs
 def advance(seconds):
     now[0] += seconds
     for m in maps:
-        m.attachment.clock.frozen_ns = int(now[0] * 1e9)
+        m.attachment.clock.frozen_ns = ceil(now[0] * 64) * 10**9 // 64  # a tick: there they expire
     return now[0]
 
 
