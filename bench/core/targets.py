@@ -66,7 +66,7 @@ TARGETS = (
         Target(f"memory-churn-{name}/shmmap@when=after churn amplification", "<=", limit)
         for name, limit in (("64", 1.62), ("116", 1.38), ("1040", 1.05), ("mixed", 1.38),
                             ("ttl-64", 1.62), ("ttl-116", 1.38), ("ttl-1040", 1.05),
-                            ("ttl-mixed", 1.42))
+                            ("ttl-mixed", 1.38))
     ),
     # LRU is all but the best that there is where the only rule is what was asked for lately
     *(
