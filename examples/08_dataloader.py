@@ -37,7 +37,7 @@ from typing import Any, cast
 
 import psutil
 
-import shmmap
+from shmmap import ShmMap
 
 BATCH = 32
 METHODS = ("fork", "spawn")
@@ -84,7 +84,7 @@ class Mapped(Made):
 
     def __init__(self, length: int) -> None:
         super().__init__(length)
-        self.m = shmmap.ShmMap(  # `python -m shmmap size` says so; one process alone writes
+        self.m = ShmMap(  # `python -m shmmap size` says so; one process alone writes
             f"dataloader-example-{os.getpid()}", size=4400 * length + 1_000_000, value_size=632,
             shards=8, ephemeral=True,
         )
