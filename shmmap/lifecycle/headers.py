@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from struct import Struct
+from operator import itemgetter
 
 from ..memory._clock_cy import Clock
 from ..memory.geometry import Geometry
@@ -16,10 +15,8 @@ _IDENTITY: tuple[Word, ...] = (  # the words that say which shard it is
     ShardWords.MAGIC, ShardWords.NONCE, ShardWords.GENERATION, ShardWords.NUMBER,
     ShardWords.SLOTS, ShardWords.SLOT_SIZE, ShardWords.BUCKETS, ShardWords.EVICTS,
 )
-_BEFORE_LAST = _IDENTITY[-1].index - len(_IDENTITY) + 1  # words; the others are the first ones
-_identity_of = Struct(f"={len(_IDENTITY) - 1}Q {8 * _BEFORE_LAST}x Q").unpack_from
+_identity_of = itemgetter(*(word.index for word in _IDENTITY))
 _SHARD_MAGIC = K["SHARD_MAGIC"]
-_BASE_AT = 8 * ShardWords.DEADLINE_BASE.index
 CLOCK = Clock()  # tests freeze it
 
 
@@ -40,11 +37,12 @@ def wrong_words(
 ) -> list[str]:
     """Name the words by which the header of a segment is not that shard's. One look at all of them:
     a map of many shards is opened by many such looks."""
-    found = _identity_of(header)
-    is_sound = is_base_word(int.from_bytes(header[_BASE_AT : _BASE_AT + 8], sys.byteorder))
+    words = memoryview(header).cast("Q")
+    found = _identity_of(words)
     right = (_SHARD_MAGIC, nonce, generation, number, shape.slots, shape.slot_size, shape.buckets,
              shape.evicts)
     if found == right:
-        return [] if is_sound else [ShardWords.DEADLINE_BASE.name]
+        base = ShardWords.DEADLINE_BASE
+        return [] if is_base_word(words[base.index]) else [base.name]
     return [word.name for word, is_, should in zip(_IDENTITY, found, right, strict=True)
             if is_ != should]

@@ -157,7 +157,6 @@ def write_group(handle, queued, its_values, mode, ttl):
                 kept.append(encode_value(values[i], handle._coder, encoded + i))
                 count += 1
         except BaseException as error:
-            name_key(handle, keys[count], error)
             problem = error
         if count:
             foresee(handle, packed, count)
@@ -165,6 +164,7 @@ def write_group(handle, queued, its_values, mode, ttl):
             for i in range(count):
                 handle.commit(keys[i], packed + i, encoded + i, mode, deadline, 0)
         if problem is not None:
+            name_key(handle, keys[count], problem)  # now: what it asks for may fail, too
             raise problem
     return 0
 

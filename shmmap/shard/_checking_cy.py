@@ -60,6 +60,8 @@ class Checker(Repairer):
         for slot in range(1, slots.count + 1):
             version: u64 = slots.version(slot)
             meta: u64 = slots.meta(slot)
+            length: u64 = data_bytes(meta)
+            need: u64 = slots.needed(length)
             if version == 0:
                 if shard.expiry.ready() and shard.expiry.deadline(slot):
                     found.append(f"X1: free slot {slot} has a deadline")
@@ -68,20 +70,20 @@ class Checker(Repairer):
                 found.append(f"S1: slot {slot} is still changing in place")
             if version > load(self.mem, S_STAMP):
                 found.append(f"S2: slot {slot} has version {version}, above STAMP")
-            if not self.plausible(version, meta, data_bytes(meta)):
+            if not self.plausible(version, meta, length):
                 found.append(f"L1: slot {slot} has impossible lengths or types ({meta:#x})")
                 continue
-            if not self.claim_chain(slot, slots.needed(data_bytes(meta))):
+            if not self.claim_chain(slot, need):
                 found.append(f"L2: the chain of slot {slot} is broken")
                 continue
-            if slots.next_of(self.chain_end(slot, slots.needed(data_bytes(meta)))):
+            if slots.next_of(self.chain_end(slot, need)):
                 found.append(f"L1: the chain of slot {slot} is longer than its entry")
             if shard.expiry.ready() and shard.expiry.deadline(slot) and (
                 (meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE == 0
             ):
                 found.append(f"X1: slot {slot} has a deadline that its meta word does not tell of")
             entries += 1
-            claimed += slots.needed(data_bytes(meta))
+            claimed += need
             live += (meta & KEY_LENGTH_MASK) + (meta >> META_LENGTH_SHIFT)
             hash: u64 = shard.slot_hash(slot, meta)
             twin: i64 = self.find_twin(hash, slot, meta)
