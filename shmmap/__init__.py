@@ -8,45 +8,46 @@ from ._engine import choose_engine  # noqa: E402
 
 choose_engine()
 
+from .copies.dumps import DumpReport  # noqa: E402
+from .copies.merging import MergeReport  # noqa: E402
+from .copies.snapshots import Snapshot  # noqa: E402
+from .errors import (  # noqa: E402
+    ConfigMismatch,
+    DumpCorrupted,
+    EditConflict,
+    EntryTooLarge,
+    LockLost,
+    LockTimeout,
+    MapClosed,
+    MapCorrupted,
+    MapExists,
+    MapFull,
+    MapMismatchWarning,
+    MapNotFound,
+    MapUnlinked,
+    Reentered,
+    ShardBusy,
+    SharedMemoryFull,
+    ShmMapError,
+    SystemCallError,
+    ValueUnreadable,
+    WorkersFull,
+)
+from .lifecycle.control import ENGINE  # noqa: E402
+from .lifecycle.stats import Stats  # noqa: E402
+from .lifecycle.sweeper import SweepReport  # noqa: E402
+from .lifecycle.unlinking import unlink  # noqa: E402
+from .locks.named_locks import Lock  # noqa: E402
+from .locks.semaphores import Semaphore  # noqa: E402
+from .map import ShmMap, _reattach  # noqa: E402, F401
+from .operations.changes import DELETE  # noqa: E402
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .copies.dumps import DumpReport
-    from .copies.merging import MergeReport
-    from .copies.snapshots import Snapshot
     from .decorator import cached
-    from .errors import (
-        ConfigMismatch,
-        DumpCorrupted,
-        EditConflict,
-        EntryTooLarge,
-        LockLost,
-        LockTimeout,
-        MapClosed,
-        MapCorrupted,
-        MapExists,
-        MapFull,
-        MapMismatchWarning,
-        MapNotFound,
-        MapUnlinked,
-        Reentered,
-        ShardBusy,
-        SharedMemoryFull,
-        ShmMapError,
-        SystemCallError,
-        ValueUnreadable,
-        WorkersFull,
-    )
-    from .lifecycle.control import ENGINE
-    from .lifecycle.stats import Stats
-    from .lifecycle.sweeper import SweepReport
-    from .lifecycle.unlinking import unlink
-    from .locks.named_locks import Lock
-    from .locks.semaphores import Semaphore
-    from .map import ShmMap
     from .mirroring.mirror import Mirror
     from .mirroring.tally import MirrorReport
     from .moving.tuning import AutoShards
-    from .operations.changes import DELETE
     from .rates import RateLimit, RateLimiter
     from .tools.overview import MapInfo, maps
 
@@ -95,27 +96,7 @@ __all__ = [
     "unlink",
 ]
 
-_TOGETHER = {  # where the names stand that a map needs, and those that come with it
-    "copies.dumps": ("DumpReport",),
-    "copies.merging": ("MergeReport",),
-    "copies.snapshots": ("Snapshot",),
-    "errors": (
-        "ConfigMismatch", "DumpCorrupted", "EditConflict", "EntryTooLarge", "LockLost",
-        "LockTimeout", "MapClosed", "MapCorrupted", "MapExists", "MapFull",
-        "MapMismatchWarning", "MapNotFound", "MapUnlinked", "Reentered", "ShardBusy",
-        "SharedMemoryFull", "ShmMapError", "SystemCallError", "ValueUnreadable",
-        "WorkersFull",
-    ),
-    "lifecycle.control": ("ENGINE",),
-    "lifecycle.stats": ("Stats",),
-    "lifecycle.sweeper": ("SweepReport",),
-    "lifecycle.unlinking": ("unlink",),
-    "locks.named_locks": ("Lock",),
-    "locks.semaphores": ("Semaphore",),
-    "map": ("ShmMap", "_reattach"),
-    "operations.changes": ("DELETE",),
-}
-_LATER = {  # of what needs more: inspect and asyncio, numpy
+_LATER = {  # what needs inspect and asyncio, or numpy
     "decorator": ("cached",),
     "mirroring.mirror": ("Mirror",),
     "mirroring.tally": ("MirrorReport",),
@@ -126,18 +107,17 @@ _LATER = {  # of what needs more: inspect and asyncio, numpy
 
 
 def __getattr__(name: str) -> object:
-    """Load the package as the first of its names is used. All that a map needs comes in one: a
-    process that has a map open may be unable to import anything more."""
-    if name not in __all__ and name != "_reattach":  # modules import each other through here
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    """Import at its first use what needs more than a map does. All else is there from the start: a
+    process that has a map open, or wants to open one, may be unable to import anything more."""
+    for home, names in _LATER.items():
+        if name in names:
+            from importlib import import_module
 
-    later = {home: names for home, names in _LATER.items() if name in names}
-    for home, names in (_TOGETHER | later).items():
-        found = import_module(f".{home}", __name__)
-        globals().update((one, getattr(found, one)) for one in names)
-    _once.remember(__name__)
-    return globals()[name]
+            found: object = getattr(import_module(f".{home}", __name__), name)
+            globals()[name] = found
+            _once.remember(__name__)
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
+import warnings
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 
 # The one list of the hot modules, in the order of their floors: setup.py reads it from here.
@@ -46,6 +48,12 @@ class _SourceFinder:
         return importlib.util.spec_from_file_location(fullname, source)
 
 
+def _in_main_interpreter() -> bool:
+    api = ctypes.PyDLL(None)
+    api.PyInterpreterState_Get.restype = api.PyInterpreterState_Main.restype = ctypes.c_void_p
+    return bool(api.PyInterpreterState_Get() == api.PyInterpreterState_Main())
+
+
 def path_of(module: str) -> str:
     """Return where the files of a module of this package are, but for what they end with."""
     return f"{_PACKAGE}/{module.replace('.', '/')}"
@@ -85,6 +93,13 @@ def choose_engine() -> None:
             f"shmmap runs on Linux, and for development on macOS; this is {sys.platform}. Use it "
             "in WSL 2, or in a container"
         )
+    if not _in_main_interpreter():
+        raise ImportError(
+            "shmmap runs in a process's main interpreter only: the kernel's record locks, which "
+            "tell the living from the dead, belong to the process, and a second interpreter would "
+            "drop those of the first. Use processes instead; under mod_wsgi set "
+            "WSGIApplicationGroup %{GLOBAL}"
+        )
     wanted = os.environ.get(VARIABLE, "")
     if wanted not in ("", "compiled", "pure"):
         raise ImportError(f'{VARIABLE}={wanted!r} must be "compiled" or "pure"')
@@ -105,8 +120,6 @@ def choose_engine() -> None:
     if pure and present and not any(isinstance(one, _SourceFinder) for one in sys.meta_path):
         sys.meta_path.insert(0, _SourceFinder())
     if not wanted and not complete and is_linux:  # elsewhere nothing can be done about it
-        import warnings
-
         why = "it was not compiled at installation"
         if os.path.exists(f"{_PACKAGE}/../setup.py"):
             why = (f"this is the source tree {os.path.dirname(_PACKAGE)}, which comes before any "

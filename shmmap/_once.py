@@ -12,11 +12,8 @@ from __future__ import annotations
 import os
 import sys
 from importlib.machinery import ModuleSpec
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from types import ModuleType
-    from typing import Any
+from types import ModuleType
+from typing import Any
 
 _PLACE = "_shmmap_modules"  # an attribute of sys, which nobody imports anew
 

@@ -12,7 +12,7 @@ class ShmMapPeer(Peer):
     """The map with the defaults that `capacity=` and `value_size=` give."""
 
     name = "shmmap"
-    modules = ("shmmap", "shmmap.map")  # the first loads little: what a program uses counts
+    modules = ("shmmap",)
     requirement = "shmmap"
     key_size: ClassVar[int | None] = None  # told to the map, if its default is not right
     shared = True

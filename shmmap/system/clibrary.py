@@ -46,18 +46,4 @@ def _new_semaphore() -> bytes:
     return room.raw
 
 
-def _refuse_subinterpreter() -> None:
-    """Refuse to be loaded where the process's record locks are another interpreter's."""
-    api = ctypes.PyDLL(None)
-    api.PyInterpreterState_Get.restype = api.PyInterpreterState_Main.restype = ctypes.c_void_p
-    if api.PyInterpreterState_Get() != api.PyInterpreterState_Main():
-        raise ImportError(
-            "shmmap runs in a process's main interpreter only: the kernel's record locks, which "
-            "tell the living from the dead, belong to the process, and a second interpreter would "
-            "drop those of the first. Use processes instead; under mod_wsgi set "
-            "WSGIApplicationGroup %{GLOBAL}"
-        )
-
-
-_refuse_subinterpreter()
 NEW_SEMAPHORE = _new_semaphore() if sys.platform == "linux" else b""

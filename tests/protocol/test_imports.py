@@ -121,27 +121,9 @@ def fresh(code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.skipif(shmmap.ENGINE == "pure", reason="it looks for Cython's own module")
-def test_the_import_alone_loads_next_to_nothing():
-    loaded = fresh(
-        "import sys; before = set(sys.modules)\n"
-        "import shmmap\n"
-        "print(sorted(set(sys.modules) - before))\n"
-    )
-    heavy = {"asyncio", "inspect", "ssl", "numpy", "psutil", "logging", "typing", "ctypes",
-             "threading", "json", "re", "xxhash", "posix_ipc", "datetime", "pickle"}
-    found = set(ast.literal_eval(loaded))
-    assert {one for one in found if one.startswith("shmmap")} == {
-        "shmmap", "shmmap._once", "shmmap._engine"
-    }
-    assert not found & heavy
-    assert len(found) < 12, found
-
-
-def test_its_first_name_loads_what_a_map_needs_and_no_more():
+def test_the_import_loads_what_a_map_needs_and_no_more():
     loaded = fresh(
         "import shmmap, sys\n"
-        "shmmap.MapFull\n"
         "print(sorted(name for name in sys.modules))\n"
         "before = set(sys.modules)\n"
         "m = shmmap.ShmMap(f'imports-{__import__(\"os\").getpid()}', size='1MB', ephemeral=True)\n"
@@ -161,10 +143,7 @@ def test_all_its_names_are_there_for_programs_and_for_type_checkers():
         (alias.name, node.module) for block in tree.body if isinstance(block, ast.If)
         for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
-    parts = {**shmmap._TOGETHER, **shmmap._LATER}
-    loaded = {(name, home) for home, names in parts.items() for name in names}
-    assert loaded - {("_reattach", "map")} == typed
-    assert {name for name, _ in typed} | {"__version__"} == set(shmmap.__all__)
+    assert {(name, home) for home, names in shmmap._LATER.items() for name in names} == typed
     for name in shmmap.__all__:
         assert getattr(shmmap, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'Map'"):
