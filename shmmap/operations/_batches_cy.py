@@ -127,7 +127,8 @@ def pair_of(pair: Any, number: Any) -> tuple:
         key, value = pair
     except (TypeError, ValueError) as error:
         raise (TypeError if isinstance(error, TypeError) else ValueError)(
-            f"item {number} is {shown(pair)}, not a (key, value) pair: give a mapping, or pairs"
+            f"item {number} is {shown(pair)}, not a (key, value) pair: give a mapping, or pairs. "
+            "The items before are written"
         ) from error
     return key, value
 

@@ -307,8 +307,9 @@ class Writes(Reads):
         return self._add_number(key, delta, initial, ttl, evict, create)
 
     def touch(self, key: Any, ttl: Any = DEFAULT) -> bool:
-        """Set a new ttl for `key` (seconds, None: no expiry), and a new version; tell whether it
-        has a live entry. Never fails for want of slots."""
+        """Set a new ttl for `key` (seconds; None: no expiry; 0 or less: it is expired at once; not
+        given: the map's, so none where the map has none), and a new version; tell whether it has a
+        live entry. Never fails for want of slots."""
         found: probe_t = new_probe()
         packed: key_t = new_key()
         kept: Any = encode_key(key, self.seed, packed)
