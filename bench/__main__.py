@@ -48,7 +48,7 @@ def run_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("what", nargs="?", choices=["quick", "full"], help="as --quick, --full")
     parser.add_argument("--quick", action="store_true", help="under two minutes, small scales")
-    parser.add_argument("--full", action="store_true", help="everything: about 30 minutes")
+    parser.add_argument("--full", action="store_true", help="everything: about 50 minutes")
     parser.add_argument("--list", action="store_true", help="list the scenarios and leave")
     parser.add_argument("--only", default="", metavar="PARTS",
                         help="scenarios whose name has one of these comma-separated parts")

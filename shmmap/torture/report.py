@@ -100,6 +100,7 @@ class Report:
             "longest_while_moved_ms": waits.longest_while_moved_ns / 1e6,
             "longest_for_mover_ms": waits.longest_for_mover_ms(),
             "longest_for_mover_when_free_ms": waits.longest_for_mover_ms(free=True),
+            "longest_waits": waits.describe(),
             "takeovers_measured": waits.takeovers,
             "median_wait_ms": waits.after_death_ms(0.5, self.kills()),
             "median_wait_when_free_ms": waits.after_death_ms(0.5, self.kills(), free=True),
@@ -176,6 +177,7 @@ class Report:
             ("longest_wait_in_turn_ms", "longest, several holders died in turn"),
             ("longest_operation_after_death_ms", "any operation after a death"),
         )]
+        lines += [f"  {text}" for text in f["longest_waits"]]
         lines.append("for comparison (ms)")
         lines += [f"  {words:<36}{f[field]:>8.1f}" for field, words in (
             ("longest_without_death_ms", "longest wait, nobody dying"),

@@ -16,16 +16,17 @@ of several shards, one of them may have had to do with another shard than the on
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from itertools import pairwise
 
-from .ledger import BROKEN_OFF, LAST_DEATH, LAST_HELD, NUMBER_OF, Ledger, Notice
+from .ledger import BROKEN_OFF, CALLS, LAST_DEATH, LAST_HELD, NUMBER_OF, Ledger, Notice
 
 _LONG_BY_NATURE = {NUMBER_OF[name] for name in (
     "list", "sweep", "attach", "verify", "resizing",
 )}
 _SOON_NS = 3 * 10**8  # a wait that begins later after a death has another cause, unless it
 # was for the lock that the dead one held
+_DESCRIBED = 3  # waits that a report tells of one by one
 
 
 class Waits:
@@ -45,6 +46,7 @@ class Waits:
         self._raw: dict[int, int] = {}  # by death: the longest wait for a lock
         self._free: dict[int, int] = {}  # the same, "when free"
         self._taken_over: set[int] = set()  # deaths whose lock a survivor took over
+        self._described: list[tuple[int, str]] = []  # the longest "when free", longest first
         self.longest_operation_ns = 0
         self.longest_in_turn_ns = 0
         self.longest_while_stopped_ns = 0
@@ -137,6 +139,23 @@ class Waits:
             own = (one.began, one.ended, one.delay_ns)
             free = wait - _surely_delayed(start, end, [own, *self._delays])
             self._free[death] = max(self._free.get(death, 0), free)
+            self._describe(free, death, end, one)
+
+    def _describe(self, free: int, since: int, until: int, one: Notice) -> None:
+        if len(self._described) == _DESCRIBED and free <= self._described[-1][0]:
+            return
+        dead = bisect_right(self._deaths, until) - bisect_left(self._deaths, since)
+        moved = any(since < end and until > begin for begin, end in self._moved)
+        text = (f"{free / 1e6:.1f} ms of {(one.ended - one.began) / 1e6:.1f} in "
+                f"{CALLS[one.call]!r}, {one.delay_ns / 1e6:.1f} not let run; "
+                f"{'took the lock over' if one.took_over else 'another took the lock over'}; "
+                f"deaths in it: {dead}{'; the map was moved' if moved else ''}; "
+                f"ended at {until / 1e9:.3f} s of the clock")
+        self._described = sorted([*self._described, (free, text)], reverse=True)[:_DESCRIBED]
+
+    def describe(self) -> list[str]:
+        """Return what is known of the longest waits for the dead, a line each."""
+        return [text for _, text in self._described]
 
     def after_takeover_ms(self, share: float) -> float:
         """Return a quantile of the longest waits after deaths whose lock was taken over."""

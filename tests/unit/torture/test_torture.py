@@ -269,6 +269,16 @@ def test_a_wait_counts_from_the_death():
     assert waits.takeovers == 1 and waits.after_takeover_ms(0.5) == 60
     assert waits.after_death_ms(0.5, 1) == 60 and waits.after_death_ms(0.5, 3) == 0
     assert waits.after_death_ms(0.5, 1, free=True) == 40
+    assert waits.describe() == [
+        "40.0 ms of 90.0 in 'set', 50.0 not let run; took the lock over; deaths in it: 1; "
+        "ended at 0.190 s of the clock"]
+
+
+def test_the_longest_waits_are_told_longest_first():
+    waits = waits_of(*(Notice(i * 1000 * MS, (i * 1000 + took) * MS, SET, 1, 0, 0)
+                       for i, took in enumerate((20, 50, 10, 40, 30), 1)),
+                     deaths=tuple(i * 1000 * MS for i in range(1, 6)))
+    assert [text.partition(" ")[0] for text in waits.describe()] == ["50.0", "40.0", "30.0"]
 
 
 def test_of_holders_that_die_in_turn_each_is_charged_with_its_own_part():
