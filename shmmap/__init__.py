@@ -29,6 +29,8 @@ from .errors import (  # noqa: E402
     ShardBusy,
     SharedMemoryFull,
     ShmMapError,
+    StoreRefused,
+    StoreUnavailable,
     SystemCallError,
     ValueUnreadable,
     WorkersFull,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from .mirroring.tally import MirrorReport
     from .moving.tuning import AutoShards
     from .rates import RateLimit, RateLimiter
+    from .tiers.tiered import Tiered
     from .tools.overview import MapInfo, maps
 
 __version__ = "0.1.0"
@@ -86,8 +89,11 @@ __all__ = [
     "ShmMapError",
     "Snapshot",
     "Stats",
+    "StoreRefused",
+    "StoreUnavailable",
     "SweepReport",
     "SystemCallError",
+    "Tiered",
     "ValueUnreadable",
     "WorkersFull",
     "__version__",
@@ -102,6 +108,7 @@ _LATER = {  # what needs inspect and asyncio, or numpy
     "mirroring.tally": ("MirrorReport",),
     "moving.tuning": ("AutoShards",),
     "rates": ("RateLimit", "RateLimiter"),
+    "tiers.tiered": ("Tiered",),
     "tools.overview": ("MapInfo", "maps"),
 }
 

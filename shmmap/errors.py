@@ -125,3 +125,16 @@ class ValueUnreadable(ShmMapError):
 
     name: str = ""
     key: object = None
+
+
+@public
+class StoreUnavailable(ShmMapError, ConnectionError):
+    """The store behind a Tiered cannot be reached just now, does not answer in time, or says that
+    it cannot serve yet. What a write that raised this has done is not known: it may have been
+    done. The message names the store, and what it said."""
+
+
+@public
+class StoreRefused(ShmMapError):
+    """The store behind a Tiered can be reached and said no: no memory, no right, a wrong password,
+    a name that holds another type. Nothing was changed; the message has its words."""

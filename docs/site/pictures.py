@@ -44,6 +44,7 @@ class Arrow(NamedTuple):
 PACKAGES = {
     "contrib": "backends for others' caches",
     "mirroring": "the way over from an old cache",
+    "tiers": "several machines, by a store",
     "testing": "a map of one process, fixtures",
     "torture": "kill, stop and fork real workers",
     "tools": "the command line",
@@ -65,11 +66,8 @@ def packages() -> str:
         return Box(x, y, width, 58, f"{name}/", PACKAGES[name], colour)
 
     boxes = [
-        box("contrib", 20, 20, 128, "user"),
-        box("mirroring", 158, 20, 128, "user"),
-        box("testing", 296, 20, 128, "user"),
-        box("torture", 434, 20, 128, "user"),
-        box("tools", 572, 20, 128, "user"),
+        *(box(name, 20 + 115 * place, 20, 105, "user") for place, name in enumerate(
+            ("contrib", "mirroring", "tiers", "testing", "torture", "tools"))),
         Box(20, 98, 680, 58, "map.py, decorator.py, rates.py",
             "ShmMap, @cached, RateLimiter: what users import", "user"),
         box("moving", 20, 176, 680, "operation"),

@@ -21,6 +21,8 @@ from ..errors import (
     MapUnlinked,
     Reentered,
     ShmMapError,
+    StoreRefused,
+    StoreUnavailable,
     ValueUnreadable,
 )
 from ..frames import level_of_user
@@ -41,6 +43,7 @@ _REASONS: dict[str, Errors] = {
     "corrupted": (MapCorrupted,),
     "unlinked": (MapUnlinked,),
     "closed": (MapClosed,),
+    "store": (StoreRefused, StoreUnavailable),  # behind a Tiered
     "refused": (ShmMapError,),  # by the kernel, or for want of a row or of shared memory
     "no_memory": (MemoryError,),  # in this process
     "not_picklable": (Exception,),

@@ -19,12 +19,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from ..breaker import Breaker
 from ..checks import Value, shown
 from ..memory._clock_cy import monotonic
 from ..system.process import this_process
 from . import sides
 from .aside import Aside, Late
-from .breaker import Breaker
 from .missed import Missed
 from .operations import Operation, Place
 from .sides import Outcome, Verdict

@@ -1,8 +1,10 @@
-"""For tests and development: LocalMap, a map of one process; and a plugin for pytest."""
+"""For tests and development: LocalMap, a map of one process; LocalStore, a store behind a Tiered in
+this process; and a plugin for pytest."""
 
 from .. import _once
 from .local_map import LocalMap
+from .local_store import LocalStore
 
 _once.remember("shmmap")  # imported again, this would have another list of the process's maps
 
-__all__ = ["LocalMap"]
+__all__ = ["LocalMap", "LocalStore"]

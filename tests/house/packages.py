@@ -30,12 +30,15 @@ FLOORS["results"] = {*FLOORS["generation"], "generation", "call_keys"}
 FLOORS["decorator"] = {*FLOORS["results"], "results"}
 FLOORS["windows"] = set()
 FLOORS["rates"] = {*FLOORS["map"], "map", "windows"}
-FLOORS["mirroring"] = {*FLOORS["map"], "map"}
-FLOORS["__init__"] = {*FLOORS["decorator"], "decorator", "mirroring", "rates", "tools"}  # when used
+FLOORS["breaker"] = {"memory"}
+FLOORS["mirroring"] = {*FLOORS["map"], "map", "breaker"}
+FLOORS["tiers"] = {*FLOORS["map"], "map", "breaker"}
+FLOORS["__init__"] = {*FLOORS["decorator"], "decorator", "mirroring", "rates", "tiers",
+                      "tools"}  # when used
 FLOORS["torture"] = {*FLOORS["decorator"], "decorator", "__init__"}
 FLOORS["tools"] = {*FLOORS["torture"], "torture"}
-FLOORS["testing"] = {*FLOORS["decorator"], "decorator", "__init__"}
-FLOORS["contrib"] = {*FLOORS["rates"], "rates", "mirroring"}
+FLOORS["testing"] = {*FLOORS["decorator"], "decorator", "tiers", "__init__"}
+FLOORS["contrib"] = {*FLOORS["rates"], "rates", "mirroring", "breaker"}
 FLOORS["__main__"] = {"tools"}
 
 

@@ -85,6 +85,7 @@ def test_operations_come_and_go_by_themselves():
 METHODS_THAT_END = {  # what the end of a `with` does that is a method, and why it may be left out
     "map.ShmMap": "the handle is closed when it is dropped",
     "copies.dumps.DumpReader": "so is the file",
+    "tiers.tiered.Tiered": "so are its connections, and another process listens",
     "memory.words.Words": "so is the view",
     "locks.editing._Entry": "it is called in the `try` of an end that is not",
 }

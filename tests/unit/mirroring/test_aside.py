@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from shmmap import Mirror
+from shmmap import breaker as breaker_module
+from shmmap.breaker import FAILURES, Breaker
 from shmmap.mirroring import aside as aside_module
-from shmmap.mirroring import breaker as breaker_module
 from shmmap.mirroring.aside import Aside, Late
-from shmmap.mirroring.breaker import FAILURES, Breaker
 
 
 def threads() -> list[threading.Thread]:

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap import Mirror
-from shmmap.mirroring import breaker
+from shmmap import Mirror, breaker
 
 
 class Faulty:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from shmmap import Mirror
-from shmmap.mirroring import breaker, missed, new_side
+from shmmap import Mirror, breaker
+from shmmap.mirroring import missed, new_side
 from shmmap.mirroring.operations import Place
 
 KEYS = [f"k{number}" for number in range(6)]

@@ -1,0 +1,188 @@
+"""A store behind a Tiered, in this process: for tests and for trying out. It can be cut off."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from hashlib import sha1
+
+from ..errors import StoreUnavailable
+from ..tiers.store import AllChanged, Changed, Found, Proven
+
+
+class LocalFeed:
+    """Tells what a LocalStore changes; `lose` cuts it off."""
+
+    def __init__(self, store: LocalStore, prefix: bytes) -> None:
+        self.store = store
+        self.prefix = prefix
+        self.waiting: deque[Changed | AllChanged | Proven] = deque()
+        self.is_lost = False
+
+    def _check(self) -> None:
+        self.store.turn()
+        if self.is_lost or self.store.is_cut:
+            self.is_lost = True
+            raise StoreUnavailable("store local: the feed is lost")
+
+    def prove(self) -> None:
+        """Put a Proven behind what waits."""
+        self._check()
+        self.waiting.append(Proven())
+
+    def next(self, timeout_s: float) -> Changed | AllChanged | Proven | None:
+        """Return what comes next."""
+        self._check()
+        if self.waiting:
+            return self.waiting.popleft()
+        if self.store.waits:
+            time.sleep(min(timeout_s, 0.005))
+        return None
+
+    def lose(self) -> None:
+        """Lose what waits, and all that follows."""
+        self.is_lost = True
+        self.waiting.clear()
+
+    def close(self) -> None:
+        """Hear no more."""
+        self.store.feeds.remove(self)
+
+
+class LocalStore:
+    """Keeps everything in a dict: `Tiered(m, LocalStore())`. Threads may share one; a forked child
+    has a copy of its own.
+
+    Attributes:
+        is_cut: True: nobody reaches it, as if the wire were cut.
+        calls: how often it was asked; what listens to it is not counted.
+        kept: what it has.
+
+    `turn` is called before each step, for tests that choose the order of steps; `waits`: its feeds
+    wait for what comes next.
+    """
+
+    where = "local"
+
+    def __init__(self, turn: Callable[[], object] = lambda: None, waits: bool = True) -> None:
+        self.turn = turn
+        self.waits = waits
+        self.is_cut = False
+        self.feeds: list[LocalFeed] = []
+        self.kept: dict[bytes, tuple[bytes, float | None]] = {}
+        self.locks: dict[bytes, bytes] = {}
+        self.token = 0
+        self.calls = 0
+
+    def _begin(self) -> None:
+        self._reach()
+        self.calls += 1
+
+    def _reach(self) -> None:
+        self.turn()
+        if self.is_cut:
+            raise StoreUnavailable("store local: it is cut off")
+
+    def _changed(self, name: bytes) -> None:
+        for feed in self.feeds:
+            if name.startswith(feed.prefix) and not feed.is_lost:
+                feed.waiting.append(Changed([name]))
+
+    def _put(self, name: bytes, data: bytes | None, ttl_s: float | None) -> None:
+        if data is None:
+            self.kept.pop(name, None)
+        else:
+            self.kept[name] = data, None if ttl_s is None else time.monotonic() + ttl_s
+        self._changed(name)
+
+    def _look(self, name: bytes) -> Found | None:
+        data, until = self.kept.get(name, (None, None))
+        left = None if until is None else until - time.monotonic()
+        return None if data is None or (left is not None and left <= 0) else Found(data, left)
+
+    def get(self, name: bytes) -> Found | None:
+        """Return what is under a name."""
+        return self.get_many([name])[0]
+
+    def get_many(self, names: Sequence[bytes]) -> list[Found | None]:
+        """Return what is under each of these."""
+        self._begin()
+        return [self._look(name) for name in names]
+
+    def set(self, name: bytes, data: bytes, ttl_s: float | None, only: str = "") -> bool:
+        """Write."""
+        self._begin()
+        if only and (self._look(name) is None) is (only == "present"):
+            return False
+        self._put(name, data, ttl_s)
+        return True
+
+    def set_many(self, pairs: Sequence[tuple[bytes, bytes]], ttl_s: float | None) -> None:
+        """Write all of these."""
+        self._begin()
+        for name, data in pairs:
+            self._put(name, data, ttl_s)
+
+    def set_if(
+        self, name: bytes, data: bytes | None, ttl_s: float | None, version: bytes, stamped: bool
+    ) -> bool:
+        """Write, or remove, what still has a version."""
+        self._begin()
+        found = self._look(name)
+        there = b""
+        if found is not None:
+            there = found.data[2:14] if stamped else sha1(found.data).digest()[:12]
+        if there != version:
+            return False
+        if ttl_s == 0:
+            ttl_s = found.ttl_s if found else None
+        self._put(name, data, ttl_s)
+        return True
+
+    def delete(self, names: Sequence[bytes]) -> int:
+        """Remove these."""
+        self._begin()
+        there = [name for name in names if self._look(name) is not None]
+        for name in there:
+            self._put(name, None, None)
+        return len(there)
+
+    def touch(self, name: bytes, ttl_s: float | None) -> bool:
+        """Give it another time to live."""
+        self._begin()
+        found = self._look(name)
+        if found is not None:
+            self._put(name, found.data, ttl_s)
+        return found is not None
+
+    def feed(self, prefix: bytes) -> LocalFeed:
+        """Begin to tell."""
+        self._reach()
+        feed = LocalFeed(self, prefix)
+        self.feeds.append(feed)
+        return feed
+
+    def take_lock(self, name: bytes, holder: bytes, lease_s: float) -> int:
+        """Take a lock."""
+        self._begin()
+        if self.locks.setdefault(name, holder) != holder:
+            return 0
+        self.token += 1
+        return self.token
+
+    def renew_lock(self, name: bytes, holder: bytes, lease_s: float) -> bool:
+        """Tell whether it is this one's."""
+        self._begin()
+        return self.locks.get(name) == holder
+
+    def free_lock(self, name: bytes, holder: bytes) -> bool:
+        """Let it go."""
+        self._begin()
+        if self.locks.get(name) != holder:
+            return False
+        del self.locks[name]
+        return True
+
+    def close(self) -> None:
+        """Do nothing."""

@@ -1,0 +1,153 @@
+"""From the store into the map: a copy is put there only if nothing has changed since it was asked.
+
+    1  look at the entry of the key; where there is none, put a mark there. Either has a version
+    2  ask the store
+    3  put the copy in the entry's place if it still has that version
+
+A change that the store makes after 2 has the entry taken out (`watching`), and so has a write of
+this machine's (`Tiered`): then 3 finds another version, or nothing. Several that ask at once share
+the mark. Only one of them can put its copy there; the others compare theirs with it, and where it
+is another one it is taken out: nobody of them may read something older next.
+
+A copy is (asked, value, version), what the store has not is (asked,), a mark is a plain number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from ..checks import Key, Value, shown
+from ..errors import MapClosed, ShmMapError
+from ..map import ShmMap
+from ..memory._clock_cy import Clock
+from ..operations._writes_cy import DEFAULT
+from . import freshness
+from .store import Found, Store
+from .store_keys import StoreKeys
+from .stored import ABSENT, Writing
+
+MARK = 0
+MARK_S = 30.0  # that a mark stays where whoever put it there has died
+ABSENT_S = 60.0  # that the map remembers what the store has not
+_ROUNDED_UP_S = 2 / 64  # deadlines of a map are whole 64ths of a second, or a bit more
+Copy = tuple[Any, ...]
+
+
+def is_copy(found: object) -> bool:
+    """Tell a copy from a mark, and from what others have put into the map."""
+    return isinstance(found, (tuple, list)) and len(found) in (1, 3) and type(found[0]) is int
+
+
+class Asking:
+    """Asks for one tier. `asked`, `kept`: how often, and how many copies it put into the map."""
+
+    def __init__(
+        self, m: ShmMap, store: Store, names: StoreKeys, writing: Writing,
+        forget: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._forget = forget  # called as `floor` rises
+        self.map = m
+        self.store = store
+        self.names = names
+        self.writing = writing
+        self.now = Clock().now_ns
+        self.asked = self.kept = 0
+        self.floor = 0
+        """What was asked for earlier is old for this process, whatever the map says."""
+
+    def look(self, key: Key) -> tuple[Copy | None, int]:
+        """Return the copy of a key, and the version of its entry, also of a mark (0: none)."""
+        try:
+            found, version = self.map.get_versioned(key)
+        except MapClosed:
+            raise
+        except ShmMapError:  # the map is in nobody's way
+            return None, 0
+        return (found if is_copy(found) else None), version
+
+    def ask(self, key: Key, version: int) -> Copy:
+        """Ask for a key whose entry has that version; return the copy."""
+        return self.ask_many([(key, version)])[0]
+
+    def ask_many(self, keys: list[tuple[Key, int]]) -> list[Copy]:
+        """Ask for several at once; return their copies."""
+        names = [self.names.name_of(key) for key, _ in keys]
+        versions = [version or self._mark(key) for key, version in keys]
+        asked = self.now()
+        found = self.store.get_many(names)
+        self.asked += 1
+        copies = [self._copy(key, one, asked) for (key, _), one in zip(keys, found, strict=True)]
+        for (key, _), version, one, copy in zip(keys, versions, found, copies, strict=True):
+            self._keep(key, version, one, copy)
+        return copies
+
+    def _copy(self, key: Key, found: Found | None, asked: int) -> Copy:
+        if found is None:
+            return (asked,)
+        return (asked, *self.writing.decode(found.data, f"{self.store.where}, key {shown(key)}"))
+
+    def _mark(self, key: Key) -> int:
+        """Put a mark where there is nothing; return its version, or that of what is there now."""
+        try:
+            self.map.add(key, MARK, MARK_S)
+        except MapClosed:
+            raise
+        except ShmMapError:  # it is full, say
+            return 0
+        return self.look(key)[1]
+
+    def _keep(self, key: Key, version: int, found: Found | None, copy: Copy) -> None:
+        """Put a copy into the map, if it is as good as when it was asked for."""
+        try:
+            if version and self.map.cas(key, copy, version, self._ttl(found)):
+                self.kept += 1
+                return
+            there, _ = self.look(key)
+            if there is None or version_in(there) != version_in(copy):
+                self.map.delete(key)
+        except MapClosed:
+            raise
+        except (ShmMapError, TypeError):  # no room, or a value that this map does not take
+            self.drop(key, must=False)
+
+    def _ttl(self, found: Found | None) -> float | None:
+        usual = self.map.default_ttl
+        if found is None:
+            return min(ABSENT_S, usual or ABSENT_S)
+        if found.ttl_s is None:
+            return DEFAULT  # type: ignore[no-any-return]
+        left_s = max(0.0, found.ttl_s - _ROUNDED_UP_S)  # the copy goes first
+        return min(left_s, usual) if usual is not None else left_s
+
+    def drop(self, *keys: Key, must: bool = True) -> None:
+        """Take copies out of the map. Where that cannot be done all of them are old from now on,
+        and, if it `must` be done, raise why."""
+        try:
+            if len(keys) == 1:
+                self.map.delete(keys[0])
+            else:
+                self.map.delete_many(keys)
+        except MapClosed:
+            raise
+        except ShmMapError as error:
+            self.floor = self.now()
+            self._forget()
+            with suppress(ShmMapError):
+                freshness.distrust(self.map, self.floor)
+            if must:
+                if hasattr(error, "add_note"):  # Python 3.11
+                    error.add_note("The store has the write; this machine's copy could not be "
+                                   "taken out of the map, and counts as old from now on.")
+                raise
+
+
+def version_in(copy: Copy) -> bytes:
+    """Return the store's version of a copy."""
+    return copy[2] if len(copy) == 3 else ABSENT
+
+
+def value_in(copy: Copy, default: Value) -> Value:
+    """Return a copy's value; of what the store has not, the default."""
+    return copy[1] if len(copy) == 3 else default

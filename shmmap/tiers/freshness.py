@@ -1,0 +1,74 @@
+"""What is known of the age of the machine's copies: one entry of the map, and how to read it.
+
+    since    the time from which on every change is told of: a copy that was asked for before may
+             be old, and nobody knows
+    proven   the time up to which all that had changed by then has been taken out of the map
+    floor    a copy that was asked for before is wrong, or may be older than this machine's own
+             writes: it is given to nobody
+
+They are nanoseconds of the machine's clock since boot, and rise. A copy carries `asked`, when the
+store was asked for it. It was right at `asked`; and at `proven`, too, if it was asked for at
+`since` or later, and still stands: see `as_of`. What was said once stays true, so it does not
+matter who writes late, or who still goes by what it knew: that makes copies look older than they
+are.
+
+They are said of one map: the entry has the number of its making, too, since the changes that one
+map has missed are not those of the next one of its name.
+
+Whatever may have lost a change has `since` rise: a connection that was lost, a listener that was
+stopped or killed, a failover. What is known to be wrong has `floor` rise: all of the store was
+emptied, or a copy could not be taken out of the map after a write.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..checks import Key
+from ..map import ShmMap
+from .store_keys import RESERVED
+
+STATE: Key = (RESERVED, "state")
+NEVER = 1 << 62
+
+
+class Known(NamedTuple):
+    """See the module. Before anything was told of: nothing is right but when it was asked for.
+
+    To be read before the copy that is judged by it. A copy that was looked up first may have been
+    taken out since, and the proof that is read then be one of that.
+    """
+
+    since: int = NEVER
+    proven: int = 0
+    floor: int = 0
+
+    def as_of(self, asked: int) -> int:
+        """Return the latest time at which a copy is known to have been right."""
+        return self.proven if self.since <= asked < self.proven else asked
+
+
+def read(m: ShmMap) -> Known:
+    """Return what the map says."""
+    return _read(m.get(STATE), m._live.nonce) or Known()
+
+
+def _read(found: Any, nonce: int) -> Known | None:
+    if isinstance(found, (tuple, list)) and len(found) == 4 and found[3] == nonce:
+        return Known(*found[:3])
+    return None
+
+
+def publish(m: ShmMap, nonce: int, since: int, proven: int = 0, floor: int = 0) -> None:
+    """Say more of the map of that making; what was said before stays."""
+    while True:
+        found, version = m.get_versioned(STATE)
+        known = _read(found, nonce) or Known(0)
+        risen = map(max, known, (since, proven, floor))
+        if m.cas(STATE, (*risen, nonce), version, None):
+            return
+
+
+def distrust(m: ShmMap, now: int) -> None:
+    """Have nobody be given a copy that was asked for before now."""
+    publish(m, m._live.nonce, now, floor=now)

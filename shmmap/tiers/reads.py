@@ -1,0 +1,230 @@
+"""Reads of a Tiered: from the machine's copies as long as they are fresh enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from ..breaker import Breaker
+from ..checks import Key, Value, refuse_one_key, seconds
+from ..errors import StoreUnavailable
+from ..map import ShmMap
+from ..operations._reads_cy import MISSING
+from ..system.process import this_process
+from . import freshness
+from .asking import Asking, Copy, value_in
+from .freshness import Known
+from .store import Store
+from .store_keys import StoreKeys
+from .stored import Writing
+from .watching import Watch
+
+if TYPE_CHECKING:
+    from ..checks import Seconds
+
+CONSISTENCIES = ("linearizable", "session", "bounded")
+LOOK_NS = 500_000_000  # how long a process goes by what it knows of the listener
+
+
+class Reads:
+    """The part of Tiered that reads. `_known`: how fresh the machine's copies were when this
+    process looked last; `_hot_ns`: how old that may make a copy that is given at once."""
+
+    map: ShmMap
+    store: Store
+    consistency: str
+    _asking: Asking
+    _names: StoreKeys
+    _watch: Watch
+    _writing: Writing
+    _breaker: Breaker
+    _bound_ns: int
+    _stale_ns: int
+    _stamped: bool
+
+    def _begin_reading(self) -> None:
+        self._hot_ns = LOOK_NS if self.consistency == "session" else min(self._bound_ns, LOOK_NS)
+        self._read = self.map.get
+        self._now = self._asking.now
+        self._known = Known()
+        self._start()
+
+    def _start(self) -> None:
+        """Begin in this process: also in one that was forked."""
+        self._breaker = Breaker(1, 0.1, 1.0)  # its lock may be held in the parent
+        self._process = this_process()
+        self._watch.start()
+
+    def get(
+        self, key: Key, default: Value = None, *, consistency: str | None = None,
+        max_staleness: Seconds | None = None,
+    ) -> Value:
+        """Return the value of a key; `default` if the store has none.
+
+        A copy that is fresh enough costs a look into the map. Else the store is asked.
+
+        Raises:
+            StoreUnavailable: there is no copy that may be given, and the store cannot be asked.
+            StoreRefused, ValueUnreadable.
+        """
+        if consistency is None and max_staleness is None:
+            since, proven, _ = self._known  # before the copy is looked up: see `Known`
+            found = self._read(key)
+            if type(found) is tuple or type(found) is list:
+                asked = found[0]
+                if asked >= since and (
+                    self._now() - (proven if asked < proven else asked) <= self._hot_ns
+                ):
+                    return found[1] if len(found) == 3 else default
+            return value_in(self._copy_of(key, self.consistency, self._bound_ns), default)
+        kind, bound_ns = self._consistency_of(consistency, max_staleness)
+        return value_in(self._copy_of(key, kind, bound_ns), default)
+
+    def _consistency_of(self, kind: str | None, bound: Seconds | None) -> tuple[str, int]:
+        if kind is None:
+            kind = self.consistency
+        if kind == "bounded" and bound is None and self.consistency == "bounded":
+            return kind, self._bound_ns
+        return read_consistency(kind, bound)
+
+    def _copy_of(self, key: Key, kind: str, bound_ns: int) -> Copy:
+        """Return a copy that the consistency allows: that of the map, or a new one."""
+        asking = self._asking
+        self._refresh()
+        copy, version = asking.look(key)
+        if copy is not None and self._is_allowed(copy, kind, bound_ns):
+            return copy
+        try:
+            self._may_ask()
+            new = asking.ask(key, version)
+        except StoreUnavailable:
+            self._breaker.failed()
+            if copy is not None and self._is_allowed_instead(copy, kind, bound_ns):
+                return copy
+            raise
+        self._breaker.passed()
+        return new
+
+    def _refresh(self) -> None:
+        """Look up how fresh the machine's copies are."""
+        if self._process != this_process():
+            self._start()
+        known, floor = freshness.read(self.map), -1
+        while floor != self._asking.floor:  # it may rise in another thread
+            floor = self._asking.floor
+            self._known = known._replace(floor=max(floor, known.floor),
+                                         since=max(floor, known.since))
+        self._watch.start()
+
+    def _forget(self) -> None:
+        """Know nothing, until the next look."""
+        self._known = Known()
+
+    def _is_allowed(self, copy: Copy, kind: str, bound_ns: int) -> bool:
+        """Tell whether a copy may be given without asking."""
+        known = self._known
+        if kind == "session":
+            return bool(copy[0] >= known.since)
+        return kind == "bounded" and copy[0] >= known.floor and (
+            self._now() - known.as_of(copy[0]) <= bound_ns
+        )
+
+    def _is_allowed_instead(self, copy: Copy, kind: str, bound_ns: int) -> bool:
+        """Tell whether a copy may be given where the store cannot be asked."""
+        known = self._known
+        if copy[0] < known.floor or (kind != "session" and not self._stale_ns):
+            return False
+        bound_ns = max(0, bound_ns) + self._stale_ns
+        return kind == "session" or self._now() - known.as_of(copy[0]) <= bound_ns
+
+    def _may_ask(self) -> None:
+        if not self._breaker.may_ask():
+            raise StoreUnavailable(
+                f"store {self.store.where}: it has failed a moment ago, and is left alone for a "
+                "while"
+            )
+
+    def _tell(self, ask: Callable[[], Value]) -> Value:
+        """Ask the store for something that has no answer in the map."""
+        if self._process != this_process():
+            self._start()
+        self._may_ask()
+        try:
+            answer = ask()
+        except StoreUnavailable:
+            self._breaker.failed()
+            raise
+        self._breaker.passed()
+        return answer
+
+    def __getitem__(self, key: Key) -> Value:
+        value = self.get(key, MISSING)
+        if value is MISSING:
+            raise KeyError(key)
+        return value
+
+    def __contains__(self, key: Key) -> bool:
+        return self.get(key, MISSING) is not MISSING
+
+    def get_many(self, keys: Iterable[Key], default: Value = MISSING) -> dict[Key, Value]:
+        """Return {key: value} of those that the store has; all that have no fresh copy are asked
+        for at once. Not one instant. `default`: the value of those it has not."""
+        refuse_one_key(keys)
+        wanted = list(keys)
+        self._refresh()
+        found: dict[Key, Copy] = {}
+        left: list[tuple[Key, int]] = []
+        held: dict[Key, Copy] = {}
+        for key in wanted:
+            copy, version = self._asking.look(key)
+            if copy is not None and self._is_allowed(copy, self.consistency, self._bound_ns):
+                found[key] = copy
+            else:
+                left.append((key, version))
+                if copy is not None:
+                    held[key] = copy
+        if left:
+            try:
+                new = self._tell(lambda: self._asking.ask_many(left))
+            except StoreUnavailable:
+                instead = [held[key] for key, _ in left if key in held and
+                           self._is_allowed_instead(held[key], self.consistency, self._bound_ns)]
+                if len(instead) < len(left):
+                    raise
+                new = instead
+            found.update(zip((key for key, _ in left), new, strict=True))
+        return {key: value_in(found[key], default) for key in wanted
+                if default is not MISSING or len(found[key]) == 3}
+
+    def get_versioned(self, key: Key, default: Value = None) -> tuple[Value, int]:
+        """Return (value, version) as the store has it now; (default, 0): it has none. For `cas`."""
+        copy = self._copy_of(key, "linearizable", -1)
+        if len(copy) == 1:
+            return default, 0
+        return copy[1], int.from_bytes(copy[2], "big")
+
+    def ttl(self, key: Key) -> float | None:
+        """Return the seconds that the store keeps a key; None: for ever. Raises KeyError."""
+        found = self._tell(lambda: self.store.get(self._names.name_of(key)))
+        if found is None:
+            raise KeyError(key)
+        left: float | None = found.ttl_s
+        return left
+
+
+def ns(number_s: float) -> int:
+    """Return nanoseconds; raises ValueError for what is no span of time."""
+    if not number_s >= 0:
+        raise ValueError(f"{number_s!r} must be 0 seconds or more")
+    return int(min(number_s, 1e9) * 1e9)
+
+
+def read_consistency(kind: str, bound: Seconds | None) -> tuple[str, int]:
+    """Check them, and return the bound in nanoseconds; -1: none."""
+    if kind not in CONSISTENCIES:
+        raise ValueError(f"consistency={kind!r} must be one of {', '.join(CONSISTENCIES)}")
+    if kind != "bounded":
+        if bound is not None:
+            raise ValueError(f"max_staleness= is for consistency=\"bounded\", not for {kind!r}")
+        return kind, -1
+    return kind, ns(1.0 if bound is None else seconds(bound, "max_staleness"))

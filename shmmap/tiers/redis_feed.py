@@ -1,0 +1,78 @@
+"""What changes in a Redis or Valkey server, by its own tracking of keys: CLIENT TRACKING, BCAST.
+
+The server sends the names that begin with a prefix, and the answer to a PING, over one connection
+(RESP3), in order. It adds a name to what it has to send before it sends the answer to the write
+that changed it, and answers a PING with what it has to send then. So all that was acknowledged to
+anybody before a PING was sent comes before its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import redis
+
+from ..errors import StoreUnavailable
+from ..memory._clock_cy import monotonic
+from .store import AllChanged, Changed, Proven
+
+SILENCE_S = 2.0  # that a PING may go unanswered
+
+
+class RedisFeed:
+    """See `store.Feed`. `asking` turns redis-py's errors into a store's."""
+
+    def __init__(
+        self, connection: Any, prefix: bytes, asking: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._connection = connection
+        self._asking = asking
+        self._asked_at = 0.0
+        try:
+            connection.connect()
+            # It returns what the server sent; what it raised would be logged and lost.
+            connection._parser.set_invalidation_push_handler(_itself)
+            words = ("PREFIX", prefix) if prefix else ()
+            connection.send_command("CLIENT", "TRACKING", "ON", "BCAST", *words)
+            connection.read_response()
+        except BaseException:
+            connection.disconnect()
+            raise
+
+    def prove(self) -> None:
+        """Send a PING."""
+        with self._asking():
+            self._connection.send_command("PING")
+        self._asked_at = monotonic()
+
+    def next(self, timeout_s: float) -> Changed | AllChanged | Proven | None:
+        """Return what comes next; None: nothing within that time."""
+        with self._asking():
+            try:
+                message = self._connection.read_response(
+                    disable_decoding=True, timeout=max(timeout_s, 0.001), push_request=True,
+                    disconnect_on_error=False,
+                )
+            except redis.TimeoutError:
+                if self._asked_at and monotonic() - self._asked_at > SILENCE_S:
+                    raise redis.ConnectionError(
+                        f"nothing was heard on the tracking connection for {SILENCE_S:g} s"
+                    ) from None
+                return None
+        if message in (b"PONG", "PONG"):
+            self._asked_at = 0.0
+            return Proven()
+        if isinstance(message, list) and message and message[0] in (b"invalidate", "invalidate"):
+            names = message[1]
+            return AllChanged() if names is None else Changed(names)
+        raise StoreUnavailable(f"the tracking connection said {message!r}, which is not understood")
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._connection.disconnect()
+
+
+def _itself(message: Any) -> Any:
+    return message

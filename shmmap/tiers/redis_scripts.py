@@ -1,0 +1,47 @@
+"""What Redis and Valkey do in one step, in their own language.
+
+A version is compared with what lies there: `ARGV[1]` says whether it is a stamp, bytes 3 to 14 of
+the value, or the first 24 hexadecimal digits of its SHA-1 (see `stored`); "" is that of nothing.
+"""
+
+from __future__ import annotations
+
+_VERSION = """
+local data = redis.call('GET', KEYS[1])
+local version = ''
+if data and ARGV[1] == '1' then version = string.sub(data, 3, 14)
+elseif data then version = string.sub(redis.sha1hex(data), 1, 24) end
+if version ~= ARGV[2] then return 0 end
+"""
+
+SET_IF = _VERSION + """
+if ARGV[4] == 'keep' and data then redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')
+elseif ARGV[4] == 'keep' or ARGV[4] == '' then redis.call('SET', KEYS[1], ARGV[3])
+else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
+return 1
+"""
+"""ARGV: is it stamped, the version, the bytes, milliseconds to live ('': for ever; 'keep')."""
+
+DELETE_IF = _VERSION + """
+redis.call('DEL', KEYS[1])
+return 1
+"""
+
+TAKE_LOCK = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local token = redis.call('INCR', KEYS[2])
+redis.call('EXPIRE', KEYS[2], 31536000)
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return token
+"""
+"""KEYS: the lock, the count of its takings, which is kept for a year. ARGV: the holder, ms."""
+
+RENEW_LOCK = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('PEXPIRE', KEYS[1], ARGV[2])
+"""
+
+FREE_LOCK = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])
+"""

@@ -1,0 +1,114 @@
+"""What an engine behind a map has to do: one file an engine.
+
+A store keeps bytes under bytes, with a time to live, and tells what changes. Each call is one step
+for all machines. None of them waits for longer than the store's own timeout; one that has been
+under way then, or whose connection broke, may or may not have been done: StoreUnavailable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol, TypeVar
+
+Thing = TypeVar("Thing")
+
+
+class Found(NamedTuple):
+    """What a store has under a name.
+
+    Attributes:
+        data: its bytes.
+        ttl_s: seconds that it has left; None: it does not expire.
+    """
+
+    data: bytes
+    ttl_s: float | None
+
+
+class Changed(NamedTuple):
+    """These have been written or removed since they were told of last, by whomever."""
+
+    names: Sequence[bytes]
+
+
+class AllChanged(NamedTuple):
+    """Everything may have changed."""
+
+
+class Proven(NamedTuple):
+    """All that was acknowledged to anybody before `prove` was called has been told."""
+
+
+class Feed(Protocol):
+    """An open connection that tells what changes under a prefix, from its making on.
+
+    Its methods raise StoreUnavailable once anything may have been missed; then it is of no use.
+    """
+
+    def prove(self) -> None:
+        """Ask for a `Proven`."""
+
+    def next(self, timeout_s: float) -> Changed | AllChanged | Proven | None:
+        """Return what comes next; None: nothing within that time."""
+
+    def close(self) -> None:
+        """Let the connection go."""
+
+
+class Store(Protocol):
+    """An engine. Every method raises StoreUnavailable where it cannot be reached, and StoreRefused
+    for what it does not let us do; nothing else of the engine's own."""
+
+    where: str
+    """What an error calls it: an address, without any password."""
+
+    def get(self, name: bytes) -> Found | None:
+        """Return what is under a name."""
+
+    def get_many(self, names: Sequence[bytes]) -> list[Found | None]:
+        """Return what is under each of these; not in one step."""
+
+    def set(self, name: bytes, data: bytes, ttl_s: float | None, only: str = "") -> bool:
+        """Write; with `only`="absent" or "present" where that is so. Tell whether it was done."""
+
+    def set_many(self, pairs: Sequence[tuple[bytes, bytes]], ttl_s: float | None) -> None:
+        """Write all of these; not in one step."""
+
+    def set_if(
+        self, name: bytes, data: bytes | None, ttl_s: float | None, version: bytes, stamped: bool
+    ) -> bool:
+        """Write, or remove (None), what still has a version: a stamp within its bytes, or the
+        digest of them, see `stored`. A ttl of 0: as before. Tell whether it was done."""
+
+    def delete(self, names: Sequence[bytes]) -> int:
+        """Remove these; return how many were there."""
+
+    def touch(self, name: bytes, ttl_s: float | None) -> bool:
+        """Give it another time to live; tell whether it was there."""
+
+    def feed(self, prefix: bytes) -> Feed:
+        """Begin to tell what changes under a prefix; returns when nothing will be missed."""
+
+    def take_lock(self, name: bytes, holder: bytes, lease_s: float) -> int:
+        """Take a lock for so long, and return a token greater than any before; 0: it is taken."""
+
+    def renew_lock(self, name: bytes, holder: bytes, lease_s: float) -> bool:
+        """Have the lease start anew; False: this holder has it no more."""
+
+    def free_lock(self, name: bytes, holder: bytes) -> bool:
+        """Let it go; False: this holder has it no more."""
+
+    def close(self) -> None:
+        """Let all connections go."""
+
+
+def each(things: Iterable[Thing], at_most: int) -> Iterator[list[Thing]]:
+    """Cut names, or pairs of them and more, into pieces."""
+    piece: list[Thing] = []
+    for thing in things:
+        piece.append(thing)
+        if len(piece) == at_most:
+            yield piece
+            piece = []
+    if piece:
+        yield piece

@@ -1,0 +1,68 @@
+"""What the store calls a key of the map: bytes that begin with the tier's prefix.
+
+A str is its UTF-8, so that others find it under the name that everybody expects. All other keys
+that a map has (numbers, bytes, tuples, ...), and a str that begins with the mark, are the mark and
+the bytes that the map makes of them: no two keys share a name.
+"""
+
+from __future__ import annotations
+
+from ..checks import Key, shown
+from ..memory.layout import constants
+from ..values._keys_cy import pack, unpack
+
+KEY_STR = constants()["KEY_STR"]
+MARK = b"\0"
+RESERVED = "shmmap.tier"  # keys that begin so, and tuples whose first item is this, are the tier's
+
+
+class StoreKeys:
+    """Names of one prefix.
+
+    >>> names = StoreKeys("shop:")
+    >>> names.name_of("user:7"), names.key_of(names.name_of(("user", 7)))
+    (b'shop:user:7', ('user', 7))
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix.encode()
+
+    def name_of(self, key: Key) -> bytes:
+        """Return what the store calls a key. Raises TypeError for what no map takes for a key."""
+        kind: int
+        data: bytes
+        kind, data = pack(key)
+        if is_reserved(key):
+            raise ValueError(f"{shown(key)}: keys that begin with {RESERVED!r} are the tier's own")
+        if kind == KEY_STR and not data.startswith(MARK) and _is_text(data):
+            return self.prefix + data
+        return self.prefix + MARK + bytes((kind,)) + data
+
+    def key_of(self, name: bytes) -> Key:
+        """Return the key that the store calls so; raises ValueError where it is none of ours."""
+        if not name.startswith(self.prefix):
+            raise ValueError(f"{name!r} does not begin with {self.prefix!r}")
+        rest = name[len(self.prefix):]
+        if not rest.startswith(MARK):
+            return rest.decode()
+        if len(rest) < 2:
+            raise ValueError(f"{name!r} has no kind")
+        try:
+            return unpack(rest[1], rest[2:])
+        except Exception as error:
+            raise ValueError(f"{name!r} names no key: {error}") from None
+
+
+def _is_text(data: bytes) -> bool:
+    """Tell UTF-8 from what stands for half a character."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def is_reserved(key: Key) -> bool:
+    """Tell whether a key is the tier's own."""
+    first = key[0] if isinstance(key, tuple) and key else key
+    return isinstance(first, str) and first.startswith(RESERVED)

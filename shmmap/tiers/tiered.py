@@ -1,0 +1,215 @@
+"""Tiered: the interface of a map, the truth in a store that several machines share.
+
+    a read      the machine's copy in the map, if it is as fresh as was asked for; else the store
+    a write     the store, and then the machine's copy is taken out of the map
+    meanwhile   one process of the machine hears what changes in the store, and takes that out
+
+See `freshness` for how old a copy can be, `asking` for how it comes into the map, `watching` for
+who listens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from .._public import public
+from ..checks import Key, Value, seconds
+from ..errors import ConfigMismatch
+from ..map import ShmMap
+from ..values.codecs import coder_of
+from . import flights, freshness
+from .asking import Asking
+from .reads import ns, read_consistency
+from .stamps import Stamps
+from .store import Store
+from .store_keys import RESERVED, StoreKeys
+from .store_lock import LEASE_S, TierLock
+from .stored import Writing
+from .watching import Watch
+from .writes import DEFAULT, Writes
+
+if TYPE_CHECKING:
+    from ..checks import Seconds
+
+OWNER: Key = (RESERVED, "owner")
+_PROOFS, _PROOF_S = 4, 0.25  # in the time of the bound, and how often at least
+REFUSED = {
+    "clear": "the store's keys are every machine's; tier.map.clear() empties this machine's copies",
+    "edit": "write tier.apply(key, function), or hold tier.lock(key)",
+    "popitem": "nobody knows all keys of the store",
+    "resize": "tier.map.resize(...) changes this machine's map",
+    "snapshot": "a store has no one instant; tier.map.snapshot() is of this machine's copies",
+}
+_LISTINGS = ("items", "keys", "values")
+
+
+class Seen(NamedTuple):
+    """What a tier's process has seen.
+
+    Attributes:
+        asked: times that the store was asked, by this process.
+        kept: copies that this process put into the map.
+        changes: changes that this process heard of, and took out of the map.
+        epochs: times that it began to listen, or heard that everything had changed.
+        is_listening: whether it is this process that listens for the machine.
+        proven_s: seconds ago up to which this machine has taken out all that changed; inf: never.
+        trouble: what went wrong with listening last in this process; "": nothing.
+    """
+
+    asked: int
+    kept: int
+    changes: int
+    epochs: int
+    is_listening: bool
+    proven_s: float
+    trouble: str
+
+
+@public
+class Tiered(Writes):
+    """A store that several machines share, with a map as this machine's one near cache.
+
+    Args:
+        m: the map: of this tier alone. Its codec is what the store's bytes are written by: "json"
+            and "msgpack" are read by others; "auto" trusts everybody who may write to the store.
+        store: a URL ("redis://..."), a client `redis.Redis(..)`, also one of a sentinel's
+            `master_for(...)`, or what does as `shmmap.tiers.store.Store` says.
+        prefix: what the store's names begin with: other programs' names should not.
+        ttl: seconds that a write is kept by the store; None: for ever.
+        consistency: of reads: see the table in docs/guide/tiered.md. "bounded" (default): what was
+            true within the last max_staleness seconds. "session": the copy that there is, as long
+            as somebody listens; never older than what this process has seen. "linearizable": asks
+            the store. Own writes are seen at once by the whole machine with each of them.
+        max_staleness: seconds; with "bounded" (default 1.0).
+        stale_if_error: where the store cannot be reached, so many seconds more.
+        timeout: seconds that a call waits for the store; default: the client's, or 1.0.
+
+    Raises:
+        StoreRefused, StoreUnavailable: from operations, never from making it.
+        ConfigMismatch: the map is another tier's.
+
+    >>> tier = Tiered(m, "redis://localhost", prefix="shop:")     # doctest: +SKIP
+    >>> tier["user:7"] = {"name": "Ada"}                          # doctest: +SKIP
+    """
+
+    def __init__(
+        self, m: ShmMap, store: Store | Any, *, prefix: str = "shmmap:",
+        ttl: Seconds | None = None, consistency: str = "bounded",
+        max_staleness: Seconds | None = None, stale_if_error: Seconds = 0.0,
+        timeout: Seconds | None = None,
+    ) -> None:
+        if not isinstance(m, ShmMap):
+            raise TypeError(f"m={m!r} must be the handle of a map, not its name")
+        if m._reading[2] != "linearizable":
+            raise ValueError("m must be opened with consistency=\"linearizable\": how old an "
+                             "answer may be is for the tier to say")
+        if not isinstance(prefix, str):
+            raise TypeError(f"prefix must be a str, not {type(prefix).__name__}")
+        self.map = m
+        self.prefix = prefix
+        self.ttl_s = None if ttl is None else seconds(ttl, "ttl")
+        self.consistency, self._bound_ns = read_consistency(consistency, max_staleness)
+        self.max_staleness = self._bound_ns / 1e9 if consistency == "bounded" else None
+        self._stale_ns = ns(seconds(stale_if_error, "stale_if_error"))
+        self.store: Store = store if hasattr(store, "feed") else _redis(store, timeout)
+        own = m._own_codec
+        writing = Writing(coder_of(m.codec) if own is None else own, Stamps())
+        names = StoreKeys(prefix)
+        self._writing, self._names = writing, names
+        self._asking = Asking(m, self.store, names, writing, self._forget)
+        self._stamped = writing.is_stamped
+        interval_s = _PROOF_S
+        if self._bound_ns >= 0:
+            interval_s = max(0.02, min(interval_s, self._bound_ns / 1e9 / _PROOFS))
+        self._watch = Watch(m, self.store, names, interval_s)
+        self._own_map()
+        self._begin_reading()
+
+    def _own_map(self) -> None:
+        """Say whose map it is."""
+        mine = (self.prefix, self._stamped)
+        if not self.map.add(OWNER, mine, None):
+            there = self.map.get(OWNER, mine)
+            if tuple(there) != mine:
+                raise ConfigMismatch(
+                    f"map {self.map.name!r} has the copies of a tier with prefix={there[0]!r}; "
+                    f"give the one with prefix={self.prefix!r} a map of its own"
+                )
+
+    def __repr__(self) -> str:
+        return (f"<{type(self).__name__}: map {self.map.name!r}, store {self.store.where}, prefix "
+                f"{self.prefix!r}, {self.consistency}>")
+
+    def get_or_set(
+        self, key: Key, factory: Callable[[], Value], ttl: Seconds | None = DEFAULT, *,
+        timeout: Seconds | None = None,
+    ) -> Value:
+        """Return the value of a key; if the store has none, `factory()`, stored for all: of all
+        machines that miss it at once, one process computes it.
+
+        Where the store or the map cannot be used, the value is computed and not stored: neither
+        fails the call. If the process that computes dies, another one of its machine, or another
+        machine, computes after 3 seconds at most.
+
+        Raises:
+            LockTimeout: another one has not computed it within `timeout` seconds.
+        """
+        return flights.get_or_set(self, key, factory, ttl, timeout)
+
+    def lock(
+        self, key: Key, timeout: Seconds | None = None, lease: Seconds = LEASE_S
+    ) -> TierLock:
+        """Return a lock of all machines: see TierLock."""
+        return TierLock(self.map, self.store, self._names, "lock", key, timeout, lease)
+
+    def report(self) -> Seen:
+        """Return what this process has seen, and how fresh the machine's copies are."""
+        proven = freshness.read(self.map).proven
+        watch, asking = self._watch, self._asking
+        return Seen(
+            asking.asked, asking.kept, watch.changes, watch.epochs, watch.is_listening,
+            (self._now() - proven) / 1e9 if proven else float("inf"), watch.trouble,
+        )
+
+    def close(self) -> None:
+        """Let this process listen no more, and its connections go. The map stays open."""
+        self._watch.stop()
+        self.store.close()
+
+    def __enter__(self) -> Tiered:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Tiered has connections, and cannot be pickled: make one in each process")
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(_refusal("be iterated", "nobody knows all keys of the store; tier.map "
+                                 "has this machine's copies"))
+
+    def __len__(self) -> NoReturn:
+        raise TypeError(_refusal("be counted", "nobody knows all keys of the store"))
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in _LISTINGS:
+            raise AttributeError(_refusal(f"list {name}", "nobody knows all keys of the store; "
+                                          f"tier.map.{name}() has this machine's copies"))
+        if name in REFUSED:
+            raise AttributeError(_refusal(name, REFUSED[name]))
+        raise AttributeError(f"'Tiered' object has no attribute {name!r}")
+
+
+def _refusal(what: str, why: str) -> str:
+    return f"a Tiered cannot {what}: {why}"
+
+
+def _redis(store: Any, timeout: Seconds | None) -> Store:
+    from .redis_store import RedisStore
+
+    return RedisStore(store, None if timeout is None else seconds(timeout, "timeout"))

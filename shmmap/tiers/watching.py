@@ -1,0 +1,183 @@
+"""One process of the machine hears what changes in the store, and takes it out of the map.
+
+Which one: whoever has the named lock FEED, which is free as soon as its holder has died, and after
+LEASE_S where that is stopped. All others look every LOOK_S. The one that has it
+
+    1  opens the store's feed, then has `since` rise to now: all copies of before are old
+    2  takes out of the map what the feed names
+    3  asks the feed for a proof every `interval`, and publishes, once it has come, when it was
+       asked for: see `freshness`
+    4  where anything fails, closes the feed, leaves the lock, and begins anew: at 1
+
+A holder that was stopped, and goes on after another one has taken its place, does no harm: what it
+takes out is asked for again, and what it publishes is true.
+"""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import suppress
+from typing import Any
+
+from ..errors import LockLost, MapClosed, ShmMapError, StoreUnavailable
+from ..map import ShmMap
+from ..memory._clock_cy import Clock
+from ..system.background import Background
+from ..system.process import this_process
+from . import freshness
+from .store import Changed, Feed, Proven, Store
+from .store_keys import RESERVED, StoreKeys
+
+FEED = (RESERVED, "feed")
+LEASE_S = 2.0
+LOOK_S = 0.25
+_SLICE_S = 0.25  # of one step; between two of them it may end
+_NO_PAUSE_S = 0.001
+
+
+class Watch:
+    """This process's part in it. A forked child begins its own at its first `start`.
+
+    Attributes:
+        is_listening: whether it is this process that hears what changes.
+        changes, epochs: names that were taken out here, and how often `since` rose.
+        trouble: what went wrong last; "": nothing.
+    """
+
+    def __init__(self, m: ShmMap, store: Store, names: StoreKeys, interval_s: float) -> None:
+        self._map = m
+        self._store = store
+        self._names = names
+        self._interval_ns = int(interval_s * 1e9)
+        self._now = Clock().now_ns
+        self._process = 0
+        self._background: Background | None = None
+        self._feed: Feed | None = None
+        self._lock: Any = None
+        self._since = self._proof_asked = self._proof_due = self._renew_at = 0
+        self._nonce = 0
+        self.changes = self.epochs = 0
+        self.trouble = ""
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether it is this process that hears what changes."""
+        return self._feed is not None and self._process == this_process()
+
+    def start(self) -> None:
+        """Have this process take part; never raises."""
+        if self._process != this_process():
+            self._feed = self._lock = None  # they are the parent's
+            me = weakref.ref(self)
+            self._background = Background(
+                lambda: (one := me()) is not None and one._step(), LOOK_S, at_once=True)
+            self._process = this_process()
+        if self._background is not None:
+            self._background.start()
+
+    def stop(self) -> None:
+        """End this process's part, and let another one listen."""
+        if self._background is not None and self._process == this_process():
+            self._background.stop()
+            self._leave()
+
+    def __del__(self) -> None:
+        feed = self.__dict__.get("_feed")
+        if feed is not None and self._process == this_process():
+            feed.close()
+
+    def _step(self) -> bool:
+        background = self._background
+        if background is None or self._map.closed:
+            self._leave()
+            return False
+        try:
+            if self._feed is None and not self._begin():
+                return True
+            until = self._now() + int(_SLICE_S * 1e9)
+            while self._now() < until and not background.stopping:
+                self._hear()
+        except MapClosed:
+            self._leave()
+            return False
+        except Exception as error:
+            self.trouble = f"{type(error).__name__}: {error}"
+            self._leave()
+            if isinstance(error, MemoryError):
+                raise
+        background.set_interval(LOOK_S if self._feed is None else _NO_PAUSE_S)
+        return True
+
+    def _begin(self) -> bool:
+        """Become the one that listens, if nobody is."""
+        lock = self._map.lock(FEED, lease=LEASE_S)
+        if not lock.acquire(blocking=False):
+            return False
+        self._lock = lock
+        self._renew_at = self._now() + int(LEASE_S * 1e9 / 3)
+        self._feed = self._store.feed(self._names.prefix)
+        self._proof_asked = 0
+        self._anew()
+        self.trouble = ""
+        return True
+
+    def _anew(self) -> None:
+        """Have all copies of before count as old."""
+        self._nonce = self._map._live.nonce
+        self._since = self._now()
+        self.epochs += 1
+        freshness.publish(self._map, self._nonce, self._since)
+        self._proof_due = self._since  # one that is under way stays: its answer is none to the next
+
+    def _hear(self) -> None:
+        """Do what is next."""
+        feed, now = self._feed, self._now()
+        if feed is None:
+            raise StoreUnavailable("the feed was closed")
+        if now >= self._renew_at:
+            self._lock.extend()  # raises LockLost: another one listens
+            self._renew_at = now + int(LEASE_S * 1e9 / 3)
+        if not self._proof_asked and now >= self._proof_due:
+            self._proof_asked = now  # before it is sent
+            feed.prove()
+        wait_ns = min(self._renew_at, now + int(_SLICE_S * 1e9))
+        if not self._proof_asked:
+            wait_ns = min(wait_ns, self._proof_due)
+        event = feed.next(max(0, wait_ns - now) / 1e9)
+        if event is None:
+            return
+        if isinstance(event, Changed):
+            self._take_out(event)
+        elif isinstance(event, Proven):
+            self._publish()
+        else:
+            self._anew()
+            freshness.distrust(self._map, self._since)
+        if self._map._live.nonce != self._nonce:  # what was taken out may have been another map's
+            self._anew()
+
+    def _take_out(self, event: Changed) -> None:
+        """Remove what has changed. Where that fails, all of it is old: the caller begins anew."""
+        keys = []
+        for name in event.names:
+            with suppress(ValueError):  # none of ours
+                keys.append(self._names.key_of(name))
+        self._map.delete_many(keys)
+        self.changes += len(keys)
+
+    def _publish(self) -> None:
+        """Say up to when all changes are taken out."""
+        asked, self._proof_asked = self._proof_asked, 0
+        self._proof_due = asked + self._interval_ns
+        freshness.publish(self._map, self._nonce, self._since, asked)
+
+    def _leave(self) -> None:
+        """Listen no more, and leave it to another one."""
+        feed, self._feed = self._feed, None
+        lock, self._lock = self._lock, None
+        if feed is not None:
+            with suppress(Exception):
+                feed.close()
+        if lock is not None:
+            with suppress(LockLost, ShmMapError):
+                lock.release()

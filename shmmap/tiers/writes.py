@@ -1,0 +1,193 @@
+"""Writes of a Tiered: the store first, and then the machine's copy is taken out of the map."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..checks import Key, Value, number, refuse_one_key, seconds, shown
+from ..errors import EditConflict
+from ..memory._clock_cy import monotonic
+from ..operations._reads_cy import MISSING
+from .reads import Reads
+from .stamps import BYTES
+from .stored import ABSENT
+
+if TYPE_CHECKING:
+    from ..checks import Seconds
+
+DEFAULT: Any = type("Default", (), {"__repr__": lambda self: "<the tier's>"})()
+_PATIENCE_S = 5.0
+
+
+class Writes(Reads):
+    """The part of Tiered that writes."""
+
+    ttl_s: float | None
+
+    def set(self, key: Key, value: Value, ttl: Seconds | None = DEFAULT) -> None:
+        """Write a key: the store has it when this returns, and the whole machine reads it.
+
+        Raises:
+            StoreUnavailable: whether the store has it is not known.
+            StoreRefused: it has not.
+            TypeError: what the codec does not take.
+        """
+        self._write(key, value, ttl, "")
+
+    def _write(self, key: Key, value: Value, ttl: Any, only: str) -> bool:
+        ttl_s = self._ttl(ttl)
+        if ttl_s is not None and ttl_s <= 0:  # expired at once
+            if only == "absent":
+                return len(self._copy_of(key, "linearizable", -1)) == 1
+            return self.delete(key) or not only
+        name, data = self._names.name_of(key), self._writing.encode(value)
+        written: bool = self._tell(lambda: self.store.set(name, data, ttl_s, only))
+        self._asking.drop(key)
+        return written
+
+    def _ttl(self, ttl: Any) -> float | None:
+        return self.ttl_s if ttl is DEFAULT else None if ttl is None else seconds(ttl, "ttl")
+
+    def __setitem__(self, key: Key, value: Value) -> None:
+        self.set(key, value)
+
+    def set_many(
+        self, mapping: Mapping[Key, Value] | Iterable[tuple[Key, Value]],
+        ttl: Seconds | None = DEFAULT,
+    ) -> None:
+        """Write every item, at once, not in one step: an error leaves some written."""
+        pairs = list(mapping.items() if isinstance(mapping, Mapping) else mapping)
+        ttl_s = self._ttl(ttl)
+        if ttl_s is not None and ttl_s <= 0:
+            self.delete_many([key for key, _ in pairs])
+            return
+        data = [(self._names.name_of(key), self._writing.encode(value)) for key, value in pairs]
+        self._tell(lambda: self.store.set_many(data, ttl_s))
+        self._asking.drop(*(key for key, _ in pairs))
+
+    update = set_many
+
+    def add(self, key: Key, value: Value, ttl: Seconds | None = DEFAULT) -> bool:
+        """Write a key that the store has not; tell whether it was written."""
+        return self._write(key, value, ttl, "absent")
+
+    def replace(self, key: Key, value: Value, ttl: Seconds | None = DEFAULT) -> bool:
+        """Write a key that the store has; tell whether it was written."""
+        return self._write(key, value, ttl, "present")
+
+    def cas(self, key: Key, value: Value, version: int, ttl: Seconds | None = DEFAULT) -> bool:
+        """Write a key that still has the version of `get_versioned` (0: is not there); tell
+        whether it was written."""
+        ttl_s, of = self._ttl(ttl), _bytes_of(version)
+        if ttl_s is None or ttl_s > 0:
+            return self._write_if(key, value, of, ttl_s)
+        if of == ABSENT:  # expired at once: nothing is written
+            return len(self._copy_of(key, "linearizable", -1)) == 1
+        return self._write_if(key, None, of, None, removes=True)
+
+    def _write_if(
+        self, key: Key, value: Value, version: bytes, ttl_s: float | None, removes: bool = False
+    ) -> bool:
+        """Write, or remove, what still has a version. A ttl of 0: as before."""
+        name = self._names.name_of(key)
+        data = None if removes else self._writing.encode(value)
+        done: bool = self._tell(
+            lambda: self.store.set_if(name, data, ttl_s, version, self._stamped))
+        self._asking.drop(key)
+        return done
+
+    def apply(
+        self, key: Key, function: Callable[[Value], Value], default: Value = MISSING,
+        ttl: Seconds | None = DEFAULT,
+    ) -> Value:
+        """Write what a function makes of the value, in one step for all machines; return it. It is
+        called again where others have written meanwhile. A key that is there keeps its ttl.
+
+        Raises:
+            KeyError: the store has none, and no `default` was given.
+            EditConflict: others have written it all the time.
+        """
+        until, tries = monotonic() + _PATIENCE_S, 0
+        while True:
+            copy = self._copy_of(key, "linearizable", -1)
+            if len(copy) == 1:
+                if default is MISSING:
+                    raise KeyError(key)
+                new, version, ttl_s = function(default), ABSENT, self._ttl(ttl)
+            else:
+                new, version, ttl_s = function(copy[1]), copy[2], 0.0
+            if self._write_if(key, new, version, ttl_s):
+                return new
+            tries += 1
+            if monotonic() > until:
+                raise EditConflict(
+                    f"store {self.store.where}, key {shown(key)}: others have written it each of "
+                    f"the {tries:,} times that a change was about to be; nothing was changed"
+                )
+            time.sleep(min(0.01, 0.0002 * tries))
+
+    def incr(
+        self, key: Key, delta: float = 1, initial: float = 0, ttl: Seconds | None = DEFAULT,
+    ) -> Value:
+        """Add to a number, in one step for all machines; return the sum. One that is not there
+        begins as `initial`; one that is keeps its ttl."""
+        delta, initial = number(delta, "incr: delta"), number(initial, "incr: initial")
+
+        def add(value: Value) -> Value:
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise TypeError(f"store {self.store.where}, key {shown(key)} holds a "
+                                f"{type(value).__name__}, which is no number")
+            return value + delta
+
+        return self.apply(key, add, initial, ttl)
+
+    def touch(self, key: Key, ttl: Seconds | None = DEFAULT) -> bool:
+        """Give a key another time to live; tell whether the store has it."""
+        ttl_s = self._ttl(ttl)
+        if ttl_s is not None and ttl_s <= 0:
+            return self.delete(key)
+        name = self._names.name_of(key)
+        is_there: bool = self._tell(lambda: self.store.touch(name, ttl_s))
+        self._asking.drop(key)  # it expires with the store's
+        return is_there
+
+    def delete(self, key: Key) -> bool:
+        """Remove a key from the store; tell whether it was there."""
+        return self.delete_many([key]) > 0
+
+    def __delitem__(self, key: Key) -> None:
+        if not self.delete(key):
+            raise KeyError(key)
+
+    def delete_many(self, keys: Iterable[Key]) -> int:
+        """Remove several, in few steps; return how many were there."""
+        refuse_one_key(keys)
+        wanted = list(keys)
+        if not wanted:
+            return 0
+        names = [self._names.name_of(key) for key in wanted]
+        removed: int = self._tell(lambda: self.store.delete(names))
+        self._asking.drop(*wanted)
+        return removed
+
+    def pop(self, key: Key, default: Value = MISSING) -> Value:
+        """Remove a key and return its value: of several that try, one gets it."""
+        while True:
+            copy = self._copy_of(key, "linearizable", -1)
+            if len(copy) == 1:
+                if default is MISSING:
+                    raise KeyError(key)
+                return default
+            if self._write_if(key, None, copy[2], None, removes=True):
+                return copy[1]
+
+
+def _bytes_of(version: int) -> bytes:
+    """Return what a version is in the store; one that nothing has for what is none."""
+    if type(version) is not int or version < 0:
+        raise TypeError(f"version={version!r} must be what get_versioned returned")
+    if not version:
+        return ABSENT
+    return version.to_bytes(BYTES, "big") if version < 1 << 8 * BYTES else b"?"

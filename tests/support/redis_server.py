@@ -1,0 +1,60 @@
+"""A redis-server of a test's own, on a unix socket: started, killed, stopped and started again."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import pytest
+
+LIMIT_S = 20
+
+
+class RedisServer:
+    """One server. It keeps nothing when it ends, unless `more` says otherwise."""
+
+    def __init__(self, folder: Path, *more: str) -> None:
+        program = which("redis-server") or which("valkey-server")
+        if program is None:
+            pytest.skip("there is no redis-server")
+        self.path = folder / "redis.sock"
+        self._command = [program, "--port", "0", "--unixsocket", str(self.path), "--save", "",
+                         "--dir", str(folder), *more]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        self.path.unlink(missing_ok=True)
+        process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        self._process = process
+        deadline = time.monotonic() + LIMIT_S
+        while not self.path.exists():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.01)
+
+    def client(self, **more: Any) -> Any:
+        """Return a client of it."""
+        redis = pytest.importorskip("redis")
+        return redis.Redis(unix_socket_path=str(self.path), **more)
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> None:
+        """Have it answer nobody, with its connections open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it answer again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)

@@ -1,0 +1,77 @@
+"""Tiers over a store in this process, and over a redis-server; two machines are two maps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from shmmap import ShmMap, Tiered
+from shmmap.testing import LocalStore
+
+from ...support.redis_server import RedisServer
+
+LIMIT_S = 20.0
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A redis-server for all tests that leave it as it is."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server(tmp_path: Any) -> Iterator[RedisServer]:
+    """A redis-server of this test's own."""
+    made = RedisServer(tmp_path)
+    yield made
+    made.kill()
+
+
+@pytest.fixture(params=["fake", "redis"])
+def store(request: pytest.FixtureRequest) -> Any:
+    """What a tier is given as its store."""
+    if request.param == "fake":
+        return LocalStore()
+    client = request.getfixturevalue("running").client()
+    client.flushall()
+    return client
+
+
+@pytest.fixture
+def tiers(name: str) -> Iterator[Callable[..., Tiered]]:
+    """Make tiers: a machine of its own for each, unless it is given a map; closed at the end."""
+    made: list[Tiered] = []
+    maps: list[Any] = []
+
+    def tier(store: Any, m: Any = None, **options: Any) -> Tiered:
+        if m is None:
+            m = ShmMap(f"{name}-{len(maps)}", size="1MB", codec=options.pop("codec", None))
+            maps.append(m)
+        made.append(Tiered(m, store, **options))
+        return made[-1]
+
+    yield tier
+    for one in made:
+        one.close()
+    for m in maps:
+        m.unlink()
+        m.close()
+
+
+def until(is_so: Callable[[], Any], limit_s: float = LIMIT_S) -> None:
+    """Wait for something."""
+    deadline = time.monotonic() + limit_s
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def listens(tier: Tiered) -> Tiered:
+    """Wait until somebody listens for the tier's machine."""
+    until(lambda: tier.report().proven_s < 10)
+    return tier
