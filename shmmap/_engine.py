@@ -22,6 +22,7 @@ MODULES = (
     "operations._pop_any_cy", "operations._takes_cy",
     "operations._changes_cy", "operations._restore_cy", "operations._listing_cy",
     "operations._care_cy", "operations._cut_cy", "operations._moves_cy", "operations._needs_cy",
+    "tiers._copies_cy",
 )
 VARIABLE = "SHMMAP_ENGINE"
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))  # not pathlib, which takes long to import

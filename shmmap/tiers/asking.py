@@ -9,35 +9,29 @@ this machine's (`Tiered`): then 3 finds another version, or nothing. Several tha
 the mark. Only one of them can put its copy there; the others compare theirs with it, and where it
 is another one it is taken out: nobody of them may read something older next.
 
-A copy is (asked, value, version), what the store has not is (asked,), a mark is a plain number.
+A mark is a plain number; what a copy is, `copies` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from ..checks import Key, Value, shown
 from ..errors import MapClosed, ShmMapError
 from ..map import ShmMap
 from ..memory._clock_cy import Clock
 from ..operations._writes_cy import DEFAULT
-from . import freshness
+from . import copies, freshness
+from .copies import Copy
 from .store import Found, Store
 from .store_keys import StoreKeys
-from .stored import ABSENT, Writing
+from .stored import Writing
 
 MARK = 0
 MARK_S = 30.0  # that a mark stays where whoever put it there has died
 ABSENT_S = 60.0  # that the map remembers what the store has not
 _ROUNDED_UP_S = 2 / 64  # deadlines of a map are whole 64ths of a second, or a bit more
-Copy = tuple[Any, ...]
-
-
-def is_copy(found: object) -> bool:
-    """Tell a copy from a mark, and from what others have put into the map."""
-    return isinstance(found, (tuple, list)) and len(found) in (1, 3) and type(found[0]) is int
 
 
 class Asking:
@@ -65,7 +59,7 @@ class Asking:
             raise
         except ShmMapError:  # the map is in nobody's way
             return None, 0
-        return (found if is_copy(found) else None), version
+        return copies.read(found), version
 
     def ask(self, key: Key, version: int) -> Copy:
         """Ask for a key whose entry has that version; return the copy."""
@@ -78,15 +72,24 @@ class Asking:
         asked = self.now()
         found = self.store.get_many(names)
         self.asked += 1
-        copies = [self._copy(key, one, asked) for (key, _), one in zip(keys, found, strict=True)]
-        for (key, _), version, one, copy in zip(keys, versions, found, copies, strict=True):
+        made = [self._copy(key, one, asked) for (key, _), one in zip(keys, found, strict=True)]
+        for (key, _), version, one, copy in zip(keys, versions, found, made, strict=True):
             self._keep(key, version, one, copy)
-        return copies
+        return made
 
     def _copy(self, key: Key, found: Found | None, asked: int) -> Copy:
         if found is None:
-            return (asked,)
-        return (asked, *self.writing.decode(found.data, f"{self.store.where}, key {shown(key)}"))
+            return Copy(asked)
+        return Copy(asked, *self.writing.read(found.data, self._where(key)))
+
+    def value_in(self, key: Key, copy: Copy, default: Value) -> Value:
+        """Return a copy's value; of what the store has not, the default."""
+        if not copy.version:
+            return default
+        return self.writing.decode(copy.kind, copy.data, self._where(key))
+
+    def _where(self, key: Key) -> str:
+        return f"store {self.store.where}, key {shown(key)}"
 
     def _mark(self, key: Key) -> int:
         """Put a mark where there is nothing; return its version, or that of what is there now."""
@@ -101,15 +104,15 @@ class Asking:
     def _keep(self, key: Key, version: int, found: Found | None, copy: Copy) -> None:
         """Put a copy into the map, if it is as good as when it was asked for."""
         try:
-            if version and self.map.cas(key, copy, version, self._ttl(found)):
+            if version and self.map.cas(key, copy.as_bytes(), version, self._ttl(found)):
                 self.kept += 1
                 return
             there, _ = self.look(key)
-            if there is None or version_in(there) != version_in(copy):
+            if there is None or there.version != copy.version:
                 self.map.delete(key)
         except MapClosed:
             raise
-        except (ShmMapError, TypeError):  # no room, or a value that this map does not take
+        except ShmMapError:  # no room, say
             self.drop(key, must=False)
 
     def _ttl(self, found: Found | None) -> float | None:
@@ -141,13 +144,3 @@ class Asking:
                     error.add_note("The store has the write; this machine's copy could not be "
                                    "taken out of the map, and counts as old from now on.")
                 raise
-
-
-def version_in(copy: Copy) -> bytes:
-    """Return the store's version of a copy."""
-    return copy[2] if len(copy) == 3 else ABSENT
-
-
-def value_in(copy: Copy, default: Value) -> Value:
-    """Return a copy's value; of what the store has not, the default."""
-    return copy[1] if len(copy) == 3 else default

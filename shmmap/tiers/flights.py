@@ -20,14 +20,14 @@ from .store_lock import TierLock
 
 if TYPE_CHECKING:
     from ..checks import Seconds
-    from .writes import Writes
+    from .writes import TierWrites
 
 LEASE_S = 3.0  # so long a value is missing where the machine that computes it dies
 _PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.05
 
 
 def get_or_set(
-    tier: Writes, key: Key, factory: Callable[[], Value], ttl: Any, timeout: Seconds | None
+    tier: TierWrites, key: Key, factory: Callable[[], Value], ttl: Any, timeout: Seconds | None
 ) -> Value:
     """See Tiered.get_or_set."""
     if not callable(factory):
@@ -63,7 +63,7 @@ def get_or_set(
 
 
 def _wait(
-    tier: Writes, key: Key, lock: TierLock, until: float | None, timeout: float | None
+    tier: TierWrites, key: Key, lock: TierLock, until: float | None, timeout: float | None
 ) -> Value:
     """Return what another machine has written; MISSING: it is ours to compute."""
     pause_s = _PAUSE_S
@@ -84,7 +84,7 @@ def _wait(
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-def _note(tier: Writes, key: Key, error: Exception) -> None:
+def _note(tier: TierWrites, key: Key, error: Exception) -> None:
     """Count, and tell once, that a value is computed and not stored."""
     note(tier.map, notes_of(tier.map), reason_for(error), f"{shown(key)} could not be stored for "
          f"all machines ({type(error).__name__}: {error}); its caller has it all the same")
@@ -96,6 +96,6 @@ def _compute(factory: Callable[[], Value]) -> Value:
     return value
 
 
-def _too_late(tier: Writes, key: Key, timeout: float | None) -> LockTimeout:
+def _too_late(tier: TierWrites, key: Key, timeout: float | None) -> LockTimeout:
     return LockTimeout(f"store {tier.store.where}, key {shown(key)}: another process or machine "
                        f"has not computed the value within {timeout:g} s")

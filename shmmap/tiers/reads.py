@@ -12,8 +12,10 @@ from ..map import ShmMap
 from ..operations._reads_cy import MISSING
 from ..system.process import this_process
 from . import freshness
-from .asking import Asking, Copy, value_in
-from .freshness import Known
+from ._copies_cy import Copies
+from .asking import Asking
+from .copies import Copy
+from .freshness import NEVER, Known
 from .store import Store
 from .store_keys import StoreKeys
 from .stored import Writing
@@ -26,9 +28,9 @@ CONSISTENCIES = ("linearizable", "session", "bounded")
 LOOK_NS = 500_000_000  # how long a process goes by what it knows of the listener
 
 
-class Reads:
+class TierReads(Copies):
     """The part of Tiered that reads. `_known`: how fresh the machine's copies were when this
-    process looked last; `_hot_ns`: how old that may make a copy that is given at once."""
+    process looked last."""
 
     map: ShmMap
     store: Store
@@ -43,8 +45,8 @@ class Reads:
     _stamped: bool
 
     def _begin_reading(self) -> None:
-        self._hot_ns = LOOK_NS if self.consistency == "session" else min(self._bound_ns, LOOK_NS)
-        self._read = self.map.get
+        is_session = self.consistency == "session"
+        self._read_from(self.map, NEVER if is_session else self._bound_ns, LOOK_NS, is_session)
         self._now = self._asking.now
         self._known = Known()
         self._start()
@@ -55,30 +57,18 @@ class Reads:
         self._process = this_process()
         self._watch.start()
 
-    def get(
-        self, key: Key, default: Value = None, *, consistency: str | None = None,
-        max_staleness: Seconds | None = None,
+    def _get_slowly(
+        self, key: Key, default: Value, consistency: str | None, max_staleness: Seconds | None
     ) -> Value:
-        """Return the value of a key; `default` if the store has none.
+        """See `get`: where no copy is fresh enough to be given at once."""
+        kind, bound_ns = self.consistency, self._bound_ns
+        if consistency is not None or max_staleness is not None:
+            kind, bound_ns = self._consistency_of(consistency, max_staleness)
+        return self._asking.value_in(key, self._copy_of(key, kind, bound_ns), default)
 
-        A copy that is fresh enough costs a look into the map. Else the store is asked.
-
-        Raises:
-            StoreUnavailable: there is no copy that may be given, and the store cannot be asked.
-            StoreRefused, ValueUnreadable.
-        """
-        if consistency is None and max_staleness is None:
-            since, proven, _ = self._known  # before the copy is looked up: see `Known`
-            found = self._read(key)
-            if type(found) is tuple or type(found) is list:
-                asked = found[0]
-                if asked >= since and (
-                    self._now() - (proven if asked < proven else asked) <= self._hot_ns
-                ):
-                    return found[1] if len(found) == 3 else default
-            return value_in(self._copy_of(key, self.consistency, self._bound_ns), default)
-        kind, bound_ns = self._consistency_of(consistency, max_staleness)
-        return value_in(self._copy_of(key, kind, bound_ns), default)
+    def _decode(self, key: Key, kind: int, data: bytes) -> Value:
+        """Return the value of a copy, which may run code."""
+        return self._asking.value_in(key, Copy(0, b"?", kind, data), None)
 
     def _consistency_of(self, kind: str | None, bound: Seconds | None) -> tuple[str, int]:
         if kind is None:
@@ -109,33 +99,36 @@ class Reads:
         """Look up how fresh the machine's copies are."""
         if self._process != this_process():
             self._start()
+        looked = self._now()
         known, floor = freshness.read(self.map), -1
         while floor != self._asking.floor:  # it may rise in another thread
             floor = self._asking.floor
             self._known = known._replace(floor=max(floor, known.floor),
                                          since=max(floor, known.since))
+            self._know(*self._known, looked)
         self._watch.start()
 
     def _forget(self) -> None:
         """Know nothing, until the next look."""
         self._known = Known()
+        self._know(*self._known, 0)
 
     def _is_allowed(self, copy: Copy, kind: str, bound_ns: int) -> bool:
         """Tell whether a copy may be given without asking."""
         known = self._known
         if kind == "session":
-            return bool(copy[0] >= known.since)
-        return kind == "bounded" and copy[0] >= known.floor and (
-            self._now() - known.as_of(copy[0]) <= bound_ns
+            return copy.asked >= known.since
+        return kind == "bounded" and copy.asked >= known.floor and (
+            self._now() - known.as_of(copy.asked) <= bound_ns
         )
 
     def _is_allowed_instead(self, copy: Copy, kind: str, bound_ns: int) -> bool:
         """Tell whether a copy may be given where the store cannot be asked."""
         known = self._known
-        if copy[0] < known.floor or (kind != "session" and not self._stale_ns):
+        if copy.asked < known.floor or (kind != "session" and not self._stale_ns):
             return False
         bound_ns = max(0, bound_ns) + self._stale_ns
-        return kind == "session" or self._now() - known.as_of(copy[0]) <= bound_ns
+        return kind == "session" or self._now() - known.as_of(copy.asked) <= bound_ns
 
     def _may_ask(self) -> None:
         if not self._breaker.may_ask():
@@ -193,15 +186,15 @@ class Reads:
                     raise
                 new = instead
             found.update(zip((key for key, _ in left), new, strict=True))
-        return {key: value_in(found[key], default) for key in wanted
-                if default is not MISSING or len(found[key]) == 3}
+        return {key: self._asking.value_in(key, found[key], default) for key in wanted
+                if default is not MISSING or found[key].version}
 
     def get_versioned(self, key: Key, default: Value = None) -> tuple[Value, int]:
         """Return (value, version) as the store has it now; (default, 0): it has none. For `cas`."""
         copy = self._copy_of(key, "linearizable", -1)
-        if len(copy) == 1:
+        if not copy.version:
             return default, 0
-        return copy[1], int.from_bytes(copy[2], "big")
+        return self._asking.value_in(key, copy, None), int.from_bytes(copy.version, "big")
 
     def ttl(self, key: Key) -> float | None:
         """Return the seconds that the store keeps a key; None: for ever. Raises KeyError."""

@@ -27,7 +27,7 @@ from .store_keys import RESERVED, StoreKeys
 from .store_lock import LEASE_S, TierLock
 from .stored import Writing
 from .watching import Watch
-from .writes import DEFAULT, Writes
+from .writes import DEFAULT, TierWrites
 
 if TYPE_CHECKING:
     from ..checks import Seconds
@@ -67,7 +67,7 @@ class Seen(NamedTuple):
 
 
 @public
-class Tiered(Writes):
+class Tiered(TierWrites):
     """A store that several machines share, with a map as this machine's one near cache.
 
     Args:

@@ -10,7 +10,7 @@ from ..checks import Key, Value, number, refuse_one_key, seconds, shown
 from ..errors import EditConflict
 from ..memory._clock_cy import monotonic
 from ..operations._reads_cy import MISSING
-from .reads import Reads
+from .reads import TierReads
 from .stamps import BYTES
 from .stored import ABSENT
 
@@ -21,7 +21,7 @@ DEFAULT: Any = type("Default", (), {"__repr__": lambda self: "<the tier's>"})()
 _PATIENCE_S = 5.0
 
 
-class Writes(Reads):
+class TierWrites(TierReads):
     """The part of Tiered that writes."""
 
     ttl_s: float | None
@@ -40,7 +40,7 @@ class Writes(Reads):
         ttl_s = self._ttl(ttl)
         if ttl_s is not None and ttl_s <= 0:  # expired at once
             if only == "absent":
-                return len(self._copy_of(key, "linearizable", -1)) == 1
+                return not self._copy_of(key, "linearizable", -1).version
             return self.delete(key) or not only
         name, data = self._names.name_of(key), self._writing.encode(value)
         written: bool = self._tell(lambda: self.store.set(name, data, ttl_s, only))
@@ -84,7 +84,7 @@ class Writes(Reads):
         if ttl_s is None or ttl_s > 0:
             return self._write_if(key, value, of, ttl_s)
         if of == ABSENT:  # expired at once: nothing is written
-            return len(self._copy_of(key, "linearizable", -1)) == 1
+            return not self._copy_of(key, "linearizable", -1).version
         return self._write_if(key, None, of, None, removes=True)
 
     def _write_if(
@@ -112,13 +112,10 @@ class Writes(Reads):
         until, tries = monotonic() + _PATIENCE_S, 0
         while True:
             copy = self._copy_of(key, "linearizable", -1)
-            if len(copy) == 1:
-                if default is MISSING:
-                    raise KeyError(key)
-                new, version, ttl_s = function(default), ABSENT, self._ttl(ttl)
-            else:
-                new, version, ttl_s = function(copy[1]), copy[2], 0.0
-            if self._write_if(key, new, version, ttl_s):
+            if not copy.version and default is MISSING:
+                raise KeyError(key)
+            new = function(self._asking.value_in(key, copy, default))
+            if self._write_if(key, new, copy.version, 0.0 if copy.version else self._ttl(ttl)):
                 return new
             tries += 1
             if monotonic() > until:
@@ -176,12 +173,12 @@ class Writes(Reads):
         """Remove a key and return its value: of several that try, one gets it."""
         while True:
             copy = self._copy_of(key, "linearizable", -1)
-            if len(copy) == 1:
+            if not copy.version:
                 if default is MISSING:
                     raise KeyError(key)
                 return default
-            if self._write_if(key, None, copy[2], None, removes=True):
-                return copy[1]
+            if self._write_if(key, None, copy.version, None, removes=True):
+                return self._asking.value_in(key, copy, None)
 
 
 def _bytes_of(version: int) -> bytes:

@@ -10,9 +10,9 @@ import pytest
 
 from shmmap.errors import StoreUnavailable
 from shmmap.testing import LocalStore
-from shmmap.tiers import asking as asking_module
-from shmmap.tiers import freshness, watching
-from shmmap.tiers.asking import Asking, value_in
+from shmmap.tiers import copies, freshness, watching
+from shmmap.tiers.asking import Asking
+from shmmap.tiers.copies import Copy
 from shmmap.tiers.freshness import Known
 from shmmap.tiers.stamps import Stamps
 from shmmap.tiers.store_keys import StoreKeys
@@ -49,7 +49,11 @@ class Machine:
     def there(self) -> int:
         """Return the number in the store."""
         found = self.store.kept.get(b"t:k")
-        return self.writing.decode(found[0], "").value if found else 0
+        return int(self.writing.decode(*self.writing.read(found[0], "")[1:], "")) if found else 0
+
+    def number(self, copy: Copy | None) -> int | None:
+        """Return the number in a copy; 0: the store had none; None: no copy."""
+        return None if copy is None else self.asking.value_in(KEY, copy, 0)
 
     def write_elsewhere(self) -> None:
         """Write on another machine."""
@@ -69,14 +73,12 @@ class Machine:
         """Read as Tiered does where there is no fresh copy, and look again as a session does."""
         asking = asking or self.asking
         _, version = asking.look(KEY)
-        seen = value_in(asking.ask(KEY, version), 0)
-        self.look_not_below(seen)
+        self.look_not_below(self.number(asking.ask(KEY, version)) or 0)
 
     def look_not_below(self, seen: int) -> None:
         """Assert that the map has nothing older than this."""
-        copy = self.m.get(KEY)
-        if asking_module.is_copy(copy):
-            assert value_in(copy, 0) >= seen, f"went back from {seen} to {value_in(copy, 0)}"
+        there = self.number(copies.read(self.m.get(KEY)))
+        assert there is None or there >= seen, f"went back from {seen} to {there}"
 
     def listen(self) -> None:
         """Take out what the feed names, twice at most."""
@@ -94,9 +96,8 @@ class Machine:
         """Assert, with all heard, that what the map has is what the store has."""
         while self.feed.waiting:
             self.hear()
-        copy = self.m.get(KEY)
-        if asking_module.is_copy(copy):
-            assert value_in(copy, 0) == self.there(), (copy, self.there())
+        there = self.number(copies.read(self.m.get(KEY)))
+        assert there is None or there == self.there(), (there, self.there())
 
 
 Making = Callable[[Any, Turns], World]
@@ -152,16 +153,16 @@ def test_many_schedules_of_more(make, world):
 
 
 def keep_whatever(self: Asking, key: Any, version: int, found: Any, copy: Any) -> None:
-    self.map.cas(key, copy, version) or self.map.add(key, copy)
+    self.map.cas(key, copy.as_bytes(), version) or self.map.add(key, copy.as_bytes())
 
 
 def keep_always(self: Asking, key: Any, version: int, found: Any, copy: Any) -> None:
     self.map.delete(key)
-    self.map.add(key, copy)
+    self.map.add(key, copy.as_bytes())
 
 
 def keep_and_leave(self: Asking, key: Any, version: int, found: Any, copy: Any) -> None:
-    self.map.cas(key, copy, version)
+    self.map.cas(key, copy.as_bytes(), version)
 
 
 def mark_nothing(self: Asking, key: Any) -> int:
@@ -230,11 +231,11 @@ class Aging(Machine):
         for _ in range(2):  # the second time by what was known the first time, as the fast way does
             began = self.turns.now
             copy, version = asking.look(KEY)
-            if copy is None or self.turns.now - known.as_of(copy[0]) > BOUND:
+            if copy is None or self.turns.now - known.as_of(copy.asked) > BOUND:
                 known, copy, version = self.look_anew(asking)
-            if copy is None or self.turns.now - known.as_of(copy[0]) > BOUND:
+            if copy is None or self.turns.now - known.as_of(copy.asked) > BOUND:
                 copy = asking.ask(KEY, version)
-            value, ended = value_in(copy, 0), self.turns.now
+            value, ended = self.number(copy) or 0, self.turns.now
             # what ended this value was written later than the bound allows
             assert value >= len(self.times) or self.times[value] >= began - BOUND, (
                 f"{value} at {began} to {ended}, writes at {self.times}")
