@@ -139,7 +139,7 @@ def cached(
                 f"cached: there is no function to decorate: {function!r} was given. If it was "
                 "decorated with @cached alone, write @cached(m) with the map"
             )
-        is_coroutine = _check_function(function, key, prefix)
+        is_coroutine = check_function(function, key, prefix)
         results = Results(function, m, CallKeys(function, key, version, prefix), terms)
         return _wrapper_of(function, results, is_coroutine)
 
@@ -205,7 +205,7 @@ def _check_opener(m: Value) -> None:
         )
 
 
-def _check_function(function: object, key: object, prefix: object) -> bool:
+def check_function(function: object, key: object, prefix: object) -> bool:
     """Refuse what cannot be cached; tell whether it is to be awaited."""
     inner = function
     while isinstance(inner, (functools.partial, staticmethod)):

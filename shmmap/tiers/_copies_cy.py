@@ -29,6 +29,7 @@ if not cython.compiled:
         VALUE_TYPE_MAX,
     )
     from shmmap.values._codecs_cy import decode as decode_value
+    from shmmap.values._codecs_cy import decode_at
     from shmmap.values._keys_cy import encode as encode_key
 
 from shmmap.errors import ShmMapError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..breaker import Breaker
 from ..checks import Key, Value, refuse_one_key, seconds
-from ..errors import StoreUnavailable
+from ..errors import MapClosed, StoreUnavailable
 from ..map import ShmMap
 from ..operations._reads_cy import MISSING
 from ..system.process import this_process
@@ -28,6 +28,10 @@ CONSISTENCIES = ("linearizable", "session", "bounded")
 LOOK_NS = 500_000_000  # how long a process goes by what it knows of the listener
 
 
+class _LeftAlone(StoreUnavailable):
+    """The store was not asked: it has failed just before."""
+
+
 class TierReads(Copies):
     """The part of Tiered that reads. `_known`: how fresh the machine's copies were when this
     process looked last."""
@@ -43,6 +47,7 @@ class TierReads(Copies):
     _bound_ns: int
     _stale_ns: int
     _stamped: bool
+    _is_closed = False
 
     def _begin_reading(self) -> None:
         is_session = self.consistency == "session"
@@ -51,8 +56,13 @@ class TierReads(Copies):
         self._known = Known()
         self._start()
 
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise MapClosed(f"map {self.map.name!r}: this tier is closed; make another one")
+
     def _start(self) -> None:
         """Begin in this process: also in one that was forked."""
+        self._last_error = ""
         self._breaker = Breaker(1, 0.1, 1.0)  # its lock may be held in the parent
         self._process = this_process()
         self._watch.start()
@@ -87,8 +97,8 @@ class TierReads(Copies):
         try:
             self._may_ask()
             new = asking.ask(key, version)
-        except StoreUnavailable:
-            self._breaker.failed()
+        except StoreUnavailable as error:
+            self._failed(error)
             if copy is not None and self._is_allowed_instead(copy, kind, bound_ns):
                 return copy
             raise
@@ -99,6 +109,7 @@ class TierReads(Copies):
         """Look up how fresh the machine's copies are."""
         if self._process != this_process():
             self._start()
+        self._check_open()
         looked = self._now()
         known, floor = freshness.read(self.map), -1
         while floor != self._asking.floor:  # it may rise in another thread
@@ -132,23 +143,29 @@ class TierReads(Copies):
 
     def _may_ask(self) -> None:
         if not self._breaker.may_ask():
-            raise StoreUnavailable(
-                f"store {self.store.where}: it has failed a moment ago, and is left alone for a "
-                "while"
+            raise _LeftAlone(
+                f"{self._last_error} (a moment ago; until it answers again it is asked once a "
+                "second)"
             )
 
     def _tell(self, ask: Callable[[], Value]) -> Value:
         """Ask the store for something that has no answer in the map."""
+        self._check_open()
         if self._process != this_process():
             self._start()
         self._may_ask()
         try:
             answer = ask()
-        except StoreUnavailable:
-            self._breaker.failed()
+        except StoreUnavailable as error:
+            self._failed(error)
             raise
         self._breaker.passed()
         return answer
+
+    def _failed(self, error: StoreUnavailable) -> None:
+        if not isinstance(error, _LeftAlone):
+            self._last_error = str(error)
+            self._breaker.failed()
 
     def __getitem__(self, key: Key) -> Value:
         value = self.get(key, MISSING)
@@ -205,10 +222,10 @@ class TierReads(Copies):
         return left
 
 
-def ns(number_s: float) -> int:
+def ns(number_s: float, what: str) -> int:
     """Return nanoseconds; raises ValueError for what is no span of time."""
     if not number_s >= 0:
-        raise ValueError(f"{number_s!r} must be 0 seconds or more")
+        raise ValueError(f"{what}={number_s!r} must be 0 seconds or more")
     return int(min(number_s, 1e9) * 1e9)
 
 
@@ -220,4 +237,4 @@ def read_consistency(kind: str, bound: Seconds | None) -> tuple[str, int]:
         if bound is not None:
             raise ValueError(f"max_staleness= is for consistency=\"bounded\", not for {kind!r}")
         return kind, -1
-    return kind, ns(1.0 if bound is None else seconds(bound, "max_staleness"))
+    return kind, ns(1.0 if bound is None else seconds(bound, "max_staleness"), "max_staleness")

@@ -7,6 +7,7 @@ since a wire that is cut says nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -14,13 +15,14 @@ from typing import Any
 from ..errors import StoreRefused, StoreUnavailable
 from ..system.blocks import block
 from . import redis_scripts as scripts
-from .redis_feed import RedisFeed
 from .store import Found, each
 
 try:
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
+
+    from .redis_feed import RedisFeed
 except ImportError as error:
     raise ImportError(
         'a Tiered over Redis or Valkey needs redis-py: pip install "shmmap[redis]"'
@@ -30,6 +32,7 @@ TIMEOUT_S = 1.0
 AT_ONCE = 1_000  # names in one pipeline
 _NOT_NOW = ("BUSY ", "LOADING ", "MASTERDOWN ", "MISCONF ", "NOREPLICAS ", "READONLY ",
             "CLUSTERDOWN ", "TRYAGAIN ", "UNKILLABLE ")
+_OF_PIPELINE = re.compile(r"^Command # \d+ \(.*?\) of pipeline caused error: ", re.S)
 _KEPT = (  # of a client's connections: what they connect to, and as whom
     "host", "port", "path", "db", "username", "password", "credential_provider", "client_name",
     "socket_keepalive", "socket_keepalive_options", "socket_type", "socket_timeout",
@@ -51,24 +54,32 @@ class RedisStore:
     """
 
     def __init__(self, client: Any, timeout: float | None = None) -> None:
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout={timeout!r} must be more than 0 seconds")
         if isinstance(client, str):
-            client = redis.Redis.from_url(client, socket_timeout=timeout or TIMEOUT_S,
-                                          socket_connect_timeout=timeout or TIMEOUT_S)
+            try:
+                client = redis.Redis.from_url(client)
+            except ValueError as error:
+                raise ValueError(f"store={client!r}: {error}") from None
         pool = getattr(client, "connection_pool", None)
-        if not isinstance(pool, redis.ConnectionPool):
+        if not isinstance(pool, redis.ConnectionPool) or not isinstance(client, redis.Redis):
+            kind = client if isinstance(client, type) else type(client)
+            cannot = ("; clients of a cluster are not served yet" if "Cluster" in kind.__name__ else
+                      "; those for coroutines are not served" if "asyncio" in kind.__module__ else
+                      ": give an object, not its class" if kind is client else "")
             raise TypeError(
-                f"store= must be a client redis.Redis(...), one of Sentinel.master_for(...), a URL "
-                f"or a store of its own, not {type(client).__name__}: clients of a cluster and for "
-                "coroutines are not served yet"
+                "store= must be a client redis.Redis(...), also one of Sentinel.master_for(...), a "
+                f"URL, or a store of your own, not {kind.__module__}.{kind.__qualname__}{cannot}"
             )
         self._timeout_s = timeout
         pool = self._pool_like(pool)
         self._client: Any = redis.Redis(connection_pool=pool)
         self._pool = pool
         known = pool.connection_kwargs
-        self.where = getattr(pool, "service_name", None) or known.get("path") or (
+        place = getattr(pool, "service_name", None) or known.get("path") or (
             f"{known.get('host', 'localhost')}:{known.get('port', 6379)}"
         )
+        self.where = f"{place}/{known.get('db') or 0}"
         names = "SET_IF", "DELETE_IF", "TAKE_LOCK", "RENEW_LOCK", "FREE_LOCK"
         self._scripts = {name: self._client.register_script(getattr(scripts, name))
                          for name in names}
@@ -222,8 +233,10 @@ def _ms(seconds: float) -> int:
 
 
 def _words_of(error: Exception) -> str:
-    """Return what the server said; redis-py takes the code off where it knows it."""
-    return f"{_code_of(error)}: {error}" if _code_of(error) not in str(error) else str(error)
+    """Return what the server said; redis-py takes the code off where it knows it, and says which
+    command of a pipeline it was."""
+    text = _OF_PIPELINE.sub("", str(error))
+    return f"{_code_of(error)}: {text}" if _code_of(error) not in text else text
 
 
 def _code_of(error: Exception) -> str:
@@ -231,4 +244,5 @@ def _code_of(error: Exception) -> str:
     names = {"ReadOnlyError": "READONLY", "BusyLoadingError": "LOADING", "OutOfMemoryError": "OOM",
              "NoPermissionError": "NOPERM", "ClusterDownError": "CLUSTERDOWN",
              "MasterDownError": "MASTERDOWN", "TryAgainError": "TRYAGAIN"}
-    return names.get(type(error).__name__) or str(error).partition(" ")[0].rstrip(":")
+    text = _OF_PIPELINE.sub("", str(error))
+    return names.get(type(error).__name__) or text.partition(" ")[0].rstrip(":")

@@ -18,7 +18,7 @@ from ..checks import Key, Value, seconds
 from ..errors import ConfigMismatch
 from ..map import ShmMap
 from ..values.codecs import coder_of
-from . import flights, freshness
+from . import caching, flights, freshness
 from .asking import Asking
 from .reads import ns, read_consistency
 from .stamps import Stamps
@@ -39,6 +39,7 @@ REFUSED = {
     "edit": "write tier.apply(key, function), or hold tier.lock(key)",
     "popitem": "nobody knows all keys of the store",
     "resize": "tier.map.resize(...) changes this machine's map",
+    "setdefault": "write tier.get_or_set(key, lambda: value), or tier.add(key, value)",
     "snapshot": "a store has no one instant; tier.map.snapshot() is of this machine's copies",
 }
 _LISTINGS = ("items", "keys", "values")
@@ -48,7 +49,7 @@ class Seen(NamedTuple):
     """What a tier's process has seen.
 
     Attributes:
-        asked: times that the store was asked, by this process.
+        asked: times that this process has asked the store.
         kept: copies that this process put into the map.
         changes: changes that this process heard of, and took out of the map.
         epochs: times that it began to listen, or heard that everything had changed.
@@ -106,12 +107,15 @@ class Tiered(TierWrites):
                              "answer may be is for the tier to say")
         if not isinstance(prefix, str):
             raise TypeError(f"prefix must be a str, not {type(prefix).__name__}")
+        if not prefix:
+            raise ValueError("prefix must not be empty: the tier would take every name in the "
+                             "store for one of its own")
         self.map = m
         self.prefix = prefix
         self.ttl_s = None if ttl is None else seconds(ttl, "ttl")
         self.consistency, self._bound_ns = read_consistency(consistency, max_staleness)
         self.max_staleness = self._bound_ns / 1e9 if consistency == "bounded" else None
-        self._stale_ns = ns(seconds(stale_if_error, "stale_if_error"))
+        self._stale_ns = ns(seconds(stale_if_error, "stale_if_error"), "stale_if_error")
         self.store: Store = store if hasattr(store, "feed") else _redis(store, timeout)
         own = m._own_codec
         writing = Writing(coder_of(m.codec) if own is None else own, Stamps())
@@ -128,13 +132,14 @@ class Tiered(TierWrites):
 
     def _own_map(self) -> None:
         """Say whose map it is."""
-        mine = (self.prefix, self._stamped)
+        mine = (self.store.where, self.prefix)
         if not self.map.add(OWNER, mine, None):
-            there = self.map.get(OWNER, mine)
-            if tuple(there) != mine:
+            there = tuple(self.map.get(OWNER, mine))
+            if there != mine:
                 raise ConfigMismatch(
-                    f"map {self.map.name!r} has the copies of a tier with prefix={there[0]!r}; "
-                    f"give the one with prefix={self.prefix!r} a map of its own"
+                    f"map {self.map.name!r} has the copies of store {there[0]}, "
+                    f"prefix={there[1]!r}: give store {mine[0]}, prefix={mine[1]!r} a map of its "
+                    "own. If both are one store, say where it is in the same way everywhere"
                 )
 
     def __repr__(self) -> str:
@@ -157,10 +162,24 @@ class Tiered(TierWrites):
         """
         return flights.get_or_set(self, key, factory, ttl, timeout)
 
+    def cached(
+        self, ttl: Seconds | None = DEFAULT, key: Callable[..., Key] | None = None, *,
+        version: Key = None, prefix: str | None = None, timeout: Seconds | None = None,
+    ) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
+        """Keep a function's results for all machines: of all calls that need one at once, one
+        computes it.
+
+        Arguments as for `shmmap.cached`, whose keys these are; methods have keys, coroutine
+        functions are refused. What is decorated has `key_for(...)` and `invalidate(...)`, called
+        as the function is. Neither store nor map fails a call: see `get_or_set`.
+        """
+        return caching.cached(self, ttl, key, version, prefix, timeout)
+
     def lock(
         self, key: Key, timeout: Seconds | None = None, lease: Seconds = LEASE_S
     ) -> TierLock:
         """Return a lock of all machines: see TierLock."""
+        self._check_open()
         return TierLock(self.map, self.store, self._names, "lock", key, timeout, lease)
 
     def report(self) -> Seen:
@@ -173,7 +192,12 @@ class Tiered(TierWrites):
         )
 
     def close(self) -> None:
-        """Let this process listen no more, and its connections go. The map stays open."""
+        """Let this process listen no more, and its connections go; operations raise MapClosed from
+        now on. The map stays open. Idempotent."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._forget()  # so that what comes looks more closely
         self._watch.stop()
         self.store.close()
 

@@ -112,6 +112,7 @@ class Watch:
         """Become the one that listens, if nobody is."""
         lock = self._map.lock(FEED, lease=LEASE_S)
         if not lock.acquire(blocking=False):
+            self.trouble = ""  # another one listens
             return False
         self._lock = lock
         self._renew_at = self._now() + int(LEASE_S * 1e9 / 3)

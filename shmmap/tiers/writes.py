@@ -42,10 +42,19 @@ class TierWrites(TierReads):
             if only == "absent":
                 return not self._copy_of(key, "linearizable", -1).version
             return self.delete(key) or not only
-        name, data = self._names.name_of(key), self._writing.encode(value)
+        name, data = self._names.name_of(key), self._encode(key, value)
         written: bool = self._tell(lambda: self.store.set(name, data, ttl_s, only))
         self._asking.drop(key)
         return written
+
+    def _encode(self, key: Key, value: Value) -> bytes:
+        try:
+            return self._writing.encode(value)
+        except Exception as error:
+            if hasattr(error, "add_note"):  # Python 3.11
+                error.add_note(f"store {self.store.where}, key {shown(key)}: the codec "
+                               f"{self.map.codec!r} takes no such value; nothing was written")
+            raise
 
     def _ttl(self, ttl: Any) -> float | None:
         return self.ttl_s if ttl is DEFAULT else None if ttl is None else seconds(ttl, "ttl")
@@ -63,7 +72,7 @@ class TierWrites(TierReads):
         if ttl_s is not None and ttl_s <= 0:
             self.delete_many([key for key, _ in pairs])
             return
-        data = [(self._names.name_of(key), self._writing.encode(value)) for key, value in pairs]
+        data = [(self._names.name_of(key), self._encode(key, value)) for key, value in pairs]
         self._tell(lambda: self.store.set_many(data, ttl_s))
         self._asking.drop(*(key for key, _ in pairs))
 
@@ -92,7 +101,7 @@ class TierWrites(TierReads):
     ) -> bool:
         """Write, or remove, what still has a version. A ttl of 0: as before."""
         name = self._names.name_of(key)
-        data = None if removes else self._writing.encode(value)
+        data = None if removes else self._encode(key, value)
         done: bool = self._tell(
             lambda: self.store.set_if(name, data, ttl_s, version, self._stamped))
         self._asking.drop(key)

@@ -32,7 +32,7 @@ FLOORS["windows"] = set()
 FLOORS["rates"] = {*FLOORS["map"], "map", "windows"}
 FLOORS["breaker"] = {"memory"}
 FLOORS["mirroring"] = {*FLOORS["map"], "map", "breaker"}
-FLOORS["tiers"] = {*FLOORS["map"], "map", "breaker"}
+FLOORS["tiers"] = {*FLOORS["decorator"], "decorator", "breaker"}
 FLOORS["__init__"] = {*FLOORS["decorator"], "decorator", "mirroring", "rates", "tiers",
                       "tools"}  # when used
 FLOORS["torture"] = {*FLOORS["decorator"], "decorator", "__init__"}

@@ -167,3 +167,29 @@ def test_neither_store_nor_map_fails_a_computation(tiers):
         tier.get_or_set("b", wrong)
     with pytest.raises(TypeError, match="callable"):
         tier.get_or_set("b", 5)
+
+
+def test_a_function_s_results_are_kept_for_all_machines(tiers, store):
+    calls: list[int] = []
+
+    def square(number: int, power: int = 2) -> int:
+        calls.append(number)
+        return int(number**power)
+
+    here, there = (tiers(store).cached(ttl=60)(square) for _ in range(2))
+    assert [here(3), there(number=3), there(3, 2), here(3)] == [9] * 4 and calls == [3]
+    assert here.key_for(3) == there.key_for(3, power=2) and here.__wrapped__ is square
+    assert here.invalidate(3) and not there.invalidate(3)
+    until(lambda: there(3) == 9 and calls == [3, 3])
+    assert here([1][0], 3) == 1
+
+    async def coroutine() -> None:
+        pass
+
+    for wrong in (5, coroutine):
+        with pytest.raises(TypeError):
+            tiers(store).cached()(wrong)
+
+    unkeyed = tiers(store).cached()(id)
+    thing = object()
+    assert unkeyed(thing) == id(thing) == unkeyed(thing)
