@@ -15,6 +15,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -462,3 +463,18 @@ def test_the_readme_lists_each_example_with_its_command() -> None:
 def load_docstring(path: Path) -> str:
     """Read a module's docstring without running it."""
     return ast.get_docstring(ast.parse(path.read_text()), clean=False) or ""
+
+
+# -- two machines ----------------------------------------------------------------------
+
+
+def test_two_machines_and_a_wire_that_is_cut():
+    if not any(which(program) for program in ("redis-server", "valkey-server")):
+        pytest.skip("there is no redis-server")
+    done = run(EXAMPLES / "10_two_machines.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line.split() for line in done.stdout.splitlines() if line[:6].strip().isdigit()]
+    assert [line[1] for line in lines] == ["whole"] * 3 + ["cut"] * 3 + ["whole"] * 3
+    assert all(int(line[2].replace(",", "")) > 100 and line[6] == "0" for line in lines[1:8])
+    assert int(lines[4][-1]) > 10, "B refuses"
+    assert int(lines[8][7].replace(",", "")) > 100, "B is back"
