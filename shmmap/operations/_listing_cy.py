@@ -47,7 +47,7 @@ if not cython.compiled:
     from shmmap.shard._status import AGAIN, COPIED, CORRUPT, FOUND, MISS, NO_ROOM, READ_TRIES
     from shmmap.values._keys_cy import encode as encode_key
 
-from shmmap.errors import ValueUnreadable
+from shmmap.errors import MapUnlinked, ValueUnreadable
 from shmmap.operations.routing import ShardMoved
 
 COMPILED = cython.compiled
@@ -98,6 +98,9 @@ def list_part(handle, unit, wants_values, prefix):
             return shard.unit_after(), listed
         except ShardMoved:
             continue
+        except MapUnlinked as error:  # it was replaced as we waited; the new one has its order
+            if not handle._may_follow(error):
+                raise
         finally:
             handle.leave()
 
