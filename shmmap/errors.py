@@ -130,8 +130,10 @@ class ValueUnreadable(ShmMapError):
 @public
 class StoreUnavailable(ShmMapError, ConnectionError):
     """The store behind a Tiered cannot be reached just now, does not answer in time, or says that
-    it cannot serve yet. What a write that raised this has done is not known: it may have been
-    done. The message names the store, and what it said."""
+    it cannot serve yet. What a write that raised this has done is not known, unless `was_sent` is
+    False: then nothing was. The message names the store, and what it said."""
+
+    was_sent = True
 
 
 @public

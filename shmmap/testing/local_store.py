@@ -47,7 +47,8 @@ class LocalFeed:
 
     def close(self) -> None:
         """Hear no more."""
-        self.store.feeds.remove(self)
+        if self in self.store.feeds:
+            self.store.feeds.remove(self)
 
 
 class LocalStore:
@@ -82,7 +83,9 @@ class LocalStore:
     def _reach(self) -> None:
         self.turn()
         if self.is_cut:
-            raise StoreUnavailable("store local: it is cut off")
+            error = StoreUnavailable("store local: it is cut off")
+            error.was_sent = False
+            raise error
 
     def _changed(self, name: bytes) -> None:
         for feed in self.feeds:
@@ -143,7 +146,7 @@ class LocalStore:
     def delete(self, names: Sequence[bytes]) -> int:
         """Remove these."""
         self._begin()
-        there = [name for name in names if self._look(name) is not None]
+        there = [name for name in dict.fromkeys(names) if self._look(name) is not None]
         for name in there:
             self._put(name, None, None)
         return len(there)

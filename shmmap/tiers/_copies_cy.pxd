@@ -3,7 +3,7 @@ from ..memory._clock_cy cimport Clock
 from ..operations._reads_cy cimport Reads
 from ..values._codecs_cy cimport decode_at, word_of
 from ..values._keys_cy cimport encode as encode_key
-from ..values._octets cimport octets_t
+from ..values._octets cimport octets_t, word32
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 
@@ -25,5 +25,6 @@ cdef class Copies:
     cdef i64 _most_ns
     cdef i64 _look_ns
     cdef bint _wants_told
+    cdef u64 _tag
     @cython.final
     cdef object find(self, object key, object default)

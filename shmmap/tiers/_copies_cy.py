@@ -1,11 +1,12 @@
 # mypy: ignore-errors
 """Copies of what a store has, as bytes in a map, and the fast way to one that is fresh.
 
-    offset  0       8        20    21
-            asked   version  kind  the value, as a map has it: see `values`
+    offset  0      8    12       24    25
+            asked  tag  version  kind  the value, as a map has it: see `values`
 
-`asked`: nanoseconds since boot, little-endian; `version`: the store's. What the store has not is
-`asked` alone. CODED in place of the kind: the value is what a codec has made of it.
+`asked`: nanoseconds since boot; `tag`: tells the tier from others of the same map; `version`: the
+store's; little-endian. What the store has not ends before the version. CODED in place of the kind:
+the value is what a codec has made of it.
 
 **Locks**: none. **Crash**: nothing here is written.
 """
@@ -31,13 +32,14 @@ if not cython.compiled:
     from shmmap.values._codecs_cy import decode as decode_value
     from shmmap.values._codecs_cy import decode_at
     from shmmap.values._keys_cy import encode as encode_key
+    from shmmap.values._octets import word32
 
 from shmmap.errors import ShmMapError
 from shmmap.operations._reads_cy import MISSING
 
 COMPILED = cython.compiled
-HEAD = 21  # bytes before a value
-ASKED = 8  # bytes
+HEAD = 25  # bytes before a value
+ASKED, TAG = 8, 4  # bytes
 CODED = 255
 CLOSER: Any = type("Closer", (), {"__repr__": lambda self: "<look more closely>"})()
 
@@ -46,15 +48,18 @@ class Copies:
     """Reads a map's copies as long as they are fresh, by what was known when somebody last looked:
     see `freshness`."""
 
-    def _read_from(self, m: Any, most_ns: Any, look_ns: Any, wants_told: Any) -> None:
+    def _read_from(
+        self, m: Any, tag: Any, most_ns: Any, look_ns: Any, wants_told: Any
+    ) -> None:
         """Begin: with the age that a copy may have, for how long to go by what is known, and
         whether a copy of before `since` is to be looked at more closely."""
         self._from = m
+        self._tag = tag
         self._clock = Clock()
         self._most_ns = most_ns
         self._look_ns = look_ns
         self._wants_told = wants_told
-        self._know(1 << 62, 0, 0, 0)
+        self._know(1 << 62, 0, 1 << 62, 0)
 
     def _know(self, since: Any, proven: Any, floor: Any, looked: Any) -> None:
         """Go by this from now on, as it was looked up at that time. In this order: `find` reads
@@ -83,7 +88,12 @@ class Copies:
             return CLOSER
         data: bytes = raw
         length = len(data)
-        if length < 8:
+        if length < 12:
+            return CLOSER
+        if cython.compiled:
+            if word32(octets_from(data, 0), 8) != self._tag:
+                return CLOSER
+        elif word32(data, 8) != self._tag:
             return CLOSER
         asked = int.from_bytes(data[:8], "little") if not cython.compiled else word_of(data)
         if asked < floor or (asked < since and self._wants_told):
@@ -93,18 +103,18 @@ class Copies:
             return CLOSER
         if now - (proven if since <= asked and asked < proven else asked) > self._most_ns:
             return CLOSER
-        if length == 8:
+        if length == 12:
             return default
-        if length < 21:
+        if length < 25:
             return CLOSER
-        kind = data[20]
+        kind = data[24]
         if kind > VALUE_TYPE_MAX:
             return CLOSER
         if kind == VALUE_PICKLE:  # that runs anybody's code; what it raises is to be named
-            return self._decode(key, kind, data[21:])
+            return self._decode(key, kind, data[25:])
         if not cython.compiled:
-            return decode_value(kind, data[21:], True)
-        return decode_at(kind, octets_from(data, 21), length - 21)
+            return decode_value(kind, data[25:], True)
+        return decode_at(kind, octets_from(data, 25), length - 25)
 
     def get(
         self, key: Any, default: Any = None, *, consistency: Any = None, max_staleness: Any = None

@@ -20,10 +20,10 @@ from contextlib import suppress
 from ..checks import Key, Value, shown
 from ..errors import MapClosed, ShmMapError
 from ..map import ShmMap
-from ..memory._clock_cy import Clock
 from ..operations._writes_cy import DEFAULT
-from . import copies, freshness
+from . import copies
 from .copies import Copy
+from .freshness import Freshness
 from .store import Found, Store
 from .store_keys import StoreKeys
 from .stored import Writing
@@ -38,15 +38,17 @@ class Asking:
     """Asks for one tier. `asked`, `kept`: how often, and how many copies it put into the map."""
 
     def __init__(
-        self, m: ShmMap, store: Store, names: StoreKeys, writing: Writing,
-        forget: Callable[[], object] = lambda: None,
+        self, m: ShmMap, store: Store, names: StoreKeys, writing: Writing, freshness: Freshness,
+        tag: int, forget: Callable[[], object] = lambda: None,
     ) -> None:
+        self._freshness = freshness
+        self._tag = tag
         self._forget = forget  # called as `floor` rises
         self.map = m
         self.store = store
         self.names = names
         self.writing = writing
-        self.now = Clock().now_ns
+        self.now = freshness.now
         self.asked = self.kept = 0
         self.floor = 0
         """What was asked for earlier is old for this process, whatever the map says."""
@@ -59,7 +61,7 @@ class Asking:
             raise
         except ShmMapError:  # the map is in nobody's way
             return None, 0
-        return copies.read(found), version
+        return copies.read(found, self._tag), version
 
     def ask(self, key: Key, version: int) -> Copy:
         """Ask for a key whose entry has that version; return the copy."""
@@ -103,8 +105,11 @@ class Asking:
 
     def _keep(self, key: Key, version: int, found: Found | None, copy: Copy) -> None:
         """Put a copy into the map, if it is as good as when it was asked for."""
+        left_s = self._ttl(found, copy.asked)
         try:
-            if version and self.map.cas(key, copy.as_bytes(), version, self._ttl(found)):
+            if version and left_s != 0.0 and (
+                self.map.cas(key, copy.as_bytes(self._tag), version, left_s)
+            ):
                 self.kept += 1
                 return
             there, _ = self.look(key)
@@ -115,13 +120,14 @@ class Asking:
         except ShmMapError:  # no room, say
             self.drop(key, must=False)
 
-    def _ttl(self, found: Found | None) -> float | None:
+    def _ttl(self, found: Found | None, asked: int) -> float | None:
         usual = self.map.default_ttl
         if found is None:
             return min(ABSENT_S, usual or ABSENT_S)
         if found.ttl_s is None:
             return DEFAULT  # type: ignore[no-any-return]
-        left_s = max(0.0, found.ttl_s - _ROUNDED_UP_S)  # the copy goes first
+        since_s = (self.now() - asked) / 1e9
+        left_s = max(0.0, found.ttl_s - since_s - _ROUNDED_UP_S)  # the copy goes first
         return min(left_s, usual) if usual is not None else left_s
 
     def drop(self, *keys: Key, must: bool = True) -> None:
@@ -138,7 +144,7 @@ class Asking:
             self.floor = self.now()
             self._forget()
             with suppress(ShmMapError):
-                freshness.distrust(self.map, self.floor)
+                self._freshness.distrust(self.floor)
             if must:
                 if hasattr(error, "add_note"):  # Python 3.11
                     error.add_note("The store has the write; this machine's copy could not be "

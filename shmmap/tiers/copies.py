@@ -5,10 +5,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ._copies_cy import ASKED, CODED, HEAD
+import xxhash
+
+from ._copies_cy import ASKED, CODED, HEAD, TAG
 from .stored import ABSENT
 
-__all__ = ["CODED", "Copy", "read"]
+__all__ = ["CODED", "Copy", "read", "tag_of"]
+_ABSENT = ASKED + TAG  # bytes of what the store has not
 
 
 class Copy(NamedTuple):
@@ -25,18 +28,26 @@ class Copy(NamedTuple):
     kind: int = 0
     data: bytes = b""
 
-    def as_bytes(self) -> bytes:
+    def as_bytes(self, tag: int) -> bytes:
         """Return what the map keeps."""
-        asked = self.asked.to_bytes(ASKED, "little")
-        return b"".join((asked, self.version, bytes((self.kind,)), self.data)) if (
-            self.version) else asked
+        head = self.asked.to_bytes(ASKED, "little") + tag.to_bytes(TAG, "little")
+        if not self.version:
+            return head
+        return b"".join((head, self.version, bytes((self.kind,)), self.data))
 
 
-def read(found: object) -> Copy | None:
-    """Return the copy that these bytes are; None: a mark, or what others have put there."""
-    if type(found) is not bytes or len(found) < ASKED or ASKED < len(found) < HEAD:
+def tag_of(owner: tuple[str, str]) -> int:
+    """Return the tag of the tier of a store and a prefix."""
+    return int(xxhash.xxh32_intdigest("\0".join(owner).encode("utf-8", "surrogatepass")))
+
+
+def read(found: object, tag: int) -> Copy | None:
+    """Return the copy of that tier which these bytes are; None: a mark, or somebody else's."""
+    if type(found) is not bytes or len(found) < _ABSENT or _ABSENT < len(found) < HEAD or (
+        int.from_bytes(found[ASKED:_ABSENT], "little") != tag
+    ):
         return None
     asked = int.from_bytes(found[:ASKED], "little")
-    if len(found) == ASKED:
+    if len(found) == _ABSENT:
         return Copy(asked)
-    return Copy(asked, found[ASKED : HEAD - 1], found[HEAD - 1], found[HEAD:])
+    return Copy(asked, found[_ABSENT : HEAD - 1], found[HEAD - 1], found[HEAD:])

@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 
 from ..checks import Key
 from ..map import ShmMap
+from ..memory._clock_cy import Clock
 from .store_keys import RESERVED
 
-STATE: Key = (RESERVED, "state")
 NEVER = 1 << 62
 
 
@@ -41,34 +41,47 @@ class Known(NamedTuple):
 
     since: int = NEVER
     proven: int = 0
-    floor: int = 0
+    floor: int = NEVER
 
     def as_of(self, asked: int) -> int:
         """Return the latest time at which a copy is known to have been right."""
         return self.proven if self.since <= asked < self.proven else asked
 
 
-def read(m: ShmMap) -> Known:
-    """Return what the map says."""
-    return _read(m.get(STATE), m._live.nonce) or Known()
+class Freshness:
+    """What is known of one tier's copies in a map. `owner`: what tells it from another's."""
+
+    def __init__(self, m: ShmMap, owner: Key) -> None:
+        self._map = m
+        self.now = Clock().now_ns
+        self.place: Key = (RESERVED, "state", owner)
+
+    @property
+    def nonce(self) -> int:
+        """The number of the map's making."""
+        return self._map._live.nonce
+
+    def read(self) -> Known:
+        """Return what the map says."""
+        return _read(self._map.get(self.place), self.nonce) or Known()
+
+    def publish(self, nonce: int, since: int, proven: int = 0, floor: int = 0) -> None:
+        """Say more of the map of that making; what was said before stays. Where nothing is said,
+        what had been is forgotten (the entry was evicted, or the map cleared): then nobody knows
+        what was wrong, and all copies of before now are."""
+        while True:
+            found, version = self._map.get_versioned(self.place)
+            known = _read(found, nonce)
+            risen = map(max, known or Known(0, 0, self.now()), (since, proven, floor))
+            if self._map.cas(self.place, (*risen, nonce), version, None):
+                return
+
+    def distrust(self, now: int) -> None:
+        """Have nobody be given a copy that was asked for before now."""
+        self.publish(self.nonce, now, floor=now)
 
 
 def _read(found: Any, nonce: int) -> Known | None:
     if isinstance(found, (tuple, list)) and len(found) == 4 and found[3] == nonce:
         return Known(*found[:3])
     return None
-
-
-def publish(m: ShmMap, nonce: int, since: int, proven: int = 0, floor: int = 0) -> None:
-    """Say more of the map of that making; what was said before stays."""
-    while True:
-        found, version = m.get_versioned(STATE)
-        known = _read(found, nonce) or Known(0)
-        risen = map(max, known, (since, proven, floor))
-        if m.cas(STATE, (*risen, nonce), version, None):
-            return
-
-
-def distrust(m: ShmMap, now: int) -> None:
-    """Have nobody be given a copy that was asked for before now."""
-    publish(m, m._live.nonce, now, floor=now)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..breaker import Breaker
 from ..checks import Key, Value, refuse_one_key, seconds
-from ..errors import MapClosed, StoreUnavailable
+from ..errors import MapClosed, ShmMapError, StoreUnavailable
 from ..map import ShmMap
 from ..operations._reads_cy import MISSING
 from ..system.process import this_process
-from . import freshness
 from ._copies_cy import Copies
 from .asking import Asking
 from .copies import Copy
-from .freshness import NEVER, Known
+from .freshness import NEVER, Freshness, Known
 from .store import Store
 from .store_keys import StoreKeys
 from .stored import Writing
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 
 CONSISTENCIES = ("linearizable", "session", "bounded")
 LOOK_NS = 500_000_000  # how long a process goes by what it knows of the listener
-
-
-class _LeftAlone(StoreUnavailable):
-    """The store was not asked: it has failed just before."""
+SESSION_NS = 5_000_000_000  # how long the listener may say nothing, to a session
 
 
 class TierReads(Copies):
@@ -40,6 +37,8 @@ class TierReads(Copies):
     store: Store
     consistency: str
     _asking: Asking
+    _freshness: Freshness
+    _tag: int
     _names: StoreKeys
     _watch: Watch
     _writing: Writing
@@ -51,7 +50,8 @@ class TierReads(Copies):
 
     def _begin_reading(self) -> None:
         is_session = self.consistency == "session"
-        self._read_from(self.map, NEVER if is_session else self._bound_ns, LOOK_NS, is_session)
+        most_ns = SESSION_NS if is_session else self._bound_ns
+        self._read_from(self.map, self._tag, most_ns, LOOK_NS, is_session)
         self._now = self._asking.now
         self._known = Known()
         self._start()
@@ -95,15 +95,11 @@ class TierReads(Copies):
         if copy is not None and self._is_allowed(copy, kind, bound_ns):
             return copy
         try:
-            self._may_ask()
-            new = asking.ask(key, version)
-        except StoreUnavailable as error:
-            self._failed(error)
+            return self._tell(lambda: asking.ask(key, version))  # type: ignore[no-any-return]
+        except StoreUnavailable:
             if copy is not None and self._is_allowed_instead(copy, kind, bound_ns):
                 return copy
             raise
-        self._breaker.passed()
-        return new
 
     def _refresh(self) -> None:
         """Look up how fresh the machine's copies are."""
@@ -111,7 +107,10 @@ class TierReads(Copies):
             self._start()
         self._check_open()
         looked = self._now()
-        known, floor = freshness.read(self.map), -1
+        known, floor = self._freshness.read(), -1
+        if known.floor == NEVER:  # nothing is said, or no more
+            with suppress(ShmMapError):
+                self._freshness.distrust(looked)
         while floor != self._asking.floor:  # it may rise in another thread
             floor = self._asking.floor
             self._known = known._replace(floor=max(floor, known.floor),
@@ -128,7 +127,9 @@ class TierReads(Copies):
         """Tell whether a copy may be given without asking."""
         known = self._known
         if kind == "session":
-            return copy.asked >= known.since
+            return copy.asked >= known.since and (
+                self._now() - known.as_of(copy.asked) <= SESSION_NS
+            )
         return kind == "bounded" and copy.asked >= known.floor and (
             self._now() - known.as_of(copy.asked) <= bound_ns
         )
@@ -143,10 +144,12 @@ class TierReads(Copies):
 
     def _may_ask(self) -> None:
         if not self._breaker.may_ask():
-            raise _LeftAlone(
+            error = StoreUnavailable(
                 f"{self._last_error} (a moment ago; until it answers again it is asked once a "
                 "second)"
             )
+            error.was_sent = False
+            raise error
 
     def _tell(self, ask: Callable[[], Value]) -> Value:
         """Ask the store for something that has no answer in the map."""
@@ -157,15 +160,14 @@ class TierReads(Copies):
         try:
             answer = ask()
         except StoreUnavailable as error:
-            self._failed(error)
+            self._last_error = str(error)
+            self._breaker.failed()
+            raise
+        except ShmMapError:  # the store has answered, whatever it said
+            self._breaker.passed()
             raise
         self._breaker.passed()
         return answer
-
-    def _failed(self, error: StoreUnavailable) -> None:
-        if not isinstance(error, _LeftAlone):
-            self._last_error = str(error)
-            self._breaker.failed()
 
     def __getitem__(self, key: Key) -> Value:
         value = self.get(key, MISSING)
@@ -216,6 +218,7 @@ class TierReads(Copies):
     def ttl(self, key: Key) -> float | None:
         """Return the seconds that the store keeps a key; None: for ever. Raises KeyError."""
         found = self._tell(lambda: self.store.get(self._names.name_of(key)))
+        self._asking.drop(key, must=False)  # it may be older than what is told here
         if found is None:
             raise KeyError(key)
         left: float | None = found.ttl_s

@@ -29,12 +29,19 @@ return 1
 
 TAKE_LOCK = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-local token = redis.call('INCR', KEYS[2])
-redis.call('EXPIRE', KEYS[2], 31536000)
+if redis.replicate_commands then redis.replicate_commands() end
+local time = redis.call('TIME')
+local last = tonumber(redis.call('GET', KEYS[2]) or '0')
+local token = math.max(last + 1, time[1] * 1000000 + time[2])
+redis.call('SET', KEYS[2], string.format('%.0f', token), 'EX', 31536000)
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return token
 """
-"""KEYS: the lock, the count of its takings, which is kept for a year. ARGV: the holder, ms."""
+"""KEYS: the lock, its last token, which is kept for a year. ARGV: the holder, milliseconds.
+
+A token is the server's time in microseconds, or one more than the last: so tokens go on rising
+where the store has lost its data. `replicate_commands`: before Redis 7 a script that has asked for
+the time may not write without it."""
 
 RENEW_LOCK = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end

@@ -8,6 +8,7 @@ the bytes that the map makes of them: no two keys share a name.
 from __future__ import annotations
 
 from ..checks import Key, shown
+from ..errors import ShmMapError
 from ..memory.layout import constants
 from ..values._keys_cy import pack, unpack
 
@@ -34,7 +35,9 @@ class StoreKeys:
         kind, data = pack(key)
         if is_reserved(key):
             raise ValueError(f"{shown(key)}: keys that begin with {RESERVED!r} are the tier's own")
-        if kind == KEY_STR and not data.startswith(MARK) and _is_text(data):
+        if kind == KEY_STR and not data.startswith(MARK) and is_text(
+            data.decode("utf-8", "surrogatepass")
+        ):
             return self.prefix + data
         return self.prefix + MARK + bytes((kind,)) + data
 
@@ -43,21 +46,20 @@ class StoreKeys:
         if not name.startswith(self.prefix):
             raise ValueError(f"{name!r} does not begin with {self.prefix!r}")
         rest = name[len(self.prefix):]
-        if not rest.startswith(MARK):
-            return rest.decode()
-        if len(rest) < 2:
-            raise ValueError(f"{name!r} has no kind")
         try:
-            return unpack(rest[1], rest[2:])
-        except Exception as error:
+            key = unpack(rest[1], rest[2:]) if rest.startswith(MARK) else rest.decode()
+            if self.name_of(key) == name:  # else others have made it up, or it is the tier's own
+                return key
+        except (ShmMapError, ValueError, LookupError, TypeError) as error:
             raise ValueError(f"{name!r} names no key: {error}") from None
+        raise ValueError(f"{name!r} is not what a key is called")
 
 
-def _is_text(data: bytes) -> bool:
-    """Tell UTF-8 from what stands for half a character."""
+def is_text(text: str) -> bool:
+    """Tell whether it has UTF-8: half a character has none."""
     try:
-        data.decode()
-    except UnicodeDecodeError:
+        text.encode()
+    except UnicodeEncodeError:
         return False
     return True
 

@@ -27,6 +27,7 @@ from ..map import ShmMap
 from ..memory._clock_cy import monotonic
 from ..system.background import Background
 from ..system.blocks import exit_of
+from ..system.process import this_process
 from .store import Store
 from .store_keys import MARK, RESERVED, StoreKeys
 
@@ -101,6 +102,7 @@ class TierLock:
         self._name = lock_name(names, kind, key)
         self._local = m.lock((RESERVED, kind, key))
         self._has_local = False
+        self._process = 0  # that has taken it
         self._holder = b""
         self._good_until = 0.0
         self._renewal: Background | None = None
@@ -127,6 +129,9 @@ class TierLock:
                     return False
                 time.sleep(min(pause_s, left))
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        except StoreUnavailable:  # not asked again: what it may have taken goes with the lease
+            self._drop()
+            raise
         except BaseException:
             self._give_up()
             raise
@@ -134,16 +139,19 @@ class TierLock:
 
     def take_here(self, timeout: float | None) -> bool:
         """Take this machine's lock only: `take` asks the store."""
-        self._has_local = self._local.acquire(timeout=timeout) or self._has_local
-        return self._has_local
+        if not self._local.acquire(timeout=timeout):
+            return False
+        self._has_local = True
+        return True
 
     def take(self) -> bool:
         """Ask the store once; tell whether it is ours now."""
         self._holder = self._holder or os.urandom(16)
         asked = monotonic()
-        self.token = self._store.take_lock(self._name, self._holder, self.lease)
-        if not self.token:
+        token = self._store.take_lock(self._name, self._holder, self.lease)
+        if not token:
             return False
+        self.token, self._process = token, this_process()
         self._good_until = asked + self.lease
         me = weakref.ref(self)
         self._renewal = Background(
@@ -165,10 +173,14 @@ class TierLock:
     @property
     def held(self) -> bool:
         """Whether it is held for certain: its lease has not passed since the store answered."""
-        return self.token > 0 and monotonic() < self._good_until
+        return self._process == this_process() and self.token > 0 and (
+            monotonic() < self._good_until
+        )
 
     def release(self) -> None:
         """Let it go. Raises LockLost: it was not held any more: its lease had passed."""
+        if self._process != this_process():
+            self._drop()  # it is the parent's
         if not self.token:
             raise LockLost(f"lock {shown(self.key)} of store {self._store.where}: not taken")
         try:
@@ -211,7 +223,7 @@ class TierLock:
     def _drop(self) -> None:
         """Have it be renewed no more; the store's part goes when its lease has passed. This waits
         for nobody: a finalizer does it."""
-        self.token, self._good_until, self._renewal = 0, 0.0, None
+        self.token, self._holder, self._good_until, self._renewal = 0, b"", 0.0, None
         self._leave_here()
 
     def __enter__(self) -> TierLock:

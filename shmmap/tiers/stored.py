@@ -66,13 +66,23 @@ class Writing:
     def decode(self, kind: int, data: bytes, where: str) -> Value:
         """Return the value. Raises ValueUnreadable, which says `where`, for what is none."""
         try:
-            if kind == CODED and not isinstance(self._coder, bool):
-                return self._coder.loads(data)
-            return unpack(kind, data, self._coder is not False)
+            return self._decode(kind, data)
         except MemoryError:
             raise
         except Exception as error:
+            try:
+                self._decode(kind, data)
+            except Exception as again:
+                if type(again) is not type(error):
+                    raise
+            else:
+                raise error  # a signal handler's, which comes once
             cause = error.__cause__ if isinstance(error, ShmMapError) and error.__cause__ else error
             raise ValueUnreadable(
                 f"{where}: the value cannot be read: {type(cause).__name__}: {cause}"
             ) from error
+
+    def _decode(self, kind: int, data: bytes) -> Value:
+        if kind == CODED and not isinstance(self._coder, bool):
+            return self._coder.loads(data)
+        return unpack(kind, data, self._coder is not False)

@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .._public import public
 from ..checks import Key, Value, seconds
-from ..errors import ConfigMismatch
 from ..map import ShmMap
 from ..values.codecs import coder_of
-from . import caching, flights, freshness
+from . import caching, flights
 from .asking import Asking
+from .copies import tag_of
+from .freshness import Freshness
 from .reads import ns, read_consistency
 from .stamps import Stamps
 from .store import Store
-from .store_keys import RESERVED, StoreKeys
+from .store_keys import StoreKeys, is_text
 from .store_lock import LEASE_S, TierLock
 from .stored import Writing
 from .watching import Watch
-from .writes import DEFAULT, TierWrites
+from .writes import DEFAULT, TierWrites, read_ttl
 
 if TYPE_CHECKING:
     from ..checks import Seconds
 
-OWNER: Key = (RESERVED, "owner")
 _PROOFS, _PROOF_S = 4, 0.25  # in the time of the bound, and how often at least
 REFUSED = {
     "clear": "the store's keys are every machine's; tier.map.clear() empties this machine's copies",
@@ -72,8 +72,9 @@ class Tiered(TierWrites):
     """A store that several machines share, with a map as this machine's one near cache.
 
     Args:
-        m: the map: of this tier alone. Its codec is what the store's bytes are written by: "json"
-            and "msgpack" are read by others; "auto" trusts everybody who may write to the store.
+        m: the map: best of this tier alone, since tiers push each other's copies out. Its codec is
+            what the store's bytes are written by: "json" and "msgpack" are read by others; "auto"
+            trusts everybody who may write to the store.
         store: a URL ("redis://..."), a client `redis.Redis(..)`, also one of a sentinel's
             `master_for(...)`, or what does as `shmmap.tiers.store.Store` says.
         prefix: what the store's names begin with: other programs' names should not.
@@ -88,7 +89,6 @@ class Tiered(TierWrites):
 
     Raises:
         StoreRefused, StoreUnavailable: from operations, never from making it.
-        ConfigMismatch: the map is another tier's.
 
     >>> tier = Tiered(m, "redis://localhost", prefix="shop:")     # doctest: +SKIP
     >>> tier["user:7"] = {"name": "Ada"}                          # doctest: +SKIP
@@ -107,12 +107,12 @@ class Tiered(TierWrites):
                              "answer may be is for the tier to say")
         if not isinstance(prefix, str):
             raise TypeError(f"prefix must be a str, not {type(prefix).__name__}")
-        if not prefix:
-            raise ValueError("prefix must not be empty: the tier would take every name in the "
-                             "store for one of its own")
+        if not prefix or not is_text(prefix):
+            raise ValueError(f"prefix={prefix!r} must be text, and not empty: with none the tier "
+                             "would take every name in the store for one of its own")
         self.map = m
         self.prefix = prefix
-        self.ttl_s = None if ttl is None else seconds(ttl, "ttl")
+        self.ttl_s = read_ttl(ttl)
         self.consistency, self._bound_ns = read_consistency(consistency, max_staleness)
         self.max_staleness = self._bound_ns / 1e9 if consistency == "bounded" else None
         self._stale_ns = ns(seconds(stale_if_error, "stale_if_error"), "stale_if_error")
@@ -120,27 +120,18 @@ class Tiered(TierWrites):
         own = m._own_codec
         writing = Writing(coder_of(m.codec) if own is None else own, Stamps())
         names = StoreKeys(prefix)
+        owner = self.store.where, prefix
+        self._tag = tag_of(owner)
+        self._freshness = Freshness(m, owner)
         self._writing, self._names = writing, names
-        self._asking = Asking(m, self.store, names, writing, self._forget)
+        self._asking = Asking(m, self.store, names, writing, self._freshness, self._tag,
+                              self._forget)
         self._stamped = writing.is_stamped
         interval_s = _PROOF_S
         if self._bound_ns >= 0:
             interval_s = max(0.02, min(interval_s, self._bound_ns / 1e9 / _PROOFS))
-        self._watch = Watch(m, self.store, names, interval_s)
-        self._own_map()
+        self._watch = Watch(m, self.store, names, self._freshness, interval_s)
         self._begin_reading()
-
-    def _own_map(self) -> None:
-        """Say whose map it is."""
-        mine = (self.store.where, self.prefix)
-        if not self.map.add(OWNER, mine, None):
-            there = tuple(self.map.get(OWNER, mine))
-            if there != mine:
-                raise ConfigMismatch(
-                    f"map {self.map.name!r} has the copies of store {there[0]}, "
-                    f"prefix={there[1]!r}: give store {mine[0]}, prefix={mine[1]!r} a map of its "
-                    "own. If both are one store, say where it is in the same way everywhere"
-                )
 
     def __repr__(self) -> str:
         return (f"<{type(self).__name__}: map {self.map.name!r}, store {self.store.where}, prefix "
@@ -184,11 +175,11 @@ class Tiered(TierWrites):
 
     def report(self) -> Seen:
         """Return what this process has seen, and how fresh the machine's copies are."""
-        proven = freshness.read(self.map).proven
-        watch, asking = self._watch, self._asking
+        proven = self._freshness.read().proven
+        part, asking = self._watch.part, self._asking
         return Seen(
-            asking.asked, asking.kept, watch.changes, watch.epochs, watch.is_listening,
-            (self._now() - proven) / 1e9 if proven else float("inf"), watch.trouble,
+            asking.asked, asking.kept, part.changes, part.epochs, part.is_listening,
+            (self._now() - proven) / 1e9 if proven else float("inf"), part.trouble,
         )
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """One process of the machine hears what changes in the store, and takes it out of the map.
 
-Which one: whoever has the named lock FEED, which is free as soon as its holder has died, and after
-LEASE_S where that is stopped. All others look every LOOK_S. The one that has it
+Which one: whoever has the named lock of the tier's feed, which is free as soon as its holder has
+died, and after LEASE_S where that is stopped. All others look every LOOK_S. The one that has it
 
     1  opens the store's feed, then has `since` rise to now: all copies of before are old
     2  takes out of the map what the feed names
@@ -15,20 +15,19 @@ takes out is asked for again, and what it publishes is true.
 
 from __future__ import annotations
 
+import os
 import weakref
 from contextlib import suppress
 from typing import Any
 
 from ..errors import LockLost, MapClosed, ShmMapError, StoreUnavailable
 from ..map import ShmMap
-from ..memory._clock_cy import Clock
 from ..system.background import Background
 from ..system.process import this_process
-from . import freshness
+from .freshness import Freshness
 from .store import Changed, Feed, Proven, Store
 from .store_keys import RESERVED, StoreKeys
 
-FEED = (RESERVED, "feed")
 LEASE_S = 2.0
 LOOK_S = 0.25
 _SLICE_S = 0.25  # of one step; between two of them it may end
@@ -36,22 +35,68 @@ _NO_PAUSE_S = 0.001
 
 
 class Watch:
-    """This process's part in it. A forked child begins its own at its first `start`.
+    """What the processes that have one tier do in this: each has a Part of its own."""
+
+    def __init__(
+        self, m: ShmMap, store: Store, names: StoreKeys, freshness: Freshness, interval_s: float
+    ) -> None:
+        self._given = m, store, names, freshness, interval_s
+        self._parts: dict[int, Part] = {}
+        _watches.add(self)
+
+    @property
+    def part(self) -> Part:
+        """This process's; all its threads come to the same."""
+        me = this_process()
+        part = self._parts.get(me)
+        return self._parts.setdefault(me, Part(*self._given)) if part is None else part
+
+    def start(self) -> None:
+        """Have this process take part; never raises."""
+        self.part.start()
+
+    def stop(self) -> None:
+        """End this process's part, and let another one listen."""
+        part = self._parts.get(this_process())
+        if part is not None:
+            part.stop()
+
+
+_watches: weakref.WeakSet[Watch] = weakref.WeakSet()
+
+
+def _forget_the_parent_s() -> None:
+    """Let a child go without the connections of its parent: else they would stay open as long as
+    the child lives, and nobody would read them."""
+    for watch in list(_watches):
+        watch._parts.clear()
+
+
+os.register_at_fork(after_in_child=_forget_the_parent_s)
+
+
+class Part:
+    """One process's part.
 
     Attributes:
         is_listening: whether it is this process that hears what changes.
         changes, epochs: names that were taken out here, and how often `since` rose.
-        trouble: what went wrong last; "": nothing.
+        trouble: what went wrong last; "": nothing, or another process listens.
     """
 
-    def __init__(self, m: ShmMap, store: Store, names: StoreKeys, interval_s: float) -> None:
+    def __init__(
+        self, m: ShmMap, store: Store, names: StoreKeys, freshness: Freshness, interval_s: float
+    ) -> None:
         self._map = m
         self._store = store
         self._names = names
+        self._freshness = freshness
         self._interval_ns = int(interval_s * 1e9)
-        self._now = Clock().now_ns
-        self._process = 0
-        self._background: Background | None = None
+        self._now = freshness.now
+        self._process = this_process()
+        me = weakref.ref(self)
+        self._background = Background(
+            lambda: (one := me()) is not None and one._step(), LOOK_S, at_once=True)
         self._feed: Feed | None = None
         self._lock: Any = None
         self._since = self._proof_asked = self._proof_due = self._renew_at = 0
@@ -62,23 +107,15 @@ class Watch:
     @property
     def is_listening(self) -> bool:
         """Whether it is this process that hears what changes."""
-        return self._feed is not None and self._process == this_process()
+        return self._feed is not None
 
     def start(self) -> None:
-        """Have this process take part; never raises."""
-        if self._process != this_process():
-            self._feed = self._lock = None  # they are the parent's
-            me = weakref.ref(self)
-            self._background = Background(
-                lambda: (one := me()) is not None and one._step(), LOOK_S, at_once=True)
-            self._process = this_process()
-        if self._background is not None:
-            self._background.start()
+        """Begin, unless it has; never raises."""
+        self._background.start()
 
     def stop(self) -> None:
-        """End this process's part, and let another one listen."""
-        if self._background is not None and self._process == this_process():
-            self._background.stop()
+        """End; another process may listen then."""
+        if self._background.stop():  # else the step that goes on leaves
             self._leave()
 
     def __del__(self) -> None:
@@ -87,15 +124,14 @@ class Watch:
             feed.close()
 
     def _step(self) -> bool:
-        background = self._background
-        if background is None or self._map.closed:
+        if self._map.closed:
             self._leave()
             return False
         try:
             if self._feed is None and not self._begin():
                 return True
             until = self._now() + int(_SLICE_S * 1e9)
-            while self._now() < until and not background.stopping:
+            while self._now() < until and not self._background.stopping:
                 self._hear()
         except MapClosed:
             self._leave()
@@ -105,12 +141,14 @@ class Watch:
             self._leave()
             if isinstance(error, MemoryError):
                 raise
-        background.set_interval(LOOK_S if self._feed is None else _NO_PAUSE_S)
+        if self._background.stopping:
+            self._leave()
+        self._background.set_interval(LOOK_S if self._feed is None else _NO_PAUSE_S)
         return True
 
     def _begin(self) -> bool:
         """Become the one that listens, if nobody is."""
-        lock = self._map.lock(FEED, lease=LEASE_S)
+        lock = self._map.lock((RESERVED, "feed", self._freshness.place), lease=LEASE_S)
         if not lock.acquire(blocking=False):
             self.trouble = ""  # another one listens
             return False
@@ -124,10 +162,10 @@ class Watch:
 
     def _anew(self) -> None:
         """Have all copies of before count as old."""
-        self._nonce = self._map._live.nonce
+        self._nonce = self._freshness.nonce
         self._since = self._now()
         self.epochs += 1
-        freshness.publish(self._map, self._nonce, self._since)
+        self._freshness.publish(self._nonce, self._since)
         self._proof_due = self._since  # one that is under way stays: its answer is none to the next
 
     def _hear(self) -> None:
@@ -153,8 +191,8 @@ class Watch:
             self._publish()
         else:
             self._anew()
-            freshness.distrust(self._map, self._since)
-        if self._map._live.nonce != self._nonce:  # what was taken out may have been another map's
+            self._freshness.distrust(self._since)
+        if self._freshness.nonce != self._nonce:  # what was taken out may have been another map's
             self._anew()
 
     def _take_out(self, event: Changed) -> None:
@@ -170,7 +208,7 @@ class Watch:
         """Say up to when all changes are taken out."""
         asked, self._proof_asked = self._proof_asked, 0
         self._proof_due = asked + self._interval_ns
-        freshness.publish(self._map, self._nonce, self._since, asked)
+        self._freshness.publish(self._nonce, self._since, asked)
 
     def _leave(self) -> None:
         """Listen no more, and leave it to another one."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..checks import Key, Value, number, refuse_one_key, seconds, shown
-from ..errors import EditConflict
+from ..errors import EditConflict, StoreUnavailable
 from ..memory._clock_cy import monotonic
 from ..operations._reads_cy import MISSING
 from .reads import TierReads
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT: Any = type("Default", (), {"__repr__": lambda self: "<the tier's>"})()
 _PATIENCE_S = 5.0
+_LONG_S = 3e9  # a ttl of so many seconds is none
 
 
 class TierWrites(TierReads):
@@ -43,9 +44,22 @@ class TierWrites(TierReads):
                 return not self._copy_of(key, "linearizable", -1).version
             return self.delete(key) or not only
         name, data = self._names.name_of(key), self._encode(key, value)
-        written: bool = self._tell(lambda: self.store.set(name, data, ttl_s, only))
-        self._asking.drop(key)
-        return written
+        return bool(self._change([key], lambda: self.store.set(name, data, ttl_s, only)))
+
+    def _change(self, keys: list[Key], ask: Callable[[], Any]) -> Any:
+        """Have the store change keys, and take the machine's copies out: also where it is not
+        known whether they were changed."""
+        try:
+            answer = self._tell(ask)
+        except StoreUnavailable as error:
+            if error.was_sent:
+                self._asking.drop(*keys, must=False)
+            raise
+        except BaseException:  # a signal handler's, perhaps
+            self._asking.drop(*keys, must=False)
+            raise
+        self._asking.drop(*keys)
+        return answer
 
     def _encode(self, key: Key, value: Value) -> bytes:
         try:
@@ -57,7 +71,7 @@ class TierWrites(TierReads):
             raise
 
     def _ttl(self, ttl: Any) -> float | None:
-        return self.ttl_s if ttl is DEFAULT else None if ttl is None else seconds(ttl, "ttl")
+        return self.ttl_s if ttl is DEFAULT else read_ttl(ttl)
 
     def __setitem__(self, key: Key, value: Value) -> None:
         self.set(key, value)
@@ -73,8 +87,7 @@ class TierWrites(TierReads):
             self.delete_many([key for key, _ in pairs])
             return
         data = [(self._names.name_of(key), self._encode(key, value)) for key, value in pairs]
-        self._tell(lambda: self.store.set_many(data, ttl_s))
-        self._asking.drop(*(key for key, _ in pairs))
+        self._change([key for key, _ in pairs], lambda: self.store.set_many(data, ttl_s))
 
     update = set_many
 
@@ -102,10 +115,9 @@ class TierWrites(TierReads):
         """Write, or remove, what still has a version. A ttl of 0: as before."""
         name = self._names.name_of(key)
         data = None if removes else self._encode(key, value)
-        done: bool = self._tell(
-            lambda: self.store.set_if(name, data, ttl_s, version, self._stamped))
-        self._asking.drop(key)
-        return done
+        return bool(self._change(
+            [key], lambda: self.store.set_if(name, data, ttl_s, version, self._stamped)
+        ))
 
     def apply(
         self, key: Key, function: Callable[[Value], Value], default: Value = MISSING,
@@ -142,10 +154,11 @@ class TierWrites(TierReads):
         delta, initial = number(delta, "incr: delta"), number(initial, "incr: initial")
 
         def add(value: Value) -> Value:
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+            try:
+                return number(value, "it") + delta
+            except TypeError:
                 raise TypeError(f"store {self.store.where}, key {shown(key)} holds a "
-                                f"{type(value).__name__}, which is no number")
-            return value + delta
+                                f"{type(value).__name__}, which is no number") from None
 
         return self.apply(key, add, initial, ttl)
 
@@ -155,9 +168,7 @@ class TierWrites(TierReads):
         if ttl_s is not None and ttl_s <= 0:
             return self.delete(key)
         name = self._names.name_of(key)
-        is_there: bool = self._tell(lambda: self.store.touch(name, ttl_s))
-        self._asking.drop(key)  # it expires with the store's
-        return is_there
+        return bool(self._change([key], lambda: self.store.touch(name, ttl_s)))
 
     def delete(self, key: Key) -> bool:
         """Remove a key from the store; tell whether it was there."""
@@ -174,9 +185,7 @@ class TierWrites(TierReads):
         if not wanted:
             return 0
         names = [self._names.name_of(key) for key in wanted]
-        removed: int = self._tell(lambda: self.store.delete(names))
-        self._asking.drop(*wanted)
-        return removed
+        return int(self._change(wanted, lambda: self.store.delete(names)))
 
     def pop(self, key: Key, default: Value = MISSING) -> Value:
         """Remove a key and return its value: of several that try, one gets it."""
@@ -188,6 +197,16 @@ class TierWrites(TierReads):
                 return default
             if self._write_if(key, None, copy.version, None, removes=True):
                 return self._asking.value_in(key, copy, None)
+
+
+def read_ttl(ttl: Any) -> float | None:
+    """Return seconds, or None: for ever, as for more than a map knows. Raises ValueError."""
+    if ttl is None:
+        return None
+    ttl_s = seconds(ttl, "ttl")
+    if ttl_s != ttl_s:
+        raise ValueError("ttl=nan must be seconds")
+    return ttl_s if ttl_s < _LONG_S else None
 
 
 def _bytes_of(version: int) -> bytes:

@@ -117,6 +117,65 @@ def test_a_lock_of_a_store_that_is_gone(tiers):
     store.is_cut = False
 
 
+def test_who_waits_in_vain_takes_nothing_from_the_holder(tiers, store):
+    tier, other = tiers(store), tiers(store)
+    lock = tier.lock("a", timeout=0.1, lease=2)
+    late: list[str] = []
+
+    def enter() -> None:
+        try:
+            lock.__enter__()
+        except LockTimeout:
+            late.append("late")
+
+    with lock:
+        token = lock.token
+        thread = threading.Thread(target=enter)
+        thread.start()
+        thread.join()
+        assert late == ["late"] and lock.held and lock.token == token
+        assert not other.lock("a").acquire(timeout=0)
+    assert other.lock("a").acquire(timeout=1)
+
+
+def test_a_forked_child_does_not_have_its_parent_s_lock(start, running, tiers):
+    tier, other = tiers(running.client()), tiers(running.client())
+
+    def work(child: Any) -> Any:
+        try:
+            lock.release()
+        except LockLost:
+            return lock.held
+        return "released"
+
+    with tier.lock("forked", lease=5) as lock:
+        assert start(work).result() is False
+        assert lock.held and not other.lock("forked").acquire(timeout=0)
+
+
+def test_tokens_rise_where_the_store_has_lost_its_data(tiers, running):
+    client = running.client()
+    tier = tiers(client)
+    with tier.lock("a") as lock:
+        token = lock.token
+    client.flushall()
+    with tier.lock("a") as lock:
+        assert lock.token > token
+
+
+def test_a_store_that_says_nothing_is_waited_for_once(tiers, server):
+    tier = tiers(server.client(), timeout=0.3)
+    assert tier.get("a") is None
+    server.stop()
+    try:
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            tier.lock("a").acquire(timeout=0.2)
+        assert time.monotonic() - began < 1
+    finally:
+        server.go_on()
+
+
 def test_one_machine_computes(tiers, store):
     one, other = tiers(store), tiers(store)
     calls: list[int] = []

@@ -10,26 +10,25 @@ import pytest
 
 from shmmap.errors import StoreUnavailable
 from shmmap.testing import LocalStore
-from shmmap.tiers import copies, freshness, watching
+from shmmap.tiers import copies, watching
 from shmmap.tiers.asking import Asking
 from shmmap.tiers.copies import Copy
-from shmmap.tiers.freshness import Known
+from shmmap.tiers.freshness import Freshness, Known
 from shmmap.tiers.stamps import Stamps
 from shmmap.tiers.store_keys import StoreKeys
 from shmmap.tiers.stored import Writing
-from shmmap.tiers.watching import Watch
+from shmmap.tiers.watching import Part
 
 from .schedules import InTurns, Turns, World, every, some
 
-KEY = "k"
+KEY, TAG = "k", 7
 
 
 class Machine:
     """A map, a store, and what uses them, in turns. Values are the numbers of their writes."""
 
     def __init__(self, m: Any, turns: Turns) -> None:
-        m.delete(KEY)
-        m.delete(freshness.STATE)
+        m.clear()
         self.m = m
         self.turns = turns
         self.store = LocalStore(turns.turn, waits=False)
@@ -42,9 +41,10 @@ class Machine:
 
     def another(self) -> Asking:
         """Return what another process asks by."""
-        made = Asking(InTurns(self.m, self.turns.turn), self.store, self.names, self.writing)  # type: ignore[arg-type]
-        made.now = lambda: self.turns.now
-        return made
+        m: Any = InTurns(self.m, self.turns.turn)
+        known = Freshness(m, "t")
+        known.now = lambda: self.turns.now
+        return Asking(m, self.store, self.names, self.writing, known, TAG)
 
     def there(self) -> int:
         """Return the number in the store."""
@@ -77,7 +77,7 @@ class Machine:
 
     def look_not_below(self, seen: int) -> None:
         """Assert that the map has nothing older than this."""
-        there = self.number(copies.read(self.m.get(KEY)))
+        there = self.number(copies.read(self.m.get(KEY), TAG))
         assert there is None or there >= seen, f"went back from {seen} to {there}"
 
     def listen(self) -> None:
@@ -96,7 +96,7 @@ class Machine:
         """Assert, with all heard, that what the map has is what the store has."""
         while self.feed.waiting:
             self.hear()
-        there = self.number(copies.read(self.m.get(KEY)))
+        there = self.number(copies.read(self.m.get(KEY), TAG))
         assert there is None or there == self.there(), (there, self.there())
 
 
@@ -153,16 +153,16 @@ def test_many_schedules_of_more(make, world):
 
 
 def keep_whatever(self: Asking, key: Any, version: int, found: Any, copy: Any) -> None:
-    self.map.cas(key, copy.as_bytes(), version) or self.map.add(key, copy.as_bytes())
+    self.map.cas(key, copy.as_bytes(TAG), version) or self.map.add(key, copy.as_bytes(TAG))
 
 
 def keep_always(self: Asking, key: Any, version: int, found: Any, copy: Any) -> None:
     self.map.delete(key)
-    self.map.add(key, copy.as_bytes())
+    self.map.add(key, copy.as_bytes(TAG))
 
 
 def keep_and_leave(self: Asking, key: Any, version: int, found: Any, copy: Any) -> None:
-    self.map.cas(key, copy.as_bytes(), version)
+    self.map.cas(key, copy.as_bytes(TAG), version)
 
 
 def mark_nothing(self: Asking, key: Any) -> int:
@@ -201,14 +201,15 @@ class Aging(Machine):
     def __init__(self, m: Any, turns: Turns) -> None:
         super().__init__(m, turns)
         self.store.feeds.clear()
-        self.known = Known()
-        self.watch = Watch(InTurns(m, turns.turn), self.store, self.names, 1e-9)  # type: ignore[arg-type]
-        self.watch._now = lambda: turns.now  # type: ignore[method-assign]
-        self.watch._renew_at = 1 << 62
+        mine: Any = InTurns(m, turns.turn)
+        known = Freshness(mine, "t")
+        known.now = lambda: turns.now
+        self.part = Part(mine, self.store, self.names, known, 1e-9)
+        self.part._renew_at = 1 << 62
 
     def listen_for(self, rounds: int) -> None:
-        """Listen as `Watch._step` does, without the lock; what fails begins anew."""
-        watch = self.watch
+        """Listen as `Part._step` does, without the lock; what fails begins anew."""
+        watch = self.part
         for _ in range(rounds):
             try:
                 if watch._feed is None:
@@ -227,7 +228,7 @@ class Aging(Machine):
 
     def read_bounded(self, asking: Asking) -> None:
         """Read as Tiered does with a bound, and assert that the answer is not older."""
-        known = freshness.read(asking.map)
+        known = asking._freshness.read()
         for _ in range(2):  # the second time by what was known the first time, as the fast way does
             began = self.turns.now
             copy, version = asking.look(KEY)
@@ -242,14 +243,14 @@ class Aging(Machine):
 
     def look_anew(self, asking: Asking) -> tuple[Known, Any, int]:
         """Look up what is known, and then the copy."""
-        known = freshness.read(asking.map)
+        known = asking._freshness.read()
         return known, *asking.look(KEY)
 
 
 def copy_first(self: Aging, asking: Asking) -> tuple[Known, Any, int]:
     """Look up the copy first."""
     found = asking.look(KEY)
-    return freshness.read(asking.map), *found
+    return asking._freshness.read(), *found
 
 
 def aging(m: Any, turns: Turns) -> World:
@@ -275,24 +276,24 @@ def test_an_answer_is_never_older_than_the_bound(make):
     some(lambda turns: aging(m, turns), range(4_000))
 
 
-def proven_when_heard(self: Watch) -> None:
+def proven_when_heard(self: Part) -> None:
     """Count a proof from when it came, not from when it was asked for."""
     self._proof_asked = 0
-    freshness.publish(self._map, self._nonce, self._since, self._now())
+    self._freshness.publish(self._nonce, self._since, self._now())
 
 
-def from_the_beginning(self: Watch) -> None:
+def from_the_beginning(self: Part) -> None:
     """Begin anew as if nothing had been missed."""
-    self._nonce = self._map._live.nonce
+    self._nonce = self._freshness.nonce
     self._since = getattr(self, "first", self._now())
     self.first = self._since  # type: ignore[attr-defined]
-    freshness.publish(self._map, self._nonce, self._since)
+    self._freshness.publish(self._nonce, self._since)
 
 
 @pytest.mark.parametrize(("where", "name", "broken"), [
-    (watching.Watch, "_anew", from_the_beginning),
-    (watching.Watch, "_take_out", lambda self, event: None),
-    (watching.Watch, "_publish", proven_when_heard), (Aging, "look_anew", copy_first),
+    (watching.Part, "_anew", from_the_beginning),
+    (watching.Part, "_take_out", lambda self, event: None),
+    (watching.Part, "_publish", proven_when_heard), (Aging, "look_anew", copy_first),
     (Known, "as_of", lambda self, asked: max(asked, self.proven)),
 ])
 def test_each_part_of_the_bound_is_needed(make, monkeypatch, where, name, broken):

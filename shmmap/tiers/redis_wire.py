@@ -1,0 +1,105 @@
+"""Connections to a Redis or Valkey server, of which no answer is ever taken for another's.
+
+A connection serves one exchange at a time: commands are sent, and all their answers read. What
+breaks that off (a signal handler that raises, a timeout, a greenlet that is killed) closes the
+connection, since an answer may still be on its way. Each process has its own: a forked child never
+touches those of its parent.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import redis
+
+from ..system.process import this_process
+
+MOST_IDLE = 32
+_wires: weakref.WeakSet[Wire] = weakref.WeakSet()
+
+
+class Unsent(redis.ConnectionError):
+    """There is no connection: nothing was sent."""
+
+
+class Wire:
+    """Connections of one kind, which `make` makes."""
+
+    def __init__(self, make: Any) -> None:
+        self._make = make
+        self._idle: dict[int, list[Any]] = {}
+        _wires.add(self)
+
+    def ask(self, *commands: Sequence[Any], again: bool = False) -> list[Any]:
+        """Send commands at once and return an answer for each: what the server refused is an error
+        among them. `again`: they may be sent twice, where an idle connection turns out cut.
+
+        Raises:
+            Unsent: they were not sent; redis.ConnectionError, TimeoutError: nobody knows.
+        """
+        idle = self._idle.setdefault(this_process(), [])
+        while True:
+            connection, is_new = self._take(idle)
+            try:
+                connection.send_packed_command(connection.pack_commands(commands))
+                answers = [_answer_of(connection) for _ in commands]
+            except BaseException as error:
+                connection.disconnect()
+                if again and not is_new and isinstance(error, redis.ConnectionError) and not (
+                    isinstance(error, redis.TimeoutError)
+                ):
+                    continue
+                raise
+            if len(idle) < MOST_IDLE:
+                idle.append(connection)
+            else:
+                connection.disconnect()
+            return answers
+
+    def _take(self, idle: list[Any]) -> tuple[Any, bool]:
+        """Return a connection, and whether it is a new one."""
+        while True:
+            try:
+                connection = idle.pop()  # in one step: threads share the list
+            except IndexError:
+                break
+            with suppress(redis.ConnectionError, OSError):
+                if not connection.can_read(timeout=0):  # nothing is due
+                    return connection, False
+            connection.disconnect()
+        connection = self._make()
+        try:
+            connection.connect()
+        except redis.AuthenticationError:
+            raise
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            raise Unsent(str(error)) from error
+        return connection, True
+
+    def drop(self) -> None:
+        """Close what is idle."""
+        idle = self._idle.get(this_process(), [])
+        while idle:
+            idle.pop().disconnect()
+
+
+def _answer_of(connection: Any) -> Any:
+    """Read one answer. What the server refuses is an answer, too."""
+    try:
+        return connection.read_response(disable_decoding=True)
+    except redis.AuthenticationError:
+        raise
+    except redis.ResponseError as error:
+        return error
+
+
+def _forget_the_parent_s() -> None:
+    for wire in list(_wires):
+        wire._idle.clear()
+
+
+os.register_at_fork(after_in_child=_forget_the_parent_s)
