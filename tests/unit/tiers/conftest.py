@@ -75,3 +75,14 @@ def listens(tier: Tiered) -> Tiered:
     """Wait until somebody listens for the tier's machine."""
     until(lambda: tier.report().proven_s < 10)
     return tier
+
+
+def copied(tier: Tiered, key: Any, value: Any) -> Tiered:
+    """Write a key, and have this machine copy it once the news of the write has come: it would take
+    the copy out. Of a tier whose own process listens."""
+    listens(tier)
+    before = tier.report().changes
+    tier[key] = value
+    until(lambda: tier.report().changes > before)
+    assert tier[key] == value
+    return tier

@@ -164,7 +164,7 @@ def judge_session(answers: list[Any]) -> None:
 
 
 def test_histories_while_the_connections_and_listeners_are_killed(start, name, server):
-    seconds, machines = 6.0, [f"{name}-a", f"{name}-b"]
+    seconds, machines = 4.0, [f"{name}-a", f"{name}-b"]
     roles: list[tuple[str, Any]] = []
     for m in machines:
         for role, act, options in [
