@@ -45,6 +45,7 @@ UNITS = {
     "hit_percent": Unit("hits in 100 reads", "higher"),
     "byte_hit_percent": Unit("bytes of hits in 100 bytes read", "higher"),
     "over_lru": Unit("hits in 100 reads, less those of LRU"),
+    "near_percent": Unit("reads in 100 that did not reach the store", "higher"),
     "asked_per_s": Unit("requests to the store a second", "lower"),
     "ms": Unit("ms", "lower", True),
     "net_ms": Unit("ms, less what an empty interpreter takes", "lower"),

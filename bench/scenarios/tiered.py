@@ -141,7 +141,7 @@ class CrowdLane:
             "per_s": [], "p50_ns": [], "p99_ns": [], "asked_per_s": [], "bytes": [],
         }
         if kind in (OURS, CACHED):
-            self.samples["hit_percent"] = []
+            self.samples["near_percent"] = []
         self.problem = ""
         keys = min(setup.scale.keys, 10_000)
         self.facts = {"machines": MACHINES, "workers": MACHINES * A_MACHINE, "keys": keys,
@@ -177,8 +177,8 @@ class CrowdLane:
         self.samples["asked_per_s"].append(round(requests / window_s))
         shared = self.place.shared_bytes() if self.kind in (OURS, ALONE) else 0
         self.samples["bytes"].append(sum(one.private_bytes for one in served) + shared)
-        if "hit_percent" in self.samples:
-            self.samples["hit_percent"].append(100 * (1 - gets / reads))
+        if "near_percent" in self.samples:
+            self.samples["near_percent"].append(100 * (1 - gets / reads))
         if wrong := sum(one.wrong for one in served):
             self.problem = f"{wrong} of {reads} answers were wrong"
 

@@ -18,6 +18,7 @@ from bench.peers import Dict, FanoutCache, present_peers
 from bench.peers.shm_map import ShmMapPeer
 from bench.scenarios import web
 
+pytestmark = pytest.mark.skipif(shmmap.ENGINE == "pure", reason="the same with either engine")
 if shutil.which("wrk") is None:
     pytest.skip("there is no wrk (apt-get install wrk)", allow_module_level=True)
 for module in ("flask", "gunicorn", "cachelib"):

@@ -24,7 +24,7 @@ import shmmap
 from shmmap.locks.lock_table import LOCK, name_of
 from shmmap.torture.plan import SIDES
 
-SECONDS = float(os.environ.get("SHMMAP_TORTURE_SECONDS", "8"))
+SECONDS = float(os.environ.get("SHMMAP_TORTURE_SECONDS", "6"))
 SIZE = {"compiled": "8MB", "pure": "1MB"}[shmmap.ENGINE]
 PATIENCE_S = {"compiled": 3, "pure": 12}[shmmap.ENGINE]
 KEPT_S = min(PATIENCE_S, 4)  # where a lock is kept, nobody is only slow

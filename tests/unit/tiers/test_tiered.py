@@ -525,7 +525,7 @@ def test_cut_off(tiers, consistency, within, after):
     store = LocalStore()
     options: dict[str, Any] = {"consistency": consistency}
     if consistency == "bounded":
-        options["max_staleness"] = 1.5
+        options["max_staleness"] = 0.8
     tier = listens(tiers(store, **options))
     copied(tier, "a", 1)
     store.is_cut = True
@@ -535,7 +535,7 @@ def test_cut_off(tiers, consistency, within, after):
         else:
             with pytest.raises(StoreUnavailable):
                 tier["a"]
-        time.sleep(1.7)
+        time.sleep(0.9)
     with pytest.raises(StoreUnavailable):
         tier["other"]
     with pytest.raises(StoreUnavailable):
