@@ -30,8 +30,7 @@ SESSION_NS = 5_000_000_000  # how long the listener may say nothing, to a sessio
 
 
 class TierReads(Copies):
-    """The part of Tiered that reads. `_known`: how fresh the machine's copies were when this
-    process looked last."""
+    """The part of Tiered that reads."""
 
     map: ShmMap
     store: Store
@@ -53,7 +52,6 @@ class TierReads(Copies):
         most_ns = SESSION_NS if is_session else self._bound_ns
         self._read_from(self.map, self._tag, most_ns, LOOK_NS, is_session)
         self._now = self._asking.now
-        self._known = Known()
         self._start()
 
     def _check_open(self) -> None:
@@ -90,19 +88,20 @@ class TierReads(Copies):
     def _copy_of(self, key: Key, kind: str, bound_ns: int) -> Copy:
         """Return a copy that the consistency allows: that of the map, or a new one."""
         asking = self._asking
-        self._refresh()
+        known = self._refresh()
         copy, version = asking.look(key)
-        if copy is not None and self._is_allowed(copy, kind, bound_ns):
+        if copy is not None and self._is_allowed(copy, known, kind, bound_ns):
             return copy
         try:
             return self._tell(lambda: asking.ask(key, version))  # type: ignore[no-any-return]
         except StoreUnavailable:
-            if copy is not None and self._is_allowed_instead(copy, kind, bound_ns):
+            if copy is not None and self._is_allowed_instead(copy, known, kind, bound_ns):
                 return copy
             raise
 
-    def _refresh(self) -> None:
-        """Look up how fresh the machine's copies are."""
+    def _refresh(self) -> Known:
+        """Look up how fresh the machine's copies are. What is returned, and not what this process
+        knows a moment later, is for the copies that are looked up after it."""
         if self._process != this_process():
             self._start()
         self._check_open()
@@ -113,19 +112,17 @@ class TierReads(Copies):
                 self._freshness.distrust(looked)
         while floor != self._asking.floor:  # it may rise in another thread
             floor = self._asking.floor
-            self._known = known._replace(floor=max(floor, known.floor),
-                                         since=max(floor, known.since))
-            self._know(*self._known, looked)
+            known = known._replace(floor=max(floor, known.floor), since=max(floor, known.since))
+            self._know(*known, looked)
         self._watch.start()
+        return known
 
     def _forget(self) -> None:
         """Know nothing, until the next look."""
-        self._known = Known()
-        self._know(*self._known, 0)
+        self._know(*Known(), 0)
 
-    def _is_allowed(self, copy: Copy, kind: str, bound_ns: int) -> bool:
+    def _is_allowed(self, copy: Copy, known: Known, kind: str, bound_ns: int) -> bool:
         """Tell whether a copy may be given without asking."""
-        known = self._known
         if kind == "session":
             return copy.asked >= known.since and (
                 self._now() - known.as_of(copy.asked) <= SESSION_NS
@@ -134,9 +131,8 @@ class TierReads(Copies):
             self._now() - known.as_of(copy.asked) <= bound_ns
         )
 
-    def _is_allowed_instead(self, copy: Copy, kind: str, bound_ns: int) -> bool:
+    def _is_allowed_instead(self, copy: Copy, known: Known, kind: str, bound_ns: int) -> bool:
         """Tell whether a copy may be given where the store cannot be asked."""
-        known = self._known
         if copy.asked < known.floor or (kind != "session" and not self._stale_ns):
             return False
         bound_ns = max(0, bound_ns) + self._stale_ns
@@ -183,13 +179,13 @@ class TierReads(Copies):
         for at once. Not one instant. `default`: the value of those it has not."""
         refuse_one_key(keys)
         wanted = list(keys)
-        self._refresh()
+        known, kind, bound_ns = self._refresh(), self.consistency, self._bound_ns
         found: dict[Key, Copy] = {}
         left: list[tuple[Key, int]] = []
         held: dict[Key, Copy] = {}
         for key in wanted:
             copy, version = self._asking.look(key)
-            if copy is not None and self._is_allowed(copy, self.consistency, self._bound_ns):
+            if copy is not None and self._is_allowed(copy, known, kind, bound_ns):
                 found[key] = copy
             else:
                 left.append((key, version))
@@ -200,7 +196,7 @@ class TierReads(Copies):
                 new = self._tell(lambda: self._asking.ask_many(left))
             except StoreUnavailable:
                 instead = [held[key] for key, _ in left if key in held and
-                           self._is_allowed_instead(held[key], self.consistency, self._bound_ns)]
+                           self._is_allowed_instead(held[key], known, kind, bound_ns)]
                 if len(instead) < len(left):
                     raise
                 new = instead

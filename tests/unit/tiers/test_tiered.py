@@ -399,6 +399,27 @@ def test_after_a_write_whose_answer_was_lost_the_store_is_asked(tiers):
     until(lambda: _answers(tier) == 2, 2)
 
 
+def test_what_another_thread_learns_does_not_vouch_for_a_copy(tiers, monkeypatch):
+    store = LocalStore()
+    tier = copied(tiers(store, max_staleness=0.3), "a", 1)
+    elsewhere = tiers(store)
+    look, looked = tier._asking.look, []
+
+    def look_and_be_late(key: Any) -> Any:
+        found = look(key)
+        if not looked:
+            looked.append(key)
+            elsewhere["a"] = 2
+            until(lambda: "a" not in tier.map)
+            time.sleep(0.5)
+            tier._refresh()  # as another thread does
+        return found
+
+    monkeypatch.setattr(tier._asking, "look", look_and_be_late)
+    time.sleep(0.6)  # so that the next read looks
+    assert tier["a"] == 2 and looked
+
+
 def test_threads_of_a_forked_child_are_one_listener(start, tiers):
     tier = tiers(LocalStore())
     first = tier._watch.part
