@@ -35,7 +35,7 @@ class Ours(ShmMapBackend):
     def __init__(self, arguments):
         self.arguments = arguments
         ours = {key: value for key, value in arguments.items() if key not in THEIRS}
-        super().__init__({"name": self.name or "suite", "size": "1MB", **ours})
+        super().__init__({"name": self.name or f"suite-{os.getpid()}", "size": "1MB", **ours})
         _made.append(self)
 
     @property
