@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 import xxhash
 
-from ._copies_cy import ASKED, CODED, HEAD, TAG
+from ._copies_cy import ASKED, HEAD, TAG
 from .stored import ABSENT
 
-__all__ = ["CODED", "Copy", "read", "tag_of"]
 _ABSENT = ASKED + TAG  # bytes of what the store has not
 
 

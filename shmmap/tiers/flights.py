@@ -16,14 +16,13 @@ from ..errors import EntryTooLarge, LockTimeout, MapClosed, ShmMapError
 from ..locks.keeping import note, notes_of, reason_for
 from ..memory._clock_cy import monotonic
 from ..operations._reads_cy import MISSING
-from .store_lock import TierLock
+from .store_lock import TierLock, pauses
 
 if TYPE_CHECKING:
     from ..checks import Seconds
     from .writes import TierWrites
 
 LEASE_S = 3.0  # so long a value is missing where the machine that computes it dies
-_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.05
 
 
 def get_or_set(
@@ -66,7 +65,7 @@ def _wait(
     tier: TierWrites, key: Key, lock: TierLock, until: float | None, timeout: float | None
 ) -> Value:
     """Return what another machine has written; MISSING: it is ours to compute."""
-    pause_s = _PAUSE_S
+    pause = pauses()
     while True:
         try:
             value = tier.get(key, MISSING, consistency="linearizable")
@@ -80,8 +79,7 @@ def _wait(
             return MISSING
         if until is not None and monotonic() > until:
             raise _too_late(tier, key, timeout)
-        time.sleep(pause_s)
-        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        time.sleep(next(pause))
 
 
 def _note(tier: TierWrites, key: Key, error: Exception) -> None:

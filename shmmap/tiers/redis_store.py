@@ -8,7 +8,7 @@ that is cut says nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from hashlib import sha1
 from typing import Any, NoReturn
 
@@ -135,10 +135,9 @@ class RedisStore:
         self, script: str, names: Sequence[bytes], *words: Any, again: bool = False
     ) -> int:
         """Run a script; return the number that it returns."""
-        digest = sha1(script.encode(), usedforsecurity=False).hexdigest()
         given = (len(names), *names, *words)
         with self._asking():
-            answer = self._wire.ask(("EVALSHA", digest, *given), again=again)[0]
+            answer = self._wire.ask(("EVALSHA", _digest_of(script), *given), again=again)[0]
             if isinstance(answer, redis.exceptions.NoScriptError):
                 answer = self._wire.ask(("EVAL", script, *given), again=again)[0]
         if isinstance(answer, redis.ResponseError):
@@ -234,6 +233,12 @@ def _pool_of(client: Any) -> Any:
         "store= must be a client redis.Redis(...), also one of Sentinel.master_for(...), a URL, or "
         f"a store of your own, not {kind.__module__}.{kind.__qualname__}{cannot}"
     )
+
+
+@cache  # of five
+def _digest_of(script: str) -> str:
+    """Return what the server calls a script."""
+    return sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 def _ms(seconds: float) -> int:

@@ -63,8 +63,3 @@ class Stamps:
             with self._lock:
                 self._last = max(self._last, met)
         return True
-
-
-def time_of(stamp: bytes) -> float:
-    """Return the seconds of the wall clock (time.time()) that a stamp says."""
-    return (int.from_bytes(stamp[:8], "big") >> COUNT_BITS) / 1e3

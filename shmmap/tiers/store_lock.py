@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from ..memory._clock_cy import monotonic
 from ..system.background import Background
 from ..system.blocks import exit_of
 from ..system.process import this_process
+from ..system.tasks import current_holder
 from .store import Store
 from .store_keys import MARK, RESERVED, StoreKeys
 
@@ -35,7 +36,14 @@ if TYPE_CHECKING:
     from ..checks import Seconds
 
 LEASE_S = 10.0
-_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.05
+
+
+def pauses() -> Iterator[float]:
+    """Yield the seconds between two questions to the store: longer and longer."""
+    pause_s = 0.002
+    while True:
+        yield pause_s
+        pause_s = min(2 * pause_s, 0.05)
 
 
 def lock_name(names: StoreKeys, kind: str, key: Key) -> bytes:
@@ -45,24 +53,26 @@ def lock_name(names: StoreKeys, kind: str, key: Key) -> bytes:
 
 
 class _Holding:
-    """What one `with` holds: see `blocks`. Where its end is not called, it goes with it."""
+    """What one `with` holds: see `blocks`. Where its end is not called, it goes with it.
+    `has_taken`: the `with` has taken the lock, and not left it."""
+
+    has_taken = False
 
     def __init__(self, lock: TierLock) -> None:
-        self.lock: TierLock | None = lock
+        self.lock = lock
 
     def __del__(self) -> None:
-        lock = self.__dict__.get("lock")
-        if lock is not None:
-            lock._drop()
+        if self.has_taken:
+            self.lock._drop()
 
 
 def _leave(held: Callable[[], Any], kind: object, error: object, trace: object) -> None:
     """End a `with`. No variable has what it holds: a traceback would keep that."""
     try:
         held().lock.release()
-        held().lock = None
+        held().has_taken = False
     except LockLost:
-        held().lock = None
+        held().has_taken = False
         if kind is None:  # else what the block raised says more
             raise
 
@@ -73,7 +83,8 @@ class _Exit:
     def __get__(self, lock: TierLock | None, owner: object = None) -> Callable[..., Any]:
         if lock is None:
             return lambda lock, *raised: exit_of(_leave, _Holding(lock))(*raised)
-        return exit_of(_leave, _Holding(lock))
+        holding = lock._entering[current_holder()] = _Holding(lock)
+        return exit_of(_leave, holding)
 
 
 class TierLock:
@@ -106,6 +117,7 @@ class TierLock:
         self._holder = b""
         self._good_until = 0.0
         self._renewal: Background | None = None
+        self._entering: dict[object, _Holding] = {}  # by holder, while a `with` begins
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {shown(self.key)}, token {self.token}>"
@@ -121,14 +133,13 @@ class TierLock:
         if not self.take_here(timeout):
             return False
         try:
-            pause_s = _PAUSE_S
+            pause = pauses()
             while not self.take():
                 left = float("inf") if until is None else until - monotonic()
                 if left <= 0:
                     self._leave_here()
                     return False
-                time.sleep(min(pause_s, left))
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                time.sleep(min(next(pause), left))
         except StoreUnavailable:  # not asked again: what it may have taken goes with the lease
             self._drop()
             raise
@@ -227,9 +238,12 @@ class TierLock:
         self._leave_here()
 
     def __enter__(self) -> TierLock:
+        holding = self._entering.pop(current_holder(), None)
         if not self.acquire(self.timeout):
             raise LockTimeout(f"lock {shown(self.key)} of store {self._store.where} was not free "
                               f"within {self.timeout:g} s; its holder may be on another machine")
+        if holding is not None:
+            holding.has_taken = True
         return self
 
     if TYPE_CHECKING:
