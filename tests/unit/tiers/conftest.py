@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shmmap import ShmMap, Tiered
+from shmmap import ShmMap, StoreUnavailable, Tiered
 from shmmap.testing import LocalStore
 
 from ...support.redis_server import RedisServer
@@ -86,3 +86,11 @@ def copied(tier: Tiered, key: Any, value: Any) -> Tiered:
     until(lambda: tier.report().changes > before)
     assert tier[key] == value
     return tier
+
+
+def answers(tier: Tiered) -> Any:
+    """Return what "a" holds; None: the store cannot be asked."""
+    try:
+        return tier["a"]
+    except StoreUnavailable:
+        return None
