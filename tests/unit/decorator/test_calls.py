@@ -79,7 +79,7 @@ def shapes(m: Any) -> dict[str, Any]:
     return {name: thing for name, thing in locals().items() if name != "m"}
 
 
-@pytest.mark.parametrize(("name", "calls"), [
+@pytest.mark.parametrize(("shape", "calls"), [
     ("plain", ["1, 2", "1, b=2", "b=2, a=1", "a=1, b=2", "True, b=2.0"]),
     ("defaults", ["1", "a=1", "1, 2", "1, b=2", "1, 2, None", "1, c=None", "c=None, b=2, a=1"]),
     ("defaults", ["1, 5", "1, b=5", "a=1, b=5, c=None", "1, 5, None"]),
@@ -93,8 +93,8 @@ def shapes(m: Any) -> dict[str, Any]:
     ("odd", ["1", "a=1"]),
     ("odd", ["1, 5, c=6", "c=6, b=5, a=1"]),
 ])
-def test_however_arguments_are_passed_it_is_one_call(make, name, calls):
-    function = shapes(make())[name]
+def test_however_arguments_are_passed_it_is_one_call(make, shape, calls):
+    function = shapes(make())[shape]
     assert len({eval(f"f.key_for({call})", {"f": function}) for call in calls}) == 1
 
 

@@ -173,14 +173,14 @@ def mark_nothing(self: Asking, key: Any) -> int:
     return 0
 
 
-@pytest.mark.parametrize(("name", "broken", "world"), [
+@pytest.mark.parametrize(("step", "broken", "world"), [
     ("_keep", keep_whatever, reader_and_writer), ("_keep", keep_always, reader_and_writer),
     ("_keep", keep_and_leave, two_readers), ("drop", lambda self, *keys, must=True: None,
                                              reader_and_own_writer),
 ])
-def test_each_safeguard_is_one(make, monkeypatch, name, broken, world):
+def test_each_safeguard_is_one(make, monkeypatch, step, broken, world):
     m = make()
-    monkeypatch.setattr(Asking, name, broken)
+    monkeypatch.setattr(Asking, step, broken)
     with pytest.raises(AssertionError, match="schedule"):
         some(lambda turns: world(m, turns), range(5_000))
 
@@ -294,14 +294,14 @@ def from_the_beginning(self: Part) -> None:
     self._freshness.publish(self._nonce, self._since)
 
 
-@pytest.mark.parametrize(("where", "name", "broken", "seed"), [  # from which seed on to look
+@pytest.mark.parametrize(("where", "step", "broken", "seed"), [  # from which seed on to look
     (watching.Part, "_anew", from_the_beginning, 0),
     (watching.Part, "_take_out", lambda self, event: None, 0),
     (watching.Part, "_publish", proven_when_heard, 0), (Aging, "look_anew", copy_first, 10_000),
     (Known, "as_of", lambda self, asked: max(asked, self.proven), 0),
 ])
-def test_each_part_of_the_bound_is_needed(make, monkeypatch, where, name, broken, seed):
+def test_each_part_of_the_bound_is_needed(make, monkeypatch, where, step, broken, seed):
     m = make()
-    monkeypatch.setattr(where, name, broken)
+    monkeypatch.setattr(where, step, broken)
     with pytest.raises(AssertionError, match="schedule"):
         some(lambda turns: aging(m, turns), range(seed, seed + 4_000))
