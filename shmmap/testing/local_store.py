@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 
-from ..errors import StoreUnavailable
-from ..tiers.store import AllChanged, Changed, Found, Proven
+from ..errors import StoreRefused, StoreUnavailable
+from ..tiers.stamps import time_of
+from ..tiers.store import AllChanged, Changed, Found, Proven, Put
 
 
 class LocalFeed:
@@ -158,6 +159,29 @@ class LocalStore:
         if found is not None:
             self._put(name, found.data, ttl_s)
         return found is not None
+
+    def now_ms(self) -> int:
+        """Return the time."""
+        self._begin()
+        return time.monotonic_ns() // 1_000_000
+
+    def put_latest(
+        self, puts: Sequence[Put], began_ms: int, within_ms: int, believed_ns: int
+    ) -> list[bool | StoreRefused | None]:
+        """Write or remove each of these; tell of each whether it was done."""
+        self._begin()
+        if time.monotonic_ns() // 1_000_000 - began_ms > within_ms:
+            return [None] * len(puts)
+        return [self._put_latest(put, believed_ns) for put in puts]
+
+    def _put_latest(self, put: Put, believed_ns: int) -> bool:
+        found = self._look(put.name)
+        if found is not None and put.stamp:
+            there = found.data[2:14]
+            if there > put.stamp and time_of(there) <= believed_ns:
+                return False
+        self._put(put.name, put.data, put.ttl_s)
+        return True
 
     def feed(self, prefix: bytes) -> LocalFeed:
         """Begin to tell."""

@@ -44,6 +44,8 @@ class Asking:
         self._freshness = freshness
         self._tag = tag
         self._forget = forget  # called as `floor` rises
+        self.pending: Callable[[Key], Copy | None] = lambda key: None
+        """Return what this machine has written, and the store does not have yet."""
         self.map = m
         self.store = store
         self.names = names
@@ -71,13 +73,19 @@ class Asking:
         """Ask for several at once; return their copies."""
         names = [self.names.name_of(key) for key, _ in keys]
         versions = [version or self._mark(key) for key, version in keys]
+        # After the marks: what comes later takes them out, so that no older copy can stay.
+        made = [self.pending(key) for key, _ in keys]
         asked = self.now()
-        found = self.store.get_many(names)
-        self.asked += 1
-        made = [self._copy(key, one, asked) for (key, _), one in zip(keys, found, strict=True)]
-        for (key, _), version, one, copy in zip(keys, versions, found, made, strict=True):
-            self._keep(key, version, one, copy)
-        return made
+        at = [index for index, copy in enumerate(made) if copy is None]
+        if at:
+            found = self.store.get_many([names[index] for index in at])
+            self.asked += 1
+            new = [self._copy(keys[index][0], one, asked)
+                   for index, one in zip(at, found, strict=True)]
+            for index, one, copy in zip(at, found, new, strict=True):
+                made[index] = copy
+                self._keep(keys[index][0], versions[index], one, copy)
+        return made  # type: ignore[return-value]
 
     def _copy(self, key: Key, found: Found | None, asked: int) -> Copy:
         if found is None:

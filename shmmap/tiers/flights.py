@@ -51,7 +51,7 @@ def get_or_set(
             return value
         value = _compute(factory)
         try:
-            tier.set(key, value, ttl)
+            tier._write(key, value, ttl, "")  # the store has it when the lock goes
         except MapClosed:
             raise
         except Exception as error:  # what does not pickle, too

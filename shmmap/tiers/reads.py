@@ -14,12 +14,14 @@ from ..operations._reads_cy import MISSING
 from ..system.process import this_process
 from ._copies_cy import Copies
 from .asking import Asking
+from .behind import Behind
 from .copies import Copy
 from .freshness import NEVER, Freshness, Known
+from .parts import Parts
 from .store import Store
 from .store_keys import StoreKeys
 from .stored import Writing
-from .watching import Watch
+from .watching import Part
 
 if TYPE_CHECKING:
     from ..checks import Seconds
@@ -39,8 +41,9 @@ class TierReads(Copies):
     _freshness: Freshness
     _tag: int
     _names: StoreKeys
-    _watch: Watch
+    _watch: Parts[Part]
     _writing: Writing
+    _behind: Behind | None
     _breaker: Breaker
     _bound_ns: int
     _stale_ns: int
@@ -55,8 +58,11 @@ class TierReads(Copies):
         self._start()
 
     def _check_open(self) -> None:
+        """Refuse a tier that is closed, and begin in a process that was forked."""
         if self._is_closed:
             raise MapClosed(f"map {self.map.name!r}: this tier is closed; make another one")
+        if self._process != this_process():
+            self._start()
 
     def _start(self) -> None:
         """Begin in this process: also in one that was forked."""
@@ -64,6 +70,8 @@ class TierReads(Copies):
         self._breaker = Breaker(1, 0.1, 1.0)  # its lock may be held in the parent
         self._process = this_process()
         self._watch.start()
+        if self._behind is not None:
+            self._behind.start()
 
     def _get_slowly(
         self, key: Key, default: Value, consistency: str | None, max_staleness: Seconds | None
@@ -89,6 +97,10 @@ class TierReads(Copies):
         """Return a copy that the consistency allows: that of the map, or a new one."""
         asking = self._asking
         known = self._refresh()
+        if kind == "linearizable":
+            self._settle([key])
+        elif (pending := asking.pending(key)) is not None:
+            return pending
         copy, version = asking.look(key)
         if copy is not None and self._is_allowed(copy, known, kind, bound_ns):
             return copy
@@ -99,11 +111,15 @@ class TierReads(Copies):
                 return copy
             raise
 
+    def _settle(self, keys: list[Key]) -> None:
+        """Wait until the store has what this machine has written to these keys."""
+        behind = self._behind
+        if behind is not None and any(behind.pending(key) for key in keys):
+            self._tell(lambda: behind.settle(keys))
+
     def _refresh(self) -> Known:
         """Look up how fresh the machine's copies are. What is returned, and not what this process
         knows a moment later, is for the copies that are looked up after it."""
-        if self._process != this_process():
-            self._start()
         self._check_open()
         looked = self._now()
         known, floor = self._freshness.read(), -1
@@ -115,6 +131,8 @@ class TierReads(Copies):
             known = known._replace(floor=max(floor, known.floor), since=max(floor, known.since))
             self._know(*known, looked)
         self._watch.start()
+        if self._behind is not None:
+            self._behind.start()
         return known
 
     def _forget(self) -> None:
@@ -150,8 +168,6 @@ class TierReads(Copies):
     def _tell(self, ask: Callable[[], Value]) -> Value:
         """Ask the store for something that has no answer in the map."""
         self._check_open()
-        if self._process != this_process():
-            self._start()
         self._may_ask()
         try:
             answer = ask()
@@ -183,7 +199,13 @@ class TierReads(Copies):
         found: dict[Key, Copy] = {}
         left: list[tuple[Key, int]] = []
         held: dict[Key, Copy] = {}
+        if kind == "linearizable":
+            self._settle(wanted)
         for key in wanted:
+            copy = self._asking.pending(key)
+            if copy is not None and kind != "linearizable":
+                found[key] = copy
+                continue
             copy, version = self._asking.look(key)
             if copy is not None and self._is_allowed(copy, known, kind, bound_ns):
                 found[key] = copy
@@ -213,6 +235,7 @@ class TierReads(Copies):
 
     def ttl(self, key: Key) -> float | None:
         """Return the seconds that the store keeps a key; None: for ever. Raises KeyError."""
+        self._settle([key])
         found = self._tell(lambda: self.store.get(self._names.name_of(key)))
         self._asking.drop(key, must=False)  # it may be older than what is told here
         if found is None:

@@ -52,3 +52,32 @@ FREE_LOCK = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 """
+
+PUT_LATEST = """
+if redis.replicate_commands then redis.replicate_commands() end
+local time = redis.call('TIME')
+if time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(ARGV[1]) > tonumber(ARGV[2]) then
+  return -1
+end
+local stamp, believed = ARGV[3], ARGV[4]
+if stamp ~= '' then
+  local there = redis.pcall('GETRANGE', KEYS[1], 2, 13)
+  if type(there) == 'string' and #there == #stamp then
+    local later, sane = 0, 0
+    for i = 1, #stamp do
+      local mine, theirs = string.byte(stamp, i), string.byte(there, i)
+      if later == 0 then later = theirs - mine end
+      if sane == 0 and i <= #believed then sane = string.byte(believed, i) - theirs end
+    end
+    if later > 0 and sane >= 0 then return 0 end
+  end
+end
+if ARGV[5] == 'remove' then redis.call('DEL', KEYS[1])
+elseif ARGV[6] == '' then redis.call('SET', KEYS[1], ARGV[7])
+else redis.call('SET', KEYS[1], ARGV[7], 'PX', ARGV[6]) end
+return 1
+"""
+"""ARGV: when it began and within what, in milliseconds; the stamp, and the last time that is
+believed of another one; 'remove' or 'put', milliseconds to live, the bytes.
+
+Stamps are compared byte by byte: strings would be compared by the server's locale."""

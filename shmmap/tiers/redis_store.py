@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from ..errors import StoreRefused, StoreUnavailable
 from ..system.blocks import block
 from . import redis_scripts as scripts
-from .store import Found, each
+from .store import Found, Put, each
 
 try:
     import redis
@@ -192,6 +192,47 @@ class RedisStore:
         if ttl_s is None:
             return any(self._ask(("PERSIST", name), ("EXISTS", name), again=True))
         return bool(self._ask(("PEXPIRE", name, _ms(ttl_s)), again=True)[0])
+
+    def now_ms(self) -> int:
+        """Return the server's time."""
+        seconds, microseconds = self._ask(("TIME",), again=True)[0]
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def put_latest(
+        self, puts: Sequence[Put], began_ms: int, within_ms: int, believed_ns: int
+    ) -> list[bool | StoreRefused | None]:
+        """Write or remove each of these; tell of each whether it was done, or why not."""
+        head = began_ms, within_ms
+        believed = believed_ns.to_bytes(8, "big")
+        given = [
+            (1, put.name, *head, put.stamp, believed, "remove" if put.data is None else "put",
+             "" if put.ttl_s is None else _ms(put.ttl_s), put.data or b"") for put in puts
+        ]
+        answers: list[bool | StoreRefused | None] = []
+        for piece in each(given, AT_ONCE):
+            answers += map(self._done, self._run_each(scripts.PUT_LATEST, piece))
+        return answers
+
+    def _run_each(self, script: str, given: Sequence[Sequence[Any]]) -> list[Any]:
+        """Run a script for each; return the answers, errors among them."""
+        with self._asking():
+            answers = self._wire.ask(*(("EVALSHA", _digest_of(script), *one) for one in given))
+            lost = [at for at, answer in enumerate(answers)
+                    if isinstance(answer, redis.exceptions.NoScriptError)]
+            if lost:
+                again = self._wire.ask(*(("EVAL", script, *given[at]) for at in lost))
+                for at, answer in zip(lost, again, strict=True):
+                    answers[at] = answer
+        return answers
+
+    def _done(self, answer: Any) -> bool | StoreRefused | None:
+        """Tell what one of `put_latest` came to."""
+        if isinstance(answer, redis.ResponseError):
+            try:
+                self._refuse(answer)
+            except StoreRefused as error:
+                return error
+        return None if int(answer) < 0 else int(answer) > 0
 
     def feed(self, prefix: bytes) -> RedisFeed:
         """Begin to tell what changes under a prefix."""

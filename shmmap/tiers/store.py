@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
+from ..errors import StoreRefused
+
 Thing = TypeVar("Thing")
 
 
@@ -23,6 +25,21 @@ class Found(NamedTuple):
 
     data: bytes
     ttl_s: float | None
+
+
+class Put(NamedTuple):
+    """What a store is to have under a name, unless it has something later: see `put_latest`.
+
+    Attributes:
+        data: bytes; None: it is to be removed.
+        ttl_s: seconds that it is kept; None: for ever.
+        stamp: when it was written; b"": nothing that is there counts as later.
+    """
+
+    name: bytes
+    data: bytes | None
+    ttl_s: float | None
+    stamp: bytes
 
 
 class Changed(NamedTuple):
@@ -85,6 +102,16 @@ class Store(Protocol):
 
     def touch(self, name: bytes, ttl_s: float | None) -> bool:
         """Give it another time to live; tell whether it was there."""
+
+    def now_ms(self) -> int:
+        """Return the store's time: what `put_latest` is held to."""
+
+    def put_latest(
+        self, puts: Sequence[Put], began_ms: int, within_ms: int, believed_ns: int
+    ) -> list[bool | StoreRefused | None]:
+        """Write or remove each of these, not all in one step; tell of each whether it was done, or
+        why it was refused. False: what is there has a later stamp, of `believed_ns` or before.
+        None: it comes more than `within_ms` after `began_ms` of `now_ms`, and nothing was done."""
 
     def feed(self, prefix: bytes) -> Feed:
         """Begin to tell what changes under a prefix; returns when nothing will be missed."""

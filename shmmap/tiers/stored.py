@@ -39,10 +39,22 @@ class Writing:
 
     def encode(self, value: Value) -> bytes:
         """Return a value's bytes, with a new stamp. Raises what the codec raises."""
+        return self.stamped(*self.pack(value))
+
+    def pack(self, value: Value) -> tuple[int, bytes]:
+        """Return a value's kind and bytes, as a copy has them. Raises what the codec raises."""
         if isinstance(self._coder, bool):
             kind, data = pack(value, self._coder)
-            return b"".join((MAGIC, self._stamps.next(), bytes((kind,)), data))
-        return bytes(self._coder.dumps(value))
+            return kind, data
+        return CODED, bytes(self._coder.dumps(value))
+
+    def stamped(self, kind: int, data: bytes) -> bytes:
+        """Return the store's bytes of what `pack` has made, with a new stamp."""
+        return self.stored(kind, data, self._stamps.next() if self.is_stamped else b"")
+
+    def stored(self, kind: int, data: bytes, stamp: bytes) -> bytes:
+        """Return the store's bytes of what `pack` has made, with that stamp."""
+        return b"".join((MAGIC, stamp, bytes((kind,)), data)) if self.is_stamped else data
 
     def read(self, data: bytes, where: str) -> tuple[bytes, int, bytes]:
         """Return version, kind and bytes as a map's copy has them. Raises ValueUnreadable, which

@@ -19,20 +19,24 @@ from ..map import ShmMap
 from ..values.codecs import coder_of
 from . import caching, flights
 from .asking import Asking
+from .behind import Behind, Waiting, check_journal
 from .copies import tag_of
 from .freshness import Freshness
+from .machine_clock import MachineClock
+from .parts import Parts
 from .reads import ns, read_consistency
 from .stamps import Stamps
 from .store import Store
 from .store_keys import StoreKeys, is_text
 from .store_lock import LEASE_S, TierLock
 from .stored import Writing
-from .watching import Watch
+from .watching import Part
 from .writes import DEFAULT, TierWrites, read_ttl
 
 if TYPE_CHECKING:
     from ..checks import Seconds
 
+WRITES = ("through", "behind")
 _PROOFS, _PROOF_S = 4, 0.25  # in the time of the bound, and how often at least
 REFUSED = {
     "clear": "the store's keys are every machine's; tier.map.clear() empties this machine's copies",
@@ -55,7 +59,10 @@ class Seen(NamedTuple):
         epochs: times that it began to listen, or heard that everything had changed.
         is_listening: whether it is this process that listens for the machine.
         proven_s: seconds ago up to which this machine has taken out all that changed; inf: never.
-        trouble: what went wrong with listening last in this process; "": nothing.
+        trouble: what went wrong last in this process with listening, or with carrying what waits
+            to the store; "": nothing.
+        waiting, waiting_s: keys that this machine has written, and the store does not have yet, and
+            for how many seconds the oldest of them waits.
     """
 
     asked: int
@@ -65,6 +72,8 @@ class Seen(NamedTuple):
     is_listening: bool
     proven_s: float
     trouble: str
+    waiting: int = 0
+    waiting_s: float = 0.0
 
 
 @public
@@ -86,6 +95,10 @@ class Tiered(TierWrites):
         max_staleness: seconds; with "bounded" (default 1.0).
         stale_if_error: where the store cannot be reached, so many seconds more.
         timeout: seconds that a call waits for the store; default: the client's, or 1.0.
+        write: "through" (default): a write is done when the store has it. "behind": when this
+            machine has it, in the journal; one process of the machine carries it to the store.
+        journal: with write="behind": a map for what the store does not have yet, of this tier
+            alone; on_full="raise", which is a map's default. Where it is full, writes wait.
 
     Raises:
         StoreRefused, StoreUnavailable: from operations, never from making it.
@@ -98,7 +111,7 @@ class Tiered(TierWrites):
         self, m: ShmMap, store: Store | Any, *, prefix: str = "shmmap:",
         ttl: Seconds | None = None, consistency: str = "bounded",
         max_staleness: Seconds | None = None, stale_if_error: Seconds = 0.0,
-        timeout: Seconds | None = None,
+        timeout: Seconds | None = None, write: str = "through", journal: ShmMap | None = None,
     ) -> None:
         if not isinstance(m, ShmMap):
             raise TypeError(f"m={m!r} must be the handle of a map, not its name")
@@ -110,15 +123,24 @@ class Tiered(TierWrites):
         if not prefix or not is_text(prefix):
             raise ValueError(f"prefix={prefix!r} must be text, and not empty: with none the tier "
                              "would take every name in the store for one of its own")
+        if write not in WRITES:
+            raise ValueError(f"write={write!r} must be one of {', '.join(WRITES)}")
+        if write == "behind":
+            check_journal(m, journal)
+        elif journal is not None:
+            raise ValueError('journal= is for write="behind"')
         self.map = m
         self.prefix = prefix
+        self.journal = journal
         self.ttl_s = read_ttl(ttl)
         self.consistency, self._bound_ns = read_consistency(consistency, max_staleness)
         self.max_staleness = self._bound_ns / 1e9 if consistency == "bounded" else None
         self._stale_ns = ns(seconds(stale_if_error, "stale_if_error"), "stale_if_error")
         self.store: Store = store if hasattr(store, "feed") else _redis(store, timeout)
         own = m._own_codec
-        writing = Writing(coder_of(m.codec) if own is None else own, Stamps())
+        clock = None if journal is None else MachineClock(journal)
+        stamps = Stamps() if clock is None else Stamps(clock.now, clock.met)
+        writing = Writing(coder_of(m.codec) if own is None else own, stamps)
         names = StoreKeys(prefix)
         owner = self.store.where, prefix
         self._tag = tag_of(owner)
@@ -130,7 +152,12 @@ class Tiered(TierWrites):
         interval_s = _PROOF_S
         if self._bound_ns >= 0:
             interval_s = max(0.02, min(interval_s, self._bound_ns / 1e9 / _PROOFS))
-        self._watch = Watch(m, self.store, names, self._freshness, interval_s)
+        freshness, store = self._freshness, self.store
+        self._watch = Parts(lambda: Part(m, store, names, freshness, interval_s))
+        self._behind = None
+        if journal is not None and clock is not None:
+            self._behind = Behind(journal, self._tag, store, names, writing, clock)
+            self._asking.pending = self._behind.pending
         self._begin_reading()
 
     def __repr__(self) -> str:
@@ -176,11 +203,28 @@ class Tiered(TierWrites):
     def report(self) -> Seen:
         """Return what this process has seen, and how fresh the machine's copies are."""
         proven = self._freshness.read().proven
-        part, asking = self._watch.part, self._asking
+        part, asking, behind = self._watch.part, self._asking, self._behind
+        waiting = Waiting(0, 0.0) if behind is None else behind.waiting()
+        trouble = part.trouble or ("" if behind is None else behind.part.trouble)
         return Seen(
             asking.asked, asking.kept, part.changes, part.epochs, part.is_listening,
-            (self._now() - proven) / 1e9 if proven else float("inf"), part.trouble,
+            (self._now() - proven) / 1e9 if proven else float("inf"), trouble,
+            waiting.keys, waiting.seconds,
         )
+
+    def flush(self, timeout: Seconds | None = None) -> None:
+        """Wait until the store has all that this machine has written before; with write="through"
+        it has.
+
+        Args:
+            timeout: seconds; None: for ever.
+
+        Raises:
+            StoreUnavailable: it has not within that time; what is left waits in the journal.
+        """
+        self._check_open()
+        if self._behind is not None:
+            self._behind.flush(None if timeout is None else seconds(timeout, "timeout"))
 
     def close(self) -> None:
         """Let this process listen no more, and its connections go; operations raise MapClosed from
@@ -190,6 +234,8 @@ class Tiered(TierWrites):
         self._is_closed = True
         self._forget()  # so that what comes looks more closely
         self._watch.stop()
+        if self._behind is not None:
+            self._behind.stop()
         self.store.close()
 
     def __enter__(self) -> Tiered:

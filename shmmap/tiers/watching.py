@@ -15,7 +15,6 @@ takes out is asked for again, and what it publishes is true.
 
 from __future__ import annotations
 
-import os
 import weakref
 from contextlib import suppress
 from typing import Any
@@ -32,47 +31,6 @@ LEASE_S = 2.0
 LOOK_S = 0.25
 _SLICE_S = 0.25  # of one step; between two of them it may end
 _NO_PAUSE_S = 0.001
-
-
-class Watch:
-    """What the processes that have one tier do in this: each has a Part of its own."""
-
-    def __init__(
-        self, m: ShmMap, store: Store, names: StoreKeys, freshness: Freshness, interval_s: float
-    ) -> None:
-        self._given = m, store, names, freshness, interval_s
-        self._parts: dict[int, Part] = {}
-        _watches.add(self)
-
-    @property
-    def part(self) -> Part:
-        """This process's; all its threads come to the same."""
-        me = this_process()
-        part = self._parts.get(me)
-        return self._parts.setdefault(me, Part(*self._given)) if part is None else part
-
-    def start(self) -> None:
-        """Have this process take part; never raises."""
-        self.part.start()
-
-    def stop(self) -> None:
-        """End this process's part, and let another one listen."""
-        part = self._parts.get(this_process())
-        if part is not None:
-            part.stop()
-
-
-_watches: weakref.WeakSet[Watch] = weakref.WeakSet()
-
-
-def _forget_the_parent_s() -> None:
-    """Let a child go without the connections of its parent: else they would stay open as long as
-    the child lives, and nobody would read them."""
-    for watch in list(_watches):
-        watch._parts.clear()
-
-
-os.register_at_fork(after_in_child=_forget_the_parent_s)
 
 
 class Part:

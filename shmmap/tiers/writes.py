@@ -28,14 +28,49 @@ class TierWrites(TierReads):
     ttl_s: float | None
 
     def set(self, key: Key, value: Value, ttl: Seconds | None = DEFAULT) -> None:
-        """Write a key: the store has it when this returns, and the whole machine reads it.
+        """Write a key: the store has it when this returns, and the whole machine reads it. With
+        write="behind" the machine has it.
 
         Raises:
             StoreUnavailable: whether the store has it is not known.
             StoreRefused: it has not.
             TypeError: what the codec does not take.
         """
-        self._write(key, value, ttl, "")
+        if not self._puts_behind([(key, value)], ttl):
+            self._write(key, value, ttl, "")
+
+    def _puts_behind(self, pairs: list[tuple[Key, Value]], ttl: Any) -> bool:
+        """Write into the journal; False: there is none, or no room in it for all of them."""
+        if self._behind is None:
+            return False
+        ttl_s = self._ttl(ttl)
+        if ttl_s is not None and ttl_s <= 0:
+            return self._removes_behind([key for key, _ in pairs]) is not None
+        packed = [(key, *self._packed(key, value)) for key, value in pairs]
+        return self._journal([(key, kind, data, ttl_s) for key, kind, data in packed])
+
+    def _removes_behind(self, keys: list[Key]) -> int | None:
+        """Remove keys by the journal; return how many were there, as far as this machine knows.
+        None: there is no journal, or no room in it."""
+        if self._behind is None:
+            return None
+        known = [self._behind.pending(key) or self._asking.look(key)[0] for key in keys]
+        if not self._journal([(key, None, b"", None) for key in keys]):
+            return None
+        return sum(copy is None or bool(copy.version) for copy in known)
+
+    def _journal(self, records: list[tuple[Key, int | None, bytes, float | None]]) -> bool:
+        behind = self._behind
+        assert behind is not None
+        self._check_open()
+        keys = [key for key, *_ in records]
+        try:
+            is_done = all(behind.put(*record) for record in records)
+        except BaseException:  # a signal handler's, perhaps
+            self._asking.drop(*keys, must=False)
+            raise
+        self._asking.drop(*keys)
+        return is_done
 
     def _write(self, key: Key, value: Value, ttl: Any, only: str) -> bool:
         ttl_s = self._ttl(ttl)
@@ -43,6 +78,7 @@ class TierWrites(TierReads):
             if only == "absent":
                 return not self._copy_of(key, "linearizable", -1).version
             return self.delete(key) or not only
+        self._settle([key])  # and then take a stamp
         name, data = self._names.name_of(key), self._encode(key, value)
         return bool(self._change([key], lambda: self.store.set(name, data, ttl_s, only)))
 
@@ -62,8 +98,11 @@ class TierWrites(TierReads):
         return answer
 
     def _encode(self, key: Key, value: Value) -> bytes:
+        return self._writing.stamped(*self._packed(key, value))
+
+    def _packed(self, key: Key, value: Value) -> tuple[int, bytes]:
         try:
-            return self._writing.encode(value)
+            return self._writing.pack(value)
         except Exception as error:
             if hasattr(error, "add_note"):  # Python 3.11
                 error.add_note(f"store {self.store.where}, key {shown(key)}: the codec "
@@ -86,6 +125,9 @@ class TierWrites(TierReads):
         if ttl_s is not None and ttl_s <= 0:
             self.delete_many([key for key, _ in pairs])
             return
+        if self._puts_behind(pairs, ttl):
+            return
+        self._settle([key for key, _ in pairs])
         data = [(self._names.name_of(key), self._encode(key, value)) for key, value in pairs]
         self._change([key for key, _ in pairs], lambda: self.store.set_many(data, ttl_s))
 
@@ -113,6 +155,7 @@ class TierWrites(TierReads):
         self, key: Key, value: Value, version: bytes, ttl_s: float | None, removes: bool = False
     ) -> bool:
         """Write, or remove, what still has a version. A ttl of 0: as before."""
+        self._settle([key])
         name = self._names.name_of(key)
         data = None if removes else self._encode(key, value)
         return bool(self._change(
@@ -167,6 +210,7 @@ class TierWrites(TierReads):
         ttl_s = self._ttl(ttl)
         if ttl_s is not None and ttl_s <= 0:
             return self.delete(key)
+        self._settle([key])
         name = self._names.name_of(key)
         return bool(self._change([key], lambda: self.store.touch(name, ttl_s)))
 
@@ -184,6 +228,10 @@ class TierWrites(TierReads):
         wanted = list(keys)
         if not wanted:
             return 0
+        count = self._removes_behind(wanted)
+        if count is not None:
+            return count
+        self._settle(wanted)
         names = [self._names.name_of(key) for key in wanted]
         return int(self._change(wanted, lambda: self.store.delete(names)))
 

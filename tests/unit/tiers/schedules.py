@@ -13,7 +13,7 @@ from typing import Any
 
 from greenlet import greenlet
 
-STEPS = ("add", "cas", "delete", "delete_many", "get", "get_versioned")
+STEPS = ("add", "cas", "delete", "delete_many", "get", "get_versioned", "keys", "set")
 World = tuple[dict[str, Callable[[], None]], Callable[[], None]]
 
 

@@ -1,0 +1,152 @@
+"""`write="behind"`: a write is done when the machine has it; the store gets it a moment later.
+
+    a write     the journal, and then the machine's copy is taken out of the map
+    a read      the journal, where there is no fresh copy; then as ever
+    meanwhile   one process of the machine carries what waits to the store: see `draining`
+
+What must see the store (`add`, `cas`, `incr`, a linearizable read, ...) waits until what this
+machine has written to that key is there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ..checks import Key, Value, shown
+from ..errors import EntryTooLarge, MapFull, StoreUnavailable
+from ..map import ShmMap
+from ..memory._clock_cy import monotonic
+from .copies import Copy
+from .draining import LEASE_S, Part
+from .journal import Journal, Record
+from .machine_clock import MachineClock
+from .parts import Parts
+from .store import Store
+from .store_keys import StoreKeys
+from .store_lock import pauses
+from .stored import Writing
+
+SETTLE_S = LEASE_S + 1.0  # by then another process carries, if the one that did is stopped
+_PENDING = b"pending"  # the version of a copy that the store does not have
+
+
+class Waiting(NamedTuple):
+    """What waits for the store: how many keys, and for how many seconds the oldest has."""
+
+    keys: int
+    seconds: float
+
+
+class Behind:
+    """What a tier needs to write behind."""
+
+    def __init__(
+        self, m: ShmMap, tag: int, store: Store, names: StoreKeys, writing: Writing,
+        clock: MachineClock,
+    ) -> None:
+        self.journal = journal = Journal(m, tag)
+        self._store = store
+        self._names = names
+        self._writing = writing
+        self._parts = Parts(lambda: Part(journal, store, writing, clock))
+        clock.offset()  # its entry, and the drainers', are made while there is room
+        m.add(self.part.place, 0, None)
+
+    @property
+    def part(self) -> Part:
+        """What this process does."""
+        return self._parts.part
+
+    def start(self) -> None:
+        """Have this process take part; never raises."""
+        self._parts.start()
+
+    def stop(self) -> None:
+        """End this process's part."""
+        self._parts.stop()
+
+    def put(self, key: Key, kind: int | None, data: bytes, ttl_s: float | None) -> bool:
+        """Write a key (kind None: remove it) into the journal; False: that has no room for it."""
+        try:
+            self.journal.put(self._names.name_of(key), kind, data, ttl_s)
+        except (MapFull, EntryTooLarge):
+            return False
+        return True
+
+    def pending(self, key: Key) -> Copy | None:
+        """Return what waits for the store under a key; None: nothing."""
+        record = self.journal.look(self._names.name_of(key))
+        if record is None:
+            return None
+        if record.kind is None:
+            return Copy(self.journal.now())
+        return Copy(self.journal.now(), _PENDING, record.kind, record.data)
+
+    def settle(self, keys: Iterable[Key]) -> None:
+        """Wait until the store has what was written to these keys before.
+
+        Raises:
+            StoreUnavailable: it has not in SETTLE_S; nothing was lost.
+        """
+        until = 0.0
+        for key in keys:
+            name = self._names.name_of(key)
+            record = self.journal.look(name)
+            if record is not None:
+                until = until or monotonic() + SETTLE_S
+                if not self._wait(name, record, until):
+                    raise self._not_there(f"what this machine has written to {shown(key)} before")
+
+    def flush(self, timeout: float | None) -> None:
+        """Wait until the store has all that was written before."""
+        until = None if timeout is None else monotonic() + timeout
+        waiting = [(name, self.journal.look(name)) for name in self.journal.names()]
+        for at, (name, record) in enumerate(waiting):
+            if record is not None and not self._wait(name, record, until):
+                raise self._not_there(f"{len(waiting) - at:,} keys that this machine has written")
+
+    def _wait(self, name: bytes, record: Record, until: float | None) -> bool:
+        pause = pauses()
+        self.start()
+        while (now := self.journal.look(name)) is not None and now.version == record.version:
+            if until is not None and monotonic() > until:
+                return False
+            time.sleep(next(pause))
+        return True
+
+    def _not_there(self, what: str) -> StoreUnavailable:
+        trouble = self.part.trouble
+        error = StoreUnavailable(
+            f"store {self._store.where}: {what} could not be carried to the store yet, and waits "
+            f"in the map {self.journal.map.name!r}" + (f" ({trouble})" if trouble else "")
+        )
+        error.was_sent = False
+        return error
+
+    def waiting(self) -> Waiting:
+        """Return how much waits."""
+        records = [found for name in self.journal.names() if (found := self.journal.look(name))]
+        oldest = min((record.version >> 1 for record in records), default=self.journal.now())
+        return Waiting(len(records), max(0.0, (self.journal.now() - oldest) / 1e9))
+
+
+def check_journal(m: ShmMap, journal: ShmMap | Value) -> None:
+    """Refuse what cannot be a journal."""
+    if not isinstance(journal, ShmMap):
+        raise TypeError(
+            'write="behind" needs journal=, a map of its own for what the store does not have yet: '
+            f'shmmap.ShmMap("...", size="16MB"), not {journal!r}'
+        )
+    if journal.name == m.name:
+        raise ValueError("journal= must be another map than m: copies would push out what the "
+                         "store does not have yet")
+    wanted = {"on_full": "raise", "default_ttl": None, "consistency": "linearizable"}
+    for field, value in wanted.items():
+        if getattr(journal, field) != value:
+            raise ValueError(f"journal= must be a map with {field}={value!r}, not "
+                             f"{getattr(journal, field)!r}")
+    if journal.codec not in ("auto", "safe"):
+        raise ValueError(f'journal= must be a map with codec="auto" or "safe", not '
+                         f"{journal.codec!r}")

@@ -1,0 +1,197 @@
+"""One process of the machine carries what waits in the journal to the store.
+
+Which one: whoever has the named lock of the journal, which is free as soon as its holder has died,
+and after LEASE_S where that is stopped. All others look every LOOK_S. The one that has it
+
+    1  renews its lease if it is due, then asks the store for its time
+    2  reads some records, and the machine's offset: see `machine_clock`
+    3  has the store write each of them, unless what is there is later, or WITHIN_MS have passed
+    4  removes those that the store has answered, each if it is still the one that was read
+
+Whoever is killed between two of these leaves the records to the next one, which writes some of
+them twice: the same bytes with the same stamp. One that is stopped, and goes on after another one
+has taken its place, writes nothing: what it has sent is refused then, since what is left of its
+lease is longer than WITHIN_MS. What was sent by one that has died, or has had no answer, may still
+be on its way: the next one waits until it would be refused. So each key is written in the order in
+which this machine wrote it.
+
+Where the store has a later stamp, of another machine, that write is the last one, and ours has been
+overwritten by it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import suppress
+from itertools import chain, islice
+from typing import Any
+
+from ..checks import Key
+from ..errors import LockLost, MapClosed, ShmMapError, StoreRefused, StoreUnavailable
+from ..system.background import Background
+from .journal import Journal, Record
+from .machine_clock import MachineClock
+from .stamps import latest_believed
+from .store import Put, Store
+from .store_keys import RESERVED
+from .stored import Writing
+
+LEASE_S = 3.0
+RENEW_S = 1.0
+WITHIN_MS = 1_500
+OPEN_NS = int(RENEW_S * 1e9) + WITHIN_MS * 1_000_000  # < LEASE_S; see `_renew`
+LOOK_S = 0.25
+IDLE_S = 0.005  # between two looks into an empty journal
+AT_ONCE = 500
+_NO_PAUSE_S = 0.0005
+
+
+class Part:
+    """One process's part.
+
+    Attributes:
+        is_draining: whether it is this process that carries.
+        sent, overtaken: records that the store took, and that it had something later for.
+        trouble: what went wrong last; "": nothing, or another process carries.
+    """
+
+    def __init__(
+        self, journal: Journal, store: Store, writing: Writing, clock: MachineClock,
+    ) -> None:
+        self._journal = journal
+        self._store = store
+        self._writing = writing
+        self._clock = clock
+        me = weakref.ref(self)
+        self._background = Background(
+            lambda: (one := me()) is not None and one._step(), LOOK_S, at_once=True)
+        self._lock: Any = None
+        self._renewed = self._quiet_until = self._said = 0
+        self._is_open = False  # something was sent, and not answered
+        self.place: Key = (RESERVED, "drained until", journal.tag)
+        self._at = 0
+        self.sent = self.overtaken = 0
+        self.trouble = ""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it is this process that carries what waits."""
+        return self._lock is not None
+
+    def start(self) -> None:
+        """Begin, unless it has; never raises."""
+        self._background.start()
+
+    def stop(self) -> None:
+        """End; another process may carry then."""
+        if self._background.stop():  # else the step that goes on leaves
+            self._leave()
+
+    def _step(self) -> bool:
+        pause_s = LOOK_S
+        try:
+            if self._journal.map.closed:
+                raise MapClosed("the journal's map is closed")
+            if self._lock is not None or self._begin():
+                pause_s = _NO_PAUSE_S if self.turn() else IDLE_S
+        except MapClosed:
+            self._leave()
+            return False
+        except Exception as error:
+            self.trouble = f"{type(error).__name__}: {error}"
+            if isinstance(error, StoreUnavailable) and not error.was_sent:
+                self._is_open = False
+            self._leave()
+            if isinstance(error, MemoryError):
+                raise
+        if self._background.stopping:
+            self._leave()
+        self._background.set_interval(pause_s)
+        return True
+
+    def _begin(self) -> bool:
+        """Become the one that carries, if nobody is."""
+        lock = self._journal.map.lock((RESERVED, "drain", self._journal.tag), lease=LEASE_S)
+        if not lock.acquire(blocking=False):
+            self.trouble = ""  # another one carries
+            return False
+        self._lock = lock
+        self._quiet_until = self._journal.map.get(self.place, 0)
+        self._is_open = False
+        self._note(self._journal.now())
+        return True
+
+    def _renew(self) -> None:
+        """Have the lease last for as long as what is sent now may be on its way."""
+        now = self._journal.now()
+        if now - self._renewed > RENEW_S * 1e9:
+            self._lock.extend()  # raises LockLost: another one carries
+            self._note(now)
+
+    def _note(self, renewed: int) -> None:
+        """Say until when what this one sends may be done, in case that it dies."""
+        self._said = max(renewed + OPEN_NS, self._quiet_until)
+        self._journal.map.set(self.place, self._said, None)
+        self._renewed = renewed
+
+    def turn(self) -> bool:
+        """Carry some of what waits; tell whether there was anything that could be."""
+        waiting = list(self._journal.names())
+        self._renew()
+        if not waiting:
+            self.trouble = ""
+            return False
+        if self._journal.now() < self._quiet_until:
+            return False
+        began_ms = self._store.now_ms()
+        if self._journal.now() - self._renewed > RENEW_S * 1e9:
+            return True  # the answer took long: begin with a lease that is whole
+        self._at %= len(waiting)
+        some = list(islice(chain(waiting[self._at:], waiting[:self._at]), AT_ONCE))
+        self._at += len(some)
+        return self._carry(some, began_ms)
+
+    def _carry(self, names: list[bytes], began_ms: int) -> bool:
+        offset = self._clock.offset()
+        found = [(name, record) for name in names if (record := self._journal.look(name))]
+        puts = [self._put(name, record, offset.stamp_of(record.version)) for name, record in found]
+        self._is_open = True
+        answers = self._store.put_latest(puts, began_ms, WITHIN_MS, latest_believed())
+        self._is_open = False
+        refused = None
+        for (name, record), answer in zip(found, answers, strict=True):
+            if isinstance(answer, StoreRefused):
+                refused = answer
+            elif answer or (answer is False and self._clock.offset() == offset):
+                self._journal.drop(name, record)
+                self.sent += bool(answer)
+                self.overtaken += not answer
+        self.trouble = "" if refused is None else f"{type(refused).__name__}: {refused}"
+        return refused is None
+
+    def _put(self, name: bytes, record: Record, stamp: bytes) -> Put:
+        if not self._writing.is_stamped:
+            stamp = b""
+        if record.kind is None:
+            return Put(name, None, None, stamp)
+        ttl_s = None
+        if record.deadline:
+            ttl_s = max(0.001, (record.deadline - self._journal.now()) / 1e9)
+        return Put(name, self._writing.stored(record.kind, record.data, stamp), ttl_s, stamp)
+
+    def _leave(self) -> None:
+        """Carry no more, and leave it to another one."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            with suppress(LockLost, ShmMapError):
+                if not self._is_open:
+                    self._unsay()
+                lock.release()
+
+    def _unsay(self) -> None:
+        """Say that nothing that this one has sent is on its way, unless another one has said what
+        it sends meanwhile."""
+        m = self._journal.map
+        said, version = m.get_versioned(self.place)
+        if said == self._said:
+            m.cas(self.place, self._quiet_until, version, None)
