@@ -41,7 +41,8 @@ RENEW_S = 1.0
 WITHIN_MS = 1_500
 OPEN_NS = int(RENEW_S * 1e9) + WITHIN_MS * 1_000_000  # < LEASE_S; see `_renew`
 LOOK_S = 0.25
-IDLE_S = 0.005  # between two looks into an empty journal
+IDLE_S = 0.005  # between two looks at an empty journal's length
+LIST_S = 0.1  # between two listings of an empty journal whose length stays
 AT_ONCE = 500
 _NO_PAUSE_S = 0.0005
 
@@ -70,6 +71,8 @@ class Part:
         self._is_open = False  # something was sent, and not answered
         self.place: Key = (RESERVED, "drained until", journal.tag)
         self._at = 0
+        self._length = -1  # of the journal's map, when it had nothing for us
+        self._list_due = 0
         self.sent = self.overtaken = 0
         self.trouble = ""
 
@@ -136,8 +139,8 @@ class Part:
 
     def turn(self) -> bool:
         """Carry some of what waits; tell whether there was anything that could be."""
-        waiting = list(self._journal.names())
         self._renew()
+        waiting = self._waiting()
         if not waiting:
             self.trouble = ""
             return False
@@ -150,6 +153,17 @@ class Part:
         some = list(islice(chain(waiting[self._at:], waiting[:self._at]), AT_ONCE))
         self._at += len(some)
         return self._carry(some, began_ms)
+
+    def _waiting(self) -> list[bytes]:
+        """List what waits. To list a map takes as long as it is large: an empty one is listed as it
+        grows, and now and then, in case that something else has gone at the same time."""
+        length, now = len(self._journal.map), self._journal.now()
+        if length == self._length and now < self._list_due:
+            return []
+        waiting = list(self._journal.names())
+        self._length = -1 if waiting else length
+        self._list_due = now + int(LIST_S * 1e9)
+        return waiting
 
     def _carry(self, names: list[bytes], began_ms: int) -> bool:
         offset = self._clock.offset()

@@ -49,6 +49,10 @@ class InTurns:
         self.m = m
         self._turn = turn
 
+    def __len__(self) -> int:
+        self._turn()
+        return len(self.m)
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.m, name)
         if name not in STEPS:
