@@ -19,6 +19,7 @@ from ..core.results import OURS
 from .worker_pool import Work
 
 ALONE = "shmmap, the map alone"
+BEHIND = "shmmap, write behind"
 PLAIN = "redis-py"
 CACHED = "redis-py, client-side cache"
 KINDS = (OURS, ALONE, PLAIN, CACHED)
@@ -40,26 +41,34 @@ class Client(NamedTuple):
 
     Attributes:
         get, set: read a key, write one.
+        flush: wait until the store has what was written.
     """
 
     get: Callable[[str], Any]
     set: Callable[[str, bytes], object]
+    flush: Callable[[], object] = lambda: None
 
 
 def opened(kind: str, address: str, machine: str, stack: ExitStack) -> Client:
     """Open it; the stack closes it. `machine`: the name of its map."""
     import redis
 
-    if kind in (OURS, ALONE):
+    if kind in (OURS, ALONE, BEHIND):
         import shmmap
 
         m = shmmap.ShmMap(machine)
         stack.callback(m.close)
         if kind == ALONE:
             return Client(m.get, m.set)
-        tier = shmmap.Tiered(m, f"unix://{address}", prefix=PREFIX, max_staleness=BOUND_S)
+        more: dict[str, Any] = {}
+        if kind == BEHIND:
+            journal = shmmap.ShmMap(f"{machine}-journal", size="32MB", value_size=150)
+            stack.callback(journal.close)
+            stack.callback(journal.unlink)
+            more = {"write": "behind", "journal": journal}
+        tier = shmmap.Tiered(m, f"unix://{address}", prefix=PREFIX, max_staleness=BOUND_S, **more)
         stack.callback(tier.close)
-        return Client(tier.get, tier.set)
+        return Client(tier.get, tier.set, tier.flush)
     if kind == CACHED:
         from redis.cache import CacheConfig
         from redis.connection import CacheProxyConnection

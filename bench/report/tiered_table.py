@@ -7,13 +7,14 @@ from typing import Any
 from ..core.results import Row
 from .tables import measured_on, rows_of
 
-SCENARIOS = ("tiered", "tiered-hit", "tiered-news", "tiered-storm")
-_NAMES = {"shmmap": "**`Tiered`**", "shmmap, the map alone": "the map alone"}
+SCENARIOS = ("tiered", "tiered-hit", "tiered-news", "tiered-storm", "tiered-write")
+_NAMES = {"shmmap": "**`Tiered`**", "shmmap, write behind": "`write=\"behind\"`",
+          "shmmap, the map alone": "the map alone"}
 
 
 def table(results: dict[str, Any]) -> str:
     """Return the tables, with where they were measured."""
-    crowd, hit, news, storm = (
+    crowd, hit, news, storm, write = (
         {row.peer: row for row in rows_of(results, scenario) if not row.problem}
         for scenario in SCENARIOS
     )
@@ -40,6 +41,11 @@ def table(results: dict[str, Any]) -> str:
     for row in storm.values():
         lines += ["", f"Where {row.facts['keys']:,} copies change at once, all of them are taken "
                   f"out within {row.median('ms'):,.0f} ms, the writing of them included."]
+    writes = [
+        f"{_NAMES.get(peer, peer)} {_time(row, 'p50_ns')} ({_time(row, 'p99_ns')}), "
+        f"{row.median('per_s'):,.0f} a second in the store" for peer, row in write.items()
+    ]
+    lines += ["", f"A write of one process (99 of 100): {'; '.join(writes)}."]
     return "\n".join([*lines, "", "`python -m bench tiered --full` measures it."])
 
 

@@ -9,7 +9,8 @@ the map's pages.
 `tiered-hit`: one process reads a few keys that nobody writes. `tiered-news`: one key is written on
 one machine; how long after that was acknowledged does another machine read the new value?
 `tiered-storm`: 100,000 keys are copied by one machine, and written on another; how long until the
-first has taken out all of them?
+first has taken out all of them? `tiered-write`: one process writes; how long does a write take, and
+how many are in the store a second, if it waits for the last of them?
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ..core.scenario import Plot, Scenario, Setup, take_turns
 from ..core.timing import collector_off, percentile
 from ..load.tiered_machines import (
     ALONE,
+    BEHIND,
     BOUND_S,
     CACHED,
     KINDS,
@@ -46,6 +48,7 @@ from .families import TIERED
 MACHINES, A_MACHINE = 2, 4
 WRITE_SHARE = 0.02
 VALUE = b"x" * 100
+WRITES = 5_000  # in a repetition
 NEWS = 200  # writes whose news is waited for, in a repetition
 LATE_S = 10.0
 
@@ -261,6 +264,40 @@ class NewsLane(CrowdLane):
         self.samples["most_ns"].append(max(took))
 
 
+class WriteLane(CrowdLane):
+    """One process writes one key after another."""
+
+    def __init__(self, scenario: str, kind: str, setup: Setup) -> None:
+        self.scenario, self.kind, self.problem = scenario, kind, ""
+        self.facts = {"writes": WRITES}
+        self.samples = {"p50_ns": [], "p99_ns": [], "per_s": []}
+        self.place = Place(1)
+        try:
+            self.client = opened(kind, self.place.address, self.place.machines[0],
+                                 self.place.stack)
+        except BaseException:
+            self.close()
+            raise
+
+    def repeat(self, number: int) -> None:
+        """Write them, and wait until the store has them."""
+        put, now = self.client.set, time.perf_counter_ns
+        keys = [key_of(at) for at in range(WRITES)]
+        took = []
+        begun = now()
+        with collector_off():
+            for key in keys:
+                start = now()
+                put(key, VALUE)
+                took.append(now() - start)
+        self.client.flush()
+        self.samples["per_s"].append(round(WRITES / (now() - begun) * 1e9))
+        self.samples["p50_ns"].append(percentile(took, 0.5))
+        self.samples["p99_ns"].append(percentile(took, 0.99))
+        if self.place.client.dbsize() != WRITES:
+            self.problem = f"{self.place.client.dbsize():,} of {WRITES:,} are in the store"
+
+
 class StormLane(CrowdLane):
     """Everything that a machine has copied changes at once."""
 
@@ -312,5 +349,6 @@ SCENARIOS: tuple[Scenario, ...] = (
           (Plot("", "A read of what is copied", "", "ns", "y"),)),
     Tiers("tiered-news", "until a write on one machine is read on another", NewsLane,
           (OURS, PLAIN, CACHED)),
+    Tiers("tiered-write", "a write, one process", WriteLane, (OURS, BEHIND, PLAIN)),
     Tiers("tiered-storm", "every copy of a machine changes at once", StormLane, (OURS,)),
 )

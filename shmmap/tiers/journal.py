@@ -74,7 +74,7 @@ class Journal:
 
     def names(self) -> Iterator[bytes]:
         """Yield the names of which a record waits; some that come or go meanwhile may be missed."""
-        for key in self.map.keys():
+        for key in self.map:
             if isinstance(key, tuple) and len(key) == 2 and key[0] == self.tag and (
                 isinstance(key[1], bytes)
             ):

@@ -11,7 +11,7 @@ import pytest
 import shmmap
 from bench.core.results import OURS, Row
 from bench.core.workloads import QUICK
-from bench.load.tiered_machines import ALONE, CACHED, PLAIN, Served
+from bench.load.tiered_machines import ALONE, BEHIND, CACHED, PLAIN, Served
 from bench.peers import Dict
 from bench.scenarios import tiered
 
@@ -61,6 +61,13 @@ def test_news_and_a_storm(monkeypatch):
     assert list(rows) == [OURS, PLAIN, CACHED]
     assert all(row.median("p50_ns") < 1e9 for row in rows.values())
     assert run("tiered-storm")[OURS].median("ms") > 0
+
+
+def test_writes(monkeypatch):
+    monkeypatch.setattr(tiered, "WRITES", 200)
+    rows = run("tiered-write")
+    assert list(rows) == [OURS, BEHIND, PLAIN]
+    assert rows[BEHIND].median("p50_ns") < rows[OURS].median("p50_ns")
 
 
 def test_wrong_answers_are_told():

@@ -49,6 +49,10 @@ class InTurns:
         self.m = m
         self._turn = turn
 
+    def __iter__(self) -> Iterator[Any]:
+        self._turn()
+        return iter(self.m)
+
     def __len__(self) -> int:
         self._turn()
         return len(self.m)
