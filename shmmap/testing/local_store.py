@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from hashlib import sha1
+from typing import Any
 
 from ..errors import StoreRefused, StoreUnavailable
 from ..tiers.stamps import time_of
@@ -160,17 +161,17 @@ class LocalStore:
             self._put(name, found.data, ttl_s)
         return found is not None
 
-    def now_ms(self) -> int:
+    def moment(self) -> Any:
         """Return the time."""
         self._begin()
         return time.monotonic_ns() // 1_000_000
 
     def put_latest(
-        self, puts: Sequence[Put], began_ms: int, within_ms: int, believed_ns: int
+        self, puts: Sequence[Put], began: Any, within_ms: int, believed_ns: int
     ) -> list[bool | StoreRefused | None]:
         """Write or remove each of these; tell of each whether it was done."""
         self._begin()
-        if time.monotonic_ns() // 1_000_000 - began_ms > within_ms:
+        if time.monotonic_ns() // 1_000_000 - began > within_ms:
             return [None] * len(puts)
         return [self._put_latest(put, believed_ns) for put in puts]
 

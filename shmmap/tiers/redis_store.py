@@ -23,6 +23,7 @@ try:
     from redis.retry import Retry
 
     from .redis_feed import RedisFeed
+    from .redis_redirect import RedirectFeed, knows_no_resp3
     from .redis_wire import Unsent, Wire
 except ImportError as error:
     raise ImportError(
@@ -59,19 +60,8 @@ class RedisStore:
     """
 
     def __init__(self, client: Any, timeout: float | None = None) -> None:
-        if timeout is not None and not 0 < timeout <= 3600:
-            raise ValueError(f"timeout={timeout!r} must be more than 0 seconds, and an hour at "
-                             "most")
         pool = _pool_of(client)
-        known = {name: value for name, value in pool.connection_kwargs.items() if name in _KEPT}
-        for name in ("socket_timeout", "socket_connect_timeout"):
-            known[name] = timeout or min(known.get(name) or TIMEOUT_S, TIMEOUT_S)
-        known["retry"] = Retry(NoBackoff(), 0)
-        kind = pool.connection_class
-        if issubclass(kind, getattr(redis.connection, "MaintNotificationsAbstractConnection", ())):
-            from redis.maint_notifications import MaintNotificationsConfig
-
-            known["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
+        kind, known = connecting(pool, timeout)
         self._pools: list[Any] = []
         self._kinds: dict[int, tuple[Any, Any]] = {}
         for protocol in (2, 3):
@@ -116,18 +106,22 @@ class RedisStore:
     def _ask(self, *commands: Sequence[Any], again: bool = False) -> list[Any]:
         """Return the answers; raise what was refused first, once all have been read."""
         with self._asking():
-            answers = self._wire.ask(*commands, again=again)
+            answers = self._send(*commands, again=again)
         for answer in answers:
             if isinstance(answer, redis.ResponseError):
                 self._refuse(answer)
         return answers
+
+    def _send(self, *commands: Sequence[Any], again: bool = False) -> list[Any]:
+        """Return the answers, errors among them."""
+        return self._wire.ask(*commands, again=again)
 
     def _refuse(self, error: redis.ResponseError) -> NoReturn:
         code = _CODES.get(type(error).__name__) or str(error).partition(" ")[0].rstrip(":")
         text = str(error) if str(error).startswith(code) else f"{code} {error}"
         if code in _NOT_NOW:
             if code == "READONLY":
-                self._wire.drop()  # it is no master any more
+                self._lost_master()
             raise StoreUnavailable(f"store {self.where}: {text}") from error
         raise StoreRefused(f"store {self.where}: {text}") from error
 
@@ -137,12 +131,16 @@ class RedisStore:
         """Run a script; return the number that it returns."""
         given = (len(names), *names, *words)
         with self._asking():
-            answer = self._wire.ask(("EVALSHA", _digest_of(script), *given), again=again)[0]
+            answer = self._send(("EVALSHA", digest_of(script), *given), again=again)[0]
             if isinstance(answer, redis.exceptions.NoScriptError):
-                answer = self._wire.ask(("EVAL", script, *given), again=again)[0]
+                answer = self._send(("EVAL", script, *given), again=again)[0]
         if isinstance(answer, redis.ResponseError):
             self._refuse(answer)
         return int(answer)
+
+    def _lost_master(self) -> None:
+        """A server that was written to is no master any more."""
+        self._wire.drop()
 
     # -- what a store does --------------------------------------------------------------
 
@@ -193,21 +191,15 @@ class RedisStore:
             return any(self._ask(("PERSIST", name), ("EXISTS", name), again=True))
         return bool(self._ask(("PEXPIRE", name, _ms(ttl_s)), again=True)[0])
 
-    def now_ms(self) -> int:
-        """Return the server's time."""
-        seconds, microseconds = self._ask(("TIME",), again=True)[0]
-        return int(seconds) * 1000 + int(microseconds) // 1000
+    def moment(self) -> Any:
+        """Return the server's time, in milliseconds."""
+        return ms_of(self._ask(("TIME",), again=True)[0])
 
     def put_latest(
-        self, puts: Sequence[Put], began_ms: int, within_ms: int, believed_ns: int
+        self, puts: Sequence[Put], began: Any, within_ms: int, believed_ns: int
     ) -> list[bool | StoreRefused | None]:
         """Write or remove each of these; tell of each whether it was done, or why not."""
-        head = began_ms, within_ms
-        believed = believed_ns.to_bytes(8, "big")
-        given = [
-            (1, put.name, *head, put.stamp, believed, "remove" if put.data is None else "put",
-             "" if put.ttl_s is None else _ms(put.ttl_s), put.data or b"") for put in puts
-        ]
+        given = [given_of(put, began, within_ms, believed_ns) for put in puts]
         answers: list[bool | StoreRefused | None] = []
         for piece in each(given, AT_ONCE):
             answers += map(self._done, self._run_each(scripts.PUT_LATEST, piece))
@@ -216,11 +208,11 @@ class RedisStore:
     def _run_each(self, script: str, given: Sequence[Sequence[Any]]) -> list[Any]:
         """Run a script for each; return the answers, errors among them."""
         with self._asking():
-            answers = self._wire.ask(*(("EVALSHA", _digest_of(script), *one) for one in given))
+            answers = self._send(*(("EVALSHA", digest_of(script), *one) for one in given))
             lost = [at for at, answer in enumerate(answers)
                     if isinstance(answer, redis.exceptions.NoScriptError)]
             if lost:
-                again = self._wire.ask(*(("EVAL", script, *given[at]) for at in lost))
+                again = self._send(*(("EVAL", script, *given[at]) for at in lost))
                 for at, answer in zip(lost, again, strict=True):
                     answers[at] = answer
         return answers
@@ -234,10 +226,15 @@ class RedisStore:
                 return error
         return None if int(answer) < 0 else int(answer) > 0
 
-    def feed(self, prefix: bytes) -> RedisFeed:
+    def feed(self, prefix: bytes) -> RedisFeed | RedirectFeed:
         """Begin to tell what changes under a prefix."""
         with self._asking():
-            return RedisFeed(self._make(3), prefix, self._asking)
+            try:
+                return RedisFeed(self._make(3), prefix, self._asking)
+            except redis.RedisError as error:
+                if not knows_no_resp3(error):
+                    raise
+            return RedirectFeed(partial(self._make, 2), prefix, self._asking)
 
     def take_lock(self, name: bytes, holder: bytes, lease_s: float) -> int:
         """Take a lock for so long, and return a token greater than any before; 0: it is taken."""
@@ -256,6 +253,31 @@ class RedisStore:
         self._wire.drop()
 
 
+def connecting(pool: Any, timeout: float | None) -> tuple[Any, dict[str, Any]]:
+    """Return the class of a pool's connections, and what they are to be made with here."""
+    if timeout is not None and not 0 < timeout <= 3600:
+        raise ValueError(f"timeout={timeout!r} must be more than 0 seconds, and an hour at most")
+    known = {name: value for name, value in pool.connection_kwargs.items() if name in _KEPT}
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        known[name] = timeout or min(known.get(name) or TIMEOUT_S, TIMEOUT_S)
+    known["retry"] = Retry(NoBackoff(), 0)
+    kind = pool.connection_class
+    if issubclass(kind, getattr(redis.connection, "MaintNotificationsAbstractConnection", ())):
+        from redis.maint_notifications import MaintNotificationsConfig
+
+        known["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
+    return kind, known
+
+
+def store_of(client: Any, timeout: float | None) -> RedisStore:
+    """Return the store that a client, or a URL, stands for."""
+    if isinstance(client, redis.RedisCluster):
+        from .redis_cluster import ClusterStore
+
+        return ClusterStore(client, timeout)
+    return RedisStore(client, timeout)
+
+
 def _pool_of(client: Any) -> Any:
     """Return what a client's connections are made by."""
     if isinstance(client, str):
@@ -267,19 +289,33 @@ def _pool_of(client: Any) -> Any:
     if isinstance(pool, redis.ConnectionPool) and isinstance(client, redis.Redis):
         return pool
     kind = client if isinstance(client, type) else type(client)
-    cannot = ("; clients of a cluster are not served yet" if "Cluster" in kind.__name__ else
-              "; those for coroutines are not served" if "asyncio" in kind.__module__ else
+    cannot = ("; those for coroutines are not served" if "asyncio" in kind.__module__ else
               ": give an object, not its class" if kind is client else "")
     raise TypeError(
-        "store= must be a client redis.Redis(...), also one of Sentinel.master_for(...), a URL, or "
+        "store= must be a client redis.Redis(...), also one of Sentinel.master_for(...), a "
+        "redis.RedisCluster(...), a URL, or "
         f"a store of your own, not {kind.__module__}.{kind.__qualname__}{cannot}"
     )
 
 
 @cache  # of five
-def _digest_of(script: str) -> str:
+def digest_of(script: str) -> str:
     """Return what the server calls a script."""
     return sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
+def ms_of(time: Sequence[Any]) -> int:
+    """Return the milliseconds of a server's answer to TIME."""
+    return int(time[0]) * 1000 + int(time[1]) // 1000
+
+
+def given_of(put: Put, began_ms: int, within_ms: int, believed_ns: int) -> tuple[Any, ...]:
+    """Return what PUT_LATEST is given: how many names, the name, and the rest."""
+    return (
+        1, put.name, began_ms, within_ms, put.stamp, believed_ns.to_bytes(8, "big"),
+        "remove" if put.data is None else "put", "" if put.ttl_s is None else _ms(put.ttl_s),
+        put.data or b"",
+    )
 
 
 def _ms(seconds: float) -> int:

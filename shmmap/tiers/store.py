@@ -8,7 +8,7 @@ under way then, or whose connection broke, may or may not have been done: StoreU
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ..errors import StoreRefused
 
@@ -103,15 +103,15 @@ class Store(Protocol):
     def touch(self, name: bytes, ttl_s: float | None) -> bool:
         """Give it another time to live; tell whether it was there."""
 
-    def now_ms(self) -> int:
+    def moment(self) -> Any:
         """Return the store's time: what `put_latest` is held to."""
 
     def put_latest(
-        self, puts: Sequence[Put], began_ms: int, within_ms: int, believed_ns: int
+        self, puts: Sequence[Put], began: Any, within_ms: int, believed_ns: int
     ) -> list[bool | StoreRefused | None]:
         """Write or remove each of these, not all in one step; tell of each whether it was done, or
         why it was refused. False: what is there has a later stamp, of `believed_ns` or before.
-        None: it comes more than `within_ms` after `began_ms` of `now_ms`, and nothing was done."""
+        None: it comes more than `within_ms` after `began`, a `moment`, and nothing was done."""
 
     def feed(self, prefix: bytes) -> Feed:
         """Begin to tell what changes under a prefix; returns when nothing will be missed."""
