@@ -1,6 +1,6 @@
 """The command line: `python -m shmmap ls | info NAME | fsck NAME | unlink NAME... | prune |
-dump NAME FILE | load FILE NAME | resize NAME | migrate NAME | gates [NAME] | metrics | size |
-torture | doctor`.
+dump NAME FILE | load FILE NAME | resize NAME | migrate NAME | gates [NAME] | metrics | top |
+size | torture | doctor`.
 
 Exit codes: 0 all is well, 1 a problem (said on stderr, or a FAIL line of doctor), 2 wrong usage;
 fsck has its own (see its --help).
@@ -45,6 +45,7 @@ from . import (
     unlinking,
 )
 from .inspection import SeenMap, SeenWorker
+from .top import command as top
 
 K = constants()
 SHOWN = 4  # of what could not be removed
@@ -103,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     unlinking.add_command(command, _name)
     command = commands.add_parser("prune", help="remove maps that nobody uses any more")
     pruning.add_command(command)
+    command = commands.add_parser("top", help="watch maps: operations, memory, workers")
+    top.add_command(command, _name)
     command = commands.add_parser(
         "metrics", help="figures of maps for a monitoring system, printed or over HTTP"
     )
