@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .moving.tuning import AutoShards
     from .rates import RateLimit, RateLimiter
     from .tiers.tiered import Tiered
+    from .tools.metrics import openmetrics
     from .tools.overview import MapInfo, maps
 
 __version__ = "0.1.0"
@@ -99,6 +100,7 @@ __all__ = [
     "__version__",
     "cached",
     "maps",
+    "openmetrics",
     "unlink",
 ]
 
@@ -109,6 +111,7 @@ _LATER = {  # what needs inspect and asyncio, or numpy
     "moving.tuning": ("AutoShards",),
     "rates": ("RateLimit", "RateLimiter"),
     "tiers.tiered": ("Tiered",),
+    "tools.metrics": ("openmetrics",),
     "tools.overview": ("MapInfo", "maps"),
 }
 

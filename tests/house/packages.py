@@ -38,7 +38,7 @@ FLOORS["__init__"] = {*FLOORS["decorator"], "decorator", "mirroring", "rates", "
 FLOORS["torture"] = {*FLOORS["decorator"], "decorator", "__init__"}
 FLOORS["tools"] = {*FLOORS["torture"], "torture"}
 FLOORS["testing"] = {*FLOORS["decorator"], "decorator", "tiers", "__init__"}
-FLOORS["contrib"] = {*FLOORS["rates"], "rates", "mirroring", "breaker"}
+FLOORS["contrib"] = {*FLOORS["rates"], "rates", "mirroring", "breaker", "tools"}
 FLOORS["__main__"] = {"tools"}
 
 
