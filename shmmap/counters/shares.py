@@ -29,7 +29,7 @@ the store.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -47,7 +47,7 @@ ALGORITHMS = ("bucket", "fixed", "sliding")
 GROWTH = 4  # of a share: so many times what was used of the one before
 MARK_NS = 1_000_000_000  # that a process asks for a share, or has died
 _FIELDS = struct.Struct("<9Q")
-_TICK_NS = 1000  # the store's times are rounded up to a microsecond
+_TICK_NS = 2000  # the store's clock has microseconds, and what it tells is rounded up
 
 
 class Share(NamedTuple):
@@ -102,20 +102,11 @@ class ShareCounter:
         place = self._place(key)
         more = 0
         try:
-            patience: Patience | None = None
-            while True:
-                share, now, version = self._read(place)
-                left = self.left(share, now) - cost
-                if left < 0:
-                    break
-                if self._write(place, share._replace(used=share.used + cost), now, version):
-                    yield Hit(cost, left + share.remained, max(0, share.clears - now), 0)
-                    return
-                patience = patience or Patience(self.tier.map, key, "a rate limiter")
-                patience.once_more()
-                yield Step.AGAIN
-            if share.refuses(cost, now):
-                yield self._refusal(share, now)
+            hit, share, now, version = yield from self._use(place, cost)
+            if hit is None and share.refuses(cost, now):
+                hit = self._refusal(share, now)
+            if hit is not None:
+                yield hit
                 return
             if share.used and now >= share.asking_until and self._write(
                 place, share._replace(asking_until=now + MARK_NS), now, version
@@ -126,15 +117,37 @@ class ShareCounter:
         except ShmMapError:  # the map is in nobody's way
             pass
         yield Step.ASKS
-        yield self._ask(key, cost, more)
+        answer, used = self._ask(place, key, cost, more), None
+        if not answer.taken:
+            with suppress(ShmMapError):  # another one's share may have come meanwhile
+                used, *_ = yield from self._use(place, cost)
+        yield used or answer
 
-    def _ask(self, key: Key, cost: int, more: int) -> Hit:
+    def _use(
+        self, place: Key, cost: int
+    ) -> Generator[Step, None, tuple[Hit | None, Share, int, int]]:
+        """Take a hit from the share. Return None where that has too little; the share, the time,
+        and the entry's version."""
+        patience: Patience | None = None
+        while True:
+            share, now, version = self._read(place)
+            left = self.left(share, now) - cost
+            if left < 0:
+                return None, share, now, version
+            if self._write(place, share._replace(used=share.used + cost), now, version):
+                hit = Hit(cost, left + share.remained, max(0, share.clears - now), 0)
+                return hit, share, now, version
+            patience = patience or Patience(self.tier.map, place, "a rate limiter")
+            patience.once_more()
+            yield Step.AGAIN
+
+    def _ask(self, place: Key, key: Key, cost: int, more: int) -> Hit:
         """Have the store count a hit, and put what is taken along, or a refusal, into the map."""
         asked = self._now()
         hit = self._store.count(key, cost, more)
         left = max(0, hit.taken - cost)
         with suppress(ShmMapError):  # the hit is counted
-            self._note(self._place(key), hit, cost, asked, is_share=more > 0)
+            self._note(place, hit, cost, asked, is_share=more > 0)
         return Hit(min(cost, hit.taken), hit.remaining + left, hit.reset_ns, hit.retry_ns)
 
     def _note(self, place: Key, hit: Hit, cost: int, asked: int, is_share: bool) -> None:
