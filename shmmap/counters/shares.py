@@ -166,20 +166,16 @@ class ShareCounter:
                 return
 
     def _joined(self, share: Share, hit: Hit, cost: int, asked: int, now: int) -> Share:
-        """Return a new share, with what is left of the one before. None of it lasts longer than it
-        would by itself."""
-        rate, clears = self.rule.rate, asked + hit.reset_ns
-        ends, left = clears - _TICK_NS, self.left(share, now)
+        """Return a new share. What is left of the one before is used for this hit, as far as it
+        goes: so all that can be used later came in now, and lasts as long."""
+        clears = asked + hit.reset_ns
+        ends = clears - _TICK_NS
         if self.rule.algorithm == "sliding":
-            ends -= rate.per_ns
+            ends -= self.rule.rate.per_ns
         elif self.rule.algorithm == "bucket":
             ends += self._spare_ns
-        if left:
-            later = 0
-            if self.rule.algorithm == "bucket":  # what came after it is in there for longer
-                later = (hit.taken - cost) * rate.per_ns // rate.limit
-            ends = min(ends, share.ends + later)
-        return Share(hit.taken + left, cost, ends, hit.remaining, clears)
+        used = max(1, cost - self.left(share, now))
+        return Share(hit.taken, used, ends, hit.remaining, clears)
 
     def left(self, share: Share, now: int) -> int:
         """Return how many hits of a share can be used now."""
