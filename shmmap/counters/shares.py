@@ -54,7 +54,8 @@ class Share(NamedTuple):
     """What a machine has of one key. Times are of the machine's clock.
 
     Attributes:
-        taken, used: hits of the share.
+        unused: hits of the share that have not been used; of a bucket some may have leaked since.
+        used: those that have.
         ends: when none of it can be used any more; of a bucket: one less each `per / limit` before.
         remained: hits that were left in the store when it was asked last.
         clears: when nothing is counted any more, for answers only.
@@ -62,7 +63,7 @@ class Share(NamedTuple):
         asking_until: until then another process asks for a share.
     """
 
-    taken: int = 0
+    unused: int = 0
     used: int = 0
     ends: int = 0
     remained: int = 0
@@ -134,7 +135,9 @@ class ShareCounter:
             left = self.left(share, now) - cost
             if left < 0:
                 return None, share, now, version
-            if self._write(place, share._replace(used=share.used + cost), now, version):
+            if self._write(
+                place, share._replace(unused=left, used=share.used + cost), now, version
+            ):  # what has leaked is gone: `unused` does not have it any more
                 hit = Hit(cost, left + share.remained, max(0, share.clears - now), 0)
                 return hit, share, now, version
             patience = patience or Patience(self.tier.map, place, "a rate limiter")
@@ -153,7 +156,7 @@ class ShareCounter:
     def _note(self, place: Key, hit: Hit, cost: int, asked: int, is_share: bool) -> None:
         while True:
             share, now, version = self._read(place)
-            if hit.taken and (is_share or not share.taken):
+            if hit.taken and (is_share or not share.used):
                 share = self._joined(share, hit, cost, asked, now)
             elif not hit.taken and hit.retry_ns > 0:
                 share = share._replace(
@@ -174,18 +177,17 @@ class ShareCounter:
             ends -= self.rule.rate.per_ns
         elif self.rule.algorithm == "bucket":
             ends += self._spare_ns
-        used = max(1, cost - self.left(share, now))
-        return Share(hit.taken, used, ends, hit.remaining, clears)
+        unused = hit.taken - max(0, cost - self.left(share, now))
+        return Share(unused, cost, ends, hit.remaining, clears)
 
     def left(self, share: Share, now: int) -> int:
         """Return how many hits of a share can be used now."""
         lasts = share.ends - now
         if lasts <= 0:
             return 0
-        unused = share.taken - share.used
         if self.rule.algorithm == "bucket":
-            return min(unused, lasts * self.rule.rate.limit // self.rule.rate.per_ns)
-        return unused
+            return min(share.unused, lasts * self.rule.rate.limit // self.rule.rate.per_ns)
+        return share.unused
 
     def look(self, key: Key, cost: int) -> tuple[Hit, Hit]:
         """Return what a hit would come to, and how it stands: by the share, where that says so."""
