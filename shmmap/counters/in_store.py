@@ -19,6 +19,11 @@ from .counter import Rule, Step
 RATES = b"rate:"
 
 
+def in_microseconds(rate: Rate) -> Rate:
+    """Return a rate whose time is whole microseconds, rounded up."""
+    return rate._replace(per_ns=-(-rate.per_ns // 1000) * 1000)
+
+
 class StoreCounter:
     """See `counter.Counter`.
 
@@ -36,8 +41,7 @@ class StoreCounter:
             )
         self.tier = tier
         self.rule = rule
-        rate = rule.rate
-        self._rate = Rate(rate.limit, -(-rate.per_ns // 1000) * 1000, rate.burst)
+        self.rate = in_microseconds(rule.rate)
 
     def tries(self, key: Key, cost: int) -> Iterator[Step | Hit]:
         """Count one hit."""
@@ -47,12 +51,12 @@ class StoreCounter:
     def count(self, key: Key, cost: int, more: int = 0) -> Hit:
         """Ask the store to count a hit, and what else is taken along."""
         return self._ask(key, lambda name: self.tier.store.hit(
-            name, self.rule.algorithm, self._rate, cost, more))[0]
+            name, self.rule.algorithm, self.rate, cost, more))[0]
 
     def look(self, key: Key, cost: int) -> tuple[Hit, Hit]:
         """Return what a hit would come to, and how it stands."""
         would, stands = self._ask(key, lambda name: self.tier.store.hit(
-            name, self.rule.algorithm, self._rate, cost, counts=False))
+            name, self.rule.algorithm, self.rate, cost, counts=False))
         return would, stands
 
     def reset(self, key: Key) -> bool:

@@ -41,7 +41,7 @@ from ..tiers.store_keys import RESERVED
 from ..tiers.tiered import Tiered
 from ..windows import Hit
 from .counter import Rule, Step
-from .in_store import StoreCounter
+from .in_store import StoreCounter, in_microseconds
 
 ALGORITHMS = ("bucket", "fixed", "sliding")
 GROWTH = 4  # of a share: so many times what was used of the one before
@@ -88,7 +88,7 @@ class ShareCounter:
             )
         self.tier = tier
         self.rule = rule
-        rate = rule.rate
+        self._rate = rate = in_microseconds(rule.rate)
         spare = rate.burst // SHARE
         self._spare_ns = spare * rate.per_ns // rate.limit
         self._store = StoreCounter(tier, rule._replace(
@@ -170,15 +170,17 @@ class ShareCounter:
 
     def _joined(self, share: Share, hit: Hit, cost: int, asked: int, now: int) -> Share:
         """Return a new share. What is left of the one before is used for this hit, as far as it
-        goes: so all that can be used later came in now, and lasts as long."""
+        goes: so all that can be used later came in now, and lasts as long. Where the one before is
+        larger (this process was stopped, and another one has asked), it stays."""
         clears = asked + hit.reset_ns
         ends = clears - _TICK_NS
         if self.rule.algorithm == "sliding":
-            ends -= self.rule.rate.per_ns
+            ends -= self._rate.per_ns
         elif self.rule.algorithm == "bucket":
             ends += self._spare_ns
-        unused = hit.taken - max(0, cost - self.left(share, now))
-        return Share(unused, cost, ends, hit.remaining, clears)
+        left = self.left(share, now)
+        new = Share(hit.taken - max(0, cost - left), cost, ends, hit.remaining, clears)
+        return new if self.left(new, now) >= left else share
 
     def left(self, share: Share, now: int) -> int:
         """Return how many hits of a share can be used now."""
@@ -186,7 +188,7 @@ class ShareCounter:
         if lasts <= 0:
             return 0
         if self.rule.algorithm == "bucket":
-            return min(share.unused, lasts * self.rule.rate.limit // self.rule.rate.per_ns)
+            return min(share.unused, lasts * self._rate.limit // self._rate.per_ns)
         return share.unused
 
     def look(self, key: Key, cost: int) -> tuple[Hit, Hit]:

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import shmmap
 from shmmap.tiers.redis_rates import HIT, TIME
 from shmmap.tiers.store import SHARE
 from shmmap.windows import ALGORITHMS, Rate
 
+pytestmark = pytest.mark.skipif(shmmap.ENGINE == "pure", reason="the same with either engine")
 EACH = pytest.mark.parametrize("algorithm", ALGORITHMS)
 START = 1_790_000_000_000_000  # microseconds since 1970
 LAST = START + 500_000_000_000_000  # 16 years later

@@ -376,6 +376,30 @@ def test_refused_by_the_store_it_looks_once_more_whether_a_share_has_come(tiers)
     assert [world.hit(0) for _ in range(4)] == [True] * 4 and world.store.calls == 0
 
 
+@EACH
+def test_a_process_that_was_stopped_puts_no_old_share_over_a_new_one(tiers, algorithm):
+    world = World(tiers, 1, 1_000, 60, algorithm=algorithm)
+    world.hit(0)
+    held = counter(world, 0)
+    asked = held._now()
+    late = held._store.count("k", 1, GROWTH)  # and stopped
+    world.wait(150)
+    for _ in range(30):
+        world.hit(0)
+    share, now, _ = held._read(held._place("k"))
+    assert held.left(share, now) > GROWTH
+    held._note(held._place("k"), late, 1, asked, is_share=True)
+    assert held._read(held._place("k"))[0] == share
+
+
+def test_a_share_lasts_by_whole_microseconds_as_in_the_store(tiers):
+    store = LocalStore()
+    for algorithm in ALGORITHMS:
+        limiter = RateLimiter(tiers(store), 20, 1.0001e-3, algorithm=algorithm, machines="shares")
+        found: Any = limiter._counter
+        assert found._rate.per_ns == found._store.rate.per_ns == 1_001_000
+
+
 def test_what_is_left_of_a_share_is_kept_as_the_next_comes(tiers):
     world = World(tiers, 1, 1_000, 3600, algorithm="fixed")
     for _ in range(3):
