@@ -2,7 +2,8 @@
 
 Into README.md a table and a plot, into bench/README.md the list of where shmmap lost. Of a run of
 the `web` scenarios alone: their tables into README.md and bench/README.md. Of a run of the `rates`
-scenarios alone: their table into docs/guide/rates.md; of the `tiered` ones: docs/guide/tiered.md.
+scenarios alone, and of `machine-limits`: their tables into docs/guide/rates.md; of the `tiered`
+ones: docs/guide/tiered.md.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from ..core.results import FORMAT, OURS, UNITS, Row
 from ..core.source_tree import CHECKOUT
-from . import plots, rates_table, tiered_table, web_tables
+from . import limits_table, plots, rates_table, tiered_table, web_tables
 from .tables import measured_on, rows_of
 
 README, BENCH_README = CHECKOUT / "README.md", CHECKOUT / "bench/README.md"
@@ -23,6 +24,7 @@ TIERED_PAGE = CHECKOUT / "docs/guide/tiered.md"
 PLOT = Path("bench/results/readme.svg")
 START, END = "<!-- bench -->", "<!-- /bench -->"
 WEB_START, WEB_END = "<!-- web -->", "<!-- /web -->"
+LIMITS_START, LIMITS_END = "<!-- machine-limits -->", "<!-- /machine-limits -->"
 RATES_START, RATES_END = "<!-- rates -->", "<!-- /rates -->"
 TIERED_START, TIERED_END = "<!-- tiered -->", "<!-- /tiered -->"
 LOST = 1.03  # so many times worse than another: nearer is a draw
@@ -117,6 +119,8 @@ def sections(results: dict[str, Any]) -> list[tuple[Path, str, str, str]]:
         return [*(short if "web" in scenarios else []), whole]
     if scenarios <= set(rates_table.SCENARIOS):
         return [(RATES_PAGE, rates_table.table(results), RATES_START, RATES_END)]
+    if scenarios <= set(limits_table.SCENARIOS):
+        return [(RATES_PAGE, limits_table.table(results), LIMITS_START, LIMITS_END)]
     if scenarios <= set(tiered_table.SCENARIOS):
         return [(TIERED_PAGE, tiered_table.table(results), TIERED_START, TIERED_END)]
     return [(README, section(results), START, END), (BENCH_README, losses(results), START, END)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -10,7 +11,8 @@ from typing import Any
 
 from ..errors import StoreRefused, StoreUnavailable
 from ..tiers.stamps import time_of
-from ..tiers.store import AllChanged, Changed, Found, Proven, Put
+from ..tiers.store import SHARE, AllChanged, Changed, Found, Proven, Put
+from ..windows import ALGORITHMS, Hit, Rate
 
 
 class LocalFeed:
@@ -61,6 +63,7 @@ class LocalStore:
         is_cut: True: nobody reaches it, as if the wire were cut.
         calls: how often it was asked; what listens to it is not counted.
         kept: what it has.
+        now_ns: its clock, which counts the hits of rate limits; tests give another one.
 
     `turn` is called before each step, for tests that choose the order of steps; `waits`: its feeds
     wait for what comes next.
@@ -77,6 +80,8 @@ class LocalStore:
         self.locks: dict[bytes, bytes] = {}
         self.token = 0
         self.calls = 0
+        self.now_ns: Callable[[], int] = time.time_ns
+        self._hitting = threading.RLock()
 
     def _begin(self) -> None:
         self._reach()
@@ -211,6 +216,24 @@ class LocalStore:
             return False
         del self.locks[name]
         return True
+
+    def hit(
+        self, name: bytes, algorithm: str, rate: Rate, cost: int, more: int = 0,
+        counts: bool = True,
+    ) -> list[Hit]:
+        """Count a hit of a rate limit, or look only: see `tiers.store`."""
+        self._begin()
+        with self._hitting:
+            there, ask, now = self._look(name), ALGORITHMS[algorithm], self.now_ns()
+            state = there.data if there else b""
+            found = ask(rate, state, now, cost)
+            answers = [(cost, found)] if counts else [(cost, found), (0, ask(rate, state, now, 0))]
+            if counts and found.allowed:
+                cost += min(more, found.remaining // SHARE)
+                found = ask(rate, state, now, cost)
+                answers = [(cost, found)]
+                self._put(name, found.state, found.lasts_ns / 1e9)
+        return [Hit(units * one.allowed, *one[1:4]) for units, one in answers]
 
     def close(self) -> None:
         """Do nothing."""

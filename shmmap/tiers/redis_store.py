@@ -14,7 +14,9 @@ from typing import Any, NoReturn
 
 from ..errors import StoreRefused, StoreUnavailable
 from ..system.blocks import block
+from ..windows import Hit, Rate
 from . import redis_scripts as scripts
+from .redis_rates import HIT
 from .store import Found, Put, each
 
 try:
@@ -127,8 +129,8 @@ class RedisStore:
 
     def _run(
         self, script: str, names: Sequence[bytes], *words: Any, again: bool = False
-    ) -> int:
-        """Run a script; return the number that it returns."""
+    ) -> Any:
+        """Run a script; return what it returns: a number, or a list of them."""
         given = (len(names), *names, *words)
         with self._asking():
             answer = self._send(("EVALSHA", digest_of(script), *given), again=again)[0]
@@ -136,7 +138,7 @@ class RedisStore:
                 answer = self._send(("EVAL", script, *given), again=again)[0]
         if isinstance(answer, redis.ResponseError):
             self._refuse(answer)
-        return int(answer)
+        return answer
 
     def _lost_master(self) -> None:
         """A server that was written to is no master any more."""
@@ -177,9 +179,9 @@ class RedisStore:
         """Write, or remove (None), what still has a version. Tell whether it was done."""
         words = ["1" if stamped else "0", version if stamped else version.hex()]
         if data is None:
-            return self._run(scripts.DELETE_IF, [name], *words) > 0
+            return bool(self._run(scripts.DELETE_IF, [name], *words))
         left = "" if ttl_s is None else "keep" if ttl_s == 0 else _ms(ttl_s)
-        return self._run(scripts.SET_IF, [name], *words, data, left) > 0
+        return bool(self._run(scripts.SET_IF, [name], *words, data, left))
 
     def delete(self, names: Sequence[bytes]) -> int:
         """Remove these; return how many were there."""
@@ -238,15 +240,29 @@ class RedisStore:
 
     def take_lock(self, name: bytes, holder: bytes, lease_s: float) -> int:
         """Take a lock for so long, and return a token greater than any before; 0: it is taken."""
-        return self._run(scripts.TAKE_LOCK, [name + b"lock", name + b"fence"], holder, _ms(lease_s))
+        names = [name + b"lock", name + b"fence"]
+        return int(self._run(scripts.TAKE_LOCK, names, holder, _ms(lease_s)))
 
     def renew_lock(self, name: bytes, holder: bytes, lease_s: float) -> bool:
         """Have the lease start anew; False: this holder has it no more."""
-        return self._run(scripts.RENEW_LOCK, [name + b"lock"], holder, _ms(lease_s), again=True) > 0
+        words = holder, _ms(lease_s)
+        return bool(self._run(scripts.RENEW_LOCK, [name + b"lock"], *words, again=True))
 
     def free_lock(self, name: bytes, holder: bytes) -> bool:
         """Let it go; False: this holder has it no more."""
-        return self._run(scripts.FREE_LOCK, [name + b"lock"], holder) > 0
+        return bool(self._run(scripts.FREE_LOCK, [name + b"lock"], holder))
+
+    def hit(
+        self, name: bytes, algorithm: str, rate: Rate, cost: int, more: int = 0,
+        counts: bool = True,
+    ) -> list[Hit]:
+        """Count a hit of a rate limit, or look only: see `store`."""
+        words = rate.limit, rate.per_ns // 1000, rate.burst, cost, more, int(counts)
+        found = self._run(HIT[algorithm], [name], *words)
+        return [
+            Hit(taken, remaining, reset_us * 1000, retry_us * 1000 if retry_us > 0 else retry_us)
+            for taken, remaining, reset_us, retry_us in zip(*[iter(found)] * 4, strict=True)
+        ]
 
     def close(self) -> None:
         """Let all connections go."""
@@ -298,7 +314,7 @@ def _pool_of(client: Any) -> Any:
     )
 
 
-@cache  # of five
+@cache  # of some ten
 def digest_of(script: str) -> str:
     """Return what the server calls a script."""
     return sha1(script.encode(), usedforsecurity=False).hexdigest()

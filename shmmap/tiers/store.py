@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ..errors import StoreRefused
+from ..windows import Hit, Rate
 
+SHARE = 10  # one part in so many of what is left is taken at once, at most: see `Store.hit`
 Thing = TypeVar("Thing")
 
 
@@ -124,6 +126,17 @@ class Store(Protocol):
 
     def free_lock(self, name: bytes, holder: bytes) -> bool:
         """Let it go; False: this holder has it no more."""
+
+    def hit(
+        self, name: bytes, algorithm: str, rate: Rate, cost: int, more: int = 0,
+        counts: bool = True,
+    ) -> list[Hit]:
+        """Count a hit of a rate limit, as `windows` does, by the store's clock: what is kept under
+        the name expires when nothing is counted any more. Of what remains behind an allowed hit,
+        `more` is taken along, at most a tenth (SHARE). A look (not `counts`) changes nothing, and
+        also returns how it stands. `rate.per_ns` is whole microseconds.
+
+        A store without this method serves a Tiered, and no RateLimiter."""
 
     def close(self) -> None:
         """Let all connections go."""
