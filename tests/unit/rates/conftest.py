@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ..tiers.conftest import running, server, store, tiers
+from ..tiers.conftest import cluster, running, server, store, tiers
 
-__all__ = ["running", "server", "store", "tiers"]
+__all__ = ["cluster", "running", "server", "store", "tiers"]
