@@ -19,6 +19,7 @@ from bench.report import (
     compare,
     limits_table,
     page,
+    partitions_table,
     plots,
     rates_table,
     readme,
@@ -314,6 +315,16 @@ def test_the_table_of_several_machines():
     found = kept("tiered")
     text = tiered_table.table(found)
     assert "| **`Tiered`** | " in text and "100,000 copies change at once" in text
+    ((path, _, first, last),) = readme.sections(found)
+    assert path == readme.TIERED_PAGE
+    assert between(path, first, last) == text
+
+
+def test_the_table_of_partitions():
+    found = kept("partitions")
+    text = partitions_table.table(found)
+    assert "| **machine**: b is cut off" in text and " were wrong" in text
+    assert all(row["wrong"] == 0 and (row["may_lose"] or not row["lost"]) for row in found["rows"])
     ((path, _, first, last),) = readme.sections(found)
     assert path == readme.TIERED_PAGE
     assert between(path, first, last) == text
