@@ -33,16 +33,19 @@ class RedisFeed:
         signs: the commands that are asked as a sign of life.
         judge: told of each answer in turn; returns whether it is the last one, and a sound one;
             raises StoreUnavailable for one that is not.
+        is_current: whether a connection is to the server that is asked now.
     """
 
     def __init__(
         self, connection: Any, prefix: bytes, asking: Callable[[], AbstractContextManager[None]],
         signs: Sequence[Sequence[Any]] = (("PING",),), judge: Callable[[Any], bool] = _is_pong,
+        is_current: Callable[[Any], bool] = lambda connection: True,
     ) -> None:
         self._connection = connection
         self._asking = asking
         self._signs = signs
         self._judge = judge
+        self._is_current = is_current
         self._asked_at = 0.0
         try:
             connection.connect()
@@ -64,6 +67,8 @@ class RedisFeed:
 
     def next(self, timeout_s: float) -> Changed | AllChanged | Proven | None:
         """Return what comes next; None: nothing within that time."""
+        if not self._is_current(self._connection):
+            raise StoreUnavailable("another server is master now")
         with self._asking():
             try:
                 message = self._connection.read_response(

@@ -26,6 +26,7 @@ try:
 
     from .redis_feed import RedisFeed
     from .redis_redirect import RedirectFeed, knows_no_resp3
+    from .redis_sentinel import Sentinels
     from .redis_wire import Unsent, Wire
 except ImportError as error:
     raise ImportError(
@@ -61,29 +62,39 @@ class RedisStore:
             client, TIMEOUT_S at most.
     """
 
+    _sentinels: Sentinels | None = None
+
     def __init__(self, client: Any, timeout: float | None = None) -> None:
         pool = _pool_of(client)
         kind, known = connecting(pool, timeout)
         self._pools: list[Any] = []
         self._kinds: dict[int, tuple[Any, Any]] = {}
+        if hasattr(pool, "sentinel_manager"):
+            self._sentinels = Sentinels(pool.sentinel_manager, pool.service_name)
         for protocol in (2, 3):
             made: Any = dict(known, protocol=protocol)
             if hasattr(pool, "sentinel_manager"):  # it has each connection ask who is master
                 made = type(pool)(
-                    pool.service_name, pool.sentinel_manager, is_master=True,
+                    pool.service_name, self._sentinels, is_master=True,
                     check_connection=True, connection_class=kind, **made,
                 )
                 self._pools.append(made)  # its proxies refer to it weakly
                 made = made.connection_kwargs
             self._kinds[protocol] = kind, made
-        self._wire = Wire(partial(self._make, 2))
+        self._wire = Wire(partial(self._make, 2), self._is_current)
         place = getattr(pool, "service_name", None) or known.get("path") or (
             f"{known.get('host', 'localhost')}:{known.get('port', 6379)}"
         )
         self.where = f"{place}/{known.get('db') or 0}"
 
+    def _is_current(self, connection: Any) -> bool:
+        """Tell whether a connection is to the server that is asked now."""
+        return self._sentinels is None or self._sentinels.is_current(connection)
+
     def _make(self, protocol: int) -> Any:
         """Make a connection."""
+        if self._sentinels is not None:
+            self._sentinels.start()
         kind, known = self._kinds[protocol]
         return kind(**known)
 
@@ -232,7 +243,8 @@ class RedisStore:
         """Begin to tell what changes under a prefix."""
         with self._asking():
             try:
-                return RedisFeed(self._make(3), prefix, self._asking)
+                return RedisFeed(self._make(3), prefix, self._asking,
+                                 is_current=self._is_current)
             except redis.RedisError as error:
                 if not knows_no_resp3(error):
                     raise
@@ -266,6 +278,8 @@ class RedisStore:
 
     def close(self) -> None:
         """Let all connections go."""
+        if self._sentinels is not None:
+            self._sentinels.stop()
         self._wire.drop()
 
 

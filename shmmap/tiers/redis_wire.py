@@ -16,7 +16,7 @@ import os
 import socket
 import struct
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -34,10 +34,13 @@ class Unsent(redis.ConnectionError):
 
 
 class Wire:
-    """Connections of one kind, which `make` makes."""
+    """Connections of one kind, which `make` makes. One that is not `is_current` is let go."""
 
-    def __init__(self, make: Any) -> None:
+    def __init__(
+        self, make: Any, is_current: Callable[[Any], bool] = lambda connection: True
+    ) -> None:
         self._make = make
+        self._is_current = is_current
         self._idle: dict[int, list[Any]] = {}
         _wires.add(self)
 
@@ -61,7 +64,7 @@ class Wire:
                 ):
                     continue
                 raise
-            if len(idle) < MOST_IDLE:
+            if len(idle) < MOST_IDLE and self._is_current(connection):
                 idle.append(connection)
             else:
                 connection.disconnect()
@@ -75,7 +78,8 @@ class Wire:
             except IndexError:
                 break
             with suppress(redis.ConnectionError, OSError):
-                if not connection.can_read(timeout=0):  # nothing is due
+                if self._is_current(connection) and not connection.can_read(timeout=0):
+                    # nothing is due
                     return connection, False
             connection.disconnect()
         connection = self._make()
