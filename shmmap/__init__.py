@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .mirroring.tally import MirrorReport
     from .moving.tuning import AutoShards
     from .rates import RateLimit, RateLimiter
+    from .tiers.reconciling import ReconcileReport
     from .tiers.tiered import Tiered
     from .tools.overview import MapInfo, maps
 
@@ -81,6 +82,7 @@ __all__ = [
     "MirrorReport",
     "RateLimit",
     "RateLimiter",
+    "ReconcileReport",
     "Reentered",
     "Semaphore",
     "ShardBusy",
@@ -108,6 +110,7 @@ _LATER = {  # what needs inspect and asyncio, or numpy
     "mirroring.tally": ("MirrorReport",),
     "moving.tuning": ("AutoShards",),
     "rates": ("RateLimit", "RateLimiter"),
+    "tiers.reconciling": ("ReconcileReport",),
     "tiers.tiered": ("Tiered",),
     "tools.overview": ("MapInfo", "maps"),
 }
