@@ -36,8 +36,9 @@ class TierReconciled(TierWrites):
         may go on to write to both: what is written meanwhile stays. It may be broken off, and run
         again.
 
-        Both are listed, twice where they differ: about as long as a scan of all that they have, of
-        whatever prefix. Values are read of keys that differ.
+        Both are listed, which takes as long as a scan of all that their servers have, of whatever
+        prefix; twice where one has more than 250,000 keys, and they differ. Values are read of keys
+        that differ.
 
         Args:
             other: another Tiered, of the same codec; or a store, as for `Tiered`, of this prefix.

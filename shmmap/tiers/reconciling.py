@@ -1,7 +1,8 @@
 """Two sides that were written apart become one again. It knows no store: see `Side`.
 
     1  list both sides once: digests of ranges of names, see `digests`
-    2  list both once more: the names of the ranges that differ, whose versions differ
+    2  the names of the ranges that differ, whose versions differ; each side is listed once more
+       that has too many names to have kept them from 1
     3  some of these at a time:
        a  ask both sides for their time, and for the versions of the names
        b  get what one of them has that is to win, or both where a function decides
@@ -13,13 +14,13 @@ steps, so it may end anywhere, and be run again; two at once do no harm. One tha
 long between a and c writes nothing: the side refuses what comes WITHIN_MS after a. Else it could
 bring back what was removed since, and whose tombstone has expired.
 
-Held in memory are the names and versions of NAMES_AT_ONCE names, and some BYTES of values. Where
-more names are in ranges that differ, step 2 is made for one group of ranges after the other.
+Held in memory are the names and versions of NAMES_AT_ONCE names, twice, and some BYTES of values.
+Where more names are in ranges that differ, step 2 is made for one group of them after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from .._public import public
@@ -115,16 +116,40 @@ class ReconcileReport(NamedTuple):
     seconds: float = 0.0
 
 
-def digests_of(side: Side) -> Digests:
-    """List a side."""
+def digests_of(side: Side, seen: Callable[[bytes, bytes], None] = lambda *pair: None) -> Digests:
+    """List a side; `seen` is called with each name and version."""
     made = Digests()
     for piece in side.versions():
         for name, version in piece:
+            seen(name, version)
             if version == FOREIGN:
                 made.foreign += 1
             else:
                 made.add(name, version)
     return made
+
+
+class _Listed:
+    """A side, and what a listing of it has told: its digests; its names and versions, if they are
+    no more than half of NAMES_AT_ONCE."""
+
+    def __init__(self, side: Side, digests: Digests | None = None) -> None:
+        self._side = side
+        self._versions: dict[bytes, bytes] | None = None if digests else {}
+        self.digests = digests or digests_of(side, self._keep)
+
+    def _keep(self, name: bytes, version: bytes) -> None:
+        if self._versions is not None:
+            self._versions[name] = version
+            if len(self._versions) > NAMES_AT_ONCE // 2:
+                self._versions = None
+
+    def versions(self) -> Iterator[Iterable[tuple[bytes, bytes]]]:
+        """Yield all names with their versions, some at a time."""
+        if self._versions is not None:
+            yield self._versions.items()
+        else:
+            yield from self._side.versions()
 
 
 class Reconciling:
@@ -150,14 +175,14 @@ class Reconciling:
             ShmMapError: what a side raises. Its `report` says what was done before.
         """
         try:
-            mine = digests_of(self._mine)
-            theirs = digests_of(self._theirs) if digests is None else digests
+            listed = _Listed(self._mine), _Listed(self._theirs, digests)
+            mine, theirs = listed[0].digests, listed[1].digests
             self._counts["foreign"] = mine.foreign + theirs.foreign
             differing = mine.differing(theirs)
             equal = len(mine) - sum(mine.counts[at] for at in differing)
             self._counts["equal"] = self._counts["compared"] = equal
             for group in groups(differing, mine, theirs, NAMES_AT_ONCE):
-                self._settle(self._names_of(group))
+                self._settle(self._names_of(group, *listed))
         except ShmMapError as error:
             error.report = self.report()
             raise
@@ -167,13 +192,13 @@ class Reconciling:
         """Return what was done until now."""
         return ReconcileReport(**self._counts, seconds=monotonic() - self._started)
 
-    def _names_of(self, group: set[int]) -> list[bytes]:
+    def _names_of(self, group: set[int], mine: _Listed, theirs: _Listed) -> list[bytes]:
         """Return the names of some ranges that differ."""
         left: dict[bytes, bytes | None] = {}  # of ours, until they are seen there: None
         names = []
-        for piece in self._mine.versions():
+        for piece in mine.versions():
             left.update(pair for pair in piece if range_of(pair[0]) in group)
-        for piece in self._theirs.versions():
+        for piece in theirs.versions():
             for name, version in piece:
                 if range_of(name) not in group:
                     continue
@@ -214,9 +239,7 @@ class Reconciling:
         tasks, again = [], []
         for pair in pairs:
             ours, other = mine.get(pair.name), theirs.get(pair.name)
-            if _version(ours) != (pair.mine if pair.takes_mine else ABSENT) or (
-                _version(other) != (pair.theirs if pair.takes_theirs else ABSENT)
-            ):
+            if not pair.is_still(ours, other):
                 again.append(pair.name)
             elif (wins := self._winner(pair.name, ours, other)) is not None:
                 tasks.append(_Task(pair, wins, wins is not ours, wins is not other))
@@ -227,10 +250,10 @@ class Reconciling:
         mine, theirs = self._mine.versions_of(names), self._theirs.versions_of(names)
         pairs = []
         for name, ours, other in zip(names, mine, theirs, strict=True):
-            if ours == other:
-                self._counts["equal"] += 1
-            elif FOREIGN in (ours, other):
+            if FOREIGN in (ours, other):
                 self._counts["foreign"] += 1
+            elif ours == other:
+                self._counts["equal"] += 1
             else:
                 pair = self._pair(name, ours, other)
                 pairs.append(pair)
@@ -301,6 +324,12 @@ class _Pair(NamedTuple):
     takes_mine: bool
     takes_theirs: bool
     is_odd: bool
+
+    def is_still(self, ours: Kept | None, other: Kept | None) -> bool:
+        """Tell whether what was got is what was compared."""
+        return _version(ours) == (self.mine if self.takes_mine else ABSENT) and (
+            _version(other) == (self.theirs if self.takes_theirs else ABSENT)
+        )
 
 
 class _Task(NamedTuple):
