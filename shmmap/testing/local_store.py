@@ -147,7 +147,6 @@ class LocalStore:
         there = b""
         if found is not None:
             there = found.data[2:14] if stamped else sha1(found.data).digest()[:12]
-            there = there or b"?"
         if there != version:
             return False
         if ttl_s == 0:

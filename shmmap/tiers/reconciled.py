@@ -46,7 +46,8 @@ class TierReconciled(TierWrites):
                 write stays, also where that is a removal. "max": the larger value, and of a value
                 and a removal the later. A function of (key, mine, theirs): what it returns is
                 written to both sides, with a new stamp; shmmap.DELETE stands for a removal. It
-                should give the same whatever the order, and when it is given its own result.
+                should give the same whatever the order, and when it is given its own result, and
+                take less than five seconds.
             digests: what `digests()` has returned for the other one, on its own machine.
 
         Raises:
@@ -55,9 +56,9 @@ class TierReconciled(TierWrites):
         """
         self._check_open()
         self._check_listing(self.store)
-        theirs, opened = self._other_side(other)
         mine = self._side()
         decide = Policies(mine, self._writing, self.tombstone_s).called(policy)
+        theirs, opened = self._other_side(other)
         try:
             return Reconciling(
                 mine, theirs, decide, lambda version: time_of(version) <= latest_believed()

@@ -35,6 +35,7 @@ BYTES = 4 << 20  # of values, about
 MOST = 500  # names of step 3 at a time
 TRIES = 5
 WITHIN_MS = 10_000
+DECIDING_S = 5.0  # of functions, in one go; they have the rest of WITHIN_MS for the last one
 
 
 class Kept(NamedTuple):
@@ -135,8 +136,8 @@ class _Listed:
 
     def __init__(self, side: Side, digests: Digests | None = None) -> None:
         self._side = side
-        self._versions: dict[bytes, bytes] | None = None if digests else {}
-        self.digests = digests or digests_of(side, self._keep)
+        self._versions: dict[bytes, bytes] | None = {} if digests is None else None
+        self.digests = digests_of(side, self._keep) if digests is None else digests
 
     def _keep(self, name: bytes, version: bytes) -> None:
         if self._versions is not None:
@@ -167,6 +168,7 @@ class Reconciling:
         self._counts = dict.fromkeys(ReconcileReport._fields[:-1], 0)
         self._started = monotonic()
         self._size = 16  # names of step 3 at a time
+        self._deferred: list[bytes] = []
 
     def run(self, digests: Digests | None = None) -> ReconcileReport:
         """Do it. `digests`: of the other side, where they are known.
@@ -217,18 +219,21 @@ class Reconciling:
 
     def _settle(self, names: list[bytes]) -> None:
         """Do step 3 with all of these."""
-        at = 0
-        while at < len(names):
-            some = names[at:at + self._size]
-            at += len(some)
+        names = names[::-1]
+        while names:
+            some = names[-self._size:]
+            del names[-self._size:]
             for _ in range(TRIES):
                 some = self._once(some)
+                names += self._deferred
                 if not some:
                     break
             self._counts["changed"] += len(some)
 
     def _once(self, names: list[bytes]) -> list[bytes]:
-        """Do a to c of step 3; return those that were written by others meanwhile."""
+        """Do a to c of step 3; return those that were written by others meanwhile. `_deferred`:
+        those that there was no time for."""
+        self._deferred = []
         began = self._mine.now_ms(), self._theirs.now_ms()
         pairs = self._look(names)
         asked = monotonic()
@@ -239,7 +244,10 @@ class Reconciling:
         tasks, again = [], []
         for pair in pairs:
             ours, other = mine.get(pair.name), theirs.get(pair.name)
-            if not pair.is_still(ours, other):
+            is_late = self._decide is not None and monotonic() - asked > DECIDING_S
+            if is_late and pair is not pairs[0]:
+                self._deferred.append(pair.name)
+            elif not pair.is_still(ours, other):
                 again.append(pair.name)
             elif (wins := self._winner(pair.name, ours, other)) is not None:
                 tasks.append(_Task(pair, wins, wins is not ours, wins is not other))

@@ -11,7 +11,6 @@ local data = redis.call('GET', KEYS[1])
 local version = ''
 if data and ARGV[1] == '1' then version = string.sub(data, 3, 14)
 elseif data then version = string.sub(redis.sha1hex(data), 1, 24) end
-if data and version == '' then version = '?' end
 if version ~= ARGV[2] then return 0 end
 """
 

@@ -141,8 +141,8 @@ class Policies:
         ours, other = self._value(name, mine), self._value(name, theirs)
         try:
             larger = mine if ours > other else theirs if other > ours else later
-        except TypeError as error:
-            raise TypeError(
+        except (TypeError, ValueError) as error:
+            raise TypeError(  # arrays, too, say no more than that
                 f'key {self._side.key_of(name)!r}: policy="max" cannot compare a '
                 f"{type(ours).__name__} and a {type(other).__name__} ({error}); give a function "
                 "that decides. What was written before stays"

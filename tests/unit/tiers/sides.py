@@ -103,6 +103,7 @@ class World:
         self.model: dict[int, tuple[bytes, Any]] = {}
         self.written: dict[int, list[Any]] = {}
         self.number = 0
+        self.is_within = False
 
     def write(self) -> None:
         """Have somebody write something."""
@@ -119,6 +120,11 @@ class World:
             self.write()
         if may_break and self.draw.random() < 0.05:
             raise BrokenOff
+        if not self.is_within and self.draw.random() < 0.05:  # another one, between two steps
+            self.is_within = True
+            with suppress(BrokenOff):
+                reconcile(*self.draw.sample(self.machines, 2), self.policy)
+            self.is_within = False
 
     def run(self) -> None:
         """Live through it, and come to rest."""

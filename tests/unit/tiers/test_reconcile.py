@@ -162,7 +162,8 @@ def test_what_is_foreign_is_left_alone(two):
     one, other = two
     stamped = b"\xd5\x01" + b"\0" * 12
     for number, data in enumerate([b"", b"x", b"text of others'", stamped + b"\xf0" + b"data",
-                                   stamped + b"\xfe" + b"no tombstone", stamped]):
+                                   stamped + b"\xfe" + b"no tombstone", stamped,
+                                   b".." + stamped[2:] + b"\x07"]):
         put_bytes(_raw(one), data, b"shmmap:%d" % number)
         other[str(number)] = 1
     put_bytes(_raw(one), stamped + b"\x07", b"shmmap:\0\1\2not a key's name")
@@ -170,16 +171,16 @@ def test_what_is_foreign_is_left_alone(two):
         tier = one if data == b"?" else other
         tier.store.set(b"shmmap:odd", stamped[:13] + data + b"\x0a" + data, None)
     before = [{name: bytes_in(_raw(tier), name) for name in
-               [b"shmmap:%d" % n for n in range(6)]} for tier in two]
+               [b"shmmap:%d" % n for n in range(7)]} for tier in two]
     with one.lock("a"), other.lock("b"):
         report = one.reconcile(other, lambda key, mine, theirs: mine)
-    assert report.foreign == 8 and not report.changed and not report.received + report.sent
+    assert report.foreign == 9 and not report.changed and not report.received + report.sent
     assert before == [{name: bytes_in(_raw(tier), name) for name in
-                       [b"shmmap:%d" % n for n in range(6)]} for tier in two]
+                       [b"shmmap:%d" % n for n in range(7)]} for tier in two]
     if not isinstance(one.store, LocalStore):
         _raw(one).rpush("shmmap:list", "a")
         other["list"] = 1
-        assert one.reconcile(other).foreign == 8 and _raw(one).lrange("shmmap:list", 0, 5) == [b"a"]
+        assert one.reconcile(other).foreign == 9 and _raw(one).lrange("shmmap:list", 0, 5) == [b"a"]
 
 
 def _from_ahead(tier: Tiered, key: str, value: Any) -> None:

@@ -3,7 +3,6 @@ become one, and hold what was written last. Each safeguard is one: without it th
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -27,7 +26,7 @@ from .sides import (
     reconcile,
 )
 
-SEEDS = range(150)
+SEEDS = range(100)
 
 
 @pytest.mark.parametrize("look", [look_at_last, look_at_largest, look_at_union])
@@ -162,7 +161,7 @@ def test_without_that_look_the_earlier_one_wins(monkeypatch):
 
 
 def _sum_of(one: Machine, other: Machine) -> list[Any]:
-    """Have a function add, which must see no sum of its own; the other side is written meanwhile."""
+    """Have a function add, which must see no sum of its own; others write meanwhile."""
     seen = []
 
     def add(key: Any, mine: int, theirs: int) -> int:
@@ -274,22 +273,69 @@ def test_without_a_sum_what_is_named_twice_is_not_seen(monkeypatch):
         _seen_twice()
 
 
-def _dies_on_the_way() -> None:
-    one, other = Machine(), Machine()
-    for number in range(3):
-        one.put(number, number, ttl_s=0.04 if number else None)
-    real = one.side.get
-    one.side.get = lambda names: [real(names), time.sleep(0.05)][0]  # type: ignore
+def _dies_on_the_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    passed_s = [0.0]
+    monkeypatch.setattr(reconciling, "monotonic", lambda: passed_s[0])
+
+    def passes(one: Machine, other: Machine) -> None:
+        passed_s[0] += 50
+        one.side.happens = lambda: passes(one, other)  # type: ignore[attr-defined]
+
+    one, other = _between(passes)
+    for number, ttl_s in enumerate((None, 40, 90)):
+        one.put(number, number, ttl_s)
     reconcile(one, other)
-    time.sleep(0.03)
-    assert [other.value(number) for number in range(3)] == [0, None, None]
+    assert [other.value(number) for number in range(3)] == [0, None, 2]
+    found = other.store.get(other.names.name_of(2))
+    assert found is not None and found.ttl_s is not None and 39 < found.ttl_s <= 40
 
 
-def test_what_expires_on_the_way_does_not_come_back():
-    _dies_on_the_way()
+def test_what_expires_on_the_way_does_not_come_back(monkeypatch):
+    _dies_on_the_way(monkeypatch)
 
 
 def test_without_the_time_it_takes_it_does(monkeypatch):
     monkeypatch.setattr(reconciling, "_later", lambda kept, since_s: kept)
     with pytest.raises(AssertionError):
-        _dies_on_the_way()
+        _dies_on_the_way(monkeypatch)
+
+
+def _slow_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call takes four seconds of the sides' clocks, which refuse what comes after ten."""
+    passed_s = [0.0]
+    monkeypatch.setattr(reconciling, "monotonic", lambda: passed_s[0])
+
+    def slow(key: Any, mine: int, theirs: int) -> int:
+        passed_s[0] += 4
+        return max(mine, theirs)
+
+    one, other = Machine(), Machine()
+    for machine in (one, other):
+        machine.side.now_ms = lambda: int(passed_s[0] * 1000)  # type: ignore[method-assign]
+        machine.store.put_if = _late(machine.store, passed_s)  # type: ignore[method-assign]
+    for number in range(20):
+        one.put(number, number)
+        other.put(number, -number)
+    report = reconcile(one, other, slow)
+    assert report.changed == 0 and report.resolved + report.sent + report.received == 20
+    assert one.everything() == other.everything()
+
+
+def _late(store: LocalStore, passed_s: list[float]) -> Any:
+    real = store.put_if
+
+    def put_if(puts: Any, began_ms: int, within_ms: int) -> Any:
+        late = passed_s[0] * 1000 - began_ms > within_ms
+        return [None] * len(puts) if late else real(puts, store.now_ms(), within_ms)
+
+    return put_if
+
+
+def test_a_slow_function_comes_to_its_end(monkeypatch):
+    _slow_function(monkeypatch)
+
+
+def test_without_a_pause_it_does_not(monkeypatch):
+    monkeypatch.setattr(reconciling, "DECIDING_S", 1e9)
+    with pytest.raises(AssertionError):
+        _slow_function(monkeypatch)
