@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .mirroring.tally import MirrorReport
     from .moving.tuning import AutoShards
     from .rates import RateLimit, RateLimiter
+    from .tiers.reconciling import ReconcileReport
     from .tiers.tiered import Tiered
     from .tools.metrics import openmetrics
     from .tools.overview import MapInfo, maps
@@ -82,6 +83,7 @@ __all__ = [
     "MirrorReport",
     "RateLimit",
     "RateLimiter",
+    "ReconcileReport",
     "Reentered",
     "Semaphore",
     "ShardBusy",
@@ -110,6 +112,7 @@ _LATER = {  # what needs inspect and asyncio, or numpy
     "mirroring.tally": ("MirrorReport",),
     "moving.tuning": ("AutoShards",),
     "rates": ("RateLimit", "RateLimiter"),
+    "tiers.reconciling": ("ReconcileReport",),
     "tiers.tiered": ("Tiered",),
     "tools.metrics": ("openmetrics",),
     "tools.overview": ("MapInfo", "maps"),

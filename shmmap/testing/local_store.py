@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha1
 from typing import Any
 
 from ..errors import StoreRefused, StoreUnavailable
 from ..tiers.stamps import time_of
-from ..tiers.store import SHARE, AllChanged, Changed, Found, Proven, Put
+from ..tiers.store import HEAD, SHARE, AllChanged, Changed, Found, Proven, Put, PutIf, each
+from ..tiers.stored import is_tombstone
 from ..windows import ALGORITHMS, Hit, Rate
+
+_AT_ONCE = 1_000  # names in one piece of a listing
 
 
 class LocalFeed:
@@ -120,10 +123,17 @@ class LocalStore:
         self._begin()
         return [self._look(name) for name in names]
 
-    def set(self, name: bytes, data: bytes, ttl_s: float | None, only: str = "") -> bool:
+    def _value(self, name: bytes, stamped: bool) -> Found | None:
+        """Return what is under a name, but no tombstone."""
+        found = self._look(name)
+        return None if found is not None and stamped and is_tombstone(found.data) else found
+
+    def set(
+        self, name: bytes, data: bytes, ttl_s: float | None, only: str = "", stamped: bool = False
+    ) -> bool:
         """Write."""
         self._begin()
-        if only and (self._look(name) is None) is (only == "present"):
+        if only and (self._value(name, stamped) is None) is (only == "present"):
             return False
         self._put(name, data, ttl_s)
         return True
@@ -158,10 +168,19 @@ class LocalStore:
             self._put(name, None, None)
         return len(there)
 
-    def touch(self, name: bytes, ttl_s: float | None) -> bool:
+    def bury(self, names: Sequence[bytes], data: bytes, ttl_s: float) -> int:
+        """Write a tombstone under each of these."""
+        self._begin()
+        there = 0
+        for name in names:
+            there += self._value(name, True) is not None
+            self._put(name, data, ttl_s)
+        return there
+
+    def touch(self, name: bytes, ttl_s: float | None, stamped: bool = False) -> bool:
         """Give it another time to live."""
         self._begin()
-        found = self._look(name)
+        found = self._value(name, stamped)
         if found is not None:
             self._put(name, found.data, ttl_s)
         return found is not None
@@ -188,6 +207,35 @@ class LocalStore:
                 return False
         self._put(put.name, put.data, put.ttl_s)
         return True
+
+    def put_if(
+        self, puts: Sequence[PutIf], began: Any, within_ms: int
+    ) -> list[bool | None]:
+        """Write each of these that still has a version; tell of each whether it was done."""
+        self._begin()
+        if time.monotonic_ns() // 1_000_000 - began > within_ms:
+            return [None] * len(puts)
+        done: list[bool | None] = []
+        for put in puts:
+            found = self._look(put.name)
+            there = b"" if found is None else found.data[2:14] or b"?"
+            done.append(there == put.version)
+            if there == put.version:
+                self._put(put.name, put.data, put.ttl_s)
+        return done
+
+    def heads(self, names: Sequence[bytes]) -> list[bytes | None]:
+        """Return the first bytes of each."""
+        self._begin()
+        found = map(self._look, names)
+        return [b"" if one is None else one.data[:HEAD] or None for one in found]
+
+    def list_heads(self, prefix: bytes) -> Iterator[list[tuple[bytes, bytes | None]]]:
+        """Yield all names that begin with a prefix, some at a time, and their `heads`."""
+        names = [name for name in list(self.kept) if name.startswith(prefix)]
+        for piece in each(names, _AT_ONCE):
+            heads = self.heads(piece)
+            yield [(name, head) for name, head in zip(piece, heads, strict=True) if head != b""]
 
     def feed(self, prefix: bytes) -> LocalFeed:
         """Begin to tell."""

@@ -78,7 +78,8 @@ class Asking:
         asked = self.now()
         at = [index for index, copy in enumerate(made) if copy is None]
         if at:
-            found = self.store.get_many([names[index] for index in at])
+            given = self.store.get_many([names[index] for index in at])
+            found = [self.writing.there(one) for one in given]
             self.asked += 1
             new = [self._copy(keys[index][0], one, asked)
                    for index, one in zip(at, found, strict=True)]

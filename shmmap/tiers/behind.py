@@ -44,13 +44,13 @@ class Behind:
 
     def __init__(
         self, m: ShmMap, tag: int, store: Store, names: StoreKeys, writing: Writing,
-        clock: MachineClock,
+        clock: MachineClock, tombstone_s: float | None = None,
     ) -> None:
         self.journal = journal = Journal(m, tag)
         self._store = store
         self._names = names
         self._writing = writing
-        self._parts = Parts(lambda: Part(journal, store, writing, clock))
+        self._parts = Parts(lambda: Part(journal, store, writing, clock, tombstone_s))
         clock.offset()  # its entry, and the drainers', are made while there is room
         m.add(self.part.place, 0, None)
 

@@ -58,11 +58,13 @@ class Part:
 
     def __init__(
         self, journal: Journal, store: Store, writing: Writing, clock: MachineClock,
+        tombstone_s: float | None = None,
     ) -> None:
         self._journal = journal
         self._store = store
         self._writing = writing
         self._clock = clock
+        self._tombstone_s = tombstone_s
         me = weakref.ref(self)
         self._background = Background(
             lambda: (one := me()) is not None and one._step(), LOOK_S, at_once=True)
@@ -187,7 +189,9 @@ class Part:
         if not self._writing.is_stamped:
             stamp = b""
         if record.kind is None:
-            return Put(name, None, None, stamp)
+            if self._tombstone_s is None:
+                return Put(name, None, None, stamp)
+            return Put(name, self._writing.tombstone(stamp), self._tombstone_s, stamp)
         ttl_s = None
         if record.deadline:
             ttl_s = max(0.001, (record.deadline - self._journal.now()) / 1e9)

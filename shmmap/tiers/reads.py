@@ -236,7 +236,8 @@ class TierReads(Copies):
     def ttl(self, key: Key) -> float | None:
         """Return the seconds that the store keeps a key; None: for ever. Raises KeyError."""
         self._settle([key])
-        found = self._tell(lambda: self.store.get(self._names.name_of(key)))
+        name = self._names.name_of(key)
+        found = self._tell(lambda: self._writing.there(self.store.get(name)))
         self._asking.drop(key, must=False)  # it may be older than what is told here
         if found is None:
             raise KeyError(key)

@@ -8,7 +8,7 @@ the other node. What may have been done is never sent again.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,9 +20,9 @@ from ..errors import StoreRefused
 from ..memory._clock_cy import monotonic
 from . import redis_scripts as scripts
 from .redis_cluster_feed import ClusterFeed, text
-from .redis_store import RedisStore, connecting, digest_of, given_of, ms_of
+from .redis_store import AT_ONCE, RedisStore, connecting, digest_of, given_if, given_of, ms_of
 from .redis_wire import Unsent, Wire
-from .store import Put
+from .store import Put, PutIf, each
 
 Address = tuple[str, int]
 SLOTS = 16384
@@ -44,7 +44,6 @@ class ClusterStore(RedisStore):
         self._remap = nodes.remap_host_port
         self._seeds = sorted({(node.host, int(node.port)) for node in client.get_nodes()})
         self._wires: dict[Address, Wire] = {}
-        self._digest = digest_of(scripts.PUT_LATEST)
         self._owners: list[Address] = []  # by slot; []: not known
         self.where = "cluster {}:{}".format(*self._seeds[0])
 
@@ -190,36 +189,65 @@ class ClusterStore(RedisStore):
     ) -> list[bool | StoreRefused | None]:
         """Write or remove each of these; tell of each whether it was done, or why not. What has
         moved to another node since is left for the next time."""
+        return self._put_each(
+            puts, began, scripts.PUT_LATEST, self._done,
+            lambda put, at_ms: given_of(put, at_ms, within_ms, believed_ns))
+
+    def put_if(
+        self, puts: Sequence[PutIf], began: dict[Address, int], within_ms: int
+    ) -> list[bool | None]:
+        """Write each of these that still has its version; tell of each whether it was done."""
+        def done(answer: Any) -> bool | None:
+            number = self._number(answer)
+            return None if number < 0 else number > 0
+
+        return self._put_each(puts, began, scripts.PUT_IF, done,
+                              lambda put, at_ms: given_if(put, at_ms, within_ms))
+
+    def _put_each(
+        self, puts: Sequence[Any], began: dict[Address, int], script: str,
+        done: Callable[[Any], Any], given: Callable[[Any, int], tuple[Any, ...]],
+    ) -> list[Any]:
+        """Put each at the node that has its name; None: it is at none whose time is known."""
         with self._asking():
             owners = self._owners or self._learn()
         homes = [owners[key_slot(put.name)] for put in puts]
-        answers: list[bool | StoreRefused | None] = [None] * len(puts)
+        answers: list[Any] = [None] * len(puts)
         for home in dict.fromkeys(homes):
             if home not in began:
                 continue
             some = [at for at, one in enumerate(homes) if one == home]
-            given = [given_of(puts[at], began[home], within_ms, believed_ns) for at in some]
-            for at, answer in zip(some, self._put_at(home, given), strict=True):
-                answers[at] = answer
+            for piece in each(some, AT_ONCE):
+                found = self._put_at(home, script, [given(puts[at], began[home]) for at in piece])
+                for at, answer in zip(piece, found, strict=True):
+                    is_elsewhere = isinstance(answer, MovedError | AskError)
+                    answers[at] = None if is_elsewhere else done(answer)
         return answers
 
-    def _put_at(self, home: Address, given: list[Any]) -> list[bool | StoreRefused | None]:
-        """Put at one node. An answer that names another node is none."""
+    def _put_at(self, home: Address, script: str, given: list[Any]) -> list[Any]:
+        """Put at one node; return its answers. One that names another node is noted."""
+        digest = digest_of(script)
         with self._asking():
             wire = self._wire_to(home)
             try:
-                found = wire.ask(*(("EVALSHA", self._digest, *one) for one in given))
+                found = wire.ask(*(("EVALSHA", digest, *one) for one in given))
                 if any(isinstance(one, redis.exceptions.NoScriptError) for one in found):
-                    wire.ask(("SCRIPT", "LOAD", scripts.PUT_LATEST))
-                    found = wire.ask(*(("EVALSHA", self._digest, *one) for one in given))
+                    wire.ask(("SCRIPT", "LOAD", script))
+                    found = wire.ask(*(("EVALSHA", digest, *one) for one in given))
             except _ERRORS:
                 self._owners = []
                 raise
         for one in found:
             if isinstance(one, MovedError):
                 self._moved(one, home)
-        return [None if isinstance(one, MovedError | AskError) else self._done(one)
-                for one in found]
+        return found
+
+    def list_heads(self, prefix: bytes) -> Iterator[list[tuple[bytes, bytes | None]]]:
+        """Yield all names that begin with a prefix, node by node, and their `heads`."""
+        with self._asking():
+            owners = dict.fromkeys(self._owners or self._learn())
+        for address in owners:
+            yield from self._list_by(self._wire_to(address).ask, prefix)
 
     def feed(self, prefix: bytes) -> ClusterFeed:  # type: ignore[override]
         """Begin to tell what changes under a prefix."""

@@ -27,6 +27,34 @@ redis.call('DEL', KEYS[1])
 return 1
 """
 
+_IS_VALUE = """
+local head, is_value = redis.pcall('GETRANGE', KEYS[1], 0, 15), true
+if head == '' then is_value = redis.call('EXISTS', KEYS[1]) == 1
+elseif type(head) == 'string' and #head == 15 then
+  is_value = string.sub(head, 1, 2) ~= '\\213\\1' or string.byte(head, 15) ~= 254
+end
+"""
+"""A tombstone is none: see `stored`."""
+
+SET_ONLY = _IS_VALUE + """
+if is_value ~= (ARGV[1] == 'present') then return 0 end
+if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2])
+else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+return 1
+"""
+
+BURY = _IS_VALUE + """
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return is_value and 1 or 0
+"""
+
+TOUCH = _IS_VALUE + """
+if not is_value then return 0 end
+if ARGV[1] == '' then redis.call('PERSIST', KEYS[1])
+else redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+return 1
+"""
+
 TAKE_LOCK = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 if redis.replicate_commands then redis.replicate_commands() end
@@ -53,12 +81,26 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 """
 
-PUT_LATEST = """
+_IN_TIME = """
 if redis.replicate_commands then redis.replicate_commands() end
 local time = redis.call('TIME')
 if time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(ARGV[1]) > tonumber(ARGV[2]) then
   return -1
 end
+"""
+"""ARGV: when it began and within what, in milliseconds."""
+
+PUT_IF = _IN_TIME + """
+local there = redis.pcall('GETRANGE', KEYS[1], 2, 13)
+if type(there) ~= 'string' or (there == '' and redis.call('EXISTS', KEYS[1]) == 1) then return 0 end
+if there ~= ARGV[3] then return 0 end
+if ARGV[5] == '' then redis.call('SET', KEYS[1], ARGV[4])
+else redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[5]) end
+return 1
+"""
+"""ARGV: two of _IN_TIME; the version, the bytes, milliseconds to live."""
+
+PUT_LATEST = _IN_TIME + """
 local stamp, believed = ARGV[3], ARGV[4]
 if stamp ~= '' then
   local there = redis.pcall('GETRANGE', KEYS[1], 2, 13)

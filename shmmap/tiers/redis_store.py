@@ -16,8 +16,9 @@ from ..errors import StoreRefused, StoreUnavailable
 from ..system.blocks import block
 from ..windows import Hit, Rate
 from . import redis_scripts as scripts
+from .redis_listing import RedisListing
 from .redis_rates import HIT
-from .store import Found, Put, each
+from .store import Found, Put, PutIf, each
 
 try:
     import redis
@@ -52,7 +53,7 @@ _KEPT = (  # of a client's connections: what they connect to, and as whom
 )
 
 
-class RedisStore:
+class RedisStore(RedisListing):
     """A store: see `store`.
 
     Args:
@@ -173,8 +174,13 @@ class RedisStore:
                 found.append(None if data is None or ttl_s == 0.0 else Found(data, ttl_s))
         return found
 
-    def set(self, name: bytes, data: bytes, ttl_s: float | None, only: str = "") -> bool:
+    def set(
+        self, name: bytes, data: bytes, ttl_s: float | None, only: str = "", stamped: bool = False
+    ) -> bool:
         """Write; with `only`="absent" or "present" where that is so. Tell whether it was done."""
+        if only and stamped:
+            left = "" if ttl_s is None else _ms(ttl_s)
+            return bool(self._run(scripts.SET_ONLY, [name], only, data, left) > 0)
         more = {"": (), "absent": ("NX",), "present": ("XX",)}[only]
         return self._ask(("SET", name, data, *_life(ttl_s), *more))[0] is not None
 
@@ -198,8 +204,19 @@ class RedisStore:
         """Remove these; return how many were there."""
         return sum(self._ask(("DEL", *piece))[0] for piece in each(names, AT_ONCE))
 
-    def touch(self, name: bytes, ttl_s: float | None) -> bool:
+    def bury(self, names: Sequence[bytes], data: bytes, ttl_s: float) -> int:
+        """Write a tombstone under each of these; return how many had a value."""
+        given = ((1, name, data, _ms(ttl_s)) for name in names)
+        return sum(
+            self._number(answer) for piece in each(given, AT_ONCE)
+            for answer in self._run_each(scripts.BURY, piece)
+        )
+
+    def touch(self, name: bytes, ttl_s: float | None, stamped: bool = False) -> bool:
         """Give it another time to live; tell whether it was there."""
+        if stamped:
+            left = "" if ttl_s is None else _ms(ttl_s)
+            return bool(self._run(scripts.TOUCH, [name], left, again=True) > 0)
         if ttl_s is None:
             return any(self._ask(("PERSIST", name), ("EXISTS", name), again=True))
         return bool(self._ask(("PEXPIRE", name, _ms(ttl_s)), again=True)[0])
@@ -217,6 +234,22 @@ class RedisStore:
         for piece in each(given, AT_ONCE):
             answers += map(self._done, self._run_each(scripts.PUT_LATEST, piece))
         return answers
+
+    def put_if(
+        self, puts: Sequence[PutIf], began: Any, within_ms: int
+    ) -> list[bool | None]:
+        """Write each of these that still has a version; tell of each whether it was done."""
+        answers: list[bool | None] = []
+        for piece in each((given_if(put, began, within_ms) for put in puts), AT_ONCE):
+            found = [self._number(one) for one in self._run_each(scripts.PUT_IF, piece)]
+            answers += [None if one < 0 else one > 0 for one in found]
+        return answers
+
+    def _number(self, answer: Any) -> int:
+        """Return what a script returned; raise what was refused."""
+        if isinstance(answer, redis.ResponseError):
+            self._refuse(answer)
+        return int(answer)
 
     def _run_each(self, script: str, given: Sequence[Sequence[Any]]) -> list[Any]:
         """Run a script for each; return the answers, errors among them."""
@@ -337,6 +370,12 @@ def digest_of(script: str) -> str:
 def ms_of(time: Sequence[Any]) -> int:
     """Return the milliseconds of a server's answer to TIME."""
     return int(time[0]) * 1000 + int(time[1]) // 1000
+
+
+def given_if(put: PutIf, began_ms: int, within_ms: int) -> tuple[Any, ...]:
+    """Return what PUT_IF is given: how many names, the name, and the rest."""
+    return (1, put.name, began_ms, within_ms, put.version, put.data,
+            "" if put.ttl_s is None else _ms(put.ttl_s))
 
 
 def given_of(put: Put, began_ms: int, within_ms: int, believed_ns: int) -> tuple[Any, ...]:

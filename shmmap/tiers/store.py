@@ -14,6 +14,7 @@ from ..errors import StoreRefused
 from ..windows import Hit, Rate
 
 SHARE = 10  # one part in so many of what is left is taken at once, at most: see `Store.hit`
+HEAD = 16  # bytes: one more than a tombstone has
 Thing = TypeVar("Thing")
 
 
@@ -42,6 +43,21 @@ class Put(NamedTuple):
     data: bytes | None
     ttl_s: float | None
     stamp: bytes
+
+
+class PutIf(NamedTuple):
+    """What a store is to have under a name, if that still has a version: see `put_if`.
+
+    Attributes:
+        data: bytes with a stamp.
+        ttl_s: seconds that it is kept; None: for ever.
+        version: the stamp of what is there; b"": nothing is.
+    """
+
+    name: bytes
+    data: bytes
+    ttl_s: float | None
+    version: bytes
 
 
 class Changed(NamedTuple):
@@ -87,8 +103,11 @@ class Store(Protocol):
     def get_many(self, names: Sequence[bytes]) -> list[Found | None]:
         """Return what is under each of these; not in one step."""
 
-    def set(self, name: bytes, data: bytes, ttl_s: float | None, only: str = "") -> bool:
-        """Write; with `only`="absent" or "present" where that is so. Tell whether it was done."""
+    def set(
+        self, name: bytes, data: bytes, ttl_s: float | None, only: str = "", stamped: bool = False
+    ) -> bool:
+        """Write; with `only`="absent" or "present" where that is so. Tell whether it was done.
+        `stamped`: a tombstone (see `stored`) is absent."""
 
     def set_many(self, pairs: Sequence[tuple[bytes, bytes]], ttl_s: float | None) -> None:
         """Write all of these; not in one step."""
@@ -102,11 +121,15 @@ class Store(Protocol):
     def delete(self, names: Sequence[bytes]) -> int:
         """Remove these; return how many were there."""
 
-    def touch(self, name: bytes, ttl_s: float | None) -> bool:
-        """Give it another time to live; tell whether it was there."""
+    def bury(self, names: Sequence[bytes], data: bytes, ttl_s: float) -> int:
+        """Write a tombstone under each of these; return how many had a value."""
+
+    def touch(self, name: bytes, ttl_s: float | None, stamped: bool = False) -> bool:
+        """Give it another time to live; tell whether it was there. `stamped`: a tombstone is
+        not."""
 
     def moment(self) -> Any:
-        """Return the store's time: what `put_latest` is held to."""
+        """Return the store's time: what `put_latest` and `put_if` are held to."""
 
     def put_latest(
         self, puts: Sequence[Put], began: Any, within_ms: int, believed_ns: int
@@ -114,6 +137,20 @@ class Store(Protocol):
         """Write or remove each of these, not all in one step; tell of each whether it was done, or
         why it was refused. False: what is there has a later stamp, of `believed_ns` or before.
         None: it comes more than `within_ms` after `began`, a `moment`, and nothing was done."""
+
+    def put_if(
+        self, puts: Sequence[PutIf], began: Any, within_ms: int
+    ) -> list[bool | None]:
+        """Write each of these that still has its version, not all in one step; tell of each
+        whether it was done. None: it comes more than `within_ms` after `began`, a `moment`, and
+        nothing was done."""
+
+    def heads(self, names: Sequence[bytes]) -> list[bytes | None]:
+        """Return the first HEAD bytes of each; b"": nothing is there, None: no bytes are."""
+
+    def list_heads(self, prefix: bytes) -> Iterator[list[tuple[bytes, bytes | None]]]:
+        """Yield all names that begin with a prefix, some at a time, and their `heads`. What comes
+        or goes meanwhile may be missed, and a name may come twice."""
 
     def feed(self, prefix: bytes) -> Feed:
         """Begin to tell what changes under a prefix; returns when nothing will be missed."""

@@ -14,6 +14,7 @@ from ..values._keys_cy import pack, unpack
 
 KEY_STR = constants()["KEY_STR"]
 MARK = b"\0"
+LOCKS = MARK + b"!"  # the store's names of locks begin so, behind the prefix: no kind of key does
 RESERVED = "shmmap.tier"  # keys that begin so, and tuples whose first item is this, are the tier's
 
 

@@ -30,7 +30,7 @@ from ..system.blocks import exit_of
 from ..system.process import this_process
 from ..system.tasks import current_holder
 from .store import Store
-from .store_keys import MARK, RESERVED, StoreKeys
+from .store_keys import LOCKS, RESERVED, StoreKeys
 
 if TYPE_CHECKING:
     from ..checks import Seconds
@@ -49,7 +49,7 @@ def pauses() -> Iterator[float]:
 def lock_name(names: StoreKeys, kind: str, key: Key) -> bytes:
     """Return what the store's names of a lock begin with: all of them lie in one slot."""
     digest = sha1(names.name_of(key), usedforsecurity=False).hexdigest()
-    return names.prefix + MARK + f"!{kind}{{{digest}}}".encode()
+    return names.prefix + LOCKS + f"{kind}{{{digest}}}".encode()
 
 
 class _Holding:

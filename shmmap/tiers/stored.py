@@ -8,8 +8,10 @@ By "auto" and "safe": the map's own bytes behind a head.
     offset  0      2      14    15
             MAGIC  stamp  kind  the value, as a map has it: docs/design/value-layout.md
 
-Its version is the stamp: see `stamps`. With "auto" a value that is not native is a pickle: whoever
-may write to the store can then run code in every process that reads it.
+Its version is the stamp: see `stamps`. A tombstone, which says when a key was removed, is such a
+head alone, of the kind TOMBSTONE: every read takes it for nothing. With "auto" a value that is not
+native is a pickle: whoever may write to the store can then run code in every process that reads
+it.
 """
 
 from __future__ import annotations
@@ -22,11 +24,18 @@ from ..values._codecs_cy import pack, unpack
 from ..values.codecs import Codec
 from ._copies_cy import CODED
 from .stamps import BYTES, Stamps
+from .store import Found
 
 MAGIC = b"\xd5\x01"
 ABSENT = b""
 """The version of what is not there."""
+TOMBSTONE = 254  # in place of a kind
 _KIND = len(MAGIC) + BYTES
+
+
+def is_tombstone(data: bytes) -> bool:
+    """Tell whether these bytes of a codec with stamps say that the key was removed."""
+    return len(data) == _KIND + 1 and data[_KIND] == TOMBSTONE and data.startswith(MAGIC)
 
 
 class Writing:
@@ -55,6 +64,21 @@ class Writing:
     def stored(self, kind: int, data: bytes, stamp: bytes) -> bytes:
         """Return the store's bytes of what `pack` has made, with that stamp."""
         return b"".join((MAGIC, stamp, bytes((kind,)), data)) if self.is_stamped else data
+
+    def met(self, stamp: bytes) -> None:
+        """Make what is written next later than a stamp, unless that is not to be believed."""
+        self._stamps.met(stamp)
+
+    def tombstone(self, stamp: bytes = b"") -> bytes:
+        """Return the store's bytes of what is removed now, or was with that stamp."""
+        return self.stored(TOMBSTONE, b"", stamp or self._stamps.next())
+
+    def there(self, found: Found | None) -> Found | None:
+        """Return what was found; None for a tombstone. What is written next is later than that."""
+        if found is None or not self.is_stamped or not is_tombstone(found.data):
+            return found
+        self._stamps.met(found.data[len(MAGIC):_KIND])
+        return None
 
     def read(self, data: bytes, where: str) -> tuple[bytes, int, bytes]:
         """Return version, kind and bytes as a map's copy has them. Raises ValueUnreadable, which

@@ -25,13 +25,14 @@ from .freshness import Freshness
 from .machine_clock import MachineClock
 from .parts import Parts
 from .reads import ns, read_consistency
+from .reconciled import TierReconciled, read_tombstones
 from .stamps import Stamps
 from .store import Store
 from .store_keys import StoreKeys, is_text
 from .store_lock import LEASE_S, TierLock
 from .stored import Writing
 from .watching import Part
-from .writes import DEFAULT, TierWrites, read_ttl
+from .writes import DEFAULT, read_ttl
 
 if TYPE_CHECKING:
     from ..checks import Seconds
@@ -77,7 +78,7 @@ class Seen(NamedTuple):
 
 
 @public
-class Tiered(TierWrites):
+class Tiered(TierReconciled):
     """A store that several machines share, with a map as this machine's one near cache.
 
     Args:
@@ -99,6 +100,8 @@ class Tiered(TierWrites):
             machine has it, in the journal; one process of the machine carries it to the store.
         journal: with write="behind": a map for what the store does not have yet, of this tier
             alone; on_full="raise", which is a map's default. Where it is full, writes wait.
+        tombstones: seconds that the store keeps of a removed key when it was removed, for
+            `reconcile`; the same in all tiers of the prefix. None (default): nothing is kept.
 
     Raises:
         StoreRefused, StoreUnavailable: from operations, never from making it.
@@ -112,6 +115,7 @@ class Tiered(TierWrites):
         ttl: Seconds | None = None, consistency: str = "bounded",
         max_staleness: Seconds | None = None, stale_if_error: Seconds = 0.0,
         timeout: Seconds | None = None, write: str = "through", journal: ShmMap | None = None,
+        tombstones: Seconds | None = None,
     ) -> None:
         if not isinstance(m, ShmMap):
             raise TypeError(f"m={m!r} must be the handle of a map, not its name")
@@ -149,6 +153,7 @@ class Tiered(TierWrites):
         self._asking = Asking(m, self.store, names, writing, self._freshness, self._tag,
                               self._forget)
         self._stamped = writing.is_stamped
+        self.tombstone_s = read_tombstones(tombstones, m, writing)
         interval_s = _PROOF_S
         if self._bound_ns >= 0:
             interval_s = max(0.02, min(interval_s, self._bound_ns / 1e9 / _PROOFS))
@@ -156,7 +161,8 @@ class Tiered(TierWrites):
         self._watch = Parts(lambda: Part(m, store, names, freshness, interval_s))
         self._behind = None
         if journal is not None and clock is not None:
-            self._behind = Behind(journal, self._tag, store, names, writing, clock)
+            self._behind = Behind(journal, self._tag, store, names, writing, clock,
+                                  self.tombstone_s)
             self._asking.pending = self._behind.pending
         self._begin_reading()
 

@@ -26,6 +26,7 @@ class TierWrites(TierReads):
     """The part of Tiered that writes."""
 
     ttl_s: float | None
+    tombstone_s: float | None
 
     def set(self, key: Key, value: Value, ttl: Seconds | None = DEFAULT) -> None:
         """Write a key: the store has it when this returns, and the whole machine reads it. With
@@ -80,7 +81,12 @@ class TierWrites(TierReads):
             return self.delete(key) or not only
         self._settle([key])  # and then take a stamp
         name, data = self._names.name_of(key), self._encode(key, value)
-        return bool(self._change([key], lambda: self.store.set(name, data, ttl_s, only)))
+        return bool(self._change([key], lambda: self._put(name, data, ttl_s, only)))
+
+    def _put(self, name: bytes, data: bytes, ttl_s: float | None, only: str) -> bool:
+        if only and self._stamped:
+            return self.store.set(name, data, ttl_s, only, True)
+        return self.store.set(name, data, ttl_s, only)
 
     def _change(self, keys: list[Key], ask: Callable[[], Any]) -> Any:
         """Have the store change keys, and take the machine's copies out: also where it is not
@@ -157,10 +163,20 @@ class TierWrites(TierReads):
         """Write, or remove, what still has a version. A ttl of 0: as before."""
         self._settle([key])
         name = self._names.name_of(key)
-        data = None if removes else self._encode(key, value)
-        return bool(self._change(
-            [key], lambda: self.store.set_if(name, data, ttl_s, version, self._stamped)
-        ))
+        data: bytes | None
+        if not removes:
+            data = self._encode(key, value)
+        elif self.tombstone_s is None:
+            data = None
+        else:
+            data, ttl_s = self._writing.tombstone(), self.tombstone_s
+
+        def ask() -> bool:
+            if data is not None and version == ABSENT:  # a tombstone is nothing, too
+                return self._put(name, data, ttl_s, "absent")
+            return self.store.set_if(name, data, ttl_s, version, self._stamped)
+
+        return bool(self._change([key], ask))
 
     def apply(
         self, key: Key, function: Callable[[Value], Value], default: Value = MISSING,
@@ -212,7 +228,7 @@ class TierWrites(TierReads):
             return self.delete(key)
         self._settle([key])
         name = self._names.name_of(key)
-        return bool(self._change([key], lambda: self.store.touch(name, ttl_s)))
+        return bool(self._change([key], lambda: self.store.touch(name, ttl_s, self._stamped)))
 
     def delete(self, key: Key) -> bool:
         """Remove a key from the store; tell whether it was there."""
@@ -233,7 +249,11 @@ class TierWrites(TierReads):
             return count
         self._settle(wanted)
         names = [self._names.name_of(key) for key in wanted]
-        return int(self._change(wanted, lambda: self.store.delete(names)))
+        tombstone_s = self.tombstone_s
+        if tombstone_s is None:
+            return int(self._change(wanted, lambda: self.store.delete(names)))
+        data = self._writing.tombstone()
+        return int(self._change(wanted, lambda: self.store.bury(names, data, tombstone_s)))
 
     def pop(self, key: Key, default: Value = MISSING) -> Value:
         """Remove a key and return its value: of several that try, one gets it."""
