@@ -242,6 +242,17 @@ def test_a_store_without_a_tier(two, running):
     assert one["b"] == 2 and other["a"] == 1
 
 
+def test_a_store_that_was_opened_for_it_is_closed(tiers, running, monkeypatch):
+    from shmmap.tiers.redis_store import RedisStore
+
+    closed = []
+    monkeypatch.setattr(RedisStore, "close", lambda self: closed.append(self))
+    one = tiers(LocalStore())
+    url = f"unix://{running.path}?db=1"
+    one.reconcile(url)
+    assert [store.where for store in closed] == [f"{running.path}/1"]
+
+
 def test_digests_go_from_machine_to_machine(two):
     one, other = two
     other.set_many({number: number for number in range(100)})

@@ -236,6 +236,43 @@ def test_without_the_limit_it_does(monkeypatch):
         _goes_on_late(Machine())
 
 
+def _written_all_the_time(many: int) -> tuple[ReconcileReport, Machine, Machine]:
+    one, other = Machine(), Machine()
+    for number in range(3):
+        one.put(number, "first")
+    left = [many]
+    for machine in (one, other):
+        machine.side = Disturbed(machine.store, machine.names, machine.writing)
+        machine.side.disturbs = lambda at=machine: (left[0] and at.put(1, left[0]), down(left))
+    return reconcile(one, other), one, other
+
+
+def down(left: list[int]) -> None:
+    left[0] = max(0, left[0] - 1)
+
+
+class Disturbed(StoreSide):
+    """A side where somebody writes just before each write."""
+
+    disturbs: Any = None
+
+    def put_if(self, *given: Any) -> Any:
+        """Write, once that is done."""
+        self.disturbs()
+        return super().put_if(*given)
+
+
+def test_what_others_write_all_the_time_is_left_to_them():
+    report, one, other = _written_all_the_time(100)
+    assert (report.sent, report.received, report.changed) == (2, 0, 1)
+    assert {one.value(1), other.value(1)} & {96, 97}  # the last ones
+    report, one, other = _written_all_the_time(4)
+    assert (report.sent + report.received, report.changed) == (3, 0)
+    assert one.value(1) == other.value(1) == 1
+    report, one, other = _written_all_the_time(0)
+    assert (report.sent, report.changed) == (3, 0)
+
+
 class Twice(StoreSide):
     """A side that names everything twice."""
 
