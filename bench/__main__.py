@@ -33,6 +33,7 @@ other commands:
   python -m bench resize --quick | --full                           a map that takes another shape
   python -m bench values --quick | --full                           kinds of values, same options
   python -m bench tiered --full                                     several machines, same options
+  python -m bench partitions [--full] [--seed N]                    the same, while wires are cut
   python -m bench report RESULTS.json [--html PATH] [--plots DIR]   from what was measured before
   python -m bench compare OLD.json NEW.json                         what became faster or slower
   python -m bench readme RESULTS.json                               into README.md, bench/README.md
@@ -175,6 +176,10 @@ def main(arguments: list[str] | None = None) -> int:
         return measure([*arguments[1:], "--only", "values"])
     if arguments[:1] == ["tiered"]:
         return measure([*arguments[1:], "--only", "tiered"])
+    if arguments[:1] == ["partitions"]:
+        from tests.machines import __main__ as machines  # of the checkout, as the bench is
+
+        return machines.main(arguments[1:])
     if arguments[:1] == ["cache"]:
         return measure(arguments[1:], cache=True)
     return tell(arguments[1:]) if arguments[:1] == ["report"] else measure(arguments)

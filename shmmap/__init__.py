@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .rates import RateLimit, RateLimiter
     from .tiers.reconciling import ReconcileReport
     from .tiers.tiered import Tiered
+    from .tools.metrics import openmetrics
     from .tools.overview import MapInfo, maps
 
 __version__ = "0.1.0"
@@ -101,6 +102,7 @@ __all__ = [
     "__version__",
     "cached",
     "maps",
+    "openmetrics",
     "unlink",
 ]
 
@@ -112,6 +114,7 @@ _LATER = {  # what needs inspect and asyncio, or numpy
     "rates": ("RateLimit", "RateLimiter"),
     "tiers.reconciling": ("ReconcileReport",),
     "tiers.tiered": ("Tiered",),
+    "tools.metrics": ("openmetrics",),
     "tools.overview": ("MapInfo", "maps"),
 }
 

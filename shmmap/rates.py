@@ -1,21 +1,26 @@
-"""RateLimiter: so many in so long, counted once for all processes of the machine."""
+"""RateLimiter: so many in so long, counted once for all processes of the machine, or of several."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import timedelta
 from math import ceil, inf
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._public import public
 from .checks import Key, seconds, shown
+from .counters.counter import Counter, Rule, Step
+from .counters.in_map import MapCounter
 from .errors import EntryTooLarge, MapClosed, ShmMapError
+from .in_asyncio import in_thread
 from .locks.keeping import note, notes_of, reason_for
 from .map import ShmMap
-from .operations.changes import Patience
-from .windows import ALGORITHMS, Found, Rate
+from .windows import ALGORITHMS, Hit, Rate
 
+if TYPE_CHECKING:
+    from .tiers.tiered import Tiered
+
+_MACHINES = ("store", "shares")
 _ON_ERROR = ("raise", "allow", "deny")
 MOST_TIMES = 100_000  # 8 bytes each, written anew by each hit
 _LONG_S = 3e9  # a ttl of so many seconds is none
@@ -56,15 +61,17 @@ class RateLimit(NamedTuple):
 
 @public
 class RateLimiter:
-    """So many hits of a key in so long, exact for all processes that have the map.
+    """So many hits of a key in so long, exact for all processes that have the map, or for all
+    machines that have a tier.
 
     Each key has one entry of 16 or 24 bytes ("moving": 8 bytes a hit), which expires when nothing
-    is counted any more. A hit is one step: read, computed, and written if nobody has written
-    meanwhile, else tried again. No lock is held, so no death leaves one. Where the map evicts, a
-    count may be lost with its entry: give limits a map with room, `on_full="raise"`.
+    is counted any more. A hit is one step: in a map it is read, computed, and written if nobody has
+    written meanwhile, else tried again. No lock is held, so no death leaves one. Where the map or
+    the store evicts, a count may be lost with its entry: give limits a map with room,
+    `on_full="raise"`.
 
     Args:
-        m: the map.
+        m: the map; or a `Tiered`: then several machines count together.
         limit: how many are allowed in `per`.
         per: seconds, or a timedelta.
         algorithm: "bucket" (default): `burst` at once, then one every per / limit. "fixed": from
@@ -76,6 +83,10 @@ class RateLimiter:
             another algorithm or `per`, or another prefix, they count apart.
         on_error: what a hit comes to where the map cannot be used just now: "raise" (default),
             "allow" or "deny": counted in `stats().uncached`, and logged once.
+        machines: with a tier: "store" (default): the store counts each hit, exactly, by its own
+            clock. "shares": a machine takes several at once and has them in its map, so most hits
+            ask nobody. Never more are allowed by that, but some may be refused that others have
+            taken and not used; not for "moving". See docs/guide/rates.md.
 
     Threads, tasks and forked children may share one.
 
@@ -86,8 +97,9 @@ class RateLimiter:
     """
 
     def __init__(
-        self, m: ShmMap, limit: int, per: float | timedelta, *, algorithm: str = "bucket",
-        burst: int | None = None, prefix: str = "rate", on_error: str = "raise",
+        self, m: ShmMap | Tiered, limit: int, per: float | timedelta, *,
+        algorithm: str = "bucket", burst: int | None = None, prefix: str = "rate",
+        on_error: str = "raise", machines: str | None = None,
     ) -> None:
         per_s = seconds(per, "per")
         if not _is_count(limit):
@@ -111,105 +123,87 @@ class RateLimiter:
                              f"must be less than {_LONG_S:.0e}")
         if on_error not in _ON_ERROR:
             raise ValueError(f"on_error={on_error!r} must be one of {', '.join(_ON_ERROR)}")
-        if not isinstance(m, ShmMap):
-            raise TypeError(f"m={m!r} must be the handle of a map, not its name")
-        self.map = m
+        tier = _tier_of(m)
+        if machines is not None and tier is None:
+            raise ValueError(f"machines={machines!r} is for a Tiered: a map is one machine's")
+        if machines not in (None, *_MACHINES):
+            raise ValueError(f"machines={machines!r} must be one of {', '.join(_MACHINES)}")
+        machines = "" if tier is None else machines or "store"
+        here: ShmMap = m if isinstance(m, ShmMap) else m.map
+        self.map, self.tier = here, tier
         self.algorithm = algorithm
+        self.machines = machines
         self.rate = Rate(limit, max(1, round(per_s * 1e9)), burst or limit)
         self.prefix = prefix
         self.on_error = on_error
-        self._ask = ALGORITHMS[algorithm]
-        self._kind = f"{algorithm}/{self.rate.per_ns / 1e9:.12g}s"
+        kind = f"{algorithm}/{self.rate.per_ns / 1e9:.12g}s"
+        self._counter = _counter(here, tier, machines, Rule(self.rate, algorithm, prefix, kind))
 
     def __repr__(self) -> str:
         per = f"{self.rate.per_ns / 1e9:.12g} s"
-        return (f"<{type(self).__name__}: map {self.map.name!r}, prefix {shown(self.prefix)}, "
-                f"{self.rate.limit} in {per}, {self.algorithm}>")
+        where = "" if self.tier is None else (
+            f"store {self.tier.store.where}, machines={self.machines!r}, ")
+        return (f"<{type(self).__name__}: map {self.map.name!r}, {where}prefix "
+                f"{shown(self.prefix)}, {self.rate.limit} in {per}, {self.algorithm}>")
 
     def hit(self, key: Key, cost: int = 1) -> RateLimit:
         """Count a hit, or one that costs more, if it is allowed; one that is not changes nothing.
 
         Raises:
             EditConflict: others have hit this key each time for `lock_timeout` seconds.
-            ShmMapError: the map cannot be used just now, unless `on_error` says otherwise.
+            StoreUnavailable: of a tier; the hit may or may not have been counted.
+            ShmMapError: it cannot be counted just now. `on_error` says otherwise for all of these.
         """
-        tries = self._tries(key, cost)
-        while (answer := next(tries)) is None:
-            pass
-        return answer
+        try:
+            tries = self._counter.tries(key, _checked(cost))
+            while not isinstance(step := next(tries), Hit):
+                pass
+            return self._answer(step)
+        except ShmMapError as error:
+            return self._failed(error, key)
 
     async def ahit(self, key: Key, cost: int = 1) -> RateLimit:
-        """Do the same in a coroutine: between two tries its event loop goes on."""
-        tries = self._tries(key, cost)
-        while (answer := next(tries)) is None:
-            await asyncio.sleep(0)
-        return answer
+        """Do the same in a coroutine. Between two tries its event loop goes on, and so it does
+        while a store is asked: in a thread, which counts the hit also if the task is cancelled."""
+        try:
+            tries = self._counter.tries(key, _checked(cost))
+            step = next(tries)
+            while not isinstance(step, Hit):
+                if step is Step.ASKS:
+                    step = await in_thread(next, tries)
+                else:
+                    await asyncio.sleep(0)
+                    step = next(tries)
+            return self._answer(step)
+        except ShmMapError as error:
+            return self._failed(error, key)
 
     def test(self, key: Key, cost: int = 1) -> RateLimit:
         """Tell what such a hit would come to, without counting it: `remaining` is what is left
-        before it."""
+        before it. In a coroutine that has a tier: `await asyncio.to_thread(limiter.test, key)`."""
         try:
-            state, now, _ = self._look(key)
-            would = self._ask(self.rate, state, now, _checked(cost))
-            before = self._ask(self.rate, state, now, 0)
-            return self._answer(would._replace(remaining=before.remaining))
+            would, stands = self._counter.look(key, _checked(cost))
+            return self._answer(would._replace(remaining=stands.remaining))
         except ShmMapError as error:
             return self._failed(error, key)
 
     def peek(self, key: Key) -> RateLimit:
-        """Tell how it stands: `allowed` and `retry_after` are those of a hit of 1."""
+        """Tell how it stands: `allowed` and `retry_after` are those of a hit of 1. For coroutines
+        see `test`."""
         try:
-            state, now, _ = self._look(key)
-            would = self._ask(self.rate, state, now, 1)
-            is_now = self._ask(self.rate, state, now, 0)
-            return self._answer(is_now._replace(allowed=would.allowed, retry_ns=would.retry_ns))
+            would, stands = self._counter.look(key, 1)
+            return self._answer(stands._replace(taken=would.taken, retry_ns=would.retry_ns))
         except ShmMapError as error:
             return self._failed(error, key)
 
     def reset(self, key: Key) -> bool:
-        """Forget the hits of a key; tell whether there were any."""
-        return self.map.delete(self._place(key))
+        """Forget the hits of a key; tell whether there were any. With machines="shares": other
+        machines go on with what they have taken."""
+        return self._counter.reset(key)
 
-    def _place(self, key: Key) -> Key:
-        """Return what the map calls a key: what two rates keep of it are two entries."""
-        return self.prefix, self._kind, key
-
-    def _look(self, key: Key) -> tuple[bytes, int, int]:
-        """Return a key's state, the time, and the state's version."""
-        m: Any = self.map
-        place = self._place(key)
-        state, version = m.get_versioned(place, b"")
-        if not isinstance(state, bytes):
-            raise TypeError(f"map {m.name!r}, key {shown(place)} holds a {type(state).__name__}, "
-                            "no rate: give the limiter another prefix=")
-        return state, m._live.clock.now_ns(), version
-
-    def _tries(self, key: Key, cost: int) -> Iterator[RateLimit | None]:
-        """Count a hit: yield None for each try that came too late, then the answer."""
-        patience: Patience | None = None
-        try:
-            while (answer := self._try(key, _checked(cost))) is None:
-                patience = patience or Patience(self.map, key, "a rate limiter")
-                patience.once_more()
-                yield None
-        except ShmMapError as error:
-            answer = self._failed(error, key)
-        yield answer
-
-    def _try(self, key: Key, cost: int) -> RateLimit | None:
-        """Count a hit; None: somebody has counted another one meanwhile."""
-        state, now, version = self._look(key)
-        found = self._ask(self.rate, state, now, cost)
-        if found.allowed and not self.map.cas(
-            self._place(key), found.state, version, found.lasts_ns / 1e9
-        ):
-            return None
-        return self._answer(found)
-
-    def _answer(self, found: Found) -> RateLimit:
-        retry = inf if found.retry_ns < 0 else found.retry_ns / 1e9
-        return RateLimit(found.allowed, self.rate.limit, found.remaining, found.reset_ns / 1e9,
-                         retry)
+    def _answer(self, hit: Hit) -> RateLimit:
+        retry = inf if hit.retry_ns < 0 else hit.retry_ns / 1e9
+        return RateLimit(hit.taken > 0, self.rate.limit, hit.remaining, hit.reset_ns / 1e9, retry)
 
     def _failed(self, error: ShmMapError, key: Key) -> RateLimit:
         if self.on_error == "raise" or isinstance(error, MapClosed):
@@ -220,6 +214,31 @@ class RateLimiter:
         note(m, notes_of(m), reason_for(error), f"{shown(key)} {cannot} ({type(error).__name__}: "
              f"{error}); it is {'allowed' if allowed else 'denied'}")
         return RateLimit(allowed, self.rate.limit, 0, 0.0, 0.0 if allowed else 1.0)
+
+
+def _counter(m: ShmMap, tier: Tiered | None, machines: str, rule: Rule) -> Counter:
+    """Return what counts. What a tier needs is imported where there is one."""
+    if tier is None:
+        return MapCounter(m, rule)
+    if machines == "shares":
+        from .counters.shares import ShareCounter
+
+        return ShareCounter(tier, rule)
+    from .counters.in_store import StoreCounter
+
+    return StoreCounter(tier, rule)
+
+
+def _tier_of(m: Any) -> Tiered | None:
+    """Return the tier that a limiter was given; None: a map. Raises TypeError for what is
+    neither."""
+    if isinstance(m, ShmMap):
+        return None
+    from .tiers.tiered import Tiered
+
+    if not isinstance(m, Tiered):
+        raise TypeError(f"m={m!r} must be the handle of a map, not its name, or a Tiered")
+    return m
 
 
 def _is_count(number: object) -> bool:

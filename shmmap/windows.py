@@ -46,6 +46,15 @@ class Found(NamedTuple):
     lasts_ns: int
 
 
+class Hit(NamedTuple):
+    """What a hit came to. `taken`: how many units were counted; 0: it is refused."""
+
+    taken: int
+    remaining: int
+    reset_ns: int
+    retry_ns: int
+
+
 Algorithm = Callable[[Rate, bytes, int, int], Found]
 _TWO, _THREE = struct.Struct("<QQ"), struct.Struct("<QQQ")
 _UNIT = 1 << 32  # of a bucket's level: parts of a hit

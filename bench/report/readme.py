@@ -2,7 +2,8 @@
 
 Into README.md a table and a plot, into bench/README.md the list of where shmmap lost. Of a run of
 the `web` scenarios alone: their tables into README.md and bench/README.md. Of a run of the `rates`
-scenarios alone: their table into docs/guide/rates.md; of the `tiered` ones: docs/guide/tiered.md.
+scenarios alone, and of `machine-limits`: their tables into docs/guide/rates.md; of the `tiered`
+ones, and of `partitions`: docs/guide/tiered.md.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from ..core.results import FORMAT, OURS, UNITS, Row
 from ..core.source_tree import CHECKOUT
-from . import plots, rates_table, tiered_table, web_tables
+from . import limits_table, partitions_table, plots, rates_table, tiered_table, web_tables
 from .tables import measured_on, rows_of
 
 README, BENCH_README = CHECKOUT / "README.md", CHECKOUT / "bench/README.md"
@@ -23,8 +24,10 @@ TIERED_PAGE = CHECKOUT / "docs/guide/tiered.md"
 PLOT = Path("bench/results/readme.svg")
 START, END = "<!-- bench -->", "<!-- /bench -->"
 WEB_START, WEB_END = "<!-- web -->", "<!-- /web -->"
+LIMITS_START, LIMITS_END = "<!-- machine-limits -->", "<!-- /machine-limits -->"
 RATES_START, RATES_END = "<!-- rates -->", "<!-- /rates -->"
 TIERED_START, TIERED_END = "<!-- tiered -->", "<!-- /tiered -->"
+PARTITIONS_START, PARTITIONS_END = "<!-- partitions -->", "<!-- /partitions -->"
 LOST = 1.03  # so many times worse than another: nearer is a draw
 PEERS = ("dict", "shmmap", "TTLCache+lock", "lmdb", "redis", "memcached", "Manager().dict")
 ROWS = {
@@ -110,6 +113,8 @@ def behind(ours: Row | None, other: Row) -> float:
 
 def sections(results: dict[str, Any]) -> list[tuple[Path, str, str, str]]:
     """List what a run has to tell: the file, the text, and the marks that it stands between."""
+    if results.get("kind") == "partitions":
+        return [(TIERED_PAGE, partitions_table.table(results), PARTITIONS_START, PARTITIONS_END)]
     scenarios = set(results["scenarios"])
     if scenarios <= set(web_tables.TITLES):
         short = [(README, web_tables.short(results), WEB_START, WEB_END)]
@@ -117,6 +122,8 @@ def sections(results: dict[str, Any]) -> list[tuple[Path, str, str, str]]:
         return [*(short if "web" in scenarios else []), whole]
     if scenarios <= set(rates_table.SCENARIOS):
         return [(RATES_PAGE, rates_table.table(results), RATES_START, RATES_END)]
+    if scenarios <= set(limits_table.SCENARIOS):
+        return [(RATES_PAGE, limits_table.table(results), LIMITS_START, LIMITS_END)]
     if scenarios <= set(tiered_table.SCENARIOS):
         return [(TIERED_PAGE, tiered_table.table(results), TIERED_START, TIERED_END)]
     return [(README, section(results), START, END), (BENCH_README, losses(results), START, END)]
@@ -146,6 +153,6 @@ def main(arguments: list[str]) -> int:
         parser.error(f"{options.results} has format {results['format']}, not {FORMAT}")
     for path, told, first, last in sections(results):
         path.write_text(replaced(path.read_text(), told, first, last))
-    if drawn := picture(results):
+    if results.get("kind") != "partitions" and (drawn := picture(results)):
         (CHECKOUT / PLOT).write_bytes(plots.render(drawn, plots.styles(results), "svg"))
     return 0

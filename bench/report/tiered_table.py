@@ -45,7 +45,8 @@ def table(results: dict[str, Any]) -> str:
         f"{_NAMES.get(peer, peer)} {_time(row, 'p50_ns')} ({_time(row, 'p99_ns')}), "
         f"{row.median('per_s'):,.0f} a second in the store" for peer, row in write.items()
     ]
-    lines += ["", f"A write of one process (99 of 100): {'; '.join(writes)}."]
+    if writes:
+        lines += ["", f"A write of one process (99 of 100): {'; '.join(writes)}."]
     return "\n".join([*lines, "", "`python -m bench tiered --full` measures it."])
 
 

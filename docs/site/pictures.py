@@ -45,6 +45,7 @@ PACKAGES = {
     "contrib": "backends for others' caches",
     "mirroring": "the way over from an old cache",
     "tiers": "several machines, by a store",
+    "counters": "where rate limits count",
     "testing": "a map of one process, fixtures",
     "torture": "kill, stop and fork real workers",
     "tools": "the command line",
@@ -68,8 +69,9 @@ def packages() -> str:
     boxes = [
         *(box(name, 20 + 115 * place, 20, 105, "user") for place, name in enumerate(
             ("contrib", "mirroring", "tiers", "testing", "torture", "tools"))),
-        Box(20, 98, 680, 58, "map.py, decorator.py, rates.py",
+        Box(20, 98, 500, 58, "map.py, decorator.py, rates.py",
             "ShmMap, @cached, RateLimiter: what users import", "user"),
+        box("counters", 530, 98, 170, "user"),
         box("moving", 20, 176, 680, "operation"),
         box("copies", 20, 254, 680, "operation"),
         box("lifecycle", 20, 332, 680, "operation"),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha1
+from typing import Any
 
 from ..errors import StoreRefused, StoreUnavailable
 from ..tiers.stamps import time_of
-from ..tiers.store import HEAD, AllChanged, Changed, Found, Proven, Put, PutIf, each
+from ..tiers.store import HEAD, SHARE, AllChanged, Changed, Found, Proven, Put, PutIf, each
 from ..tiers.stored import is_tombstone
+from ..windows import ALGORITHMS, Hit, Rate
 
 _AT_ONCE = 1_000  # names in one piece of a listing
 
@@ -63,6 +66,7 @@ class LocalStore:
         is_cut: True: nobody reaches it, as if the wire were cut.
         calls: how often it was asked; what listens to it is not counted.
         kept: what it has.
+        now_ns: its clock, which counts the hits of rate limits; tests give another one.
 
     `turn` is called before each step, for tests that choose the order of steps; `waits`: its feeds
     wait for what comes next.
@@ -79,6 +83,8 @@ class LocalStore:
         self.locks: dict[bytes, bytes] = {}
         self.token = 0
         self.calls = 0
+        self.now_ns: Callable[[], int] = time.time_ns
+        self._hitting = threading.RLock()
 
     def _begin(self) -> None:
         self._reach()
@@ -179,17 +185,17 @@ class LocalStore:
             self._put(name, found.data, ttl_s)
         return found is not None
 
-    def now_ms(self) -> int:
+    def moment(self) -> Any:
         """Return the time."""
         self._begin()
         return time.monotonic_ns() // 1_000_000
 
     def put_latest(
-        self, puts: Sequence[Put], began_ms: int, within_ms: int, believed_ns: int
+        self, puts: Sequence[Put], began: Any, within_ms: int, believed_ns: int
     ) -> list[bool | StoreRefused | None]:
         """Write or remove each of these; tell of each whether it was done."""
         self._begin()
-        if time.monotonic_ns() // 1_000_000 - began_ms > within_ms:
+        if time.monotonic_ns() // 1_000_000 - began > within_ms:
             return [None] * len(puts)
         return [self._put_latest(put, believed_ns) for put in puts]
 
@@ -203,11 +209,11 @@ class LocalStore:
         return True
 
     def put_if(
-        self, puts: Sequence[PutIf], began_ms: int, within_ms: int
+        self, puts: Sequence[PutIf], began: Any, within_ms: int
     ) -> list[bool | None]:
         """Write each of these that still has a version; tell of each whether it was done."""
         self._begin()
-        if time.monotonic_ns() // 1_000_000 - began_ms > within_ms:
+        if time.monotonic_ns() // 1_000_000 - began > within_ms:
             return [None] * len(puts)
         done: list[bool | None] = []
         for put in puts:
@@ -258,6 +264,24 @@ class LocalStore:
             return False
         del self.locks[name]
         return True
+
+    def hit(
+        self, name: bytes, algorithm: str, rate: Rate, cost: int, more: int = 0,
+        counts: bool = True,
+    ) -> list[Hit]:
+        """Count a hit of a rate limit, or look only: see `tiers.store`."""
+        self._begin()
+        with self._hitting:
+            there, ask, now = self._look(name), ALGORITHMS[algorithm], self.now_ns()
+            state = there.data if there else b""
+            found = ask(rate, state, now, cost)
+            answers = [(cost, found)] if counts else [(cost, found), (0, ask(rate, state, now, 0))]
+            if counts and found.allowed:
+                cost += min(more, found.remaining // SHARE)
+                found = ask(rate, state, now, cost)
+                answers = [(cost, found)]
+                self._put(name, found.state, found.lasts_ns / 1e9)
+        return [Hit(units * one.allowed, *one[1:4]) for units, one in answers]
 
     def close(self) -> None:
         """Do nothing."""

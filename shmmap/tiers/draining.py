@@ -148,13 +148,13 @@ class Part:
             return False
         if self._journal.now() < self._quiet_until:
             return False
-        began_ms = self._store.now_ms()
+        began = self._store.moment()
         if self._journal.now() - self._renewed > RENEW_S * 1e9:
             return True  # the answer took long: begin with a lease that is whole
         self._at %= len(waiting)
         some = list(islice(chain(waiting[self._at:], waiting[:self._at]), AT_ONCE))
         self._at += len(some)
-        return self._carry(some, began_ms)
+        return self._carry(some, began)
 
     def _waiting(self) -> list[bytes]:
         """List what waits. To list a map takes as long as it is large: an empty one is listed as it
@@ -167,12 +167,12 @@ class Part:
         self._list_due = now + int(LIST_S * 1e9)
         return waiting
 
-    def _carry(self, names: list[bytes], began_ms: int) -> bool:
+    def _carry(self, names: list[bytes], began: Any) -> bool:
         offset = self._clock.offset()
         found = [(name, record) for name in names if (record := self._journal.look(name))]
         puts = [self._put(name, record, offset.stamp_of(record.version)) for name, record in found]
         self._is_open = True
-        answers = self._store.put_latest(puts, began_ms, WITHIN_MS, latest_believed())
+        answers = self._store.put_latest(puts, began, WITHIN_MS, latest_believed())
         self._is_open = False
         refused = None
         for (name, record), answer in zip(found, answers, strict=True):

@@ -21,7 +21,7 @@ Where more names are in ranges that differ, step 2 is made for one group of them
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .._public import public
 from ..errors import ShmMapError, ValueUnreadable
@@ -74,12 +74,12 @@ class Side(Protocol):
     def get(self, names: Sequence[bytes]) -> list[Kept | None]:
         """Return what is under each of these; None: nothing."""
 
-    def now_ms(self) -> int:
+    def moment(self) -> Any:
         """Return the side's time."""
 
-    def put_if(self, writes: Sequence[Write], began_ms: int, within_ms: int) -> list[bool]:
+    def put_if(self, writes: Sequence[Write], began: Any, within_ms: int) -> list[bool]:
         """Write each of these that still has its version; tell of each whether it was done. None is
-        that comes more than `within_ms` after `began_ms` of `now_ms`."""
+        that comes more than `within_ms` after `began` of `moment`."""
 
 
 Decide = Callable[[bytes, Kept, Kept], Kept]
@@ -234,7 +234,7 @@ class Reconciling:
         """Do a to c of step 3; return those that were written by others meanwhile. `_deferred`:
         those that there was no time for."""
         self._deferred = []
-        began = self._mine.now_ms(), self._theirs.now_ms()
+        began = self._mine.moment(), self._theirs.moment()
         pairs = self._look(names)
         asked = monotonic()
         mine = _get(self._mine, [pair.name for pair in pairs if pair.takes_mine])
@@ -288,7 +288,7 @@ class Reconciling:
             return None
 
     def _write(
-        self, tasks: list[_Task], began: tuple[int, int], since_s: float
+        self, tasks: list[_Task], began: tuple[Any, Any], since_s: float
     ) -> list[bytes]:
         """Write; return the names of what was not written. What is for both sides goes here only
         if it came there: else a function would be given its own result again."""
@@ -313,12 +313,12 @@ class Reconciling:
             self._counts["unbelieved"] += pair.is_odd
         return again
 
-    def _put(self, side: Side, began_ms: int, writes: list[Write]) -> set[bytes]:
+    def _put(self, side: Side, began: Any, writes: list[Write]) -> set[bytes]:
         """Write to a side, but what has expired meanwhile; return the names of what was done."""
         writes = [write for write in writes if write.kept.ttl_s is None or write.kept.ttl_s > 0]
         if not writes:
             return set()
-        done = side.put_if(writes, began_ms, WITHIN_MS)
+        done = side.put_if(writes, began, WITHIN_MS)
         return {write.name for write, is_done in zip(writes, done, strict=True) if is_done}
 
 

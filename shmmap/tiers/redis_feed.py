@@ -8,7 +8,7 @@ anybody before a PING was sent comes before its answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -21,14 +21,31 @@ from .store import AllChanged, Changed, Proven
 SILENCE_S = 2.0  # that a PING may go unanswered
 
 
+def _is_pong(answer: Any) -> bool:
+    return answer in (b"PONG", "PONG")
+
+
 class RedisFeed:
-    """See `store.Feed`. `asking` turns redis-py's errors into a store's."""
+    """See `store.Feed`.
+
+    Args:
+        asking: turns redis-py's errors into a store's.
+        signs: the commands that are asked as a sign of life.
+        judge: told of each answer in turn; returns whether it is the last one, and a sound one;
+            raises StoreUnavailable for one that is not.
+        is_current: whether a connection is to the server that is asked now.
+    """
 
     def __init__(
-        self, connection: Any, prefix: bytes, asking: Callable[[], AbstractContextManager[None]]
+        self, connection: Any, prefix: bytes, asking: Callable[[], AbstractContextManager[None]],
+        signs: Sequence[Sequence[Any]] = (("PING",),), judge: Callable[[Any], bool] = _is_pong,
+        is_current: Callable[[Any], bool] = lambda connection: True,
     ) -> None:
         self._connection = connection
         self._asking = asking
+        self._signs = signs
+        self._judge = judge
+        self._is_current = is_current
         self._asked_at = 0.0
         try:
             connection.connect()
@@ -42,13 +59,16 @@ class RedisFeed:
             raise
 
     def prove(self) -> None:
-        """Send a PING."""
+        """Ask for a sign of life."""
         with self._asking():
-            self._connection.send_command("PING")
+            connection = self._connection
+            connection.send_packed_command(connection.pack_commands(self._signs))
         self._asked_at = monotonic()
 
     def next(self, timeout_s: float) -> Changed | AllChanged | Proven | None:
         """Return what comes next; None: nothing within that time."""
+        if not self._is_current(self._connection):
+            raise StoreUnavailable("another server is master now")
         with self._asking():
             try:
                 message = self._connection.read_response(
@@ -61,13 +81,27 @@ class RedisFeed:
                         f"nothing was heard on the tracking connection for {SILENCE_S:g} s"
                     ) from None
                 return None
-        if message in (b"PONG", "PONG"):
-            self._asked_at = 0.0
-            return Proven()
         if isinstance(message, list) and message and message[0] in (b"invalidate", "invalidate"):
             names = message[1]
             return AllChanged() if names is None else Changed(names)
+        if self._asked_at and isinstance(message, (bytes, str)):
+            if not self._judge(message):
+                return None
+            self._asked_at = 0.0
+            return Proven()
         raise StoreUnavailable(f"the tracking connection said {message!r}, which is not understood")
+
+    def has_more(self) -> bool:
+        """Tell whether something has come that was not returned yet."""
+        with self._asking():
+            return bool(self._connection.can_read(timeout=0))
+
+    def fileno(self) -> int:
+        """Return the descriptor on which more comes."""
+        socket = self._connection._sock
+        if socket is None:
+            raise StoreUnavailable("the tracking connection is closed")
+        return int(socket.fileno())
 
     def close(self) -> None:
         """Let the connection go."""

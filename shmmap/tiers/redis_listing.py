@@ -9,14 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import redis
 
 from .store import HEAD, each
-
-if TYPE_CHECKING:
-    from .redis_wire import Wire
 
 COUNT = 1_000  # names in one message
 _WRONG_TYPE = "WRONGTYPE"
@@ -25,9 +22,10 @@ _WRONG_TYPE = "WRONGTYPE"
 class RedisListing:
     """The part of RedisStore that lists."""
 
-    _wire: Wire
-
     def _asking(self) -> AbstractContextManager[None]:
+        raise NotImplementedError
+
+    def _send(self, *commands: Sequence[Any], again: bool = False) -> list[Any]:
         raise NotImplementedError
 
     def _refuse(self, error: redis.ResponseError) -> NoReturn:
@@ -42,7 +40,7 @@ class RedisListing:
 
     def list_heads(self, prefix: bytes) -> Iterator[list[tuple[bytes, bytes | None]]]:
         """Yield all names that begin with a prefix, some at a time, and their `heads`."""
-        words = "MATCH", re.sub(rb"([*?\[\]\\^])", rb"\\\1", prefix) + b"*", "COUNT", COUNT
+        words = scan_words(prefix)
         cursor, names = self._ask_all([("SCAN", 0, *words)])[0]
         while True:
             more = () if int(cursor) == 0 else ("SCAN", cursor, *words)
@@ -71,10 +69,15 @@ class RedisListing:
         if not commands:
             return []
         with self._asking():
-            answers = self._wire.ask(*commands, again=again)
+            answers = self._send(*commands, again=again)
         for at, answer in enumerate(answers):
             if isinstance(answer, redis.ResponseError):
                 if not str(answer).startswith(_WRONG_TYPE):
                     self._refuse(answer)
                 answers[at] = None
         return answers
+
+
+def scan_words(prefix: bytes) -> tuple[Any, ...]:
+    """Return what a SCAN of a prefix says behind its cursor."""
+    return "MATCH", re.sub(rb"([*?\[\]\\^])", rb"\\\1", prefix) + b"*", "COUNT", COUNT

@@ -14,8 +14,9 @@ from typing import Any, NoReturn
 
 from ..errors import StoreRefused, StoreUnavailable
 from ..system.blocks import block
+from ..windows import Hit, Rate
 from . import redis_scripts as scripts
-from .redis_listing import RedisListing
+from .redis_rates import HIT
 from .store import Found, Put, PutIf, each
 
 try:
@@ -24,6 +25,9 @@ try:
     from redis.retry import Retry
 
     from .redis_feed import RedisFeed
+    from .redis_listing import RedisListing
+    from .redis_redirect import RedirectFeed, knows_no_resp3
+    from .redis_sentinel import Sentinels
     from .redis_wire import Unsent, Wire
 except ImportError as error:
     raise ImportError(
@@ -59,40 +63,39 @@ class RedisStore(RedisListing):
             client, TIMEOUT_S at most.
     """
 
-    def __init__(self, client: Any, timeout: float | None = None) -> None:
-        if timeout is not None and not 0 < timeout <= 3600:
-            raise ValueError(f"timeout={timeout!r} must be more than 0 seconds, and an hour at "
-                             "most")
-        pool = _pool_of(client)
-        known = {name: value for name, value in pool.connection_kwargs.items() if name in _KEPT}
-        for name in ("socket_timeout", "socket_connect_timeout"):
-            known[name] = timeout or min(known.get(name) or TIMEOUT_S, TIMEOUT_S)
-        known["retry"] = Retry(NoBackoff(), 0)
-        kind = pool.connection_class
-        if issubclass(kind, getattr(redis.connection, "MaintNotificationsAbstractConnection", ())):
-            from redis.maint_notifications import MaintNotificationsConfig
+    _sentinels: Sentinels | None = None
 
-            known["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
+    def __init__(self, client: Any, timeout: float | None = None) -> None:
+        pool = _pool_of(client)
+        kind, known = connecting(pool, timeout)
         self._pools: list[Any] = []
         self._kinds: dict[int, tuple[Any, Any]] = {}
+        if hasattr(pool, "sentinel_manager"):
+            self._sentinels = Sentinels(pool.sentinel_manager, pool.service_name)
         for protocol in (2, 3):
             made: Any = dict(known, protocol=protocol)
             if hasattr(pool, "sentinel_manager"):  # it has each connection ask who is master
                 made = type(pool)(
-                    pool.service_name, pool.sentinel_manager, is_master=True,
+                    pool.service_name, self._sentinels, is_master=True,
                     check_connection=True, connection_class=kind, **made,
                 )
                 self._pools.append(made)  # its proxies refer to it weakly
                 made = made.connection_kwargs
             self._kinds[protocol] = kind, made
-        self._wire = Wire(partial(self._make, 2))
+        self._wire = Wire(partial(self._make, 2), self._is_current)
         place = getattr(pool, "service_name", None) or known.get("path") or (
             f"{known.get('host', 'localhost')}:{known.get('port', 6379)}"
         )
         self.where = f"{place}/{known.get('db') or 0}"
 
+    def _is_current(self, connection: Any) -> bool:
+        """Tell whether a connection is to the server that is asked now."""
+        return self._sentinels is None or self._sentinels.is_current(connection)
+
     def _make(self, protocol: int) -> Any:
         """Make a connection."""
+        if self._sentinels is not None:
+            self._sentinels.start()
         kind, known = self._kinds[protocol]
         return kind(**known)
 
@@ -117,33 +120,41 @@ class RedisStore(RedisListing):
     def _ask(self, *commands: Sequence[Any], again: bool = False) -> list[Any]:
         """Return the answers; raise what was refused first, once all have been read."""
         with self._asking():
-            answers = self._wire.ask(*commands, again=again)
+            answers = self._send(*commands, again=again)
         for answer in answers:
             if isinstance(answer, redis.ResponseError):
                 self._refuse(answer)
         return answers
+
+    def _send(self, *commands: Sequence[Any], again: bool = False) -> list[Any]:
+        """Return the answers, errors among them."""
+        return self._wire.ask(*commands, again=again)
 
     def _refuse(self, error: redis.ResponseError) -> NoReturn:
         code = _CODES.get(type(error).__name__) or str(error).partition(" ")[0].rstrip(":")
         text = str(error) if str(error).startswith(code) else f"{code} {error}"
         if code in _NOT_NOW:
             if code == "READONLY":
-                self._wire.drop()  # it is no master any more
+                self._lost_master()
             raise StoreUnavailable(f"store {self.where}: {text}") from error
         raise StoreRefused(f"store {self.where}: {text}") from error
 
     def _run(
         self, script: str, names: Sequence[bytes], *words: Any, again: bool = False
-    ) -> int:
-        """Run a script; return the number that it returns."""
+    ) -> Any:
+        """Run a script; return what it returns: a number, or a list of them."""
         given = (len(names), *names, *words)
         with self._asking():
-            answer = self._wire.ask(("EVALSHA", _digest_of(script), *given), again=again)[0]
+            answer = self._send(("EVALSHA", digest_of(script), *given), again=again)[0]
             if isinstance(answer, redis.exceptions.NoScriptError):
-                answer = self._wire.ask(("EVAL", script, *given), again=again)[0]
+                answer = self._send(("EVAL", script, *given), again=again)[0]
         if isinstance(answer, redis.ResponseError):
             self._refuse(answer)
-        return int(answer)
+        return answer
+
+    def _lost_master(self) -> None:
+        """A server that was written to is no master any more."""
+        self._wire.drop()
 
     # -- what a store does --------------------------------------------------------------
 
@@ -185,9 +196,9 @@ class RedisStore(RedisListing):
         """Write, or remove (None), what still has a version. Tell whether it was done."""
         words = ["1" if stamped else "0", version if stamped else version.hex()]
         if data is None:
-            return self._run(scripts.DELETE_IF, [name], *words) > 0
+            return bool(self._run(scripts.DELETE_IF, [name], *words))
         left = "" if ttl_s is None else "keep" if ttl_s == 0 else _ms(ttl_s)
-        return self._run(scripts.SET_IF, [name], *words, data, left) > 0
+        return bool(self._run(scripts.SET_IF, [name], *words, data, left))
 
     def delete(self, names: Sequence[bytes]) -> int:
         """Remove these; return how many were there."""
@@ -210,39 +221,29 @@ class RedisStore(RedisListing):
             return any(self._ask(("PERSIST", name), ("EXISTS", name), again=True))
         return bool(self._ask(("PEXPIRE", name, _ms(ttl_s)), again=True)[0])
 
-    def now_ms(self) -> int:
-        """Return the server's time."""
-        seconds, microseconds = self._ask(("TIME",), again=True)[0]
-        return int(seconds) * 1000 + int(microseconds) // 1000
+    def moment(self) -> Any:
+        """Return the server's time, in milliseconds."""
+        return ms_of(self._ask(("TIME",), again=True)[0])
 
     def put_latest(
-        self, puts: Sequence[Put], began_ms: int, within_ms: int, believed_ns: int
+        self, puts: Sequence[Put], began: Any, within_ms: int, believed_ns: int
     ) -> list[bool | StoreRefused | None]:
         """Write or remove each of these; tell of each whether it was done, or why not."""
-        head = began_ms, within_ms
-        believed = believed_ns.to_bytes(8, "big")
-        given = [
-            (1, put.name, *head, put.stamp, believed, "remove" if put.data is None else "put",
-             "" if put.ttl_s is None else _ms(put.ttl_s), put.data or b"") for put in puts
-        ]
+        given = [given_of(put, began, within_ms, believed_ns) for put in puts]
         answers: list[bool | StoreRefused | None] = []
         for piece in each(given, AT_ONCE):
             answers += map(self._done, self._run_each(scripts.PUT_LATEST, piece))
         return answers
 
     def put_if(
-        self, puts: Sequence[PutIf], began_ms: int, within_ms: int
+        self, puts: Sequence[PutIf], began: Any, within_ms: int
     ) -> list[bool | None]:
         """Write each of these that still has a version; tell of each whether it was done."""
-        given = (
-            (1, put.name, began_ms, within_ms, put.version, put.data,
-             "" if put.ttl_s is None else _ms(put.ttl_s)) for put in puts
-        )
-        answers: list[bool | None] = []
+        given = [given_if(put, began, within_ms) for put in puts]
+        answers: list[bool | StoreRefused | None] = []
         for piece in each(given, AT_ONCE):
-            found = [self._number(one) for one in self._run_each(scripts.PUT_IF, piece)]
-            answers += [None if one < 0 else one > 0 for one in found]
-        return answers
+            answers += map(self._done, self._run_each(scripts.PUT_IF, piece))
+        return none_refused(answers)
 
     def _number(self, answer: Any) -> int:
         """Return what a script returned; raise what was refused."""
@@ -253,11 +254,11 @@ class RedisStore(RedisListing):
     def _run_each(self, script: str, given: Sequence[Sequence[Any]]) -> list[Any]:
         """Run a script for each; return the answers, errors among them."""
         with self._asking():
-            answers = self._wire.ask(*(("EVALSHA", _digest_of(script), *one) for one in given))
+            answers = self._send(*(("EVALSHA", digest_of(script), *one) for one in given))
             lost = [at for at, answer in enumerate(answers)
                     if isinstance(answer, redis.exceptions.NoScriptError)]
             if lost:
-                again = self._wire.ask(*(("EVAL", script, *given[at]) for at in lost))
+                again = self._send(*(("EVAL", script, *given[at]) for at in lost))
                 for at, answer in zip(lost, again, strict=True):
                     answers[at] = answer
         return answers
@@ -271,26 +272,73 @@ class RedisStore(RedisListing):
                 return error
         return None if int(answer) < 0 else int(answer) > 0
 
-    def feed(self, prefix: bytes) -> RedisFeed:
+    def feed(self, prefix: bytes) -> RedisFeed | RedirectFeed:
         """Begin to tell what changes under a prefix."""
         with self._asking():
-            return RedisFeed(self._make(3), prefix, self._asking)
+            try:
+                return RedisFeed(self._make(3), prefix, self._asking,
+                                 is_current=self._is_current)
+            except redis.RedisError as error:
+                if not knows_no_resp3(error):
+                    raise
+            return RedirectFeed(partial(self._make, 2), prefix, self._asking)
 
     def take_lock(self, name: bytes, holder: bytes, lease_s: float) -> int:
         """Take a lock for so long, and return a token greater than any before; 0: it is taken."""
-        return self._run(scripts.TAKE_LOCK, [name + b"lock", name + b"fence"], holder, _ms(lease_s))
+        names = [name + b"lock", name + b"fence"]
+        return int(self._run(scripts.TAKE_LOCK, names, holder, _ms(lease_s)))
 
     def renew_lock(self, name: bytes, holder: bytes, lease_s: float) -> bool:
         """Have the lease start anew; False: this holder has it no more."""
-        return self._run(scripts.RENEW_LOCK, [name + b"lock"], holder, _ms(lease_s), again=True) > 0
+        words = holder, _ms(lease_s)
+        return bool(self._run(scripts.RENEW_LOCK, [name + b"lock"], *words, again=True))
 
     def free_lock(self, name: bytes, holder: bytes) -> bool:
         """Let it go; False: this holder has it no more."""
-        return self._run(scripts.FREE_LOCK, [name + b"lock"], holder) > 0
+        return bool(self._run(scripts.FREE_LOCK, [name + b"lock"], holder))
+
+    def hit(
+        self, name: bytes, algorithm: str, rate: Rate, cost: int, more: int = 0,
+        counts: bool = True,
+    ) -> list[Hit]:
+        """Count a hit of a rate limit, or look only: see `store`."""
+        words = rate.limit, rate.per_ns // 1000, rate.burst, cost, more, int(counts)
+        found = self._run(HIT[algorithm], [name], *words)
+        return [
+            Hit(taken, remaining, reset_us * 1000, retry_us * 1000 if retry_us > 0 else retry_us)
+            for taken, remaining, reset_us, retry_us in zip(*[iter(found)] * 4, strict=True)
+        ]
 
     def close(self) -> None:
         """Let all connections go."""
+        if self._sentinels is not None:
+            self._sentinels.stop()
         self._wire.drop()
+
+
+def connecting(pool: Any, timeout: float | None) -> tuple[Any, dict[str, Any]]:
+    """Return the class of a pool's connections, and what they are to be made with here."""
+    if timeout is not None and not 0 < timeout <= 3600:
+        raise ValueError(f"timeout={timeout!r} must be more than 0 seconds, and an hour at most")
+    known = {name: value for name, value in pool.connection_kwargs.items() if name in _KEPT}
+    for name in ("socket_timeout", "socket_connect_timeout"):
+        known[name] = timeout or min(known.get(name) or TIMEOUT_S, TIMEOUT_S)
+    known["retry"] = Retry(NoBackoff(), 0)
+    kind = pool.connection_class
+    if issubclass(kind, getattr(redis.connection, "MaintNotificationsAbstractConnection", ())):
+        from redis.maint_notifications import MaintNotificationsConfig
+
+        known["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
+    return kind, known
+
+
+def store_of(client: Any, timeout: float | None) -> RedisStore:
+    """Return the store that a client, or a URL, stands for."""
+    if isinstance(client, redis.RedisCluster):
+        from .redis_cluster import ClusterStore
+
+        return ClusterStore(client, timeout)
+    return RedisStore(client, timeout)
 
 
 def _pool_of(client: Any) -> Any:
@@ -304,19 +352,49 @@ def _pool_of(client: Any) -> Any:
     if isinstance(pool, redis.ConnectionPool) and isinstance(client, redis.Redis):
         return pool
     kind = client if isinstance(client, type) else type(client)
-    cannot = ("; clients of a cluster are not served yet" if "Cluster" in kind.__name__ else
-              "; those for coroutines are not served" if "asyncio" in kind.__module__ else
+    cannot = ("; those for coroutines are not served" if "asyncio" in kind.__module__ else
               ": give an object, not its class" if kind is client else "")
     raise TypeError(
-        "store= must be a client redis.Redis(...), also one of Sentinel.master_for(...), a URL, or "
+        "store= must be a client redis.Redis(...), also one of Sentinel.master_for(...), a "
+        "redis.RedisCluster(...), a URL, or "
         f"a store of your own, not {kind.__module__}.{kind.__qualname__}{cannot}"
     )
 
 
-@cache  # of ten
-def _digest_of(script: str) -> str:
+@cache  # of some ten
+def digest_of(script: str) -> str:
     """Return what the server calls a script."""
     return sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
+def ms_of(time: Sequence[Any]) -> int:
+    """Return the milliseconds of a server's answer to TIME."""
+    return int(time[0]) * 1000 + int(time[1]) // 1000
+
+
+def given_of(put: Put, began_ms: int, within_ms: int, believed_ns: int) -> tuple[Any, ...]:
+    """Return what PUT_LATEST is given: how many names, the name, and the rest."""
+    return (
+        1, put.name, began_ms, within_ms, put.stamp, believed_ns.to_bytes(8, "big"),
+        "remove" if put.data is None else "put", "" if put.ttl_s is None else _ms(put.ttl_s),
+        put.data or b"",
+    )
+
+
+def given_if(put: PutIf, began_ms: int, within_ms: int) -> tuple[Any, ...]:
+    """Return what PUT_IF is given."""
+    left = "" if put.ttl_s is None else _ms(put.ttl_s)
+    return 1, put.name, began_ms, within_ms, put.version, put.data, left
+
+
+def none_refused(answers: list[bool | StoreRefused | None]) -> list[bool | None]:
+    """Return the answers; raise what was refused first."""
+    done: list[bool | None] = []
+    for answer in answers:
+        if isinstance(answer, StoreRefused):
+            raise answer
+        done.append(answer)
+    return done
 
 
 def _ms(seconds: float) -> int:

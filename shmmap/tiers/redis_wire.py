@@ -4,13 +4,19 @@ A connection serves one exchange at a time: commands are sent, and all their ans
 breaks that off (a signal handler that raises, a timeout, a greenlet that is killed) closes the
 connection, since an answer may still be on its way. Each process has its own: a forked child never
 touches those of its parent.
+
+A connection that is closed takes with it what the server has not received. Else the system would
+go on sending it for minutes, and a write that has failed could come through once a wire is whole
+again: after, and over, one that was acknowledged since.
 """
 
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +25,7 @@ import redis
 from ..system.process import this_process
 
 MOST_IDLE = 32
+_AT_ONCE = struct.pack("ii", 1, 0)  # on, and for no time
 _wires: weakref.WeakSet[Wire] = weakref.WeakSet()
 
 
@@ -27,10 +34,13 @@ class Unsent(redis.ConnectionError):
 
 
 class Wire:
-    """Connections of one kind, which `make` makes."""
+    """Connections of one kind, which `make` makes. One that is not `is_current` is let go."""
 
-    def __init__(self, make: Any) -> None:
+    def __init__(
+        self, make: Any, is_current: Callable[[Any], bool] = lambda connection: True
+    ) -> None:
         self._make = make
+        self._is_current = is_current
         self._idle: dict[int, list[Any]] = {}
         _wires.add(self)
 
@@ -54,7 +64,7 @@ class Wire:
                 ):
                     continue
                 raise
-            if len(idle) < MOST_IDLE:
+            if len(idle) < MOST_IDLE and self._is_current(connection):
                 idle.append(connection)
             else:
                 connection.disconnect()
@@ -68,7 +78,8 @@ class Wire:
             except IndexError:
                 break
             with suppress(redis.ConnectionError, OSError):
-                if not connection.can_read(timeout=0):  # nothing is due
+                if self._is_current(connection) and not connection.can_read(timeout=0):
+                    # nothing is due
                     return connection, False
             connection.disconnect()
         connection = self._make()
@@ -78,6 +89,8 @@ class Wire:
             raise
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
             raise Unsent(str(error)) from error
+        with suppress(OSError, AttributeError):  # a connection of redis-py's that has none
+            connection._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         return connection, True
 
     def drop(self) -> None:

@@ -8,10 +8,12 @@ under way then, or whose connection broke, may or may not have been done: StoreU
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ..errors import StoreRefused
+from ..windows import Hit, Rate
 
+SHARE = 10  # one part in so many of what is left is taken at once, at most: see `Store.hit`
 HEAD = 16  # bytes: one more than a tombstone has
 Thing = TypeVar("Thing")
 
@@ -126,21 +128,21 @@ class Store(Protocol):
         """Give it another time to live; tell whether it was there. `stamped`: a tombstone is
         not."""
 
-    def now_ms(self) -> int:
+    def moment(self) -> Any:
         """Return the store's time: what `put_latest` and `put_if` are held to."""
 
     def put_latest(
-        self, puts: Sequence[Put], began_ms: int, within_ms: int, believed_ns: int
+        self, puts: Sequence[Put], began: Any, within_ms: int, believed_ns: int
     ) -> list[bool | StoreRefused | None]:
         """Write or remove each of these, not all in one step; tell of each whether it was done, or
         why it was refused. False: what is there has a later stamp, of `believed_ns` or before.
-        None: it comes more than `within_ms` after `began_ms` of `now_ms`, and nothing was done."""
+        None: it comes more than `within_ms` after `began`, a `moment`, and nothing was done."""
 
     def put_if(
-        self, puts: Sequence[PutIf], began_ms: int, within_ms: int
+        self, puts: Sequence[PutIf], began: Any, within_ms: int
     ) -> list[bool | None]:
         """Write each of these that still has its version, not all in one step; tell of each
-        whether it was done. None: it comes more than `within_ms` after `began_ms` of `now_ms`, and
+        whether it was done. None: it comes more than `within_ms` after `began`, a `moment`, and
         nothing was done."""
 
     def heads(self, names: Sequence[bytes]) -> list[bytes | None]:
@@ -161,6 +163,17 @@ class Store(Protocol):
 
     def free_lock(self, name: bytes, holder: bytes) -> bool:
         """Let it go; False: this holder has it no more."""
+
+    def hit(
+        self, name: bytes, algorithm: str, rate: Rate, cost: int, more: int = 0,
+        counts: bool = True,
+    ) -> list[Hit]:
+        """Count a hit of a rate limit, as `windows` does, by the store's clock: what is kept under
+        the name expires when nothing is counted any more. Of what remains behind an allowed hit,
+        `more` is taken along, at most a tenth (SHARE). A look (not `counts`) changes nothing, and
+        also returns how it stands. `rate.per_ns` is whole microseconds.
+
+        A store without this method serves a Tiered, and no RateLimiter."""
 
     def close(self) -> None:
         """Let all connections go."""

@@ -93,18 +93,18 @@ class StoreSide:
             kept.append(Kept(version, found.data, found.ttl_s, is_tombstone(found.data)))
         return kept
 
-    def now_ms(self) -> int:
+    def moment(self) -> Any:
         """Return the store's time."""
-        return int(self._tell(self._store.now_ms))
+        return self._tell(self._store.moment)
 
-    def put_if(self, writes: Sequence[Write], began_ms: int, within_ms: int) -> list[bool]:
+    def put_if(self, writes: Sequence[Write], began: Any, within_ms: int) -> list[bool]:
         """Write each of these that still has its version."""
         puts = []
         for name, kept, version in writes:
             self._writing.met(kept.version)
             puts.append(PutIf(self._names.prefix + name, kept.data, kept.ttl_s, version))
         keys = [self.key_of(write.name) for write in writes]
-        done = self._change(keys, lambda: self._store.put_if(puts, began_ms, within_ms))
+        done = self._change(keys, lambda: self._store.put_if(puts, began, within_ms))
         return [bool(one) for one in done]
 
 

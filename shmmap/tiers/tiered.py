@@ -277,6 +277,6 @@ def _refusal(what: str, why: str) -> str:
 
 
 def _redis(store: Any, timeout: Seconds | None) -> Store:
-    from .redis_store import RedisStore
+    from .redis_store import store_of
 
-    return RedisStore(store, None if timeout is None else seconds(timeout, "timeout"))
+    return store_of(store, None if timeout is None else seconds(timeout, "timeout"))

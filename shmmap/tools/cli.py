@@ -1,6 +1,6 @@
 """The command line: `python -m shmmap ls | info NAME | fsck NAME | unlink NAME... | prune |
-dump NAME FILE | load FILE NAME | resize NAME | migrate NAME | gates [NAME] | size | torture |
-doctor`.
+dump NAME FILE | load FILE NAME | resize NAME | migrate NAME | gates [NAME] | metrics | top |
+size | torture | doctor`.
 
 Exit codes: 0 all is well, 1 a problem (said on stderr, or a FAIL line of doctor), 2 wrong usage;
 fsck has its own (see its --help).
@@ -31,6 +31,7 @@ from ..system.descriptors import fill_standard
 from ..torture import command as torture
 from . import (
     doctor,
+    exporter,
     findings,
     fsck,
     gating,
@@ -44,6 +45,7 @@ from . import (
     unlinking,
 )
 from .inspection import SeenMap, SeenWorker
+from .top import command as top
 
 K = constants()
 SHOWN = 4  # of what could not be removed
@@ -102,6 +104,12 @@ def _parser() -> argparse.ArgumentParser:
     unlinking.add_command(command, _name)
     command = commands.add_parser("prune", help="remove maps that nobody uses any more")
     pruning.add_command(command)
+    command = commands.add_parser("top", help="watch maps: operations, memory, workers")
+    top.add_command(command, _name)
+    command = commands.add_parser(
+        "metrics", help="figures of maps for a monitoring system, printed or over HTTP"
+    )
+    exporter.add_command(command, _name)
     command = commands.add_parser("dump", help="write a map's entries to a file")
     command.add_argument("name", metavar="NAME", type=_name)
     command.add_argument("file", metavar="FILE")

@@ -15,7 +15,18 @@ import shmmap
 from bench.core import results, targets
 from bench.core.results import Row
 from bench.core.scenario import Plot
-from bench.report import compare, page, plots, rates_table, readme, tables, tiered_table, web_tables
+from bench.report import (
+    compare,
+    limits_table,
+    page,
+    partitions_table,
+    plots,
+    rates_table,
+    readme,
+    tables,
+    tiered_table,
+    web_tables,
+)
 from bench.report.text import header, report
 
 pytestmark = pytest.mark.skipif(shmmap.ENGINE == "pure", reason="the same with either engine")
@@ -291,10 +302,29 @@ def test_the_table_of_the_rates_scenarios():
     assert between(path, first, last) == rates_table.table(kept("rates"))
 
 
+def test_the_table_of_limits_of_several_machines():
+    found = kept("machine-limits")
+    text = limits_table.table(found)
+    assert '| **`machines="shares"`** | ' in text and "where the limit is 1,000" in text
+    ((path, _, first, last),) = readme.sections(found)
+    assert path == readme.RATES_PAGE
+    assert between(path, first, last) == text
+
+
 def test_the_table_of_several_machines():
     found = kept("tiered")
     text = tiered_table.table(found)
     assert "| **`Tiered`** | " in text and "100,000 copies change at once" in text
+    ((path, _, first, last),) = readme.sections(found)
+    assert path == readme.TIERED_PAGE
+    assert between(path, first, last) == text
+
+
+def test_the_table_of_partitions():
+    found = kept("partitions")
+    text = partitions_table.table(found)
+    assert "| **machine**: b is cut off" in text and " were wrong" in text
+    assert all(row["wrong"] == 0 and (row["may_lose"] or not row["lost"]) for row in found["rows"])
     ((path, _, first, last),) = readme.sections(found)
     assert path == readme.TIERED_PAGE
     assert between(path, first, last) == text

@@ -29,16 +29,17 @@ FLOORS["generation"] = {*FLOORS["map"], "map"}
 FLOORS["results"] = {*FLOORS["generation"], "generation", "call_keys"}
 FLOORS["decorator"] = {*FLOORS["results"], "results"}
 FLOORS["windows"] = set()
-FLOORS["rates"] = {*FLOORS["map"], "map", "windows"}
 FLOORS["breaker"] = {"memory"}
 FLOORS["mirroring"] = {*FLOORS["map"], "map", "breaker"}
-FLOORS["tiers"] = {*FLOORS["decorator"], "decorator", "breaker"}
+FLOORS["tiers"] = {*FLOORS["decorator"], "decorator", "breaker", "windows"}
+FLOORS["counters"] = {*FLOORS["tiers"], "tiers"}
+FLOORS["rates"] = {*FLOORS["counters"], "counters"}
 FLOORS["__init__"] = {*FLOORS["decorator"], "decorator", "mirroring", "rates", "tiers",
                       "tools"}  # when used
 FLOORS["torture"] = {*FLOORS["decorator"], "decorator", "__init__"}
 FLOORS["tools"] = {*FLOORS["torture"], "torture"}
-FLOORS["testing"] = {*FLOORS["decorator"], "decorator", "tiers", "__init__"}
-FLOORS["contrib"] = {*FLOORS["rates"], "rates", "mirroring", "breaker"}
+FLOORS["testing"] = {*FLOORS["decorator"], "decorator", "tiers", "windows", "__init__"}
+FLOORS["contrib"] = {*FLOORS["rates"], "rates", "mirroring", "breaker", "tools"}
 FLOORS["__main__"] = {"tools"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -33,9 +34,18 @@ class RedisServer:
         process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
         self._process = process
         deadline = time.monotonic() + LIMIT_S
-        while not self.path.exists():
+        while not self._answers():
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        """Tell whether it listens: its socket is there a moment before it does."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self.path))
+            except OSError:
+                return False
+        return True
 
     def client(self, **more: Any) -> Any:
         """Return a client of it."""

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from shmmap import ShmMap, StoreUnavailable, Tiered
+from shmmap import ENGINE, ShmMap, StoreUnavailable, Tiered
 from shmmap.testing import LocalStore
 
+from ...support.redis_cluster import Cluster
 from ...support.redis_server import RedisServer
 
 LIMIT_S = 20.0
@@ -32,11 +33,25 @@ def server(tmp_path: Any) -> Iterator[RedisServer]:
     made.kill()
 
 
-@pytest.fixture(params=["fake", "redis"])
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Redis Cluster for all tests that leave it as it is."""
+    made = Cluster(tmp_path_factory.mktemp("cluster") / "nodes")
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=["fake", "redis", "cluster"])
 def store(request: pytest.FixtureRequest) -> Any:
     """What a tier is given as its store."""
     if request.param == "fake":
         return LocalStore()
+    if request.param == "cluster":
+        if ENGINE == "pure":
+            pytest.skip("what a cluster is asked is the same with either engine")
+        client = request.getfixturevalue("cluster").client()
+        client.flushall()
+        return client
     client = request.getfixturevalue("running").client()
     client.flushall()
     return client

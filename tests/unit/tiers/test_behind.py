@@ -302,7 +302,7 @@ def test_what_is_sent_late_is_refused(server, store):
     for one in (local, real):
         def put(name: bytes, data: Any, stamp: bytes, ago_ms: int, one: Any = one) -> Any:
             given = Put(name, data, None, stamp)
-            return one.put_latest([given], one.now_ms() - ago_ms, 500, latest_believed())[0]
+            return one.put_latest([given], one.moment() - ago_ms, 500, latest_believed())[0]
 
         def stored(stamp: bytes) -> bytes:
             return b"\xd5\x01" + stamp + b"x"

@@ -126,14 +126,14 @@ def look_then_mark(self: Asking, keys: Any) -> Any:
 ask_many = Asking.ask_many
 
 
-def drop_first(self: Part, names: Any, began_ms: int) -> bool:
+def drop_first(self: Part, names: Any, began: Any) -> bool:
     journal = self._journal
     found = [(name, record) for name in names if (record := journal.look(name))]
     for name, record in found:
         journal.drop(name, record)
     self._store.put_latest(
         [self._put(name, record, self._clock.offset().stamp_of(record.version))
-         for name, record in found], began_ms, draining.WITHIN_MS, 1 << 62)
+         for name, record in found], began, draining.WITHIN_MS, 1 << 62)
     return True
 
 

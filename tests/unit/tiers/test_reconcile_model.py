@@ -36,7 +36,7 @@ def test_they_become_one(look):
 
 @pytest.mark.parametrize("look", [look_at_last, look_at_largest, look_at_union])
 def test_without_the_condition_a_later_write_is_lost(monkeypatch, look):
-    def put_if(self: LocalStore, puts: Any, began_ms: int, within_ms: int) -> Any:
+    def put_if(self: LocalStore, puts: Any, began: Any, within_ms: int) -> Any:
         self._begin()
         for put in puts:
             self._put(put.name, put.data, put.ttl_s)
@@ -184,8 +184,8 @@ def test_a_function_is_not_given_its_own_sum():
 def test_without_the_order_of_writing_it_is(monkeypatch):
     real = Reconciling._put
 
-    def put(self: Any, side: Any, began_ms: int, writes: Any) -> Any:
-        done = real(self, side, began_ms, writes)
+    def put(self: Any, side: Any, began: Any, writes: Any) -> Any:
+        done = real(self, side, began, writes)
         return done if side is self._mine else {write.name for write in writes}
 
     monkeypatch.setattr(Reconciling, "_put", put)
@@ -198,12 +198,12 @@ class Stopped(StoreSide):
 
     stops = 1
 
-    def put_if(self, writes: Any, began_ms: int, within_ms: int) -> Any:
+    def put_if(self, writes: Any, began: Any, within_ms: int) -> Any:
         """Write, some time later."""
         if self.stops:
             self.stops -= 1
-            began_ms -= 3_600_000
-        return super().put_if(writes, began_ms, within_ms)
+            began -= 3_600_000
+        return super().put_if(writes, began, within_ms)
 
 
 def _goes_on_late(machine: Machine) -> ReconcileReport:
@@ -348,7 +348,7 @@ def _slow_function(monkeypatch: pytest.MonkeyPatch) -> None:
 
     one, other = Machine(), Machine()
     for machine in (one, other):
-        machine.side.now_ms = lambda: int(passed_s[0] * 1000)  # type: ignore[method-assign]
+        machine.side.moment = lambda: int(passed_s[0] * 1000)  # type: ignore[method-assign]
         machine.store.put_if = _late(machine.store, passed_s)  # type: ignore[method-assign]
     for number in range(20):
         one.put(number, number)
@@ -361,9 +361,9 @@ def _slow_function(monkeypatch: pytest.MonkeyPatch) -> None:
 def _late(store: LocalStore, passed_s: list[float]) -> Any:
     real = store.put_if
 
-    def put_if(puts: Any, began_ms: int, within_ms: int) -> Any:
-        late = passed_s[0] * 1000 - began_ms > within_ms
-        return [None] * len(puts) if late else real(puts, store.now_ms(), within_ms)
+    def put_if(puts: Any, began: Any, within_ms: int) -> Any:
+        late = passed_s[0] * 1000 - began > within_ms
+        return [None] * len(puts) if late else real(puts, store.moment(), within_ms)
 
     return put_if
 

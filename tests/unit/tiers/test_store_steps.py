@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shmmap.testing import LocalStore
-from shmmap.tiers.redis_store import RedisStore
+from shmmap.tiers.redis_store import store_of
 from shmmap.tiers.stamps import Stamps
 from shmmap.tiers.store import PutIf
 from shmmap.tiers.stored import Writing
@@ -20,7 +20,7 @@ SECOND_MS = 1_000
 @pytest.fixture
 def steps(store: Any) -> Any:
     """The store itself."""
-    return store if isinstance(store, LocalStore) else RedisStore(store)
+    return store if isinstance(store, LocalStore) else store_of(store, None)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def writing() -> Writing:
 
 def test_put_if(steps, store, writing):
     first, second, third = (writing.encode(number) for number in range(3))
-    began = steps.now_ms()
+    began = steps.moment()
     put_bytes(store, first, b"a")
     put_bytes(store, first, b"b")
     for number, data in enumerate((b"", b"x", b"xy", b"xy" + first[2:13])):
@@ -47,10 +47,12 @@ def test_put_if(steps, store, writing):
         second, first, second, None, b"x"]
     assert 49 < life_in(store, b"a") <= 50 and life_in(store, b"c") < 0
     late = [PutIf(b"a", third, None, second[2:14]), PutIf(b"new", third, None, b"")]
-    assert steps.put_if(late, began - 2 * SECOND_MS, SECOND_MS) == [None, None]
+    earlier = began - 2 * SECOND_MS if isinstance(began, int) else {
+        node: at - 2 * SECOND_MS for node, at in began.items()}
+    assert steps.put_if(late, earlier, SECOND_MS) == [None, None]
     assert bytes_in(store, b"a") == second and bytes_in(store, b"new") is None
     many = [PutIf(b"n%d" % number, first, None, b"") for number in range(2_100)]
-    assert steps.put_if(many, steps.now_ms(), 20 * SECOND_MS) == [True] * 2_100
+    assert steps.put_if(many, steps.moment(), 20 * SECOND_MS) == [True] * 2_100
 
 
 def test_heads(steps, store):

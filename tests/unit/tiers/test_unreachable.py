@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import time
 from typing import Any
 
@@ -13,6 +15,7 @@ from shmmap import (
     Tiered,
 )
 from shmmap.testing import LocalStore
+from shmmap.tiers.redis_store import RedisStore
 
 from .conftest import answers, copied, listens, until
 
@@ -136,3 +139,14 @@ def test_no_right_and_no_memory(tiers, server):
     with pytest.raises(StoreRefused, match=r"OOM|memory"):
         writer["b"] = "x" * 10**6
     assert writer.get("b") is None
+
+
+def test_a_connection_that_is_closed_sends_nothing_more(running):
+    """Else a write that has failed could come through when the wire is whole again, over one that
+    was acknowledged since; tests/fault/machines cuts a wire."""
+    store = RedisStore(running.client())
+    store.get(b"a")
+    ((connection,),) = store._wire._idle.values()
+    linger = connection._sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
+    assert struct.unpack("ii", linger) == (1, 0)
+    store.close()

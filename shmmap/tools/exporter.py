@@ -1,0 +1,108 @@
+"""`shmmap metrics`: the figures of this machine's maps, printed, or for whoever asks over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from ..printable import printable
+from . import findings, metrics
+
+SLOWEST_S = 5.0  # that a client may take for its question
+
+
+class Exporter(ThreadingHTTPServer):
+    """Answers GET /metrics with the figures of maps; `names`: of which, none: of all."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, host: str, port: int, names: list[str]) -> None:
+        self.names = names
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), Asked)
+
+    @property
+    def url(self) -> str:
+        """Where it is asked."""
+        host, port = self.server_address[:2]
+        text = host.decode() if isinstance(host, bytes) else str(host)
+        return f"http://{f'[{text}]' if ':' in text else text}:{port}/metrics"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went away."""
+
+
+class Asked(BaseHTTPRequestHandler):
+    """One question."""
+
+    server: Exporter
+    server_version = "shmmap"
+    sys_version = ""
+    timeout = SLOWEST_S
+
+    def do_GET(self) -> None:
+        """Answer it."""
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            try:
+                self._answer(200, metrics.CONTENT_TYPE, metrics.openmetrics(*self.server.names))
+            except OSError as error:  # /dev/shm cannot be listed, say
+                self._answer(503, "text/plain; charset=utf-8", f"{printable(str(error))}\n")
+        elif path == "/":
+            self._answer(200, "text/plain; charset=utf-8", "shmmap: see /metrics\n")
+        else:
+            self._answer(404, "text/plain; charset=utf-8", "there is /metrics\n")
+
+    do_HEAD = do_GET
+
+    def _answer(self, status: int, kind: str, text: str) -> None:
+        data = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Write no log."""
+
+
+def add_command(command: argparse.ArgumentParser, name: Any) -> None:
+    """Add what `shmmap metrics` takes."""
+    command.add_argument("names", metavar="NAME", nargs="*", type=name,
+                         help="of which maps; none: of all of this machine")
+    command.add_argument("--listen", metavar="HOST:PORT", type=address,
+                         help="answer GET /metrics there until Ctrl+C: 127.0.0.1:9177. Whoever "
+                              "reaches that address sees the names and figures of the maps")
+    command.set_defaults(run=run)
+
+
+def address(text: str) -> tuple[str, int]:
+    """Read HOST:PORT; an address of IPv6 is in brackets."""
+    host, separator, port = text.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not separator or not host or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} must be HOST:PORT, like 127.0.0.1:9177")
+    return host, int(port)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the figures, or answer with them."""
+    if options.listen is None:
+        print(metrics.openmetrics(*options.names), end="")
+        return 0
+    host, port = options.listen
+    try:
+        server = Exporter(host, port, options.names)
+    except OSError as error:
+        return findings.say(f"--listen {host}:{port}: {error.strerror or error}")
+    with server:
+        print(server.url, flush=True)
+        print("(Ctrl+C ends it)", file=sys.stderr, flush=True)
+        server.serve_forever()
+    return 0

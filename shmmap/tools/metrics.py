@@ -1,0 +1,165 @@
+"""Figures of this machine's maps for a monitoring system: which there are, and their text.
+
+They are read as `shmmap ls` reads: from the files, without joining a map, a lock, or a trace. So a
+map is the same whoever is asked: each worker of a web server may answer, and none of them has
+figures of its own to be added up.
+
+The text is OpenMetrics 1.0, which Prometheus and most others read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from .._public import public
+from ..errors import ShmMapError
+from ..lifecycle import control
+from ..memory.words import ShardWords
+from ..printable import printable
+from . import findings, inspection, overview
+from .seen import SeenMap, SeenShard
+
+CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+_READABLE = ("ready", "abandoned", inspection.LINGERS)
+
+
+class Family(NamedTuple):
+    """Figures of one name. `kind`: "gauge", or "counter", which only rises while a map lives."""
+
+    name: str
+    kind: str
+    text: str
+    unit: str = ""
+
+
+class Sample(NamedTuple):
+    """One figure of one map."""
+
+    family: str
+    labels: dict[str, str]
+    value: float
+
+
+FAMILIES = {family.name: family for family in (
+    Family("shmmap_state", "gauge", "1: the map is in this state; see shmmap ls."),
+    Family("shmmap_entries", "gauge", "Live entries."),
+    Family("shmmap_shard_entries", "gauge", "Live entries of the fullest and the emptiest shard."),
+    Family("shmmap_shards", "gauge", "Shards in all."),
+    Family("shmmap_slots", "gauge", "Cells in all."),
+    Family("shmmap_free_slots", "gauge", "Cells that are free."),
+    Family("shmmap_size_bytes", "gauge", "The most that all objects together can take.", "bytes"),
+    Family("shmmap_allocated_bytes", "gauge", "What they take now.", "bytes"),
+    Family("shmmap_live_bytes", "gauge", "Key and value bytes of the entries.", "bytes"),
+    Family("shmmap_workers", "gauge", "Live processes that use the map."),
+    Family("shmmap_reads", "counter", "Reads, by whether they found an entry."),
+    Family("shmmap_near_hits", "counter", "Hits that near caches answered."),
+    Family("shmmap_writes", "counter", "Entries written."),
+    Family("shmmap_deletes", "counter", "Entries deleted on request."),
+    Family("shmmap_evicted", "counter", "Live entries removed for room."),
+    Family("shmmap_expired", "counter", "Entries removed past their deadline."),
+    Family("shmmap_aged", "counter", "Entries removed because they were not written for max_age."),
+    Family("shmmap_lock_waits", "counter", "Lock acquisitions that had to wait."),
+    Family("shmmap_takeovers", "counter", "Locks taken over from dead owners."),
+    Family("shmmap_repairs", "counter", "Shards repaired."),
+    Family("shmmap_read_retries", "counter", "Lock-free reads that started again."),
+    Family("shmmap_locked_reads", "counter", "Reads that queued for the lock."),
+    Family("shmmap_sweeps", "counter", "Whole sweeps."),
+    Family("shmmap_unreadable_shards", "gauge", "Shards whose header is damaged or gone."),
+)}
+_OF_WORKERS = {
+    "writes": "writes", "deletes": "deletes", "lock_waits": "waits", "takeovers": "takeovers",
+    "read_retries": "retries", "locked_reads": "locked_reads", "near_hits": "near_hits",
+}
+_OF_SHARDS = {
+    "live_bytes": ShardWords.LIVE_BYTES, "free_slots": ShardWords.FREE_SLOTS,
+    "evicted": ShardWords.EVICTED, "expired": ShardWords.EXPIRED, "aged": ShardWords.AGED,
+    "repairs": ShardWords.REPAIRS,
+}
+
+
+def samples(names: Iterable[str] = ()) -> Iterator[Sample]:
+    """Yield the figures of these maps, or of all of this machine: see FAMILIES. Two maps of one
+    name, of two engines or layouts, are told apart by labels."""
+    wanted = list(names)
+    found = [one for name in wanted for one in inspection.find_maps(name)] if wanted else (
+        inspection.find_maps())
+    for one in found:
+        yield from _of_map(one)
+
+
+def _of_map(seen: SeenMap) -> Iterator[Sample]:
+    labels = {"map": printable(seen.name), "engine": overview.engine_of(seen) or "unknown",
+              "layout": str(overview.layout_of(seen) or "unknown"),
+              "owner": findings.user_name(seen.owner)}
+
+    def sample(name: str, value: float, **more: str) -> Sample:
+        return Sample(f"shmmap_{name}", {**labels, **more}, value)
+
+    yield sample("state", 1, state=seen.state)
+    yield sample("allocated_bytes", seen.allocated)
+    if seen.workers is not None:
+        yield sample("workers", len(seen.workers))
+    if seen.control is None or seen.state not in _READABLE:
+        return
+    try:
+        counted = inspection.counters_of(seen.control)
+        shards = inspection.shards_of(seen)
+        size = control.geometry_of(seen.control).total_bytes
+    except (ShmMapError, OSError):  # it went meanwhile
+        return
+    yield sample("size_bytes", size)
+    yield sample("reads", counted["hits"], found="yes")
+    yield sample("reads", counted["misses"], found="no")
+    for name, counter in _OF_WORKERS.items():
+        yield sample(name, counted[counter])
+    yield sample("sweeps", seen.control.SWEEP_EPOCH)
+    yield from (sample(name, value, **more) for name, value, more in _of_shards(shards))
+
+
+def _of_shards(shards: list[SeenShard]) -> Iterator[tuple[str, int, dict[str, str]]]:
+    readable = [(shard, shard.header) for shard in shards if shard.header is not None]
+    yield "unreadable_shards", len(shards) - len(readable), {}
+    yield "entries", sum(shard.entries for shard, _ in readable), {}
+    yield "slots", sum(shard.shape.slots for shard, _ in readable), {}
+    for name, word in _OF_SHARDS.items():
+        yield name, sum(header[word] for _, header in readable), {}
+    yield "shards", len(shards), {}
+    entries = [shard.entries for shard, _ in readable]
+    for which, of in (("fullest", max), ("emptiest", min)):
+        yield "shard_entries", of(entries, default=0), {"which": which}
+
+
+@public
+def openmetrics(*names: str) -> str:
+    """Return the figures of maps as OpenMetrics text, of CONTENT_TYPE.
+
+    Takes no lock and opens no map, so any process may be asked; costs 0.1 ms and more a map, and
+    as much a hundred shards.
+
+    Args:
+        names: of maps of this machine; none: all of them.
+
+    >>> with shmmap.ShmMap("doctest", size="1MB", ephemeral=True) as m:
+    ...     m["a"] = 1
+    ...     print([line for line in shmmap.openmetrics("doctest").splitlines()
+    ...            if line.startswith("shmmap_entries")][0][:29])
+    shmmap_entries{map="doctest",
+    """
+    by_family: dict[str, list[Sample]] = {}
+    for sample in samples(names):
+        by_family.setdefault(sample.family, []).append(sample)
+    lines = []
+    for name, family in FAMILIES.items():
+        lines += [f"# TYPE {name} {family.kind}"]
+        lines += [f"# UNIT {name} {family.unit}"] if family.unit else []
+        lines += [f"# HELP {name} {_escaped(family.text)}"]
+        suffix = "_total" if family.kind == "counter" else ""
+        for sample in by_family.get(name, ()):
+            labels = ",".join(f'{key}="{_escaped(text)}"' for key, text in sample.labels.items())
+            lines.append(f"{name}{suffix}{{{labels}}} {sample.value}")
+    return "\n".join([*lines, "# EOF", ""])
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

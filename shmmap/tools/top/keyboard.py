@@ -1,0 +1,84 @@
+"""Keys as they are pressed, and a terminal that is as it was afterwards."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import termios
+import tty
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ...system.blocks import block
+
+_SEQUENCES = {"[A": "up", "[B": "down", "OA": "up", "OB": "down", "": "escape"}
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+class Ended(BaseException):
+    """A signal has asked this program to end."""
+
+
+@block
+def keys_of(descriptor: int, before_stop: Callable[[], None], after: Callable[[], None]) -> (
+    Iterator[Keyboard]
+):
+    """Have keys come one by one, unseen, within the block. A signal that ends the program raises
+    Ended in it. Ctrl+Z: `before_stop` is called, and `after` when it goes on."""
+    before = termios.tcgetattr(descriptor)
+    handlers: dict[signal.Signals, Any] = {}
+
+    def end(number: int, frame: object) -> None:
+        raise Ended(number)
+
+    def stop(number: int, frame: object) -> None:
+        before_stop()
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        os.kill(os.getpid(), signal.SIGSTOP)  # here it stands still, and goes on
+        tty.setcbreak(descriptor, termios.TCSADRAIN)
+        after()
+
+    try:
+        for ending in ENDING:
+            handlers[ending] = signal.signal(ending, end)
+        handlers[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, stop)
+        tty.setcbreak(descriptor, termios.TCSADRAIN)
+        yield Keyboard(descriptor)
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        for ending, handler in handlers.items():
+            signal.signal(ending, handler)
+
+
+class Keyboard:
+    """The keys of a terminal."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def key(self, timeout_s: float) -> str | None:
+        """Return a character, or "up", "down", "escape", "enter", "back"; None: no key was pressed
+        in that time; "end": the terminal is gone."""
+        if not select.select([self._descriptor], [], [], max(0.0, timeout_s))[0]:
+            return None
+        data = os.read(self._descriptor, 1)
+        if not data:
+            return "end"
+        if data == b"\x1b":
+            more = b""
+            while len(more) < 2 and select.select([self._descriptor], [], [], 0.02)[0]:
+                more += os.read(self._descriptor, 1)
+            return _SEQUENCES.get(more.decode("latin-1"), "")
+        while data[0] >= 0xC0 and len(data) < 4 and not _is_whole(data):
+            data += os.read(self._descriptor, 1)
+        text = data.decode("utf-8", "replace")
+        return {"\r": "enter", "\n": "enter", "\x7f": "back", "\b": "back"}.get(text, text)
+
+
+def _is_whole(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

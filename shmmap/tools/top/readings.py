@@ -1,0 +1,143 @@
+"""What is read of the maps at one time, and what it comes to between two times."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from types import MappingProxyType
+from typing import NamedTuple
+
+from ...errors import ShmMapError
+from ...lifecycle import control
+from ...memory._clock_cy import monotonic
+from ...memory.words import ShardWords
+from .. import inspection
+from ..seen import SeenMap
+
+KEPT = 60  # hit ratios of a map, for its history
+OF_SHARDS = {
+    "evicted": ShardWords.EVICTED, "expired": ShardWords.EXPIRED, "aged": ShardWords.AGED,
+    "repairs": ShardWords.REPAIRS,
+}
+
+
+class Reading(NamedTuple):
+    """A map at one time.
+
+    Attributes:
+        label: its name, and its flavour where that is not this process's.
+        nonce: the number of its making; 0: it cannot be read.
+        counts: what has happened to it, by kind; {}: it cannot be read.
+        shards: live entries of each.
+        workers: pids of the live processes that use it; None: that cannot be told.
+    """
+
+    label: str
+    state: str
+    nonce: int = 0
+    size: int = 0
+    allocated: int = 0
+    live_bytes: int = 0
+    slots: int = 0
+    free_slots: int = 0
+    counts: Mapping[str, int] = MappingProxyType({})
+    shards: tuple[int, ...] = ()
+    workers: tuple[int, ...] | None = None
+    moving: str = ""
+
+    @property
+    def entries(self) -> int:
+        """Live entries."""
+        return sum(self.shards)
+
+    @property
+    def fill(self) -> float:
+        """The share of the cells that is in use."""
+        return 1 - self.free_slots / self.slots if self.slots else 0.0
+
+
+def read(names: Iterable[str] = ()) -> list[Reading]:
+    """Read these maps, or all of this machine, without joining them."""
+    wanted = list(names)
+    found = [one for name in wanted for one in inspection.find_maps(name)] if wanted else (
+        inspection.find_maps())
+    return [_read(one) for one in found]
+
+
+def _read(seen: SeenMap) -> Reading:
+    workers = None if seen.workers is None else tuple(worker.pid for worker in seen.workers)
+    outside = Reading(seen.label, seen.state, allocated=seen.allocated, workers=workers)
+    if seen.control is None or seen.state not in ("ready", inspection.LINGERS):
+        return outside
+    with suppress(ShmMapError, OSError):  # it went meanwhile
+        shards = inspection.shards_of(seen)
+        headers = [shard.header for shard in shards if shard.header is not None]
+        counts = inspection.counters_of(seen.control)
+        counts |= {name: sum(header[word] for header in headers)
+                   for name, word in OF_SHARDS.items()}
+        return outside._replace(
+            nonce=seen.control.NONCE,
+            size=control.geometry_of(seen.control).total_bytes,
+            live_bytes=sum(header.LIVE_BYTES for header in headers),
+            slots=sum(shard.shape.slots for shard in shards),
+            free_slots=sum(header.FREE_SLOTS for header in headers),
+            counts=counts, shards=tuple(shard.entries for shard in shards),
+            moving=inspection.move_in_words(seen.control),
+        )
+    return outside
+
+
+class Line(NamedTuple):
+    """A map between two readings.
+
+    Attributes:
+        now: the later one.
+        per_s: what happened in a second, by kind; {}: there is one reading only.
+        hit_ratio: of the reads in between; None: there was none.
+        history: hit ratios before, the newest last.
+    """
+
+    now: Reading
+    per_s: dict[str, float]
+    hit_ratio: float | None
+    history: tuple[float | None, ...]
+
+    @property
+    def reads(self) -> float:
+        """Reads in a second."""
+        return self.per_s.get("hits", 0.0) + self.per_s.get("misses", 0.0)
+
+
+class Watch:
+    """Reads maps again and again, and tells what has happened since the time before."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names = tuple(names)
+        self._before: dict[tuple[str, int], Reading] = {}
+        self._at = 0.0
+        self._history: dict[tuple[str, int], deque[float | None]] = {}
+
+    def look(self) -> list[Line]:
+        """Read them; return a line a map."""
+        now, found = monotonic(), read(self._names)
+        lines = [self._line(one, now - self._at) for one in found]
+        self._before = {(one.label, one.nonce): one for one in found}
+        self._history = {place: kept for place, kept in self._history.items()
+                         if place in self._before}
+        self._at = now
+        return lines
+
+    def _line(self, now: Reading, seconds: float) -> Line:
+        place = now.label, now.nonce
+        before = self._before.get(place)
+        if before is None or not now.counts or not before.counts or seconds <= 0:
+            return Line(now, {}, None, ())
+        # a damaged count, or a worker that ends between two looks, may have one fall
+        per_s = {name: max(0, count - before.counts[name]) / seconds
+                 for name, count in now.counts.items()}
+        reads = per_s["hits"] + per_s["misses"]
+        ratio = per_s["hits"] / reads if reads else None
+        kept = self._history.setdefault(place, deque(maxlen=KEPT))
+        kept.append(ratio)
+        return Line(now, per_s, ratio, tuple(kept))
