@@ -180,7 +180,7 @@ class RedisStore(RedisListing):
         """Write; with `only`="absent" or "present" where that is so. Tell whether it was done."""
         if only and stamped:
             left = "" if ttl_s is None else _ms(ttl_s)
-            return self._run(scripts.SET_ONLY, [name], only, data, left) > 0
+            return bool(self._run(scripts.SET_ONLY, [name], only, data, left))
         more = {"": (), "absent": ("NX",), "present": ("XX",)}[only]
         return self._ask(("SET", name, data, *_life(ttl_s), *more))[0] is not None
 
@@ -216,7 +216,7 @@ class RedisStore(RedisListing):
         """Give it another time to live; tell whether it was there."""
         if stamped:
             left = "" if ttl_s is None else _ms(ttl_s)
-            return self._run(scripts.TOUCH, [name], left, again=True) > 0
+            return bool(self._run(scripts.TOUCH, [name], left, again=True))
         if ttl_s is None:
             return any(self._ask(("PERSIST", name), ("EXISTS", name), again=True))
         return bool(self._ask(("PEXPIRE", name, _ms(ttl_s)), again=True)[0])
