@@ -18,7 +18,7 @@ MODULES = (
     "design.cleanup", "design.churn_hour", "design.boxed", "design.resize", "design.shards_online",
     "memory", "memory_by_size", "churn", "capacity",
     "cache.hit_ratios", "cache.mixed_sizes", "cache.near", "cache.snapshots", "cache.stampede",
-    "web", "rates", "tiered", "machine_limits",
+    "web", "rates", "tiered", "machine_limits", "reconcile",
 )
 # What `python -m bench cache` shows beside the scenarios of `cache/`, as parts of names; and what
 # of that it shows with --quick.

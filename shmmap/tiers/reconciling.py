@@ -288,7 +288,7 @@ class Reconciling:
             return None
 
     def _write(
-        self, tasks: list[_Task], began: tuple[int, int], since_s: float
+        self, tasks: list[_Task], began: tuple[Any, Any], since_s: float
     ) -> list[bytes]:
         """Write; return the names of what was not written. What is for both sides goes here only
         if it came there: else a function would be given its own result again."""

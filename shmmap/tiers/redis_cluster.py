@@ -20,9 +20,18 @@ from ..errors import StoreRefused
 from ..memory._clock_cy import monotonic
 from . import redis_scripts as scripts
 from .redis_cluster_feed import ClusterFeed, text
-from .redis_store import AT_ONCE, RedisStore, connecting, digest_of, given_if, given_of, ms_of
+from .redis_listing import scan_words
+from .redis_store import (
+    RedisStore,
+    connecting,
+    digest_of,
+    given_if,
+    given_of,
+    ms_of,
+    none_refused,
+)
 from .redis_wire import Unsent, Wire
-from .store import Put, PutIf, each
+from .store import Put, PutIf
 
 Address = tuple[str, int]
 SLOTS = 16384
@@ -190,64 +199,76 @@ class ClusterStore(RedisStore):
         """Write or remove each of these; tell of each whether it was done, or why not. What has
         moved to another node since is left for the next time."""
         return self._put_each(
-            puts, began, scripts.PUT_LATEST, self._done,
-            lambda put, at_ms: given_of(put, at_ms, within_ms, believed_ns))
+            scripts.PUT_LATEST, [put.name for put in puts], began,
+            lambda at, began_ms: given_of(puts[at], began_ms, within_ms, believed_ns),
+        )
 
     def put_if(
         self, puts: Sequence[PutIf], began: dict[Address, int], within_ms: int
     ) -> list[bool | None]:
-        """Write each of these that still has its version; tell of each whether it was done."""
-        def done(answer: Any) -> bool | None:
-            number = self._number(answer)
-            return None if number < 0 else number > 0
-
-        return self._put_each(puts, began, scripts.PUT_IF, done,
-                              lambda put, at_ms: given_if(put, at_ms, within_ms))
+        """Write each of these that still has a version; tell of each whether it was done."""
+        return none_refused(self._put_each(
+            scripts.PUT_IF, [put.name for put in puts], began,
+            lambda at, began_ms: given_if(puts[at], began_ms, within_ms),
+        ))
 
     def _put_each(
-        self, puts: Sequence[Any], began: dict[Address, int], script: str,
-        done: Callable[[Any], Any], given: Callable[[Any, int], tuple[Any, ...]],
-    ) -> list[Any]:
-        """Put each at the node that has its name; None: it is at none whose time is known."""
+        self, script: str, names: list[bytes], began: dict[Address, int],
+        given_at: Callable[[int, int], tuple[Any, ...]],
+    ) -> list[bool | StoreRefused | None]:
+        """Run a script for each name at its home; None: that has changed."""
         with self._asking():
             owners = self._owners or self._learn()
-        homes = [owners[key_slot(put.name)] for put in puts]
-        answers: list[Any] = [None] * len(puts)
+        homes = [owners[key_slot(name)] for name in names]
+        answers: list[bool | StoreRefused | None] = [None] * len(names)
         for home in dict.fromkeys(homes):
             if home not in began:
                 continue
             some = [at for at, one in enumerate(homes) if one == home]
-            for piece in each(some, AT_ONCE):
-                found = self._put_at(home, script, [given(puts[at], began[home]) for at in piece])
-                for at, answer in zip(piece, found, strict=True):
-                    is_elsewhere = isinstance(answer, MovedError | AskError)
-                    answers[at] = None if is_elsewhere else done(answer)
+            given = [given_at(at, began[home]) for at in some]
+            for at, answer in zip(some, self._put_at(home, script, given), strict=True):
+                answers[at] = answer
         return answers
 
-    def _put_at(self, home: Address, script: str, given: list[Any]) -> list[Any]:
-        """Put at one node; return its answers. One that names another node is noted."""
-        digest = digest_of(script)
+    def _put_at(
+        self, home: Address, script: str, given: list[Any]
+    ) -> list[bool | StoreRefused | None]:
+        """Put at one node. An answer that names another node is none."""
         with self._asking():
             wire = self._wire_to(home)
             try:
-                found = wire.ask(*(("EVALSHA", digest, *one) for one in given))
+                found = wire.ask(*(("EVALSHA", digest_of(script), *one) for one in given))
                 if any(isinstance(one, redis.exceptions.NoScriptError) for one in found):
                     wire.ask(("SCRIPT", "LOAD", script))
-                    found = wire.ask(*(("EVALSHA", digest, *one) for one in given))
+                    found = wire.ask(*(("EVALSHA", digest_of(script), *one) for one in given))
             except _ERRORS:
                 self._owners = []
                 raise
         for one in found:
             if isinstance(one, MovedError):
                 self._moved(one, home)
-        return found
+        return [None if isinstance(one, MovedError | AskError) else self._done(one)
+                for one in found]
 
     def list_heads(self, prefix: bytes) -> Iterator[list[tuple[bytes, bytes | None]]]:
-        """Yield all names that begin with a prefix, node by node, and their `heads`."""
+        """Yield all names that begin with a prefix, some at a time, and their `heads`. What moves
+        to another node meanwhile may be missed."""
+        words = scan_words(prefix)
         with self._asking():
-            owners = dict.fromkeys(self._owners or self._learn())
+            owners = set(self._owners or self._learn())
         for address in owners:
-            yield from self._list_by(self._wire_to(address).ask, prefix)
+            cursor: Any = 0
+            while True:
+                with self._asking():
+                    wire = self._wire_to(address)
+                    answer = wire.ask(("SCAN", cursor, *words), again=not int(cursor))[0]
+                if isinstance(answer, redis.ResponseError):
+                    self._refuse(answer)
+                cursor, names = answer
+                heads = zip(names, self.heads(names), strict=True)
+                yield [(name, head) for name, head in heads if head != b""]
+                if not int(cursor):
+                    break
 
     def feed(self, prefix: bytes) -> ClusterFeed:  # type: ignore[override]
         """Begin to tell what changes under a prefix."""

@@ -7,7 +7,7 @@ the bytes of a piece are asked for together with the next piece of names.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
@@ -22,10 +22,10 @@ _WRONG_TYPE = "WRONGTYPE"
 class RedisListing:
     """The part of RedisStore that lists."""
 
-    def _send(self, *commands: Sequence[Any], again: bool = False) -> list[Any]:
+    def _asking(self) -> AbstractContextManager[None]:
         raise NotImplementedError
 
-    def _asking(self) -> AbstractContextManager[None]:
+    def _send(self, *commands: Sequence[Any], again: bool = False) -> list[Any]:
         raise NotImplementedError
 
     def _refuse(self, error: redis.ResponseError) -> NoReturn:
@@ -40,55 +40,44 @@ class RedisListing:
 
     def list_heads(self, prefix: bytes) -> Iterator[list[tuple[bytes, bytes | None]]]:
         """Yield all names that begin with a prefix, some at a time, and their `heads`."""
-        return self._list_by(self._send, prefix)
-
-    def _list_by(
-        self, scan: Callable[..., list[Any]], prefix: bytes
-    ) -> Iterator[list[tuple[bytes, bytes | None]]]:
-        """Do so, by what a server is asked by to scan."""
-        words = "MATCH", re.sub(rb"([*?\[\]\\^])", rb"\\\1", prefix) + b"*", "COUNT", COUNT
-        cursor, names = self._ask_all([("SCAN", 0, *words)], send=scan)[0]
+        words = scan_words(prefix)
+        cursor, names = self._ask_all([("SCAN", 0, *words)])[0]
         while True:
             more = () if int(cursor) == 0 else ("SCAN", cursor, *words)
-            heads, scanned = self._heads(names, more, scan)
+            heads, scanned = self._heads(names, more)
             pairs = zip(names, heads, strict=True)
             yield [(name, head) for name, head in pairs if head != b""]
             if scanned is None:
                 return
             cursor, names = scanned
 
-    def _heads(
-        self, names: Sequence[bytes], more: tuple[Any, ...],
-        scan: Callable[..., list[Any]] | None = None,
-    ) -> tuple[list[Any], Any]:
+    def _heads(self, names: Sequence[bytes], more: tuple[Any, ...]) -> tuple[list[Any], Any]:
         """Return the heads of names, and the answer to one command more; None: there is none."""
         commands: list[Any] = [("GETRANGE", name, 0, HEAD - 1) for name in names]
-        is_at_once = scan is None or scan == self._send
-        answers = self._ask_all([*commands, more] if more and is_at_once else commands,
-                                again=not more)
+        answers = self._ask_all([*commands, more] if more else commands, again=not more)
         heads, answer = answers[:len(names)], answers[len(names):]
-        if more and not is_at_once:
-            answer = self._ask_all([more], again=False, send=scan)
         empty = [at for at, head in enumerate(heads) if head == b""]
         is_there = self._ask_all([("EXISTS", names[at]) for at in empty])
         for at, there in zip(empty, is_there, strict=True):
             heads[at] = None if there else b""
         return heads, answer[0] if answer else None
 
-    def _ask_all(
-        self, commands: Sequence[tuple[Any, ...]], again: bool = True,
-        send: Callable[..., list[Any]] | None = None,
-    ) -> list[Any]:
+    def _ask_all(self, commands: Sequence[tuple[Any, ...]], again: bool = True) -> list[Any]:
         """Return the answers; None of what is no string. A listing that goes on is not asked for
         `again` where the connection was cut: another server may have the address by now, whose
         names come in another order."""
         if not commands:
             return []
         with self._asking():
-            answers = (send or self._send)(*commands, again=again)
+            answers = self._send(*commands, again=again)
         for at, answer in enumerate(answers):
             if isinstance(answer, redis.ResponseError):
                 if not str(answer).startswith(_WRONG_TYPE):
                     self._refuse(answer)
                 answers[at] = None
         return answers
+
+
+def scan_words(prefix: bytes) -> tuple[Any, ...]:
+    """Return what a SCAN of a prefix says behind its cursor."""
+    return "MATCH", re.sub(rb"([*?\[\]\\^])", rb"\\\1", prefix) + b"*", "COUNT", COUNT

@@ -16,7 +16,6 @@ from ..errors import StoreRefused, StoreUnavailable
 from ..system.blocks import block
 from ..windows import Hit, Rate
 from . import redis_scripts as scripts
-from .redis_listing import RedisListing
 from .redis_rates import HIT
 from .store import Found, Put, PutIf, each
 
@@ -26,6 +25,7 @@ try:
     from redis.retry import Retry
 
     from .redis_feed import RedisFeed
+    from .redis_listing import RedisListing
     from .redis_redirect import RedirectFeed, knows_no_resp3
     from .redis_sentinel import Sentinels
     from .redis_wire import Unsent, Wire
@@ -180,7 +180,7 @@ class RedisStore(RedisListing):
         """Write; with `only`="absent" or "present" where that is so. Tell whether it was done."""
         if only and stamped:
             left = "" if ttl_s is None else _ms(ttl_s)
-            return bool(self._run(scripts.SET_ONLY, [name], only, data, left) > 0)
+            return bool(self._run(scripts.SET_ONLY, [name], only, data, left))
         more = {"": (), "absent": ("NX",), "present": ("XX",)}[only]
         return self._ask(("SET", name, data, *_life(ttl_s), *more))[0] is not None
 
@@ -216,7 +216,7 @@ class RedisStore(RedisListing):
         """Give it another time to live; tell whether it was there."""
         if stamped:
             left = "" if ttl_s is None else _ms(ttl_s)
-            return bool(self._run(scripts.TOUCH, [name], left, again=True) > 0)
+            return bool(self._run(scripts.TOUCH, [name], left, again=True))
         if ttl_s is None:
             return any(self._ask(("PERSIST", name), ("EXISTS", name), again=True))
         return bool(self._ask(("PEXPIRE", name, _ms(ttl_s)), again=True)[0])
@@ -239,11 +239,11 @@ class RedisStore(RedisListing):
         self, puts: Sequence[PutIf], began: Any, within_ms: int
     ) -> list[bool | None]:
         """Write each of these that still has a version; tell of each whether it was done."""
-        answers: list[bool | None] = []
-        for piece in each((given_if(put, began, within_ms) for put in puts), AT_ONCE):
-            found = [self._number(one) for one in self._run_each(scripts.PUT_IF, piece)]
-            answers += [None if one < 0 else one > 0 for one in found]
-        return answers
+        given = [given_if(put, began, within_ms) for put in puts]
+        answers: list[bool | StoreRefused | None] = []
+        for piece in each(given, AT_ONCE):
+            answers += map(self._done, self._run_each(scripts.PUT_IF, piece))
+        return none_refused(answers)
 
     def _number(self, answer: Any) -> int:
         """Return what a script returned; raise what was refused."""
@@ -372,12 +372,6 @@ def ms_of(time: Sequence[Any]) -> int:
     return int(time[0]) * 1000 + int(time[1]) // 1000
 
 
-def given_if(put: PutIf, began_ms: int, within_ms: int) -> tuple[Any, ...]:
-    """Return what PUT_IF is given: how many names, the name, and the rest."""
-    return (1, put.name, began_ms, within_ms, put.version, put.data,
-            "" if put.ttl_s is None else _ms(put.ttl_s))
-
-
 def given_of(put: Put, began_ms: int, within_ms: int, believed_ns: int) -> tuple[Any, ...]:
     """Return what PUT_LATEST is given: how many names, the name, and the rest."""
     return (
@@ -385,6 +379,22 @@ def given_of(put: Put, began_ms: int, within_ms: int, believed_ns: int) -> tuple
         "remove" if put.data is None else "put", "" if put.ttl_s is None else _ms(put.ttl_s),
         put.data or b"",
     )
+
+
+def given_if(put: PutIf, began_ms: int, within_ms: int) -> tuple[Any, ...]:
+    """Return what PUT_IF is given."""
+    left = "" if put.ttl_s is None else _ms(put.ttl_s)
+    return 1, put.name, began_ms, within_ms, put.version, put.data, left
+
+
+def none_refused(answers: list[bool | StoreRefused | None]) -> list[bool | None]:
+    """Return the answers; raise what was refused first."""
+    done: list[bool | None] = []
+    for answer in answers:
+        if isinstance(answer, StoreRefused):
+            raise answer
+        done.append(answer)
+    return done
 
 
 def _ms(seconds: float) -> int:

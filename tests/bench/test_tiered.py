@@ -13,7 +13,7 @@ from bench.core.results import OURS, Row
 from bench.core.workloads import QUICK
 from bench.load.tiered_machines import ALONE, BEHIND, CACHED, PLAIN, Served
 from bench.peers import Dict
-from bench.scenarios import tiered
+from bench.scenarios import reconcile, tiered
 
 from .runs import measured, setup_of
 
@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.skipif(shmmap.ENGINE == "pure", reason="the same with either engine"),
 ]
 TINY = QUICK._replace(keys=200, experiment_seconds=0.05, experiment_repetitions=2)
-SCENARIOS = {each.name: each for each in tiered.SCENARIOS}
+SCENARIOS = {each.name: each for each in (*tiered.SCENARIOS, *reconcile.SCENARIOS)}
 
 
 def run(name: str) -> dict[str, Row]:
@@ -68,6 +68,12 @@ def test_writes(monkeypatch):
     rows = run("tiered-write")
     assert list(rows) == [OURS, BEHIND, PLAIN]
     assert rows[BEHIND].median("p50_ns") < rows[OURS].median("p50_ns")
+
+
+def test_two_stores_that_differ():
+    rows = run("reconcile")
+    assert [row.facts["differ"] for row in rows.values()] == [0, 0, 2]
+    assert all(row.median("ms") > 0 and row.median("bytes") > 40 * 200 for row in rows.values())
 
 
 def test_wrong_answers_are_told():

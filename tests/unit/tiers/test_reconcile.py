@@ -26,11 +26,14 @@ BOTH: dict[str, Any] = {"tombstones": 3600, "consistency": "linearizable"}
 @pytest.fixture
 def two(tiers: Any, store: Any, request: pytest.FixtureRequest) -> tuple[Tiered, Tiered]:
     """Two tiers of two stores, of two machines."""
-    if isinstance(store, LocalStore):
-        return tiers(store, **BOTH), tiers(LocalStore(), **BOTH)
-    other = request.getfixturevalue("running").client(db=1)
-    other.flushdb()
-    return tiers(store, **BOTH), tiers(other, **BOTH)
+    other = LocalStore()
+    if not isinstance(store, LocalStore):
+        other = request.getfixturevalue("running").client(db=1)
+        other.flushdb()
+    made = tiers(store, **BOTH), tiers(other, **BOTH)
+    for tier, raw in zip(made, (store, other), strict=True):
+        tier.raw = raw
+    return made
 
 
 def told(report: ReconcileReport) -> dict[str, int]:
@@ -65,15 +68,8 @@ def test_two_become_one(two):
 
 
 def _raw(tier: Tiered) -> Any:
-    """Return what looks into a tier's store."""
-    if isinstance(tier.store, LocalStore):
-        return tier.store
-    import redis
-
-    if tier.store.where.startswith("cluster "):
-        return redis.RedisCluster(*tier.store._seeds[0])  # type: ignore[attr-defined]
-    path, _, db = tier.store.where.rpartition("/")
-    return redis.Redis(unix_socket_path=path, db=int(db))
+    """Return what looks into a tier's store: see `two`."""
+    return tier.__dict__["raw"]
 
 
 def test_prefixes_are_each_one_s_own(tiers, store):
@@ -102,8 +98,8 @@ def test_times_to_live_are_carried_over(two):
             assert 3598 < life_in(_raw(tier), name) <= 3600
 
 
-def test_the_largest(two):
-    one, other = two
+def test_the_largest(tiers):
+    one, other = two = [tiers(LocalStore(), **BOTH) for _ in range(2)]
     for number, (mine, theirs) in enumerate([(5, 4), (4, 5), (6, 6), (2.5, 2)]):
         one[number] = mine
         other[number] = theirs
@@ -126,8 +122,8 @@ def test_the_largest(two):
         one.reconcile(other, "max")
 
 
-def test_a_function(two):
-    one, other = two
+def test_a_function(tiers):
+    one, other = two = [tiers(LocalStore(), **BOTH) for _ in range(2)]
     seen = {}
 
     def merge(key: Any, mine: Any, theirs: Any) -> Any:
@@ -194,8 +190,8 @@ def _from_ahead(tier: Tiered, key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("policy", ["last", "max", lambda key, mine, theirs: mine])
-def test_a_stamp_from_too_far_ahead_is_not_believed(two, policy):
-    one, other = two
+def test_a_stamp_from_too_far_ahead_is_not_believed(tiers, policy):
+    one, other = (tiers(LocalStore(), **BOTH) for _ in range(2))
     _from_ahead(one, "a", 99)
     other["a"] = 1
     _from_ahead(one, "b", 99)
@@ -242,6 +238,17 @@ def test_a_store_without_a_tier(two, running):
         assert one.reconcile(f"unix://{running.path}?db=1")[2:4] == (1, 1)
         assert told(one.reconcile(running.client(db=1))) == {"compared": 2, "equal": 2}
     assert one["b"] == 2 and other["a"] == 1
+
+
+def test_a_store_that_was_opened_for_it_is_closed(tiers, running, monkeypatch):
+    from shmmap.tiers.redis_store import RedisStore
+
+    closed = []
+    monkeypatch.setattr(RedisStore, "close", lambda self: closed.append(self))
+    one = tiers(LocalStore())
+    url = f"unix://{running.path}?db=1"
+    one.reconcile(url)
+    assert [store.where for store in closed] == [f"{running.path}/1"]
 
 
 def test_digests_go_from_machine_to_machine(two):

@@ -36,7 +36,7 @@ def test_they_become_one(look):
 
 @pytest.mark.parametrize("look", [look_at_last, look_at_largest, look_at_union])
 def test_without_the_condition_a_later_write_is_lost(monkeypatch, look):
-    def put_if(self: LocalStore, puts: Any, began_ms: int, within_ms: int) -> Any:
+    def put_if(self: LocalStore, puts: Any, began: Any, within_ms: int) -> Any:
         self._begin()
         for put in puts:
             self._put(put.name, put.data, put.ttl_s)
@@ -184,8 +184,8 @@ def test_a_function_is_not_given_its_own_sum():
 def test_without_the_order_of_writing_it_is(monkeypatch):
     real = Reconciling._put
 
-    def put(self: Any, side: Any, began_ms: int, writes: Any) -> Any:
-        done = real(self, side, began_ms, writes)
+    def put(self: Any, side: Any, began: Any, writes: Any) -> Any:
+        done = real(self, side, began, writes)
         return done if side is self._mine else {write.name for write in writes}
 
     monkeypatch.setattr(Reconciling, "_put", put)
@@ -198,12 +198,12 @@ class Stopped(StoreSide):
 
     stops = 1
 
-    def put_if(self, writes: Any, began_ms: int, within_ms: int) -> Any:
+    def put_if(self, writes: Any, began: Any, within_ms: int) -> Any:
         """Write, some time later."""
         if self.stops:
             self.stops -= 1
-            began_ms -= 3_600_000
-        return super().put_if(writes, began_ms, within_ms)
+            began -= 3_600_000
+        return super().put_if(writes, began, within_ms)
 
 
 def _goes_on_late(machine: Machine) -> ReconcileReport:
@@ -234,6 +234,43 @@ def test_without_the_limit_it_does(monkeypatch):
     monkeypatch.setattr(reconciling, "WITHIN_MS", 1 << 40)
     with pytest.raises(AssertionError):
         _goes_on_late(Machine())
+
+
+def _written_all_the_time(many: int) -> tuple[ReconcileReport, Machine, Machine]:
+    one, other = Machine(), Machine()
+    for number in range(3):
+        one.put(number, "first")
+    left = [many]
+    for machine in (one, other):
+        machine.side = Disturbed(machine.store, machine.names, machine.writing)
+        machine.side.disturbs = lambda at=machine: (left[0] and at.put(1, left[0]), down(left))
+    return reconcile(one, other), one, other
+
+
+def down(left: list[int]) -> None:
+    left[0] = max(0, left[0] - 1)
+
+
+class Disturbed(StoreSide):
+    """A side where somebody writes just before each write."""
+
+    disturbs: Any = None
+
+    def put_if(self, *given: Any) -> Any:
+        """Write, once that is done."""
+        self.disturbs()
+        return super().put_if(*given)
+
+
+def test_what_others_write_all_the_time_is_left_to_them():
+    report, one, other = _written_all_the_time(100)
+    assert (report.sent, report.received, report.changed) == (2, 0, 1)
+    assert {one.value(1), other.value(1)} & {96, 97}  # the last ones
+    report, one, other = _written_all_the_time(4)
+    assert (report.sent + report.received, report.changed) == (3, 0)
+    assert one.value(1) == other.value(1) == 1
+    report, one, other = _written_all_the_time(0)
+    assert (report.sent, report.changed) == (3, 0)
 
 
 class Twice(StoreSide):
@@ -324,8 +361,8 @@ def _slow_function(monkeypatch: pytest.MonkeyPatch) -> None:
 def _late(store: LocalStore, passed_s: list[float]) -> Any:
     real = store.put_if
 
-    def put_if(puts: Any, began_ms: int, within_ms: int) -> Any:
-        late = passed_s[0] * 1000 - began_ms > within_ms
+    def put_if(puts: Any, began: Any, within_ms: int) -> Any:
+        late = passed_s[0] * 1000 - began > within_ms
         return [None] * len(puts) if late else real(puts, store.moment(), within_ms)
 
     return put_if

@@ -47,9 +47,9 @@ def test_put_if(steps, store, writing):
         second, first, second, None, b"x"]
     assert 49 < life_in(store, b"a") <= 50 and life_in(store, b"c") < 0
     late = [PutIf(b"a", third, None, second[2:14]), PutIf(b"new", third, None, b"")]
-    before = began - 2 * SECOND_MS if isinstance(began, int) else {
-        node: at_ms - 2 * SECOND_MS for node, at_ms in began.items()}
-    assert steps.put_if(late, before, SECOND_MS) == [None, None]
+    earlier = began - 2 * SECOND_MS if isinstance(began, int) else {
+        node: at - 2 * SECOND_MS for node, at in began.items()}
+    assert steps.put_if(late, earlier, SECOND_MS) == [None, None]
     assert bytes_in(store, b"a") == second and bytes_in(store, b"new") is None
     many = [PutIf(b"n%d" % number, first, None, b"") for number in range(2_100)]
     assert steps.put_if(many, steps.moment(), 20 * SECOND_MS) == [True] * 2_100
