@@ -36,7 +36,7 @@ FLOORS["tiers"] = {*FLOORS["decorator"], "decorator", "breaker"}
 FLOORS["__init__"] = {*FLOORS["decorator"], "decorator", "mirroring", "rates", "tiers",
                       "tools"}  # when used
 FLOORS["torture"] = {*FLOORS["decorator"], "decorator", "__init__"}
-FLOORS["tools"] = {*FLOORS["torture"], "torture"}
+FLOORS["tools"] = {*FLOORS["torture"], "torture", "tiers"}
 FLOORS["testing"] = {*FLOORS["decorator"], "decorator", "tiers", "__init__"}
 FLOORS["contrib"] = {*FLOORS["rates"], "rates", "mirroring", "breaker"}
 FLOORS["__main__"] = {"tools"}
