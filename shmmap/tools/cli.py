@@ -102,7 +102,6 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m shmmap" if as_module else "shmmap",
         description="Look at the maps of this machine, change them, and clean up.",
         epilog="NAME is a map's, as `ls` prints it; a KEY is a str unless an option says so.",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=18),
     )
     parser.add_argument("--version", action="version", version=f"shmmap {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")

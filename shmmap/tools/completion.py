@@ -104,16 +104,25 @@ def bash(taken: list[Taken]) -> str:
 
 
 _BASH = r"""# bash completion of shmmap; put this into ~/.bashrc: source <(shmmap completion bash)
-_shmmap() {
-    local cur=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}
-    local options= valued= repeats=0 follows= place=-1 at word
+_shmmap() {  # bash has the words in pieces, at each @ and : of them
+    local line=${COMP_LINE:0:COMP_POINT}
+    local -a words; read -ra words <<< "$line"
+    [[ $line == *" " ]] && words+=("")
+    local last=$((${#words[@]} - 1)) at
+    local cur=${words[last]}
+    _shmmap_offer
+    local start=${cur%"${cur##*[@:=]}"}
+    for at in "${!COMPREPLY[@]}"; do COMPREPLY[at]=${COMPREPLY[at]#"$start"}; done
+}
+_shmmap_offer() {
+    local before=${words[last-1]} options= valued= repeats=0 follows= place=-1 word
     local -a places=()
     COMPREPLY=()
-    if ((COMP_CWORD == 1)); then
+    if ((last == 1)); then
         COMPREPLY=($(compgen -W "@COMMANDS@ --help --version" -- "$cur"))
         return
     fi
-    case ${COMP_WORDS[1]} in
+    case ${words[1]} in
 @CASES@
     esac
     if [[ " $valued " == *" $before "* ]]; then
@@ -124,15 +133,15 @@ _shmmap() {
         COMPREPLY=($(compgen -W "$options" -- "$cur"))
         return
     fi
-    for ((at = 2; at <= COMP_CWORD; at++)); do
-        word=${COMP_WORDS[at]}
-        [[ $word == -* && $at -lt $COMP_CWORD ]] && continue
-        [[ " $valued " == *" ${COMP_WORDS[at-1]} "* ]] && continue
+    for ((at = 2; at <= last; at++)); do
+        word=${words[at]}
+        [[ $word == -* && $at -lt $last ]] && continue
+        [[ " $valued " == *" ${words[at-1]} "* ]] && continue
         ((place++))
     done
     if ((repeats && place >= ${#places[@]})); then place=$((${#places[@]} - 1)); fi
     case ${places[place]-} in
-        NAME) COMPREPLY=($(compgen -W "$("${COMP_WORDS[0]}" ls --names 2>/dev/null)" -- "$cur")) ;;
+        NAME) COMPREPLY=($(compgen -W "$("${words[0]}" ls --names 2>/dev/null)" -- "$cur")) ;;
         FILE) COMPREPLY=($(compgen -f -- "$cur")) ;;
         *) COMPREPLY=($(compgen -W "${places[place]-}" -- "$cur")) ;;
     esac

@@ -60,7 +60,9 @@ def add_command(command: argparse.ArgumentParser) -> None:
     named.add_name(command)
     unlinking.add_flavour(command)
     json_out.add_option(command)
-    keys_written.add_key(command, nargs="*")
+    command.add_argument("--key", metavar="KEY", action="append", default=[],
+                         help="a key that one of them may be of; again for another one")
+    keys_written.add_key_kinds(command)
     command.set_defaults(run=_run)
 
 
@@ -147,5 +149,5 @@ def holder_of(reader: MapReader, record: Record) -> tuple[int | None, bool]:
 
 COMMANDS = (
     named.Command("locks", "list named locks: holder, since when, lease", add_command,
-                  ("shmmap locks pages", "shmmap locks pages nightly  # is it this one?")),
+                  ("shmmap locks pages", "shmmap locks pages --key nightly")),
 )

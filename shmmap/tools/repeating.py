@@ -6,7 +6,6 @@ import argparse
 import os
 import select
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -39,11 +38,9 @@ def _wait(seconds: float) -> None:
     poll = select.poll()
     with suppress(AttributeError, OSError, ValueError):  # there is none
         poll.register(sys.stdout.fileno(), 0)
-        for _, found in poll.poll(int(seconds * 1000)):
-            if found & (select.POLLERR | select.POLLHUP):
-                raise BrokenPipeError
-        return
-    time.sleep(seconds)
+    found = poll.poll(int(seconds * 1000))
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in found):
+        raise BrokenPipeError
 
 
 def clear_screen() -> None:
