@@ -119,10 +119,8 @@ def check_shard(reader: ShardReader, seed: int) -> tuple[list[str], bool]:
 
 def _settled_copy(reader: ShardReader) -> bytearray | None:
     """Copy a shard as it was at one instant; None: it changed meanwhile, or is in mid-change."""
-    areas, header = reader.shape.areas, reader.header()
-    if header.DIRTY:
-        return None
-    end = areas.end if header.HAS_DEADLINES else areas.deadlines
+    areas = reader.shape.areas
+    end = areas.end if reader.header().HAS_DEADLINES else areas.deadlines
     copied = bytearray(reader.image(0, end))
     head = record_bytes(SHARD)
     if _steady(copied[:head]) != _steady(reader.image(0, head)):

@@ -203,7 +203,7 @@ class TestTerminal:
             assert done.stderr == "" and done.stdout.count("\n") == 2, command
 
     @once
-    @pytest.mark.parametrize("command", ["get NAME k", "scan NAME --json", "stats NAME", "check NAME"])
+    @pytest.mark.parametrize("command", ["get NAME k", "scan NAME --json", "stats NAME"])
     def test_nowhere_to_print(self, make, command, tmp_path):
         m = make()
         m["k"] = "v"

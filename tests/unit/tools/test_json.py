@@ -155,6 +155,7 @@ class TestEdges:
             m[key] = value
             shown = printed("get", m.name, key)[1]["value"]
             assert shown["value"] is None and len(shown["text"]) > 2
+            assert key != "long" or int(shown["text"], 16) == value
 
     def test_what_json_says_exactly_and_what_not(self, make, printed):
         m = make()

@@ -94,6 +94,23 @@ def test_a_shard_that_changes_all_the_time_is_told(make, capsys, monkeypatch):
     damage.words[at] |= K["VALUE_INT"] << K["META_VALUE_TYPE_SHIFT"]
 
 
+def test_bytes_that_change_while_no_word_of_the_header_does(make, capsys, monkeypatch):
+    m = make(shards=1)
+    m["k"] = "x" * 50
+    damage = Damage(m)
+    at = damage.slot_word(damage.head(b"k")) * 8 + 30
+    whole = soundness.ShardReader.image
+
+    def write_meanwhile(reader, start, end):
+        if reader.seen.number == 0:
+            damage.octets[at] ^= 1
+        return whole(reader, start, end)
+
+    monkeypatch.setattr(soundness.ShardReader, "image", write_meanwhile)
+    assert cli.main(["check", m.name, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unsettled"] == ["shard 0"]
+
+
 def test_a_change_that_ends_neither_way_is_told(make, capsys):
     m = make(shards=1)
     m["a"] = 1
