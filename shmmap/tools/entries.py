@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from ..checks import Key
 from ..errors import ShmMapError
 from ..memory.layout import constants
 from ..printable import printable
@@ -77,10 +76,10 @@ def open_reader(options: argparse.Namespace) -> MapReader:
 
 
 def described(
-    reader: MapReader, key: Key, entry: Entry | None, unpickles: bool = False
+    reader: MapReader | None, entry: Entry | None, unpickles: bool = False
 ) -> tuple[dict[str, Any], Shown | None]:
     """Return an entry as a part of what is printed as JSON, and its value as it reads."""
-    if entry is None:
+    if entry is None or reader is None:
         return {"found": False, "value": None, "ttl": None, "bytes": None, "version": None}, None
     shown = value_shown(entry, reader.codec, unpickles)
     return {
@@ -93,7 +92,7 @@ def _get(options: argparse.Namespace) -> int:
     key = keys_written.read_key(options, options.key)
     reader = open_reader(options)
     entry = reader.find(key)
-    fields, shown = described(reader, key, entry, options.unpickle)
+    fields, shown = described(reader, entry, options.unpickle)
     if options.as_json:
         json_out.show("get", name=options.name, **fields)
     elif shown is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,8 @@ def _run(options: argparse.Namespace) -> int:
         if number and not options.as_json:
             print()
         _list(options)
+        if sys.stdout is not None:  # a pipe's reader wants it now
+            sys.stdout.flush()
     return 0
 
 
@@ -44,10 +47,10 @@ def _list(options: argparse.Namespace) -> int:
         return 0
     if options.names:
         for name in dict.fromkeys(one.name for one in seen):
-            print(name, flush=True)
+            print(name)
         return 0
     if not seen:
-        print("no maps", flush=True)
+        print("no maps")
         return 0
     _table(seen)
     return 0
@@ -98,7 +101,7 @@ def _table(seen: Sequence[SeenMap]) -> None:
         print(line)
     left = [one for one in seen if one.leftover and os.geteuid() in (0, one.owner)]
     if left:
-        print(f"remove the leftovers with: {findings.unlink_command(left)}", flush=True)
+        print(f"remove the leftovers with: {findings.unlink_command(left)}")
 
 
 def _row(one: SeenMap, hidden: list[str]) -> tuple[str, ...]:

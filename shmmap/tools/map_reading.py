@@ -11,9 +11,8 @@ it is now.
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Iterator
-from typing import TypeVar
 
 from ..checks import Key
 from ..errors import MapCorrupted, MapNotFound, MapUnlinked, ShardBusy, ShmMapError
@@ -26,14 +25,14 @@ from ..memory.table import UNITS
 from ..memory.words import ControlWords
 from ..system import segment
 from ..values._keys_cy import pack
-from . import findings, inspection, unlinking
+from . import inspection, unlinking
 from .judging import read_control
 from .seen import SeenMap, SeenShard
 from .shard_reading import TRIES, Entry, Picks, Problem, ShardReader
 
 K = constants()
 USABLE = ("ready", inspection.LINGERS)
-Read = TypeVar("Read")
+_PAUSE_S = 0.001
 
 
 def find_usable(name: str, engine: str | None = None, layout: int | None = None) -> SeenMap:
@@ -180,7 +179,8 @@ class MapReader:
 
     def _at(self, unit: int) -> ShardReader:
         """Open the shard that has a unit of the hash now."""
-        for _ in range(TRIES):
+        for number in range(TRIES):
+            time.sleep(number * _PAUSE_S)  # a move's own steps take as long
             self.refresh()
             for shard in inspection.shards_of(self.seen, unit):
                 width = UNITS // shard.shape.shards
@@ -207,8 +207,3 @@ class MapReader:
 
 def _refused(seen: SeenMap, error: OSError) -> ShmMapError:
     return ShmMapError(f"map {seen.label!r}: a shard may not be read: {error.strerror or error}")
-
-
-def why_not_all(seen: SeenMap) -> str:
-    """Say, where a map is another user's, that it is; "": it is not."""
-    return "" if seen.owner == os.geteuid() else f" (of {findings.user_name(seen.owner)})"

@@ -12,11 +12,13 @@ from typing import Any
 
 from ..checks import Key
 from ..errors import MapNotFound, MapUnlinked, ShmMapError
+from ..printable import printable
 from . import findings, json_out, keys_written, named, repeating, unlinking
 from .entries import described, open_reader
 from .map_reading import MapReader
 
 INTERVAL_S = 0.1
+_MOST = 1000  # characters of an error
 _Look = tuple[object, ...]
 
 
@@ -41,13 +43,15 @@ def _run(options: argparse.Namespace) -> int:
     last: _Look | None = None
     for _ in repeating.looks(options.interval):
         try:
-            look, fields, text = _look(reader, key, options.unpickle)
-        except MapUnlinked:
             try:
+                look, fields, text = _look(reader, key, options.unpickle)
+            except MapUnlinked:
                 reader = open_reader(options)
-            except MapNotFound as error:
-                return findings.say(str(error))
-            continue
+                look, fields, text = _look(reader, key, options.unpickle)
+        except MapNotFound as error:
+            return findings.say(str(error))
+        except ShmMapError as error:  # it may be in the making, or may be mended
+            look, fields, text = _unreadable(error)
         if look != last:
             _tell(options, fields, text)
             last = look
@@ -56,16 +60,17 @@ def _run(options: argparse.Namespace) -> int:
 
 def _look(reader: MapReader, key: Key, unpickles: bool) -> tuple[_Look, dict[str, Any], str]:
     """Look at the entry once: what tells it from another one, and how it reads."""
-    try:
-        entry = reader.find(key)
-        fields, shown = described(reader, key, entry, unpickles)
-    except MapUnlinked:
-        raise
-    except ShmMapError as error:  # it may be mended, or written anew
-        fields, _ = described(reader, key, None)
-        return (str(error),), {**fields, "problem": str(error)}, f"<not readable: {error}>"
+    entry = reader.find(key)
+    fields, shown = described(reader, entry, unpickles)
     look = (entry is None, *(() if entry is None else (entry.kind, entry.value)))
     return look, {**fields, "problem": None}, "<no entry>" if shown is None else shown.line()
+
+
+def _unreadable(error: ShmMapError) -> tuple[_Look, dict[str, Any], str]:
+    """Return what a look that failed shows."""
+    fields, _ = described(None, None)
+    text = printable(str(error), _MOST)
+    return (text,), {**fields, "problem": text}, f"<not readable: {text}>"
 
 
 def _tell(options: argparse.Namespace, fields: dict[str, Any], text: str) -> None:

@@ -278,6 +278,27 @@ class TestBesideWriters:
             seen.add(one.version)
         assert len(seen) > 1 and reader.seen.workers and reader.seen.workers[0].pid == pid
 
+    def test_while_the_map_changes_its_shape(self, make, start):
+        m = make(shards=4)
+        m.update({f"steady-{i}": [0] * 20 for i in range(300)})
+
+        def resize(child):
+            with shmmap.ShmMap.attach(m.name) as mine:
+                while not child.is_told():
+                    mine.resize(shards=random.choice((1, 2, 4, 8, 16)))
+                    mine[f"steady-{random.randrange(300)}"] = [1] * 200
+
+        child = start(resize)
+        reader = reader_of(m.name)
+        until = time.monotonic() + 1.0
+        tables = set()
+        while time.monotonic() < until or len(tables) < 3:
+            assert set(found_in(reader)) == {f"steady-{i}" for i in range(300)}
+            assert all(reader.find(f"steady-{i}") for i in range(0, 300, 29))
+            tables.add(reader.control.TABLE)
+        child.tell("enough")
+        child.end()
+
     def test_no_byte_of_a_map_changes(self, make, capsys):
         m = make(on_full="evict")
         m.update({f"steady-{i}": i for i in range(50)})
