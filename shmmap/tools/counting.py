@@ -30,13 +30,16 @@ _CHUNK = 1 << 20
 _TRIES = 16  # of a map that is moving on while it is looked at
 
 
-def shards_of(seen: SeenMap) -> list[SeenShard]:
-    """Read the shard headers of a live map, those of each part of the hash once, in its order."""
+def shards_of(seen: SeenMap, unit: int | None = None) -> list[SeenShard]:
+    """Read the shard headers of a live map, those of each part of the hash once, in its order.
+
+    `unit`: only those around that unit of the hash. Their entries are not counted: 0.
+    """
     control = seen.control
     assert control is not None
     for _ in range(_TRIES):
-        walk = _Walk(seen.name, control)
-        found = walk.run()
+        walk = _Walk(seen.name, control, unit is None)
+        found = walk.run(unit)
         if not walk.is_behind:
             break
         newer, _ = read_control(segment.control_name(seen.name, seen.flavour))
@@ -81,19 +84,24 @@ class _Shard(NamedTuple):
 class _Walk:
     """One look at all shards of a map, as its control segment was read."""
 
-    def __init__(self, name: str, control: ControlWords) -> None:
+    def __init__(self, name: str, control: ControlWords, counts: bool = True) -> None:
         self.is_behind = False  # a segment is gone, or has moved to where the table does not lead
         self._name = name
+        self._counts = counts
         self._control = control
         self._table: Table = read_table(control)
         self._newest = self._table.rows[-1]
         self._now_ns = Clock().now_ns()
 
-    def run(self) -> list[SeenShard]:
-        """Look at them, group by group."""
+    def run(self, around: int | None = None) -> list[SeenShard]:
+        """Look at them, group by group; `around`: at those of the groups that have this unit."""
         found: list[SeenShard] = []
-        unit = 0
-        while unit < UNITS:
+        unit, end = 0, UNITS
+        if around is not None:  # the widest shards of all generations: groups begin and end there
+            width = max(UNITS // row_of(self._control, row).SHARDS for row in self._table.rows)
+            unit = around // width * width
+            end = unit + width
+        while unit < end:
             group = self._group_at(unit)
             found += self._look_at(group)
             unit = group[-1].end
@@ -168,6 +176,8 @@ class _Walk:
             K["SHARD_MAGIC"], self._control.NONCE, shard.row.NUMBER, shard.number
         ):
             return None, 0
+        if not self._counts:
+            return header, 0
         due = _count_due(descriptor, header, shape, self._now_ns)
         held = header.ENTRIES
         if header.DIRTY:  # behind, if its writer died or is stopped in mid-change

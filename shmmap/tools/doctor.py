@@ -6,6 +6,7 @@ but slower or weaker) or FAIL (does not work), each with what to do.
 
 from __future__ import annotations
 
+import argparse
 import importlib.machinery
 import importlib.metadata
 import json
@@ -28,7 +29,7 @@ from ..memory._clock_cy import Clock
 from ..printable import printable_lines
 from ..system import segment
 from ..system.flavours import OWN
-from . import inspection
+from . import inspection, json_out, named
 from .allowances import (
     check_creators,
     check_limits,
@@ -46,9 +47,20 @@ OVERDUE_NS = 10 * 10**9  # beside some intervals, in which a sweep may fail or b
 _TEST_RUN = re.compile(r"t(\d+)-\d+")  # how the tests name their maps: t<pid>-<number>
 
 
-def run(find_maps: Callable[[], Sequence[SeenMap]]) -> int:
+def add_command(command: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    json_out.add_option(command)
+    command.set_defaults(run=lambda options: run(inspection.find_maps, options.as_json))
+
+
+def run(find_maps: Callable[[], Sequence[SeenMap]], as_json: bool = False) -> int:
     """Print every check's lines; return 1 if any failed."""
     failed = False
+    if as_json:
+        lines = list(_findings(find_maps))
+        failed = any(line.status == "FAIL" for line in lines)
+        json_out.show("doctor", is_fit=not failed, findings=[line._asdict() for line in lines])
+        return int(failed)
     for line in _findings(find_maps):
         print(printable_lines(f"{line.status:<5} {line.about:<13} {line.text}"))
         for part in line.todo.splitlines():
@@ -342,3 +354,10 @@ def check_sweeping(maps: Sequence[SeenMap]) -> list[Line]:
 def _is_of_a_dead_test_run(one: SeenMap) -> bool:
     match = _TEST_RUN.fullmatch(one.name)
     return match is not None and one.workers == () and not os.path.exists(f"/proc/{match[1]}")
+
+
+COMMANDS = (
+    named.Command("doctor", "check engine, compiler, kernel, leftovers", add_command,
+                  ("shmmap doctor", "shmmap doctor --json | jq '.findings[] | select(.status != "
+                   "\"OK\")'")),
+)

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from ..printable import printable
-from . import findings, metrics
+from . import findings, metrics, named
 
 SLOWEST_S = 5.0  # that a client may take for its question
 
@@ -72,9 +72,9 @@ class Asked(BaseHTTPRequestHandler):
         """Write no log."""
 
 
-def add_command(command: argparse.ArgumentParser, name: Any) -> None:
+def add_command(command: argparse.ArgumentParser) -> None:
     """Add what `shmmap metrics` takes."""
-    command.add_argument("names", metavar="NAME", nargs="*", type=name,
+    command.add_argument("names", metavar="NAME", nargs="*", type=named.map_name,
                          help="of which maps; none: of all of this machine")
     command.add_argument("--listen", metavar="HOST:PORT", type=address,
                          help="answer GET /metrics there until Ctrl+C: 127.0.0.1:9177. Whoever "
@@ -106,3 +106,9 @@ def run(options: argparse.Namespace) -> int:
         print("(Ctrl+C ends it)", file=sys.stderr, flush=True)
         server.serve_forever()
     return 0
+
+
+COMMANDS = (
+    named.Command("metrics", "figures of maps for a monitoring system, printed or over HTTP",
+                  add_command, ("shmmap metrics pages", "shmmap metrics --listen 127.0.0.1:9177")),
+)

@@ -12,6 +12,8 @@ from ..printable import human as human
 from ..printable import printable, printable_lines
 from .seen import SeenMap
 
+SHOWN = 4  # problems of a kind
+
 
 class Line(NamedTuple):
     """One finding: OK, WARN or FAIL, about what, and what to do."""

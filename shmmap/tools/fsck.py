@@ -11,6 +11,7 @@ object that is missing or has another size, cannot.
 
 from __future__ import annotations
 
+import argparse
 import os
 import stat
 import sys
@@ -26,7 +27,7 @@ from ..memory import geometry
 from ..memory.words import ShardWords, Word
 from ..printable import printable_lines
 from ..system import segment
-from . import findings, inspection
+from . import findings, inspection, named
 from .inspection import SeenMap
 
 if TYPE_CHECKING:
@@ -40,6 +41,16 @@ EXIT_CODES = (
 )
 SHOWN = 10  # problems of one shard
 LOCK_TIMEOUT_S = 5.0
+
+
+def add_command(command: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    command.description = __doc__
+    command.epilog = EXIT_CODES
+    named.add_name(command)
+    command.add_argument("--repair", action="store_true", help="rebuild damaged shards; asks first")
+    command.add_argument("--yes", action="store_true", help="with --repair: do not ask")
+    command.set_defaults(run=lambda options: run(options.name, options.repair, options.yes))
 
 
 def run(name: str, repairs: bool, yes: bool) -> int:
@@ -236,3 +247,9 @@ def _repair_shard(m: ShmMap, shard: Shard | None) -> int:
         return LEFT
     print(f"{_label(m, shard)}: repaired, {_word(m, shard, ShardWords.ENTRIES):,} entries kept")
     return REPAIRED
+
+
+COMMANDS = (
+    named.Command("fsck", "check one map under its locks, and repair its shards", add_command,
+                  ("shmmap fsck pages --repair",)),
+)

@@ -8,27 +8,24 @@ show each gate, how it stands, and what it is for. "(default)": nobody has switc
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import Any
 
 from ..lifecycle import gates
 from ..map import ShmMap
 from ..system.flavours import OWN
-from . import findings, inspection
-
-if TYPE_CHECKING:
-    from ..lifecycle.parameters import Options
-
+from . import findings, inspection, json_out, named
+from .seen import SeenMap
 
 _ALIVE = ("ready", inspection.LINGERS)
 
 
-def add_command(command: argparse.ArgumentParser, name: Callable[[str], str]) -> None:
-    """Say what the command takes; `name` reads a map's."""
+def add_command(command: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     command.description = __doc__
     command.formatter_class = argparse.RawDescriptionHelpFormatter
-    command.add_argument("name", metavar="NAME", type=name, nargs="?", help="a map's, as `ls` "
-                         "prints it; none: list the maps that have a switched gate")
+    command.add_argument("name", metavar="NAME", type=named.map_name, nargs="?", help="a map's, as "
+                         "`ls` prints it; none: list the maps that have a switched gate")
     known = ", ".join(one for one, _, _ in gates.KNOWN)
     command.add_argument("gate", metavar="GATE", nargs="?", help=f"the gate to switch: {known}")
     ways = ("on", "off", "default")
@@ -36,20 +33,22 @@ def add_command(command: argparse.ArgumentParser, name: Callable[[str], str]) ->
         "to", metavar="|".join(ways), nargs="?", choices=ways, help="what it is to be; default: as "
         "if nobody had switched it: each process does what its version of shmmap has as the default"
     )
+    json_out.add_option(command)
+    command.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace, trusted: Callable[[str], Options]) -> int:
+def run(options: argparse.Namespace) -> int:
     """Show the gates of a map, or switch one; return the exit code. The processes that use the map
     see it with their next operation."""
     if options.name is None:
-        return _list_switched()
+        return _list_switched(options.as_json)
     if options.gate is not None:
         if options.to is None:
             known = [one for one, _, _ in gates.KNOWN]
             if options.gate not in known:
                 return findings.say(f"no gate {options.gate!r}; there is {', '.join(known)}")
             return findings.say(f"gates: say what {options.gate!r} is to be: on, off or default")
-        with ShmMap.attach(options.name, **trusted(options.name)) as m:
+        with ShmMap.attach(options.name, **named.trusted(options.name)) as m:
             try:
                 if options.to == "default":
                     m.gates.reset(options.gate)
@@ -60,23 +59,47 @@ def run(options: argparse.Namespace, trusted: Callable[[str], Options]) -> int:
     seen = inspection.find_map(options.name)
     if seen is None or seen.control is None or seen.state not in _ALIVE:
         return findings.say(f"no map {options.name!r} that could have gates: see `shmmap ls`")
+    if options.as_json:
+        _show([(seen, gates.all_gates(seen.control.FEATURES))])
+        return 0
     for gate in gates.all_gates(seen.control.FEATURES):
         state = ("on" if gate.on else "off") + ("" if gate.said else " (default)")
         print(f"{gate.name:<12} {state:<14} {gate.help}")
     return 0
 
 
-def _list_switched() -> int:
+def _list_switched(as_json: bool) -> int:
     """List the maps that have a switched gate, in this version's layout and engine."""
     rows = []
+    listed = []
     for seen in inspection.find_maps():
         if seen.control is not None and seen.state in _ALIVE and seen.flavour == OWN:
             switched = [gate for gate in gates.all_gates(seen.control.FEATURES) if gate.said]
             said = ", ".join(f"{gate.name} {'on' if gate.on else 'off'}" for gate in switched)
             rows += [(seen.label, said)] * bool(switched)
+            listed += [(seen, switched)] * bool(switched)
+    if as_json:
+        _show(listed)
+        return 0
     width = max((len(label) for label, _ in rows), default=0)
     for label, said in rows:
         print(f"{label:<{width}}  {said}")
     if not rows:
         print("no map has a switched gate")
     return 0
+
+
+def _show(listed: Iterable[tuple[SeenMap, Iterable[Any]]]) -> None:
+    """Print maps and gates of theirs as JSON."""
+    json_out.show("gates", maps=[
+        {"name": seen.name, "gates": [
+            {"name": gate.name, "is_on": gate.on, "is_switched": gate.said, "help": gate.help}
+            for gate in some
+        ]} for seen, some in listed
+    ])
+
+
+COMMANDS = (
+    named.Command("gates", "show a map's feature gates, or switch one", add_command,
+                  ("shmmap gates pages",)),
+)

@@ -225,6 +225,11 @@ def _rows(control: ControlWords) -> Iterator[RowWords]:
         yield RowWords(control.words, first)
 
 
+def row_at(control: ControlWords, number: int) -> RowWords:
+    """Return a row of the worker table, one that there is."""
+    return RowWords(control.words, (K["C_BYTES_TOTAL"] + number * K["R_BYTES_TOTAL"]) >> 3)
+
+
 _HIDDEN = "its liveness file is gone, and a row is of another pid namespace"
 
 

@@ -12,27 +12,23 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 
 from .. import _engine
 from ..lifecycle.names import VARIABLE as NAMESPACE
 from ..printable import printable_lines
 from ..system.flavours import ENGINES, OWN
-from . import findings, inspection
+from . import copying, findings, inspection, named
 from .inspection import SeenMap
 
 _USABLE = ("ready", inspection.LINGERS, "foreign")
 _WHERE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def add_command(
-    command: argparse.ArgumentParser, name: Callable[[str], str],
-    load: Callable[[argparse.Namespace], int],
-) -> None:
-    """Say what the command takes; `load` is that of the command line."""
+def add_command(command: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     command.description = __doc__
     command.formatter_class = argparse.RawDescriptionHelpFormatter
-    command.add_argument("name", metavar="NAME", type=name)
+    named.add_name(command)
     command.add_argument(
         "--from-python", metavar="PYTHON", help="the interpreter that has the other version, such "
         "as /srv/old/venv/bin/python; default: this one"
@@ -40,10 +36,10 @@ def add_command(
     command.add_argument("--from-engine", choices=tuple(ENGINES.values()),
                          help="the engine that made the other map")
     command.add_argument("--size", help="of the new map, not the other one's")
-    command.set_defaults(run=lambda options: run(options, load))
+    command.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace, load: Callable[[argparse.Namespace], int]) -> int:
+def run(options: argparse.Namespace) -> int:
     """Dump the one and load the other; return the exit code."""
     source = _source(options)
     if isinstance(source, str):
@@ -54,7 +50,7 @@ def run(options: argparse.Namespace, load: Callable[[argparse.Namespace], int]) 
         if problem:
             return findings.say(problem)
         options.file = file
-        code = load(options)
+        code = copying.load(options)
     if code == 0:
         print(f"the map of the {source.actual} stays as it is. Once nothing uses it any more: "
               f"{findings.unlink_command([source], yes=False)}")
@@ -106,3 +102,10 @@ def _dump(options: argparse.Namespace, source: SeenMap, folder: str, file: str) 
         return f"map {options.name!r} of the {source.actual} was not dumped by {program}: {why}"
     print(f"from the map of the {source.actual}: {printable_lines(made.stdout.strip())}")
     return ""
+
+
+COMMANDS = (
+    named.Command(
+        "migrate", "bring over the entries of a map that another version or engine made",
+        add_command, ("shmmap migrate pages --from-engine pure",)),
+)

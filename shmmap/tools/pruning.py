@@ -14,7 +14,7 @@ import re
 import sys
 
 from ..lifecycle import lingering
-from . import findings, inspection, unlinking
+from . import findings, inspection, named, unlinking
 from .inspection import SeenMap
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -112,3 +112,9 @@ def _in_words(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{int(seconds // length):,} {unit}"
     return f"{max(0, int(seconds)):,} s"
+
+
+COMMANDS = (
+    named.Command("prune", "remove maps that nobody uses any more", add_command,
+                  ("shmmap prune --unused-for 1d --dry-run",)),
+)

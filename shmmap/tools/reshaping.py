@@ -5,21 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ..map import ShmMap
-from . import findings, inspection
-
-if TYPE_CHECKING:
-    from ..lifecycle.parameters import Options
+from . import findings, inspection, named
 
 _SHAPE = ("size", "capacity", "shards", "value_size", "key_size", "on_full")
 
 
-def add_command(command: argparse.ArgumentParser, name: Callable[[str], str]) -> None:
-    """Say what the command takes; `name` reads a map's."""
-    command.add_argument("name", metavar="NAME", type=name)
+def add_command(command: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    named.add_name(command)
     command.add_argument("--size", help="bytes of the new map, as 32MB or 32MiB")
     for option, what in (
         ("capacity", "entries that it holds, instead of --size"), ("shards", "a power of two"),
@@ -27,9 +22,10 @@ def add_command(command: argparse.ArgumentParser, name: Callable[[str], str]) ->
     ):
         command.add_argument(f"--{option}", type=int, metavar="N", help=what)
     command.add_argument("--on-full", choices=("raise", "evict"), help="what a full map does")
+    command.set_defaults(run=run)
 
 
-def run(options: argparse.Namespace, trusted: Options) -> int:
+def run(options: argparse.Namespace) -> int:
     """Replace a map; return the exit code. Whoever has it open by its name goes over to the new one
     with the next operation."""
     said = {name: getattr(options, name) for name in _SHAPE if getattr(options, name) is not None}
@@ -53,7 +49,8 @@ def run(options: argparse.Namespace, trusted: Options) -> int:
         warnings.simplefilter("always")
         try:
             m = ShmMap(
-                options.name, **{**trusted, **said}, on_mismatch="replace", on_unlinked="raise"
+                options.name, **{**named.trusted(options.name), **said}, on_mismatch="replace",
+                on_unlinked="raise",
             )
         except (TypeError, ValueError) as error:
             return findings.say(str(error))
@@ -72,3 +69,9 @@ def run(options: argparse.Namespace, trusted: Options) -> int:
             "on_unlinked=\"raise\", and of `attach`, get MapUnlinked"
         )
     return 1 if told else 0  # what did not fit is gone
+
+
+COMMANDS = (
+    named.Command("replace", "give a map another shape; entries come along", add_command,
+                  ("shmmap replace pages --value-size 500",)),
+)

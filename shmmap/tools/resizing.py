@@ -12,7 +12,6 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..errors import ShmMapError
@@ -21,7 +20,7 @@ from ..lifecycle.request import SHAPE
 from ..map import ShmMap
 from ..memory.table import read_table
 from ..moving import fitting, resizing, wish
-from . import findings, inspection
+from . import findings, inspection, named
 
 if TYPE_CHECKING:
     from ..lifecycle.attachment import Attachment
@@ -38,11 +37,11 @@ class _Enough(Exception):
     """Others go on from here."""
 
 
-def add_command(command: argparse.ArgumentParser, name: Callable[[str], str]) -> None:
-    """Say what the command takes; `name` reads a map's."""
+def add_command(command: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
     command.description = __doc__
     command.formatter_class = argparse.RawDescriptionHelpFormatter
-    command.add_argument("name", metavar="NAME", type=name)
+    named.add_name(command)
     command.add_argument("--shards", type=int, metavar="N", help="a power of two")
     command.add_argument("--size", help="bytes of all its memory, as 32MB or 32MiB")
     for option, letter, what in (
@@ -60,10 +59,10 @@ def add_command(command: argparse.ArgumentParser, name: Callable[[str], str]) ->
                          help="go back to the shape that it had before")
     command.add_argument("--dry-run", action="store_true",
                          help="only say what it takes, or how far it is")
-    command.set_defaults(refuse=command.error)
+    command.set_defaults(run=run, refuse=command.error)
 
 
-def run(options: argparse.Namespace, trusted: Callable[[str], Options]) -> int:
+def run(options: argparse.Namespace) -> int:
     """Resize a map, or go on with that, or take it back; return the exit code."""
     said: Options = {}
     for one in SHAPE:
@@ -85,7 +84,7 @@ def run(options: argparse.Namespace, trusted: Callable[[str], Options]) -> int:
             f"map {options.name!r} belongs to {findings.user_name(seen.owner)}: only that user can "
             "resize it, since new segments belong to who makes them"
         )
-    with ShmMap.attach(options.name, **trusted(options.name)) as m:
+    with ShmMap.attach(options.name, **named.trusted(options.name)) as m:
         try:
             return _resize(m, options, said)
         except (TypeError, ValueError) as error:
@@ -202,3 +201,9 @@ class _Bar:
         if self._is_terminal and self._shown and self._out is not None:
             self._out.write("\n")
             self._out.flush()
+
+
+COMMANDS = (
+    named.Command("resize", "change a map's shape while all go on using it", add_command,
+                  ("shmmap resize pages --size 64MB --dry-run", "shmmap resize pages --shards 16")),
+)

@@ -14,20 +14,20 @@ from ..printable import printable
 from ..system import creation, segment
 from ..system.blocks import block
 from ..system.flavours import ENGINES, OWN, Flavour
-from . import findings, inspection
+from . import findings, inspection, named
 from .inspection import SeenMap
 
 K = constants()
 SHOWN = 4  # of what could not be removed
 
 
-def add_command(command: argparse.ArgumentParser, name: Callable[[str], str]) -> None:
+def add_command(command: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     command.description = (
         "Remove the map that processes of this version and engine open by a name. A map of the "
         "same name that another version or the other engine made stays, unless it is asked for."
     )
-    command.add_argument("names", metavar="NAME", type=name, nargs="+")
+    command.add_argument("names", metavar="NAME", type=named.map_name, nargs="+")
     command.add_argument("--yes", action="store_true", help="do not ask, live workers or not")
     add_flavour(command)
     command.add_argument("--all", action="store_true", help="the maps of every layout and engine")
@@ -198,3 +198,9 @@ def _act_as(user: int) -> None:
     except OSError as error:
         text = f"this process cannot act as {findings.user_name(user)}: {error.strerror}"
         raise OSError(error.errno, text) from None
+
+
+COMMANDS = (
+    named.Command("unlink", "remove maps, or what is left of them", add_command,
+                  ("shmmap unlink pages",)),
+)

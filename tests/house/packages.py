@@ -37,7 +37,7 @@ FLOORS["rates"] = {*FLOORS["counters"], "counters"}
 FLOORS["__init__"] = {*FLOORS["decorator"], "decorator", "mirroring", "rates", "tiers",
                       "tools"}  # when used
 FLOORS["torture"] = {*FLOORS["decorator"], "decorator", "__init__"}
-FLOORS["tools"] = {*FLOORS["torture"], "torture"}
+FLOORS["tools"] = {*FLOORS["torture"], "torture", "tiers"}
 FLOORS["testing"] = {*FLOORS["decorator"], "decorator", "tiers", "windows", "__init__"}
 FLOORS["contrib"] = {*FLOORS["rates"], "rates", "mirroring", "breaker", "tools"}
 FLOORS["__main__"] = {"tools"}

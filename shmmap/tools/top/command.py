@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from ...memory._clock_cy import monotonic
-from .. import findings
+from .. import findings, named
 from . import plain
 from .keyboard import Ended, Keyboard, keys_of
 from .readings import Watch
@@ -18,9 +18,9 @@ from .state import ORDERS, State
 _MISSING = 'a live screen needs rich: pip install "shmmap[cli]"; lines of text follow'
 
 
-def add_command(command: argparse.ArgumentParser, name: Any) -> None:
+def add_command(command: argparse.ArgumentParser) -> None:
     """Add what `shmmap top` takes."""
-    command.add_argument("names", metavar="NAME", nargs="*", type=name,
+    command.add_argument("names", metavar="NAME", nargs="*", type=named.map_name,
                          help="which maps; none: all of this machine")
     command.add_argument("--interval", metavar="SECONDS", type=_seconds, default=1.0,
                          help="between two looks (default: 1)")
@@ -99,3 +99,9 @@ def _until_next(state: State, keyboard: Keyboard, show: Any) -> None:
         if key is None:
             return
         state.press(key)
+
+
+COMMANDS = (
+    named.Command("top", "watch maps: operations, memory, workers", add_command,
+                  ("shmmap top", "shmmap top pages --interval 10 --count 6")),
+)

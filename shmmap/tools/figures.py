@@ -1,0 +1,139 @@
+"""`shmmap stats` and `shmmap workers`: what a map is doing, and who uses it. Read from outside."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+from ..lifecycle import control, lingering
+from ..lifecycle.stats import Stats
+from ..memory.words import RowWords, ShardWords, Word
+from ..operations.messages import state_of
+from ..system import liveness
+from . import findings, inspection, json_out, named, unlinking
+from .map_reading import find_usable
+from .seen import SeenMap, SeenWorker
+
+PROCESS_S_OWN = ("sweep_failures", "uncached")  # of Stats: what only the process itself knows
+
+
+def add_stats(command: argparse.ArgumentParser) -> None:
+    """Say what `stats` takes."""
+    _add(command)
+    command.set_defaults(run=_stats)
+
+
+def add_workers(command: argparse.ArgumentParser) -> None:
+    """Say what `workers` takes."""
+    _add(command)
+    command.set_defaults(run=_workers)
+
+
+def _add(command: argparse.ArgumentParser) -> None:
+    named.add_name(command)
+    unlinking.add_flavour(command)
+    json_out.add_option(command)
+
+
+# -- stats --------------------------------------------------------------------------------
+
+
+def _stats(options: argparse.Namespace) -> int:
+    seen = find_usable(options.name, options.engine, options.layout)
+    figures, unread = stats_of(seen)
+    if options.as_json:
+        json_out.show("stats", name=options.name, **figures, unreadable_shards=unread)
+        return int(bool(unread))
+    for name, value in figures.items():
+        print(f"{name:<18}{_in_words(value)}".rstrip())
+    if unread:
+        return findings.say(f"map {options.name!r}: {unread:,} shard(s) cannot be read, and are "
+                            f"not in these figures: python -m shmmap check {options.name}")
+    return 0
+
+
+def stats_of(seen: SeenMap) -> tuple[dict[str, Any], int]:
+    """Return a map's figures under the names of `Stats`, and how many shards are not in them."""
+    assert seen.control is not None
+    shards = inspection.shards_of(seen)
+    headers = [shard.header for shard in shards if shard.header]
+
+    def summed(word: Word) -> int:
+        return sum(header[word] for header in headers)
+
+    counters = inspection.counters_of(seen.control)
+    live_bytes = summed(ShardWords.LIVE_BYTES)
+    found: dict[str, Any] = {
+        "entries": sum(shard.entries for shard in shards),
+        "slots": sum(shard.shape.slots for shard in shards),
+        "free_slots": summed(ShardWords.FREE_SLOTS),
+        "live_bytes": live_bytes,
+        "size_bytes": control.geometry_of(seen.control).total_bytes,
+        "allocated_bytes": seen.allocated,
+        "amplification": seen.allocated / live_bytes if live_bytes else None,
+        **{name: counters[name] for name in ("hits", "misses", "writes", "deletes")},
+        "lock_waits": counters["waits"], "takeovers": counters["takeovers"],
+        "read_retries": counters["retries"],
+        **{name: counters[name] for name in ("locked_reads", "near_hits")},
+        "evicted": summed(ShardWords.EVICTED), "expired": summed(ShardWords.EXPIRED),
+        "aged": summed(ShardWords.AGED), "repairs": summed(ShardWords.REPAIRS),
+        "sweeps": seen.control.SWEEP_EPOCH,
+        "tombstones": summed(ShardWords.TOMBSTONES),
+        "tombstones_lost": summed(ShardWords.TOMBSTONES_LOST),
+        "workers": None if seen.workers is None else [worker.pid for worker in seen.workers],
+        "shard_entries": [shard.entries for shard in shards],
+    }
+    assert set(found) == set(Stats._fields) - set(PROCESS_S_OWN)
+    return found, len(shards) - len(headers)
+
+
+def _in_words(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return f"{value:.2f}" if isinstance(value, float) else f"{value:,}"
+
+
+# -- workers ------------------------------------------------------------------------------
+
+
+def _workers(options: argparse.Namespace) -> int:
+    seen = find_usable(options.name, options.engine, options.layout)
+    if options.as_json:
+        json_out.show("workers", name=options.name, is_known=seen.workers is not None,
+                      workers=[one for _, one in _described(seen)])
+        return int(seen.workers is None)
+    if seen.workers is None:
+        return findings.say(f"map {options.name!r}: its workers are not known: {seen.unknown}")
+    print("PID\tROW\tSINCE\tHITS\tMISSES\tWRITES\tDELETES\tWAITS\tPROCESS")
+    for worker, one in _described(seen):
+        process = one["process"] or "of another pid namespace"
+        print(worker.pid, worker.row, f"{one['joined_s']:.0f} s", *(
+            f"{one[name]:,}" for name in ("hits", "misses", "writes", "deletes", "waits")
+        ), process, sep="\t")
+    return 0
+
+
+def _described(seen: SeenMap) -> Iterator[tuple[SeenWorker, dict[str, Any]]]:
+    """Describe the live workers of a map."""
+    assert seen.control is not None
+    now_ns = lingering.now_ns()
+    for worker in seen.workers or ():
+        row: RowWords = inspection.row_at(seen.control, worker.row)
+        yield worker, {
+            "pid": worker.pid, "row": worker.row,
+            "is_of_this_pid_namespace": worker.namespace_is_ours,
+            "process": state_of(worker.pid) if worker.namespace_is_ours else None,
+            "joined_s": max(0, now_ns - row.JOINED_NS) / 1e9,
+            **{name: row[counter] for name, (counter, _) in liveness.COUNTERS.items()},
+        }
+
+
+COMMANDS = (
+    named.Command("stats", "show a map's figures: entries, hits, bytes, repairs", add_stats,
+                  ("shmmap stats pages", "shmmap stats pages --json | jq .hits")),
+    named.Command("workers", "list the processes that use a map, and what each has done",
+                  add_workers, ("shmmap workers pages",)),
+)

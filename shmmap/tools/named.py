@@ -1,0 +1,57 @@
+"""What several commands take: a NAME, and which of the maps that have it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ..lifecycle.names import check_name, namespace_of
+from ..lifecycle.parameters import Options, check_mode
+from . import inspection
+
+
+class Command(NamedTuple):
+    """A command of the command line.
+
+    Attributes:
+        name, help: as `--help` lists it.
+        add: says to its parser what it takes, and what runs it: a default `run`.
+        examples: lines of its own `--help`.
+    """
+
+    name: str
+    help: str
+    add: Callable[[argparse.ArgumentParser], None]
+    examples: tuple[str, ...]
+
+
+def map_name(text: str) -> str:
+    """Read a map's name, for argparse."""
+    try:
+        return check_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_name(command: argparse.ArgumentParser) -> None:
+    """Have a command take a NAME."""
+    command.add_argument("name", metavar="NAME", type=map_name)
+
+
+def trusted(name: str) -> Options:
+    """Return what has to be said to attach to a map that its owner shares, or that root looks into.
+    Nothing is unpickled here, so nobody has to be trusted for more than the bytes."""
+    said: Options = {"namespace": namespace_of(name)}  # a full name, whatever the environment says
+    seen = inspection.find_map(name)
+    if seen is None or seen.state not in ("ready", inspection.LINGERS) or not seen.control:
+        return said
+    try:
+        check_mode(seen.control.MODE)
+    except ValueError:
+        return said
+    said |= inspection.attach_options(seen)
+    if os.geteuid() not in (0, seen.owner):
+        del said["owner_uid"]
+    return said
