@@ -12,7 +12,8 @@ from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 MODULES = (
     "memory._clock_cy", "memory._hash_cy", "system._sigbus_cy", "shard._lock_cy",
     "shard._index_cy", "shard._slots_cy", "shard._expiry_cy", "shard._eviction_cy",
-    "shard._lookup_cy", "shard._shard_cy", "shard._repair_cy", "shard._checking_cy",
+    "shard._lookup_cy", "shard._removing_cy", "shard._shard_cy", "shard._repair_cy",
+    "shard._checking_cy",
     "shard._shadow_cy", "shard._moving_cy", "values._keys_cy", "values._others_cy",
     "values._packing_cy",
     "values._unpacking_cy", "values._codecs_cy",

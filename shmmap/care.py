@@ -217,7 +217,11 @@ class Care:
         of several copies merge the newest first. A deleted or expired key leaves no trace: an older
         copy brings it back. One step for each entry, not for all; may be run again.
 
-        Raises DumpCorrupted, ConfigMismatch (a dump of another format or byte order), OSError;
+        In a map with `tombstones=` an entry keeps when it was written, a delete is a write, too,
+        and maps that merge each other, in any order, come to the same content.
+
+        Raises DumpCorrupted, ConfigMismatch (a dump of another format or byte order; with
+        tombstones, what a clock more than a day ahead has written), OSError;
         TypeError for pickles where codec="safe"; MapFull, EntryTooLarge, LockTimeout, whose
         `report` says what was written before. With on_full="evict" what was merged may be evicted.
         """

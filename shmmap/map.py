@@ -81,14 +81,16 @@ class ShmMap(
         linger: with ephemeral: seconds that it stays after that for whoever comes next (0).
         max_age: seconds after which a sweep removes entries that were not written; None: never.
         sweep_interval: seconds between sweeps (30); None: only by m.sweep().
+        tombstones: seconds for which a delete is remembered, so that no `merge` brings the key back
+            (and of two maps that merge each other the last write wins in both); None: not at all.
         mode: permission bits of every object (0o600); group and others: read and write, or none.
         lock_timeout: seconds to wait for a shard's lock (5.0); this handle's only.
         owner_uid: attach only to a map of this user (default: my own).
         on_mismatch: what follows where the map that exists has another size, capacity, shards,
-            value_size, key_size, on_full, ephemeral or linger than given here. "attach" (default):
-            it is used as it is, with a MapMismatchWarning once; "raise" ConfigMismatch; "resize":
-            it begins to change, as by `resize`, and is used meanwhile; "replace": a new map takes
-            its name and its entries.
+            value_size, key_size, on_full, ephemeral, linger or tombstones than given here.
+            "attach" (default): it is used as it is, with a MapMismatchWarning once; "raise"
+            ConfigMismatch; "resize": it begins to change, as by `resize`, and is used meanwhile;
+            "replace": a new map takes its name and its entries.
         on_unlinked: what an operation does that finds the map unlinked, or its files removed.
             "reopen" (default): it goes on with the map that has the name now, which is made if
             there is none, and logs that once. "raise" MapUnlinked (the default of `attach`).
@@ -150,6 +152,7 @@ class ShmMap(
         ephemeral: bool | None = None, linger: Seconds | None = None,
         max_age: Seconds | None = UNSAID,
         sweep_interval: Seconds | None = UNSAID,
+        tombstones: Seconds | None = None,
         mode: int | None = None,
         lock_timeout: Seconds = LOCK_TIMEOUT_S, owner_uid: int | None = None,
         near: int = 0, near_copy: bool = False,
@@ -174,7 +177,8 @@ class ShmMap(
                 "size": size, "capacity": capacity, "shards": shards, "ttl": ttl,
                 "on_full": on_full, "value_size": value_size, "key_size": key_size,
                 "codec": codec_name, "ephemeral": ephemeral, "max_age": max_age, "linger": linger,
-                "sweep_interval": sweep_interval, "mode": mode, "hash_seed": _seed, **unknown,
+                "sweep_interval": sweep_interval, "mode": mode, "hash_seed": _seed,
+                "tombstones": tombstones, **unknown,
             }
         )
         if on_unlinked is None:

@@ -179,7 +179,7 @@ class AtPrompt:
         said: Parameters = self._was_opened.parameters
         found = {name: getattr(said, name) for name in _PARAMETERS}
         spans = {"ttl": said.ttl_ns, "max_age": said.max_age_ns, "linger": said.linger_ns,
-                 "sweep_interval": said.sweep_ns}
+                 "sweep_interval": said.sweep_ns, "tombstones": said.tombstones_ns}
         return {**found, **{name: _seconds(span_ns) for name, span_ns in spans.items()}}
 
     @classmethod
@@ -328,7 +328,9 @@ def _rows_of(attached: Attachment) -> list[tuple[str, str]]:
     rows = [("size", f"{human(size)} in {attached.geometry.shards} shards")]
     if said.capacity:
         rows.append(("capacity", f"{said.capacity:,} entries"))
-    for name, span_ns in (("ttl", attached.ttl_ns), ("max_age", said.max_age_ns)):
+    spans = ("ttl", attached.ttl_ns), ("max_age", said.max_age_ns), (
+        "tombstones", said.tombstones_ns)
+    for name, span_ns in spans:
         if span_ns:
             rows.append((name, f"{span_ns / 1e9:g} s"))
     for name, value, usual in (

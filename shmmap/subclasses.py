@@ -26,7 +26,8 @@ PUBLIC = frozenset((
 RESERVED = ("attachment", "closed", "inflight", "name", "near")  # read by all, set by ShmMap only
 ATTRIBUTES = frozenset((
     *RESERVED, "clock", "control", "copying", "fork_page", "gate", "lock_timeout_ns",
-    "look_at", "marks", "mask", "row", "safe", "seed", "shards", "shift", "ttl_ns",
+    "look_at", "marks", "mask", "row", "safe", "seed", "shards", "shift",
+    "tombstones_ns", "ttl_ns", "wall_ns",
 ))
 INTERNAL = frozenset() if COMPILED else ATTRIBUTES | {
     name for kind in Takes.__mro__[:-1] for name in vars(kind) if not name.startswith("_")

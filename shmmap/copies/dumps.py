@@ -10,19 +10,19 @@ file appears under its name only when it is whole (rename), and is read only if
 its trailer says that it is.
 
 Deadlines are stored by the wall clock, so that time goes on while a dump lies
-on disk. Versions are stored as they are: twice the nanoseconds since boot.
+on disk. Versions are stored as they are: twice the nanoseconds since boot. Of
+a map with tombstones the format is 3: those are records without a value, and
+in the place of versions there are stamps: see `memory.stamps`.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import stat
 import struct
 import sys
 from collections.abc import Iterable, Iterator
-from io import BufferedReader, FileIO
+from io import BufferedReader
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import xxhash
@@ -37,16 +37,16 @@ from ..memory.layout import constants
 from ..printable import printable
 from ..system.new_file import new_file
 from ..system.process import boot_id
+from .own_place import OwnPlace, open_regular
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
-
     from ..lifecycle.parameters import Options
     from .hosts import OpenMap
 
 K = constants()
 MAGIC = b"SHMMDUMP"
 FORMAT = 2  # 1: before there were containers among the values
+FORMAT_STAMPED = 3
 BLOCK_LIMIT = 1 << 20  # payload bytes, unless one record alone has more
 JSON_LIMIT = 1 << 16
 HEAD = struct.Struct("<8sHBxI")  # magic, format, byte order, bytes of JSON
@@ -88,12 +88,14 @@ class DumpReport(NamedTuple):
         bytes: size of the file.
         pickled: how many of the values are pickles (codec="safe" maps load none).
         seconds: duration.
+        tombstones: how many tombstones, which are no entries.
     """
 
     entries: int
     bytes: int
     pickled: int
     seconds: float
+    tombstones: int = 0
 
 
 class Totals(NamedTuple):
@@ -107,13 +109,22 @@ class Totals(NamedTuple):
 
 
 class Head(NamedTuple):
-    """Where and when a dump was made. The two clocks were read together."""
+    """Where and when a dump was made. The two clocks were read together. `stamps_from_ns`: what
+    the wall clock said at boot, so the map; None: it has no stamps."""
 
     name: str
     boot_id: str
     wall_ns: int
     boottime_ns: int
     parameters: dict[str, FromJson]
+    stamps_from_ns: int | None = None
+
+    def as_json(self) -> bytes:
+        """Return it as it is written."""
+        said = self._asdict()
+        if self.stamps_from_ns is None:
+            del said["stamps_from_ns"]
+        return json.dumps(said).encode()
 
 
 def wall_ns() -> int:
@@ -127,8 +138,11 @@ def this_boot() -> str:
 
 
 def raw_entries(source: OpenMap) -> Iterator[RawEntry]:
-    """List a map's live entries, all of one instant: the copy is in memory meanwhile."""
-    return map(RawEntry._make, source.snapshot().raw_entries())
+    """List a map's live entries, all of one instant: the copy is in memory meanwhile. Of a map with
+    tombstones those too, with stamps in the place of versions."""
+    if not source._live.tombstones_ns:
+        return map(RawEntry._make, source.snapshot().raw_entries())
+    return (RawEntry(*entry[:5], entry[6]) for entry in source.snapshot().stamped_entries())
 
 
 # -- writing ------------------------------------------------------------------------------
@@ -144,18 +158,30 @@ def dump(source: OpenMap, path: str | bytes | os.PathLike[str]) -> DumpReport:
         {
             field: value for field, value in live.parameters._asdict().items()
             if value is not None and field not in ("ephemeral", "linger_ns")
+            and (value or field != "tombstones_ns")
         },
+        live.wall_ns if live.tombstones_ns else None,
     )
+    buried = 0
+
+    def counted() -> Iterator[RawEntry]:
+        nonlocal buried
+        for entry in raw_entries(source):
+            buried += entry.value_type == K["VALUE_TOMBSTONE"]
+            yield entry
+
     with new_file(path, live.parameters.mode or 0o600) as file:
-        totals = write(file, head, raw_entries(source))
-    return DumpReport(totals.records, totals.bytes, totals.pickled, monotonic() - started)
+        totals = write(file, head, counted())
+    return DumpReport(totals.records - buried, totals.bytes, totals.pickled,
+                      monotonic() - started, buried)
 
 
 def write(file: BinaryIO, head: Head, entries: Iterable[RawEntry]) -> Totals:
     """Write a whole dump; deadlines are turned into the wall clock's."""
     to_wall = head.wall_ns - head.boottime_ns
-    text = json.dumps(head._asdict()).encode()
-    begin = HEAD.pack(MAGIC, FORMAT, _ORDER, len(text)) + text
+    text = head.as_json()
+    version = FORMAT if head.stamps_from_ns is None else FORMAT_STAMPED
+    begin = HEAD.pack(MAGIC, version, _ORDER, len(text)) + text
     chain = xxhash.xxh3_64(SUM.pack(xxhash.xxh3_64_intdigest(begin)))
     file.write(begin + SUM.pack(xxhash.xxh3_64_intdigest(begin)))
     size = len(begin) + SUM.size
@@ -201,6 +227,8 @@ def entry_bytes(key_length: int, value_type: int, value_length: int) -> int:
     """Count the bytes of an entry's key and value in a map, an integer's padding included."""
     if value_type == K["VALUE_INT"]:
         key_length = key_length + 7 & ~7
+    if value_type == K["VALUE_TOMBSTONE"]:
+        value_length = 8
     return key_length + value_length
 
 
@@ -213,41 +241,6 @@ def _digest(start: bytes, payload: bytes) -> int:
 # -- reading ------------------------------------------------------------------------------
 
 
-def _open_regular(path: str, flags: int) -> int:
-    """Open a file; refuse, by its name, what is none."""
-    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not stop us
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "a dump is a regular file", path)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-class _OwnPlace(FileIO):
-    """A file that is read at a place of one's own: the kernel's is shared with a child that was
-    forked meanwhile, and goes on reading."""
-
-    _at = 0
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        """Read on."""
-        count = os.preadv(self.fileno(), [buffer], self._at)
-        self._at += count
-        return count
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place counted from the start."""
-        assert whence == os.SEEK_SET
-        self._at = offset
-        return offset
-
-    def tell(self) -> int:
-        """Return the place."""
-        return self._at
-
-
 class DumpReader:
     """An open dump: `head` and `totals`, then `verify()` and `records()`, any number of times.
 
@@ -258,7 +251,7 @@ class DumpReader:
     def __init__(self, path: str | bytes | os.PathLike[str]) -> None:
         path = path_of(path)
         self.path = printable(path, most=4096)  # as errors show it
-        self._file = BufferedReader(_OwnPlace(os.fspath(path), "rb", opener=_open_regular))
+        self._file = BufferedReader(OwnPlace(os.fspath(path), "rb", opener=open_regular))
         try:
             self._size = os.fstat(self._file.fileno()).st_size
             self.head, self._first = self._read_head()
@@ -295,9 +288,10 @@ class DumpReader:
         if len(start) < HEAD.size:
             raise self._wrong(f"it has only {len(start)} bytes")
         _, version, order, length = HEAD.unpack(start)
-        if not 1 <= version <= FORMAT:
+        if not 1 <= version <= FORMAT_STAMPED:
             raise ConfigMismatch(
-                f"{self.path}: a dump of format {version}, this version of shmmap reads {FORMAT}: "
+                f"{self.path}: a dump of format {version}, this version of shmmap reads "
+                f"{FORMAT_STAMPED}: "
                 "read it with the version that wrote it"
             )
         if length > JSON_LIMIT:
@@ -317,6 +311,8 @@ class DumpReader:
                 and type(head.wall_ns) is int and type(head.boottime_ns) is int
                 and -FAR < head.wall_ns < FAR and -FAR < head.boottime_ns < FAR
                 and isinstance(head.parameters, dict)
+                and (type(head.stamps_from_ns) is int and 0 <= head.stamps_from_ns < FAR
+                     if version == FORMAT_STAMPED else head.stamps_from_ns is None)
             )
         except (TypeError, ValueError, RecursionError):
             whole = False
@@ -387,16 +383,26 @@ class DumpReader:
             if at != len(payload):
                 raise self._wrong("a block holds more than its entries")
 
-    def entries(self, now_boottime_ns: int) -> Iterator[RawEntry]:
-        """Return the entries with deadlines and versions as if this boot's clock had given them.
+    def entries(
+        self, now_boottime_ns: int, stamps_from_ns: int | None = None
+    ) -> Iterator[RawEntry]:
+        """Return the entries with deadlines and versions as if this boot's clock had given them; or
+        with stamps in the place of versions: `stamps_from_ns`: what the wall clock said at boot, so
+        the map that wants them.
 
         On the boot of the dump that is exact. Else what lies between is the wall clock's word.
         """
-        then = self.head.wall_ns - self.head.boottime_ns
-        now = then if self.head.boot_id == this_boot() else wall_ns() - now_boottime_ns
+        then, stamped = self.head.wall_ns - self.head.boottime_ns, self.head.stamps_from_ns
+        is_same = self.head.boot_id == this_boot()
+        now = then if is_same else wall_ns() - now_boottime_ns
+        since = stamped if is_same and stamped is not None else now  # of stamps
         for entry in self.records():
             version, deadline_ns = entry.version, entry.deadline_ns
-            if then != now:
+            if stamps_from_ns is not None and stamped is None:
+                version = (version >> 1) + (stamps_from_ns if is_same else then)
+            elif stamps_from_ns is None and stamped is not None:
+                version = version - since << 1
+            elif stamped is None and then != now:
                 version = ((version >> 1) + then - now) << 1
             if deadline_ns:
                 deadline_ns = min(max(deadline_ns - now, 1), FAR)  # 1: passed long ago

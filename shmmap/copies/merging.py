@@ -7,14 +7,23 @@ with need not be unique here: shards and maps give out versions independently,
 and two entries that take turns in one slot under one version would pass for
 each other with a reader, a near cache, or `cas`.
 
-There are no tombstones: a delete, or an entry that has expired, leaves nothing
-that could win over an older copy.
+So merges without tombstones are for one direction. What was merged counts as
+written when it was merged: were it merged back, it would win over what was
+written there meanwhile. And a delete, or an entry that has expired, leaves
+nothing that could win over an older copy.
+
+A map with tombstones keeps with each entry that it merged when that was
+written first, and for some time of each key that was deleted when that was.
+It goes by these stamps: see `merge_raw`. Any number of such maps that merge
+each other, by whatever ways, come to the same content; a delete is forgotten
+when its tombstone's time is over, so they are to meet within that time. An
+entry that has expired, or was evicted or swept, leaves nothing there either.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -33,14 +42,16 @@ from ..errors import (
 )
 from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
-from ..operations._restore_cy import write_raw
+from ..memory.stamps import AHEAD_NS, stamp_of, version_at
+from ..operations._restore_cy import merge_raw, write_raw
 from ..operations._takes_cy import Takes
-from ..shard._status import TOO_LARGE
+from ..shard._status import DELETED, NOTHING_THERE, TOO_LARGE, WRITTEN
 from ..system.unfinished import Undo
 from ..values.codecs import BUILT_IN
 from .dumps import DumpReader, RawEntry, raw_entries
 
 if TYPE_CHECKING:
+    from ..lifecycle.attachment import Attachment
     from ..lifecycle.parameters import Options
     from .hosts import MapClass, OpenMap
 
@@ -55,14 +66,17 @@ class MergeReport(NamedTuple):
     Attributes:
         written: entries that were written.
         older: entries that were not, their key having one that is as new or newer.
-        expired: entries that were not, their deadline having passed.
+        expired: entries that were not, their deadline having passed, and tombstones whose time is
+            over.
         seconds: duration.
+        deleted: entries that were deleted, since the source knew of a later delete.
     """
 
     written: int
     older: int
     expired: int
     seconds: float
+    deleted: int = 0
 
 
 def merge(target: OpenMap, source: object) -> MergeReport:
@@ -72,13 +86,27 @@ def merge(target: OpenMap, source: object) -> MergeReport:
         if (theirs.name, theirs.nonce) == (ours.name, ours.nonce):
             return MergeReport(0, 0, 0, 0.0)  # what was deleted since would come back
         what, codec = f"map {theirs.name!r}", theirs.parameters.codec
-        return _write_all(target, what, raw_entries(source), codec)  # type: ignore[arg-type]
+        entries = _as_wanted(raw_entries(source), theirs, ours)  # type: ignore[arg-type]
+        return _write_all(target, what, entries, codec)
     if not isinstance(source, (str, bytes, os.PathLike)):
         raise TypeError(
             f"merge takes a ShmMap, or the path of a dump, not {type(source).__name__}"
         )
     with DumpReader(source) as dump:
         return _merge_dump(target, dump)
+
+
+def _as_wanted(
+    entries: Iterable[RawEntry], theirs: Attachment, ours: Attachment
+) -> Iterator[RawEntry]:
+    """Turn the versions of a map's entries into what another map of this boot goes by."""
+    for entry in entries:
+        version = entry.version
+        if ours.tombstones_ns and not theirs.tombstones_ns:
+            version = stamp_of(version, ours.wall_ns)
+        elif theirs.tombstones_ns and not ours.tombstones_ns:
+            version = version_at(version, theirs.wall_ns)
+        yield entry._replace(version=version)
 
 
 def load(
@@ -184,10 +212,12 @@ def _merge_dump(target: OpenMap, dump: DumpReader, verified: bool = False) -> Me
             'into a map with codec="auto" if every process with access, and who wrote the dump, is '
             "trusted"
         )
-    if dump.totals.largest > live.geometry.max_entry_bytes:
-        raise live.error_for(TOO_LARGE, live.shards[0], dump.totals.largest)
+    largest = dump.totals.largest + (K["ORIGIN_BYTES"] if live.tombstones_ns else 0)
+    if largest > live.geometry.max_entry_bytes:
+        raise live.error_for(TOO_LARGE, live.shards[0], largest)
     codec = dump.head.parameters.get("codec")
-    return _write_all(target, dump.path, dump.entries(live.clock.now_ns()), codec)
+    since = live.wall_ns if live.tombstones_ns else None
+    return _write_all(target, dump.path, dump.entries(live.clock.now_ns(), since), codec)
 
 
 def _write_all(
@@ -195,8 +225,9 @@ def _write_all(
 ) -> MergeReport:
     """Write what is newer, until it is done or fails. `codec`: the name of the entries'."""
     started = monotonic()
-    clock, own = target._live.clock, target._live.parameters.codec
-    written = older = expired = 0
+    live = target._live
+    clock, own = live.clock, live.parameters.codec
+    written = older = expired = deleted = 0
     try:
         for key_type, key, value_type, value, deadline_ns, version in entries:
             if deadline_ns and deadline_ns <= clock.now_ns():
@@ -206,14 +237,34 @@ def _write_all(
                     f"{what} has values of codec {codec!r}, and map {target.name!r} has {own!r}, "
                     "which does not read them: merge into a map of that codec"
                 )
+            elif live.tombstones_ns or value_type == K["VALUE_TOMBSTONE"]:
+                stamp_ns = version if live.tombstones_ns else version >> 1
+                if live.tombstones_ns:
+                    _refuse_ahead(target, what, stamp_ns)
+                done = merge_raw(target, key_type, key, value_type, value, deadline_ns, stamp_ns)
+                written += done == WRITTEN
+                deleted += done == DELETED
+                older += done not in (WRITTEN, DELETED, NOTHING_THERE)
             elif write_raw(target, key_type, key, value_type, value, deadline_ns, version):
                 written += 1
             else:
                 older += 1
     except (ShmMapError, TypeError) as error:
-        report = MergeReport(written, older, expired, monotonic() - started)
+        report = MergeReport(written, older, expired, monotonic() - started, deleted)
         raise _stopped(error, what, report) from error
-    return MergeReport(written, older, expired, monotonic() - started)
+    return MergeReport(written, older, expired, monotonic() - started, deleted)
+
+
+def _refuse_ahead(target: OpenMap, what: str, stamp_ns: int) -> None:
+    """Refuse what a clock far ahead has stamped: all that is written later would have to be stamped
+    later yet, here and in every map that merges this one."""
+    live = target._live
+    ahead_ns = stamp_ns - live.wall_ns - live.clock.now_ns()
+    if ahead_ns > AHEAD_NS:
+        raise ConfigMismatch(
+            f"an entry was written {ahead_ns / 3.6e12:,.0f} hours ahead of this map's clock. Set "
+            "the clocks of the machines right, and make the map anew whose clock was wrong"
+        )
 
 
 def _removed(error: ShmMapError, dump: DumpReader, name: str) -> Exception:

@@ -36,7 +36,7 @@ from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
 from ..memory.words import ShardWords
 from ..operations._cut_cy import hold_all, hold_one
-from ..operations._restore_cy import write_raw
+from ..operations._restore_cy import merge_raw, write_raw
 from ..system import segment
 from ..system.creation import Turn, creation_lock
 from ..system.tasks import sleep
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from ..lifecycle.parameters import Parameters
     from .hosts import OpenMap
-    from .snapshots import Raw
+    from .snapshots import Raw, Snapshot, Stamped
 
 K = constants()
 _NEWEST = (1 << 63) - 1  # a version that no entry has: what is written wins
@@ -79,40 +79,66 @@ class Copying:
         self._target = target
         self._versions: dict[tuple[int, bytes], int] = {}
         self._left_out: set[tuple[int, bytes]] = set()
+        self._buried: set[tuple[int, bytes]] = set()
         self._evicted = 0
 
     @property
     def counts(self) -> tuple[int, int]:
         """How many entries the target has had, and how many it has not, at the last bringing."""
         missing = len(self._left_out) + self._evicted
-        return len(self._versions) - missing, missing
+        return len(self._versions) - len(self._buried) - missing, missing
 
-    def bring(self, entries: list[Raw]) -> None:
+    def take(self, former: Snapshot) -> list[Raw] | list[Stamped]:
+        """List what a snapshot has, as `bring` takes it: with the tombstones, and when each was
+        written, where the target has that too."""
+        live = self._target._live
+        if live.tombstones_ns:
+            return list(former.stamped_entries(live.wall_ns))
+        return list(former.raw_entries())
+
+    def bring(self, entries: list[Raw] | list[Stamped]) -> None:
         """Make the target like this: delete what is no longer there, write what it has not. What
         finds no room is tried again when all that shrinks has shrunk."""
         gone = set(self._versions).difference([(entry[0], entry[1]) for entry in entries])
         for place in gone:
             self._versions.pop(place)
             self._left_out.discard(place)
-            self._target.delete(unpack(*place))
+            self._delete(place)
         for entry in [entry for entry in entries if not self._write(entry)]:
             self._write(entry)
         self._evicted = summed(self._target._live.mappings, ShardWords.EVICTED)
 
-    def _write(self, entry: Raw) -> bool:
+    def _delete(self, place: tuple[int, bytes]) -> None:
+        """Delete a key from the target, and leave no tombstone that would outlive the next sweep:
+        what the former map has no entry of need not have been deleted."""
+        self._buried.discard(place)
+        if self._target._live.tombstones_ns:
+            merge_raw(self._target, *place, K["VALUE_TOMBSTONE"], b"", 1, 0, True)
+        else:
+            self._target.delete(unpack(*place))
+
+    def _write(self, entry: Raw | Stamped) -> bool:
         """Write an entry if the target has not got it; False: it was left out."""
-        key_type, key, value_type, value, deadline_ns, version = entry
+        key_type, key, value_type, value, deadline_ns, version, *stamp = entry
         place = key_type, key
         if self._versions.get(place) == version and place not in self._left_out:
             return True
         self._versions[place] = version
         try:
-            write_raw(self._target, key_type, key, value_type, value, deadline_ns, _NEWEST)
+            if stamp:
+                merge_raw(self._target, key_type, key, value_type, value, deadline_ns, stamp[0],
+                          True)
+            else:
+                write_raw(self._target, key_type, key, value_type, value, deadline_ns, _NEWEST)
         except (MapFull, EntryTooLarge):
             self._left_out.add(place)
-            self._target.delete(unpack(key_type, key))  # an older value of it, perhaps
+            self._delete(place)  # an older value of it, perhaps
             return False
         self._left_out.discard(place)
+        if value_type == K["VALUE_TOMBSTONE"]:
+            self._buried.add(place)
+        else:
+            self._buried.discard(place)
         return True
 
 
@@ -139,7 +165,7 @@ def replace(
             successor.make(wanted, turn)
             target = bind(successor)
         copying = Copying(target)
-        copying.bring(list(former.snapshot().raw_entries()))
+        copying.bring(copying.take(former.snapshot()))
         held_s = _change_over(former, successor, copying)
     except BaseException:
         if target is not None:
@@ -163,7 +189,7 @@ def _change_over(former: OpenMap, successor: Successor, copying: Copying) -> flo
         turn.check()
         if table.find_holder() is not None:
             raise _LockHeld
-        copying.bring(list(take_held(attached).raw_entries()))
+        copying.bring(copying.take(take_held(attached)))
         successor.take_over(attached.control, turn)
 
     while True:

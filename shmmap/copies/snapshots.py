@@ -63,6 +63,7 @@ MOST = 1000  # entries that are copied under one hold of one shard
 PATIENCE_NS = 300_000 if COMPILED else 5_000_000
 _ROW = 1024  # where a snapshot's private control memory counts its reads
 Raw = tuple[int, bytes, int, bytes, int, int]
+Stamped = tuple[int, bytes, int, bytes, int, int, int]
 
 
 @public
@@ -133,6 +134,12 @@ class Snapshot(Listings, Mapping[Key, Value]):
         bytes, deadline in ns of CLOCK_BOOTTIME or 0, version), types as in `layout`."""
         return in_order(lambda unit: list_copied(self._view, unit))
 
+    def stamped_entries(self, wall_ns: int = 0) -> Iterator[Stamped]:
+        """Go through them, and the tombstones, each with when it was written, by the wall clock:
+        see `list_copied`. `wall_ns`: that clock at boot, where the map knows of none."""
+        since = self._view.attachment.wall_ns or wall_ns
+        return in_order(lambda unit: list_copied(self._view, unit, since))
+
     def __repr__(self) -> str:
         return f"<Snapshot of {self.name!r}, {len(self)} entries>"
 
@@ -159,7 +166,8 @@ class _Still:
         self.seed = attached.seed
         self.safe = attached.safe
         self.coder = coder
-        self.ttl_ns = 0
+        self.ttl_ns = self.tombstones_ns = 0
+        self.wall_ns = attached.wall_ns
         self.clock = clock
         self.worker = _Row()
         self.shards = spread(list(copies))  # no repairers: those would be a cycle, too

@@ -83,10 +83,10 @@ class Attachment:
         self.seed = control.HASH_SEED
         self.safe = self.parameters.codec != "auto"
         self.coder = coder_here(self.parameters.codec)
-        self.ttl_ns = self.parameters.ttl_ns or 0
+        self.ttl_ns, self.tombstones_ns = control.TTL_NS, control.TOMBSTONES_NS
+        self.wall_ns = control.WALL_NS
         self.clock = Clock()
-        self.is_down = self._is_left = False
-        self.is_apart = False  # it has no name so far: see `open_apart`
+        self.is_down = self._is_left = self.is_apart = False  # apart: see `open_apart`
         self._process = this_process()  # the one that is a worker by this
         self.mutex = Mutex()  # of the tasks of this process, around its row and the others'
         self.handles: weakref.WeakValueDictionary[int, MapHandle] = weakref.WeakValueDictionary()

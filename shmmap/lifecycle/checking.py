@@ -56,7 +56,8 @@ def _read(copied: bytearray, shape: Geometry, slot: int, meta: int) -> None:
         if len(data) >= end:
             key_type = meta >> K["META_KEY_TYPE_SHIFT"] & K["KEY_TYPE_MASK"]
             _keys_cy.unpack(key_type, data[:key_length])
-            _codecs_cy.verify(value_type, data[start:end])
+            if value_type != K["VALUE_TOMBSTONE"]:
+                _codecs_cy.verify(value_type, data[start:end])
 
 
 def _chain_bytes(copied: bytearray, shape: Geometry, slot: int, length: int) -> bytes:

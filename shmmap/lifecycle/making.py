@@ -1,9 +1,9 @@
 """Making a map: everything under names that nobody knows, then the control segment gets its own.
 
- 1  a control segment `shmmap.NAME.v7c.new`, under an flock that lasts as long as its maker does;
+ 1  a control segment `shmmap.NAME.v8c.new`, under an flock that lasts as long as its maker does;
     its words: NONCE and geometry, which say how the parts are called, then MAGIC
  2  the parts, under names with the nonce
- 3  READY; rename the control segment to `shmmap.NAME.v7c`, unless something has that name: the
+ 3  READY; rename the control segment to `shmmap.NAME.v8c`, unless something has that name: the
     publication
 
 **Crash**: before 3 a dead maker leaves a control segment that nobody locks, which says what else it
@@ -11,7 +11,7 @@ left; the next maker of that name removes it all. After 3 the map is whole.
 **Re-entry**: a signal handler or finalizer of the maker's own task may make the very same map
 between any two steps. It finds `new` locked, takes another name, and is done first; 3 fails then,
 what was made is removed, and its own map is taken. The child of a fork in here begins again.
-**Names**: `v7c` says layout 7, compiled: see `flavours`.
+**Names**: `v8c` says layout 8, compiled: see `flavours`.
 **Locks**: the creation lock of the name, one for all its flavours; also where two hold it after all
 (somebody removed the creators' file), no maker removes what another one makes.
 """
@@ -306,7 +306,8 @@ def _fill(
     try:
         nonce = random_word() or 1
         _copy(control.words, control_words(wanted, shape, nonce).words, turn)
-        leases = bool(wanted.ttl_ns)  # else reserved with the first deadline
+        # else reserved with the first deadline; a tombstone has one
+        leases = bool(wanted.ttl_ns or wanted.tombstones_ns)
         parts = [(segment.shard_name(name, nonce, 0, n), n, shape, leases)
                  for n in range(shape.shards)]
         parts.append((segment.locks_name(name, nonce), geometry.LOCK_NUMBER,

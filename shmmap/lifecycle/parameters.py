@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from ..checks import flag, refuse_unknown, seconds, shown, whole
 from ..memory import geometry
+from ..memory.layout import constants
+from ..memory.stamps import wall_at_boot
 from ..memory.table import checksum_of, generation_of
 from ..memory.words import ControlWords, GenerationWords, Word
 from ..values import codecs
@@ -24,6 +26,8 @@ _MOST: dict[Word, int] = {
     ControlWords.MAX_AGE_NS: _LONGEST_NS,
     ControlWords.SWEEP_NS: _LONGEST_NS,
     ControlWords.LINGER_NS: _LONGEST_NS,
+    ControlWords.TOMBSTONES_NS: _LONGEST_NS,
+    ControlWords.WALL_NS: 1 << 62,
 }
 _MOST_SHAPE: dict[Word, int] = {
     GenerationWords.SIZE: geometry.SIZE_LIMIT,
@@ -141,6 +145,7 @@ class MapOptions(TypedDict, total=False):
     mode: int | None
     namespace: str | None
     linger: Seconds | None
+    tombstones: Seconds | None
     lock_timeout: Seconds
     owner_uid: int | None
     near: int
@@ -170,6 +175,7 @@ class Parameters(NamedTuple):
     sweep_ns: int | None = None
     linger_ns: int | None = None
     hash_seed: int | None = None  # said by `load` only: entries fall on shards as dumped
+    tombstones_ns: int | None = None
 
     @classmethod
     def read(cls, said: Options) -> Parameters:
@@ -224,6 +230,8 @@ class Parameters(NamedTuple):
                       if "sweep_interval" in given else None),
             linger_ns=None if linger is None else _linger(linger),
             hash_seed=seed,
+            tombstones_ns=(_seconds(given["tombstones"], "tombstones")
+                           if given.get("tombstones") is not None else None),
         )
 
     def lengths(self) -> tuple[int, int]:
@@ -236,13 +244,13 @@ class Parameters(NamedTuple):
     def plan(self) -> geometry.Geometry:
         """Lay the map out."""
         evicts = self.on_full == "evict"
-        key_size = geometry.KEY_SIZE if self.key_size is None else self.key_size
+        key_size, value_size = self.lengths()[0], self.value_size
+        if self.tombstones_ns:  # what is merged is to fit into one slot, too
+            value_size = self.lengths()[1] + constants()["ORIGIN_BYTES"]
         if self.capacity is not None:
-            return geometry.plan_capacity(
-                self.capacity, self.shards, self.value_size, key_size, evicts
-            )
+            return geometry.plan_capacity(self.capacity, self.shards, value_size, key_size, evicts)
         size = geometry.parse_size(DEFAULT_SIZE) if self.size is None else self.size
-        return geometry.plan_size(size, self.shards, self.value_size, key_size, evicts)
+        return geometry.plan_size(size, self.shards, value_size, key_size, evicts)
 
     def advice(self, data_bytes: int) -> str:
         """Say which shards= or size= would hold an entry of so many bytes."""
@@ -275,6 +283,8 @@ class Parameters(NamedTuple):
         control.MODE = 0o600 if self.mode is None else self.mode
         control.EPHEMERAL = int(bool(self.ephemeral))
         control.LINGER_NS = self.linger_ns or 0
+        control.TOMBSTONES_NS = self.tombstones_ns or 0
+        control.WALL_NS = wall_at_boot() if self.tombstones_ns else 0
         every_ns = int(SWEEP_INTERVAL_S * 1e9)
         control.SWEEP_NS = every_ns if self.sweep_ns is None else self.sweep_ns
 
@@ -324,6 +334,7 @@ class Parameters(NamedTuple):
             sweep_ns=control.SWEEP_NS,
             linger_ns=control.LINGER_NS,
             hash_seed=control.HASH_SEED,
+            tombstones_ns=control.TOMBSTONES_NS,
         )
 
     def reshaped(self, row: GenerationWords) -> Parameters:

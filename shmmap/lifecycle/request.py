@@ -92,7 +92,7 @@ def differs(request: Request, actual: Parameters, nonce: int) -> bool:
         return False  # by nonce: a pickled handle, told of when it was opened
     if request.on_mismatch == "replace":
         return True
-    rest = differences(wanted, actual, frozenset(("ephemeral", "linger_ns")))
+    rest = differences(wanted, actual, frozenset(("ephemeral", "linger_ns", "tombstones_ns")))
     if request.on_mismatch == "resize" and len(rest) < len(shape):
         if rest:
             warn_once(name, nonce, f"map {name!r} exists with another shape than asked. This stays "

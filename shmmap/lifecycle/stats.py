@@ -55,6 +55,8 @@ class Stats(NamedTuple):
             (an argument makes none). Only reasons that were met; `uncached_total` adds them up.
         workers: pids of the live processes that use the map.
         shard_entries: live entries of each shard.
+        tombstones: deletes that are remembered: see `tombstones=`. Each takes a slot, or more.
+        tombstones_lost: those that were not left, or gave way before their time, for want of room.
     """
 
     entries: int
@@ -82,6 +84,8 @@ class Stats(NamedTuple):
     uncached: dict[str, int]
     workers: tuple[int, ...]
     shard_entries: tuple[int, ...]
+    tombstones: int = 0
+    tombstones_lost: int = 0
 
     @property
     def uncached_total(self) -> int:
@@ -166,4 +170,6 @@ def gather(attachment: Attachment, entries: int) -> Stats:
         ),
         workers=tuple(pid for _, pid in attachment.worker.rows_in_use()),
         shard_entries=tuple(shard_entries),
+        tombstones=summed(mappings, ShardWords.TOMBSTONES),
+        tombstones_lost=summed(mappings, ShardWords.TOMBSTONES_LOST),
     )

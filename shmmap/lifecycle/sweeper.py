@@ -19,7 +19,7 @@ from ..locks.deferred_release import see_to_it
 from ..memory._clock_cy import monotonic
 from ..memory.table import UNITS
 from ..memory.words import ShardWords
-from ..operations._care_cy import sweep_part
+from ..operations._care_cy import TOMBSTONES, sweep_part
 from ..operations.host import NEVER
 from ..operations.routing import at_unit
 from ..system import unfinished
@@ -89,11 +89,12 @@ class _Findings:
 class Sweeper:
     """Sweeping for one process's attachment: on request, when due, or in the background.
 
-    A process sweeps in the background once it has set a ttl. One that only reads need not: what
-    has expired is answered to nobody, and makes room for the next writer that needs it. But too old
-    entries are seen until somebody sweeps: where a map has `max_age` every process does that uses
-    it, from when it opens the map, or, if it was forked, from its first use. So it is where the
-    number of shards follows the load, by the gate `auto-shards`: who sweeps looks at that.
+    A process sweeps in the background once it has set a ttl, or left a tombstone. One that only
+    reads need not: what has expired is answered to nobody, and makes room for the next writer that
+    needs it. But too old entries are seen until somebody sweeps: where a map has `max_age` every
+    process does that uses it, from when it opens the map, or, if it was forked, from its first use.
+    So it is where the number of shards follows the load, by the gate `auto-shards`: who sweeps
+    looks at that.
     Whoever sweeps finds out that the map's files were removed; who does not looks now and then.
     """
 
@@ -342,7 +343,7 @@ class Sweeper:
         longest = 0.0
         age_ns = self._setting("max_age_ns")
         before = self._attachment.clock.now_ns() - age_ns if age_ns else 0
-        for written_before, limit in ((0, LIMIT), (before, AGED_LOOKS)):
+        for written_before, limit in ((0, LIMIT), (TOMBSTONES, LIMIT), (before, AGED_LOOKS)):
             if limit == AGED_LOOKS and written_before <= 0:
                 continue
             first, shard = 1, at_unit(self._attachment.shards, unit)

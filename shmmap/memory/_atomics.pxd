@@ -165,23 +165,25 @@ cdef extern from *:
         return found;
     #endif
     }
-    static inline uint64_t shm_first_due(const char *m, uint64_t o, uint64_t n, uint64_t last) {
+    static inline uint64_t shm_first_due(const char *m, uint64_t o, uint64_t n, uint64_t least,
+                                         uint64_t last) {
         const uint32_t *w = (const uint32_t *)(m + o);
-        const uint32_t to = (uint32_t)last;
+        const uint32_t from = (uint32_t)least, to = last < least ? 0 : (uint32_t)(last + 1 - least);
         uint64_t i = 0;
-        for (; i + 16 <= n; i += 16) {  /* word - 1 wraps 0 to the top: one compare does both */
+        for (; i + 16 <= n; i += 16) {  /* what is less wraps to the top: one compare does both */
             uint32_t any = 0;
-            for (int j = 0; j < 16; j++) any |= (uint32_t)(w[i + j] - 1 < to);
+            for (int j = 0; j < 16; j++) any |= (uint32_t)(w[i + j] - from < to);
             if (any) break;
         }
-        for (; i < n; i++) if (w[i] - 1 < to) return i;
+        for (; i < n; i++) if (w[i] - from < to) return i;
         return n;
     }
-    static inline uint64_t shm_least_set(const char *m, uint64_t o, uint64_t n) {
+    static inline uint64_t shm_least_set(const char *m, uint64_t o, uint64_t n, uint64_t from) {
         const uint32_t *w = (const uint32_t *)(m + o);
+        const uint32_t start = (uint32_t)from;
         uint32_t least = UINT32_MAX;
-        for (uint64_t i = 0; i < n; i++) if (w[i] - 1 < least) least = w[i] - 1;
-        return (uint32_t)(least + 1);  /* 0 - 1 and UINT32_MAX + 1 wrap: all 0 gives 0 */
+        for (uint64_t i = 0; i < n; i++) if (w[i] - start < least) least = w[i] - start;
+        return least < 0u - start ? least + start : 0;  /* what is less wraps to the top */
     }
     static inline unsigned shm_lowest(unsigned mask) { return (unsigned)__builtin_ctz(mask); }
     static inline void shm_prefetch(const char *m, uint64_t o) { __builtin_prefetch(m + o); }
@@ -317,8 +319,8 @@ cdef extern from *:
     char* room_for_key "shm_room_for_key"(u64 length) noexcept
     void zero "shm_zero"(mem_t m, u64 offset, u64 length) noexcept nogil
     unsigned int match_tag "shm_match"(mem_t m, u64 offset, u64 tag) noexcept nogil
-    u64 first_due "shm_first_due"(mem_t m, u64 offset, u64 count, u64 last) noexcept nogil
-    u64 least_set "shm_least_set"(mem_t m, u64 offset, u64 count) noexcept nogil
+    u64 first_due "shm_first_due"(mem_t m, u64 offset, u64 count, u64 least, u64 last) noexcept nogil
+    u64 least_set "shm_least_set"(mem_t m, u64 offset, u64 count, u64 least) noexcept nogil
     unsigned int lowest_bit "shm_lowest"(unsigned int mask) noexcept nogil
     void prefetch "shm_prefetch"(mem_t m, u64 offset) noexcept nogil
     void pause "shm_pause"() noexcept nogil

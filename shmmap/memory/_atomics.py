@@ -301,21 +301,22 @@ def match_tag(m: Memory, offset: int, tag: int) -> int:
     return found
 
 
-def first_due(m: Memory, offset: int, count: int, last: int) -> int:
-    """Find the first of `count` half words that is not 0 and not above `last`; `count`: none."""
+def first_due(m: Memory, offset: int, count: int, least: int, last: int) -> int:
+    """Find the first of `count` half words from `least` to `last`; `count`: none is."""
     first = offset >> 2
     for start in range(0, count, 512):
         part = m.halves[first + start : first + min(start + 512, count)]
         for i, half in enumerate(part.tolist()):
-            if 0 < half <= last:
+            if least <= half <= last:
                 return start + i
     return count
 
 
-def least_set(m: Memory, offset: int, count: int) -> int:
-    """Return the least of `count` half words that is not 0; 0: all are."""
+def least_set(m: Memory, offset: int, count: int, least: int) -> int:
+    """Return the least of `count` half words from `least` on; 0: none is."""
     first = offset >> 2
-    return min(filter(None, m.halves[first : first + count].tolist()), default=0)
+    return min([half for half in m.halves[first : first + count].tolist() if half >= least],
+               default=0)
 
 
 def lowest_bit(mask: int) -> int:

@@ -3,7 +3,7 @@ from libc.stdint cimport uint64_t
 cdef extern from *:
     """
     #include <stdint.h>
-    #define SHM_LAYOUT_VERSION UINT64_C(0x7)
+    #define SHM_LAYOUT_VERSION UINT64_C(0x8)
     #define SHM_CACHE_LINE UINT64_C(0x40)
     #define SHM_CONTROL_MAGIC UINT64_C(0x4c525443504d4853)
     #define SHM_SHARD_MAGIC UINT64_C(0x44524853504d4853)
@@ -41,9 +41,12 @@ cdef extern from *:
     #define SHM_META_VALUE_TYPE_SHIFT UINT64_C(0x18)
     #define SHM_META_LENGTH_SHIFT UINT64_C(0x20)
     #define SHM_KEY_LENGTH_MASK UINT64_C(0xffff)
-    #define SHM_TYPE_MASK UINT64_C(0xff)
+    #define SHM_TYPE_MASK UINT64_C(0x7f)
     #define SHM_HAS_DEADLINE UINT64_C(0x80)
     #define SHM_KEY_TYPE_MASK UINT64_C(0x7f)
+    #define SHM_HAS_ORIGIN UINT64_C(0x80)
+    #define SHM_ORIGIN_BYTES UINT64_C(0x10)
+    #define SHM_ORIGIN_SHIFT UINT64_C(0x1b)
     #define SHM_VALUE_LENGTH_MAX UINT64_C(0xffffffff)
     #define SHM_KEY_STR UINT64_C(0x1)
     #define SHM_KEY_BYTES UINT64_C(0x2)
@@ -72,6 +75,7 @@ cdef extern from *:
     #define SHM_VALUE_CODED UINT64_C(0xb)
     #define SHM_VALUE_ITEMS UINT64_C(0xc)
     #define SHM_VALUE_TYPE_MAX UINT64_C(0xc)
+    #define SHM_VALUE_TOMBSTONE UINT64_C(0xd)
     #define SHM_VALUES_ANYWHERE UINT64_C(0x11ec)
     #define SHM_VALUE_INSIDE UINT64_C(0x200)
     #define SHM_GROUP UINT64_C(0x20)
@@ -136,6 +140,7 @@ cdef extern from *:
     #define SHM_DEADLINE_MIDDLE UINT64_C(0xfc000000)
     #define SHM_DEADLINE_NEVER UINT64_C(0xffffffff)
     #define SHM_DEADLINE_BASE_LIMIT UINT64_C(0x2000000)
+    #define SHM_DEADLINE_BURIED UINT64_C(0x2)
     #define SHM_FREQUENCY_MAX UINT64_C(0x3)
     #define SHM_ON_PROBATION UINT64_C(0x1)
     #define SHM_IN_RING UINT64_C(0x2)
@@ -160,7 +165,9 @@ cdef extern from *:
     #define SHM_C_CODEC_NAME0 UINT64_C(0x80)
     #define SHM_C_CODEC_NAME1 UINT64_C(0x88)
     #define SHM_C_CODEC_NAME2 UINT64_C(0x90)
-    #define SHM_C_CHECK UINT64_C(0x98)
+    #define SHM_C_TOMBSTONES_NS UINT64_C(0x98)
+    #define SHM_C_WALL_NS UINT64_C(0xa0)
+    #define SHM_C_CHECK UINT64_C(0xa8)
     #define SHM_C_STATE UINT64_C(0xc0)
     #define SHM_C_LEFT_NS UINT64_C(0x100)
     #define SHM_C_FEATURES UINT64_C(0x140)
@@ -275,6 +282,8 @@ cdef extern from *:
     #define SHM_S_REPAIRS UINT64_C(0x158)
     #define SHM_S_POP_HAND UINT64_C(0x160)
     #define SHM_S_SCAN_HAND UINT64_C(0x168)
+    #define SHM_S_TOMBSTONES UINT64_C(0x170)
+    #define SHM_S_TOMBSTONES_LOST UINT64_C(0x178)
     #define SHM_S_HAS_DEADLINES UINT64_C(0x180)
     #define SHM_S_EVICTS UINT64_C(0x1c0)
     #define SHM_S_DEADLINE_BASE UINT64_C(0x1c8)
@@ -324,6 +333,9 @@ cdef extern from *:
     const uint64_t TYPE_MASK "SHM_TYPE_MASK"
     const uint64_t HAS_DEADLINE "SHM_HAS_DEADLINE"
     const uint64_t KEY_TYPE_MASK "SHM_KEY_TYPE_MASK"
+    const uint64_t HAS_ORIGIN "SHM_HAS_ORIGIN"
+    const uint64_t ORIGIN_BYTES "SHM_ORIGIN_BYTES"
+    const uint64_t ORIGIN_SHIFT "SHM_ORIGIN_SHIFT"
     const uint64_t VALUE_LENGTH_MAX "SHM_VALUE_LENGTH_MAX"
     const uint64_t KEY_STR "SHM_KEY_STR"
     const uint64_t KEY_BYTES "SHM_KEY_BYTES"
@@ -352,6 +364,7 @@ cdef extern from *:
     const uint64_t VALUE_CODED "SHM_VALUE_CODED"
     const uint64_t VALUE_ITEMS "SHM_VALUE_ITEMS"
     const uint64_t VALUE_TYPE_MAX "SHM_VALUE_TYPE_MAX"
+    const uint64_t VALUE_TOMBSTONE "SHM_VALUE_TOMBSTONE"
     const uint64_t VALUES_ANYWHERE "SHM_VALUES_ANYWHERE"
     const uint64_t VALUE_INSIDE "SHM_VALUE_INSIDE"
     const uint64_t GROUP "SHM_GROUP"
@@ -416,6 +429,7 @@ cdef extern from *:
     const uint64_t DEADLINE_MIDDLE "SHM_DEADLINE_MIDDLE"
     const uint64_t DEADLINE_NEVER "SHM_DEADLINE_NEVER"
     const uint64_t DEADLINE_BASE_LIMIT "SHM_DEADLINE_BASE_LIMIT"
+    const uint64_t DEADLINE_BURIED "SHM_DEADLINE_BURIED"
     const uint64_t FREQUENCY_MAX "SHM_FREQUENCY_MAX"
     const uint64_t ON_PROBATION "SHM_ON_PROBATION"
     const uint64_t IN_RING "SHM_IN_RING"
@@ -440,6 +454,8 @@ cdef extern from *:
     const uint64_t C_CODEC_NAME0 "SHM_C_CODEC_NAME0"
     const uint64_t C_CODEC_NAME1 "SHM_C_CODEC_NAME1"
     const uint64_t C_CODEC_NAME2 "SHM_C_CODEC_NAME2"
+    const uint64_t C_TOMBSTONES_NS "SHM_C_TOMBSTONES_NS"
+    const uint64_t C_WALL_NS "SHM_C_WALL_NS"
     const uint64_t C_CHECK "SHM_C_CHECK"
     const uint64_t C_STATE "SHM_C_STATE"
     const uint64_t C_LEFT_NS "SHM_C_LEFT_NS"
@@ -555,6 +571,8 @@ cdef extern from *:
     const uint64_t S_REPAIRS "SHM_S_REPAIRS"
     const uint64_t S_POP_HAND "SHM_S_POP_HAND"
     const uint64_t S_SCAN_HAND "SHM_S_SCAN_HAND"
+    const uint64_t S_TOMBSTONES "SHM_S_TOMBSTONES"
+    const uint64_t S_TOMBSTONES_LOST "SHM_S_TOMBSTONES_LOST"
     const uint64_t S_HAS_DEADLINES "SHM_S_HAS_DEADLINES"
     const uint64_t S_EVICTS "SHM_S_EVICTS"
     const uint64_t S_DEADLINE_BASE "SHM_S_DEADLINE_BASE"

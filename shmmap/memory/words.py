@@ -107,7 +107,9 @@ class ControlWords(Words):
     CODEC_NAME0 = Word(128)  # name of the codec, 24 bytes of ASCII; 0: none
     CODEC_NAME1 = Word(136)  # the second 8 of them; 0: no more
     CODEC_NAME2 = Word(144)  # the last 8 of them; 0: no more
-    CHECK = Word(152)  # checksum of all words before it but MAGIC
+    TOMBSTONES_NS = Word(152)  # parameter tombstones; 0: a delete leaves none
+    WALL_NS = Word(160)  # wall clock at boot, as its maker saw it: for stamps
+    CHECK = Word(168)  # checksum of all words before it but MAGIC
     STATE = Word(192)  # 0 making, 1 ready, 2 retired (unlinked, replaced), 3 just being replaced
     LEFT_NS = Word(256)  # when a worker last left (ephemeral maps: the last one); 0: never
     FEATURES = Word(320)  # feature gates, two bits each: switched, to what
@@ -250,6 +252,8 @@ class ShardWords(Words):
     REPAIRS = Word(344)  # repairs so far
     POP_HAND = Word(352)  # index word where popitem looks next
     SCAN_HAND = Word(360)  # slot where a writer looks next for passed deadlines
+    TOMBSTONES = Word(368)  # tombstones among the ENTRIES
+    TOMBSTONES_LOST = Word(376)  # those that gave way before their time, for room
     HAS_DEADLINES = Word(384)  # 1: the pages of the deadlines are reserved
     EVICTS = Word(448)  # 1: has the eviction areas
     DEADLINE_BASE = Word(456)  # from where deadlines count: of 64 s 32 | complement 32

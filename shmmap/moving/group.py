@@ -168,7 +168,8 @@ class GroupMover:
         done = False
         try:
             self._check_process()
-            leases = bool(self._attachment.ttl_ns) or True in [
+            attached = self._attachment
+            leases = bool(attached.ttl_ns or attached.tombstones_ns) or True in [
                 bool(shard.has_deadlines()) for shard in shards
             ]
             for place in group.new:  # 3

@@ -130,7 +130,7 @@ def plan_wish(attachment: Attachment, parameters: Parameters) -> Wish:
     """
     old, new = attachment.geometry, parameters.plan()
     groups = min(old.shards, new.shards)
-    has_deadlines = attachment.ttl_ns > 0 or True in [
+    has_deadlines = attachment.ttl_ns + attachment.tombstones_ns > 0 or True in [
         bool(shard.has_deadlines()) for shard in attachment.distinct()
     ]
 

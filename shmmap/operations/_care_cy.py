@@ -12,12 +12,18 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap.memory._atomics import copy_out, load, room_of, store, u64
-    from shmmap.memory.layout import ALL_UNITS, S_DIRTY, S_TRACKING  # type: ignore[attr-defined]
+    from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        ALL_UNITS,
+        S_DIRTY,
+        S_TOMBSTONES,
+        S_TRACKING,
+    )
     from shmmap.shard._shard_cy import Shard
 
 from shmmap.operations.routing import ShardMoved
 
 COMPILED = cython.compiled
+TOMBSTONES = 1  # in the place of a time before which an entry was written: those are swept
 
 
 def sweep_part(handle, unit: Any, first: Any, written_before_ns: Any, limit: Any) -> Any:
@@ -25,7 +31,8 @@ def sweep_part(handle, unit: Any, first: Any, written_before_ns: Any, limit: Any
     the slot to go on from, 0: done. It may be another shard by then.
 
     Removes at most `limit` expired entries (`written_before_ns` 0), or looks at `limit` slots
-    for old ones. A dead owner's lock is healed on the way.
+    for old ones, or at `limit` tombstones for those whose time is over (TOMBSTONES). A dead
+    owner's lock is healed on the way.
     """
     shard: Shard
     from_slot: u64 = first
@@ -42,7 +49,10 @@ def sweep_part(handle, unit: Any, first: Any, written_before_ns: Any, limit: Any
             handle.hold(shard, ALL_UNITS)
             if gone and load(shard.mem, S_TRACKING) == tracker:
                 store(shard.mem, S_TRACKING, 0)
-            if before:
+            if before == 1:  # TOMBSTONES
+                if load(shard.mem, S_TOMBSTONES):
+                    following = shard.sweep_tombstones(from_slot, handle.clock.now(), most)
+            elif before:
                 following = shard.sweep_aged(from_slot, before, most)
             elif shard.expiry.due(handle.clock.now()):
                 following = shard.sweep_expired(from_slot, handle.clock.now(), most)

@@ -20,6 +20,8 @@ cdef class Handle:
     cdef public bint _follows
     cdef public bint _turning
     cdef readonly i64 ttl_ns
+    cdef i64 tombstones_ns
+    cdef u64 wall_ns
     cdef i64 lock_timeout_ns
     cdef readonly Py_ssize_t inflight
     cdef public object attachment

@@ -94,6 +94,7 @@ class Handle:
         self.safe = attachment.safe
         self._coder = coder
         self.ttl_ns = own_ttl_ns
+        self.tombstones_ns, self.wall_ns = attachment.tombstones_ns, attachment.wall_ns
         self.clock = attachment.clock
         self.row = row
         self._sweeping = False

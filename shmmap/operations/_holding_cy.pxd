@@ -2,6 +2,7 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from ._handle_cy cimport Handle
 from ..shard._repair_cy cimport Repairer
 from ..shard._shard_cy cimport Shard
+from ..shard._slots_cy cimport is_tombstone
 from ..shard._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
@@ -27,6 +28,7 @@ cdef class Holding(Handle):
     cdef void free(self, Shard shard) noexcept
     cdef void mend(self, Shard shard) noexcept
     cdef object raise_for(self, int status, Shard shard, u64 data_bytes)
+    cdef int end_entry(self, Shard shard, u64 hash, probe_t found, bint live) except -1
     cdef int find_locked(self, Shard shard, key_t key, probe_t found) except -5
 
 cdef u64 generation_before(mem_t control, u64 word, u64 unit) noexcept

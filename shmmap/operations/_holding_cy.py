@@ -50,9 +50,11 @@ if not cython.compiled:
     from shmmap.operations._handle_cy import Handle
     from shmmap.shard._repair_cy import Repairer
     from shmmap.shard._shard_cy import Shard
+    from shmmap.shard._slots_cy import is_tombstone
     from shmmap.shard._status import (
         CORRUPT,
         FORKED,
+        FOUND,
         LOOK_NS,
         REENTERED,
         TAKEN_OVER,
@@ -376,6 +378,26 @@ class Holding(Handle):
             if status == CORRUPT:
                 self.raise_for(CORRUPT, shard, 0)
         return status
+
+    def end_entry(self, shard, hash, found, live):
+        """Remove a found entry on request, under the lock; `live`: it has not expired. In a map
+        with tombstones it leaves one, as far as there is room; one that is there stays."""
+        status: i64
+        if self.tombstones_ns == 0 or not live:
+            if not is_tombstone(found.meta):
+                shard.erase(hash, found)
+            return 0
+        status = shard.bury(hash, found, shard.clock.seen_ns + self.tombstones_ns)
+        if status == CORRUPT:  # as in `write_locked`: rebuild the free list, and once more
+            self.mend(shard)
+            found.position = shard.index_word_of(found.slot, hash)
+            if found.position < 0 or shard.slots.version(found.slot) != found.version:
+                return 0
+            status = shard.bury(hash, found, shard.clock.seen_ns + self.tombstones_ns)
+        if status != FOUND:
+            shard.lose_tombstone()
+            shard.erase(hash, found)
+        return 0
 
 
 def generation_before(control, word, unit):

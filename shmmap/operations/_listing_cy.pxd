@@ -1,6 +1,6 @@
 from ._decoding_cy cimport key_of, value_of
 from ._reads_cy cimport Reads
-from ..shard._slots_cy cimport data_bytes, value_position
+from ..shard._slots_cy cimport data_bytes, is_tombstone, value_position
 from ..values._keys_cy cimport encode as encode_key
 from ..values._octets cimport ascii_text
 from ..shard._shard_cy cimport Shard
@@ -11,7 +11,7 @@ from ..memory._atomics cimport *
 cpdef tuple list_entries(Reads handle, object unit, object wants_values, object prefix=*,
                          object on_unreadable=*)
 cpdef tuple list_raw(Reads handle, object unit)
-cpdef tuple list_copied(Reads handle, object unit)
+cpdef tuple list_copied(Reads handle, object unit, object wall_ns=*)
 cdef int RAW
 
 cdef tuple list_part(Reads handle, u64 unit, int wants_values, object prefix)

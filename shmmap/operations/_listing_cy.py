@@ -43,7 +43,7 @@ if not cython.compiled:
     )
     from shmmap.operations._decoding_cy import key_of, value_of
     from shmmap.shard._shard_cy import Shard
-    from shmmap.shard._slots_cy import data_bytes, value_position
+    from shmmap.shard._slots_cy import data_bytes, is_tombstone, value_position
     from shmmap.shard._status import AGAIN, COPIED, CORRUPT, FOUND, MISS, NO_ROOM, READ_TRIES
     from shmmap.values._keys_cy import encode as encode_key
 
@@ -291,14 +291,19 @@ def decoded(handle, listed, wants_values, on_unreadable):
     return items
 
 
-def list_copied(handle, unit: Any) -> tuple:
+def list_copied(handle, unit: Any, wall_ns: Any = None) -> tuple:
     """List the live entries of a shard of a snapshot as (key type, key bytes, value type,
-    value bytes, deadline in ns or 0, version): (the unit after it, the list)."""
+    value bytes, deadline in ns or 0, version): (the unit after it, the list). With `wall_ns`, the
+    clock at boot, the tombstones too (value bytes: none, deadline: until when it stays), and each
+    has as a seventh when it was written: see `Shard.stamp_of`."""
     found: probe_t = new_probe()
     shard: Shard = handle.shard_at(unit)
     slot: u64
     raw_key: Any
     raw_value: Any
+    stamped: cython.bint = wall_ns is not None
+    wall: u64 = wall_ns if stamped else 0
+    buried: cython.bint
     listed: list = []
     for slot in range(1, shard.slots.count + 1):
         found.slot = slot
@@ -306,17 +311,20 @@ def list_copied(handle, unit: Any) -> tuple:
         if found.version == 0:
             continue
         found.meta = shard.slots.meta(slot)
-        if shard.is_expired(found):
+        buried = is_tombstone(found.meta)
+        if shard.is_expired(found) and not (stamped and buried):
             continue
         raw_key = shard.raw_key(found)
-        raw_value = shard.raw_value(found)
+        raw_value = b"" if buried else shard.raw_value(found)
+        if buried:
+            found.deadline = shard.kept_until(slot, found.meta)
         if raw_key is None or raw_value is None:
             handle.raise_for(CORRUPT, shard, 0)
         listed.append((
             (found.meta >> META_KEY_TYPE_SHIFT) & KEY_TYPE_MASK, raw_key,
             (found.meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK, raw_value,
             found.deadline, found.version,
-        ))
+        ) + ((shard.stamp_of(found, wall),) if stamped else ()))
     return shard.unit_after(), listed
 
 

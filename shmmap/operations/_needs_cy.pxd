@@ -1,6 +1,6 @@
 from ._holding_cy cimport Holding
 from ..shard._shard_cy cimport Shard
-from ..shard._slots_cy cimport Slots, data_bytes
+from ..shard._slots_cy cimport Slots, data_bytes, is_tombstone
 from ..shard._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *

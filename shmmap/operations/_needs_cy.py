@@ -13,7 +13,7 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from shmmap.memory._atomics import i64, load_behind, new_probe, probe_t, u64
     from shmmap.shard._shard_cy import Shard
-    from shmmap.shard._slots_cy import Slots, data_bytes
+    from shmmap.shard._slots_cy import Slots, data_bytes, is_tombstone
     from shmmap.shard._status import AGAIN, CORRUPT, FOUND, MISS, READ_TRIES
 
 from shmmap.memory.table import UNITS
@@ -76,7 +76,7 @@ class NeedCount:
         length = data_bytes(found.meta)
         if length <= shard.max_bytes:
             unit = shard.slot_hash(found.slot, found.meta) >> 52
-            expired = shard.is_expired(found)
+            expired = shard.is_expired(found) and not is_tombstone(found.meta)
         if load_behind(shard.mem, shard.slots.at(found.slot)) != version:
             if not at_last:
                 return AGAIN

@@ -113,7 +113,7 @@ def offer(handle, shard, room, capacity, at_once, found):
                     if not shard.slots.read(found.slot, 0, target_of(room), need):
                         handle.raise_for(CORRUPT, shard, 0)
                     if at_once and is_sure(found.meta):
-                        shard.erase(slot_hash(shard, found), found)
+                        handle.end_entry(shard, slot_hash(shard, found), found, True)
                         status = TAKEN
         finally:
             handle.drop(shard)
@@ -134,7 +134,7 @@ def take_offered(handle, shard, found):
             handle.hold(shard, ALL_UNITS)
             taken = shard.confirm(found) and not shard.is_expired(found)
             if taken:
-                shard.erase(slot_hash(shard, found), found)
+                handle.end_entry(shard, slot_hash(shard, found), found, True)
         finally:
             handle.drop(shard)
         if taken:

@@ -1,7 +1,6 @@
 # mypy: ignore-errors
-"""Removing entries, one, any or all of them, and counting what there is. And `m[key] = value`:
-that and `del m[key]` are one slot of a type, and a class that had but one of them would hand on
-the other.
+"""Removing entries, one, any or all of them, and counting them. And `m[key] = value`: it and `del`
+are one slot of a type.
 
 What gives a value decodes it first, with nothing held, and removes the entry only if it still
 has the version that was read: so what this process cannot decode stays for one that can. Where
@@ -75,7 +74,6 @@ _NONE: Any = None
 
 class Takes(Writes):
     """The removing operations of a map, and its length."""
-
     if not cython.compiled:
         pop_turn = 0
 
@@ -90,13 +88,18 @@ class Takes(Writes):
             self.come_in()
             try:
                 shard = self.shard_for(packed)
+                if self.tombstones_ns:
+                    self.prepare_deadlines(shard, -1)
                 self.refuse_reentry(shard)
                 try:
                     self.hold(shard, packed.hash >> UNIT_SHIFT)
                     status = self.find_locked(shard, packed, found)
                     if status == FOUND:
                         live = not shard.is_expired(found)
-                        shard.erase(packed.hash, found)
+                        if self.tombstones_ns:
+                            self.end_entry(shard, packed.hash, found, live)
+                        else:
+                            shard.erase(packed.hash, found)
                 finally:
                     self.drop(shard)
                 if self.near is not None:
@@ -218,6 +221,7 @@ class Takes(Writes):
         status: i64
         self.enter()
         try:
+            self.prepare_deadlines(shard, -1)
             self.refuse_reentry(shard)
             try:
                 self.hold(shard, key.hash >> UNIT_SHIFT)
@@ -227,7 +231,7 @@ class Takes(Writes):
                 elif found.version != version:
                     status = AGAIN
                 else:
-                    shard.erase(key.hash, found)
+                    self.end_entry(shard, key.hash, found, True)
             finally:
                 self.drop(shard)
             if status == FOUND:
@@ -256,6 +260,7 @@ class Takes(Writes):
         status: i64
         self.enter()
         try:
+            self.prepare_deadlines(shard, -1)
             self.refuse_reentry(shard)
             try:
                 self.hold(shard, key.hash >> UNIT_SHIFT)
@@ -270,7 +275,7 @@ class Takes(Writes):
                                           found.meta >> META_LENGTH_SHIFT):
                     self.raise_for(CORRUPT, shard, 0)
                 else:
-                    shard.erase(key.hash, found)
+                    self.end_entry(shard, key.hash, found, True)
             finally:
                 self.drop(shard)
             if status == FOUND:
@@ -304,6 +309,7 @@ class Takes(Writes):
                     shard = shards[(first + turn) & (len(shards) - 1)]
                     if not self.is_whole(shard):
                         self.make_whole(shard)
+                    self.prepare_deadlines(shard, -1)
                     try:
                         item = take_any(self, shard, found)
                     except BaseException:
@@ -327,8 +333,8 @@ class Takes(Writes):
         return self.count_all(False)
 
     def __bool__(self) -> bool:
-        """Tell whether there is a live entry: O(shards), and, of a shard where a deadline has
-        passed, as far as to the first live entry."""
+        """Tell whether there is a live entry: O(shards), and, where a deadline has passed, as far
+        as to the first live entry."""
         if type(self).__len__ is not Takes.__len__:  # a subclass counts in its own way
             return len(self) != 0
         return self.count_all(True) != 0
@@ -405,7 +411,7 @@ class Takes(Writes):
         return 0
 
     def clear(self) -> None:
-        """Remove every entry, shard by shard: not one step for the whole map."""
+        """Remove every entry (each may leave a tombstone), shard by shard: not one step."""
         shard: Shard
         unit: u64 = 0
         while True:
@@ -416,6 +422,7 @@ class Takes(Writes):
                     shard = self.shard_at(unit)
                     if not self.is_whole(shard):
                         self.make_whole(shard)
+                    self.prepare_deadlines(shard, -1)
                     clear_shard(self, shard)
                     unit = shard.unit_after()
                 return
@@ -431,10 +438,13 @@ class Takes(Writes):
 
 
 def clear_shard(handle, shard):
-    """Clear one shard under its lock."""
+    """Clear a shard under its lock."""
     handle.refuse_reentry(shard)
     try:
         handle.hold(shard, ALL_UNITS)
-        shard.clear()
+        if handle.tombstones_ns:
+            shard.bury_all(shard.clock.seen_ns + handle.tombstones_ns)
+        else:
+            shard.clear()
     finally:
         handle.drop(shard)

@@ -80,8 +80,9 @@ class Writes(Reads):
         return now_ns + int(ttl * 1e9) if ttl < 3e9 else 0
 
     def prepare_deadlines(self, shard, deadline):
-        """Reserve the pages for deadlines before the first is set; start the sweeper."""
-        if deadline > 0:
+        """Reserve the pages for deadlines before the first is set, be it a tombstone's; start the
+        sweeper."""
+        if deadline > 0 or (deadline < 0 and self.tombstones_ns):
             if not shard.expiry.ready():
                 self.attachment.reserve_deadlines(shard)
             if not self._sweeping:
@@ -151,7 +152,7 @@ class Writes(Reads):
             return 0
         if deadline < 0:  # expired at once: the same as not being there
             if status == FOUND:
-                shard.erase(key.hash, found)
+                self.end_entry(shard, key.hash, found, live)
             found.version = 0
             return 1
         status = shard.put(key.hash, key.type, key.data, key.length, value.type, value.data,
@@ -327,7 +328,7 @@ class Writes(Reads):
                     status = self.find_locked(shard, packed, found)
                     live = shard.is_live(status, found)
                     if live and deadline < 0:
-                        shard.erase(packed.hash, found)
+                        self.end_entry(shard, packed.hash, found, True)
                     elif live:
                         shard.set_deadline(deadline, found)
                 finally:

@@ -46,6 +46,8 @@ class Readable(Protocol):
     safe: bool  # it takes no pickles
     coder: Any  # of values that are not native: see `codecs.coder_of`
     ttl_ns: int  # of an entry that is written without one; 0: none
+    wall_ns: int  # the wall clock at boot: see `memory.stamps`
+    tombstones_ns: int  # for how long a delete leaves one; 0: it leaves none
     clock: Clock
 
     @property

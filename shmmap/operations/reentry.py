@@ -33,6 +33,7 @@ HOLDERS = {
         "_writes_cy": ("commit", "incr", "touch"),
         "_takes_cy": ("clear_shard", "heal", "take", "take_copied", "take_version"),
         "_changes_cy": ("touch_copied",),
+        "_restore_cy": ("merge_raw",),
         "_pop_any_cy": ("offer", "take_offered"),
         "_holding_cy": ("wait_for_move",),
         "_listing_cy": ("copy_next", "whole_index"),

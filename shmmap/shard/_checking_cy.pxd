@@ -1,6 +1,6 @@
 from ._repair_cy cimport Repairer
 from ._shard_cy cimport Shard
-from ._slots_cy cimport data_bytes
+from ._slots_cy cimport data_bytes, is_tombstone
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 

@@ -34,10 +34,11 @@ if not cython.compiled:
         S_LIVE_BYTES,
         S_SEQUENCE,
         S_STAMP,
+        S_TOMBSTONES,
         SLOT_MASK,
     )
     from shmmap.shard._repair_cy import Repairer
-    from shmmap.shard._slots_cy import data_bytes
+    from shmmap.shard._slots_cy import data_bytes, is_tombstone
 
 from shmmap.shard._expiry_cy import is_base_word
 
@@ -56,6 +57,7 @@ class Checker(Repairer):
         live: u64 = 0
         claimed: u64 = 0
         slot: u64
+        self.tombstones = 0
         zero(self.marks, 0, self.marks_bytes)
         for slot in range(1, slots.count + 1):
             version: u64 = slots.version(slot)
@@ -82,6 +84,11 @@ class Checker(Repairer):
                 (meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE == 0
             ):
                 found.append(f"X1: slot {slot} has a deadline that its meta word does not tell of")
+            if is_tombstone(meta):
+                self.tombstones += 1
+            if shard.expiry.ready() and is_tombstone(meta) != shard.expiry.is_buried(slot):
+                found.append(f"B1: slot {slot} is a tombstone without the deadline of one, or it "
+                             "has that and is none")
             entries += 1
             claimed += need
             live += (meta & KEY_LENGTH_MASK) + (meta >> META_LENGTH_SHIFT)
@@ -110,6 +117,7 @@ class Checker(Repairer):
         for number, name, offset, true in (
             ("S4", "ENTRIES", S_ENTRIES, entries),
             ("S4", "LIVE_BYTES", S_LIVE_BYTES, live),
+            ("B2", "TOMBSTONES", S_TOMBSTONES, self.tombstones),
             ("L3", "FREE_SLOTS", S_FREE_SLOTS, self.shard.slots.count - claimed),
         ):
             if load(self.mem, offset) != true:
@@ -168,6 +176,8 @@ class Checker(Repairer):
         elif self.shard.expiry.ready():
             for slot in range(1, self.shard.slots.count + 1):
                 deadline: u64 = self.shard.expiry.deadline(slot)
+                if self.shard.expiry.is_buried(slot):
+                    continue
                 if deadline and (earliest == 0 or deadline < earliest):
                     found.append(f"X2: slot {slot} expires before EARLIEST")
         return found

@@ -26,6 +26,7 @@ cdef class Eviction:
     cdef void count_anew(self) noexcept
     cdef void inserted(self, u64 slot, u64 hash) noexcept
     cdef void replaced(self, u64 old, u64 new) noexcept
+    cdef void put_back(self, u64 slot) noexcept
     cdef void removed(self, u64 slot) noexcept
     cdef u64 next_victim(self, u64 tries) noexcept
     cdef void evicted(self, u64 slot, u64 hash) noexcept

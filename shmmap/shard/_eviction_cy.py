@@ -245,6 +245,11 @@ class Eviction:
         self.place(new, self.flags(old) & ON_PROBATION)
         self.removed(old)
 
+    def put_back(self, slot):
+        """Treat a slot's entry as a new one that was never hit: it is a tombstone now."""
+        store8(self.mem, self.state + slot, 0)
+        self.place(slot, True)
+
     def removed(self, slot):
         """Note that a slot's entry is gone. Its place in the queue stays, for the next one."""
         self.set_flags(slot, self.flags(slot) & ~ON_PROBATION)

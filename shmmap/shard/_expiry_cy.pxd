@@ -17,6 +17,9 @@ cdef class Expiry:
     cdef bint ready(self) noexcept
     cdef u64 deadline(self, u64 slot) noexcept
     cdef void set(self, u64 slot, u64 deadline_ns) noexcept
+    cdef void bury(self, u64 slot) noexcept
+    cdef bint is_buried(self, u64 slot) noexcept
+    cdef u64 find_buried(self, u64 first) noexcept
     cdef void forget(self, u64 slot) noexcept
     cdef void forget_all(self, u64 used) noexcept
     cdef void copy(self, u64 slot, Expiry source) noexcept

@@ -10,10 +10,13 @@ making:
     MIDDLE + 1 .. NEVER - 1   of 64 s: 136 years more
     NEVER             later than that
 
-A deadline is rounded up, so nothing expires early. What is past at the base becomes 1, which is
-past, too. All bases are multiples of 64 s, so all codes stand for multiples of their unit of the
-clock itself: a deadline that moves to another shard keeps its time. `last_due` says what is due,
-for the scans of codes as for those who compare times.
+A deadline is rounded up, so nothing expires early. What is past at the base becomes BURIED + 1,
+which is past, too: BURIED itself is the code of tombstones. So all readers take one for an entry
+that has expired, and the scans for what is due, which begin behind it, do not meet it.
+
+All bases are multiples of 64 s, so all codes stand for multiples of their unit of the clock itself:
+a deadline that moves to another shard keeps its time. `last_due` says what is due, for the scans of
+codes as for those who compare times.
 
 The pages of the array are reserved when the first deadline is set
 (HAS_DEADLINES); until then nothing may touch them. Readers look here only
@@ -21,7 +24,7 @@ where an entry's meta word says that it has a deadline.
 
 **Invariants**
  X1  a code is not 0 only for a live head whose meta has HAS_DEADLINE
- X2  EARLIEST is 0 or not later than any deadline
+ X2  EARLIEST is 0 or not later than any deadline but BURIED
  X3  DEADLINE_BASE is as the creator stored it. It has a check in itself: who attaches refuses
      another one, and goes by what it read then; a repair stores it again
 **Crash**: a deadline is stored before its entry's version; `repair` clears
@@ -50,6 +53,7 @@ if not cython.compiled:
     )
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
         DEADLINE_BASE_LIMIT,
+        DEADLINE_BURIED,
         DEADLINE_FINE,
         DEADLINE_MIDDLE,
         DEADLINE_NEVER,
@@ -153,12 +157,32 @@ class Expiry:
     def set(self, slot, deadline_ns):
         """Store a slot's deadline, and lower EARLIEST to it first. Caller holds the shard lock."""
         code: u64 = code_of(self.base_ns, deadline_ns)
+        if code <= DEADLINE_BURIED:
+            code = DEADLINE_BURIED + 1
         rounded_ns: u64 = time_of(self.base_ns, code)
         earliest: u64 = load(self.mem, S_EARLIEST_NS)
         if earliest == 0 or rounded_ns < earliest:
             store(self.mem, S_EARLIEST_NS, rounded_ns)
         fence()
         store32(self.mem, self.base + (slot - 1) * 4, code)
+
+    def bury(self, slot):
+        """Store the deadline of a tombstone. Caller holds the shard lock."""
+        store32(self.mem, self.base + (slot - 1) * 4, DEADLINE_BURIED)
+
+    def is_buried(self, slot):
+        """Tell whether a slot has the deadline of a tombstone, or one that is less, which only
+        damage leaves."""
+        code: u64 = load32(self.mem, self.base + (slot - 1) * 4)
+        return 1 <= code <= DEADLINE_BURIED
+
+    def find_buried(self, first):
+        """Find the first slot from `first` on with such a deadline; 0: none."""
+        if not self.ready() or first == 0 or first > self.count:
+            return 0
+        left: u64 = self.count - first + 1
+        found: u64 = first_due(self.mem, self.base + (first - 1) * 4, left, 1, DEADLINE_BURIED)
+        return first + found if found < left else 0
 
     def forget(self, slot):
         """Clear a slot's deadline. Caller holds the shard lock."""
@@ -185,7 +209,7 @@ class Expiry:
         if not self.ready() or first > self.count:
             return 0
         left: u64 = self.count - first + 1
-        found: u64 = first_due(self.mem, self.base + (first - 1) * 4, left,
+        found: u64 = first_due(self.mem, self.base + (first - 1) * 4, left, DEADLINE_BURIED + 1,
                                last_due(self.base_ns, now_ns))
         return first + found if found < left else 0
 
@@ -204,5 +228,5 @@ class Expiry:
         """Set EARLIEST to the least deadline there is. Caller holds the shard lock."""
         least: u64 = 0
         if self.ready():
-            least = least_set(self.mem, self.base, self.count)
+            least = least_set(self.mem, self.base, self.count, DEADLINE_BURIED + 1)
         store(self.mem, S_EARLIEST_NS, time_of(self.base_ns, least) if least else 0)

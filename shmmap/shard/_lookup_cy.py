@@ -54,6 +54,7 @@ if not cython.compiled:
         S_MOVED,
         S_REBUILDS,
         S_SEQUENCE,
+        S_TOMBSTONES,
         SLOT_MASK,
         TAG_SHIFT,
         TYPE_MASK,
@@ -299,7 +300,7 @@ class ShardLookup:
         due: u64
         if load(self.mem, S_DIRTY):
             return self.count_heads(now_ns, self.slots.count)
-        due = self.expiry.count_due(now_ns)
+        due = self.expiry.count_due(now_ns) + load(self.mem, S_TOMBSTONES)
         if entries > self.slots.count:  # damaged: len() must stay a length all the same
             entries = self.slots.count
         return entries - due if entries > due else 0
@@ -309,7 +310,7 @@ class ShardLookup:
         if load(self.mem, S_DIRTY) == 0:
             if load(self.mem, S_ENTRIES) == 0:
                 return False
-            if not self.expiry.due(now_ns):
+            if not self.expiry.due(now_ns) and load(self.mem, S_TOMBSTONES) == 0:
                 return True
         return self.count_heads(now_ns, 1) != 0
 

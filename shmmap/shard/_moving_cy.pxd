@@ -2,7 +2,7 @@ from cpython.list cimport PyList_GET_ITEM
 from ..memory._hash_cy cimport hash_key
 from ._shadow_cy cimport ShardCopy
 from ._shard_cy cimport Shard
-from ._slots_cy cimport data_bytes, value_position
+from ._slots_cy cimport data_bytes, is_tombstone, value_position
 from ._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *

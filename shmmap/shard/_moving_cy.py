@@ -46,23 +46,27 @@ if not cython.compiled:
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
         E_BYTES_TOTAL,
         HAS_DEADLINE,
+        HAS_ORIGIN,
         KEY_LENGTH_MASK,
         KEY_TYPE_MASK,
         META_KEY_TYPE_SHIFT,
         META_LENGTH_SHIFT,
         META_VALUE_TYPE_SHIFT,
+        ORIGIN_BYTES,
+        ORIGIN_SHIFT,
         S_AGED,
         S_DIRTY,
         S_EVICTED,
         S_EXPIRED,
         S_REPAIRS,
         S_STAMP,
+        S_TOMBSTONES_LOST,
         TYPE_MASK,
         WHOLE_WORD,
     )
     from shmmap.shard._shadow_cy import ShardCopy
     from shmmap.shard._shard_cy import Shard
-    from shmmap.shard._slots_cy import data_bytes, value_position
+    from shmmap.shard._slots_cy import data_bytes, is_tombstone, value_position
     from shmmap.shard._status import CORRUPT, FOUND, FULL, MISS, NO_DEADLINES, TOO_LARGE
 
 from shmmap.memory.layout import PAGE
@@ -202,8 +206,10 @@ class ShardMove(ShardCopy):
         kind = (meta >> META_KEY_TYPE_SHIFT) & KEY_TYPE_MASK
         value_length = meta >> META_LENGTH_SHIFT
         if (meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE:
-            deadline = self.expiry.deadline(slot)
-            if deadline and deadline <= self.source.clock.now():  # it would take room from others
+            deadline = (self.kept_until(slot, meta) if is_tombstone(meta)
+                        else self.expiry.deadline(slot))
+            if deadline <= self.source.clock.now() and (deadline or is_tombstone(meta)):
+                # it would take room from others
                 self.expired += 1
                 return MISS
         length = data_bytes(meta)
@@ -226,8 +232,9 @@ class ShardMove(ShardCopy):
         store(target.mem, S_STAMP, version - 2)  # its clock stands still: the next one is `version`
         status = target.put(
             hash, kind, view(self.mem, at, key_length), key_length,
-            (meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK,
-            view(self.mem, at + value_position(meta), value_length), value_length, deadline,
+            (meta >> META_VALUE_TYPE_SHIFT) & (TYPE_MASK | HAS_ORIGIN),
+            view(self.mem, at + value_position(meta),
+                 value_length + ((meta >> ORIGIN_SHIFT) & ORIGIN_BYTES)), value_length, deadline,
             target.evicts, found,
         )
         if stamp > version or status != FOUND:
@@ -277,6 +284,7 @@ class ShardMove(ShardCopy):
         add_word(self.source.mem, target.mem, S_EXPIRED)
         add_word(self.source.mem, target.mem, S_AGED)
         add_word(self.source.mem, target.mem, S_REPAIRS)
+        add_word(self.source.mem, target.mem, S_TOMBSTONES_LOST)
         for number in range(one << self.bits):
             if cython.compiled:  # as in `forget`
                 target = cython.cast(Shard, PyList_GET_ITEM(self.targets, number))

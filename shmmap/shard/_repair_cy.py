@@ -57,14 +57,16 @@ if not cython.compiled:
         S_SCAN_HAND,
         S_SEQUENCE,
         S_STAMP,
+        S_TOMBSTONES,
         SLOT_MASK,
         TYPE_MASK,
         VALUE_INT,
+        VALUE_TOMBSTONE,
         VALUE_TYPE_MAX,
         VERSION_LIMIT,
         VERSION_SUSPECT,
     )
-    from shmmap.shard._slots_cy import data_bytes
+    from shmmap.shard._slots_cy import data_bytes, is_tombstone
 
 COMPILED = cython.compiled
 
@@ -84,6 +86,7 @@ class Repairer:
         self.marks_buffer = bytearray(self.marks_bytes) if room is None else room
         self.marks = memory(self.marks_buffer)
         self.entries = 0
+        self.tombstones = 0
         self.live_bytes = 0
 
     def claim_chain(self, head, n):
@@ -137,7 +140,10 @@ class Repairer:
         return (
             version < VERSION_LIMIT
             and 1 <= kind <= KEY_TYPE_MAX
-            and 1 <= value_type <= VALUE_TYPE_MAX
+            and (1 <= value_type <= VALUE_TYPE_MAX or (
+                value_type == VALUE_TOMBSTONE and meta >> META_LENGTH_SHIFT == 8
+                and (meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE != 0
+            ))
             and length <= self.shard.max_bytes
             and (value_type != VALUE_INT or meta >> META_LENGTH_SHIFT == 8)
         )
@@ -207,12 +213,16 @@ class Repairer:
     def count(self, meta):
         """Add a live entry to the counts."""
         self.entries += 1
+        if is_tombstone(meta):
+            self.tombstones += 1
         self.live_bytes += (meta & KEY_LENGTH_MASK) + (meta >> META_LENGTH_SHIFT)
 
     def uncount(self, slot):
         """Take an entry that was ended from the counts, and its slots from the claimed."""
         meta: u64 = self.shard.slots.meta(slot)
         self.entries -= 1
+        if is_tombstone(meta):
+            self.tombstones -= 1
         self.live_bytes -= (meta & KEY_LENGTH_MASK) + (meta >> META_LENGTH_SHIFT)
         self.disown_chain(slot, self.shard.slots.needed(data_bytes(meta)))
 
@@ -229,6 +239,7 @@ class Repairer:
         fence()
         zero(self.marks, 0, self.marks_bytes)
         self.entries = 0
+        self.tombstones = 0
         self.live_bytes = 0
         self.shard.index.clear()
         if load(self.mem, S_STAMP) >= VERSION_SUSPECT:
@@ -249,6 +260,7 @@ class Repairer:
         self.shard.expiry.store_base()
         self.shard.expiry.settle()
         store(self.mem, S_ENTRIES, self.entries)
+        store(self.mem, S_TOMBSTONES, self.tombstones)
         store(self.mem, S_LIVE_BYTES, self.live_bytes)
         store(self.mem, S_POP_HAND, 0)
         store(self.mem, S_SCAN_HAND, 0)
@@ -281,7 +293,22 @@ class Repairer:
             store(self.mem, S_STAMP, version)
         if version & 1:
             self.shard.slots.set_version(slot, self.shard.stamp(self.shard.clock.now()))
+        if (meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE and not self.set_right(slot, meta):
+            self.disown_chain(slot, need)
+            self.shard.slots.set_version(slot, 0)
+            return
         self.admit(slot, meta)
+
+    def set_right(self, slot, meta):
+        """Give a tombstone the deadline of one, and take it from what is none: that has expired.
+        False: a tombstone that cannot have one."""
+        if not self.shard.expiry.ready():
+            return not is_tombstone(meta)
+        if is_tombstone(meta):
+            self.shard.expiry.bury(slot)
+        elif self.shard.expiry.is_buried(slot):
+            self.shard.expiry.set(slot, 1)
+        return True
 
     def free_the_rest(self):
         """Rebuild the free list from the slots that no chain claimed; return their number."""

@@ -24,11 +24,18 @@ of that key wait meanwhile; what it is when the writer dies is a whole value.
  S5  SEQUENCE is even while DIRTY is 0
 **Crash**: before 4's first store the old entry lives (a filled new one too:
 repair keeps the newer); after it only the new one does. A removal takes steps 1, 4 and 5.
-**Room** comes from expired entries, then, where a map evicts, from those that the policy names.
+**Room** comes from expired entries, then, where a map evicts, from those that the policy names: see
+`_removing_cy`, which also says what tombstones are. `bury` is a write of one.
+
+**Origins**: an entry that was merged has a version of its own, which says when it came. When it was
+written says a word behind its value (HAS_ORIGIN in the value's type), with the version that it is
+of: of an entry that is changed in place since it says nothing. See `stamp_of`.
 **Locks**: what is read (`_lookup_cy`) needs none; everything here needs the shard lock.
 """
 
 from __future__ import annotations
+
+import sys
 
 try:
     import cython
@@ -39,43 +46,46 @@ if not cython.compiled:
         fence,
         i64,
         load,
-        lowest_bit,
         new_probe,
         probe_t,
+        room_for_key,
         store,
         u64,
+        view,
     )
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
-        BUCKET_WORDS,
+        E_BYTES_TOTAL,
         E_META,
         HAS_DEADLINE,
+        HAS_ORIGIN,
         KEY_LENGTH_MASK,
-        LOW_HALF,
+        KEY_TYPE_MASK,
         META_KEY_TYPE_SHIFT,
         META_LENGTH_SHIFT,
         META_VALUE_TYPE_SHIFT,
+        ORIGIN_BYTES,
+        ORIGIN_SHIFT,
         S_AGED,
         S_DIRTY,
         S_EARLIEST_NS,
         S_ENTRIES,
-        S_EVICTED,
-        S_EXPIRED,
         S_LIVE_BYTES,
-        S_SCAN_HAND,
         S_SEQUENCE,
         S_STAMP,
-        SLOT_MASK,
+        S_TOMBSTONES,
+        TYPE_MASK,
         VALUE_INT,
+        VALUE_TOMBSTONE,
         VERSION_SUSPECT,
     )
-    from shmmap.shard._lookup_cy import ShardLookup
-    from shmmap.shard._slots_cy import data_bytes, value_position
+    from shmmap.shard._removing_cy import ShardRemoving
+    from shmmap.shard._slots_cy import data_bytes, is_tombstone, value_position
     from shmmap.shard._status import CORRUPT, FOUND, FULL, TOO_LARGE
 
 COMPILED = cython.compiled
 
 
-class Shard(ShardLookup):
+class Shard(ShardRemoving):
     """The map in one segment's memory: see the module. Where nothing else is said, a method is a
     whole operation."""
 
@@ -91,9 +101,28 @@ class Shard(ShardLookup):
         store(self.mem, S_STAMP, version)
         return version
 
+    def upcoming(self, now_ns):
+        """Return the version that `stamp` would hand out."""
+        last: u64 = load(self.mem, S_STAMP)
+        version: u64 = now_ns << 1
+        if version <= last and last < VERSION_SUSPECT:
+            version = (last | 1) + 1
+        return version
+
+    def stamp_of(self, found, wall_ns):
+        """Return when a found entry was written, in nanoseconds of the wall clock. `wall_ns`: that
+        clock at boot, as the map's maker saw it."""
+        at: u64
+        if (found.meta >> ORIGIN_SHIFT) & ORIGIN_BYTES:
+            at = value_position(found.meta) + (found.meta >> META_LENGTH_SHIFT)
+            if self.slots.word(found.slot, at) == found.version:
+                return self.slots.word(found.slot, at + 8)
+        return wall_ns + (found.version >> 1)
+
     def put(self, hash, key_type, key, key_length, value_type, value, value_length,
             deadline_ns, evict, found):
-        """Write an entry in place of the one `found` (position -1: none).
+        """Write an entry in place of the one `found` (position -1: none). `value_type`: with
+        HAS_ORIGIN, its origin follows on the value; see `upcoming`.
 
         Returns FOUND with the new version in `found`, FULL (nothing changed but expired and
         evicted entries), or TOO_LARGE.
@@ -106,9 +135,9 @@ class Shard(ShardLookup):
             | (value_length << META_LENGTH_SHIFT)
         )
         length: u64 = key_length  # not out of `meta`: a key that is too long has more bits there
-        if value_type == VALUE_INT:
+        if value_type & TYPE_MASK == VALUE_INT:
             length = (length + 7) & ~7
-        length += value_length
+        length += value_length + ((value_type & HAS_ORIGIN) >> 3)
         need: u64
         had: u64 = 0
         head: u64
@@ -138,6 +167,8 @@ class Shard(ShardLookup):
             return CORRUPT
         if deadline_ns:
             meta |= HAS_DEADLINE << META_KEY_TYPE_SHIFT
+            if is_tombstone(meta):
+                store(self.mem, S_TOMBSTONES, load(self.mem, S_TOMBSTONES) + 1)
         self.fill(head, meta, key, value, deadline_ns)  # step 3
         found.version = self.stamp(now_ns)  # STAMP first: no version is given twice
         if self.evicts:
@@ -159,31 +190,17 @@ class Shard(ShardLookup):
 
     def fill(self, head, meta, key, value, deadline_ns):
         """Write everything of an unreachable entry but its version."""
+        length: u64 = (meta >> META_LENGTH_SHIFT) + ((meta >> ORIGIN_SHIFT) & ORIGIN_BYTES)
         fence()
         store(self.mem, self.slots.at(head) + E_META, meta)
         self.slots.write(head, 0, key, meta & KEY_LENGTH_MASK)
-        if meta >> META_LENGTH_SHIFT:
-            self.slots.write(head, value_position(meta), value, meta >> META_LENGTH_SHIFT)
+        if length:
+            self.slots.write(head, value_position(meta), value, length)
         if deadline_ns:
-            self.expiry.set(head, deadline_ns)
-
-    def flip(self, hash, slot, found, room):
-        """Publish `slot` (0: nothing) in place of what was found, or at index word `room`:
-        end the old version, then point. Step 4 of a write, and of a removal."""
-        home: u64 = self.index.home(hash, self.shard_bits)
-        sequence: u64 = load(self.mem, S_SEQUENCE)
-        if room >= 0:
-            self.index.mark(home, room)
-            found.position = room
-            store(self.mem, S_SEQUENCE, sequence + 1)
-        else:
-            store(self.mem, S_SEQUENCE, sequence + 1)
-            self.slots.set_version(found.slot, 0)
-        fence()
-        self.index.put(found.position, hash & LOW_HALF, slot)
-        store(self.mem, S_SEQUENCE, sequence + 2)
-        if slot == 0:
-            self.index.unmark(home, found.position)
+            if is_tombstone(meta):
+                self.expiry.bury(head)
+            else:
+                self.expiry.set(head, deadline_ns)
 
     def change_word(self, offset, value, found):
         """Change one aligned word of a live entry and give it a new version, within an
@@ -239,124 +256,55 @@ class Shard(ShardLookup):
         self.remove(hash, found)
         store(self.mem, S_DIRTY, 0)
 
-    def remove(self, hash, found):
-        """Remove a found entry, within an operation."""
-        self.flip(hash, 0, found, -1)
-        if self.evicts:
-            self.eviction.removed(found.slot)
-        self.release_slots(found.slot, found.meta)
-        store(self.mem, S_ENTRIES, load(self.mem, S_ENTRIES) - 1)
-        found.position = -1
+    def bury(self, hash, found, until_ns):
+        """Put a tombstone in the place of a found entry: a whole operation. It stays until a time.
 
-    def release_slots(self, slot, meta):
-        """Free the slots of an entry that is no longer reachable, and uncount its bytes."""
-        fence()
-        if (meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE and self.expiry.ready():
-            self.expiry.forget(slot)
-        self.slots.give_back(slot, self.slots.needed(data_bytes(meta)))
-        store(self.mem, S_LIVE_BYTES, load(self.mem, S_LIVE_BYTES)
-              - (meta & KEY_LENGTH_MASK) - (meta >> META_LENGTH_SHIFT))
-
-    def remove_slot(self, slot, hash):
-        """Remove the live entry at a slot, within an operation; False: the index does not
-        name it."""
-        found: probe_t = new_probe()
-        found.position = self.index_word_of(slot, hash)
-        if found.position < 0:
-            return False
-        found.slot = slot
-        found.meta = self.slots.meta(slot)
-        self.remove(hash, found)
-        return True
-
-    def index_word_of(self, slot, hash):
-        """Find the index word that names a slot whose key has this hash; -1: none does."""
-        step: u64
-        mask: u64
-        position: i64
-        bucket: u64 = self.index.home(hash, self.shard_bits)
-        for step in range(self.index.buckets):
-            mask = self.index.match(bucket, hash & LOW_HALF)
-            while mask:
-                position = bucket * BUCKET_WORDS + lowest_bit(mask)
-                mask &= mask - 1
-                if self.index.word(position) & SLOT_MASK == slot:
-                    return position
-            if not self.index.passed(bucket):
-                break
-            bucket = self.index.after(bucket)
-        return -1
-
-    # -- room ----------------------------------------------------------------------------------
-
-    def has_room(self, need, had):
-        """Tell whether `need` slots can be taken where `had` come back, one staying in reserve."""
-        free: u64 = self.slots.free_slots()
-        return free >= need and free + had > need
-
-    def make_room(self, need, had, keep, now_ns, evict):
-        """Remove expired entries, then evict if we may, until there is room; tell whether there is.
-
-        The entry at slot `keep` stays.
+        Returns FOUND, FULL (nothing has changed) or CORRUPT.
         """
-        if self.expiry.due(now_ns):
-            self.reclaim(1, self.slots.count, now_ns, keep, self.slots.count)
-            self.expiry.settle()
-        while evict and self.evicts and not self.has_room(need, had):
-            if not self.evict_one(keep):
-                break
-        return self.has_room(need, had)
+        length: u64 = found.meta & KEY_LENGTH_MASK
+        kind: u64 = (found.meta >> META_KEY_TYPE_SHIFT) & KEY_TYPE_MASK
+        if not self.expiry.ready():
+            return FULL
+        room = room_for_key(length)
+        key = room
+        if length <= self.slots.size - E_BYTES_TOTAL:
+            key = view(self.mem, self.slots.at(found.slot) + E_BYTES_TOTAL, length)
+        elif not self.slots.read(found.slot, 0, room, length):
+            return CORRUPT
+        if cython.compiled:
+            value = cython.cast("const char*", cython.address(until_ns))
+        else:
+            value = until_ns.to_bytes(8, sys.byteorder)
+        status: i64 = self.put(
+            hash, kind, key, length, VALUE_TOMBSTONE, value, 8, until_ns, False, found
+        )
+        if status == FOUND and self.evicts:
+            self.eviction.put_back(found.slot)
+        return status
 
-    def evict_one(self, keep):
-        """Evict the entry that the policy names; False: there is none."""
-        tries: u64
+    def bury_all(self, until_ns):
+        """Put a tombstone in the place of every live entry, one by one; what has expired is
+        removed, and what there is no room for."""
+        found: probe_t = new_probe()
         slot: u64
         hash: u64
-        for tries in range(4 * self.slots.count):
-            slot = self.eviction.next_victim(tries)
-            if slot and slot != keep and self.slots.version(slot) != 0:
-                hash = self.slot_hash(slot, self.slots.meta(slot))
-                self.eviction.evicted(slot, hash)
-                if self.remove_slot(slot, hash):
-                    store(self.mem, S_EVICTED, load(self.mem, S_EVICTED) + 1)
-                    return True
-        return False
-
-    def reclaim_some(self, now_ns, keep):
-        """Reclaim what expired in the next stretch of slots: every writer does a little."""
-        first: u64 = load(self.mem, S_SCAN_HAND) + 1
-        last: u64
-        if first == 0 or first > self.slots.count:
-            first = 1
-        last = first + 511
-        if last >= self.slots.count:
-            last = self.slots.count
-        self.reclaim(first, last, now_ns, keep, 8)
-        if last == self.slots.count:
-            self.expiry.settle()
-            last = 0
-        store(self.mem, S_SCAN_HAND, last)
-
-    def reclaim(self, first, last, now_ns, keep, limit):
-        """Remove at most `limit` entries of slots `first` to `last` whose deadline has passed.
-
-        Returns the slot to go on from; 0: none is left.
-        """
-        done: u64 = 0
-        meta: u64
-        slot: u64 = self.expiry.find_due(first, now_ns)
-        while slot and slot <= last and done < limit:
-            meta = self.slots.meta(slot)
-            if self.slots.version(slot) == 0 or (
-                (meta >> META_KEY_TYPE_SHIFT) & HAS_DEADLINE == 0
-            ):
-                self.expiry.forget(slot)  # of no entry: only damage leaves that
-            elif slot != keep and self.remove_slot(slot, self.slot_hash(slot, meta)):
-                done += 1
-            slot = self.expiry.find_due(slot + 1, now_ns)
-        if done:
-            store(self.mem, S_EXPIRED, load(self.mem, S_EXPIRED) + done)
-        return slot if slot <= last else 0
+        for slot in range(1, self.slots.count + 1):
+            found.slot = slot
+            found.version = self.slots.version(slot)
+            if found.version == 0:
+                continue
+            found.meta = self.slots.meta(slot)
+            if is_tombstone(found.meta):
+                continue
+            hash = self.slot_hash(slot, found.meta)
+            found.position = self.index_word_of(slot, hash)
+            if found.position < 0:
+                continue
+            if self.is_expired(found):
+                self.erase(hash, found)
+            elif self.bury(hash, found, until_ns) != FOUND:
+                self.lose_tombstone()
+                self.erase(hash, found)
 
     # -- sweeping and clearing -----------------------------------------------------------------
 
@@ -373,6 +321,15 @@ class Shard(ShardLookup):
         store(self.mem, S_DIRTY, 0)
         return following
 
+    def sweep_tombstones(self, first, now_ns, limit):
+        """Remove the tombstones whose time is over, looking at `limit` from slot `first` on: a
+        whole operation. Returns the slot to go on from; 0: done."""
+        following: u64
+        store(self.mem, S_DIRTY, 1)
+        following = self.unbury(first, now_ns, 0, limit)
+        store(self.mem, S_DIRTY, 0)
+        return following
+
     def sweep_aged(self, first, before_ns, limit):
         """Remove entries not written since `before_ns`, looking at `limit` slots from `first`.
 
@@ -386,9 +343,9 @@ class Shard(ShardLookup):
         store(self.mem, S_DIRTY, 1)
         for slot in range(first, last + 1):
             version = self.slots.version(slot)
-            if version and version >> 1 < before_ns and self.remove_slot(
-                slot, self.slot_hash(slot, self.slots.meta(slot))
-            ):
+            if version == 0 or version >> 1 >= before_ns or is_tombstone(self.slots.meta(slot)):
+                continue
+            if self.remove_slot(slot, self.slot_hash(slot, self.slots.meta(slot))):
                 store(self.mem, S_AGED, load(self.mem, S_AGED) + 1)
         store(self.mem, S_DIRTY, 0)
         return last + 1 if last < self.slots.count else 0
@@ -442,5 +399,6 @@ class Shard(ShardLookup):
         self.slots.reset(1, used)
         store(self.mem, S_EARLIEST_NS, 0)
         store(self.mem, S_ENTRIES, 0)
+        store(self.mem, S_TOMBSTONES, 0)
         store(self.mem, S_LIVE_BYTES, 0)
         store(self.mem, S_DIRTY, 0)

@@ -3,6 +3,7 @@ from ..memory._atomics cimport *
 
 cdef u64 data_bytes(u64 meta) noexcept
 cdef u64 value_position(u64 meta) noexcept
+cdef bint is_tombstone(u64 meta) noexcept
 
 cdef class Slots:
     cdef mem_t mem
@@ -31,5 +32,6 @@ cdef class Slots:
     cdef bint read(self, u64 head, u64 position, char* target, u64 length) noexcept
     cdef bint same(self, u64 head, src_t source, u64 length) noexcept
     cdef bint alike(self, u64 head, u64 other, u64 length) noexcept
+    cdef u64 word(self, u64 head, u64 position) noexcept
     cdef u64 value_offset(self, u64 head, u64 position) noexcept
     cdef list free_list(self)

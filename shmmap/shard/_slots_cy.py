@@ -23,6 +23,8 @@ every step here is bounded); everything else needs the shard lock.
 
 from __future__ import annotations
 
+import sys
+
 try:
     import cython
 except ModuleNotFoundError:
@@ -49,12 +51,15 @@ if not cython.compiled:
         META_LENGTH_SHIFT,
         META_VALUE_TYPE_SHIFT,
         NEXT_MASK,
+        ORIGIN_BYTES,
+        ORIGIN_SHIFT,
         S_FREE_HEAD,
         S_FREE_SLOTS,
         S_FRESH,
         S_TRACKING,
         TYPE_MASK,
         VALUE_INT,
+        VALUE_TOMBSTONE,
     )
 
 COMPILED = cython.compiled
@@ -69,8 +74,14 @@ def value_position(meta):
 
 
 def data_bytes(meta):
-    """Count the bytes of an entry's key and value, padding included."""
-    return value_position(meta) + (meta >> META_LENGTH_SHIFT)
+    """Count the bytes of an entry's key and value, padding and origin included."""
+    return value_position(meta) + (meta >> META_LENGTH_SHIFT) + (
+        (meta >> ORIGIN_SHIFT) & ORIGIN_BYTES)
+
+
+def is_tombstone(meta):
+    """Tell whether an entry is a tombstone: what a delete has left of a key."""
+    return (meta >> META_VALUE_TYPE_SHIFT) & TYPE_MASK == VALUE_TOMBSTONE
 
 
 class Slots:
@@ -308,6 +319,17 @@ class Slots:
             if head == 0 or other == 0:
                 return False
             start = 8
+
+    def word(self, head, position):
+        """Read the word at byte `position` of a chain, where it may lie across two slots; 0: the
+        chain is short."""
+        if cython.compiled:
+            found: u64 = 0
+            self.read(head, position, cython.cast("char*", cython.address(found)), 8)
+            return found
+        octets = bytearray(8)
+        self.read(head, position, octets, 8)
+        return int.from_bytes(octets, sys.byteorder)
 
     def value_offset(self, head, position):
         """Return the offset of byte `position` of a chain; 0: the chain is short."""

@@ -26,6 +26,11 @@ cdef enum:
     NO_GHOST = 0
     EARLY_GHOST = 1
     LATE_GHOST = 2
+    OLDER = 0
+    WRITTEN = 1
+    DELETED = 2
+    NOTHING_THERE = 3
+    TIE = 4
     ALWAYS = 0
     IF_MISSING = 1
     IF_THERE = 2

@@ -38,6 +38,13 @@ NO_GHOST = 0
 EARLY_GHOST = 1
 LATE_GHOST = 2
 
+# what came of an entry that was to be merged
+OLDER = 0
+WRITTEN = 1
+DELETED = 2  # by a tombstone
+NOTHING_THERE = 3  # that the tombstone could have deleted
+TIE = 4  # both values have one stamp, length and type: compare them
+
 # when a write takes effect (the low three bits), and whether it may not evict others
 ALWAYS = 0
 IF_MISSING = 1

@@ -50,7 +50,7 @@ class LocalMap(ShmMap):
             made = LocalMap(name, namespace=namespace_of(name), on_unlinked="raise",
                             _wishes=tuple(wanted))
             copying = Copying(made)
-            copying.bring(list(copied.raw_entries()))
+            copying.bring(copying.take(copied))
         took = monotonic() - started
         return made, ReplaceReport(*copying.counts, took, took)
 

@@ -124,7 +124,7 @@ class LocalAttachment(Attachment):
                         geometry.LOCK_NUMBER, True)
         for number in range(shape.shards):
             self._make_part(segment.shard_name(self.name, self.nonce, 0, number), shape, number,
-                            bool(self.parameters.ttl_ns))
+                            bool(self.parameters.ttl_ns or self.parameters.tombstones_ns))
 
     def _make_part(
         self, label: str, shape: geometry.Geometry, number: int, has_deadlines: bool

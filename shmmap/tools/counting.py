@@ -175,7 +175,7 @@ class _Walk:
         if due or header.DIRTY:  # what was counted may have been a hole by then
             data = os.pread(descriptor, record_bytes(SHARD), 0)
             header = ShardWords(data.ljust(record_bytes(SHARD), b"\0"))
-        return header, max(0, min(held, shape.slots) - due)
+        return header, max(0, min(held, shape.slots) - due - header.TOMBSTONES)
 
 
 def _count_due(descriptor: int, header: ShardWords, shape: geometry.Geometry, now_ns: int) -> int:
@@ -191,7 +191,7 @@ def _count_due(descriptor: int, header: ShardWords, shape: geometry.Geometry, no
         if len(data) < 4:
             break
         codes = np.frombuffer(data[: len(data) & ~3], np.uint32)
-        due += int(np.count_nonzero((codes != 0) & (codes <= last)))
+        due += int(np.count_nonzero((codes > K["DEADLINE_BURIED"]) & (codes <= last)))
         start += len(data)
         left -= len(data)
     return due

@@ -7,7 +7,9 @@ import random
 import pytest
 
 from .scenarios.cases import (
+    BURIALS,
     CASES,
+    MERGER,
     NEAR_READS,
     READER,
     SECOND,
@@ -59,6 +61,17 @@ def test_every_death(case):
         assert deaths.runs > 10
 
 
+@pytest.mark.parametrize("case", BURIALS, ids=ids(BURIALS))
+def test_every_death_in_a_map_with_tombstones(case):
+    deaths = Deaths(scenario_of(case, MERGER))
+    with deaths.world.installed():
+        assert [str(failure) for failure in deaths.every_one()] == []
+    assert deaths.runs > 10
+    deaths = Deaths(scenario_of(case, SECOND["a writer"], MERGER))
+    with deaths.world.installed():
+        assert [str(one) for one in deaths.every_two(random.Random(case.name), SHARE)] == []
+
+
 @pytest.mark.parametrize("read", NEAR_READS)
 @pytest.mark.parametrize("case", CASES, ids=ids(CASES))
 def test_every_death_beside_a_near_cache(case, read):
@@ -77,9 +90,12 @@ def test_some_double_deaths(case):
             assert [str(failure) for failure in found] == []
 
 
-@pytest.mark.parametrize("case", CASES, ids=ids(CASES))
+BROKEN_OFF = (*CASES, *BURIALS[:1])
+
+
+@pytest.mark.parametrize("case", BROKEN_OFF, ids=ids(BROKEN_OFF))
 def test_every_exception(case):
-    exceptions = Exceptions(scenario_of(case, WRITER))
+    exceptions = Exceptions(scenario_of(case, MERGER if case.tombstones_ns else WRITER))
     with exceptions.world.installed():
         assert [str(failure) for failure in exceptions.every_step()] == []
         steps = exceptions.runs

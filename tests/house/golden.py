@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 CONSTANTS: dict[int, dict[str, int]] = {
-    7: {
+    8: {
         "CONTROL_MAGIC": 0x4c525443504d4853, "SHARD_MAGIC": 0x44524853504d4853,
         "ENGINE_COMPILED": 0x1, "ENGINE_PURE": 0x2, "STATE_MAKING": 0x0, "STATE_READY": 0x1,
         "STATE_RETIRED": 0x2, "STATE_REPLACING": 0x3, "TABLE_ROWS_MASK": 0x3,
@@ -14,7 +14,7 @@ CONSTANTS: dict[int, dict[str, int]] = {
         "TOKEN_INCARNATION_SHIFT": 0x16, "TOKEN_THREAD_MASK": 0x3fffff,
         "INCARNATION_MASK": 0xffffffff, "ROW_LIMIT": 0x400, "META_KEY_TYPE_SHIFT": 0x10,
         "META_VALUE_TYPE_SHIFT": 0x18, "META_LENGTH_SHIFT": 0x20, "KEY_LENGTH_MASK": 0xffff,
-        "TYPE_MASK": 0xff, "HAS_DEADLINE": 0x80, "KEY_TYPE_MASK": 0x7f,
+        "TYPE_MASK": 0x7f, "HAS_DEADLINE": 0x80, "KEY_TYPE_MASK": 0x7f,
         "VALUE_LENGTH_MAX": 0xffffffff, "KEY_STR": 0x1, "KEY_BYTES": 0x2, "KEY_INT": 0x3,
         "KEY_FLOAT": 0x4, "KEY_NONE": 0x5, "KEY_TUPLE": 0x6, "KEY_DATE": 0x7, "KEY_DATETIME": 0x8,
         "KEY_INSTANT": 0x9, "KEY_UUID": 0xa, "KEY_DECIMAL": 0xb, "KEY_FROZENSET": 0xc,
@@ -42,7 +42,7 @@ CONSTANTS: dict[int, dict[str, int]] = {
         "C_ENGINE": 0x10, "C_NONCE": 0x18, "C_BOOT_HIGH": 0x20, "C_BOOT_LOW": 0x28, "C_BYTES": 0x30,
         "C_ROWS": 0x38, "C_CODEC": 0x40, "C_TTL_NS": 0x48, "C_MAX_AGE_NS": 0x50, "C_MODE": 0x58,
         "C_HASH_SEED": 0x60, "C_EPHEMERAL": 0x68, "C_SWEEP_NS": 0x70, "C_LINGER_NS": 0x78,
-        "C_CODEC_NAME0": 0x80, "C_CODEC_NAME1": 0x88, "C_CODEC_NAME2": 0x90, "C_CHECK": 0x98,
+        "C_CODEC_NAME0": 0x80, "C_CODEC_NAME1": 0x88, "C_CODEC_NAME2": 0x90, "C_CHECK": 0xa8,
         "C_STATE": 0xc0, "C_LEFT_NS": 0x100, "C_FEATURES": 0x140, "C_TABLE": 0x148,
         "C_GEN0_NUMBER": 0x180, "C_GEN0_SHARDS": 0x188, "C_GEN0_SLOTS": 0x190,
         "C_GEN0_SLOT_SIZE": 0x198, "C_GEN0_BUCKETS": 0x1a0, "C_GEN0_BYTES": 0x1a8,
@@ -79,13 +79,16 @@ CONSTANTS: dict[int, dict[str, int]] = {
         "S_BYTES_TOTAL": 0x200, "DEADLINE_TICK_NS": 0xee6b28, "DEADLINE_FINE": 0xf8000000,
         "DEADLINE_MIDDLE": 0xfc000000, "DEADLINE_NEVER": 0xffffffff,
         "DEADLINE_BASE_LIMIT": 0x2000000,
+        "HAS_ORIGIN": 0x80, "ORIGIN_BYTES": 0x10, "ORIGIN_SHIFT": 0x1b, "VALUE_TOMBSTONE": 0xd,
+        "DEADLINE_BURIED": 0x2, "C_TOMBSTONES_NS": 0x98, "C_WALL_NS": 0xa0, "S_TOMBSTONES":
+        0x170, "S_TOMBSTONES_LOST": 0x178,
         "E_VERSION": 0x0, "E_META": 0x8, "E_BYTES_TOTAL": 0x10,
     },
 }  # fmt: skip
 
 # offset -> word, of all words that are not 0
 SHARD_WORDS: dict[int, dict[int, str]] = {
-    7: {
+    8: {
         0: "0x44524853504d4853", 8: "0x0123456789abcdef", 32: "0x0000000000000017",
         40: "0x0000000000000088", 48: "0x0000000000000004", 64: "0x0000000000000006",
         200: "0x00071afd498d0004", 208: "0x0000000000000003", 216: "0x00000000000000f2",
@@ -109,7 +112,7 @@ SHARD_WORDS: dict[int, dict[int, str]] = {
     },
 }  # fmt: skip
 SHARD_WORDS_EVICTING: dict[int, dict[int, str]] = {
-    7: {
+    8: {
         0: "0x44524853504d4853", 8: "0x0123456789abcdef", 32: "0x0000000000000017",
         40: "0x0000000000000088", 48: "0x0000000000000004",
         64: "0x0000000000000006", 200: "0x00071afd498d0004", 208: "0x0000000000000003",

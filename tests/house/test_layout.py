@@ -86,7 +86,9 @@ def test_bit_fields_do_not_overlap():
     assert k["SLOT_MASK"] + k["OVERFLOW_MASK"] == (1 << k["TAG_SHIFT"]) - 1
     assert k["KEY_LENGTH_MASK"] < 1 << k["META_KEY_TYPE_SHIFT"]
     assert k["KEY_TYPE_MASK"] & k["HAS_DEADLINE"] == 0
-    assert k["KEY_TYPE_MASK"] | k["HAS_DEADLINE"] == k["TYPE_MASK"]
+    assert k["KEY_TYPE_MASK"] | k["HAS_DEADLINE"] == 0xFF == k["TYPE_MASK"] | k["HAS_ORIGIN"]
+    assert k["TYPE_MASK"] & k["HAS_ORIGIN"] == 0 and k["VALUE_TOMBSTONE"] <= k["TYPE_MASK"]
+    assert k["HAS_ORIGIN"] << k["META_VALUE_TYPE_SHIFT"] >> k["ORIGIN_SHIFT"] == k["ORIGIN_BYTES"]
     assert k["KEY_TYPE_MAX"] <= k["KEY_TYPE_MASK"]
     assert k["VALUE_LENGTH_MAX"] << k["META_LENGTH_SHIFT"] < 1 << 64
     assert k["TOKEN_THREAD_MASK"] == (1 << k["TOKEN_INCARNATION_SHIFT"]) - 1

@@ -13,9 +13,10 @@ from .reading import READING
 from .repairing import REPAIRING
 from .replacing import REPLACING
 from .snapshots import SNAPSHOTS
+from .tombstones import TOMBSTONES
 from .writing import WRITING
 
 MUTANTS: tuple[Mutant, ...] = (
     *WRITING, *CHANGING, *READING, *NEAR_CACHE, *LOCKING, *REPAIRING, *SNAPSHOTS, *CREATION,
-    *NAMED_LOCKS, *REPLACING, *MOVING,
+    *NAMED_LOCKS, *REPLACING, *MOVING, *TOMBSTONES,
 )

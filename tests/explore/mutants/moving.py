@@ -123,11 +123,11 @@ MOVING = (
         (("delete", "a"), ("set", "c", LONG), ("get", "b")), (MOVE,),
     ), (A, B), **OTHER), "every 2"),
     Mutant("deadlines are not carried", (
-        change(ShardMove, "carry", "deadline = self.expiry.deadline(slot)", "deadline = 0"),
+        change(ShardMove, "carry", "else self.expiry.deadline(slot))", "else 0)"),
     ), "split, it expires", "every 1"),
     Mutant("what has expired is carried, and takes the room of others", (
-        change(ShardMove, "carry", "if deadline and deadline <= self.source.clock.now():",
-               "if False:"),
+        change(ShardMove, "carry", "if deadline <= self.source.clock.now() and (",
+               "if False and ("),
     ), Scenario("there is room without what has expired", (
         (PASS, MOVE, GET_B),
     ), (LEASED, ("set", "b", SHORT)), never_full=True, shapes=((1, 2, 40),)), "every 1"),

@@ -13,7 +13,7 @@ from shmmap.operations._holding_cy import Holding
 
 from .mutant import Mutant, change, drop
 
-BROUGHT = "        copying.bring(list(take_held(attached).raw_entries()))\n"
+BROUGHT = "        copying.bring(copying.take(take_held(attached)))\n"
 BEGAN = "                began = monotonic()\n"
 COUNTING = "one replaces, another counts"
 DYING = "deaths 0 1 150"  # the publication is soon after that step

@@ -22,6 +22,8 @@ class Case(NamedTuple):
     before: tuple[Operation, ...] = FILLED
     evicts: bool = False
     shards: int = 1
+    tombstones_ns: int = 0
+    slots: int = 4
 
 
 CASES = (
@@ -86,6 +88,25 @@ CASES = (
     Case("bounded", ("bounded", "a", TTL_NS)),
     Case("hit, in a map that evicts", ("get", "a"), FILLED, True),
 )
+# Each key has had an entry. Whatever dies where: either that is there, or a tombstone of it
+BURIED = {"tombstones_ns": 1 << 40, "slots": 9}
+BURIALS = (
+    Case("delete", ("delete", "a"), **BURIED),
+    Case("delete chained", ("delete", "a"), (("set", "a", LONGER), ("set", "b", SHORT)), **BURIED),
+    Case("delete of a ttl", ("delete", "a"), (("set", "a", SHORT, 1 << 40), FILLED[1]), **BURIED),
+    Case("delete, in a map that evicts", ("delete", "a"), evicts=True, **BURIED),
+    Case("delete again", ("delete", "a"), (*FILLED, ("delete", "a")), **BURIED),
+    Case("pop", ("pop", "a"), **BURIED),
+    Case("popitem", ("popitem", ""), **BURIED),
+    Case("set expired at once", ("set", "a", SHORT, -1), **BURIED),
+    Case("touch: expired at once", ("touch", "a", -1), **BURIED),
+    Case("clear", ("clear", ""), (*FILLED, ("set", "c", LONG)), **BURIED),
+    Case("overwrite of a tombstone", ("set", "a", LONG), (*FILLED, ("delete", "a")), **BURIED),
+    Case("merge refused", ("bring", "a"), (*FILLED, ("delete", "a")), **BURIED),
+    Case("sweep of what stays", ("unbury", ""), (*FILLED, ("delete", "a")), **BURIED),
+    Case("repair", ("repair", ""), (*FILLED, ("delete", "a"), ("delete", "b")), **BURIED),
+)
+MERGER: tuple[Operation, ...] = (("bring", "a"), ("get", "a"), ("bring", "b"), ("set", "c", SHORT))
 READER: tuple[Operation, ...] = (
     ("get", "a"), ("get", "c"), ("list", ""), ("set", "b", LONG), ("get", "a"))
 WRITER: tuple[Operation, ...] = (
@@ -97,8 +118,8 @@ SECOND: dict[str, tuple[Operation, ...]] = {  # who takes over and repairs, and 
 
 def scenario_of(case: Case, *others: tuple[Operation, ...]) -> Scenario:
     """Make a scenario: the case's operation, then what the others do."""
-    return Scenario(case.name, ((case.operation,), *others), case.before, evicts=case.evicts,
-                    shards=case.shards)
+    return Scenario(case.name, ((case.operation,), *others), case.before, case.slots,
+                    evicts=case.evicts, shards=case.shards, tombstones_ns=case.tombstones_ns)
 
 
 NEAR_READS: dict[str, Operation] = {

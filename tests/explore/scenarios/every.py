@@ -14,10 +14,12 @@ from .room import ROOM
 from .scenario import Scenario
 from .snapshots import SNAPSHOTS
 from .three_workers import THREE_WORKERS
+from .tombstones import MOVED_TOMBSTONES, TOMBSTONES
 from .writes import WRITES
 
 SCENARIOS: tuple[Scenario, ...] = (
     *READS, *NEAR_CACHE, *WRITES, *CHANGES, *DEADLINES, *ROOM, *THREE_WORKERS, *SNAPSHOTS,
+    *TOMBSTONES,
 )
-MOVING: tuple[Scenario, ...] = MOVES
+MOVING: tuple[Scenario, ...] = (*MOVES, *MOVED_TOMBSTONES)
 LIVES: tuple[Processes, ...] = (*CREATIONS, *REPLACINGS)

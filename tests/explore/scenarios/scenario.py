@@ -29,6 +29,7 @@ class Scenario(NamedTuple):
     shards: int = 1
     homes: tuple[int, ...] = ()  # the process of each worker, where some are threads of one
     shapes: tuple[Shape, ...] = ()  # what the map is moved to: shards, slots, bytes a slot
+    tombstones_ns: int = 0  # for how long a delete leaves one; 0: it leaves none
 
     def keys(self) -> list[str]:
         """List the keys that it is about."""
@@ -79,7 +80,7 @@ def program(world: World, number: int, operations: tuple[Operation, ...]) -> Cal
 def build(scenario: Scenario, all_memory: bool = False) -> World:
     """Make the scenario's map, filled."""
     arguments = (len(scenario.programs), scenario.slots, scenario.slot_size, scenario.evicts,
-                 all_memory, scenario.shards, scenario.homes)
+                 all_memory, scenario.shards, scenario.homes, scenario.tombstones_ns)
     world = MovingWorld(scenario.shapes, *arguments) if scenario.shapes else World(*arguments)
     world.keys, world.never_full = scenario.keys(), scenario.never_full
     world.restore()

@@ -8,8 +8,9 @@ from typing import Any
 from shmmap.errors import EditConflict
 from shmmap.locks.editing import Edits
 from shmmap.operations._near_cy import LINEARIZABLE
-from shmmap.operations._restore_cy import write_raw
+from shmmap.operations._restore_cy import merge_raw, write_raw
 from shmmap.operations._takes_cy import Takes
+from shmmap.shard._status import WRITTEN
 from shmmap.values._codecs_cy import pack as pack_value
 from shmmap.values._keys_cy import pack as pack_key
 
@@ -34,6 +35,11 @@ class SimulatedHandle(Takes, Edits):
         """Write an entry as a merge does, if the one that is there is older than `limit`."""
         deadline_ns = self.deadline_ns(ttl)
         return write_raw(self, *pack_key(key), *pack_value(value), deadline_ns, limit)
+
+    def bring(self, key: str) -> bool:
+        """Merge an entry that was written before all others, in a map with tombstones; tell whether
+        that wrote it."""
+        return merge_raw(self, *pack_key(key), *pack_value(b"old"), 0, 1) == WRITTEN
 
     def lock(self, key: str, **options: Any) -> Any:
         """Have editors come as they like: that nothing is lost must not rest on the lock."""

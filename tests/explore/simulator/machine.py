@@ -20,6 +20,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from shmmap.memory._atomics import Memory
 
+START_NS = 64_000_001_000  # a minute after what deadlines count from, as in all maps
 MOST_STEPS = 30_000  # of one run: more is a livelock
 READ, WRITE, EXCHANGE, CLOCK, SEMAPHORE, LIVENESS, CALL, PAUSE, TIME = range(9)
 KINDS = (
@@ -158,7 +159,7 @@ class Machine:
     """
 
     def __init__(self) -> None:
-        self.now_ns = 1_000
+        self.now_ns = START_NS
         self.passed_ns = 0  # by `advance`: no worker slept through it
         self.workers: list[Worker] = []
         self.current: Worker | None = None

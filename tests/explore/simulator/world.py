@@ -34,7 +34,7 @@ from shmmap.operations import (
     _takes_cy,
     reentry,
 )
-from shmmap.operations._care_cy import rebuild_shard, sweep_part
+from shmmap.operations._care_cy import TOMBSTONES, rebuild_shard, sweep_part
 from shmmap.operations._listing_cy import list_entries
 from shmmap.operations.host import NEVER
 from shmmap.operations.order import in_order
@@ -118,7 +118,7 @@ class SimulatedAttachment(Attachment):
         self.seed = SEED
         self.safe = self.coder = False
         self.evicts = bool(world.shape.evicts)
-        self.ttl_ns = 0
+        self.ttl_ns, self.tombstones_ns, self.wall_ns = 0, world.tombstones_ns, 1000
         self.clock = SimulatedClock(world.machine)
         self.held = {}
         self.snapshots = threading.RLock()
@@ -177,9 +177,9 @@ class World:
 
     def __init__(
         self, processes: int, slots: int, slot_size: int, evicts: bool, all_memory: bool = False,
-        shards: int = 1, homes: tuple[int, ...] = (),
+        shards: int = 1, homes: tuple[int, ...] = (), tombstones_ns: int = 0,
     ) -> None:
-        self.all_memory = all_memory
+        self.all_memory, self.tombstones_ns = all_memory, tombstones_ns
         self.homes = homes or tuple(range(processes))
         buckets = 1 if slots <= 7 else slots // 5
         self.shape = Geometry(shards, slots, slot_size, buckets, int(evicts))
@@ -334,8 +334,12 @@ class World:
     def _perform(
         self, handle: Any, name: str, key: str, arguments: tuple[Any, ...], ttl_ns: int | None
     ) -> Any:
-        if name in ("sweep", "aged"):
-            before_ns = self.machine.now_ns if name == "aged" else 0
+        if name == "bring":
+            if handle.bring(key):
+                self.seen.problems.append(f"a copy from before all brought {key!r} back")
+            return None
+        if name in ("sweep", "unbury", "aged"):
+            before_ns = {"sweep": 0, "unbury": TOMBSTONES, "aged": self.machine.now_ns}[name]
             for unit in range(0, SHARD_LIMIT, SHARD_LIMIT // len(handle.shards)):
                 following = 1
                 while following:
@@ -437,7 +441,7 @@ class World:
             fields = (*arguments, 0, deadline) if name == "incr" else (*arguments, deadline)
         else:
             fields = (deadline,) if name in ("touch", "get_and_touch") else ()
-        if name not in ("sweep", "aged", "repair"):
+        if name not in ("sweep", "unbury", "aged", "repair", "bring"):
             name = "get_versioned" if name in NEAR else name
             self.calls.append((key, call._replace(name=name, arguments=fields, result=result)))
         if name == "aged" or (

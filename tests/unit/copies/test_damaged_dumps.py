@@ -95,8 +95,8 @@ def test_not_a_dump(tmp_path, make):
 
 def test_another_format(small):
     path, whole = small
-    path.write_bytes(whole[:8] + struct.pack("<H", dumps.FORMAT + 1) + whole[10:])
-    with pytest.raises(shmmap.ConfigMismatch, match=r"of format 3, this version.* reads 2"):
+    path.write_bytes(whole[:8] + struct.pack("<H", dumps.FORMAT_STAMPED + 1) + whole[10:])
+    with pytest.raises(shmmap.ConfigMismatch, match=r"of format 4, this version.* reads 3"):
         read(path)
 
 

@@ -139,7 +139,7 @@ def test_parameters_have_the_names_of_the_arguments():
     named = {field: argument(field) for field in Parameters._fields if argument(field) != field}
     assert named == {
         "ttl_ns": "ttl", "max_age_ns": "max_age", "sweep_ns": "sweep_interval",
-        "linger_ns": "linger",
+        "linger_ns": "linger", "tombstones_ns": "tombstones",
     }
     assert as_text("sweep_ns", 1_500_000_000) == "1.5 s"
     assert as_text("ttl_ns", 0) is as_text("ttl_ns", None) is None
