@@ -8,7 +8,7 @@ from ._public import public
 @public
 class ShmMapError(Exception):
     """Base of every error that this package raises of its own. `report`: of one that broke off
-    a merge, the MergeReport of what was done before."""
+    a merge or a reconcile, the MergeReport or ReconcileReport of what was done before."""
 
     report: object = None
 

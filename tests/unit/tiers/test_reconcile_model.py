@@ -10,7 +10,7 @@ import pytest
 from shmmap import DELETE, ReconcileReport
 from shmmap.testing import LocalStore
 from shmmap.tiers import reconciling, store_side
-from shmmap.tiers.digests import Digests
+from shmmap.tiers.digests import Digests, range_of
 from shmmap.tiers.reconciling import Kept, Reconciling
 from shmmap.tiers.stamps import Stamps
 from shmmap.tiers.store_side import Policies, StoreSide
@@ -295,6 +295,28 @@ def _seen_twice() -> None:
     other.put(51, 51)
     assert reconcile(one, other)[2:4] == (1, 0)
     comes_to_rest([one, other])
+    of_range: dict[int, str] = {}
+    for number in range(5_000):  # two names of one range, each on one side
+        key = f"k{number}"
+        alike = of_range.setdefault(range_of(key.encode()), key)
+        if alike != key:
+            break
+    one.put(key, 1)
+    other.put(alike, 2)
+    assert reconcile(one, other)[2:4] == (1, 1)
+
+
+def test_what_is_named_twice_counts_once(monkeypatch):
+    monkeypatch.setattr(reconciling, "NAMES_AT_ONCE", 1)  # so nothing is kept of the first listing
+    one, other = Machine(), Machine()
+    for machine in (one, other):
+        machine.side = Twice(machine.store, machine.names, machine.writing)
+    one.put("a", 1)
+    other.put("b", 2)
+    report = reconcile(one, other)
+    assert report[:5] == (2, 0, 1, 1, 0)
+    one.put("a", 3)
+    assert reconcile(one, other)[2:5] == (0, 1, 0)
 
 
 def test_a_side_may_name_something_twice():
@@ -303,7 +325,8 @@ def test_a_side_may_name_something_twice():
 
 def test_without_a_sum_what_is_named_twice_is_not_seen(monkeypatch):
     def add(self: Digests, name: bytes, version: bytes) -> None:
-        self.sums[0] ^= hash((name, version))
+        self.counts[range_of(name)] += 1
+        self.sums[range_of(name)] ^= hash((name, version))
 
     monkeypatch.setattr(Digests, "add", add)
     with pytest.raises(AssertionError):
