@@ -22,6 +22,7 @@ import pytest
 
 import shmmap
 
+from ..support.engines import once
 from ..support.leftovers import objects_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -409,6 +410,7 @@ def test_two_terminals_see_each_other(name: str) -> None:
     assert not objects_of(name), "the last one out removes the map"
 
 
+@once
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("0[4-9]_*.py")), ids=lambda path: path.stem)
 def test_an_example_of_a_framework_runs_and_leaves_nothing(path: Path) -> None:
     process = subprocess.Popen([sys.executable, path.name], cwd=EXAMPLES, text=True,

@@ -24,9 +24,9 @@ from .search.exceptions import Exceptions
 from .search.explorer import Explorer
 from .search.near_deaths import NearDeaths
 
-SCHEDULES = 100
-SHARE = 0.004  # of the double deaths
-STRIDE = 23  # of the lines, one in so many
+SCHEDULES = 40
+SHARE = 0.002  # of the double deaths
+STRIDE = 47  # of the lines, one in so many
 
 
 def ids(things):

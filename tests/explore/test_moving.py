@@ -12,10 +12,10 @@ from .scenarios.scenario import Scenario
 from .search.explorer import Explorer
 from .search.moving_deaths import MovingDeaths
 
-SCHEDULES = 10  # random ones
-STRIDE = 11  # of the steps at which one is preempted
-DEATHS = 29  # of the steps of both at which a writer dies beside a mover
-SHARE = 0.001  # of the double deaths
+SCHEDULES = 5  # random ones
+STRIDE = 23  # of the steps at which one is preempted
+DEATHS = 61  # of the steps of both at which a writer dies beside a mover
+SHARE = 0.0005  # of the double deaths
 ALL = pytest.mark.parametrize("scenario", MOVING, ids=lambda scenario: scenario.name)
 
 

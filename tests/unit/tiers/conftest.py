@@ -46,9 +46,9 @@ def store(request: pytest.FixtureRequest) -> Any:
     """What a tier is given as its store."""
     if request.param == "fake":
         return LocalStore()
+    if ENGINE == "pure":
+        pytest.skip("what a server is asked is the same with either engine")
     if request.param == "cluster":
-        if ENGINE == "pure":
-            pytest.skip("what a cluster is asked is the same with either engine")
         client = request.getfixturevalue("cluster").client()
         client.flushall()
         return client

@@ -12,7 +12,10 @@ import pytest
 import shmmap
 from shmmap.tools import cli
 
+from ...support.engines import once
 from .maps import OTHER, needs_other_engine
+
+pytestmark = once  # the same with either engine
 
 
 @pytest.fixture

@@ -15,7 +15,10 @@ import shmmap
 from shmmap.testing import LocalStore
 from shmmap.tools import cli, repeating
 
+from ...support.engines import once
 from .maps import poke
+
+pytestmark = once  # the same with either engine
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "json.md"
 SHOWN = "key or value"

@@ -13,7 +13,10 @@ from shmmap.tools import cli, lock_list
 from shmmap.tools.map_reading import MapReader, find_usable
 
 from ...support.damage import Damage
+from ...support.engines import once
 from .maps import OTHER, needs_other_engine
+
+pytestmark = once  # the same with either engine
 
 
 def locks_of(name: str, *given: Any) -> dict[str, lock_list.Held]:

@@ -13,6 +13,10 @@ from shmmap.tiers.store_keys import RESERVED
 from shmmap.tools import cli, lock_list, tier_seen
 from shmmap.tools.map_reading import MapReader, find_usable
 
+from ...support.engines import once
+
+pytestmark = once  # the same with either engine
+
 
 def tiers_of(name: str) -> list[tier_seen.SeenTier]:
     problems: list[str] = []

@@ -22,7 +22,10 @@ from shmmap.tools.top import text
 from shmmap.tools.top.readings import Line, Reading, Watch
 from shmmap.tools.top.state import ORDERS, State
 
+from ...support.engines import once
 from .maps import LIMIT_S
+
+pytestmark = once  # the same with either engine
 
 
 def test_what_happened_in_between_is_told(make):

@@ -18,7 +18,10 @@ import shmmap
 from shmmap.tools import cli, listing, repeating
 
 from ...support.damage import Damage
+from ...support.engines import once
 from .maps import LIMIT_S, read_line
+
+pytestmark = once  # the same with either engine
 
 
 @pytest.fixture
