@@ -16,6 +16,7 @@ from . import plain, text
 from .readings import KEPT, Line
 from .state import HELP, State
 
+_BESIDE = 56  # columns of a table of workers but for their commands
 HISTORY = 16  # columns of a map's history in the table
 LEFT_OUT = (  # where a screen has less columns
     (132, {"HISTORY"}), (112, {"DELETES/s", "EXPIRED/s"}),
@@ -113,11 +114,11 @@ def _one(line: Line, console: Console, signs: str) -> RenderableType:
             counts.add_row(name, text.rate(line.per_s[kind]) if line.per_s else "",
                            f"{now.counts.get(kind, 0):,}")
     left = max(3, console.height - 9 - about.row_count - counts.row_count)
-    return Panel(Group(about, "", counts, "", _workers(now.workers, left)),
+    return Panel(Group(about, "", counts, "", _workers(now.workers, left, width)),
                  title=f"{printable(now.label)}: {now.state}", title_align="left")
 
 
-def _workers(pids: Iterable[int] | None, most: int) -> RenderableType:
+def _workers(pids: Iterable[int] | None, most: int, width: int) -> RenderableType:
     """Return a table of processes; what this user may not see of one is left out."""
     if pids is None:
         return Text("its workers cannot be told", style="dim")
@@ -127,19 +128,21 @@ def _workers(pids: Iterable[int] | None, most: int) -> RenderableType:
         table.add_column(head, justify=side, no_wrap=True, overflow="ellipsis")  # type: ignore
     known = sorted(pids)
     for pid in known[:most]:
-        table.add_row(*_process(pid))
+        table.add_row(*_process(pid, max(12, width - _BESIDE)))
     if len(known) > most:
         table.add_row("...", "", "", "", "", f"{len(known) - most} more")
     return table
 
 
-def _process(pid: int) -> tuple[str, ...]:
+def _process(pid: int, room: int) -> tuple[str, ...]:
+    """Return the cells of a process. Its command is cut here: a column that is wider than the
+    screen would leave nothing to the others."""
     try:
         process = psutil.Process(pid)
         with process.oneshot():
             memory, times = process.memory_info(), process.cpu_times()
             return (str(pid), process.status(), f"{times.user + times.system:.1f}",
                     human(memory.rss), human(getattr(memory, "shared", 0)),
-                    printable(" ".join(process.cmdline()) or process.name()))
+                    printable(" ".join(process.cmdline()) or process.name(), room))
     except psutil.Error as error:
         return str(pid), type(error).__name__, "", "", "", ""

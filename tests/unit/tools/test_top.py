@@ -324,6 +324,24 @@ def test_names_and_commands_of_others_are_escaped(terminal, make, start):
         child.communicate()
 
 
+def test_a_long_command_leaves_room(terminal, make):
+    m = make()
+    long = [sys.executable, "-c",
+            "import sys, shmmap; m = shmmap.ShmMap(sys.argv[1]); print(1, flush=True); "
+            "sys.stdin.read()", m.name, "x" * 3000]
+    child = subprocess.Popen(long, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
+    try:
+        child.stdout.readline()
+        top = terminal(m.name, columns=100)
+        top.shows("READS/s")
+        top.press("\r")
+        for words in ("WORKER", str(child.pid), "RSS"):
+            top.shows(words)
+    finally:
+        child.kill()
+        child.communicate()
+
+
 def test_without_rich_there_are_lines_of_text(terminal, make, tmp_path):
     (tmp_path / "rich.py").write_text("raise ImportError('none')")
     top = terminal(make().name, PYTHONPATH=str(tmp_path))
