@@ -363,15 +363,24 @@ def pairs_of(mapping: Any) -> Any:
     return items
 
 
+_LOOKS = 5  # at a key that is said to be there, and is not
+
+
 def _pairs_found(mapping: Any) -> Any:
     for key in mapping.keys():  # noqa: SIM118
-        try:
-            value = mapping[key]
-        except KeyError:
-            if key in mapping:  # its own error
-                raise
-            continue
-        yield key, value
+        tries = _LOOKS
+        while tries:
+            tries -= 1
+            try:
+                value = mapping[key]
+            except KeyError:
+                if key not in mapping:
+                    break
+                if not tries:  # its own error; once or twice it may have gone and come back
+                    raise
+                continue
+            yield key, value
+            break
 
 
 def _as_word(value, what):

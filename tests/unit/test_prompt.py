@@ -365,6 +365,21 @@ def test_update_from_a_map_that_changes(make, other, wrap):
     assert OrderedDict(m.copy()).keys() >= set(range(1, 200, 2))
 
 
+def test_a_key_that_goes_and_comes_back_is_no_error(make):
+    class Flickers(OnlyKeys):
+        looks = 0
+
+        def __getitem__(self, key: Any) -> Any:
+            self.looks += 1
+            if self.looks % 2:
+                raise KeyError(key)
+            return super().__getitem__(key)
+
+    m = make()
+    m.update(Flickers({"a": 1, "b": 2}))
+    assert m.copy() == {"a": 1, "b": 2}
+
+
 def test_a_source_s_own_key_error_is_raised(make):
     class Wrong(OnlyKeys):
         def __getitem__(self, key: Any) -> Any:
