@@ -62,10 +62,10 @@ COMPILED_ONLY = {
     "PyErr_CheckSignals", "PyList_GET_ITEM", "PyList_GET_SIZE", "ascii_text", "begin_operation",
     "bits_of_real", "bytes_of_word", "call_hash_function", "call_own_function", "close_region",
     "end_operation", "fits_word", "has_datetime_calls", "held_in", "import_datetime", "map_file",
-    "memcpy", "new_keys", "new_values", "octets_from", "own_operations", "read_items", "region_is_cut",
-    "region_was_cut", "regions_in_all", "regions_in_use", "regions_spare", "set_hash_function",
-    "tell_region",
-    "unlink_that", "utf8_of", "watch_region", "word_at", "word_of",
+    "memcpy", "new_keys", "new_values", "octets_from", "own_operations", "read_items",
+    "region_is_cut", "region_was_cut", "regions_in_all", "regions_in_use", "regions_spare",
+    "set_hash_function", "tell_region", "unlink_that", "utf8_of", "watch_region", "word_at",
+    "word_of",
 }  # fmt: skip
 
 
