@@ -9,6 +9,8 @@ this machine's (`Tiered`): then 3 finds another version, or nothing. Several tha
 the mark. Only one of them can put its copy there; the others compare theirs with it, and where it
 is another one it is taken out: nobody of them may read something older next.
 
+What a server has given that is not listened to is not kept.
+
 A mark is a plain number; what a copy is, `copies` says.
 """
 
@@ -83,9 +85,15 @@ class Asking:
             self.asked += 1
             new = [self._copy(keys[index][0], one, asked)
                    for index, one in zip(at, found, strict=True)]
+            given_by = getattr(given, "given_by", None)
+            # looked up after the answer
+            is_heard = not given_by or given_by <= self._freshness.sources()
+            if not is_heard:
+                self.drop(*(keys[index][0] for index in at), must=False)
             for index, one, copy in zip(at, found, new, strict=True):
                 made[index] = copy
-                self._keep(keys[index][0], versions[index], one, copy)
+                if is_heard:
+                    self._keep(keys[index][0], versions[index], one, copy)
         return made  # type: ignore[return-value]
 
     def _copy(self, key: Key, found: Found | None, asked: int) -> Copy:

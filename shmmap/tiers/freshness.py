@@ -15,6 +15,9 @@ are.
 They are said of one map: the entry has the number of its making, too, since the changes that one
 map has missed are not those of the next one of its name.
 
+Where the store is of several servers, `sources` says, too, which of them are listened to. A copy
+that another one has given is not kept: that one may have been replaced, and not know it yet.
+
 Whatever may have lost a change has `since` rise: a connection that was lost, a listener that was
 stopped or killed, a failover. What is known to be wrong has `floor` rise: all of the store was
 emptied, or a copy could not be taken out of the map after a write.
@@ -30,6 +33,8 @@ from ..memory._clock_cy import Clock
 from .store_keys import RESERVED
 
 NEVER = 1 << 62
+_SHORT, _LONG = 4, 6  # items of the entry, without and with sources
+Sources = tuple[()] | tuple[int, tuple[str, ...]]
 
 
 class Known(NamedTuple):
@@ -65,15 +70,27 @@ class Freshness:
         """Return what the map says."""
         return _read(self._map.get(self.place), self.nonce) or Known()
 
-    def publish(self, nonce: int, since: int, proven: int = 0, floor: int = 0) -> None:
+    def sources(self) -> frozenset[str]:
+        """Return the servers that are listened to; none where nobody knows."""
+        found = self._map.get(self.place)
+        known = _read(found, self.nonce)
+        return frozenset() if known is None or len(found) != _LONG else frozenset(found[5])
+
+    def publish(
+        self, nonce: int, since: int, proven: int = 0, floor: int = 0, sources: Sources = ()
+    ) -> None:
         """Say more of the map of that making; what was said before stays. Where nothing is said,
         what had been is forgotten (the entry was evicted, or the map cleared): then nobody knows
-        what was wrong, and all copies of before now are."""
+        what was wrong, and all copies of before now are.
+
+        `sources`: since when who is listened to; what began later counts."""
         while True:
             found, version = self._map.get_versioned(self.place)
             known = _read(found, nonce)
             risen = map(max, known or Known(0, 0, self.now()), (since, proven, floor))
-            if self._map.cas(self.place, (*risen, nonce), version, None):
+            there = tuple(found[4:]) if known is not None else ()
+            told = max(there, sources, key=lambda one: one[0] if one else 0)
+            if self._map.cas(self.place, (*risen, nonce, *told), version, None):
                 return
 
     def distrust(self, now: int) -> None:
@@ -82,6 +99,6 @@ class Freshness:
 
 
 def _read(found: Any, nonce: int) -> Known | None:
-    if isinstance(found, (tuple, list)) and len(found) == 4 and found[3] == nonce:
+    if isinstance(found, (tuple, list)) and len(found) in (_SHORT, _LONG) and found[3] == nonce:
         return Known(*found[:3])
     return None

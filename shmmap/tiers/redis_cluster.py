@@ -19,9 +19,10 @@ from redis.exceptions import AskError, MovedError
 from ..errors import StoreRefused
 from ..memory._clock_cy import monotonic
 from . import redis_scripts as scripts
-from .redis_cluster_feed import ClusterFeed, text
+from .redis_cluster_feed import ClusterFeed, name_of, text
 from .redis_listing import scan_words
 from .redis_store import (
+    AT_ONCE,
     RedisStore,
     connecting,
     digest_of,
@@ -31,7 +32,7 @@ from .redis_store import (
     none_refused,
 )
 from .redis_wire import Unsent, Wire
-from .store import Put, PutIf
+from .store import Given, Put, PutIf, each
 
 Address = tuple[str, int]
 SLOTS = 16384
@@ -110,7 +111,7 @@ class ClusterStore(RedisStore):
 
     def _send(self, *commands: Sequence[Any], again: bool = False) -> list[Any]:
         """Send each command to the node that has its name; return the answers."""
-        answers: list[Any] = [None] * len(commands)
+        answers = Given([None] * len(commands))
         left: list[tuple[int, Address | None]] = [(at, None) for at in range(len(commands))]
         until = monotonic() + 2 * float(self._known["socket_timeout"])
         was_sent = False
@@ -130,6 +131,7 @@ class ClusterStore(RedisStore):
                         left += [(at, None) for at in some]
                     else:
                         was_sent = True
+                        answers.given_by.add(name_of(address))
                         left += self._take(found, some, answers, address)
             except Unsent as error:
                 if was_sent:
@@ -184,7 +186,8 @@ class ClusterStore(RedisStore):
 
     def delete(self, names: Sequence[bytes]) -> int:
         """Remove these; return how many were there."""
-        return sum(self._ask(*(("DEL", name) for name in names)))
+        pieces = ([("DEL", name) for name in piece] for piece in each(names, AT_ONCE))
+        return sum(sum(answers) for answers in self._ask_pieces(pieces))
 
     def moment(self) -> dict[Address, int]:
         """Return the time of each primary, in milliseconds."""

@@ -30,16 +30,22 @@ _SIGNS = (("CLUSTER", "INFO"), ("CLUSTER", "NODES"))
 
 
 class SeenNode(NamedTuple):
-    """A line of CLUSTER NODES."""
+    """A line of CLUSTER NODES. `hostname`: "" where it has none."""
 
     id: str
     address: str
     flags: frozenset[str]
+    hostname: str = ""
 
     @property
     def is_primary(self) -> bool:
         """Whether it takes writes, as far as whoever was asked knows."""
         return "master" in self.flags and not self.flags & {"fail", "noaddr", "handshake"}
+
+
+def name_of(address: Address) -> str:
+    """Return what a node is called: see `store.Given`."""
+    return f"{address[0]}:{address[1]}"
 
 
 def text(answer: Any) -> str:
@@ -54,7 +60,9 @@ def nodes_of(answer: Any) -> list[SeenNode]:
         words = line.split(" ")
         if len(words) < 8:
             raise StoreUnavailable(f"CLUSTER NODES has {line!r}, which is not understood")
-        seen.append(SeenNode(words[0], words[1].partition("@")[0], frozenset(words[2].split(","))))
+        address, _, rest = words[1].partition("@")
+        seen.append(SeenNode(words[0], address, frozenset(words[2].split(",")),
+                             rest.partition(",")[2].partition(",")[0]))
     return seen
 
 
@@ -73,10 +81,17 @@ class ClusterFeed:
         self._first = 0
         primaries = [node for node in nodes_of(answer) if node.is_primary]
         self._primaries = {node.id for node in primaries}
+        addresses, names = [], set()
+        for node in primaries:
+            host, _, port = node.address.rpartition(":")
+            addresses.append(address_of(host.strip("[]"), port, asked))
+            names |= {name_of(addresses[-1])}
+            if node.hostname:  # by which others may have been sent there
+                names |= {name_of(address_of(node.hostname, port, asked))}
+        self.sources = tuple(sorted(names))
         try:
-            for node in primaries:
-                host, _, port = node.address.rpartition(":")
-                connection = connect(address_of(host.strip("[]"), port, asked))
+            for node, address in zip(primaries, addresses, strict=True):
+                connection = connect(address)
                 self._feeds.append(RedisFeed(connection, prefix, asking, _SIGNS,
                                              partial(self._judge, node.id)))
         except BaseException:

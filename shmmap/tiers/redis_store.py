@@ -7,7 +7,7 @@ that is cut says nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, partial
 from hashlib import sha1
 from typing import Any, NoReturn
@@ -17,7 +17,7 @@ from ..system.blocks import block
 from ..windows import Hit, Rate
 from . import redis_scripts as scripts
 from .redis_rates import HIT
-from .store import Found, Put, PutIf, each
+from .store import Found, Given, Put, PutIf, each
 
 try:
     import redis
@@ -126,6 +126,17 @@ class RedisStore(RedisListing):
                 self._refuse(answer)
         return answers
 
+    def _ask_pieces(self, pieces: Iterable[list[Any]]) -> list[list[Any]]:
+        """Ask piece by piece. Where one of them fails, those before it were done."""
+        answers: list[list[Any]] = []
+        for piece in pieces:
+            try:
+                answers.append(self._ask(*piece))
+            except StoreUnavailable as error:
+                error.was_sent = error.was_sent or bool(answers)
+                raise
+        return answers
+
     def _send(self, *commands: Sequence[Any], again: bool = False) -> list[Any]:
         """Return the answers, errors among them."""
         return self._wire.ask(*commands, again=again)
@@ -164,10 +175,11 @@ class RedisStore(RedisListing):
 
     def get_many(self, names: Sequence[bytes]) -> list[Found | None]:
         """Return what is under each of these; not in one step."""
-        found: list[Found | None] = []
+        found = Given()
         for piece in each(names, AT_ONCE):
             commands = [(word, name) for name in piece for word in ("GET", "PTTL")]
             answers = self._ask(*commands, again=True)
+            found.given_by |= getattr(answers, "given_by", set())
             for data, left_ms in zip(answers[::2], answers[1::2], strict=True):
                 # -2: it has expired between the two
                 ttl_s = left_ms / 1e3 if left_ms >= 0 else None if left_ms == -1 else 0.0
@@ -187,8 +199,8 @@ class RedisStore(RedisListing):
     def set_many(self, pairs: Sequence[tuple[bytes, bytes]], ttl_s: float | None) -> None:
         """Write all of these; not in one step."""
         life = _life(ttl_s)
-        for piece in each(pairs, AT_ONCE):
-            self._ask(*(("SET", name, data, *life) for name, data in piece))
+        commands = (("SET", name, data, *life) for name, data in pairs)
+        self._ask_pieces(each(commands, AT_ONCE))
 
     def set_if(
         self, name: bytes, data: bytes | None, ttl_s: float | None, version: bytes, stamped: bool
@@ -202,7 +214,8 @@ class RedisStore(RedisListing):
 
     def delete(self, names: Sequence[bytes]) -> int:
         """Remove these; return how many were there."""
-        return sum(self._ask(("DEL", *piece))[0] for piece in each(names, AT_ONCE))
+        pieces = ([("DEL", *piece)] for piece in each(names, AT_ONCE))
+        return sum(answers[0] for answers in self._ask_pieces(pieces))
 
     def bury(self, names: Sequence[bytes], data: bytes, ttl_s: float) -> int:
         """Write a tombstone under each of these; return how many had a value."""

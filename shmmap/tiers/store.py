@@ -30,6 +30,15 @@ class Found(NamedTuple):
     ttl_s: float | None
 
 
+class Given(list[Any]):
+    """Answers of a store that has several servers. `given_by`: the names of those that gave them,
+    as the `sources` of a feed has them."""
+
+    def __init__(self, answers: Iterable[Any] = ()) -> None:
+        super().__init__(answers)
+        self.given_by: set[str] = set()
+
+
 class Put(NamedTuple):
     """What a store is to have under a name, unless it has something later: see `put_latest`.
 
@@ -78,6 +87,7 @@ class Feed(Protocol):
     """An open connection that tells what changes under a prefix, from its making on.
 
     Its methods raise StoreUnavailable once anything may have been missed; then it is of no use.
+    Where it listens to several servers, `sources` has their names: see `Given`.
     """
 
     def prove(self) -> None:

@@ -3,7 +3,8 @@
 Which one: whoever has the named lock of the tier's feed, which is free as soon as its holder has
 died, and after LEASE_S where that is stopped. All others look every LOOK_S. The one that has it
 
-    1  opens the store's feed, then has `since` rise to now: all copies of before are old
+    1  opens the store's feed, says which servers that hears, where there are several, then has
+       `since` rise to now: all copies of before are old
     2  takes out of the map what the feed names
     3  asks the feed for a proof every `interval`, and publishes, once it has come, when it was
        asked for: see `freshness`
@@ -23,7 +24,7 @@ from ..errors import LockLost, MapClosed, ShmMapError, StoreUnavailable
 from ..map import ShmMap
 from ..system.background import Background
 from ..system.process import this_process
-from .freshness import Freshness
+from .freshness import Freshness, Sources
 from .store import Changed, Feed, Proven, Store
 from .store_keys import RESERVED, StoreKeys
 
@@ -57,6 +58,7 @@ class Part:
             lambda: (one := me()) is not None and one._step(), LOOK_S, at_once=True)
         self._feed: Feed | None = None
         self._lock: Any = None
+        self._sources: Sources = ()
         self._since = self._proof_asked = self._proof_due = self._renew_at = 0
         self._nonce = 0
         self.changes = self.epochs = 0
@@ -113,6 +115,8 @@ class Part:
         self._lock = lock
         self._renew_at = self._now() + int(LEASE_S * 1e9 / 3)
         self._feed = self._store.feed(self._names.prefix)
+        names = getattr(self._feed, "sources", None)
+        self._sources = () if names is None else (self._now(), names)
         self._proof_asked = 0
         self._anew()
         self.trouble = ""
@@ -121,9 +125,11 @@ class Part:
     def _anew(self) -> None:
         """Have all copies of before count as old."""
         self._nonce = self._freshness.nonce
+        if self._sources:  # first: what another one gives after `since` is not kept
+            self._freshness.publish(self._nonce, 0, sources=self._sources)
         self._since = self._now()
         self.epochs += 1
-        self._freshness.publish(self._nonce, self._since)
+        self._freshness.publish(self._nonce, self._since, sources=self._sources)
         self._proof_due = self._since  # one that is under way stays: its answer is none to the next
 
     def _hear(self) -> None:
@@ -166,7 +172,7 @@ class Part:
         """Say up to when all changes are taken out."""
         asked, self._proof_asked = self._proof_asked, 0
         self._proof_due = asked + self._interval_ns
-        self._freshness.publish(self._nonce, self._since, asked)
+        self._freshness.publish(self._nonce, self._since, asked, sources=self._sources)
 
     def _leave(self) -> None:
         """Listen no more, and leave it to another one."""

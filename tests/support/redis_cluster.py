@@ -3,6 +3,7 @@ are stopped and killed."""
 
 from __future__ import annotations
 
+import random
 import signal
 import socket
 import subprocess
@@ -178,11 +179,15 @@ def until(is_so: Any) -> None:
 
 
 def _free_port() -> int:
-    """Return a port that is free just now, and is none that systems give to connections."""
+    """Return a port that is free just now. It is drawn from those that no system gives by itself:
+    two clusters that are made at once must not take each other's."""
     while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
             return port
 
 

@@ -150,3 +150,26 @@ def test_a_connection_that_is_closed_sends_nothing_more(running):
     linger = connection._sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)
     assert struct.unpack("ii", linger) == (1, 0)
     store.close()
+
+
+def test_of_many_pieces_some_were_done(running, monkeypatch):
+    """The second one could not be sent: the first was done all the same."""
+    from shmmap.tiers import redis_store
+
+    monkeypatch.setattr(redis_store, "AT_ONCE", 10)
+    for act in (lambda store, names: store.set_many([(name, b"x") for name in names], None),
+                lambda store, names: store.delete(names)):
+        store = redis_store.RedisStore(running.client())
+        calls = []
+
+        def send(*commands, again=False, calls=calls, store=store):
+            calls.append(commands)
+            if len(calls) == 2:
+                raise redis_store.Unsent("cut")
+            return store._wire.ask(*commands, again=again)
+
+        monkeypatch.setattr(store, "_send", send)
+        with pytest.raises(StoreUnavailable) as raised:
+            act(store, [b"n%d" % number for number in range(25)])
+        assert raised.value.was_sent and len(calls) == 2
+        store.close()
