@@ -23,6 +23,7 @@ from shmmap.system import creation
 
 from ..support.clocks import now
 from ..support.shard0 import PURE, K, set_word, word
+from ..support.shard_modules import that_have
 
 TAKEOVER_S = 1.0 if PURE else 0.2
 KEPT = [f"kept-{i}" for i in range(20)]
@@ -30,21 +31,21 @@ KEPT = [f"kept-{i}" for i in range(20)]
 
 def halt_at_store(child: Any, field: str, odd: bool, number: int) -> None:
     """In a child with the pure engine: send it `number` right after it stored such a word."""
-    from shmmap.shard import _shard_cy
-
-    original = _shard_cy.store
+    modules = that_have("store")
+    original = modules[0].store
     offset = K[f"S_{field}"]
 
-    def put_back() -> None:
-        _shard_cy.store = original
+    def store_by(function: Any) -> None:
+        for module in modules:
+            module.store = function  # type: ignore[attr-defined]
 
     def store(mem: Any, at: int, value: int) -> None:
         original(mem, at, value)
         if at == offset and bool(value & 1) == odd:
-            put_back()
+            store_by(original)
             os.kill(os.getpid(), number)
 
-    _shard_cy.store = store
+    store_by(store)
 
 
 def hold_and_halt(child: Any, m: Any, inside: bool, number: int) -> None:

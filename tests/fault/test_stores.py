@@ -15,6 +15,8 @@ import pytest
 
 import shmmap
 
+from ..support.shard_modules import that_have
+
 PURE = shmmap.ENGINE == "pure"
 
 CHANGES = {
@@ -30,15 +32,11 @@ CHANGES = {
 
 def die_at_store(m: Any, change: Callable[[Any], Any], number: int) -> None:
     """In a child with the pure engine: die right after the `number`th store of a change."""
-    from shmmap.shard import _eviction_cy, _expiry_cy, _index_cy, _shard_cy, _slots_cy
-
     m.get("nothing")
     stores = 0
-    for module in (_shard_cy, _slots_cy, _index_cy, _expiry_cy, _eviction_cy):
-        for function in ("store", "store8", "store16", "store32", "copy_in", "zero"):
-            original = getattr(module, function, None)
-            if original is None:
-                continue
+    for function in ("store", "store8", "store16", "store32", "copy_in", "zero"):
+        for module in that_have(function):
+            original = getattr(module, function)
 
             def counting(*arguments: Any, original: Any = original) -> None:
                 nonlocal stores
