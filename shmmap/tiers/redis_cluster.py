@@ -37,6 +37,7 @@ from .store import Given, Put, PutIf, each
 Address = tuple[str, int]
 SLOTS = 16384
 MOST_TURNS = 8  # of a command that is sent from node to node
+MOST_LISTINGS = 3  # of a cluster whose slots move meanwhile
 _PAUSE_S = 0.005
 _ERRORS = (redis.ConnectionError, redis.TimeoutError, OSError)
 _FIRST = {"EVAL": 3, "EVALSHA": 3}  # where a command has its name; else at 1
@@ -55,6 +56,7 @@ class ClusterStore(RedisStore):
         self._seeds = sorted({(node.host, int(node.port)) for node in client.get_nodes()})
         self._wires: dict[Address, Wire] = {}
         self._owners: list[Address] = []  # by slot; []: not known
+        self._silent: dict[Address, float] = {}  # since when
         self.where = "cluster {}:{}".format(*self._seeds[0])
 
     # -- nodes and slots ----------------------------------------------------------------
@@ -76,15 +78,22 @@ class ClusterStore(RedisStore):
         return found
 
     def _ask_any(self, *words: Any) -> tuple[Any, Address]:
-        """Ask whichever node answers; return which did."""
+        """Ask whichever node answers; return which did. No more are waited for than two, which say
+        nothing: the next call begins with others."""
         known = list(dict.fromkeys([*self._owners, *self._seeds]))
+        known.sort(key=lambda address: self._silent.get(address, 0.0))
+        until = monotonic() + 1.5 * float(self._known["socket_timeout"])
         error: Exception = Unsent("no node is known")
         for address in known:
             try:
                 answer = self._wire_to(address).ask(words, again=True)[0]
             except _ERRORS as raised:
                 error = raised
+                self._silent[address] = monotonic()
+                if monotonic() > until:
+                    break
                 continue
+            self._silent.pop(address, None)
             if not isinstance(answer, redis.ResponseError):
                 return answer, address
             error = answer
@@ -254,24 +263,36 @@ class ClusterStore(RedisStore):
                 for one in found]
 
     def list_heads(self, prefix: bytes) -> Iterator[list[tuple[bytes, bytes | None]]]:
-        """Yield all names that begin with a prefix, some at a time, and their `heads`. What moves
-        to another node meanwhile may be missed."""
+        """Yield all names that begin with a prefix, node by node, and their `heads`. Which nodes
+        there are is asked first: a scan of those of before is answered as well, without what has
+        moved to others. Where slots have moved meanwhile all are listed again."""
+        owners: list[Address] = []
+        for _ in range(MOST_LISTINGS):
+            with self._asking():
+                now = self._learn()
+            if now == owners:
+                return
+            owners = now
+            for address in dict.fromkeys(owners):
+                yield from self._list_at(address, prefix)
+
+    def _list_at(
+        self, address: Address, prefix: bytes
+    ) -> Iterator[list[tuple[bytes, bytes | None]]]:
+        """List at one node; the heads are asked for wherever the names are by then."""
         words = scan_words(prefix)
-        with self._asking():
-            owners = set(self._owners or self._learn())
-        for address in owners:
-            cursor: Any = 0
-            while True:
-                with self._asking():
-                    wire = self._wire_to(address)
-                    answer = wire.ask(("SCAN", cursor, *words), again=not int(cursor))[0]
-                if isinstance(answer, redis.ResponseError):
-                    self._refuse(answer)
-                cursor, names = answer
-                heads = zip(names, self.heads(names), strict=True)
-                yield [(name, head) for name, head in heads if head != b""]
-                if not int(cursor):
-                    break
+        cursor: Any = 0
+        while True:
+            with self._asking():
+                wire = self._wire_to(address)
+                answer = wire.ask(("SCAN", cursor, *words), again=not int(cursor))[0]
+            if isinstance(answer, redis.ResponseError):
+                self._refuse(answer)
+            cursor, names = answer
+            heads = zip(names, self.heads(names), strict=True)
+            yield [(name, head) for name, head in heads if head != b""]
+            if not int(cursor):
+                break
 
     def feed(self, prefix: bytes) -> ClusterFeed:  # type: ignore[override]
         """Begin to tell what changes under a prefix."""

@@ -14,15 +14,14 @@ begins anew.
 
 from __future__ import annotations
 
-import select
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
 
 from ..errors import StoreUnavailable
 from ..memory._clock_cy import monotonic
-from .redis_feed import SILENCE_S, RedisFeed
+from .redis_feed import SILENCE_S, RedisFeed, wait_for
 from .store import AllChanged, Changed, Proven
 
 Address = tuple[str, int]
@@ -145,8 +144,7 @@ class ClusterFeed:
                 left_s = until - monotonic()
                 if left_s <= 0:
                     return None
-                with suppress(ValueError):  # closed: `has_more` says so
-                    select.select(self._feeds, [], [], left_s)
+                wait_for(self._feeds, left_s)
             elif monotonic() > until:
                 return None
 

@@ -8,8 +8,9 @@ anybody before a PING was sent comes before its answer.
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import redis
@@ -103,6 +104,22 @@ class RedisFeed:
     def close(self) -> None:
         """Let the connection go."""
         self._connection.disconnect()
+
+
+def wait_for(sources: Sequence[Any], timeout_s: float) -> None:
+    """Wait until one of these has something to read. One that is closed is not waited for: the
+    next look at it says so. `select` would do for descriptors below 1024 only."""
+    try:
+        poll = select.poll()
+    except AttributeError:  # eventlet takes it away
+        poll = None
+    with suppress(ValueError):
+        if poll is None:
+            select.select(sources, [], [], timeout_s)
+            return
+        for source in sources:
+            poll.register(source, select.POLLIN)
+        poll.poll(timeout_s * 1e3)
 
 
 def _itself(message: Any) -> Any:

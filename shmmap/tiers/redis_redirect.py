@@ -8,16 +8,15 @@ asked has been told by the time the second answers: see `redis_feed`.
 
 from __future__ import annotations
 
-import select
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from typing import Any
 
 import redis
 
 from ..errors import StoreUnavailable
 from ..memory._clock_cy import monotonic
-from .redis_feed import SILENCE_S
+from .redis_feed import SILENCE_S, wait_for
 from .store import AllChanged, Changed, Proven
 
 CHANNEL = b"__redis__:invalidate"
@@ -70,9 +69,8 @@ class RedirectFeed:
             left_s = until - monotonic()
             if left_s <= 0:
                 return None
-            with suppress(ValueError):  # closed: the next look says so
-                both = [one._sock for one in (self._told, self._tracking) if one._sock is not None]
-                select.select(both, [], [], left_s)
+            both = [one._sock for one in (self._told, self._tracking) if one._sock is not None]
+            wait_for(both, left_s)
 
     def _understood(self, message: Any) -> Changed | AllChanged | Proven:
         if isinstance(message, list) and message[:1] == [b"pong"]:

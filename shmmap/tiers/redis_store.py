@@ -8,6 +8,7 @@ that is cut says nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from functools import cache, partial
 from hashlib import sha1
 from typing import Any, NoReturn
@@ -71,7 +72,8 @@ class RedisStore(RedisListing):
         self._pools: list[Any] = []
         self._kinds: dict[int, tuple[Any, Any]] = {}
         if hasattr(pool, "sentinel_manager"):
-            self._sentinels = Sentinels(pool.sentinel_manager, pool.service_name)
+            self._sentinels = Sentinels(
+                in_time(pool.sentinel_manager, known["socket_timeout"]), pool.service_name)
         for protocol in (2, 3):
             made: Any = dict(known, protocol=protocol)
             if hasattr(pool, "sentinel_manager"):  # it has each connection ask who is master
@@ -343,6 +345,20 @@ def connecting(pool: Any, timeout: float | None) -> tuple[Any, dict[str, Any]]:
 
         known["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
     return kind, known
+
+
+def in_time(manager: Any, timeout: float) -> Any:
+    """Return a copy of a `Sentinel` that waits for each sentinel so long at most: as redis-py makes
+    it, it waits for ever for one that says nothing."""
+    made = copy(manager)
+    made.sentinels = []
+    for client in manager.sentinels:
+        kind, known = connecting(client.connection_pool, None)
+        for name in ("socket_timeout", "socket_connect_timeout"):
+            known[name] = min(known[name], timeout)
+        made.sentinels.append(redis.Redis(
+            connection_pool=redis.ConnectionPool(connection_class=kind, **known)))
+    return made
 
 
 def store_of(client: Any, timeout: float | None) -> RedisStore:

@@ -74,6 +74,12 @@ class Stamps:
             self._last = last = max(self._last + 1, now)
         return bytes_of(last, self._maker)
 
+    def after(self, stamp: bytes) -> bytes:
+        """Return a stamp that is as little later than one as can be."""
+        made = bytes_of(time_of(stamp) + 1, os.urandom(BYTES - 8))  # so no two are equal
+        self.met(made)
+        return made
+
     def met(self, stamp: bytes) -> bool:
         """Make all that come later than one that was met; False: it is not to be believed."""
         met = time_of(stamp)

@@ -169,7 +169,7 @@ class Policies:
         return self._new(later, kind, data, ttl_s)
 
     def _new(self, later: Kept, kind: int, data: bytes, ttl_s: float | None) -> Kept:
-        """Make what is later than the later one of the two."""
-        self._writing.met(later.version)
-        made = self._writing.stamped(kind, data)
+        """Make what is later than the later one of the two, and not than what was written since:
+        that may wait in a journal, and come into the store only after this."""
+        made = self._writing.after(later.version, kind, data)
         return Kept(version_in(made[:_END + 2]), made, ttl_s, kind == TOMBSTONE)

@@ -69,6 +69,10 @@ class Writing:
         """Make what is written next later than a stamp, unless that is not to be believed."""
         self._stamps.met(stamp)
 
+    def after(self, stamp: bytes, kind: int, data: bytes) -> bytes:
+        """Return the store's bytes of what `pack` has made, just later than a stamp."""
+        return self.stored(kind, data, self._stamps.after(stamp))
+
     def tombstone(self, stamp: bytes = b"") -> bytes:
         """Return the store's bytes of what is removed now, or was with that stamp."""
         return self.stored(TOMBSTONE, b"", stamp or self._stamps.next())

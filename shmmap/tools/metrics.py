@@ -81,7 +81,7 @@ _OF_SHARDS = {
 def samples(names: Iterable[str] = ()) -> Iterator[Sample]:
     """Yield the figures of these maps, or of all of this machine: see FAMILIES. Two maps of one
     name, of two engines or layouts, are told apart by labels."""
-    wanted = list(names)
+    wanted = list(dict.fromkeys(names))  # a figure may be told once only
     found = [one for name in wanted for one in inspection.find_maps(name)] if wanted else (
         inspection.find_maps())
     for one in found:

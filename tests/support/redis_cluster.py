@@ -74,7 +74,7 @@ class Cluster:
     """Three primaries, and as many replicas as are wanted."""
 
     def __init__(self, folder: Path, primaries: int = 3, replicas: int = 0,
-                 timeout_ms: int = 1_000) -> None:
+                 timeout_ms: int = 15_000) -> None:
         self._folder = folder
         folder.mkdir()
         self._timeout_ms = timeout_ms

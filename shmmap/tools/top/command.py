@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -57,6 +59,10 @@ def run(options: argparse.Namespace) -> int:
         return _run_live(watch, state, Console())
     except Ended as ended:
         return 128 + int(ended.args[0])
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return 128 + signal.SIGHUP  # the terminal is gone, and takes nothing any more
 
 
 def _is_terminal() -> bool:

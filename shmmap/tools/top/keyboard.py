@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
 import termios
 import tty
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from ...system.blocks import block
@@ -46,7 +48,8 @@ def keys_of(descriptor: int, before_stop: Callable[[], None], after: Callable[[]
         tty.setcbreak(descriptor, termios.TCSADRAIN)
         yield Keyboard(descriptor)
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
         for ending, handler in handlers.items():
             signal.signal(ending, handler)
 
@@ -62,7 +65,12 @@ class Keyboard:
         in that time; "end": the terminal is gone."""
         if not select.select([self._descriptor], [], [], max(0.0, timeout_s))[0]:
             return None
-        data = os.read(self._descriptor, 1)
+        try:
+            data = os.read(self._descriptor, 1)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            data = b""
         if not data:
             return "end"
         if data == b"\x1b":

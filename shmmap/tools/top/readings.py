@@ -59,7 +59,7 @@ class Reading(NamedTuple):
 
 def read(names: Iterable[str] = ()) -> list[Reading]:
     """Read these maps, or all of this machine, without joining them."""
-    wanted = list(names)
+    wanted = list(dict.fromkeys(names))
     found = [one for name in wanted for one in inspection.find_maps(name)] if wanted else (
         inspection.find_maps())
     return [_read(one) for one in found]

@@ -1,4 +1,7 @@
-"""The live screen, drawn with rich."""
+"""The live screen, drawn with rich.
+
+What others have named is drawn as `Text`: in a str rich reads "[...]" as markup, and may fail.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,7 @@ def _maps(state: State, console: Console, signs: str) -> RenderableType:
     for line in shown[first:first + room]:
         cells = dict(zip(plain.HEADS, plain.cells(line), strict=True))
         cells["HISTORY"] = text.blocks(line.history[-HISTORY:], signs).rjust(HISTORY)
-        table.add_row(*(cells[head] for head in heads), style=_style(line, state))
+        table.add_row(*(Text(cells[head]) for head in heads), style=_style(line, state))
     if not shown:
         return Text("no maps" if not state.lines else "no map has that in its name", style="dim")
     return table
@@ -104,7 +107,7 @@ def _one(line: Line, console: Console, signs: str) -> RenderableType:
         ("balance", text.balance(now.shards, width - 14, signs)),
         *([("moving", now.moving)] if now.moving else []),
     ):
-        about.add_row(name, value)
+        about.add_row(name, Text(value))
     counts = Table(box=None, pad_edge=False, header_style="bold")
     counts.add_column("OPERATIONS")
     counts.add_column("a second", justify="right")
@@ -115,7 +118,7 @@ def _one(line: Line, console: Console, signs: str) -> RenderableType:
                            f"{now.counts.get(kind, 0):,}")
     left = max(3, console.height - 9 - about.row_count - counts.row_count)
     return Panel(Group(about, "", counts, "", _workers(now.workers, left, width)),
-                 title=f"{printable(now.label)}: {now.state}", title_align="left")
+                 title=Text(f"{printable(now.label)}: {now.state}"), title_align="left")
 
 
 def _workers(pids: Iterable[int] | None, most: int, width: int) -> RenderableType:
@@ -128,7 +131,7 @@ def _workers(pids: Iterable[int] | None, most: int, width: int) -> RenderableTyp
         table.add_column(head, justify=side, no_wrap=True, overflow="ellipsis")  # type: ignore
     known = sorted(pids)
     for pid in known[:most]:
-        table.add_row(*_process(pid, max(12, width - _BESIDE)))
+        table.add_row(*map(Text, _process(pid, max(12, width - _BESIDE))))
     if len(known) > most:
         table.add_row("...", "", "", "", "", f"{len(known) - most} more")
     return table

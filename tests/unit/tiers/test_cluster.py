@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -162,7 +163,7 @@ def test_a_slot_moves_to_a_node_that_is_new(history, own):
 
 
 def test_a_primary_dies_and_its_replica_takes_its_place(history, own):
-    cluster = own()
+    cluster = own(timeout_ms=1_000)
     slot = cluster.nodes[0].ask("CLUSTER", "KEYSLOT", KEY)
     primary = owner_of(cluster, slot)
     replica = cluster.replicate(primary)
@@ -182,7 +183,7 @@ def test_a_primary_dies_and_its_replica_takes_its_place(history, own):
 
 def test_a_node_that_is_stopped(history, own):
     """Its keys cannot be had; those of others can, though nothing is proven meanwhile."""
-    cluster = own(timeout_ms=15_000)
+    cluster = own()
     slot = cluster.nodes[0].ask("CLUSTER", "KEYSLOT", KEY)
     node = owner_of(cluster, slot)
     elsewhere = next(f"{{{name}}}" for name in "bcdefgh" if owner_of(
@@ -369,3 +370,64 @@ def test_whom_a_node_knows_is_looked_at(history, own, monkeypatch):
         cluster.move_keys(slot, source, new)
         cluster.end_move(slot, new)
         until(lambda: seen.late)
+
+
+def test_what_has_moved_to_a_node_that_was_not_heard_of_is_listed(tiers, own):
+    """A scan names no key, so nobody says MOVED."""
+    cluster = own()
+    tier = tiers(cluster.client(), tombstones=60)
+    for number in range(30):
+        tier[number] = number
+    assert len(tier.digests()) == 30
+    new = cluster.start()
+    cluster.meet(new)
+    cluster.settle()
+    slots = {cluster.nodes[0].ask("CLUSTER", "KEYSLOT", tier._names.name_of(number))
+             for number in range(30)}
+    for slot in slots:
+        if (source := owner_of(cluster, slot)) is cluster.nodes[0]:
+            cluster.move_slot(slot, source, new)
+            cluster.move_keys(slot, source, new)
+            cluster.end_move(slot, new)
+    assert new.client.dbsize() > 0
+    assert len(tier.digests()) == 30
+
+
+def test_what_moves_while_it_is_listed_is_listed_again(cluster, monkeypatch):
+    store = ClusterStore(cluster.client())
+    owners = store._learn()
+    other = next(one for one in owners if one != owners[0])
+    told = [owners, [other, *owners[1:]], [other, *owners[1:]]]
+    listed: list[Any] = []
+    monkeypatch.setattr(store, "_learn", lambda: told.pop(0))
+    monkeypatch.setattr(store, "_list_at", lambda node, prefix: listed.append(node) or iter(()))
+    assert list(store.list_heads(b"p:")) == [] and len(listed) == 6 and not told
+    store.close()
+
+
+def test_nodes_that_say_nothing_are_not_waited_for_one_by_one(cluster):
+    """Six of seven: two are waited for, and then the call ends; the one that answers is found."""
+    silent = [socket.create_server(("127.0.0.1", 0)) for _ in range(6)]
+    store = ClusterStore(cluster.client(), 0.2)
+    store._seeds = [one.getsockname() for one in silent] + [cluster.address]
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        store.get(b"never written")
+    assert time.monotonic() - began < 0.9
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            store.get(b"never written")
+    assert store.get(b"never written") is None
+    store.close()
+    for one in silent:
+        one.close()
+
+
+@pytest.mark.parametrize("prefix", ["x{}:", "{}", "x{", "{x}", "}{}{a}"])
+def test_a_prefix_with_braces(tiers, cluster, prefix):
+    """All names of a lock lie in one slot."""
+    tier = tiers(cluster.client(), prefix=prefix)
+    with tier.lock("a") as lock:
+        assert lock.token
+    tier["a"] = 1
+    assert tier.get("a", consistency="linearizable") == 1
