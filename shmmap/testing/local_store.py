@@ -195,7 +195,7 @@ class LocalStore:
     ) -> list[bool | StoreRefused | None]:
         """Write or remove each of these; tell of each whether it was done."""
         self._begin()
-        if time.monotonic_ns() // 1_000_000 - began > within_ms:
+        if not 0 <= time.monotonic_ns() // 1_000_000 - began <= within_ms:
             return [None] * len(puts)
         return [self._put_latest(put, believed_ns) for put in puts]
 

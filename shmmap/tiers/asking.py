@@ -67,6 +67,14 @@ class Asking:
             return None, 0
         return copies.read(found, self._tag), version
 
+    def waiting(self, key: Key) -> Copy | None:
+        """Return what waits for the store, with any older copy taken out: who wrote it may have
+        been killed, or stopped, before doing that, and what was read once is not unread."""
+        copy = self.pending(key)
+        if copy is not None and self.look(key)[1]:
+            self.drop(key, must=False)
+        return copy
+
     def ask(self, key: Key, version: int) -> Copy:
         """Ask for a key whose entry has that version; return the copy."""
         return self.ask_many([(key, version)])[0]
@@ -76,7 +84,7 @@ class Asking:
         names = [self.names.name_of(key) for key, _ in keys]
         versions = [version or self._mark(key) for key, version in keys]
         # After the marks: what comes later takes them out, so that no older copy can stay.
-        made = [self.pending(key) for key, _ in keys]
+        made = [self.waiting(key) for key, _ in keys]
         asked = self.now()
         at = [index for index, copy in enumerate(made) if copy is None]
         if at:

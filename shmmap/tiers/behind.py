@@ -20,7 +20,7 @@ from ..map import ShmMap
 from ..memory._clock_cy import monotonic
 from .copies import Copy
 from .draining import LEASE_S, Part
-from .journal import Journal, Record
+from .journal import Journal
 from .machine_clock import MachineClock
 from .parts import Parts
 from .store import Store
@@ -52,7 +52,8 @@ class Behind:
         self._writing = writing
         self._parts = Parts(lambda: Part(journal, store, writing, clock, tombstone_s))
         clock.offset()  # its entry, and the drainers', are made while there is room
-        m.add(self.part.place, 0, None)
+        for place in (self.part.place, self.part.carried_place):
+            m.add(place, 0, None)
 
     @property
     def part(self) -> Part:
@@ -93,24 +94,26 @@ class Behind:
         until = 0.0
         for key in keys:
             name = self._names.name_of(key)
-            record = self.journal.look(name)
-            if record is not None:
+            if self.journal.look(name) is not None:
                 until = until or monotonic() + SETTLE_S
-                if not self._wait(name, record, until):
+                if not self._wait(name, self.journal.now(), until):
                     raise self._not_there(f"what this machine has written to {shown(key)} before")
 
     def flush(self, timeout: float | None) -> None:
         """Wait until the store has all that was written before."""
         until = None if timeout is None else monotonic() + timeout
-        waiting = [(name, self.journal.look(name)) for name in self.journal.names()]
-        for at, (name, record) in enumerate(waiting):
-            if record is not None and not self._wait(name, record, until):
+        seen = self.journal.now()
+        waiting = list(self.journal.names())
+        for at, name in enumerate(waiting):
+            if not self._wait(name, seen, until):
                 raise self._not_there(f"{len(waiting) - at:,} keys that this machine has written")
 
-    def _wait(self, name: bytes, record: Record, until: float | None) -> bool:
+    def _wait(self, name: bytes, seen: int, until: float | None) -> bool:
+        """Wait until the store has what was written to a name before a time, or something later.
+        That a record has been overwritten does not say so: neither may be there."""
         pause = pauses()
         self.start()
-        while (now := self.journal.look(name)) is not None and now.version == record.version:
+        while self.journal.look(name) is not None and self.part.carried_until() <= seen:
             if until is not None and monotonic() > until:
                 return False
             time.sleep(next(pause))

@@ -35,8 +35,8 @@ class Copy(NamedTuple):
         return b"".join((head, self.version, bytes((self.kind,)), self.data))
 
 
-def tag_of(owner: tuple[str, str]) -> int:
-    """Return the tag of the tier of a store and a prefix."""
+def tag_of(owner: tuple[str, ...]) -> int:
+    """Return the tag of the tier of a store, a prefix, and more."""
     return int(xxhash.xxh32_intdigest("\0".join(owner).encode("utf-8", "surrogatepass")))
 
 

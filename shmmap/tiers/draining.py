@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import weakref
 from contextlib import suppress
-from itertools import chain, islice
 from typing import Any
 
 from ..checks import Key
@@ -43,7 +42,10 @@ OPEN_NS = int(RENEW_S * 1e9) + WITHIN_MS * 1_000_000  # < LEASE_S; see `_renew`
 LOOK_S = 0.25
 IDLE_S = 0.005  # between two looks at an empty journal's length
 LIST_S = 0.1  # between two listings of an empty journal whose length stays
+LIST_SHARE = 100  # times as long as a listing takes, at the least
 AT_ONCE = 500
+AT_ONCE_BYTES = 1_000_000  # more than that at once may be under way for longer than WITHIN_MS
+AGAIN_S = 0.25  # until what was refused is sent once more
 _NO_PAUSE_S = 0.0005
 
 
@@ -72,7 +74,11 @@ class Part:
         self._renewed = self._quiet_until = self._said = 0
         self._is_open = False  # something was sent, and not answered
         self.place: Key = (RESERVED, "drained until", journal.tag)
-        self._at = 0
+        self.carried_place: Key = (RESERVED, "carried until", journal.tag)
+        self._left: list[bytes] = []  # names of this round that are not sent yet
+        self._round = 0  # when they were listed
+        self._is_whole = self._is_hot = False
+        self._refused: dict[bytes, tuple[int, int]] = {}  # version, and when it was
         self._length = -1  # of the journal's map, when it had nothing for us
         self._list_due = 0
         self.sent = self.overtaken = 0
@@ -116,14 +122,16 @@ class Part:
 
     def _begin(self) -> bool:
         """Become the one that carries, if nobody is."""
+        now = self._journal.now()  # the lease begins later than that, if this one is stopped
         lock = self._journal.map.lock((RESERVED, "drain", self._journal.tag), lease=LEASE_S)
         if not lock.acquire(blocking=False):
             self.trouble = ""  # another one carries
             return False
         self._lock = lock
-        self._quiet_until = self._journal.map.get(self.place, 0)
+        self._quiet_until = min(self._journal.map.get(self.place, 0), now + OPEN_NS)
         self._is_open = False
-        self._note(self._journal.now())
+        self._left, self._is_whole = [], False
+        self._note(now)
         return True
 
     def _renew(self) -> None:
@@ -142,48 +150,88 @@ class Part:
     def turn(self) -> bool:
         """Carry some of what waits; tell whether there was anything that could be."""
         self._renew()
-        waiting = self._waiting()
-        if not waiting:
+        if not self._left and not self._list():
             self.trouble = ""
             return False
         if self._journal.now() < self._quiet_until:
             return False
+        asked = self._journal.now()
         began = self._store.moment()
-        if self._journal.now() - self._renewed > RENEW_S * 1e9:
+        now = self._journal.now()
+        if now - self._renewed > RENEW_S * 1e9:
+            if now - asked > RENEW_S * 1e9:
+                self.trouble = f"the store took more than {RENEW_S:g} s to tell its time"
             return True  # the answer took long: begin with a lease that is whole
-        self._at %= len(waiting)
-        some = list(islice(chain(waiting[self._at:], waiting[:self._at]), AT_ONCE))
-        self._at += len(some)
-        return self._carry(some, began)
+        return self._carry(began)
 
-    def _waiting(self) -> list[bytes]:
-        """List what waits. To list a map takes as long as it is large: an empty one is listed as it
-        grows, and now and then, in case that something else has gone at the same time."""
+    def _list(self) -> bool:
+        """Begin a round: list what waits. To list a map takes as long as it is large: so all that
+        was listed is sent before the next one. An empty one is listed as it grows, and now and
+        then, in case that something else has gone at the same time."""
         length, now = len(self._journal.map), self._journal.now()
         if length == self._length and now < self._list_due:
-            return []
-        waiting = list(self._journal.names())
-        self._length = -1 if waiting else length
-        self._list_due = now + int(LIST_S * 1e9)
-        return waiting
+            return False
+        self._left = list(self._journal.names())
+        self._length = -1 if self._left else length
+        took = self._journal.now() - now
+        self._list_due = now + max(int(LIST_S * 1e9), LIST_SHARE * took)
+        self._round, self._is_whole, self._is_hot = now, True, False
+        kept = set(self._left) if self._refused else ()
+        self._refused = {name: said for name, said in self._refused.items() if name in kept}
+        return bool(self._left)
 
-    def _carry(self, names: list[bytes], began: Any) -> bool:
+    def _take(self) -> list[tuple[bytes, Record]]:
+        """Take what is sent next out of the round."""
+        found: list[tuple[bytes, Record]] = []
+        size = 0
+        again = self._journal.now() - int(AGAIN_S * 1e9)
+        while self._left and len(found) < AT_ONCE and size < AT_ONCE_BYTES:
+            name = self._left[-1]
+            record = self._journal.look(name)
+            if record is not None:
+                version, refused = self._refused.get(name, (0, 0))
+                if version == record.version and refused > again:
+                    self._is_whole = False
+                else:
+                    size += len(record.data)
+                    if found and size > AT_ONCE_BYTES:
+                        break
+                    found.append((name, record))
+            self._left.pop()
+        return found
+
+    def _carry(self, began: Any) -> bool:
         offset = self._clock.offset()
-        found = [(name, record) for name in names if (record := self._journal.look(name))]
+        found = self._take()
         puts = [self._put(name, record, offset.stamp_of(record.version)) for name, record in found]
         self._is_open = True
         answers = self._store.put_latest(puts, began, WITHIN_MS, latest_believed())
         self._is_open = False
-        refused = None
+        self.trouble = "" if not self._refused else self.trouble
+        is_late = False
         for (name, record), answer in zip(found, answers, strict=True):
+            self._refused.pop(name, None)
             if isinstance(answer, StoreRefused):
-                refused = answer
+                self._refused[name] = record.version, self._journal.now()
+                self.trouble = f"{type(answer).__name__}: {answer}"
             elif answer or (answer is False and self._clock.offset() == offset):
-                self._journal.drop(name, record)
+                self._is_hot |= not self._journal.drop(name, record)
                 self.sent += bool(answer)
                 self.overtaken += not answer
-        self.trouble = "" if refused is None else f"{type(refused).__name__}: {refused}"
-        return refused is None
+                continue
+            is_late |= answer is None
+            self._is_whole = False
+        if is_late:
+            self.trouble = (f"what was sent came later than {WITHIN_MS:,} ms after it was begun, "
+                            "and the store took it no more")
+        if not self._left and self._is_whole and self._is_hot:
+            self._journal.map.set(self.carried_place, self._round, None)
+        return bool(found) and not is_late
+
+    def carried_until(self) -> int:
+        """Return a time: all that was written before, the store has, or something later."""
+        said: Any = self._journal.map.get(self.carried_place, 0)
+        return said if isinstance(said, int) else 0
 
     def _put(self, name: bytes, record: Record, stamp: bytes) -> Put:
         if not self._writing.is_stamped:

@@ -99,7 +99,7 @@ class TierReads(Copies):
         known = self._refresh()
         if kind == "linearizable":
             self._settle([key])
-        elif (pending := asking.pending(key)) is not None:
+        elif (pending := asking.waiting(key)) is not None:
             return pending
         copy, version = asking.look(key)
         if copy is not None and self._is_allowed(copy, known, kind, bound_ns):
@@ -115,7 +115,15 @@ class TierReads(Copies):
         """Wait until the store has what this machine has written to these keys."""
         behind = self._behind
         if behind is not None and any(behind.pending(key) for key in keys):
-            self._tell(lambda: behind.settle(keys))
+            self._check_open()
+            if self._breaker.is_open:
+                self._may_ask()
+            try:
+                behind.settle(keys)
+            except StoreUnavailable:  # away, or is it one record that it refuses?
+                with suppress(ShmMapError):
+                    self._tell(self.store.moment)
+                raise
 
     def _refresh(self) -> Known:
         """Look up how fresh the machine's copies are. What is returned, and not what this process
@@ -202,7 +210,7 @@ class TierReads(Copies):
         if kind == "linearizable":
             self._settle(wanted)
         for key in wanted:
-            copy = self._asking.pending(key)
+            copy = self._asking.waiting(key)
             if copy is not None and kind != "linearizable":
                 found[key] = copy
                 continue

@@ -84,11 +84,11 @@ return redis.call('DEL', KEYS[1])
 _IN_TIME = """
 if redis.replicate_commands then redis.replicate_commands() end
 local time = redis.call('TIME')
-if time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(ARGV[1]) > tonumber(ARGV[2]) then
-  return -1
-end
+local elapsed = time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(ARGV[1])
+if elapsed < 0 or elapsed > tonumber(ARGV[2]) then return -1 end
 """
-"""ARGV: when it began and within what, in milliseconds."""
+"""ARGV: when it began and within what, in milliseconds. Before it began: by another server's clock,
+which says nothing, or by one that was set back."""
 
 PUT_IF = _IN_TIME + """
 local there = redis.pcall('GETRANGE', KEYS[1], 2, 13)
@@ -119,7 +119,8 @@ elseif ARGV[6] == '' then redis.call('SET', KEYS[1], ARGV[7])
 else redis.call('SET', KEYS[1], ARGV[7], 'PX', ARGV[6]) end
 return 1
 """
-"""ARGV: when it began and within what, in milliseconds; the stamp, and the last time that is
+"""ARGV: when it began and within what, in milliseconds (before it began: by another server's
+clock, which says nothing, or by one that was set back); the stamp, and the last time that is
 believed of another one; 'remove' or 'put', milliseconds to live, the bytes.
 
 Stamps are compared byte by byte: strings would be compared by the server's locale."""

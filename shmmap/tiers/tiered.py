@@ -147,7 +147,8 @@ class Tiered(TierReconciled):
         writing = Writing(coder_of(m.codec) if own is None else own, stamps)
         names = StoreKeys(prefix)
         owner = self.store.where, prefix
-        self._tag = tag_of(owner)
+        # A tier that does not look into the journal may copy what is older than what waits there.
+        self._tag = tag_of(owner if journal is None else (*owner, journal.name))
         self._freshness = Freshness(m, owner)
         self._writing, self._names = writing, names
         self._asking = Asking(m, self.store, names, writing, self._freshness, self._tag,
@@ -161,8 +162,8 @@ class Tiered(TierReconciled):
         self._watch = Parts(lambda: Part(m, store, names, freshness, interval_s))
         self._behind = None
         if journal is not None and clock is not None:
-            self._behind = Behind(journal, self._tag, store, names, writing, clock,
-                                  self.tombstone_s)
+            tag = tag_of((*owner, _coded(m)))
+            self._behind = Behind(journal, tag, store, names, writing, clock, self.tombstone_s)
             self._asking.pending = self._behind.pending
         self._begin_reading()
 
@@ -230,7 +231,10 @@ class Tiered(TierReconciled):
         """
         self._check_open()
         if self._behind is not None:
-            self._behind.flush(None if timeout is None else seconds(timeout, "timeout"))
+            timeout = None if timeout is None else seconds(timeout, "timeout")
+            if timeout is not None and timeout != timeout:
+                raise ValueError("timeout=nan must be seconds")
+            self._behind.flush(timeout)
 
     def close(self) -> None:
         """Let this process listen no more, and its connections go; operations raise MapClosed from
@@ -274,6 +278,11 @@ class Tiered(TierReconciled):
 
 def _refusal(what: str, why: str) -> str:
     return f"a Tiered cannot {what}: {why}"
+
+
+def _coded(m: ShmMap) -> str:
+    """Return what tells records that one codec has made from those of others."""
+    return m.codec if isinstance(m.codec, str) else "own"
 
 
 def _redis(store: Any, timeout: Seconds | None) -> Store:

@@ -55,6 +55,7 @@ class TierWrites(TierReads):
         None: there is no journal, or no room in it."""
         if self._behind is None:
             return None
+        keys = list({self._names.name_of(key): key for key in keys}.values())
         known = [self._behind.pending(key) or self._asking.look(key)[0] for key in keys]
         if not self._journal([(key, None, b"", None) for key in keys]):
             return None

@@ -126,9 +126,8 @@ def look_then_mark(self: Asking, keys: Any) -> Any:
 ask_many = Asking.ask_many
 
 
-def drop_first(self: Part, names: Any, began: Any) -> bool:
-    journal = self._journal
-    found = [(name, record) for name in names if (record := journal.look(name))]
+def drop_first(self: Part, began: Any) -> bool:
+    journal, found = self._journal, self._take()
     for name, record in found:
         journal.drop(name, record)
     self._store.put_latest(

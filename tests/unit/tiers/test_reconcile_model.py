@@ -96,6 +96,7 @@ def test_a_new_value_is_later_than_both(monkeypatch):
 
     assert stamps() == ((1, 2), True)
     monkeypatch.setattr(Stamps, "met", lambda self, stamp: True)
+    monkeypatch.setattr(Stamps, "after", lambda self, stamp: self.next())
     assert stamps() == ((1, 2), False)
 
 
