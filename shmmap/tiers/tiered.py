@@ -99,7 +99,8 @@ class Tiered(TierReconciled):
         write: "through" (default): a write is done when the store has it. "behind": when this
             machine has it, in the journal; one process of the machine carries it to the store.
         journal: with write="behind": a map for what the store does not have yet, of this tier
-            alone; on_full="raise", which is a map's default. Where it is full, writes wait.
+            alone; on_full="raise", which is a map's default. Where it is full, a write goes to the
+            store itself, and raises what that raises.
         tombstones: seconds that the store keeps of a removed key when it was removed, for
             `reconcile`; the same in all tiers of the prefix. None (default): nothing is kept.
 

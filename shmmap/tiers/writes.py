@@ -37,8 +37,16 @@ class TierWrites(TierReads):
             StoreRefused: it has not.
             TypeError: what the codec does not take.
         """
-        if not self._puts_behind([(key, value)], ttl):
+        if self._puts_behind([(key, value)], ttl):
+            return
+        try:
             self._write(key, value, ttl, "")
+        except StoreUnavailable as error:
+            if self._behind is not None and hasattr(error, "add_note"):  # Python 3.11
+                error.add_note(f"The journal {self._behind.journal.map.name!r} has no room for it: "
+                               "so it was to go to the store itself, and this machine has not "
+                               "kept it.")
+            raise
 
     def _puts_behind(self, pairs: list[tuple[Key, Value]], ttl: Any) -> bool:
         """Write into the journal; False: there is none, or no room in it for all of them."""

@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the figures, or answer with them."""
     if options.listen is None:
         print(metrics.openmetrics(*options.names), end="")
-        return 0
+        return named.say_missing(options.names)
     host, port = options.listen
     try:
         server = Exporter(host, port, options.names)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ..lifecycle.names import check_name, namespace_of
 from ..lifecycle.parameters import Options, check_mode
-from . import inspection
+from . import findings, inspection
 
 
 class Command(NamedTuple):
@@ -33,6 +33,14 @@ def map_name(text: str) -> str:
         return check_name(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def say_missing(names: Iterable[str]) -> int:
+    """Say which of these maps are not there; return the exit code."""
+    missing = [name for name in names if not inspection.find_maps(name)]
+    for name in missing:
+        findings.say(f"no map {name!r}: python -m shmmap ls lists those that are there")
+    return int(bool(missing))
 
 
 def add_name(command: argparse.ArgumentParser) -> None:

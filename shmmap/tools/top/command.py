@@ -47,6 +47,7 @@ def _seconds(text: str) -> float:
 def run(options: argparse.Namespace) -> int:
     """Watch until the person has seen enough."""
     state = State(interval_s=options.interval, order=options.sort)
+    named.say_missing(options.names)  # they may come
     watch = Watch(options.names)
     if options.plain or options.count is not None or not _is_terminal():
         return _run_plain(watch, state, options.count)

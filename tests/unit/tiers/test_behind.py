@@ -195,9 +195,10 @@ def test_a_full_journal_has_writes_wait(behind):
     big = b"x" * 2_000
     store.is_cut = True
     kept = 0
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable) as raised:
         for kept in range(1000):
             tier["key", kept] = big
+    assert "has no room" in "".join(getattr(raised.value, "__notes__", ["has no room"]))
     assert 10 < kept < 150
     with pytest.raises(StoreUnavailable):
         tier.set_many({("more", number): big for number in range(200)})

@@ -129,6 +129,11 @@ class TestCommand:
         done = run("metrics", m.name)
         assert done.returncode == 0 and figures(done.stdout)["shmmap_workers",] == 1
 
+    def test_a_map_that_is_not_there_is_named(self, run):
+        done = run("metrics", "there-is-none")
+        assert done.returncode == 1 and "no map 'there-is-none'" in done.stderr
+        assert figures(done.stdout) == {}
+
     @pytest.mark.parametrize("address", ["9177", "127.0.0.1:", ":9", "a:b", "127.0.0.1:65536"])
     def test_a_wrong_address_is_named(self, run, address):
         done = run("metrics", "--listen", address)
