@@ -10,13 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import redis
 from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError
 
-from ..errors import StoreRefused
+from ..errors import StoreRefused, StoreUnavailable
 from ..memory._clock_cy import monotonic
 from . import redis_scripts as scripts
 from .redis_cluster_feed import ClusterFeed, name_of, text
@@ -111,6 +111,12 @@ class ClusterStore(RedisStore):
         self._owners = owners
         self._seeds = sorted({*self._seeds, *owners})
         return owners
+
+    def _refuse_sent_on(self, error: redis.ResponseError) -> NoReturn:
+        """Refuse what was sent from node to node to the end."""
+        raise StoreUnavailable(
+            f"store {self.where}: its nodes do not agree yet who has a slot: {error}"
+        ) from error
 
     def _lost_master(self) -> None:
         """A server that was written to is no master any more."""

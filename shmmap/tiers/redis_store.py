@@ -144,6 +144,8 @@ class RedisStore(RedisListing):
         return self._wire.ask(*commands, again=again)
 
     def _refuse(self, error: redis.ResponseError) -> NoReturn:
+        if isinstance(error, redis.exceptions.MovedError | redis.exceptions.AskError):
+            self._refuse_sent_on(error)
         code = _CODES.get(type(error).__name__) or str(error).partition(" ")[0].rstrip(":")
         text = str(error) if str(error).startswith(code) else f"{code} {error}"
         if code in _NOT_NOW:
@@ -164,6 +166,12 @@ class RedisStore(RedisListing):
         if isinstance(answer, redis.ResponseError):
             self._refuse(answer)
         return answer
+
+    def _refuse_sent_on(self, error: redis.ResponseError) -> NoReturn:
+        """Refuse what a server says that another one has."""
+        raise StoreRefused(
+            f"store {self.where}: it is a node of a cluster: give a client redis.RedisCluster(...)"
+        ) from error
 
     def _lost_master(self) -> None:
         """A server that was written to is no master any more."""

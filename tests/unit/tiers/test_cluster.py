@@ -294,6 +294,28 @@ def test_no_node_is_there(tiers, own):
     assert not raised.value.was_sent
 
 
+def test_a_node_alone_is_no_store(tiers, cluster):
+    redis = pytest.importorskip("redis")
+    tier = tiers(redis.Redis(port=cluster.nodes[0].port))
+    elsewhere = next(f"k{number}" for number in range(100) if owner_of(
+        cluster, cluster.nodes[0].ask("CLUSTER", "KEYSLOT", f"shmmap:k{number}"))
+        is not cluster.nodes[0])
+    with pytest.raises(StoreRefused, match=r"give a client redis.RedisCluster"):
+        tier.get(elsewhere)
+
+
+def test_nodes_that_send_on_in_circles_are_told_of(cluster, monkeypatch):
+    redis = pytest.importorskip("redis")
+    store = ClusterStore(cluster.client(), 0.5)
+    host, port = cluster.address
+    moved = redis.exceptions.MovedError(f"7 {host}:{port}")
+    monkeypatch.setattr(store, "_send_to", lambda address, commands, asks, again: [
+        moved for _ in commands])
+    with pytest.raises(StoreUnavailable, match="do not agree"):
+        store.get(b"a")
+    store.close()
+
+
 def test_a_node_that_refuses(tiers, cluster):
     tier = tiers(cluster.client())
     tier["a"] = 1
