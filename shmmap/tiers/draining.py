@@ -128,7 +128,7 @@ class Part:
             self.trouble = ""  # another one carries
             return False
         self._lock = lock
-        self._quiet_until = min(self._journal.map.get(self.place, 0), now + OPEN_NS)
+        self._quiet_until = min(self._said_at(self.place), now + OPEN_NS)
         self._is_open = False
         self._left, self._is_whole = [], False
         self._note(now)
@@ -230,7 +230,11 @@ class Part:
 
     def carried_until(self) -> int:
         """Return a time: all that was written before, the store has, or something later."""
-        said: Any = self._journal.map.get(self.carried_place, 0)
+        return self._said_at(self.carried_place)
+
+    def _said_at(self, place: Key) -> int:
+        """Return the time that an entry has; 0: none, or another program has written it."""
+        said: Any = self._journal.map.get(place, 0)
         return said if isinstance(said, int) else 0
 
     def _put(self, name: bytes, record: Record, stamp: bytes) -> Put:

@@ -199,9 +199,48 @@ def test_what_is_refused_is_in_nobody_s_way(behind, monkeypatch):
     with pytest.raises(StoreUnavailable, match="not this one"):
         tier.incr("bad")
     assert tier.get("another", 7) == 7, "the store answers"
+    monkeypatch.setattr(draining, "AGAIN_S", 60.0)
     before = len(asked)
     tier["bad"] = 2
-    until(lambda: len(asked) > before, 0.2)
+    until(lambda: len(asked) > before)
+    time.sleep(0.05)
+    assert len(asked) == before + 1
+
+
+@pytest.mark.parametrize("refused", [b"shmmap:bad", b"shmmap:none"])
+def test_what_is_refused_is_not_said_to_be_carried(behind, refused):
+    store = LocalStore()
+    refusing(store, refused, [])
+    tier = behind(store)
+    tier._behind.stop()
+    part = draining.Part(tier._behind.journal, store, tier._writing, tier._behind.part._clock)
+    part._renewed = 1 << 62
+    put_latest = store.put_latest
+
+    def overwritten(*given: Any) -> Any:
+        tier["a"] = time.monotonic_ns()
+        return put_latest(*given)
+
+    store.put_latest = overwritten  # type: ignore[method-assign]
+    tier["a"] = tier["bad"] = 1
+    for _ in range(3):  # as it is refused, and as it is put off
+        part.turn()
+    assert (part.carried_until() == 0) is (refused == b"shmmap:bad")
+
+
+@pytest.mark.parametrize("what", ["a word", 1 << 62, b""])
+def test_damage_to_what_is_noted_hinders_nobody(behind, what):
+    store = LocalStore()
+    tier = behind(store)
+    tier.close()
+    tier.journal.set(tier._behind.part.place, what)
+    tier.journal.set((tier._behind.journal.tag, b"shmmap:b"), "a word")
+    if what != 1 << 62:
+        tier.journal.set(tier._behind.part.carried_place, what)
+    again = behind(store, tier.journal, tier.map)
+    again["a"] = 1
+    again.flush(5)
+    assert store.kept
 
 
 def test_much_is_sent_in_pieces(behind):
