@@ -17,8 +17,9 @@ CONFTEST = 'pytest_plugins = ["shmmap.testing.plugin"]\n'
 
 
 def ours() -> set[str]:
-    """List the maps of the fixtures that are there."""
-    return {entry for entry in os.listdir(SHM) if entry.startswith("shmmap.pytest-")}
+    """List the maps of fixtures that nobody has: other runs of this machine have theirs."""
+    return {entry for entry in os.listdir(SHM) if entry.startswith("shmmap.pytest-")
+            and not Path("/proc", entry.split("-")[1]).exists()}
 
 
 def run(folder: Path, tests: str, *arguments: str, conftest: str = CONFTEST) -> tuple[int, str]:
