@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import shmmap
+from shmmap.lifecycle import control
 from shmmap.system import creation, segment
 from shmmap.tools import allowances, cli, doctor, inspection, machine
 
@@ -350,15 +351,15 @@ def test_root_unlinks_as_the_owner_and_is_root_again(private, name):
     def work() -> Any:
         as_user(VICTIM, lambda: a_map(name))
         os.unlink(SHM / f"shmmap.{VICTIM}.creators")
-        original, seen = cli.control.remove_objects, []
+        original, seen = control.remove_objects, []
 
         def interrupted(*which: object) -> None:
             seen.append(os.geteuid())
             raise KeyboardInterrupt
 
-        cli.control.remove_objects = interrupted
+        control.remove_objects = interrupted
         codes = [run("unlink", "--yes", name)[0], os.geteuid()]
-        cli.control.remove_objects = original
+        control.remove_objects = original
         status = os.lstat(SHM / f"shmmap.{VICTIM}.creators")
         codes.append(run("unlink", "--yes", name)[0])
         return seen, codes, (status.st_uid, stat.S_IMODE(status.st_mode)), os.geteuid()
