@@ -180,8 +180,10 @@ def test_sabotage_is_found(torture, name, sabotage, kind):
     """Who keeps a lock shows in the others first: their wait runs out. Who is ended in a call that
     the others' history waits for shows there first."""
     patience_s = KEPT_S if sabotage is keep_a_lock else PATIENCE_S
+    # The others leave a lock behind together with the map that it is of.
+    stays = ["--no-replace"] if sabotage is keep_a_lock else []
     process = torture("--seconds", 2 if kind == "leaked" else 40, "--patience", patience_s,
-                      "--seed", 3, "--fill", 40, "--no-resize")
+                      "--seed", 3, "--fill", 40, "--no-resize", *stays)
     m = attach(process, name)
     try:
         deadline = time.monotonic() + 30
