@@ -204,8 +204,8 @@ class Part:
         offset = self._clock.offset()
         found = self._take()
         puts = [self._put(name, record, offset.stamp_of(record.version)) for name, record in found]
-        self._is_open = True
-        answers = self._store.put_latest(puts, began, WITHIN_MS, latest_believed())
+        self._is_open = bool(puts)
+        answers = self._store.put_latest(puts, began, WITHIN_MS, latest_believed()) if puts else []
         self._is_open = False
         self.trouble = "" if not self._refused else self.trouble
         is_late = False
