@@ -108,6 +108,15 @@ class Stats(NamedTuple):
         return f"<Stats: {', '.join(counted)}>"
 
 
+OF_SHARDS = {
+    "free_slots": ShardWords.FREE_SLOTS, "live_bytes": ShardWords.LIVE_BYTES,
+    "evicted": ShardWords.EVICTED, "expired": ShardWords.EXPIRED, "aged": ShardWords.AGED,
+    "repairs": ShardWords.REPAIRS, "tombstones": ShardWords.TOMBSTONES,
+    "tombstones_lost": ShardWords.TOMBSTONES_LOST,
+}
+"""Those fields of Stats that are sums of a word of each shard's header."""
+
+
 def allocated(name: str, control: ControlWords) -> int:
     """Count the bytes of real pages behind all objects of a map. While it moves to another
     geometry, /dev/shm is listed for what movers have."""
@@ -136,7 +145,8 @@ def gather(attachment: Attachment, entries: int) -> Stats:
     left."""
     control = attachment.control
     shape, mappings = attachment.geometry, attachment.mappings
-    live_bytes = summed(mappings, ShardWords.LIVE_BYTES)
+    sums = {name: summed(mappings, word) for name, word in OF_SHARDS.items()}
+    live_bytes = sums["live_bytes"]
     shards = attachment.distinct()
     shard_entries = [shard.entries() for shard in shards]
     taken = allocated(attachment.name, control)
@@ -144,8 +154,6 @@ def gather(attachment: Attachment, entries: int) -> Stats:
     return Stats(
         entries=entries,
         slots=sum([shard.slots.count for shard in shards]),
-        free_slots=summed(mappings, ShardWords.FREE_SLOTS),
-        live_bytes=live_bytes,
         size_bytes=shape.total_bytes,
         allocated_bytes=taken,
         amplification=taken / live_bytes if live_bytes else float("inf"),
@@ -158,10 +166,6 @@ def gather(attachment: Attachment, entries: int) -> Stats:
         read_retries=totals["retries"],
         locked_reads=totals["locked_reads"],
         near_hits=totals["near_hits"],
-        evicted=summed(mappings, ShardWords.EVICTED),
-        expired=summed(mappings, ShardWords.EXPIRED),
-        aged=summed(mappings, ShardWords.AGED),
-        repairs=summed(mappings, ShardWords.REPAIRS),
         sweeps=control.SWEEP_EPOCH,
         sweep_failures=trouble.times if (trouble := attachment.sweeper.trouble) else 0,
         uncached=added(
@@ -170,6 +174,5 @@ def gather(attachment: Attachment, entries: int) -> Stats:
         ),
         workers=tuple(pid for _, pid in attachment.worker.rows_in_use()),
         shard_entries=tuple(shard_entries),
-        tombstones=summed(mappings, ShardWords.TOMBSTONES),
-        tombstones_lost=summed(mappings, ShardWords.TOMBSTONES_LOST),
+        **sums,
     )

@@ -10,11 +10,13 @@ moves on meanwhile is looked at again from the start, so that each entry is coun
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from ..lifecycle.control import is_sound, shape_of
+from ..lifecycle.stats import OF_SHARDS
 from ..memory import geometry
 from ..memory._clock_cy import Clock
 from ..memory.layout import SHARD, constants, record_bytes
@@ -49,6 +51,13 @@ def shards_of(seen: SeenMap, unit: int | None = None) -> list[SeenShard]:
             break  # it is as it was: what is gone was lost
         control = newer
     return found
+
+
+def sums_of(shards: Iterable[SeenShard]) -> dict[str, int]:
+    """Add up what the headers of shards count, under the names of `Stats`; what cannot be read is
+    left out."""
+    headers = [shard.header for shard in shards if shard.header is not None]
+    return {name: sum(header[word] for header in headers) for name, word in OF_SHARDS.items()}
 
 
 def move_in_words(control: ControlWords) -> str:

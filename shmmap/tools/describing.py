@@ -8,7 +8,6 @@ from typing import Any
 from ..lifecycle import control
 from ..lifecycle.parameters import argument, as_text
 from ..memory.layout import LAYOUT_VERSION
-from ..memory.words import ShardWords
 from ..operations.messages import state_of
 from ..printable import printable
 from ..system import segment
@@ -119,7 +118,7 @@ def _operations(one: SeenMap) -> _Lines:
 def _balance(one: SeenMap) -> _Lines:
     assert one.control is not None
     shards = inspection.shards_of(one)
-    headers = [shard.header for shard in shards if shard.header]
+    sums = inspection.sums_of(shards)
     entries = sorted((shard.entries, shard.generation, shard.number) for shard in shards)
     used = sum(max(0, shard.shape.slots - shard.header.FREE_SLOTS)
                for shard in shards if shard.header)
@@ -131,21 +130,16 @@ def _balance(one: SeenMap) -> _Lines:
         return f"{generation}.{number}" if is_moving else str(number)
 
     (least, *lowest), (most, *highest) = entries[0], entries[-1]
-    live_bytes, evicted, expired, aged, repairs = (
-        sum(header[word] for header in headers)
-        for word in (ShardWords.LIVE_BYTES, ShardWords.EVICTED, ShardWords.EXPIRED,
-                     ShardWords.AGED, ShardWords.REPAIRS)
-    )
     return [
         ("entries", f"{sum(count for count, _, _ in entries):,}"),
-        ("live bytes", f"{live_bytes:,} of keys and values, expired ones included"),
+        ("live bytes", f"{sums['live_bytes']:,} of keys and values, expired ones included"),
         ("slots used", f"{used:,} of {total:,} ({used / total:.1%})"),
         ("balance", f"least {least:,} (shard {label(*lowest)}), "
                     f"median {entries[len(entries) // 2][0]:,}, "
                     f"most {most:,} (shard {label(*highest)})"),
-        ("removed", f"{evicted:,} evicted, {expired:,} expired, "
-                    f"{aged:,} by age"),
-        ("repairs", f"{repairs:,}"),
+        ("removed", f"{sums['evicted']:,} evicted, {sums['expired']:,} expired, "
+                    f"{sums['aged']:,} by age"),
+        ("repairs", f"{sums['repairs']:,}"),
         *([("not readable", ", ".join(f"{label(one.generation, one.number)} ({one.problem})"
                                       for one in bad))] if bad else []),
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..lifecycle import control, lingering
 from ..lifecycle.stats import Stats
-from ..memory.words import RowWords, ShardWords, Word
+from ..memory.words import RowWords
 from ..operations.messages import state_of
 from ..system import liveness
 from . import findings, inspection, json_out, named, unlinking
@@ -57,35 +57,21 @@ def stats_of(seen: SeenMap) -> tuple[dict[str, Any], int]:
     """Return a map's figures under the names of `Stats`, and how many shards are not in them."""
     assert seen.control is not None
     shards = inspection.shards_of(seen)
-    headers = [shard.header for shard in shards if shard.header]
-
-    def summed(word: Word) -> int:
-        return sum(header[word] for header in headers)
-
-    counters = inspection.counters_of(seen.control)
-    live_bytes = summed(ShardWords.LIVE_BYTES)
-    found: dict[str, Any] = {
+    sums = inspection.sums_of(shards)
+    live_bytes = sums["live_bytes"]
+    unsorted: dict[str, Any] = {
+        **sums, **inspection.operations_of(seen.control),
         "entries": sum(shard.entries for shard in shards),
         "slots": sum(shard.shape.slots for shard in shards),
-        "free_slots": summed(ShardWords.FREE_SLOTS),
-        "live_bytes": live_bytes,
         "size_bytes": control.geometry_of(seen.control).total_bytes,
         "allocated_bytes": seen.allocated,
         "amplification": seen.allocated / live_bytes if live_bytes else None,
-        **{name: counters[name] for name in ("hits", "misses", "writes", "deletes")},
-        "lock_waits": counters["waits"], "takeovers": counters["takeovers"],
-        "read_retries": counters["retries"],
-        **{name: counters[name] for name in ("locked_reads", "near_hits")},
-        "evicted": summed(ShardWords.EVICTED), "expired": summed(ShardWords.EXPIRED),
-        "aged": summed(ShardWords.AGED), "repairs": summed(ShardWords.REPAIRS),
         "sweeps": seen.control.SWEEP_EPOCH,
-        "tombstones": summed(ShardWords.TOMBSTONES),
-        "tombstones_lost": summed(ShardWords.TOMBSTONES_LOST),
         "workers": None if seen.workers is None else [worker.pid for worker in seen.workers],
         "shard_entries": [shard.entries for shard in shards],
     }
-    assert set(found) == set(Stats._fields) - set(PROCESS_S_OWN)
-    return found, len(shards) - len(headers)
+    found = {name: unsorted[name] for name in Stats._fields if name not in PROCESS_S_OWN}
+    return found, sum(shard.header is None for shard in shards)
 
 
 def _in_words(value: Any) -> str:

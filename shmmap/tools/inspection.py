@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -25,6 +25,7 @@ from ..system.flavours import ENGINES, OWN, PATTERN, Flavour
 from ..values import codecs
 from .counting import move_in_words as move_in_words
 from .counting import shards_of as shards_of
+from .counting import sums_of as sums_of
 from .judging import OPAQUE, Judgement, judge, open_file, read_control
 from .seen import SeenMap as SeenMap
 from .seen import SeenShard as SeenShard
@@ -38,6 +39,7 @@ _OBJECT = re.compile(
 )
 _LARGEST_PID = 1 << 22
 LINGERS = "lingers"  # the state of an ephemeral map that waits for whoever opens it next
+_AS_STATS = {"waits": "lock_waits", "retries": "read_retries"}
 UNKNOWN = -1  # instead of a pid: it cannot be found out whether there is such a process
 
 
@@ -56,6 +58,12 @@ def find_maps(only: str | None = None) -> list[SeenMap]:
                                        key=lambda one: (one[0] != OWN, one[0]))
     )
     return [seen for seen in looked_at if seen]
+
+
+def find_named(names: Iterable[str]) -> list[SeenMap]:
+    """Find the maps of these names, each once; of no name: every map."""
+    wanted = dict.fromkeys(names)
+    return [one for name in wanted for one in find_maps(name)] if wanted else find_maps()
 
 
 def find_map(name: str, flavour: Flavour = OWN) -> SeenMap | None:
@@ -95,6 +103,12 @@ def counters_of(control: ControlWords) -> dict[str, int]:
         name: control[total] + sum(row[counter] for row in rows)
         for name, (counter, total) in liveness.COUNTERS.items()
     }
+
+
+def operations_of(control: ControlWords) -> dict[str, int]:
+    """Return the same under the names of `Stats`."""
+    counters = counters_of(control)
+    return {_AS_STATS.get(name, name): count for name, count in counters.items()}
 
 
 def creating_pid(name: str, owner: int) -> int | None:

@@ -15,7 +15,6 @@ from typing import NamedTuple
 from .._public import public
 from ..errors import ShmMapError
 from ..lifecycle import control
-from ..memory.words import ShardWords
 from ..printable import printable
 from . import findings, inspection, overview
 from .seen import SeenMap, SeenShard
@@ -67,24 +66,15 @@ FAMILIES = {family.name: family for family in (
     Family("shmmap_sweeps", "counter", "Whole sweeps."),
     Family("shmmap_unreadable_shards", "gauge", "Shards whose header is damaged or gone."),
 )}
-_OF_WORKERS = {
-    "writes": "writes", "deletes": "deletes", "lock_waits": "waits", "takeovers": "takeovers",
-    "read_retries": "retries", "locked_reads": "locked_reads", "near_hits": "near_hits",
-}
-_OF_SHARDS = {
-    "live_bytes": ShardWords.LIVE_BYTES, "free_slots": ShardWords.FREE_SLOTS,
-    "evicted": ShardWords.EVICTED, "expired": ShardWords.EXPIRED, "aged": ShardWords.AGED,
-    "repairs": ShardWords.REPAIRS,
-}
+_COUNTED = ("near_hits", "writes", "deletes", "lock_waits", "takeovers", "read_retries",
+            "locked_reads")
+_SUMMED = ("live_bytes", "free_slots", "evicted", "expired", "aged", "repairs")
 
 
 def samples(names: Iterable[str] = ()) -> Iterator[Sample]:
     """Yield the figures of these maps, or of all of this machine: see FAMILIES. Two maps of one
     name, of two engines or layouts, are told apart by labels."""
-    wanted = list(dict.fromkeys(names))  # a figure may be told once only
-    found = [one for name in wanted for one in inspection.find_maps(name)] if wanted else (
-        inspection.find_maps())
-    for one in found:
+    for one in inspection.find_named(names):  # each once: a figure may be told once only
         yield from _of_map(one)
 
 
@@ -103,7 +93,7 @@ def _of_map(seen: SeenMap) -> Iterator[Sample]:
     if seen.control is None or seen.state not in _READABLE:
         return
     try:
-        counted = inspection.counters_of(seen.control)
+        counted = inspection.operations_of(seen.control)
         shards = inspection.shards_of(seen)
         size = control.geometry_of(seen.control).total_bytes
     except (ShmMapError, OSError):  # it went meanwhile
@@ -111,21 +101,22 @@ def _of_map(seen: SeenMap) -> Iterator[Sample]:
     yield sample("size_bytes", size)
     yield sample("reads", counted["hits"], found="yes")
     yield sample("reads", counted["misses"], found="no")
-    for name, counter in _OF_WORKERS.items():
-        yield sample(name, counted[counter])
+    for name in _COUNTED:
+        yield sample(name, counted[name])
     yield sample("sweeps", seen.control.SWEEP_EPOCH)
     yield from (sample(name, value, **more) for name, value, more in _of_shards(shards))
 
 
 def _of_shards(shards: list[SeenShard]) -> Iterator[tuple[str, int, dict[str, str]]]:
-    readable = [(shard, shard.header) for shard in shards if shard.header is not None]
+    readable = [shard for shard in shards if shard.header is not None]
     yield "unreadable_shards", len(shards) - len(readable), {}
-    yield "entries", sum(shard.entries for shard, _ in readable), {}
-    yield "slots", sum(shard.shape.slots for shard, _ in readable), {}
-    for name, word in _OF_SHARDS.items():
-        yield name, sum(header[word] for _, header in readable), {}
+    yield "entries", sum(shard.entries for shard in readable), {}
+    yield "slots", sum(shard.shape.slots for shard in readable), {}
+    sums = inspection.sums_of(shards)
+    for name in _SUMMED:
+        yield name, sums[name], {}
     yield "shards", len(shards), {}
-    entries = [shard.entries for shard, _ in readable]
+    entries = [shard.entries for shard in readable]
     for which, of in (("fullest", max), ("emptiest", min)):
         yield "shard_entries", of(entries, default=0), {"which": which}
 

@@ -11,15 +11,11 @@ from typing import NamedTuple
 from ...errors import ShmMapError
 from ...lifecycle import control
 from ...memory._clock_cy import monotonic
-from ...memory.words import ShardWords
 from .. import inspection
 from ..seen import SeenMap
 
 KEPT = 60  # hit ratios of a map, for its history
-OF_SHARDS = {
-    "evicted": ShardWords.EVICTED, "expired": ShardWords.EXPIRED, "aged": ShardWords.AGED,
-    "repairs": ShardWords.REPAIRS,
-}
+_REMOVED = ("evicted", "expired", "aged", "repairs")
 
 
 class Reading(NamedTuple):
@@ -59,10 +55,7 @@ class Reading(NamedTuple):
 
 def read(names: Iterable[str] = ()) -> list[Reading]:
     """Read these maps, or all of this machine, without joining them."""
-    wanted = list(dict.fromkeys(names))
-    found = [one for name in wanted for one in inspection.find_maps(name)] if wanted else (
-        inspection.find_maps())
-    return [_read(one) for one in found]
+    return [_read(one) for one in inspection.find_named(names)]
 
 
 def _read(seen: SeenMap) -> Reading:
@@ -72,16 +65,14 @@ def _read(seen: SeenMap) -> Reading:
         return outside
     with suppress(ShmMapError, OSError):  # it went meanwhile
         shards = inspection.shards_of(seen)
-        headers = [shard.header for shard in shards if shard.header is not None]
-        counts = inspection.counters_of(seen.control)
-        counts |= {name: sum(header[word] for header in headers)
-                   for name, word in OF_SHARDS.items()}
+        sums = inspection.sums_of(shards)
+        counts = inspection.counters_of(seen.control) | {name: sums[name] for name in _REMOVED}
         return outside._replace(
             nonce=seen.control.NONCE,
             size=control.geometry_of(seen.control).total_bytes,
-            live_bytes=sum(header.LIVE_BYTES for header in headers),
+            live_bytes=sums["live_bytes"],
             slots=sum(shard.shape.slots for shard in shards),
-            free_slots=sum(header.FREE_SLOTS for header in headers),
+            free_slots=sums["free_slots"],
             counts=counts, shards=tuple(shard.entries for shard in shards),
             moving=inspection.move_in_words(seen.control),
         )
