@@ -17,9 +17,7 @@ from .inspection import SeenMap, SeenWorker
 
 def add_command(command: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
-    named.add_name(command)
-    unlinking.add_flavour(command)
-    json_out.add_option(command)
+    json_out.add_look(command)
     command.set_defaults(run=_run)
 
 

@@ -10,20 +10,13 @@ from typing import Any
 from ..errors import ShmMapError
 from ..memory.layout import constants
 from ..printable import printable
-from . import findings, json_out, keys_written, named, unlinking
+from . import findings, json_out, keys_written, named
 from .map_reading import MapReader, find_usable
 from .shard_reading import Entry, Picks
 from .shown import Shown, key_shown, value_shown
 
 K = constants()
 _CELL = 200  # characters of a value in a line of scan
-
-
-def _add_reading(command: argparse.ArgumentParser) -> None:
-    """Say what all of these take."""
-    named.add_name(command)
-    unlinking.add_flavour(command)
-    json_out.add_option(command)
 
 
 def _add_unpickle(command: argparse.ArgumentParser) -> None:
@@ -33,7 +26,7 @@ def _add_unpickle(command: argparse.ArgumentParser) -> None:
 
 def add_get(command: argparse.ArgumentParser) -> None:
     """Say what `get` takes."""
-    _add_reading(command)
+    json_out.add_look(command)
     keys_written.add_key(command)
     _add_unpickle(command)
     command.set_defaults(run=_get)
@@ -41,21 +34,21 @@ def add_get(command: argparse.ArgumentParser) -> None:
 
 def add_ttl(command: argparse.ArgumentParser) -> None:
     """Say what `ttl` takes."""
-    _add_reading(command)
+    json_out.add_look(command)
     keys_written.add_key(command)
     command.set_defaults(run=_ttl)
 
 
 def add_keys(command: argparse.ArgumentParser) -> None:
     """Say what `keys` takes."""
-    _add_reading(command)
+    json_out.add_look(command)
     _add_range(command)
     command.set_defaults(run=_keys)
 
 
 def add_scan(command: argparse.ArgumentParser) -> None:
     """Say what `scan` takes."""
-    _add_reading(command)
+    json_out.add_look(command)
     _add_range(command)
     _add_unpickle(command)
     command.set_defaults(run=_scan)

@@ -11,7 +11,7 @@ from ..lifecycle.stats import Stats
 from ..memory.words import RowWords
 from ..operations.messages import state_of
 from ..system import liveness
-from . import findings, inspection, json_out, named, unlinking
+from . import findings, inspection, json_out, named
 from .map_reading import find_usable
 from .seen import SeenMap, SeenWorker
 
@@ -20,20 +20,14 @@ PROCESS_S_OWN = ("sweep_failures", "uncached")  # of Stats: what only the proces
 
 def add_stats(command: argparse.ArgumentParser) -> None:
     """Say what `stats` takes."""
-    _add(command)
+    json_out.add_look(command)
     command.set_defaults(run=_stats)
 
 
 def add_workers(command: argparse.ArgumentParser) -> None:
     """Say what `workers` takes."""
-    _add(command)
+    json_out.add_look(command)
     command.set_defaults(run=_workers)
-
-
-def _add(command: argparse.ArgumentParser) -> None:
-    named.add_name(command)
-    unlinking.add_flavour(command)
-    json_out.add_option(command)
 
 
 # -- stats --------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from . import named, unlinking
+
 SCHEMA = 1
 
 
@@ -18,6 +20,14 @@ def add_option(command: argparse.ArgumentParser) -> None:
     """Have a command take `--json`."""
     command.add_argument("--json", dest="as_json", action="store_true",
                          help="print JSON: see docs/reference/json.md")
+
+
+def add_look(command: argparse.ArgumentParser) -> None:
+    """Have a command that looks into a map take its NAME, which of those that have it, and
+    `--json`."""
+    named.add_name(command)
+    unlinking.add_flavour(command)
+    add_option(command)
 
 
 def show(command: str, **fields: Any) -> None:

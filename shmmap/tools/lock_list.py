@@ -17,7 +17,7 @@ from ..memory.geometry import LOCK_SLOTS
 from ..memory.layout import constants
 from ..values._keys_cy import pack
 from ..values.more_keys import packed_key
-from . import findings, inspection, json_out, keys_written, named, unlinking
+from . import findings, inspection, json_out, keys_written, named
 from .entries import open_reader, seconds
 from .map_reading import MapReader
 from .shard_reading import Entry
@@ -57,9 +57,7 @@ class Held(NamedTuple):
 def add_command(command: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     command.description = __doc__
-    named.add_name(command)
-    unlinking.add_flavour(command)
-    json_out.add_option(command)
+    json_out.add_look(command)
     command.add_argument("--key", metavar="KEY", action="append", default=[],
                          help="a key that one of them may be of; again for another one")
     keys_written.add_key_kinds(command)

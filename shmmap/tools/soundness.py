@@ -24,7 +24,7 @@ from ..shard._checking_cy import Checker
 from ..shard._shard_cy import Shard
 from ..system import segment
 from ..values import _codecs_cy, _keys_cy
-from . import findings, fsck, json_out, named, unlinking
+from . import findings, fsck, json_out, named
 from .map_reading import MapReader, find_usable
 from .seen import SeenShard
 from .shard_reading import ShardReader
@@ -38,9 +38,7 @@ SHOWN = 10  # problems of one shard
 def add_command(command: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     command.description = __doc__
-    named.add_name(command)
-    unlinking.add_flavour(command)
-    json_out.add_option(command)
+    json_out.add_look(command)
     command.set_defaults(run=_run)
 
 

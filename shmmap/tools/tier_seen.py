@@ -12,7 +12,7 @@ from ..locks.lock_table import LOCK, Record, name_of
 from ..printable import printable
 from ..tiers.freshness import NEVER
 from ..values._keys_cy import unpack
-from . import findings, json_out, named, unlinking
+from . import findings, json_out, named
 from .entries import open_reader
 from .lock_list import holder_of
 from .map_reading import MapReader
@@ -45,9 +45,7 @@ class SeenTier(NamedTuple):
 def add_command(command: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     command.description = __doc__
-    named.add_name(command)
-    unlinking.add_flavour(command)
-    json_out.add_option(command)
+    json_out.add_look(command)
     command.set_defaults(run=_run)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from ..checks import Key
 from ..errors import MapNotFound, MapUnlinked, ShmMapError
 from ..printable import printable
-from . import findings, json_out, keys_written, named, repeating, unlinking
+from . import findings, json_out, keys_written, named, repeating
 from .entries import described, open_reader
 from .map_reading import MapReader
 
@@ -25,9 +25,7 @@ _Look = tuple[object, ...]
 def add_command(command: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     command.description = __doc__
-    named.add_name(command)
-    unlinking.add_flavour(command)
-    json_out.add_option(command)
+    json_out.add_look(command)
     keys_written.add_key(command)
     command.add_argument("--unpickle", action="store_true", help="load pickles, too: this runs the "
                          "code of everybody who may write to the map")
