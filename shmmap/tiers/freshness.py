@@ -68,12 +68,12 @@ class Freshness:
 
     def read(self) -> Known:
         """Return what the map says."""
-        return _read(self._map.get(self.place), self.nonce) or Known()
+        return known_in(self._map.get(self.place), self.nonce) or Known()
 
     def sources(self) -> frozenset[str]:
         """Return the servers that are listened to; none where nobody knows."""
         found = self._map.get(self.place)
-        known = _read(found, self.nonce)
+        known = known_in(found, self.nonce)
         return frozenset() if known is None or len(found) != _LONG else frozenset(found[5])
 
     def publish(
@@ -86,7 +86,7 @@ class Freshness:
         `sources`: since when who is listened to; what began later counts."""
         while True:
             found, version = self._map.get_versioned(self.place)
-            known = _read(found, nonce)
+            known = known_in(found, nonce)
             risen = map(max, known or Known(0, 0, self.now()), (since, proven, floor))
             there = tuple(found[4:]) if known is not None else ()
             told = max(there, sources, key=lambda one: one[0] if one else 0)
@@ -98,7 +98,10 @@ class Freshness:
         self.publish(self.nonce, now, floor=now)
 
 
-def _read(found: Any, nonce: int) -> Known | None:
-    if isinstance(found, (tuple, list)) and len(found) in (_SHORT, _LONG) and found[3] == nonce:
+def known_in(found: Any, nonce: int) -> Known | None:
+    """Return what an entry says of the map of that making; None: nothing that is ours."""
+    if isinstance(found, (tuple, list)) and len(found) in (_SHORT, _LONG) and (
+        [type(one) for one in found[:4]] == [int] * 4 and found[3] == nonce
+    ):
         return Known(*found[:3])
     return None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ..errors import ShmMapError
 from ..locks.lock_table import LOCK, Record, name_of
 from ..printable import printable
-from ..tiers.freshness import NEVER
+from ..tiers.freshness import NEVER, known_in
 from ..values._keys_cy import unpack
 from . import findings, json_out, named
 from .entries import open_reader
@@ -105,11 +105,11 @@ def _tier(reader: MapReader, owner: Any, found: Any, feed: Entry | None) -> Seen
 
     record = Record.unpack(feed.value) if feed else None
     listener, lives = holder_of(reader, record) if record else (None, False)
-    is_known = isinstance(found, (tuple, list)) and (
-        [type(one) for one in found] == [int] * 4 and found[3] == reader.control.NONCE)
-    since, proven, floor = map(ago, found[:3]) if is_known else (None, None, None)
+    known = known_in(found, reader.control.NONCE)
+    since, proven, floor = map(ago, known) if known else (None, None, None)
     store, prefix = owner
-    return SeenTier(store, prefix, is_known, since, proven, floor, listener if lives else None)
+    return SeenTier(store, prefix, known is not None, since, proven, floor,
+                    listener if lives else None)
 
 
 COMMANDS = (

@@ -50,6 +50,15 @@ def test_as_the_tier_itself_reports(tier, capsys):
     assert "('shmmap.tier', 'feed', " in capsys.readouterr().out  # the key is known
 
 
+def test_a_tier_over_several_servers(tier):
+    """Its entry says, too, which of them are listened to."""
+    known = tier._freshness
+    known.publish(known.nonce, 0, sources=(known.now(), ("one:1", "other:2")))
+    one, = tiers_of(tier.map.name)
+    assert len(tier.map.get(known.place)) == 6
+    assert one.is_known and one.since_s is not None and one.proven_s is not None
+
+
 def test_nobody_listens_any_more(tier, capsys):
     m = tier.map
     tier.close()
