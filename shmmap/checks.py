@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Key = Any  # of an entry: str, bytes, numbers, None, or tuples of these
 Value = Any  # whatever a user stores, or has computed
 SHOWN = 200  # characters of a key that an error shows
+LONG_S = 3e9  # a ttl of so many seconds, 95 years, is none
 _FAR_S = 10**18  # seconds; more is more than any limit, and may have too many digits to print
 
 

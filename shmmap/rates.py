@@ -8,7 +8,7 @@ from math import ceil, inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ._public import public
-from .checks import Key, seconds, shown
+from .checks import LONG_S, Key, seconds, shown
 from .counters.counter import Counter, Rule, Step
 from .counters.in_map import MapCounter
 from .errors import EntryTooLarge, MapClosed, ShmMapError
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _MACHINES = ("store", "shares")
 _ON_ERROR = ("raise", "allow", "deny")
 MOST_TIMES = 100_000  # 8 bytes each, written anew by each hit
-_LONG_S = 3e9  # a ttl of so many seconds is none
 
 
 @public
@@ -104,9 +103,9 @@ class RateLimiter:
         per_s = seconds(per, "per")
         if not _is_count(limit):
             raise ValueError(f"limit={limit!r} must be a whole number, 1 or more, less than 2**32")
-        if not 1e-6 <= per_s < _LONG_S:
+        if not 1e-6 <= per_s < LONG_S:
             raise ValueError(f"per={per!r} must be 1e-6 seconds or more, and less than "
-                             f"{_LONG_S:.0e}")
+                             f"{LONG_S:.0e}")
         if algorithm not in ALGORITHMS:
             raise ValueError(f"algorithm={algorithm!r} must be one of {', '.join(ALGORITHMS)}")
         if algorithm == "moving" and limit > MOST_TIMES:
@@ -117,10 +116,10 @@ class RateLimiter:
             raise ValueError(f"burst= is for algorithm=\"bucket\", not for {algorithm!r}")
         if burst is not None and not _is_count(burst):
             raise ValueError(f"burst={burst!r} must be a whole number, 1 or more, less than 2**32")
-        if burst is not None and not burst * per_s / limit < _LONG_S:
+        if burst is not None and not burst * per_s / limit < LONG_S:
             raise ValueError(f"burst={burst:,} with limit={limit:,} and per={per!r} is too much: "
                              f"that many come back in {burst * per_s / limit:.3g} seconds, which "
-                             f"must be less than {_LONG_S:.0e}")
+                             f"must be less than {LONG_S:.0e}")
         if on_error not in _ON_ERROR:
             raise ValueError(f"on_error={on_error!r} must be one of {', '.join(_ON_ERROR)}")
         tier = _tier_of(m)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..checks import Key, Value, seconds
+from ..checks import LONG_S, Key, Value, seconds
 from ..map import ShmMap
 from .digests import Digests
 from .reconciling import ReconcileReport, Reconciling, digests_of
@@ -18,7 +18,6 @@ from .writes import TierWrites
 if TYPE_CHECKING:
     from ..checks import Seconds
 
-_LONG_S = 3e9
 _LISTS = ("bury", "heads", "list_heads", "put_if")  # what not every store does
 
 
@@ -123,6 +122,6 @@ def read_tombstones(life: Seconds | None, m: ShmMap, writing: Writing) -> float 
         return None
     check_stamped(m, writing, "tombstones= needs")
     life_s = seconds(life, "tombstones")
-    if not 0 < life_s <= _LONG_S:
+    if not 0 < life_s <= LONG_S:
         raise ValueError(f"tombstones={life!r} must be more than 0 seconds, and 95 years at most")
     return life_s

@@ -19,22 +19,21 @@ from redis.exceptions import AskError, MovedError
 from ..errors import StoreRefused, StoreUnavailable
 from ..memory._clock_cy import monotonic
 from . import redis_scripts as scripts
-from .redis_cluster_feed import ClusterFeed, name_of, text
+from .redis_cluster_feed import Address, ClusterFeed, name_of, text
 from .redis_listing import scan_words
 from .redis_store import (
     AT_ONCE,
     RedisStore,
     connecting,
-    digest_of,
     given_if,
     given_of,
     ms_of,
     none_refused,
+    run_by,
 )
 from .redis_wire import Unsent, Wire
 from .store import Given, Put, PutIf, each
 
-Address = tuple[str, int]
 SLOTS = 16384
 MOST_TURNS = 8  # of a command that is sent from node to node
 MOST_LISTINGS = 3  # of a cluster whose slots move meanwhile
@@ -253,12 +252,8 @@ class ClusterStore(RedisStore):
     ) -> list[bool | StoreRefused | None]:
         """Put at one node. An answer that names another node is none."""
         with self._asking():
-            wire = self._wire_to(home)
             try:
-                found = wire.ask(*(("EVALSHA", digest_of(script), *one) for one in given))
-                if any(isinstance(one, redis.exceptions.NoScriptError) for one in found):
-                    wire.ask(("SCRIPT", "LOAD", script))
-                    found = wire.ask(*(("EVALSHA", digest_of(script), *one) for one in given))
+                found = run_by(self._wire_to(home).ask, script, given)
             except _ERRORS:
                 self._owners = []
                 raise

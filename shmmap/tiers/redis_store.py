@@ -7,7 +7,7 @@ that is cut says nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from functools import cache, partial
 from hashlib import sha1
@@ -160,9 +160,7 @@ class RedisStore(RedisListing):
         """Run a script; return what it returns: a number, or a list of them."""
         given = (len(names), *names, *words)
         with self._asking():
-            answer = self._send(("EVALSHA", digest_of(script), *given), again=again)[0]
-            if isinstance(answer, redis.exceptions.NoScriptError):
-                answer = self._send(("EVAL", script, *given), again=again)[0]
+            answer = run_by(self._send, script, [given], again)[0]
         if isinstance(answer, redis.ResponseError):
             self._refuse(answer)
         return answer
@@ -277,14 +275,7 @@ class RedisStore(RedisListing):
     def _run_each(self, script: str, given: Sequence[Sequence[Any]]) -> list[Any]:
         """Run a script for each; return the answers, errors among them."""
         with self._asking():
-            answers = self._send(*(("EVALSHA", digest_of(script), *one) for one in given))
-            lost = [at for at, answer in enumerate(answers)
-                    if isinstance(answer, redis.exceptions.NoScriptError)]
-            if lost:
-                again = self._send(*(("EVAL", script, *given[at]) for at in lost))
-                for at, answer in zip(lost, again, strict=True):
-                    answers[at] = answer
-        return answers
+            return run_by(self._send, script, given)
 
     def _done(self, answer: Any) -> bool | StoreRefused | None:
         """Tell what one of `put_latest` came to."""
@@ -396,6 +387,21 @@ def _pool_of(client: Any) -> Any:
         "redis.RedisCluster(...), a URL, or "
         f"a store of your own, not {kind.__module__}.{kind.__qualname__}{cannot}"
     )
+
+
+def run_by(
+    send: Callable[..., list[Any]], script: str, given: Sequence[Sequence[Any]], again: bool = False
+) -> list[Any]:
+    """Run a script for each, by what sends commands; return the answers, errors among them. Where
+    a server does not know it, it is sent along."""
+    answers = send(*(("EVALSHA", digest_of(script), *one) for one in given), again=again)
+    lost = [at for at, answer in enumerate(answers)
+            if isinstance(answer, redis.exceptions.NoScriptError)]
+    if lost:
+        found = send(*(("EVAL", script, *given[at]) for at in lost), again=again)
+        for at, answer in zip(lost, found, strict=True):
+            answers[at] = answer
+    return answers
 
 
 @cache  # of some ten

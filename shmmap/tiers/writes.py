@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..checks import Key, Value, number, refuse_one_key, seconds, shown
+from ..checks import LONG_S, Key, Value, number, refuse_one_key, seconds, shown
 from ..errors import EditConflict, StoreUnavailable
 from ..memory._clock_cy import monotonic
 from ..operations._reads_cy import MISSING
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 DEFAULT: Any = type("Default", (), {"__repr__": lambda self: "<the tier's>"})()
 _PATIENCE_S = 5.0
-_LONG_S = 3e9  # a ttl of so many seconds is none
 
 
 class TierWrites(TierReads):
@@ -283,7 +282,7 @@ def read_ttl(ttl: Any) -> float | None:
     ttl_s = seconds(ttl, "ttl")
     if ttl_s != ttl_s:
         raise ValueError("ttl=nan must be seconds")
-    return ttl_s if ttl_s < _LONG_S else None
+    return ttl_s if ttl_s < LONG_S else None
 
 
 def _bytes_of(version: int) -> bytes:
