@@ -21,15 +21,14 @@ overwritten by it.
 
 from __future__ import annotations
 
-import weakref
 from contextlib import suppress
 from typing import Any
 
 from ..checks import Key
 from ..errors import LockLost, MapClosed, ShmMapError, StoreRefused, StoreUnavailable
-from ..system.background import Background
 from .journal import Journal, Record
 from .machine_clock import MachineClock
+from .parts import Runs
 from .stamps import latest_believed
 from .store import Put, Store
 from .store_keys import RESERVED
@@ -49,7 +48,7 @@ AGAIN_S = 0.25  # until what was refused is sent once more
 _NO_PAUSE_S = 0.0005
 
 
-class Part:
+class Part(Runs):
     """One process's part.
 
     Attributes:
@@ -67,9 +66,7 @@ class Part:
         self._writing = writing
         self._clock = clock
         self._tombstone_s = tombstone_s
-        me = weakref.ref(self)
-        self._background = Background(
-            lambda: (one := me()) is not None and one._step(), LOOK_S, at_once=True)
+        super().__init__(LOOK_S)
         self._lock: Any = None
         self._renewed = self._quiet_until = self._said = 0
         self._is_open = False  # something was sent, and not answered
@@ -88,15 +85,6 @@ class Part:
     def is_draining(self) -> bool:
         """Whether it is this process that carries what waits."""
         return self._lock is not None
-
-    def start(self) -> None:
-        """Begin, unless it has; never raises."""
-        self._background.start()
-
-    def stop(self) -> None:
-        """End; another process may carry then."""
-        if self._background.stop():  # else the step that goes on leaves
-            self._leave()
 
     def _step(self) -> bool:
         pause_s = LOOK_S

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
+from ..system.background import Background
 from ..system.process import this_process
 
 
@@ -18,6 +19,31 @@ class Starts(Protocol):
 
     def stop(self) -> None:
         """End; another process may do it then."""
+
+
+class Runs:
+    """A part that does a step again and again in the background, as long as somebody has it."""
+
+    def __init__(self, interval_s: float) -> None:
+        me = weakref.ref(self)
+        self._background = Background(
+            lambda: (one := me()) is not None and one._step(), interval_s, at_once=True)
+
+    def start(self) -> None:
+        """Begin, unless it has; never raises."""
+        self._background.start()
+
+    def stop(self) -> None:
+        """End; another process may do it then."""
+        if self._background.stop():  # else the step that goes on leaves
+            self._leave()
+
+    def _step(self) -> bool:
+        """Do it once; False: it ends."""
+        raise NotImplementedError
+
+    def _leave(self) -> None:
+        """Leave it to another process."""
 
 
 Part = TypeVar("Part", bound=Starts)

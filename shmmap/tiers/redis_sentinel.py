@@ -10,14 +10,14 @@ than that is let go, and the feed ends. Where no sentinel can be reached everyth
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import redis
 
 from ..memory._clock_cy import monotonic
-from ..system.background import Background
-from .parts import Parts
+from .parts import Parts, Runs
 
 PERIOD_S = 1.0
 _FRESH_S = 5.0
@@ -75,18 +75,15 @@ class Sentinels:
                 self._known = latest
 
 
-class _Asking:
-    """What one process does."""
+class _Asking(Runs):
+    """What one process does. `sentinels`: a weak reference."""
 
-    def __init__(self, sentinels: Any) -> None:
-        self._background = Background(
-            lambda: (one := sentinels()) is not None and (one.look() or True), PERIOD_S,
-            at_once=True)
+    def __init__(self, sentinels: Callable[[], Sentinels | None]) -> None:
+        super().__init__(PERIOD_S)
+        self._sentinels = sentinels
 
-    def start(self) -> None:
-        """Begin, unless it has; never raises."""
-        self._background.start()
-
-    def stop(self) -> None:
-        """End."""
-        self._background.stop()
+    def _step(self) -> bool:
+        sentinels = self._sentinels()
+        if sentinels is not None:
+            sentinels.look()
+        return sentinels is not None

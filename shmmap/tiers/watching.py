@@ -16,15 +16,14 @@ takes out is asked for again, and what it publishes is true.
 
 from __future__ import annotations
 
-import weakref
 from contextlib import suppress
 from typing import Any
 
 from ..errors import LockLost, MapClosed, ShmMapError, StoreUnavailable
 from ..map import ShmMap
-from ..system.background import Background
 from ..system.process import this_process
 from .freshness import Freshness, Sources
+from .parts import Runs
 from .store import Changed, Feed, Proven, Store
 from .store_keys import RESERVED, StoreKeys
 
@@ -34,7 +33,7 @@ _SLICE_S = 0.25  # of one step; between two of them it may end
 _NO_PAUSE_S = 0.001
 
 
-class Part:
+class Part(Runs):
     """One process's part.
 
     Attributes:
@@ -53,9 +52,7 @@ class Part:
         self._interval_ns = int(interval_s * 1e9)
         self._now = freshness.now
         self._process = this_process()
-        me = weakref.ref(self)
-        self._background = Background(
-            lambda: (one := me()) is not None and one._step(), LOOK_S, at_once=True)
+        super().__init__(LOOK_S)
         self._feed: Feed | None = None
         self._lock: Any = None
         self._sources: Sources = ()
@@ -68,15 +65,6 @@ class Part:
     def is_listening(self) -> bool:
         """Whether it is this process that hears what changes."""
         return self._feed is not None
-
-    def start(self) -> None:
-        """Begin, unless it has; never raises."""
-        self._background.start()
-
-    def stop(self) -> None:
-        """End; another process may listen then."""
-        if self._background.stop():  # else the step that goes on leaves
-            self._leave()
 
     def __del__(self) -> None:
         feed = self.__dict__.get("_feed")
