@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import redis
 
+from ..support.server_process import ServerProcess
 from .network import Node
 
 PORT, SENTINEL_PORT, MASTER = 6379, 26379, "shop"
@@ -18,7 +17,7 @@ DOWN_MS, FAILOVER_MS = 500, 2000  # until a sentinel holds a server for down; of
 LIMIT_S = 20
 
 
-class Server:
+class Server(ServerProcess):
     """A redis-server, or a sentinel, in a node of its own. It keeps nothing when it ends."""
 
     def __init__(self, node: Node, folder: Path, *options: str, kind: str = "server") -> None:
@@ -34,7 +33,6 @@ class Server:
         if kind == "server":
             self._options += ["--port", str(PORT), "--save", "", "--dbfilename",
                               f"{node.name}.rdb", "--repl-diskless-sync-delay", "0"]
-        self._process: subprocess.Popen[bytes] | None = None
         self.client: Any = redis.Redis(unix_socket_path=str(self.socket), socket_timeout=5)
 
     def start(self) -> None:
@@ -51,23 +49,6 @@ class Server:
         with suppress(redis.RedisError):
             return bool(self.client.ping())
         return False
-
-    def kill(self) -> None:
-        """End it at once."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def stop(self) -> None:
-        """Have it answer nobody, with its connections open."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Let it answer again."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
 
     def ports_of_listeners(self, node: Node) -> list[int]:
         """Return the ports of a node's connections that hear what changes."""

@@ -4,7 +4,6 @@ are stopped and killed."""
 from __future__ import annotations
 
 import random
-import signal
 import socket
 import subprocess
 import time
@@ -14,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from .server_process import ServerProcess
+
 LIMIT_S = 30.0
 SLOTS = 16384
 
 
-class Node:
+class Node(ServerProcess):
     """One server of a cluster."""
 
     def __init__(self, folder: Path, timeout_ms: int) -> None:
@@ -28,7 +29,7 @@ class Node:
         redis = pytest.importorskip("redis")
         self.port = _free_port()
         folder.mkdir()
-        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
+        self._process = subprocess.Popen(
             [program, "--port", str(self.port), "--bind", "127.0.0.1", "--cluster-enabled", "yes",
              "--cluster-node-timeout", str(timeout_ms), "--save", "", "--appendonly", "no",
              "--cluster-port", str(_free_port()), "--dir", str(folder),
@@ -53,21 +54,9 @@ class Node:
 
     def kill(self) -> None:
         """End it at once."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-            self.client.close()
+        super().kill()
+        self.client.close()
 
-    def stop(self) -> None:
-        """Have it answer nobody."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Let it answer again."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
 
 
 class Cluster:

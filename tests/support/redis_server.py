@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import subprocess
 import time
@@ -12,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from .server_process import ServerProcess
+
 LIMIT_S = 20
 
 
-class RedisServer:
+class RedisServer(ServerProcess):
     """One server. It keeps nothing when it ends, unless `more` says otherwise."""
 
     def __init__(self, folder: Path, *more: str) -> None:
@@ -25,7 +26,6 @@ class RedisServer:
         self.path = folder / "redis.sock"
         self._command = [program, "--port", "0", "--unixsocket", str(self.path), "--save", "",
                          "--dir", str(folder), *more]
-        self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
@@ -51,20 +51,3 @@ class RedisServer:
         """Return a client of it."""
         redis = pytest.importorskip("redis")
         return redis.Redis(unix_socket_path=str(self.path), **more)
-
-    def kill(self) -> None:
-        """End it at once."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def stop(self) -> None:
-        """Have it answer nobody, with its connections open."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Let it answer again."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)

@@ -10,6 +10,7 @@ import pytest
 
 from shmmap import ENGINE, ShmMap, StoreUnavailable, Tiered
 from shmmap.testing import LocalStore
+from shmmap.tiers.draining import Part
 
 from ...support.redis_cluster import Cluster
 from ...support.redis_server import RedisServer
@@ -76,6 +77,33 @@ def tiers(name: str) -> Iterator[Callable[..., Tiered]]:
     for m in maps:
         m.unlink()
         m.close()
+
+
+@pytest.fixture
+def behind(tiers: Any, name: str) -> Iterator[Callable[..., Tiered]]:
+    """Make tiers that write behind: a machine of its own for each, unless they share a journal."""
+    journals: list[Any] = []
+
+    def tier(store: Any, journal: Any = None, m: Any = None, **options: Any) -> Tiered:
+        if journal is None:
+            room = options.pop("room", "1MB")  # of one shard, so that it is full when all is
+            journal = ShmMap(f"{name}-j{len(journals)}", size=room, shards=1)
+            journals.append(journal)
+        return tiers(store, m, write="behind", journal=journal, **options)
+
+    yield tier
+    for journal in journals:
+        journal.unlink()
+        journal.close()
+
+
+def part_of(tier: Tiered, has_lease: bool = False) -> Part:
+    """Return another process's part in carrying what waits. `has_lease`: it carries, for good."""
+    mine: Any = tier._behind
+    part = Part(mine.journal, tier.store, tier._writing, mine.part._clock)
+    if has_lease:
+        part._renewed = 1 << 62
+    return part
 
 
 def until(is_so: Callable[[], Any], limit_s: float = LIMIT_S) -> None:

@@ -7,33 +7,15 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from shmmap import ShmMap, StoreUnavailable, Tiered
+from shmmap import StoreUnavailable, Tiered
 from shmmap.testing import LocalStore
 from shmmap.tiers import draining
 
-from .conftest import listens, until
-
-
-@pytest.fixture
-def behind(tiers: Any, name: str) -> Iterator[Callable[..., Tiered]]:
-    """Make tiers that write behind: a machine of its own for each, unless they share a journal."""
-    journals: list[Any] = []
-
-    def tier(store: Any, journal: Any = None, m: Any = None, **options: Any) -> Tiered:
-        if journal is None:
-            journal = ShmMap(f"{name}-j{len(journals)}", size=options.pop("room", "1MB"))
-            journals.append(journal)
-        return tiers(store, m, write="behind", journal=journal, **options)
-
-    yield tier
-    for journal in journals:
-        journal.unlink()
-        journal.close()
+from .conftest import listens, part_of, until
 
 
 def in_store(store: Any, tier: Tiered) -> Tiered:
@@ -227,11 +209,16 @@ def test_a_later_write_of_another_machine_stays(behind, tiers):
     assert tier["b"] == "early"
 
 
+def be_ahead(tier: Tiered, seconds: int) -> None:
+    """Put a machine's clock so far ahead."""
+    now = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    tier._behind.part._clock._raise_to(now + seconds * 10**9)
+
+
 def test_what_follows_a_value_from_a_clock_that_is_ahead_is_later(behind, store, monkeypatch):
     """The other machine's clock is 20 seconds ahead: within what is believed."""
     fast = behind(store)
-    ahead = time.time_ns() + 20_000_000_000 - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    fast._behind.part._clock._raise_to(ahead)
+    be_ahead(fast, 20)
     fast["a"] = 1
     fast.flush(20)
     tier = behind(store)
@@ -247,8 +234,7 @@ def test_what_follows_a_value_from_a_clock_that_is_ahead_is_later(behind, store,
 
 def test_a_stamp_from_a_wrong_clock_hinders_nobody(behind, store):
     wrong = behind(store)
-    ahead = time.time_ns() + 200_000_000_000 - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    wrong._behind.part._clock._raise_to(ahead)
+    be_ahead(wrong, 200)
     wrong["a"] = 1
     wrong.flush(20)
     tier = behind(store)
@@ -437,12 +423,6 @@ def test_one_that_was_stopped_sends_nothing_old(behind, server, monkeypatch):
         os.close(end)
 
 
-def part_of(tier: Tiered) -> Any:
-    """Return another process's part."""
-    mine = tier._behind.part
-    return draining.Part(tier._behind.journal, tier.store, tier._writing, mine._clock)
-
-
 def test_what_a_dead_one_has_sent_is_waited_for(behind, monkeypatch):
     """It may still be on its way, and come after what the next one sends."""
     monkeypatch.setattr(draining, "OPEN_NS", 150_000_000)
@@ -490,10 +470,9 @@ def test_an_offset_that_has_risen_makes_nothing_old(behind):
     store = LocalStore()
     tier = behind(store)
     tier._behind.stop()
-    one, other, clock = part_of(tier), part_of(tier), tier._behind.part._clock
+    one, other, clock = part_of(tier), part_of(tier, has_lease=True), tier._behind.part._clock
     real = clock.offset()
     assert one._begin()
-    other._renewed = 1 << 62
     tier["a"] = "first"
 
     def carry_meanwhile(*given: Any) -> Any:
@@ -518,8 +497,8 @@ def test_a_later_offset_is_tried_before_anything_is_given_up(behind):
     store = LocalStore()
     tier = behind(store)
     tier._behind.stop()
-    one, other, clock = part_of(tier), part_of(tier), tier._behind.part._clock
-    one._renewed = other._renewed = 1 << 62
+    one, other = (part_of(tier, has_lease=True) for _ in range(2))
+    clock = tier._behind.part._clock
     tier["a"] = "first"
     low = clock.offset()
     clock._raise_to(low.ns + 5_000_000_000)

@@ -6,33 +6,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from shmmap import ShmMap, StoreRefused, StoreUnavailable, Tiered
+from shmmap import StoreRefused, StoreUnavailable, Tiered
 from shmmap.testing import LocalStore
 from shmmap.tiers import draining
 
-from .conftest import listens, until
-
-
-@pytest.fixture
-def behind(tiers: Any, name: str) -> Iterator[Callable[..., Tiered]]:
-    """Make tiers that write behind: a machine of its own for each, unless they share a journal."""
-    journals: list[Any] = []
-
-    def tier(store: Any, journal: Any = None, m: Any = None, **options: Any) -> Tiered:
-        if journal is None:
-            journal = ShmMap(f"{name}-j{len(journals)}", size=options.pop("room", "1MB"))
-            journals.append(journal)
-        return tiers(store, m, write="behind", journal=journal, **options)
-
-    yield tier
-    for journal in journals:
-        journal.unlink()
-        journal.close()
+from .conftest import listens, part_of, until
 
 
 def too_late(puts: Any, *given: Any) -> Any:
@@ -122,8 +104,7 @@ def test_a_key_that_is_written_all_the_time_is_settled(behind, is_hot):
     store = LocalStore()
     tier = behind(store)
     tier._behind.stop()
-    part = draining.Part(tier._behind.journal, store, tier._writing, tier._behind.part._clock)
-    part._renewed = 1 << 62
+    part = part_of(tier, has_lease=True)
     put_latest = store.put_latest
 
     def overwritten(*given: Any) -> Any:
@@ -150,7 +131,7 @@ def test_one_that_was_stopped_as_it_took_the_lock_counts_from_before(behind, mon
     store = LocalStore()
     tier = behind(store)
     tier._behind.stop()
-    part = draining.Part(tier._behind.journal, store, tier._writing, tier._behind.part._clock)
+    part = part_of(tier)
     journal, late = tier._behind.journal, [0]
     now = journal.now
     monkeypatch.setattr(journal, "now", lambda: now() + late[0])
@@ -213,8 +194,7 @@ def test_what_is_refused_is_not_said_to_be_carried(behind, refused):
     refusing(store, refused, [])
     tier = behind(store)
     tier._behind.stop()
-    part = draining.Part(tier._behind.journal, store, tier._writing, tier._behind.part._clock)
-    part._renewed = 1 << 62
+    part = part_of(tier, has_lease=True)
     put_latest = store.put_latest
 
     def overwritten(*given: Any) -> Any:
@@ -267,8 +247,7 @@ def test_what_waits_is_listed_once_a_round(behind, monkeypatch):
     store = LocalStore()
     tier = behind(store)
     tier._behind.stop()
-    part = draining.Part(tier._behind.journal, store, tier._writing, tier._behind.part._clock)
-    part._renewed = 1 << 62
+    part = part_of(tier, has_lease=True)
     for number in range(3 * draining.AT_ONCE):
         tier[number] = 1
     listed: list[int] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -306,40 +307,40 @@ def test_the_size_may_change(terminal, make):
     assert top.ended() == 0
 
 
-def test_names_and_commands_of_others_are_escaped(terminal, make, start):
-    m = make()
-    hostile = [sys.executable, "-c",
-               "import sys, shmmap; m = shmmap.ShmMap(sys.argv[1]); print(1, flush=True); "
-               "sys.stdin.read()", m.name, "\x1b]0;title\x07"]
-    child = subprocess.Popen(hostile, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
+@contextlib.contextmanager
+def worker_with(argument, m):
+    """A worker of `m` whose command ends in `argument`."""
+    child = subprocess.Popen(
+        [sys.executable, "-c",
+         "import sys, shmmap; m = shmmap.ShmMap(sys.argv[1]); print(1, flush=True); "
+         "sys.stdin.read()", m.name, argument],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
     try:
         child.stdout.readline()
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_names_and_commands_of_others_are_escaped(terminal, make):
+    m = make()
+    with worker_with("\x1b]0;title\x07", m):
         top = terminal(m.name, columns=240)
         top.shows("READS/s")
         top.press("\r")
         top.shows(r"\x1b]0;title\x07")
         assert b"\x1b]0;" not in top.all
-    finally:
-        child.kill()
-        child.communicate()
 
 
 def test_a_long_command_leaves_room(terminal, make):
     m = make()
-    long = [sys.executable, "-c",
-            "import sys, shmmap; m = shmmap.ShmMap(sys.argv[1]); print(1, flush=True); "
-            "sys.stdin.read()", m.name, "x" * 3000]
-    child = subprocess.Popen(long, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
-    try:
-        child.stdout.readline()
+    with worker_with("x" * 3000, m) as child:
         top = terminal(m.name, columns=100)
         top.shows("READS/s")
         top.press("\r")
         for words in ("WORKER", str(child.pid), "RSS"):
             top.shows(words)
-    finally:
-        child.kill()
-        child.communicate()
 
 
 def test_without_rich_there_are_lines_of_text(terminal, make, tmp_path):
