@@ -73,6 +73,7 @@ class LocalStore:
     """
 
     where = "local"
+    timeout_s = 1.0
 
     def __init__(self, turn: Callable[[], object] = lambda: None, waits: bool = True) -> None:
         self.turn = turn
@@ -80,7 +81,7 @@ class LocalStore:
         self.is_cut = False
         self.feeds: list[LocalFeed] = []
         self.kept: dict[bytes, tuple[bytes, float | None]] = {}
-        self.locks: dict[bytes, bytes] = {}
+        self.locks: dict[bytes, tuple[bytes, float]] = {}  # the holder, and until when
         self.token = 0
         self.calls = 0
         self.now_ns: Callable[[], int] = time.time_ns
@@ -247,23 +248,34 @@ class LocalStore:
     def take_lock(self, name: bytes, holder: bytes, lease_s: float) -> int:
         """Take a lock."""
         self._begin()
-        if self.locks.setdefault(name, holder) != holder:
-            return 0
-        self.token += 1
-        return self.token
+        with self._hitting:
+            if self._holder(name) not in (None, holder):
+                return 0
+            self.locks[name] = holder, time.monotonic() + lease_s
+            self.token += 1
+            return self.token
 
     def renew_lock(self, name: bytes, holder: bytes, lease_s: float) -> bool:
-        """Tell whether it is this one's."""
+        """Have the lease start anew; False: it is not this one's."""
         self._begin()
-        return self.locks.get(name) == holder
+        with self._hitting:
+            if self._holder(name) != holder:
+                return False
+            self.locks[name] = holder, time.monotonic() + lease_s
+            return True
 
     def free_lock(self, name: bytes, holder: bytes) -> bool:
         """Let it go."""
         self._begin()
-        if self.locks.get(name) != holder:
-            return False
-        del self.locks[name]
-        return True
+        with self._hitting:
+            if self._holder(name) != holder:
+                return False
+            del self.locks[name]
+            return True
+
+    def _holder(self, name: bytes) -> bytes | None:
+        holder, until = self.locks.get(name, (None, 0.0))
+        return holder if time.monotonic() < until else None
 
     def hit(
         self, name: bytes, algorithm: str, rate: Rate, cost: int, more: int = 0,

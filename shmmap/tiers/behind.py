@@ -89,15 +89,22 @@ class Behind:
         """Wait until the store has what was written to these keys before.
 
         Raises:
-            StoreUnavailable: it has not in SETTLE_S; nothing was lost.
+            StoreUnavailable: it has not in some seconds; nothing was lost.
         """
         until = 0.0
         for key in keys:
             name = self._names.name_of(key)
             if self.journal.look(name) is not None:
-                until = until or monotonic() + SETTLE_S
+                until = until or monotonic() + self._settle_s()
                 if not self._wait(name, self.journal.now(), until):
                     raise self._not_there(f"what this machine has written to {shown(key)} before")
+
+    def settle_all(self) -> None:
+        """Wait until the store has all that was written before, as `settle` does."""
+        self.flush(self._settle_s())
+
+    def _settle_s(self) -> float:
+        return SETTLE_S + self.part.lease_s - LEASE_S  # longer where the lease is
 
     def flush(self, timeout: float | None) -> None:
         """Wait until the store has all that was written before."""

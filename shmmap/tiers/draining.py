@@ -11,7 +11,7 @@ and after LEASE_S where that is stopped. All others look every LOOK_S. The one t
 Whoever is killed between two of these leaves the records to the next one, which writes some of
 them twice: the same bytes with the same stamp. One that is stopped, and goes on after another one
 has taken its place, writes nothing: what it has sent is refused then, since what is left of its
-lease is longer than WITHIN_MS. What was sent by one that has died, or has had no answer, may still
+lease is longer than that. What was sent by one that has died, or has had no answer, may still
 be on its way: the next one waits until it would be refused. So each key is written in the order in
 which this machine wrote it.
 
@@ -30,7 +30,7 @@ from .journal import Journal, Record
 from .machine_clock import MachineClock
 from .parts import Runs
 from .stamps import latest_believed
-from .store import Put, Store
+from .store import TIMEOUT_S, Put, Store
 from .store_keys import RESERVED
 from .stored import Writing
 
@@ -38,12 +38,13 @@ LEASE_S = 3.0
 RENEW_S = 1.0
 WITHIN_MS = 1_500
 OPEN_NS = int(RENEW_S * 1e9) + WITHIN_MS * 1_000_000  # < LEASE_S; see `_renew`
+MOST_MORE_S = 90.0  # for which what is sent may be longer under way
 LOOK_S = 0.25
 IDLE_S = 0.005  # between two looks at an empty journal's length
 LIST_S = 0.1  # between two listings of an empty journal whose length stays
 LIST_SHARE = 100  # times as long as a listing takes, at the least
 AT_ONCE = 500
-AT_ONCE_BYTES = 1_000_000  # more than that at once may be under way for longer than WITHIN_MS
+AT_ONCE_BYTES = 1_000_000  # less where that is under way for too long
 AGAIN_S = 0.25  # until what was refused is sent once more
 _NO_PAUSE_S = 0.0005
 
@@ -53,6 +54,7 @@ class Part(Runs):
 
     Attributes:
         is_draining: whether it is this process that carries.
+        lease_s: seconds after which another one carries, if this one is stopped.
         sent, overtaken: records that the store took, and that it had something later for.
         trouble: what went wrong last; "": nothing, or another process carries.
     """
@@ -67,6 +69,13 @@ class Part(Runs):
         self._clock = clock
         self._tombstone_s = tombstone_s
         super().__init__(LOOK_S)
+        # what is sent to a store that is waited for longer may be longer under way
+        timeout_s = getattr(store, "timeout_s", TIMEOUT_S)
+        more_s = min(MOST_MORE_S, 1.5 * max(0.0, timeout_s - TIMEOUT_S))
+        self.lease_s = LEASE_S + more_s
+        self._within_ms = WITHIN_MS + int(1_000 * more_s)
+        self._open_ns = OPEN_NS + int(1e9 * more_s)
+        self._bytes = AT_ONCE_BYTES
         self._lock: Any = None
         self._renewed = self._quiet_until = self._said = 0
         self._is_open = False  # something was sent, and not answered
@@ -98,8 +107,10 @@ class Part(Runs):
             return False
         except Exception as error:
             self.trouble = f"{type(error).__name__}: {error}"
-            if isinstance(error, StoreUnavailable) and not error.was_sent:
-                self._is_open = False
+            if isinstance(error, StoreUnavailable):
+                self._is_open &= error.was_sent
+                if self._is_open:
+                    self._bytes = max(1, self._bytes // 4)
             self._leave()
             if isinstance(error, MemoryError):
                 raise
@@ -111,12 +122,13 @@ class Part(Runs):
     def _begin(self) -> bool:
         """Become the one that carries, if nobody is."""
         now = self._journal.now()  # the lease begins later than that, if this one is stopped
-        lock = self._journal.map.lock((RESERVED, "drain", self._journal.tag), lease=LEASE_S)
+        lock = self._journal.map.lock((RESERVED, "drain", self._journal.tag), lease=self.lease_s)
         if not lock.acquire(blocking=False):
             self.trouble = ""  # another one carries
             return False
         self._lock = lock
-        self._quiet_until = min(self._said_at(self.place), now + OPEN_NS)
+        most = now + OPEN_NS + int(MOST_MORE_S * 1e9)
+        self._quiet_until = min(self._said_at(self.place), most)
         self._is_open = False
         self._left, self._is_whole = [], False
         self._note(now)
@@ -131,7 +143,7 @@ class Part(Runs):
 
     def _note(self, renewed: int) -> None:
         """Say until when what this one sends may be done, in case that it dies."""
-        self._said = max(renewed + OPEN_NS, self._quiet_until)
+        self._said = max(renewed + self._open_ns, self._quiet_until)
         self._journal.map.set(self.place, self._said, None)
         self._renewed = renewed
 
@@ -163,6 +175,8 @@ class Part(Runs):
         self._length = -1 if self._left else length
         took = self._journal.now() - now
         self._list_due = now + max(int(LIST_S * 1e9), LIST_SHARE * took)
+        if not self._left:
+            self._clock.rest(now, self._journal.is_empty)
         self._round, self._is_whole, self._is_hot = now, True, False
         kept = set(self._left) if self._refused else ()
         self._refused = {name: said for name, said in self._refused.items() if name in kept}
@@ -173,7 +187,7 @@ class Part(Runs):
         found: list[tuple[bytes, Record]] = []
         size = 0
         again = self._journal.now() - int(AGAIN_S * 1e9)
-        while self._left and len(found) < AT_ONCE and size < AT_ONCE_BYTES:
+        while self._left and len(found) < AT_ONCE and size < self._bytes:
             name = self._left[-1]
             record = self._journal.look(name)
             if record is not None:
@@ -182,7 +196,7 @@ class Part(Runs):
                     self._is_whole = False
                 else:
                     size += len(record.data)
-                    if found and size > AT_ONCE_BYTES:
+                    if found and size > self._bytes:
                         break
                     found.append((name, record))
             self._left.pop()
@@ -193,7 +207,9 @@ class Part(Runs):
         found = self._take()
         puts = [self._put(name, record, offset.stamp_of(record.version)) for name, record in found]
         self._is_open = bool(puts)
-        answers = self._store.put_latest(puts, began, WITHIN_MS, latest_believed()) if puts else []
+        answers = self._store.put_latest(
+            puts, began, self._within_ms, latest_believed()
+        ) if puts else []
         self._is_open = False
         self.trouble = "" if not self._refused else self.trouble
         is_late = False
@@ -210,8 +226,11 @@ class Part(Runs):
             is_late |= answer is None
             self._is_whole = False
         if is_late:
-            self.trouble = (f"what was sent came later than {WITHIN_MS:,} ms after it was begun, "
-                            "and the store took it no more")
+            self._bytes = max(1, self._bytes // 4)
+            self.trouble = (f"what was sent came later than {self._within_ms:,} ms after it was "
+                            "begun, and the store took it no more: a longer timeout= gives it longer")
+        elif puts:
+            self._bytes = min(AT_ONCE_BYTES, 2 * self._bytes)
         if not self._left and self._is_whole and self._is_hot:
             self._journal.map.set(self.carried_place, self._round, None)
         return bool(found) and not is_late

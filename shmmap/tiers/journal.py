@@ -75,7 +75,13 @@ class Journal:
     def names(self) -> Iterator[bytes]:
         """Yield the names of which a record waits; some that come or go meanwhile may be missed."""
         for key in self.map:
-            if isinstance(key, tuple) and len(key) == 2 and key[0] == self.tag and (
-                isinstance(key[1], bytes)
-            ):
+            if _is_place(key) and key[0] == self.tag:
                 yield key[1]
+
+    def is_empty(self) -> bool:
+        """Tell whether no record waits, of this tier or of others."""
+        return not any(_is_place(key) for key in self.map)
+
+
+def _is_place(key: Any) -> bool:
+    return isinstance(key, tuple) and len(key) == 2 and isinstance(key[1], bytes)

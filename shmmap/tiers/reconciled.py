@@ -44,13 +44,15 @@ class TierReconciled(TierWrites):
             policy: what becomes of a key that both have, with different stamps. "last": the later
                 write stays, also where that is a removal. "max": the larger value, and of a value
                 and a removal the later. A function of (key, mine, theirs): what it returns is
-                written to both sides, with a new stamp; shmmap.DELETE stands for a removal. It
-                should give the same whatever the order, and when it is given its own result, and
-                take less than five seconds.
+                written to both sides, with a new stamp; shmmap.DELETE stands for a removal,
+                and None is refused unless one of them is None. It should give the same
+                whatever the order, and when it is given its own result, and take less than five
+                seconds.
             digests: what `digests()` has returned for the other one, on its own machine.
 
         Raises:
             StoreUnavailable, StoreRefused: `error.report` says what was done before.
+            TypeError: "max" cannot compare two values; a function returned None.
             ValueError: a codec without stamps; two codecs.
         """
         self._check_open()

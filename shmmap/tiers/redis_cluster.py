@@ -51,6 +51,7 @@ class ClusterStore(RedisStore):
         self._kind, known = connecting(first, timeout)
         known.pop("redis_connect_func", None)  # the client's own
         self._known = known
+        self.timeout_s = float(known["socket_timeout"])
         self._remap = nodes.remap_host_port
         self._seeds = sorted({(node.host, int(node.port)) for node in client.get_nodes()})
         self._wires: dict[Address, Wire] = {}

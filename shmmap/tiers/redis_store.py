@@ -18,7 +18,7 @@ from ..system.blocks import block
 from ..windows import Hit, Rate
 from . import redis_scripts as scripts
 from .redis_rates import HIT
-from .store import Found, Given, Put, PutIf, each
+from .store import TIMEOUT_S, Found, Given, Put, PutIf, each
 
 try:
     import redis
@@ -35,7 +35,6 @@ except ImportError as error:
         'a Tiered over Redis or Valkey needs redis-py: pip install "shmmap[redis]"'
     ) from error
 
-TIMEOUT_S = 1.0
 AT_ONCE = 1_000  # names in one message
 _NOT_NOW = ("BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "READONLY", "CLUSTERDOWN",
             "TRYAGAIN", "UNKILLABLE")
@@ -69,6 +68,7 @@ class RedisStore(RedisListing):
     def __init__(self, client: Any, timeout: float | None = None) -> None:
         pool = _pool_of(client)
         kind, known = connecting(pool, timeout)
+        self.timeout_s = float(known["socket_timeout"])
         self._pools: list[Any] = []
         self._kinds: dict[int, tuple[Any, Any]] = {}
         if hasattr(pool, "sentinel_manager"):

@@ -100,12 +100,18 @@ class Feed(Protocol):
         """Let the connection go."""
 
 
+TIMEOUT_S = 1.0
+
+
 class Store(Protocol):
     """An engine. Every method raises StoreUnavailable where it cannot be reached, and StoreRefused
     for what it does not let us do; nothing else of the engine's own."""
 
     where: str
     """What an error calls it: an address, without any password."""
+
+    timeout_s: float
+    """Seconds that a call waits for an answer; one that has none is taken to wait TIMEOUT_S."""
 
     def get(self, name: bytes) -> Found | None:
         """Return what is under a name."""

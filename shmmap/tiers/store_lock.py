@@ -4,6 +4,7 @@
     2  the store's lock, for `lease` seconds, by a name of the holder's own; asked for again and
        again while another machine has it
     3  a thread has the lease start anew three times in its span, as long as this process runs
+    4  where this machine writes behind, the store has what was written before it is let go
 
 So a holder that dies leaves it to its own machine and to others after `lease` seconds; one that is
 stopped, or whose machine is cut off, has lost it then. The store counts the takings: whoever writes
@@ -74,7 +75,7 @@ def _leave(held: Callable[[], Any], kind: object, error: object, trace: object) 
     try:
         held().lock.release()
         held().has_taken = False
-    except LockLost:
+    except (LockLost, StoreUnavailable):
         held().has_taken = False
         if kind is None:  # else what the block raised says more
             raise
@@ -104,9 +105,10 @@ class TierLock:
 
     def __init__(
         self, m: ShmMap, store: Store, names: StoreKeys, kind: str, key: Key,
-        timeout: Seconds | None, lease: Seconds,
+        timeout: Seconds | None, lease: Seconds, settle: Callable[[], None] | None = None,
     ) -> None:
         self.key = key
+        self._settle = settle  # waits until the store has what this machine has written
         self.timeout = None if timeout is None else seconds(timeout, "timeout")
         self.lease = seconds(lease, "lease")
         if not 0.1 <= self.lease <= 86_400:
@@ -192,15 +194,29 @@ class TierLock:
         )
 
     def release(self) -> None:
-        """Let it go. Raises LockLost: it was not held any more: its lease had passed."""
+        """Let it go, when the store has what this machine has written.
+
+        Raises:
+            LockLost: it was not held any more: its lease had passed.
+            StoreUnavailable: the store does not have all that was written yet. The lock is left to
+                its lease, so that it has a little longer.
+        """
         if self._process != this_process():
             self._drop()  # it is the parent's
         if not self.token:
             raise LockLost(f"lock {shown(self.key)} of store {self._store.where}: not taken")
         try:
+            if self._settle is not None and self.held:
+                self._settle()
             is_mine = self._leave_store()
-        finally:
-            self._leave_here()
+        except BaseException as error:
+            lease_s = max(0.0, self._good_until - monotonic())
+            self._drop()
+            if hasattr(error, "add_note"):  # Python 3.11
+                error.add_note(f"The lock {shown(self.key)} is left to its lease: others have it "
+                               f"in {lease_s:.1f} s.")
+            raise
+        self._leave_here()
         if not is_mine:
             raise LockLost(
                 f"lock {shown(self.key)} of store {self._store.where} was lost: its lease had "

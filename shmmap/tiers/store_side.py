@@ -153,9 +153,14 @@ class Policies:
 
     def _made(self, function: Any, name: bytes, mine: Kept, theirs: Kept) -> Kept:
         """Have a function of the user's decide."""
-        value = function(
-            self._side.key_of(name), self._value(name, mine), self._value(name, theirs)
-        )
+        ours, other = self._value(name, mine), self._value(name, theirs)
+        value = function(self._side.key_of(name), ours, other)
+        if value is None and ours is not None and other is not None:
+            raise TypeError(
+                f"key {self._side.key_of(name)!r}: the policy returned None, which neither side "
+                "has: is a `return` missing? To remove a key, return shmmap.DELETE. What was "
+                "written before stays"
+            )
         later = max(mine, theirs, key=lambda kept: kept.version)
         if value is DELETE:
             if later.is_deleted:

@@ -10,11 +10,14 @@ who listens.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from .._public import public
 from ..checks import Key, Value, seconds
+from ..errors import ShmMapError
 from ..map import ShmMap
 from ..values.codecs import coder_of
 from . import caching, flights
@@ -206,7 +209,8 @@ class Tiered(TierReconciled):
     ) -> TierLock:
         """Return a lock of all machines: see TierLock."""
         self._check_open()
-        return TierLock(self.map, self.store, self._names, "lock", key, timeout, lease)
+        settle = None if self._behind is None else self._behind.settle_all
+        return TierLock(self.map, self.store, self._names, "lock", key, timeout, lease, settle)
 
     def report(self) -> Seen:
         """Return what this process has seen, and how fresh the machine's copies are."""
@@ -239,7 +243,8 @@ class Tiered(TierReconciled):
 
     def close(self) -> None:
         """Let this process listen no more, and its connections go; operations raise MapClosed from
-        now on. The map stays open. Idempotent."""
+        now on. The map stays open. What waits in a journal is left to other processes, and where
+        it has waited for a second or more the logger "shmmap" is told. Idempotent."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -247,7 +252,20 @@ class Tiered(TierReconciled):
         self._watch.stop()
         if self._behind is not None:
             self._behind.stop()
+            self._tell_what_waits(self._behind)
         self.store.close()
+
+    def _tell_what_waits(self, behind: Behind) -> None:
+        """Tell that nobody may be carrying what waits."""
+        with suppress(ShmMapError):
+            waits = behind.waiting()
+            if waits.seconds >= 1:
+                logging.getLogger("shmmap").warning(
+                    "map %r: %s writes wait for the store %s, the oldest for %.0f s; they are "
+                    "carried by another process of this machine that has this tier open, or by "
+                    "the next that opens it. If the map is unlinked, or the machine ends, they "
+                    "are lost", behind.journal.map.name, f"{waits.keys:,}", self.store.where,
+                    waits.seconds)
 
     def __enter__(self) -> Tiered:
         return self

@@ -14,6 +14,7 @@ import pytest
 from shmmap import StoreUnavailable, Tiered
 from shmmap.testing import LocalStore
 from shmmap.tiers import draining
+from shmmap.tiers.machine_clock import MachineClock
 
 from .conftest import listens, part_of, until
 
@@ -209,10 +210,15 @@ def test_a_later_write_of_another_machine_stays(behind, tiers):
     assert tier["b"] == "early"
 
 
+def raise_to(clock: MachineClock, ns: int) -> None:
+    """Raise a machine's offset."""
+    clock._raise_to(ns, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+
+
 def be_ahead(tier: Tiered, seconds: int) -> None:
     """Put a machine's clock so far ahead."""
     now = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    tier._behind.part._clock._raise_to(now + seconds * 10**9)
+    raise_to(tier._behind.part._clock, now + seconds * 10**9)
 
 
 def test_what_follows_a_value_from_a_clock_that_is_ahead_is_later(behind, store, monkeypatch):
@@ -478,7 +484,7 @@ def test_an_offset_that_has_risen_makes_nothing_old(behind):
     def carry_meanwhile(*given: Any) -> Any:
         store.put_latest = put_latest  # type: ignore[method-assign]
         tier["a"] = "first"
-        clock._raise_to(real.ns + 5_000_000_000)
+        raise_to(clock, real.ns + 5_000_000_000)
         assert other.turn()
         tier["a"] = "second"
         return put_latest(*given)
@@ -501,7 +507,7 @@ def test_a_later_offset_is_tried_before_anything_is_given_up(behind):
     clock = tier._behind.part._clock
     tier["a"] = "first"
     low = clock.offset()
-    clock._raise_to(low.ns + 5_000_000_000)
+    raise_to(clock, low.ns + 5_000_000_000)
     assert other.turn()
     tier["a"] = "second"
     offsets = iter([low])  # what it has read before the other one raised it
@@ -510,3 +516,18 @@ def test_a_later_offset_is_tried_before_anything_is_given_up(behind):
     assert one.turn() and one.sent == 1
     with in_store(store, tier) as look:
         assert look["a"] == "second"
+
+
+def test_closing_says_what_waits(behind, caplog):
+    store = LocalStore()
+    tier = behind(store)
+    tier["a"] = 1
+    tier.flush(20)
+    tier.close()
+    assert not caplog.text
+    store.is_cut = True
+    tier = behind(store, tier.journal, tier.map)
+    tier["a"], tier["b"] = 1, 2
+    until(lambda: tier.report().waiting_s >= 1)
+    tier.close()
+    assert f"map {tier.journal.name!r}: 2 writes wait for the store local" in caplog.text

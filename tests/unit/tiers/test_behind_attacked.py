@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -209,7 +210,8 @@ def test_what_is_refused_is_not_said_to_be_carried(behind, refused):
 
 
 @pytest.mark.parametrize("what", ["a word", 1 << 62, b""])
-def test_damage_to_what_is_noted_hinders_nobody(behind, what):
+def test_damage_to_what_is_noted_hinders_nobody_for_long(behind, what, monkeypatch):
+    monkeypatch.setattr(draining, "MOST_MORE_S", 0.0)
     store = LocalStore()
     tier = behind(store)
     tier.close()
@@ -293,3 +295,51 @@ def test_a_flush_has_a_timeout_that_is_a_number(behind):
     tier["a"] = 1
     with pytest.raises(ValueError, match="nan"):
         tier.flush(float("nan"))
+
+
+@pytest.mark.parametrize("how", ["late", "unanswered"])
+def test_a_slow_wire_takes_smaller_pieces(behind, how):
+    """What is too much for it at once would never arrive."""
+    store = LocalStore()
+    tier = behind(store, room="4MB")
+    put_latest, sizes = store.put_latest, []
+
+    def put(puts: Any, *given: Any) -> Any:
+        sizes.append(sum(len(one.data) for one in puts))
+        if sizes[-1] <= 40_000:
+            return put_latest(puts, *given)
+        if how == "late":
+            return [None] * len(puts)
+        raise StoreUnavailable("nothing was heard")
+
+    store.put_latest = put  # type: ignore[method-assign]
+    part = part_of(tier, has_lease=True)
+    tier._behind.stop()
+    for number in range(30):
+        tier[number] = b"x" * 30_000
+    for _ in range(100):
+        part._quiet_until = 0
+        with suppress(StoreUnavailable):
+            part.turn()
+        if how == "unanswered" and sizes and sizes[-1] > 40_000:
+            part._step()
+            part._renewed = 1 << 62
+            part._quiet_until = 0
+    assert len(store.kept) == 30 and max(sizes) > 40_000
+
+
+def test_a_store_that_is_waited_for_longer_has_longer(behind):
+    store = LocalStore()
+    tier = behind(store)
+    tier._behind.stop()
+    store.timeout_s = 11.0
+    part, within = part_of(tier), []
+    put_latest = store.put_latest
+    store.put_latest = lambda puts, began, within_ms, believed: (  # type: ignore[method-assign]
+        within.append(within_ms) or put_latest(puts, began, within_ms, believed))
+    tier["a"] = 1
+    assert part._begin() and part.turn()
+    said_s = (tier.journal.get(part.place) - part._journal.now()) / 1e9
+    assert within == [draining.WITHIN_MS + 15_000]
+    assert within[0] / 1e3 < said_s and within[0] / 1e3 + draining.RENEW_S < part._lock.lease
+    part._leave()

@@ -122,6 +122,17 @@ def test_the_largest(tiers):
         one.reconcile(other, "max")
 
 
+def test_a_function_that_returns_nothing_is_refused(tiers):
+    one, other = (tiers(LocalStore(), **BOTH) for _ in range(2))
+    one["a"], other["a"] = 1, 2
+    with pytest.raises(TypeError, match=r"key 'a': .* is a `return` missing"):
+        one.reconcile(other, lambda key, mine, theirs: None)
+    assert (one["a"], other["a"]) == (1, 2)
+    other["a"] = None
+    one.reconcile(other, lambda key, mine, theirs: None)
+    assert one["a"] is other["a"] is None
+
+
 def test_a_function(tiers):
     one, other = two = [tiers(LocalStore(), **BOTH) for _ in range(2)]
     seen = {}
