@@ -228,7 +228,8 @@ class Part(Runs):
         if is_late:
             self._bytes = max(1, self._bytes // 4)
             self.trouble = (f"what was sent came later than {self._within_ms:,} ms after it was "
-                            "begun, and the store took it no more: a longer timeout= gives it longer")
+                            "begun, and the store took it no more: a longer "
+                            "timeout= gives it longer")
         elif puts:
             self._bytes = min(AT_ONCE_BYTES, 2 * self._bytes)
         if not self._left and self._is_whole and self._is_hot:
