@@ -36,8 +36,10 @@ from .errors import (  # noqa: E402
     WorkersFull,
 )
 from .lifecycle.control import ENGINE  # noqa: E402
-from .lifecycle.stats import Stats  # noqa: E402
+from .lifecycle.event_ring import Event  # noqa: E402
+from .lifecycle.stats import Stats, StatsSince  # noqa: E402
 from .lifecycle.sweeper import SweepReport  # noqa: E402
+from .lifecycle.timings import Histogram  # noqa: E402
 from .lifecycle.unlinking import unlink  # noqa: E402
 from .locks.named_locks import Lock  # noqa: E402
 from .locks.semaphores import Semaphore  # noqa: E402
@@ -67,6 +69,8 @@ __all__ = [
     "DumpReport",
     "EditConflict",
     "EntryTooLarge",
+    "Event",
+    "Histogram",
     "Lock",
     "LockLost",
     "LockTimeout",
@@ -92,6 +96,7 @@ __all__ = [
     "ShmMapError",
     "Snapshot",
     "Stats",
+    "StatsSince",
     "StoreRefused",
     "StoreUnavailable",
     "SweepReport",

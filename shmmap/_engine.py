@@ -10,7 +10,8 @@ from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 
 # The one list of the hot modules, in the order of their floors: setup.py reads it from here.
 MODULES = (
-    "memory._clock_cy", "memory._hash_cy", "system._sigbus_cy", "shard._lock_cy",
+    "memory._clock_cy", "memory._hash_cy", "memory._figures_cy", "system._sigbus_cy",
+    "shard._lock_cy",
     "shard._index_cy", "shard._slots_cy", "shard._expiry_cy", "shard._eviction_cy",
     "shard._lookup_cy", "shard._removing_cy", "shard._shard_cy", "shard._repair_cy",
     "shard._checking_cy",

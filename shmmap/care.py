@@ -7,15 +7,19 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeVar
 
+from .checks import shown
 from .copies import dumps, merging
 from .copies.dumps import DumpReport
 from .copies.merging import MergeReport
 from .errors import MapUnlinked
 from .lifecycle import checking
 from .lifecycle import stats as statistics
+from .lifecycle.event_ring import Event, read_events
 from .lifecycle.gates import Gates
+from .lifecycle.hooks import hooks_of
 from .lifecycle.stats import Stats
 from .lifecycle.sweeper import SweepReport
+from .memory.events import NUMBERS
 from .moving import watch
 from .system.presences import alive
 
@@ -148,6 +152,25 @@ class Care:
             return statistics.gather(attached, len(self))
 
         return self._in_one_map(gather)
+
+    def events(self, kind: str | None = None) -> list[Event]:
+        """Return what has happened to the map, the oldest first: of its last 256 events those that
+        are whole, of one kind if one is said. Takes no lock; O(256). See Event."""
+        if kind is not None and kind not in NUMBERS:
+            raise ValueError(f"kind={shown(kind)} must be one of {', '.join(NUMBERS)}")
+        found = self._in_one_map(lambda attached: read_events(attached.control))
+        return [one for one in found if kind in (None, one.kind)]
+
+    def on(self, kind: str | None, callback: Callable[[Event], object]) -> Callable[[], None]:
+        """Have a callback called with each Event of a kind (None: of any) that comes from now on,
+        whichever process has met it; return a function that ends that.
+
+        It is called by a thread of this process, within half a second or so; what it raises is
+        logged. A forked child calls `on` for itself.
+
+        >>> end = m.on("takeover", lambda event: print(event.text))     # doctest: +SKIP
+        """
+        return hooks_of(self).add(kind, callback)  # type: ignore[arg-type]
 
     def check(self) -> list[str]:
         """List what is wrong in the map: nothing, unless memory was damaged.

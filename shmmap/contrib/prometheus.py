@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 try:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
 except ImportError as error:
     raise ImportError(
@@ -35,11 +35,11 @@ class MapCollector(Collector):
     def __init__(self, *names: str) -> None:
         self.names = names
 
-    def describe(self) -> list[CounterMetricFamily | GaugeMetricFamily]:
+    def describe(self) -> list[Metric]:
         """Return what there is, without any figure: a registry asks for the names."""
         return [self._family(name, []) for name in FAMILIES]
 
-    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """Yield the figures of now."""
         by_family: dict[str, list[Sample]] = {}
         for sample in samples(self.names):
@@ -47,8 +47,13 @@ class MapCollector(Collector):
         for name, found in by_family.items():
             yield self._family(name, found)
 
-    def _family(self, name: str, found: list[Sample]) -> CounterMetricFamily | GaugeMetricFamily:
+    def _family(self, name: str, found: list[Sample]) -> Metric:
         family = FAMILIES[name]
+        if family.kind == "histogram":
+            histogram = Metric(name, family.text, "histogram", family.unit)
+            for sample in found:
+                histogram.add_sample(name + sample.suffix, sample.labels, sample.value)
+            return histogram
         kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
         labels = list(found[0].labels) if found else []
         made = kind(name, family.text, labels=labels, unit=family.unit)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from .._public import public
 from ..checks import Key, Value, refuse_one_key
 from ..errors import LockTimeout, MapCorrupted, Reentered, ShmMapError
+from ..memory import events
 from ..memory._clock_cy import Clock, monotonic_ns
 from ..memory.layout import constants
 from ..memory.words import ControlWords
@@ -278,6 +279,7 @@ def _copy(
     while _catch_up(handle, copies):
         busy, taken_ns, held_ns = cut(handle, copies, PATIENCE_NS)
         if busy < 0:
+            events.took(attached, "snapshot", held_ns)
             return taken_ns, held_ns
         if busy >= len(copies):
             return None

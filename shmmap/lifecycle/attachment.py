@@ -38,7 +38,7 @@ from ..system.tasks import new_lock
 from ..system.unfinished import Steps, is_final
 from ..system.worker_table import KernelGuard, Worker
 from ..values.codecs import coder_here
-from . import ephemeral, files, half_replaced, left_behind, routes
+from . import ephemeral, event_ring, files, half_replaced, left_behind, routes
 from .control import ENGINE, LIVE, Control, geometry_of, is_sound, remove_files, shape_of
 from .parameters import Parameters
 from .places import Places
@@ -83,8 +83,8 @@ class Attachment:
         self.seed = control.HASH_SEED
         self.safe = self.parameters.codec != "auto"
         self.coder = coder_here(self.parameters.codec)
-        self.ttl_ns, self.tombstones_ns = control.TTL_NS, control.TOMBSTONES_NS
-        self.wall_ns = control.WALL_NS
+        self.ttl_ns, self.wall_ns = control.TTL_NS, control.WALL_NS
+        self.tombstones_ns = control.TOMBSTONES_NS
         self.clock = Clock()
         self.is_down = self._is_left = self.is_apart = False  # apart: see `open_apart`
         self._process = this_process()  # the one that is a worker by this
@@ -96,11 +96,11 @@ class Attachment:
         self.lock_mappings: list[segment.Mapping] = []  # one
         self.locks: Any = None
         self.sweeper: Any = None
-        self.mover: Any = None  # in the background: see `moving.watch`
+        self.mover: Any = None  # see `moving.watch`
         self.movers: list[Any] = []  # the handles of those who move
         self.is_tuned = False  # its number of shards, when this process last looked
         self._down: Steps | None = None
-        self._is_last = False
+        self._is_last, self.events_told = False, -1  # the last one logged: see `event_ring`
         self.worker = self._worker_kind(
             f"map {name!r}", segment.liveness_name(name, self.nonce), control.words,
             control.ROWS, self.parameters.mode, owner_uid, control.identity[1],
@@ -124,9 +124,9 @@ class Attachment:
     # -- the shape, which may change: see `moving` -----------------------------------
 
     def _shape(self) -> tuple[int, Parameters, geometry.Geometry]:
-        """Return the table word, and what was asked for and laid out at that, by what this process
-        knows; of a map that moves, of the generation that it moves to. What never changes is what
-        it was when the map was opened, whatever has become of that memory."""
+        """Return the table word, and what was asked for and laid out then, as far as this process
+        knows; of a map that moves, of where it moves to. What never changes is as it was when the
+        map was opened, whatever has become of that memory."""
         known = self._shaped
         with contextlib.suppress(ValueError):  # the control segment is unmapped
             word = self.control.TABLE
@@ -220,6 +220,7 @@ class Attachment:
         self._process = this_process()
         self._on_join()
         self.worker.join(self.clock.now_ns())
+        event_ring.told_so_far(self)
         if self.parameters.ephemeral:  # held now: from here on nobody takes himself for the last
             self.refuse_lost()
         for handle in alive(self.handles):
@@ -332,7 +333,6 @@ class Attachment:
     def start_sweeper(self) -> bool:
         """See Sweeper.start."""
         return bool(self.sweeper.start())
-
     def look_for_files(self, due: int, version: int) -> int:
         """See Sweeper.look_for_files."""
         return int(self.sweeper.look_for_files(due, version))
@@ -390,9 +390,9 @@ class Attachment:
     def leave(self, may_remove: bool, is_open_again: Callable[[], bool]) -> None:
         """Let go, as the last handle closes. The creation lock is held for an ephemeral map, which
         the last process to leave removes, unless a handler of this very task has opened it."""
+        event_ring.tell_last(self)
         stopped = [one.stop() for one in (self.sweeper, self.mover) if one is not None]
-        is_stopped = False not in stopped
-        is_over = True
+        is_stopped, is_over = False not in stopped, True
         try:
             left_ns = self.clock.now_ns()  # before the look: whoever joins after it joins later
             if not self.parameters.ephemeral:

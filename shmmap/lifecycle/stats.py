@@ -13,6 +13,8 @@ from ..printable import human
 from ..system import segment
 from ..system.presences import alive
 from . import files
+from .event_ring import read_counts
+from .timings import Histogram, grown, read_timings
 
 if TYPE_CHECKING:
     from .attachment import Attachment
@@ -57,6 +59,12 @@ class Stats(NamedTuple):
         shard_entries: live entries of each shard.
         tombstones: deletes that are remembered: see `tombstones=`. Each takes a slot, or more.
         tombstones_lost: those that were not left, or gave way before their time, for want of room.
+        taken_s: when this was, in seconds of a clock that all processes of the machine share.
+        latency: how long operations took, by all workers: "read" and "write" (one in 1,024 of them,
+            without encoding and decoding values), "lock_wait" and "lock_hold" of shards (all waits
+            that were more than some spins; the holds of those writes), "compute" of get_or_set and
+            @cached, "snapshot": for how long one held all shards.
+        events: how often each kind of Event has happened.
     """
 
     entries: int
@@ -86,6 +94,24 @@ class Stats(NamedTuple):
     shard_entries: tuple[int, ...]
     tombstones: int = 0
     tombstones_lost: int = 0
+    taken_s: float = 0.0
+    latency: dict[str, Histogram] = {}  # noqa: RUF012  # nobody changes it
+    events: dict[str, int] = {}  # noqa: RUF012
+
+    def since(self, earlier: Stats) -> StatsSince:
+        """Return what has happened since an earlier one of the same map.
+
+        >>> before = m.stats()                                          # doctest: +SKIP
+        >>> m.stats().since(before).per_s("hits")                       # doctest: +SKIP
+        """
+        counts = {name: grown(getattr(self, name), getattr(earlier, name)) for name in _COUNTED}
+        return StatsSince(
+            max(0.0, self.taken_s - earlier.taken_s), counts,
+            {name: one.since(earlier.latency[name]) if name in earlier.latency else one
+             for name, one in self.latency.items()},
+            {name: grown(count, earlier.events.get(name, 0))
+             for name, count in self.events.items()},
+        )
 
     @property
     def uncached_total(self) -> int:
@@ -106,6 +132,41 @@ class Stats(NamedTuple):
             f"{len(self.workers):,} worker{'s' * (len(self.workers) != 1)}",
         ]
         return f"<Stats: {', '.join(counted)}>"
+
+
+_COUNTED = (
+    "hits", "misses", "writes", "deletes", "lock_waits", "takeovers", "read_retries",
+    "locked_reads", "near_hits", "evicted", "expired", "aged", "repairs", "sweeps",
+    "tombstones_lost",
+)
+
+
+@public
+class StatsSince(NamedTuple):
+    """What has happened in a map between two Stats.
+
+    Attributes:
+        seconds: that lie between them.
+        counts: by how much each count has grown, by its name: "hits", "writes", ...
+        latency: histograms of what came between them.
+        events: how often each kind of Event has happened.
+    """
+
+    seconds: float
+    counts: dict[str, int]
+    latency: dict[str, Histogram]
+    events: dict[str, int]
+
+    def per_s(self, name: str) -> float:
+        """Return how many a second there were of a count, or of a kind of event; 0.0 of no time."""
+        count = self.counts[name] if name in self.counts else self.events[name]
+        return count / self.seconds if self.seconds else 0.0
+
+    @property
+    def hit_ratio(self) -> float | None:
+        """Of the reads, how many found an entry; None: there were none."""
+        reads = self.counts["hits"] + self.counts["misses"]
+        return self.counts["hits"] / reads if reads else None
 
 
 OF_SHARDS = {
@@ -174,5 +235,8 @@ def gather(attachment: Attachment, entries: int) -> Stats:
         ),
         workers=tuple(pid for _, pid in attachment.worker.rows_in_use()),
         shard_entries=tuple(shard_entries),
+        taken_s=attachment.clock.now_ns() / 1e9,
+        latency=read_timings(control),
+        events=read_counts(control),
         **sums,
     )

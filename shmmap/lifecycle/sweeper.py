@@ -27,7 +27,7 @@ from ..system.background import Background, Trouble
 from ..system.blocks import block
 from ..system.presences import alive
 from ..system.tasks import is_cooperative, sleep
-from . import gates
+from . import event_ring, gates
 from .reaping import reap
 from .stats import summed
 
@@ -159,6 +159,7 @@ class Sweeper:
             with suppress(ShmMapError):  # this one is done, whatever is found
                 self._attachment.notice_removal()
                 self._attachment.notice_move()
+                event_ring.look(self._attachment)
             if self._is_needed():
                 self.start()
         return min(version + 2 * self._interval_ns, NEVER)  # a version is twice the time
@@ -196,6 +197,7 @@ class Sweeper:
                 see_to_it(self._attachment)
                 self._attachment.notice_removal()
                 self._attachment.notice_move()
+                event_ring.look(self._attachment)
                 self.sweep_if_due(handle, self._background)
         except MapUnlinked:
             return False

@@ -9,6 +9,7 @@ under `python -W error`. With `strict=True` it is raised.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..checks import shown
@@ -26,6 +27,7 @@ from ..errors import (
     ValueUnreadable,
 )
 from ..frames import level_of_user
+from ..memory import events
 from ..operations._reads_cy import MISSING
 from ..values._codecs_cy import pack as encode
 
@@ -104,6 +106,8 @@ def note(m: MapHandle, notes: Notes, reason: str, text: str) -> None:
     """Count, and tell the first time, that something was not kept, or not read."""
     for counted in {id(one): one for one in (notes, notes_of(m))}.values():
         counted.count(reason)
+    with suppress(ShmMapError), m._inside() as attached:
+        events.note(attached, "uncached", events.REASONS.index(reason))
     notes.tell(
         reason, f"map {m.name!r}: {text}. Told once; stats().uncached[{reason!r}] counts how often"
     )

@@ -32,6 +32,8 @@ from ..errors import (
     ShmMapError,
     ValueUnreadable,
 )
+from ..memory import events
+from ..memory._clock_cy import monotonic_ns
 from ..operations._reads_cy import MISSING
 from ..operations._writes_cy import DEFAULT
 from ..system.futex import ALL
@@ -192,7 +194,9 @@ def _fly(
         if not fresh:
             if unread:
                 note_unreadable(m, notes, unread[0])
+            began = monotonic_ns()
             value = factory()
+            _count_time(m, began)
             refuse_coroutine(value, "get_or_set", "await m.aget_or_set(...)")
             is_kept = (condition is None or bool(condition(value))) and (
                 keep(m, key, value, life, notes, raises)
@@ -206,6 +210,13 @@ def _fly(
                 mine[0].is_over = mine[0].part.is_owing = True
             land(m, mine, is_kept)
             raise
+
+
+def _count_time(m: MapHandle, began_ns: int) -> None:
+    """Count how long a value has taken to compute."""
+    took_ns = monotonic_ns() - began_ns
+    with suppress(ShmMapError), m._inside() as attached:
+        events.took(attached, "compute", took_ns)
 
 
 def too_late(m: MapHandle, key: Key, timeout: float | None) -> LockTimeout:
@@ -279,7 +290,9 @@ async def get_or_set_async(
         if not fresh:
             if unread:
                 note_unreadable(m, notes, unread[0])
+            began = monotonic_ns()
             value = await factory()
+            _count_time(m, began)
             is_kept = (condition is None or bool(condition(value))) and (
                 keep(m, key, value, life, notes, raises)
             )

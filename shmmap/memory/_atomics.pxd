@@ -90,6 +90,10 @@ cdef extern from *:
         __atomic_store_n(w, sum, __ATOMIC_RELAXED);
         return sum;
     }
+    static inline uint64_t shm_add_shared(char *m, uint64_t o, uint64_t n) {
+        return __atomic_add_fetch((uint64_t *)(m + o), n, __ATOMIC_RELAXED);
+    }
+    static inline uint64_t shm_bits(uint64_t n) { return n ? 64 - __builtin_clzll(n) : 0; }
     static inline PyObject *shm_copy_bytes(const char *m, uint64_t o, uint64_t n) {
         return PyBytes_FromStringAndSize(m + o, (Py_ssize_t)n);
     }
@@ -297,6 +301,8 @@ cdef extern from *:
     void store "shm_store"(mem_t m, u64 offset, u64 value) noexcept nogil
     u64 load_behind "shm_load_behind"(mem_t m, u64 offset) noexcept nogil
     u64 add_one "shm_add_one"(mem_t m, u64 offset) noexcept nogil
+    u64 add_shared "shm_add_shared"(mem_t m, u64 offset, u64 count) noexcept nogil
+    u64 bits_of "shm_bits"(u64 number) noexcept nogil
     object copy_bytes "shm_copy_bytes"(mem_t m, u64 offset, u64 length)
     object new_room "shm_new_room"(u64 length)
     char* target_of "PyBytes_AS_STRING"(object room) noexcept

@@ -148,6 +148,24 @@ def add_one(m: Memory, offset: int) -> int:
     return sum_
 
 
+def add_shared(m: Memory, offset: int, count: int) -> int:
+    """Add to a word that others add to as well; return the sum. 0: it could not be, since somebody
+    who does so has been stopped."""
+    until_ns = clock_ns(1) + int(2e9 * CAS_PATIENCE_S)
+    while True:
+        former = load(m, offset)
+        total = (former + count) & 0xFFFF_FFFF_FFFF_FFFF
+        if compare_exchange(m, offset, former, total):
+            return total
+        if clock_ns(1) > until_ns:
+            return 0
+
+
+def bits_of(number: int) -> int:
+    """Return how many bits a number takes."""
+    return number.bit_length()
+
+
 def load32(m: Memory, offset: int) -> int:
     """Load half a word."""
     return m.halves[offset >> 2]

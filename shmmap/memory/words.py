@@ -166,6 +166,13 @@ class ControlWords(Words):
     TOTAL_RETRIES = Word(1008)  # lock-free reads that started again
     TOTAL_LOCKED_READS = Word(1016)  # reads that queued for the lock
     TOTAL_NEAR_HITS = Word(1024)  # hits that a near cache answered
+    HISTOGRAMS = Word(1088)  # how often each TIMED_ took how long: 36 words each
+    EVENT_NEXT = Word(2816)  # events so far
+    EVICTED_SEEN = Word(2880)  # live entries evicted, when that was last looked at
+    EVICTED_SEEN_NS = Word(2888)  # when that was
+    EVENT_COUNTS = Word(2944)  # how many there were of each EVENT_
+    EVENT_LASTS = Word(3072)  # when one of each EVENT_ was last written down
+    EVENTS = Word(3200)  # a ring: wall clock, kind 8 | shard 24 | pid 32, detail, check
 
 
 class GenerationWords(Words):

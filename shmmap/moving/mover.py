@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..lifecycle import routes
+from ..memory import events
 from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
 from ..memory.table import UNITS, Table, read_table, row_of
@@ -101,11 +102,13 @@ class Mover:
     def _run(self, number: int | None) -> None:
         control = self._attachment.control
         refused: NoRoom | None = None
-        is_clean, pause_s = False, _PAUSE_S
+        is_clean, has_moved, pause_s = False, False, _PAUSE_S
         while True:
             self._attachment.refuse_lost()
             table = read_table(control)
             self._tell(not table.is_moving)
+            if has_moved and not table.is_moving:
+                events.note(self._attachment, "resize", self._attachment.geometry.shards << 1 | 1)
             if not table.is_moving or self._is_stopping():
                 if not self._is_stopping():  # a mover may have died when all had moved
                     clean(self._attachment, self.groups.segments)
@@ -122,7 +125,9 @@ class Mover:
                 clean(self._attachment, self.groups.segments)
                 is_clean = True
             try:
-                if not self._move_next(table):
+                if self._move_next(table):
+                    has_moved = True
+                else:
                     sleep(0.0005)
             except NoRoom as error:
                 if number in (None, table.changes):  # else somebody else hears of it

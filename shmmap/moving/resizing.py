@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from ..errors import ShmMapError
 from ..lifecycle.control import shape_of
+from ..memory import events
 from ..memory._clock_cy import monotonic
 from ..memory.table import read_table, row_of
 from ..system.tasks import sleep
@@ -91,6 +92,8 @@ def resize(
                     refuse()
                 begin(mover.handle, attachment, mover.groups, wanted, wanted.plan(), limit)
                 number = read_table(attachment.control).changes
+                if read_table(attachment.control).is_moving:
+                    events.note(attachment, "resize", wanted.plan().shards << 1)
             break
         except Busy:
             if refuse is not None:

@@ -1,4 +1,5 @@
 from ..memory._clock_cy cimport Clock
+from ..memory._figures_cy cimport note_event, time_it
 from ._near_cy cimport NearStore
 from ..shard._shard_cy cimport Shard
 from ..values._keys_cy cimport rehash
@@ -17,6 +18,7 @@ cdef class Handle:
     cdef readonly bint closed
     cdef public bint _sweeping
     cdef u64 look_at
+    cdef u64 ticks
     cdef public bint _follows
     cdef public bint _turning
     cdef readonly i64 ttl_ns
@@ -45,5 +47,7 @@ cdef class Handle:
     cdef int look_now(self) except -1
     cdef int look_if_due(self, u64 version) except -1
     cdef void count(self, u64 counter) noexcept
+    cdef void count_time(self, u64 which, i64 start_ns) noexcept
+    cdef void note(self, u64 kind, Shard shard, u64 detail) noexcept
     cdef Shard shard_for(self, key_t key)
     cdef Shard shard_at(self, u64 unit)

@@ -19,6 +19,7 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from shmmap.memory._atomics import (
         add_one,
+        clock_ns,
         i64,
         load,
         mem_t,
@@ -27,6 +28,7 @@ if not cython.compiled:
         thread_number,
         u64,
     )
+    from shmmap.memory._figures_cy import note_event, time_it
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
         C_STATE,
         R_HITS,
@@ -68,6 +70,7 @@ class Handle:
         self.gate = []
         self.marks = {}
         self.inflight = 0
+        self.ticks = 0
         self.near = None
         self._at_last = None
         self._turning = False
@@ -365,6 +368,19 @@ class Handle:
             except MemoryError:  # the operation is done all the same; the next one asks again
                 self.look_at = version
         return 0
+
+    def note(self, kind, shard, detail):
+        """Write down an event of a shard: see `_figures_cy`."""
+        note_event(self.control, self.row, self.clock.now(), kind, shard.number, detail)
+
+    def count_time(self, which, start_ns):
+        """Count how long something took until now."""
+        try:
+            if not self.closed:
+                time_it(self.control, which, clock_ns(1) - start_ns)
+        except ValueError:  # pure: another thread closed us meanwhile
+            if not self.closed:
+                raise
 
     def count(self, counter):
         """Add one to a counter of this worker's row."""

@@ -4,6 +4,7 @@ from ..shard._repair_cy cimport Repairer
 from ..shard._shard_cy cimport Shard
 from ..shard._slots_cy cimport is_tombstone
 from ..shard._status cimport *
+from ..memory._figures_cy cimport time_it
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
 
@@ -12,6 +13,7 @@ cdef class Holding(Handle):
     cdef int refuse_own(self, Shard shard) except -1
     cdef int hold(self, Shard shard, u64 unit) except -1
     cdef int hold_late(self, Shard shard, i64 status, i64 tried_ns, i64 until_ns) except -1
+    cdef void note_takeover(self, Shard shard, i64 waited_ns) noexcept
     cdef void count_wait(self, Shard shard, i64 waited_ns) noexcept
     cdef int leave_moved(self, Shard shard, u64 unit) except -1
     cdef int reroute(self, Shard shard, u64 unit) except -1

@@ -25,6 +25,7 @@ if not cython.compiled:
         u64,
         was_left_behind,
     )
+    from shmmap.memory._figures_cy import time_it
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
         ALL_UNITS,
         C_GEN0_NUMBER,
@@ -32,6 +33,11 @@ if not cython.compiled:
         C_GEN1_NUMBER,
         C_STATE,
         C_TABLE,
+        EVENT_CORRUPT,
+        EVENT_FULL,
+        EVENT_LOCK_TIMEOUT,
+        EVENT_REPAIR,
+        EVENT_TAKEOVER,
         R_TAKEOVERS,
         R_WAITS,
         S_DIRTY,
@@ -42,6 +48,7 @@ if not cython.compiled:
         STATE_READY,
         TABLE_CURSOR_MASK,
         TABLE_ROWS_MASK,
+        TIMED_LOCK_WAIT,
         UNIT_BITS,
         WAIT_FIRST_NS,
         WAIT_SHIFT,
@@ -55,6 +62,7 @@ if not cython.compiled:
         CORRUPT,
         FORKED,
         FOUND,
+        FULL,
         LOOK_NS,
         REENTERED,
         TAKEN_OVER,
@@ -257,7 +265,7 @@ class Holding(Handle):
             if status == FORKED:
                 status = self.hold_as_child(shard, LOOK_NS)
             if status == TAKEN_OVER:
-                self.count(R_TAKEOVERS)
+                self.note_takeover(shard, slept_ns + shard.lock.waited_ns)
                 if not self.see_group(shard):
                     self.look_at_group(shard)
                     raise ShardMoved("its group may have moved")
@@ -269,6 +277,7 @@ class Holding(Handle):
                 until_ns = clock_ns(1) + self.lock_timeout_ns - tried_ns
             left_ns = until_ns - clock_ns(1)
             if left_ns <= 0:
+                self.note(EVENT_LOCK_TIMEOUT, shard, self.lock_timeout_ns)
                 raise LockTimeout(self.attachment.describe_wait(shard, self.lock_timeout_ns))
             slept_ns += LOOK_NS
             status = shard.lock.acquire(self.token(), left_ns if left_ns < LOOK_NS else LOOK_NS)
@@ -282,6 +291,7 @@ class Holding(Handle):
 
     def count_wait(self, shard, waited_ns):
         """Count a wait for the lock of a shard, which we have now, by how long it took."""
+        time_it(self.control, TIMED_LOCK_WAIT, waited_ns)
         offset: u64 = S_WAITS0
         limit_ns: i64 = WAIT_FIRST_NS
         while waited_ns >= limit_ns and offset < S_WAITS5:
@@ -296,10 +306,17 @@ class Holding(Handle):
         status: i64 = shard.lock.acquire(self.token(), timeout_ns)
         if status == FORKED:
             status = self.hold_as_child(shard, timeout_ns)
-        if status == TAKEN_OVER and not self.see_group(shard):
-            self.look_at_group(shard)
-            return TIMED_OUT
+        if status == TAKEN_OVER:
+            self.note_takeover(shard, shard.lock.waited_ns)
+            if not self.see_group(shard):
+                self.look_at_group(shard)
+                return TIMED_OUT
         return status
+
+    def note_takeover(self, shard, waited_ns):
+        """Count that the lock of a shard was taken over from a dead process."""
+        self.count(R_TAKEOVERS)
+        self.note(EVENT_TAKEOVER, shard, waited_ns)
 
     def hold_as_child(self, shard, timeout_ns):
         """Begin again to take a shard's lock, in the child of a fork that a signal handler made
@@ -359,14 +376,20 @@ class Holding(Handle):
     def mend(self, shard):
         """Repair a held shard. One that was unmapped meanwhile, or is a snapshot's, has nothing
         that repairs it."""
+        start: i64 = clock_ns(1)
         if shard.repairer is not None:
             if cython.compiled:  # no test of the type: nothing in here can raise
                 cython.cast(Repairer, shard.repairer).run()
             else:
                 shard.repairer.run()
+            self.note(EVENT_REPAIR, shard, clock_ns(1) - start)
 
     def raise_for(self, status, shard, data_bytes):
         """Raise the error for a status."""
+        if status == FULL:
+            self.note(EVENT_FULL, shard, data_bytes)
+        elif status == CORRUPT:
+            self.note(EVENT_CORRUPT, shard, 0)
         raise self.attachment.error_for(status, shard, data_bytes)
 
     def find_locked(self, shard, key, found):

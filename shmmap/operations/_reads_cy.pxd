@@ -17,6 +17,7 @@ cdef class Reads(Holding):
     cdef Shard shard_instead(self, Shard shard, key_t key)
     cdef object fetch_guarded(self, Shard shard, key_t key, probe_t found, bint wants_value)
     cdef object fetch(self, key_t key, probe_t found, int wants_value)
+    cdef object fetch_timed(self, key_t key, probe_t found, int wants_value)
     cdef object fetch_locked(self, Shard shard, key_t key, probe_t found, bint wants_value)
     @cython.final
     cdef object read(self, object key, object default, i64 consistency)

@@ -12,6 +12,7 @@ except ModuleNotFoundError:
 if not cython.compiled:
     from shmmap.memory._atomics import (
         add_one,
+        clock_ns,
         exactly,
         i64,
         key_t,
@@ -26,6 +27,7 @@ if not cython.compiled:
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
         C_SWEEP_EPOCH,
         DEADLINE_TICK_NS,
+        EVENT_LOCK_TIMEOUT,
         META_LENGTH_SHIFT,
         META_VALUE_TYPE_SHIFT,
         R_HITS,
@@ -33,9 +35,10 @@ if not cython.compiled:
         R_MISSES,
         R_NEAR_HITS,
         R_RETRIES,
-        R_TAKEOVERS,
         S_DIRTY,
         S_MOVED,
+        SAMPLE_MASK,
+        TIMED_READ,
         TYPE_MASK,
         UNIT_SHIFT,
         VALUE_ARRAY,
@@ -64,7 +67,6 @@ if not cython.compiled:
         LOOK_EVERY,
         MISS,
         READ_TRIES,
-        TAKEN_OVER,
         TIMED_OUT,
         VALUE_UNLOCKED,
     )
@@ -108,6 +110,9 @@ class Reads(Holding):
         raw: Any = None
         attempt: u64
         count: u64
+        self.ticks += 1
+        if self.ticks & SAMPLE_MASK == 0:
+            return self.fetch_timed(key, found, wants_value)
         if cython.compiled:
             self.follow()
         else:
@@ -139,6 +144,13 @@ class Reads(Holding):
         finally:
             if not cython.compiled:
                 self.leave()
+
+    def fetch_timed(self, key, found, wants_value):
+        """Read a key, and count how long that took."""
+        start: i64 = clock_ns(1)
+        raw: Any = self.fetch(key, found, wants_value)
+        self.count_time(TIMED_READ, start)
+        return raw
 
     def shard_instead(self, shard, key):
         """Return the shard that has a key now, where this one has moved."""
@@ -176,8 +188,6 @@ class Reads(Holding):
             try:
                 status = self.try_hold(shard, slice_ns)
                 if status != TIMED_OUT:
-                    if status == TAKEN_OVER:
-                        self.count(R_TAKEOVERS)
                     if capacity == 0:  # not again for a value that there was no room for
                         self.count(R_LOCKED_READS)
                     if load(shard.mem, S_MOVED):
@@ -207,6 +217,7 @@ class Reads(Holding):
                 return raw
             left -= slice_ns
             if left <= 0:
+                self.note(EVENT_LOCK_TIMEOUT, shard, self.lock_timeout_ns)
                 raise ShardBusy(self.attachment.describe_wait(shard, self.lock_timeout_ns))
             if slice_ns < 50000000:
                 slice_ns *= 2

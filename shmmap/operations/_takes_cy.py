@@ -34,7 +34,6 @@ if not cython.compiled:
         ALL_UNITS,
         META_LENGTH_SHIFT,
         R_DELETES,
-        R_TAKEOVERS,
         S_DIRTY,
         S_MOVED,
         S_OWNER,
@@ -54,7 +53,6 @@ if not cython.compiled:
         MISS,
         NO_ROOM,
         READ_TRIES,
-        TAKEN_OVER,
         TIMED_OUT,
         UNSURE,
     )
@@ -402,8 +400,6 @@ class Takes(Writes):
             return 0
         try:
             status = self.try_hold(shard, 50000000)  # who has it now repairs it
-            if status == TAKEN_OVER:
-                self.count(R_TAKEOVERS)
             if status != TIMED_OUT and load(shard.mem, S_DIRTY) and load(shard.mem, S_MOVED) == 0:
                 self.mend(shard)
         finally:

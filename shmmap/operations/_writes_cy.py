@@ -13,6 +13,7 @@ except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
     from shmmap.memory._atomics import (
+        clock_ns,
         i64,
         key_t,
         load,
@@ -26,6 +27,9 @@ if not cython.compiled:
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
         META_VALUE_TYPE_SHIFT,
         R_WRITES,
+        SAMPLE_MASK,
+        TIMED_LOCK_HOLD,
+        TIMED_WRITE,
         TYPE_MASK,
         UNIT_SHIFT,
         VALUE_INT,
@@ -111,6 +115,11 @@ class Writes(Reads):
         """Write an encoded entry: see `write`."""
         found: probe_t = new_probe()
         status: i64
+        start: i64 = 0
+        held: i64 = 0
+        self.ticks += 1
+        if self.ticks & SAMPLE_MASK == 0:  # how long this one takes is counted
+            start = clock_ns(1)
         while True:
             self.come_in()
             try:
@@ -119,10 +128,15 @@ class Writes(Reads):
                 self.refuse_reentry(shard)
                 try:
                     self.hold(shard, packed.hash >> UNIT_SHIFT)
+                    if start:
+                        held = clock_ns(1)
                     status = self.write_locked(shard, packed, encoded,
                                                mode, deadline, version, found)
                 finally:
                     self.drop(shard)
+                if start:
+                    self.count_time(TIMED_LOCK_HOLD, held)
+                    self.count_time(TIMED_WRITE, start)
                 if self.near is not None:
                     self.near.drop(key)
                 if status < 0:

@@ -34,6 +34,7 @@ from . import (
     findings,
     fsck,
     gating,
+    happenings,
     listing,
     lock_list,
     migrating,
@@ -53,7 +54,8 @@ from .top import command as top
 
 COMMANDS: tuple[Command, ...] = (
     *listing.COMMANDS, *describing.COMMANDS, *figures.COMMANDS, *entries.COMMANDS,
-    *top.COMMANDS, *watching.COMMANDS, *lock_list.COMMANDS, *tier_seen.COMMANDS,
+    *top.COMMANDS, *watching.COMMANDS, *happenings.COMMANDS,
+    *lock_list.COMMANDS, *tier_seen.COMMANDS,
     *exporter.COMMANDS, *soundness.COMMANDS, *fsck.COMMANDS,
     *changing.COMMANDS, *unlinking.COMMANDS, *pruning.COMMANDS, *copying.COMMANDS,
     *resizing.COMMANDS, *reshaping.COMMANDS, *migrating.COMMANDS, *gating.COMMANDS,

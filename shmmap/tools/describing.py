@@ -7,11 +7,12 @@ from typing import Any
 
 from ..lifecycle import control
 from ..lifecycle.parameters import argument, as_text
+from ..lifecycle.timings import read_timings
 from ..memory.layout import LAYOUT_VERSION
 from ..operations.messages import state_of
 from ..printable import printable
 from ..system import segment
-from . import figures, findings, inspection, json_out, listing, named, unlinking
+from . import figures, findings, happenings, inspection, json_out, listing, named, unlinking
 from .inspection import SeenMap, SeenWorker
 
 
@@ -57,7 +58,9 @@ def _run(options: argparse.Namespace) -> int:
     for title, lines in (
         (f"map {one.name}", _about(one)), ("parameters", _parameters(one)),
         ("layout", _layout(one)), ("operations by all workers", _operations(one)),
+        ("how long they took", _latency(one)),
         ("shards", _balance(one)), ("workers", _workers(one)),
+        ("last events", _events(one)),
     ):
         print(title)
         for name, value in lines:
@@ -66,6 +69,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 _Lines = list[tuple[str, object]]
+_EVENTS = 8  # of the last ones
 
 
 def _about(one: SeenMap) -> _Lines:
@@ -111,6 +115,17 @@ def _operations(one: SeenMap) -> _Lines:
         for name, count in inspection.counters_of(one.control).items()
     ]
     return [*lines, ("sweeps", f"{one.control.SWEEP_EPOCH:,}")]
+
+
+def _latency(one: SeenMap) -> _Lines:
+    assert one.control is not None
+    return [(name.replace("_", " "), figures.latency_in_words(figures.described(name, timed)))
+            for name, timed in read_timings(one.control).items()]
+
+
+def _events(one: SeenMap) -> _Lines:
+    found = happenings.events_of(one)[-_EVENTS:]
+    return [("", happenings.in_words(event)) for event in found] or [("none", "")]
 
 
 def _balance(one: SeenMap) -> _Lines:

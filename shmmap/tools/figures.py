@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..lifecycle import control, lingering
+from ..lifecycle.event_ring import read_counts
 from ..lifecycle.stats import Stats
+from ..lifecycle.timings import Histogram, in_units, read_timings
 from ..memory.words import RowWords
 from ..operations.messages import state_of
 from ..system import liveness
@@ -63,14 +65,36 @@ def stats_of(seen: SeenMap) -> tuple[dict[str, Any], int]:
         "sweeps": seen.control.SWEEP_EPOCH,
         "workers": None if seen.workers is None else [worker.pid for worker in seen.workers],
         "shard_entries": [shard.entries for shard in shards],
+        "taken_s": lingering.now_ns() / 1e9,
+        "latency": [described(name, one) for name, one in read_timings(seen.control).items()],
+        "events": [{"kind": kind, "count": count}
+                   for kind, count in read_counts(seen.control).items()],
     }
     found = {name: unsorted[name] for name in Stats._fields if name not in PROCESS_S_OWN}
     return found, sum(shard.header is None for shard in shards)
 
 
+def described(name: str, one: Histogram) -> dict[str, Any]:
+    """Describe a histogram as it is printed as JSON."""
+    return {"name": name, "count": one.total, "p50_s": one.percentile(50),
+            "p99_s": one.percentile(99), "counts": list(one.counts)}
+
+
+def latency_in_words(one: dict[str, Any]) -> str:
+    """Say what such a description says."""
+    if not one["count"]:
+        return "-"
+    return f"{one['count']:,}, 50 % within {in_units(one['p50_s'])}, 99 % within " + (
+        in_units(one["p99_s"]))
+
+
 def _in_words(value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        if "kind" in value[0]:
+            return ", ".join(f"{one['count']:,} {one['kind']}" for one in value if one["count"])
+        return f"\n{'':18}".join(f"{one['name']}: {latency_in_words(one)}" for one in value)
     if isinstance(value, list):
         return " ".join(map(str, value))
     return f"{value:.2f}" if isinstance(value, float) else f"{value:,}"

@@ -10,11 +10,15 @@ The text is OpenMetrics 1.0, which Prometheus and most others read.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from math import inf
 from typing import NamedTuple
 
 from .._public import public
 from ..errors import ShmMapError
 from ..lifecycle import control
+from ..lifecycle.event_ring import read_counts
+from ..lifecycle.timings import EDGES_S, read_timings
 from ..printable import printable
 from . import findings, inspection, overview
 from .seen import SeenMap, SeenShard
@@ -24,7 +28,7 @@ _READABLE = ("ready", "abandoned", inspection.LINGERS)
 
 
 class Family(NamedTuple):
-    """Figures of one name. `kind`: "gauge", or "counter", which only rises while a map lives."""
+    """Figures of one name. `kind`: "gauge"; or "counter", "histogram": these only rise."""
 
     name: str
     kind: str
@@ -33,11 +37,12 @@ class Family(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One figure of one map."""
+    """One figure of one map. `suffix`: of its name, beside the family's."""
 
     family: str
     labels: dict[str, str]
     value: float
+    suffix: str = ""
 
 
 FAMILIES = {family.name: family for family in (
@@ -64,6 +69,9 @@ FAMILIES = {family.name: family for family in (
     Family("shmmap_read_retries", "counter", "Lock-free reads that started again."),
     Family("shmmap_locked_reads", "counter", "Reads that queued for the lock."),
     Family("shmmap_sweeps", "counter", "Whole sweeps."),
+    Family("shmmap_events", "counter", "What has happened to it, by kind; see shmmap events."),
+    Family("shmmap_latency_seconds", "histogram", "How long operations took: one in 1,024 reads "
+           "and writes, and all waits for a lock, computations and snapshots.", "seconds"),
     Family("shmmap_unreadable_shards", "gauge", "Shards whose header is damaged or gone."),
 )}
 _COUNTED = ("near_hits", "writes", "deletes", "lock_waits", "takeovers", "read_retries",
@@ -104,6 +112,15 @@ def _of_map(seen: SeenMap) -> Iterator[Sample]:
     for name in _COUNTED:
         yield sample(name, counted[name])
     yield sample("sweeps", seen.control.SWEEP_EPOCH)
+    for kind, count in read_counts(seen.control).items():
+        yield sample("events", count, kind=kind)
+    for name, one in read_timings(seen.control).items():
+        sums = accumulate(one.counts)
+        for edge_s, count in zip((*EDGES_S, inf), sums, strict=True):
+            le = "+Inf" if edge_s == inf else repr(edge_s)
+            yield sample("latency_seconds", count, operation=name, le=le)._replace(suffix="_bucket")
+        yield sample("latency_seconds", one.total, operation=name)._replace(suffix="_count")
+        yield sample("latency_seconds", one.seconds, operation=name)._replace(suffix="_sum")
     yield from (sample(name, value, **more) for name, value, more in _of_shards(shards))
 
 
@@ -148,7 +165,7 @@ def openmetrics(*names: str) -> str:
         suffix = "_total" if family.kind == "counter" else ""
         for sample in by_family.get(name, ()):
             labels = ",".join(f'{key}="{_escaped(text)}"' for key, text in sample.labels.items())
-            lines.append(f"{name}{suffix}{{{labels}}} {sample.value}")
+            lines.append(f"{name}{suffix}{sample.suffix}{{{labels}}} {sample.value}")
     return "\n".join([*lines, "# EOF", ""])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 CONSTANTS: dict[int, dict[str, int]] = {
-    8: {
+    9: {
         "CONTROL_MAGIC": 0x4c525443504d4853, "SHARD_MAGIC": 0x44524853504d4853,
         "ENGINE_COMPILED": 0x1, "ENGINE_PURE": 0x2, "STATE_MAKING": 0x0, "STATE_READY": 0x1,
         "STATE_RETIRED": 0x2, "STATE_REPLACING": 0x3, "TABLE_ROWS_MASK": 0x3,
@@ -61,7 +61,7 @@ CONSTANTS: dict[int, dict[str, int]] = {
         "C_TOTAL_HITS": 0x3c0, "C_TOTAL_MISSES": 0x3c8, "C_TOTAL_WRITES": 0x3d0,
         "C_TOTAL_DELETES": 0x3d8, "C_TOTAL_WAITS": 0x3e0, "C_TOTAL_TAKEOVERS": 0x3e8,
         "C_TOTAL_RETRIES": 0x3f0, "C_TOTAL_LOCKED_READS": 0x3f8, "C_TOTAL_NEAR_HITS": 0x400,
-        "C_BYTES_TOTAL": 0x440, "R_STATE": 0x0, "R_INCARNATION": 0x8, "R_PID": 0x10,
+        "C_BYTES_TOTAL": 0x2c80, "R_STATE": 0x0, "R_INCARNATION": 0x8, "R_PID": 0x10,
         "R_PID_NAMESPACE": 0x18, "R_START_TICKS": 0x20, "R_JOINED_NS": 0x28, "R_NEAR_HITS": 0x30,
         "R_HITS": 0x40, "R_MISSES": 0x48, "R_WRITES": 0x50, "R_DELETES": 0x58, "R_WAITS": 0x60,
         "R_TAKEOVERS": 0x68, "R_RETRIES": 0x70, "R_LOCKED_READS": 0x78, "R_BYTES_TOTAL": 0x80,
@@ -82,13 +82,47 @@ CONSTANTS: dict[int, dict[str, int]] = {
         "HAS_ORIGIN": 0x80, "ORIGIN_BYTES": 0x10, "ORIGIN_SHIFT": 0x1b, "VALUE_TOMBSTONE": 0xd,
         "DEADLINE_BURIED": 0x2, "C_TOMBSTONES_NS": 0x98, "C_WALL_NS": 0xa0, "S_TOMBSTONES":
         0x170, "S_TOMBSTONES_LOST": 0x178,
+        "TIMED_READ": 0x0,
+        "TIMED_WRITE": 0x1,
+        "TIMED_LOCK_WAIT": 0x2,
+        "TIMED_LOCK_HOLD": 0x3,
+        "TIMED_COMPUTE": 0x4,
+        "TIMED_SNAPSHOT": 0x5,
+        "TIMED_KINDS": 0x6,
+        "TIMED_BUCKETS": 0x24,
+        "TIMED_SHIFT": 0x4,
+        "SAMPLE_MASK": 0x3ff,
+        "EVENT_TAKEOVER": 0x1,
+        "EVENT_REPAIR": 0x2,
+        "EVENT_EVICTING": 0x3,
+        "EVENT_FULL": 0x4,
+        "EVENT_CORRUPT": 0x5,
+        "EVENT_LOCK_TIMEOUT": 0x6,
+        "EVENT_UNCACHED": 0x7,
+        "EVENT_MISMATCH": 0x8,
+        "EVENT_RESIZE": 0x9,
+        "EVENT_KINDS": 0x10,
+        "EVENT_PLACES": 0x100,
+        "EVENT_BYTES": 0x20,
+        "EVENT_SHARD_MASK": 0xffffff,
+        "EVENT_PAUSE_NS": 0x3b9aca00,
+        "EVENT_SALT": 0x9e3779b97f4a7c15,
+        "EVENT_SALT_WHEN": 0xc2b2ae3d27d4eb4f,
+        "EVENT_SALT_WHAT": 0x165667b19e3779f9,
+        "C_HISTOGRAMS": 0x440,
+        "C_EVENT_NEXT": 0xb00,
+        "C_EVICTED_SEEN": 0xb40,
+        "C_EVICTED_SEEN_NS": 0xb48,
+        "C_EVENT_COUNTS": 0xb80,
+        "C_EVENT_LASTS": 0xc00,
+        "C_EVENTS": 0xc80,
         "E_VERSION": 0x0, "E_META": 0x8, "E_BYTES_TOTAL": 0x10,
     },
 }  # fmt: skip
 
 # offset -> word, of all words that are not 0
 SHARD_WORDS: dict[int, dict[int, str]] = {
-    8: {
+    9: {
         0: "0x44524853504d4853", 8: "0x0123456789abcdef", 32: "0x0000000000000017",
         40: "0x0000000000000088", 48: "0x0000000000000004", 64: "0x0000000000000006",
         200: "0x00071afd498d0004", 208: "0x0000000000000003", 216: "0x00000000000000f2",
@@ -112,7 +146,7 @@ SHARD_WORDS: dict[int, dict[int, str]] = {
     },
 }  # fmt: skip
 SHARD_WORDS_EVICTING: dict[int, dict[int, str]] = {
-    8: {
+    9: {
         0: "0x44524853504d4853", 8: "0x0123456789abcdef", 32: "0x0000000000000017",
         40: "0x0000000000000088", 48: "0x0000000000000004",
         64: "0x0000000000000006", 200: "0x00071afd498d0004", 208: "0x0000000000000003",

@@ -115,7 +115,7 @@ def test_a_shard_in_memory_is_that_of_this_version(make, freeze, monkeypatch, on
     a difference needs a new LAYOUT_VERSION."""
     monkeypatch.setattr(making, "random_word", lambda: 0x0123_4567_89AB_CDEF)
     monkeypatch.setattr(headers, "CLOCK", Clock(START_NS))
-    m = make(size="139KB", shards=1, on_full=on_full)
+    m = make(size="147KB", shards=1, on_full=on_full)
     freeze(m)
     m["text"] = "value"
     m.set(b"counter", 7, ttl=60)

@@ -27,6 +27,7 @@ FUNCTIONS = {
     "lifecycle.attachment.Attachment.mappings": CALLERS,
     "lifecycle.attachment.Attachment.reserve_deadlines": INSIDE,
     "lifecycle.ephemeral._give_up_memory": ALONE,
+    "lifecycle.event_ring.look_at_evictions": "of the sweeper, or in an operation",
     "lifecycle.half_replaced._holder": HELD,
     "lifecycle.left_behind.renew": ALONE,
     "lifecycle.places.Places.moved_places": CALLERS,

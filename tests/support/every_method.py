@@ -124,6 +124,8 @@ def _stats(m: Any, folder: str) -> object:
     ours = {name: figures.pop(name) for name in ("workers", "allocated_bytes", "amplification")}
     half = figures["size_bytes"] / 2
     figures.pop("shard_entries")  # by another hash seed
+    figures.pop("taken_s")
+    figures["latency"] = {name: one.total for name, one in figures["latency"].items()}
     return figures, ours["workers"] == (os.getpid(),), ours["allocated_bytes"] > half
 
 
@@ -250,6 +252,8 @@ CALLS: dict[str, Call] = {
     "reap": lambda m, _: m.reap(),
     "sweep": lambda m, _: (m.set("s", 1, ttl=-1), m.sweep().dead_workers, len(m)),
     "gates": _switch,
+    "events": lambda m, _: [one.kind for one in m.events()],
+    "on": lambda m, _: m.on(None, print)(),
     "sweep_if_due": lambda m, _: m.sweep_if_due()[:4],
     "sweep_interval": lambda m, _: m.sweep_interval,
     "touch": lambda m, _: (m.touch("a", 60), m.ttl("a") > 50, m.touch("z", 60)),

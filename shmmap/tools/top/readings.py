@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 from ...errors import ShmMapError
 from ...lifecycle import control
+from ...lifecycle.event_ring import Event
+from ...lifecycle.timings import Histogram, read_timings
 from ...memory._clock_cy import monotonic
-from .. import inspection
+from .. import happenings, inspection
 from ..seen import SeenMap
 
 KEPT = 60  # hit ratios of a map, for its history
@@ -27,6 +29,8 @@ class Reading(NamedTuple):
         counts: what has happened to it, by kind; {}: it cannot be read.
         shards: live entries of each.
         workers: pids of the live processes that use it; None: that cannot be told.
+        latency: how long operations took so far: see `Stats`.
+        events: the last ones, the oldest first.
     """
 
     label: str
@@ -41,6 +45,8 @@ class Reading(NamedTuple):
     shards: tuple[int, ...] = ()
     workers: tuple[int, ...] | None = None
     moving: str = ""
+    latency: Mapping[str, Histogram] = MappingProxyType({})
+    events: tuple[Event, ...] = ()
 
     @property
     def entries(self) -> int:
@@ -75,6 +81,7 @@ def _read(seen: SeenMap) -> Reading:
             free_slots=sums["free_slots"],
             counts=counts, shards=tuple(shard.entries for shard in shards),
             moving=inspection.move_in_words(seen.control),
+            latency=read_timings(seen.control), events=tuple(happenings.events_of(seen)),
         )
     return outside
 
@@ -87,12 +94,14 @@ class Line(NamedTuple):
         per_s: what happened in a second, by kind; {}: there is one reading only.
         hit_ratio: of the reads in between; None: there was none.
         history: hit ratios before, the newest last.
+        latency: how long the operations in between took; of one reading only: all so far.
     """
 
     now: Reading
     per_s: dict[str, float]
     hit_ratio: float | None
     history: tuple[float | None, ...]
+    latency: Mapping[str, Histogram] = MappingProxyType({})
 
     @property
     def reads(self) -> float:
@@ -123,7 +132,7 @@ class Watch:
         place = now.label, now.nonce
         before = self._before.get(place)
         if before is None or not now.counts or not before.counts or seconds <= 0:
-            return Line(now, {}, None, ())
+            return Line(now, {}, None, (), now.latency)
         # a damaged count, or a worker that ends between two looks, may have one fall
         per_s = {name: max(0, count - before.counts[name]) / seconds
                  for name, count in now.counts.items()}
@@ -131,4 +140,5 @@ class Watch:
         ratio = per_s["hits"] / reads if reads else None
         kept = self._history.setdefault(place, deque(maxlen=KEPT))
         kept.append(ratio)
-        return Line(now, per_s, ratio, tuple(kept))
+        latency = {name: one.since(before.latency[name]) for name, one in now.latency.items()}
+        return Line(now, per_s, ratio, tuple(kept), latency)

@@ -14,15 +14,18 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from ...lifecycle.timings import in_units
 from ...printable import human, printable
+from .. import happenings
 from . import plain, text
-from .readings import KEPT, Line
+from .readings import KEPT, Line, Reading
 from .state import HELP, State
 
 _BESIDE = 56  # columns of a table of workers but for their commands
+EVENTS = 5  # of a map, the last ones
 HISTORY = 16  # columns of a map's history in the table
 LEFT_OUT = (  # where a screen has less columns
-    (132, {"HISTORY"}), (112, {"DELETES/s", "EXPIRED/s"}),
+    (142, {"WAIT p99"}), (132, {"HISTORY"}), (112, {"DELETES/s", "EXPIRED/s"}),
     (90, {"ALLOCATED", "WAITS/s", "WORKERS", "EVICTED/s"}), (56, {"FILL", "WRITES/s", "ENTRIES"}),
 )
 _COUNTED = (
@@ -116,9 +119,36 @@ def _one(line: Line, console: Console, signs: str) -> RenderableType:
         if now.counts.get(kind) or kind in ("hits", "misses", "writes"):
             counts.add_row(name, text.rate(line.per_s[kind]) if line.per_s else "",
                            f"{now.counts.get(kind, 0):,}")
-    left = max(3, console.height - 9 - about.row_count - counts.row_count)
-    return Panel(Group(about, "", counts, "", _workers(now.workers, left, width)),
+    latency, events = _latency(line, signs), _events(now, width)
+    left = max(3, console.height - 11 - sum(
+        one.row_count for one in (about, counts, latency, events)))
+    return Panel(Group(about, "", counts, "", latency, events, "",
+                       _workers(now.workers, left, width)),
                  title=Text(f"{printable(now.label)}: {now.state}"), title_align="left")
+
+
+def _latency(line: Line, signs: str) -> Table:
+    """Return how long operations took, of each kind that there was."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head, side in (("LATENCY", "left"), ("50 %", "right"), ("99 %", "right"),
+                       ("16 ns .. 275 s", "left")):
+        table.add_column(head, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    for name, one in line.latency.items():
+        if one.total:
+            most = max(one.counts)
+            table.add_row(Text(name.replace("_", " ")), Text(in_units(one.percentile(50))),
+                          Text(in_units(one.percentile(99))),
+                          Text(text.blocks([count / most for count in one.counts], signs)))
+    return table
+
+
+def _events(now: Reading, width: int) -> Table:
+    """Return the last events, the newest first."""
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=bool(now.events))
+    table.add_column("EVENTS", no_wrap=True, overflow="ellipsis", max_width=width)
+    for event in now.events[:-EVENTS - 1:-1]:
+        table.add_row(Text(happenings.in_words(event)))
+    return table
 
 
 def _workers(pids: Iterable[int] | None, most: int, width: int) -> RenderableType:

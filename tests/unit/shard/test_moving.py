@@ -154,7 +154,7 @@ def test_what_does_not_fit(make: Any) -> None:
     moving.begin()
     assert moving.carry() == [status.FULL] and moving.moves[0].failed > 1
     m["large"] = bytes(50_000)
-    moving = Moving(m, shaped(150_000, 2, 10))
+    moving = Moving(m, shaped(160_000, 2, 10))
     m.clear()
     m["large"] = bytes(120_000)
     moving.begin()
@@ -168,7 +168,7 @@ def test_what_has_changed_is_not_carried_as_it_was(make: Any) -> None:
     """It may be torn, or, as here, too large for the new shards and gone by now."""
     m = make(size="2MB", shards=1, value_size=100)
     m["large"], m["other"] = bytes(120_000), 1
-    moving = Moving(m, shaped(150_000, 2, 10))
+    moving = Moving(m, shaped(160_000, 2, 10))
     moving.begin()
     m["large"] = 2
     assert moving.carry() == [0] and {entry[1] for entry in moving.entries()} == {b"other"}

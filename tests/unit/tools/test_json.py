@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import shmmap
+from shmmap.memory.events import note
 from shmmap.testing import LocalStore
 from shmmap.tools import cli, repeating
 
@@ -81,8 +82,9 @@ def validate(document: dict[str, Any]) -> set[str]:
         if known[path] == "stats":
             inner = dict(table_of("## stats"))
             del inner["name"], inner["unreadable_shards"]
-            assert set(value) == set(inner)
-            assert all(fits(value[name], kind) for name, kind in inner.items())
+            found = dict(flattened(value, inner))
+            assert set(found) == set(inner)
+            assert all(fits(found[name], kind) for name, kind in inner.items())
         else:
             assert fits(value, known[path]), f"{command}: {path} is {value!r}, not {known[path]}"
         met.add(path)
@@ -114,6 +116,7 @@ def test_every_field_is_printed_and_every_printed_one_is_documented(make, printe
     tier["a"] = 1
     monkeypatch.setattr(repeating, "looks", lambda interval_s: range(2))
     until = time.monotonic() + 10
+    note(m.attachment, "full", 100, 1)
     with m.lock("key", lease=9), m.semaphore("s", 2):
         met: dict[str, set[str]] = {}
         for command in COMMANDS:

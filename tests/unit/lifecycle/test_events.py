@@ -1,0 +1,320 @@
+"""What happens to a map is written down, logged by who met it, and told to who asks."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import time
+from typing import Any
+
+import pytest
+
+import shmmap
+from shmmap import LockTimeout, MapFull
+from shmmap.lifecycle import event_ring
+from shmmap.memory.events import NUMBERS, note
+from shmmap.shard import _status
+
+from ...support.damage import Damage
+
+LIMIT_S = 20.0
+
+
+def token(m: Any) -> int:
+    return int(m.attachment.worker.fork_page.word) | 1
+
+
+def until(is_so: Any) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def kinds(m: Any) -> list[str]:
+    return [one.kind for one in m.events()]
+
+
+def die_holding(m: Any, start: Any) -> None:
+    """Have a child die that holds shard 0, in the middle of a change."""
+    def hold(child: Any) -> None:
+        m.get("become a worker")
+        shard = m.attachment.distinct()[0]
+        assert shard.lock.lock(token(m), 10**9) == _status.FREE
+        Damage(m).set_header("DIRTY", 1)
+        os._exit(0)
+
+    start(hold).reap()
+
+
+def test_a_death_is_a_takeover_and_a_repair(make, start):
+    m = make(shards=1, lock_timeout=10)
+    die_holding(m, start)
+    before = time.time()
+    m["a"] = 1
+    found = m.events()
+    assert [(one.kind, one.shard, one.pid) for one in found] == [
+        ("takeover", 0, os.getpid()), ("repair", 0, os.getpid())]
+    assert all(before - 1 < one.time < time.time() + 1 for one in found)
+    assert "taken over from a dead process" in found[0].text and found[1].detail > 0
+    assert m.stats().events["takeover"] == m.stats().takeovers == 1
+    assert m.events("repair") == found[1:]
+
+
+def test_a_reader_s_takeover_counts_too(make, start):
+    m = make(shards=1, lock_timeout=10)
+    m["a"] = 1
+    die_holding(m, start)
+    assert len(m) == 1  # `heal` takes it over
+    assert m.stats().takeovers == 1 and kinds(m)[0] == "takeover"
+
+
+def test_full(make):
+    m = make(size="300kB", shards=1)
+    for _ in range(3):
+        with pytest.raises(MapFull):
+            for number in range(100_000):
+                m["key", number] = bytes(100)
+    assert kinds(m) == ["full"] and m.stats().events["full"] == 3
+
+
+def test_a_lock_that_cannot_be_had(make, start):
+    m = make(shards=1, lock_timeout=0.05)
+
+    def hold(child: Any) -> None:
+        m.get("become a worker")
+        shard = m.attachment.distinct()[0]
+        assert shard.lock.lock(token(m), 10**9) == _status.FREE
+        child.tell("held")
+        child.hear()
+        shard.lock.unlock()
+
+    child = start(hold)
+    child.hear()
+    with pytest.raises(LockTimeout):
+        m["a"] = 1
+    child.tell("go")
+    child.result()
+    assert kinds(m) == ["lock_timeout"] and "50 ms" in m.events()[0].text
+    m["a"] = 1
+
+
+def test_a_resize(make):
+    m = make(size="2MB", shards=2)
+    m.update((number, number) for number in range(1_000))
+    m.resize(shards=8)
+    assert [one.text for one in m.events()] == ["to 8 shards, begun", "to 8 shards, done"]
+    m.resize(shards=8)
+    assert len(m.events()) == 2  # there was nothing to do
+
+
+def test_what_cannot_be_kept(make):
+    m = make(size="300kB")
+    assert len(m.get_or_set("a", lambda: bytes(10_000_000))) == 10_000_000
+    assert [one.text for one in m.events()] == ["a result could not be kept or read: too_large"]
+    assert m.stats().latency["compute"].total == 1
+
+
+def test_many_evictions_a_second(make):
+    m = make(size="300kB", shards=1, on_full="evict")
+    event_ring.look(m.attachment)  # where it begins
+    for number in range(20_000):
+        m[number] = bytes(100)
+    assert m.stats().evicted > 10_000
+    m.attachment.control.EVICTED_SEEN_NS -= 2_000_000_000  # that was two seconds ago
+    event_ring.look(m.attachment)
+    event_ring.look(m.attachment)  # another process looks, too
+    found, = m.events()
+    assert found.kind == "evicting" and found.detail > 1_000 and "evicted a second" in found.text
+    m.attachment.control.EVICTED_SEEN_NS -= 2_000_000_000
+    for number in range(100):
+        m[number] = bytes(100)
+    event_ring.look(m.attachment)
+    assert len(m.events()) == 1  # so few are no event
+
+
+def test_a_sweeper_looks(make):
+    m = make(size="300kB", shards=1, on_full="evict", ttl=60, sweep_interval=0.1)
+    m["a"] = 1
+    until(lambda: m.attachment.control.EVICTED_SEEN_NS)
+    number = 0
+    deadline = time.monotonic() + LIMIT_S
+    while "evicting" not in kinds(m):
+        assert time.monotonic() < deadline
+        for _ in range(2_000):
+            number += 1
+            m[number] = bytes(100)
+
+
+def test_it_is_logged_once_by_who_met_it(make, start, caplog):
+    caplog.set_level(logging.INFO, "shmmap.events")
+    m = make(size="2MB", shards=1, lock_timeout=10)
+    note(m.attachment, "takeover", 1_000, 0)
+
+    def other(child: Any) -> None:
+        m.get("become a worker")
+        note(m.attachment, "repair", 5, 0)
+        m.close()
+
+    start(other).reap()
+    event_ring.look(m.attachment)
+    event_ring.look(m.attachment)
+    assert [one.getMessage() for one in caplog.records] == [
+        f"map {m.name!r}: takeover: shard 0: its lock was taken over from a dead process, after "
+        "1 us"]
+    record = caplog.records[0]
+    assert record.name == "shmmap.events" and record.levelno == logging.WARNING
+    assert record.shmmap_event["kind"] == "takeover" and record.shmmap_map == m.name
+    note(m.attachment, "resize", 3, 0)
+    m.unlink()
+    m.close()  # what is left is told as it leaves
+    assert caplog.records[-1].levelno == logging.INFO and len(caplog.records) == 2
+
+
+def test_a_handler_that_raises_harms_nothing(make):
+    m = make()
+
+    class Bad(logging.Handler):
+        def emit(self, record: Any) -> None:
+            raise RuntimeError("out of disk")
+
+    logger, bad = logging.getLogger("shmmap.events"), Bad()
+    logger.addHandler(bad)
+    try:
+        note(m.attachment, "takeover", 1, 0)
+        event_ring.look(m.attachment)
+        m["a"] = 1
+    finally:
+        logger.removeHandler(bad)
+
+
+def test_a_hook_hears_what_any_process_has_met(make, start):
+    m = make(shards=1)
+    note(m.attachment, "full", 1, 0)  # before it was asked for
+    every, repairs = [], []
+    end, end_too = m.on(None, every.append), m.on("repair", repairs.append)
+
+    def other(child: Any) -> None:
+        m.get("become a worker")
+        for kind in ("takeover", "repair"):
+            note(m.attachment, kind, 5, 0)
+
+    start(other).reap()
+    until(lambda: len(every) == 2 and repairs)
+    assert [one.kind for one in every] == ["takeover", "repair"] and every[0].pid != os.getpid()
+    assert [one.kind for one in repairs] == ["repair"]
+    end()
+    note(m.attachment, "repair", 6, 0)
+    until(lambda: len(repairs) == 2)
+    assert len(every) == 2
+    end_too()
+    end_too()
+
+
+def test_what_a_hook_raises_is_logged_and_others_are_called(make, caplog):
+    m = make()
+    seen: list[Any] = []
+    m.on(None, lambda event: 1 / 0)
+    m.on(None, seen.append)
+    note(m.attachment, "repair", 6, 0)
+    until(lambda: seen)
+    assert "what was to be called for an event raised" in caplog.text
+
+
+def test_a_hook_in_a_child_is_the_child_s(make, start):
+    m = make()
+    mine: list[Any] = []
+    m.on(None, mine.append)
+
+    def other(child: Any) -> int:
+        seen: list[Any] = []
+        m.on("repair", seen.append)
+        note(m.attachment, "repair", 6, 0)
+        until(lambda: seen)
+        return len(mine)  # what the parent has asked for is not called here
+
+    child = start(other)
+    assert child.result() == 0
+    until(lambda: mine)
+
+
+def test_a_hook_keeps_no_handle_alive_and_ends_with_it(make):
+    name = make().name
+    m = shmmap.ShmMap.attach(name)
+    seen: list[Any] = []
+    m.on(None, seen.append)
+    del m
+    gc.collect()
+    until(lambda: len(shmmap.ShmMap.attach(name).attachment.handles) <= 2)
+
+
+def test_wrong_kinds_are_refused(make):
+    m = make()
+    with pytest.raises(ValueError, match="'fire' must be"):
+        m.events("fire")
+    with pytest.raises(ValueError, match="'fire' must be"):
+        m.on("fire", print)
+    with pytest.raises(TypeError, match="callable"):
+        m.on("full", "print")  # type: ignore[arg-type]
+    assert set(m.stats().events) == set(NUMBERS)
+
+
+def test_what_has_passed_between_two_looks(make):
+    m = make(shards=1)
+    for number in range(100):
+        m[number] = number
+    before = m.stats()
+    for number in range(2_100):
+        m[number % 7] = number
+        m.get(number % 7)
+    m.get("none")
+    passed = m.stats().since(before)
+    assert passed.counts["hits"] == passed.counts["writes"] == 2_100
+    assert passed.counts["misses"] == 1 and passed.hit_ratio == 2_100 / 2_101
+    assert passed.seconds > 0 and passed.per_s("writes") == 2_100 / passed.seconds
+    assert passed.per_s("full") == 0
+    # a handle counts its reads and writes together: one in 1,024 of 4,301
+    timed = passed.latency["read"].total + passed.latency["write"].total
+    assert timed == 4 and passed.latency["lock_hold"].total == passed.latency["write"].total
+    assert before.since(m.stats()).seconds == 0.0  # the wrong way round
+
+
+def test_a_snapshot_is_timed(make):
+    m = make()
+    m["a"] = 1
+    m.snapshot()
+    found = m.stats().latency["snapshot"]
+    assert found.total == 1 and 0 < found.percentile(50) < 1
+
+
+def test_what_a_killed_worker_has_counted_stays(make, start):
+    m = make(shards=1)
+
+    def work(child: Any) -> None:
+        for number in range(3_000):
+            m[number % 5] = number
+        os._exit(0)
+
+    start(work).reap()
+    m.sweep()
+    assert m.stats().latency["write"].total == 2 and m.stats().writes == 3_000
+
+
+def test_a_wait_is_timed(make, start):
+    m = make(shards=1, lock_timeout=10)
+
+    def hold(child: Any) -> None:
+        m.get("become a worker")
+        shard = m.attachment.distinct()[0]
+        assert shard.lock.lock(token(m), 10**9) == _status.FREE
+        child.tell("held")
+        time.sleep(0.05)
+        shard.lock.unlock()
+
+    child = start(hold)
+    child.hear()
+    m["a"] = 1
+    child.reap()
+    found = m.stats().latency["lock_wait"]
+    assert found.total == 1 and 0.01 < found.percentile(50) < 1
