@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .server import Server
 
 SLOWEST_S = 5.0  # that a client may take for what it is sent at once
+UNREAD_AT_MOST = 1 << 17  # bytes that the kernel keeps for a client
 FIELDS_AT_MOST = 8
 _GLANCE_S = 0.25  # between two looks whether a client is still there
 _TEXT, _JSON = "text/plain; charset=utf-8", "application/json"
@@ -33,8 +35,9 @@ class Asked(BaseHTTPRequestHandler):
     sys_version = ""
 
     def setup(self) -> None:
-        """Read no more of it than a question has."""
+        """Read no more of it than a question has; have the kernel keep little that is unread."""
         super().setup()
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_AT_MOST)
         self.rfile.close()
         self.rfile = io.BufferedReader(Head(self.connection))
 

@@ -50,6 +50,14 @@ class TestDoor:
     def test_this_machine_is_known_by_its_names(self, serve, host):
         assert serve().ask("/", headers={"Host": host}).status == 200
 
+    def test_over_ipv6(self, serve):
+        try:
+            serving = serve(host="::1")
+        except OSError:
+            pytest.skip("there is no IPv6")
+        assert serving.server.url.startswith("http://[::1]:")
+        assert serving.ask("/").status == 200
+
     def test_two_hosts_are_refused(self, serve):
         serving = serve()
         said = f"GET {serving.path('/')} HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"

@@ -116,7 +116,7 @@ def test_one_who_says_very_much(serve):
 def test_one_who_does_not_read(serve, make, monkeypatch):
     """Its thread ends, and what it was not sent is not kept."""
     monkeypatch.setattr(answers, "SLOWEST_S", 0.3)
-    monkeypatch.setattr(answers.page, "NOTHING", "default-src 'none'")
+    monkeypatch.setattr(head, "SECONDS_AT_MOST", 3 * LIMIT_S)  # the time for a question is another
     serving = serve(make(shards=64).name)
     serving.server.looker._interval_s = 0.0
     slow = socket.socket()

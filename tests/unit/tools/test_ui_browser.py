@@ -226,6 +226,7 @@ def test_it_says_that_it_is_cut_off_and_comes_back(visit, make):
     page.serving.server.streams = type("None", (), {"acquire": lambda self, **more: False})()
     page.run("connect()")
     page.until("document.getElementById('status').textContent.startsWith('no connection')")
+    assert "too many pages are open" in page.text()
     page._browser.events.clear()  # the browser has told of the refusal
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import random
 import threading
 from typing import Any
 
@@ -95,6 +96,16 @@ class TestKeys:
         m = make()
         answer = serve(m.name).ask("/value", map=m.name, key=key)
         assert answer.status == 400 and answer.json()["problem"]
+
+    def test_keys_that_are_garbage(self, serve, make):
+        """Of every type, of every length: an answer, never a broken connection."""
+        m, rng = make(), random.Random(7)
+        m["a"] = 1
+        serving = serve(m.name)
+        for _ in range(300):
+            digits = rng.randbytes(rng.choice((0, 1, 4, 8, 9, 12, 16, 30))).hex()
+            answer = serving.ask("/value", map=m.name, key=f"{rng.randrange(20)}-{digits}")
+            assert answer.status in (200, 400) and not answer.json().get("found"), digits
 
     def test_many_search_at_once(self, serve, make):
         m = make()
