@@ -72,7 +72,11 @@ def keys(reader: MapReader, prefix: str) -> dict[str, Any]:
         watch_the_time()
         problems.append(printable(str(error)))
 
-    exact = reader.find(prefix, wants_value=False) if prefix else None
+    exact = None
+    try:
+        exact = reader.find(prefix, wants_value=False) if prefix else None
+    except ShmMapError as error:  # of one shard: the others may be sound
+        note(error)
     if exact is not None:
         _add(found, exact, note)
     listed = reader.entries(picks, False, note)

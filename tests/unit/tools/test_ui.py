@@ -18,7 +18,7 @@ import shmmap
 from shmmap.tools.ui import documents, page
 from shmmap.tools.ui.door import Door, is_loopback
 
-from .maps import LIMIT_S, poke
+from .maps import LIMIT_S, OTHER, needs_other_engine, poke
 from .serving import serve as serve
 
 PATHS = ("/", "/figures", "/keys", "/value", "/favicon.ico", "/none")
@@ -274,6 +274,21 @@ class TestFigures:
             stream.close()
         finally:
             poke(name, "MAGIC", magic)
+
+    @needs_other_engine
+    def test_maps_of_both_engines(self, serve, make, hold, clean):
+        """Two maps of one name are told apart."""
+        m = make()
+        m["mine"] = 1
+        hold(clean, OTHER)
+        serving = serve(clean)
+        stream = serving.stream()
+        labels = [one["label"] for one in stream.next()["maps"]]
+        assert labels[0] == clean and labels[1].startswith(f"{clean} (") and OTHER in labels[1]
+        keys = [[key["text"] for key in serving.ask("/keys", map=label).json()["keys"]]
+                for label in labels]
+        assert keys == [["mine"], ["held"]]
+        stream.close()
 
     def test_other_maps_are_not_told_of(self, serve, make, other):
         m, second = make(), other()

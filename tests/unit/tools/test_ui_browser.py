@@ -338,3 +338,18 @@ def test_sorting(visit, make, other):
                                  (3, m.name, [])):
         page.run("document.querySelectorAll('#heads button')[1].click()")
         assert (page.run(first), page.run(heads)) == (label, order), clicks
+
+
+def test_rows_stand_still_while_somebody_is_at_them(visit, make, other):
+    m, second = make(), other()
+    m["a"] = 1
+    page = visit(m.name, second.name)
+    page.until("document.querySelectorAll('#maps tr').length == 2")
+    page.run("document.querySelectorAll('#heads button')[1].click()")  # by entries
+    first = "document.querySelector('#maps button').title"
+    page.run("document.querySelector('#maps button').focus()")
+    second.update({"a": 1, "b": 2, "c": 3})
+    page.until("document.querySelectorAll('#maps tr')[1].children[1].textContent == '3'")
+    assert page.run(first) == m.name
+    page.run("document.activeElement.blur()")
+    page.until(f"{first} == '{second.name}'")

@@ -97,6 +97,22 @@ class TestKeys:
         answer = serve(m.name).ask("/value", map=m.name, key=key)
         assert answer.status == 400 and answer.json()["problem"]
 
+    def test_beside_a_damaged_shard(self, serve, make):
+        """Also where the key that is written out would be in that shard."""
+        m = make(shards=2)
+        m.update({f"key:{number}": number for number in range(40)})
+        serving, shard = serve(m.name), m.attachment.mappings[0]
+        before = bytes(shard.buffer[:8])
+        shard.buffer[:8] = b"\0" * 8
+        try:
+            for prefix in ("key:1", "key:2", "key:3", "key:4", "key:5"):
+                told = serving.ask("/keys", map=m.name, prefix=prefix).json()
+                assert told["problems"] and "damaged" in told["problems"][0]
+            told = serving.ask("/keys", map=m.name, prefix="key:").json()
+            assert 0 < len(told["keys"]) < 40
+        finally:
+            shard.buffer[:8] = before
+
     def test_keys_that_are_garbage(self, serve, make):
         """Of every type, of every length: an answer, never a broken connection."""
         m, rng = make(), random.Random(7)
