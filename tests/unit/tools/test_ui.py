@@ -328,6 +328,8 @@ class TestCommand:
     @pytest.mark.parametrize(("number", "code"), [
         (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
     def test_it_serves_until_a_signal(self, running, number, code):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            pytest.skip("whoever runs the tests ignores it, and so does what they start")
         process, url = running
         host, _, rest = url.removeprefix("http://").partition("/")
         assert re.fullmatch(r"127\.0\.0\.1:\d+", host) and re.fullmatch(r"\?token=[\w-]+", rest)
