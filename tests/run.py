@@ -134,7 +134,8 @@ def clean_environment(**more: str) -> dict[str, str]:
 def sources() -> list[Path]:
     """List the files that make up the package."""
     package = (TOP / "shmmap").rglob("*")
-    inside = [p for p in package if p.suffix in (".py", ".pxd", ".pyi") or p.name == "py.typed"]
+    inside = [p for p in package if p.suffix in (".py", ".pxd", ".pyi", ".html")
+              or p.name == "py.typed"]
     build = ("setup.py", "pyproject.toml", "README.md", "building/shmmap_build.py")
     return sorted([*inside, *(TOP / name for name in build)])
 
@@ -166,7 +167,7 @@ def copy_sources() -> None:
     """Bring the build's copy up to date, file by file, so that the build sees what changed."""
     current = {path.relative_to(TOP): path for path in sources()}
     known = [p.relative_to(BUILD) for p in BUILD.glob("shmmap/**/*") if p.is_file()]
-    gone = [p for p in known if p not in current and p.suffix in (".py", ".pxd", ".pyi")]
+    gone = [p for p in known if p not in current and p.suffix in (".py", ".pxd", ".pyi", ".html")]
     setup = BUILD / "setup.py"
     same_setup = setup.exists() and setup.read_bytes() == (TOP / "setup.py").read_bytes()
     if gone or not same_setup:  # a build never forgets a module by itself

@@ -14,6 +14,7 @@ import traceback
 from pathlib import Path
 
 import shmmap
+from shmmap.tools.ui import page
 
 NAME = f"wheel-{os.getpid()}"
 PATIENCE_S = 120.0  # an emulated processor is slow
@@ -103,6 +104,7 @@ def main() -> None:
                 assert lock.held
         finally:
             m.unlink()
+    assert page.load().data.startswith(b"<!doctype html>")  # a file that is no module
     left = [file.name for file in Path("/dev/shm").iterdir() if NAME in file.name]
     assert not left, left
     print(f"shmmap {shmmap.__version__}, {shmmap.ENGINE}: works with Python "

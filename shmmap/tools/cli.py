@@ -51,10 +51,11 @@ from . import inspection as inspection
 from .keys_written import WrongUsage
 from .named import Command
 from .top import command as top
+from .ui import command as ui
 
 COMMANDS: tuple[Command, ...] = (
     *listing.COMMANDS, *describing.COMMANDS, *figures.COMMANDS, *entries.COMMANDS,
-    *top.COMMANDS, *watching.COMMANDS, *happenings.COMMANDS,
+    *top.COMMANDS, *ui.COMMANDS, *watching.COMMANDS, *happenings.COMMANDS,
     *lock_list.COMMANDS, *tier_seen.COMMANDS,
     *exporter.COMMANDS, *soundness.COMMANDS, *fsck.COMMANDS,
     *changing.COMMANDS, *unlinking.COMMANDS, *pruning.COMMANDS, *copying.COMMANDS,

@@ -25,19 +25,29 @@ def add_command(command: argparse.ArgumentParser) -> None:
 def as_json(one: SeenMap) -> dict[str, Any]:
     """Describe a map as it is printed as JSON."""
     assert one.control is not None
-    shape = control.geometry_of(one.control)
-    parameters = {
+    return {
+        **listing.as_json(one), "nonce": f"{one.control.NONCE:016x}",
+        "objects": len(one.objects), "parameters": parameters_of(one),
+        "geometry": geometry_of(one), "stats": figures.stats_of(one)[0],
+    }
+
+
+def parameters_of(one: SeenMap) -> dict[str, Any]:
+    """Return what a map was made with, under the names of ShmMap's arguments; times in seconds."""
+    assert one.control is not None
+    return {
         argument(field): (value / 1e9 if value else None) if field.endswith("_ns") else value
         for field, value in inspection.parameters_of(one.control)._asdict().items()
         if field not in ("shards", "hash_seed")
     }
-    return {
-        **listing.as_json(one), "nonce": f"{one.control.NONCE:016x}",
-        "objects": len(one.objects), "parameters": parameters,
-        "geometry": {"shards": shape.shards, "slots": shape.slots, "slot_size": shape.slot_size,
-                     "buckets": shape.buckets, "max_entry_bytes": shape.max_entry_bytes},
-        "stats": figures.stats_of(one)[0],
-    }
+
+
+def geometry_of(one: SeenMap) -> dict[str, int]:
+    """Return the shape that a map has, or is moving to."""
+    assert one.control is not None
+    shape = control.geometry_of(one.control)
+    return {"shards": shape.shards, "slots": shape.slots, "slot_size": shape.slot_size,
+            "buckets": shape.buckets, "max_entry_bytes": shape.max_entry_bytes}
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -107,12 +107,12 @@ def _workers(options: argparse.Namespace) -> int:
     seen = find_usable(options.name, options.engine, options.layout)
     if options.as_json:
         json_out.show("workers", name=options.name, is_known=seen.workers is not None,
-                      workers=[one for _, one in _described(seen)])
+                      workers=[one for _, one in workers_of(seen)])
         return int(seen.workers is None)
     if seen.workers is None:
         return findings.say(f"map {options.name!r}: its workers are not known: {seen.unknown}")
     print("PID\tROW\tSINCE\tHITS\tMISSES\tWRITES\tDELETES\tWAITS\tPROCESS")
-    for worker, one in _described(seen):
+    for worker, one in workers_of(seen):
         process = one["process"] or "of another pid namespace"
         print(worker.pid, worker.row, f"{one['joined_s']:.0f} s", *(
             f"{one[name]:,}" for name in ("hits", "misses", "writes", "deletes", "waits")
@@ -120,8 +120,8 @@ def _workers(options: argparse.Namespace) -> int:
     return 0
 
 
-def _described(seen: SeenMap) -> Iterator[tuple[SeenWorker, dict[str, Any]]]:
-    """Describe the live workers of a map."""
+def workers_of(seen: SeenMap) -> Iterator[tuple[SeenWorker, dict[str, Any]]]:
+    """Describe the live workers of a map, as they are printed as JSON."""
     assert seen.control is not None
     now_ns = lingering.now_ns()
     for worker in seen.workers or ():

@@ -12,7 +12,7 @@ it is now.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from ..checks import Key
 from ..errors import MapCorrupted, MapNotFound, MapUnlinked, ShardBusy, ShmMapError
@@ -73,9 +73,10 @@ class MapReader:
         """The name of its codec."""
         return inspection.parameters_of(self.control).codec or "auto"
 
-    def find(self, key: Key) -> Entry | None:
-        """Return the live entry of a key; None: there is none. Raises TypeError for what no map
-        takes for a key; MapUnlinked, MapCorrupted, ShardBusy, OSError."""
+    def find(self, key: Key, wants_value: bool = True) -> Entry | None:
+        """Return the live entry of a key; None: there is none. `wants_value=False`: only how long
+        its value is. Raises TypeError for what no map takes for a key; MapUnlinked, MapCorrupted,
+        ShardBusy, OSError."""
         key_type, data = pack(key)
         if len(data) > K["KEY_LENGTH_MASK"]:
             return None
@@ -83,7 +84,7 @@ class MapReader:
         for _ in range(TRIES):
             reader = self._at(unit)
             try:
-                found = reader.find(key_type, data)
+                found = reader.find(key_type, data, wants_value)
                 if not reader.has_moved():
                     return found if self.is_live(found) else None
             except ShmMapError:  # or what is left of a shard that has moved
@@ -93,7 +94,9 @@ class MapReader:
                 reader.close()
         raise ShardBusy(f"map {self.seen.label!r}: it moves faster than it can be read: try again")
 
-    def entries(self, picks: Picks, wants_values: bool, problem: Problem) -> Iterator[Entry]:
+    def entries(
+        self, picks: Picks, wants_values: bool, problem: Problem
+    ) -> Generator[Entry, None, None]:
         """Yield the live entries whose keys are wanted, in no order. One that is there throughout
         is yielded once; one that comes or goes meanwhile may be. What cannot be read is given to
         `problem`. Raises MapUnlinked."""

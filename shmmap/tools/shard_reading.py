@@ -142,7 +142,7 @@ class ShardReader:
 
     # -- entries ------------------------------------------------------------------------------
 
-    def find(self, key_type: int, key: bytes) -> Entry | None:
+    def find(self, key_type: int, key: bytes, wants_value: bool = True) -> Entry | None:
         """Return the entry of a key; None: there is none. Raises ShardBusy, MapCorrupted."""
         hashed = hash_of(key, key_type, self._seed)
         last: ShmMapError | None = None
@@ -151,7 +151,8 @@ class ShardReader:
             try:
                 position = self._probe(hashed, key_type, key)
                 if position >= 0:
-                    found = self._entry_at(position, lambda *of: of == (key_type, key), True)
+                    found = self._entry_at(position, lambda *of: of == (key_type, key),
+                                           wants_value)
                     if found is not None:
                         return found
                 elif before & 1 == 0 and self._header_word(ShardWords.SEQUENCE) == before:

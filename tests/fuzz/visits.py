@@ -17,6 +17,8 @@ from typing import Any
 import shmmap
 from shmmap.lifecycle import opening
 from shmmap.tools import cli, fsck
+from shmmap.tools.ui import searching
+from shmmap.tools.ui.looking import Looker, find
 
 from ..support.children import die_with_parent
 from .operations import OPERATIONS
@@ -109,9 +111,28 @@ def _command(*words: str) -> Callable[[Trial], None]:
     return run
 
 
+def look_at_page(t: Trial) -> None:
+    """Ask what the page of `shmmap ui` is told: the figures, the keys, and some values."""
+
+    def act(t: Trial) -> None:
+        look = Looker([t.subject.name], 1.0).newest(0, 60.0)
+        assert look is not None
+        for one in json.loads(look.maps)["maps"]:
+            json.loads(look.of_map(one["label"]))
+            with contextlib.suppress(shmmap.ShmMapError, OSError):
+                reader = searching.open_reader(find(one["label"], ()))
+                for key in searching.keys(reader, "")["keys"][:20]:
+                    with contextlib.suppress(shmmap.ShmMapError):
+                        searching.value(reader, key["id"])
+
+    _forget_attachments()
+    t.run("ui", act)
+
+
 VISITS: dict[str, Callable[[Trial], None]] = {
     "attach": attach, "fork": fork, "ls": _command("ls"), "info": _command("info"),
     "fsck": _command("fsck"), "fsck --repair": _command("fsck", "--repair", "--yes"),
+    "ui": look_at_page,
 }  # fmt: skip
 
 

@@ -255,7 +255,7 @@ def test_the_source_distribution_carries_what_a_build_needs():
     listed = (TOP / "MANIFEST.in").read_text().split()
     assert "building" in listed and "tests" in listed
     project = (TOP / "pyproject.toml").read_text()
-    assert 'backend-path = ["building"]' in project and '"*.pxd"' in project
+    assert 'backend-path = ["building"]' in project and '"*.pxd", "*.html"' in project
 
 
 def test_every_python_of_the_classifiers_has_a_wheel():

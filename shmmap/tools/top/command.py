@@ -24,7 +24,7 @@ def add_command(command: argparse.ArgumentParser) -> None:
     """Add what `shmmap top` takes."""
     command.add_argument("names", metavar="NAME", nargs="*", type=named.map_name,
                          help="which maps; none: all of this machine")
-    command.add_argument("--interval", metavar="SECONDS", type=_seconds, default=1.0,
+    command.add_argument("--interval", metavar="SECONDS", type=seconds, default=1.0,
                          help="between two looks (default: 1)")
     command.add_argument("--sort", choices=list(ORDERS), default="reads", help="by what")
     command.add_argument("--plain", action="store_true",
@@ -34,14 +34,15 @@ def add_command(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=run)
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Read the seconds between two looks of a person, for argparse."""
     try:
-        seconds = float(text)
+        found = float(text)
     except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 3600:
+        found = 0.0
+    if not 0.1 <= found <= 3600:
         raise argparse.ArgumentTypeError(f"{text!r} must be from 0.1 to 3600 seconds")
-    return seconds
+    return found
 
 
 def run(options: argparse.Namespace) -> int:
