@@ -3,15 +3,21 @@
 SHMMAP_BUILD=pure compiles nothing; nor is anything compiled elsewhere than on Linux. Otherwise all
 hot modules are compiled, or the command fails: what an installation does then is up to
 building/shmmap_build.py.
+
+The compiled engine has static probes for tracers (docs/guide/probes.md) where the compiler finds
+<sys/sdt.h>. SHMMAP_PROBES=no leaves them out all the same; with SHMMAP_PROBES=yes the command fails
+where the header is missing.
 """
 
 import ast
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 HERE = Path(__file__).resolve().parent
 DIRECTIVES = {
@@ -42,6 +48,26 @@ def extensions():
     ]
 
 
+def has_probes(compiler):
+    """Tell whether the engine is to have static probes: 1 or 0."""
+    wanted = os.environ.get("SHMMAP_PROBES", "")
+    if wanted not in ("", "yes", "no"):
+        sys.exit(f'SHMMAP_PROBES={wanted!r} must be "yes" or "no"')
+    if wanted == "no":
+        return 0
+    with tempfile.TemporaryDirectory(prefix="shmmap-build-") as directory:
+        source = Path(directory, "probe.c")
+        source.write_text("#include <sys/sdt.h>\nvoid f(void) { STAP_PROBE(shmmap, try); }\n")
+        try:
+            compiler.compile([str(source)], output_dir=directory)
+        except CompileError as error:
+            if wanted == "yes":
+                sys.exit(f"SHMMAP_PROBES=yes, but the compiler cannot use <sys/sdt.h> ({error}). "
+                         "On Debian and Ubuntu: apt-get install systemtap-sdt-dev")
+            return 0
+    return 1
+
+
 class Cythonized(build_ext):
     """Write the C when it is about to be compiled: metadata and source distributions need none."""
 
@@ -61,6 +87,18 @@ class Cythonized(build_ext):
             for module in self.extensions:
                 module.sources = sources[module.name]
         super().run()
+
+    def build_extensions(self):
+        """Compile them, with probes or without; all of them anew if that has changed."""
+        probes = str(has_probes(self.compiler))
+        known = Path("build", "probes")
+        if not known.exists() or known.read_text() != probes:
+            known.parent.mkdir(exist_ok=True)
+            known.write_text(probes)
+        for module in self.extensions:
+            module.define_macros.append(("SHM_PROBES", probes))
+            module.depends.append(str(known))
+        super().build_extensions()
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": Cythonized})

@@ -8,8 +8,9 @@ In this order:
 3. Neither, or the build fails all the same: the pure engine. The build says so loudly, and so does
    the tag of its wheel, `py3-none-any`. With SHMMAP_BUILD=compiled this is an error instead.
 
-With SHMMAP_BUILD=pure nothing is compiled or looked for. Elsewhere than on Linux there is no other
-engine, so it is the same there.
+SHMMAP_PROBES=yes asks for static probes, and so for the compiled engine: to have none is an error,
+too. With SHMMAP_BUILD=pure nothing is compiled or looked for. Elsewhere than on Linux there is no
+other engine, so it is the same there.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ __all__ = [
 
 Settings = dict[str, Any] | None
 VARIABLE = "SHMMAP_BUILD"
+PROBES = "SHMMAP_PROBES"
 ZIG = "ziglang>=0.13"
 ZIG_MACHINES = ("x86_64", "aarch64")
 """Where the engine is tried with this compiler. Elsewhere asking for it could fail the whole
@@ -102,6 +104,11 @@ def wanted() -> str:
     value = os.environ.get(VARIABLE, "")
     if value not in ("", "compiled", "pure"):
         sys.exit(f'{VARIABLE}={value!r} must be "compiled" or "pure"')
+    probes = os.environ.get(PROBES, "")
+    if probes not in ("", "yes", "no"):
+        sys.exit(f'{PROBES}={probes!r} must be "yes" or "no"')
+    if value == "pure" and probes == "yes":
+        sys.exit(f"{PROBES}=yes, but the pure engine has no probes: take {VARIABLE}=pure away")
     if sys.platform != "linux":
         if value == "compiled":
             sys.exit(f"{VARIABLE}=compiled: that engine runs on Linux only, and this is "
@@ -132,7 +139,7 @@ def built(build: Callable[[], str]) -> str:
         with environment(**compiler()):
             return build()
     except (Exception, SystemExit) as error:
-        if choice == "compiled":
+        if choice == "compiled" or os.environ.get(PROBES) == "yes":
             raise
         why = str(error) or type(error).__name__
     bar = "=" * 79

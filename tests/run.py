@@ -39,6 +39,7 @@ VENV = TOP / ".venv-test"
 PYTHON = VENV / "bin" / "python"
 BUILD = VENV / "build-tree"  # a copy of the sources: what is built stays out of the checkout
 STAMP = VENV / "installed"
+FLAGS = ("SHMMAP_CFLAGS", "SHMMAP_PROBES")  # that a build heeds, with either engine
 LINTED = ("shmmap", "tests", "bench", "building", "docs", "examples", "setup.py")
 # Parts of the tests, those that take longest first. Several go at once, of both engines.
 EXPLORER = ("tests/explore", "tests/moving_model")  # of the pure engine alone, or of none
@@ -112,13 +113,13 @@ def shout(text: str) -> None:
     print(f"\n{'=' * 79}\n{text}\n{'=' * 79}", flush=True)
 
 
-def can_compile() -> bool:
-    """Tell whether C that uses Python's headers compiles: tried."""
+def can_compile(header: str = "Python.h") -> bool:
+    """Tell whether C that uses a header compiles, Python's if no other is said: tried."""
     words = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     if not shutil.which(words[0]):
         return False
     command = [*words, "-fsyntax-only", f"-I{sysconfig.get_path('include')}", "-x", "c", "-"]
-    made = subprocess.run(command, input=b"#include <Python.h>\n", capture_output=True)
+    made = subprocess.run(command, input=f"#include <{header}>\n".encode(), capture_output=True)
     return made.returncode == 0
 
 
@@ -126,7 +127,7 @@ def clean_environment(**more: str) -> dict[str, str]:
     """Return the environment without what could lead another package or engine in."""
     kept = {
         name: value for name, value in os.environ.items()
-        if not name.startswith(("SHMMAP_", "PYTHON")) or name == "SHMMAP_CFLAGS"
+        if not name.startswith(("SHMMAP_", "PYTHON")) or name in FLAGS
     }
     return {**kept, **more}
 
@@ -143,7 +144,9 @@ def sources() -> list[Path]:
 def prepare(compiles: bool) -> None:
     """Make the environment, and install the package unless it is there as the sources are."""
     python = f"{sys.version} {sysconfig.get_path('include')}"
-    digest = hashlib.sha256(f"{python} {compiles} {os.environ.get('SHMMAP_CFLAGS')}".encode())
+    said = [os.environ.get(name) for name in FLAGS]
+    probes = compiles and can_compile("sys/sdt.h")  # the build heeds whether it is there
+    digest = hashlib.sha256(f"{python} {compiles} {said} {probes}".encode())
     for path in sources():
         digest.update(f"{path.relative_to(TOP)}\0".encode() + path.read_bytes())
     wanted = f"{python!r}\n{digest.hexdigest()}\n"

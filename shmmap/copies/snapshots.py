@@ -149,7 +149,7 @@ class _Row:
     """The worker's row of a handle on a snapshot: in private memory. An object of its own: a cycle
     would keep the copies until the garbage collector comes by."""
 
-    row = 0
+    row = rows = 0
 
     def row_offset(self, row: int) -> int:
         """Return where reads are counted."""

@@ -119,7 +119,7 @@ class LockShard:
     label = "the lock shard"
     safe = coder = True
     ttl_ns = tombstones_ns = wall_ns = 0
-    row = 0  # it stands for the worker too, whose row says where operations are counted
+    row = rows = 0  # it stands for the worker too, whose row says where operations are counted
 
     def __init__(self, attachment: Attached, shard: Shard, mapping: Mapping) -> None:
         self.whole: Attached | None = attachment

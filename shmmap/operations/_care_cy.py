@@ -11,10 +11,11 @@ try:
 except ModuleNotFoundError:
     from shmmap import _cython as cython  # type: ignore[no-redef]
 if not cython.compiled:
-    from shmmap.memory._atomics import copy_out, load, room_of, store, u64
+    from shmmap.memory._atomics import copy_out, i64, load, room_of, store, u64
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
         ALL_UNITS,
         S_DIRTY,
+        S_ENTRIES,
         S_TOMBSTONES,
         S_TRACKING,
     )
@@ -23,6 +24,7 @@ if not cython.compiled:
 from shmmap.operations.routing import ShardMoved
 
 COMPILED = cython.compiled
+HAS_PROBES: Any = PROBES_BUILT != 0 if cython.compiled else False  # see _probes.pxd
 TOMBSTONES = 1  # in the place of a time before which an entry was written: those are swept
 
 
@@ -47,6 +49,8 @@ def sweep_part(handle, unit: Any, first: Any, written_before_ns: Any, limit: Any
         handle.refuse_reentry(shard)
         try:
             handle.hold(shard, ALL_UNITS)
+            began: i64 = begin_sweep() if cython.compiled else 0
+            entries: i64 = load(shard.mem, S_ENTRIES) if cython.compiled else 0
             if gone and load(shard.mem, S_TRACKING) == tracker:
                 store(shard.mem, S_TRACKING, 0)
             if before == 1:  # TOMBSTONES
@@ -56,6 +60,8 @@ def sweep_part(handle, unit: Any, first: Any, written_before_ns: Any, limit: Any
                 following = shard.sweep_aged(from_slot, before, most)
             elif shard.expiry.due(handle.clock.now()):
                 following = shard.sweep_expired(from_slot, handle.clock.now(), most)
+            if cython.compiled:
+                probe_sweep(shard.mem, entries - load(shard.mem, S_ENTRIES), began)
         finally:
             handle.drop(shard)
     except ShardMoved:

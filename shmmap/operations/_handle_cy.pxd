@@ -11,6 +11,7 @@ cdef class Handle:
     cdef mem_t fork_page
     cdef list shards
     cdef u64 row
+    cdef u64 rows
     cdef u64 seed
     cdef u64 shift
     cdef u64 mask

@@ -100,6 +100,7 @@ class Handle:
         self.tombstones_ns, self.wall_ns = attachment.tombstones_ns, attachment.wall_ns
         self.clock = attachment.clock
         self.row = row
+        self.rows = attachment.worker.rows
         self._sweeping = False
         self.look_at = 0
         # in one step: of two maps' words it could not tell whether it was unlinked

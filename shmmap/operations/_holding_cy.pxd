@@ -7,6 +7,8 @@ from ..shard._status cimport *
 from ..memory._figures_cy cimport time_it
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
+from ..memory._probes cimport (begin_repair, probe_lock_timeout, probe_lock_wait, probe_repair,
+                               probe_takeover)
 
 cdef class Holding(Handle):
     cdef int refuse_reentry(self, Shard shard) except -1
@@ -29,6 +31,7 @@ cdef class Holding(Handle):
     cdef void drop(self, Shard shard) noexcept
     cdef void free(self, Shard shard) noexcept
     cdef void mend(self, Shard shard) noexcept
+    cdef u64 pid_of(self, u64 token) noexcept
     cdef object raise_for(self, int status, Shard shard, u64 data_bytes)
     cdef int end_entry(self, Shard shard, u64 hash, probe_t found, bint live) except -1
     cdef int find_locked(self, Shard shard, key_t key, probe_t found) except -5

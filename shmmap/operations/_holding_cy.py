@@ -28,6 +28,7 @@ if not cython.compiled:
     from shmmap.memory._figures_cy import time_it
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
         ALL_UNITS,
+        C_BYTES_TOTAL,
         C_GEN0_NUMBER,
         C_GEN0_SHARDS,
         C_GEN1_NUMBER,
@@ -38,6 +39,10 @@ if not cython.compiled:
         EVENT_LOCK_TIMEOUT,
         EVENT_REPAIR,
         EVENT_TAKEOVER,
+        INCARNATION_MASK,
+        R_BYTES_TOTAL,
+        R_INCARNATION,
+        R_PID,
         R_TAKEOVERS,
         R_WAITS,
         S_DIRTY,
@@ -49,6 +54,8 @@ if not cython.compiled:
         TABLE_CURSOR_MASK,
         TABLE_ROWS_MASK,
         TIMED_LOCK_WAIT,
+        TOKEN_INCARNATION_SHIFT,
+        TOKEN_ROW_SHIFT,
         UNIT_BITS,
         WAIT_FIRST_NS,
         WAIT_SHIFT,
@@ -278,6 +285,9 @@ class Holding(Handle):
             left_ns = until_ns - clock_ns(1)
             if left_ns <= 0:
                 self.note(EVENT_LOCK_TIMEOUT, shard, self.lock_timeout_ns)
+                if cython.compiled:
+                    pid: u64 = self.pid_of(load(shard.mem, S_OWNER))
+                    probe_lock_timeout(shard.mem, self.lock_timeout_ns, pid)
                 raise LockTimeout(self.attachment.describe_wait(shard, self.lock_timeout_ns))
             slept_ns += LOOK_NS
             status = shard.lock.acquire(self.token(), left_ns if left_ns < LOOK_NS else LOOK_NS)
@@ -287,6 +297,9 @@ class Holding(Handle):
         self.count(R_WAITS)
         if status != REENTERED:
             self.count_wait(shard, slept_ns + shard.lock.waited_ns)
+            if cython.compiled:
+                probe_lock_wait(shard.mem, slept_ns + shard.lock.waited_ns,
+                                self.pid_of(shard.lock.behind))
         return 0
 
     def count_wait(self, shard, waited_ns):
@@ -317,6 +330,8 @@ class Holding(Handle):
         """Count that the lock of a shard was taken over from a dead process."""
         self.count(R_TAKEOVERS)
         self.note(EVENT_TAKEOVER, shard, waited_ns)
+        if cython.compiled:
+            probe_takeover(shard.mem, self.pid_of(shard.lock.behind), waited_ns)
 
     def hold_as_child(self, shard, timeout_ns):
         """Begin again to take a shard's lock, in the child of a fork that a signal handler made
@@ -379,10 +394,24 @@ class Holding(Handle):
         start: i64 = clock_ns(1)
         if shard.repairer is not None:
             if cython.compiled:  # no test of the type: nothing in here can raise
+                dirty: u64 = load(shard.mem, S_DIRTY)
+                began: i64 = begin_repair()
                 cython.cast(Repairer, shard.repairer).run()
+                probe_repair(shard.mem, dirty, began)
             else:
                 shard.repairer.run()
             self.note(EVENT_REPAIR, shard, clock_ns(1) - start)
+
+    def pid_of(self, token):
+        """Return the pid in a token's row; 0: the row has changed hands, or it is a handle that
+        sees no rows. As `Judge.pid_of`, but for probes: a shard is held."""
+        row: u64 = C_BYTES_TOTAL + (token >> TOKEN_ROW_SHIFT) * R_BYTES_TOTAL
+        taken: u64 = (token >> TOKEN_INCARNATION_SHIFT) & INCARNATION_MASK
+        if token >> TOKEN_ROW_SHIFT >= self.rows:
+            return 0
+        if load(self.control, row + R_INCARNATION) != taken:
+            return 0
+        return load(self.control, row + R_PID)
 
     def raise_for(self, status, shard, data_bytes):
         """Raise the error for a status."""

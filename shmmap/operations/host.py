@@ -27,6 +27,10 @@ class Row(Protocol):
     def row_offset(self, row: int) -> int:
         """Return the first byte of a row."""
 
+    @property
+    def rows(self) -> int:
+        """How many rows of workers there are; 0: it is no such table that has this one."""
+
 
 class Judge(Row, Protocol):
     """A worker's row, which also tells who holds a lock, and whether that worker lives."""

@@ -15,6 +15,7 @@ cdef class ShardLock:
     cdef u64 holder
     cdef bint taken_over
     cdef i64 waited_ns
+    cdef u64 behind
     cdef bint is_other(self, u64 me) noexcept
     cdef bint holds(self, u64 me) noexcept
     cdef bint is_dead(self, u64 owner, u64 me) except -1

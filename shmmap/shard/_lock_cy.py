@@ -10,7 +10,8 @@
     leave to nobody   owner = one that is dead for all: it is taken over, never free.
 
 A waiter that wakes raises the flag again, so that the next release wakes the next. How long it
-slept and looked is in `waited_ns`, which belongs to who holds the lock; 0: it only spun.
+slept and looked is in `waited_ns`, which belongs to who holds the lock; 0: it only spun. So does
+`behind`: whose lock it was, as far as it was seen; 0: it was free again.
 
 **Invariants**
  K1  who holds is who the owner word names; nothing else is asked
@@ -84,7 +85,7 @@ class ShardLock:
         self.liveness = liveness
         self.holder = 0
         self.taken_over = False  # from a dead owner, and not freed since: set before, cleared after
-        self.waited_ns = 0
+        self.waited_ns = self.behind = 0
         self.region = semaphore
         if cython.compiled:
             self.semaphore = semaphore.address if semaphore is not None else 0
@@ -142,14 +143,14 @@ class ShardLock:
     def wait_for(self, me, timeout_ns):
         """Take a lock that was not free: see `acquire`."""
         spin: u64
-        owner: u64 = 0
+        owner: u64 = load(self.mem, S_OWNER)
         seen: u64
-        if load(self.mem, S_OWNER) == me:
+        if owner == me:
             return REENTERED
         for spin in range(SPINS):
             pause()
             if load(self.mem, S_OWNER) == 0 and compare_exchange(self.mem, S_OWNER, 0, me):
-                self.waited_ns = 0
+                self.waited_ns, self.behind = 0, owner
                 return WAITED
         slice_ns: i64 = FIRST_SLICE_NS
         start: i64 = clock_ns(1)
@@ -157,14 +158,14 @@ class ShardLock:
         while True:
             seen = load(self.mem, S_OWNER)
             if self.wait_slice(me, slice_ns if slice_ns < left or left < 0 else left):
-                self.waited_ns = clock_ns(1) - start
+                self.waited_ns, self.behind = clock_ns(1) - start, owner
                 return WAITED
             owner = load(self.mem, S_OWNER)
             if owner == seen and owner != 0 and not self.is_other(me):
                 if self.is_dead(owner, me):  # runs Python code, and so perhaps a handler
                     self.taken_over = True
                     if not self.is_other(me) and compare_exchange(self.mem, S_OWNER, owner, me):
-                        self.waited_ns = clock_ns(1) - start
+                        self.waited_ns, self.behind = clock_ns(1) - start, owner
                         return TAKEN_OVER
                 elif slice_ns < LONGEST_SLICE_NS:
                     slice_ns *= 2

@@ -3,6 +3,7 @@ from ._slots_cy cimport data_bytes, is_tombstone, value_position
 from ._status cimport *
 from ..memory._layout cimport *
 from ..memory._atomics cimport *
+from ..memory._probes cimport probe_evict
 
 cdef class ShardRemoving(ShardLookup):
     cdef void flip(self, u64 hash, u64 slot, probe_t found, i64 room) noexcept

@@ -171,6 +171,8 @@ class ShardRemoving(ShardLookup):
                         self.lose_tombstone()
                     else:
                         store(self.mem, S_EVICTED, load(self.mem, S_EVICTED) + 1)
+                        if cython.compiled:
+                            probe_evict(self.mem, hash, meta)
                     return True
         return False
 

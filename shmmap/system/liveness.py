@@ -145,6 +145,11 @@ class Judge:
                 return False
             sleep(0.002)
 
+    @property
+    def rows(self) -> int:
+        """How many rows the table has."""
+        return self._rows
+
     def row_offset(self, row: int) -> int:
         """Return the offset of a row in the control segment."""
         return int(K["C_BYTES_TOTAL"] + row * K["R_BYTES_TOTAL"])

@@ -26,6 +26,7 @@ from .. import _engine
 from ..lifecycle import control, siblings
 from ..memory import _hash_cy
 from ..memory._clock_cy import Clock
+from ..operations import _care_cy
 from ..printable import printable_lines
 from ..system import segment
 from ..system.flavours import OWN
@@ -72,7 +73,8 @@ def run(find_maps: Callable[[], Sequence[SeenMap]], as_json: bool = False) -> in
 def _findings(find_maps: Callable[[], Sequence[SeenMap]]) -> Iterator[Line]:
     """Run every check; one that breaks is a finding too, and does not stop the others."""
     for about, check in (
-        ("versions", check_versions), ("engine", check_engine), ("package", check_copies),
+        ("versions", check_versions), ("engine", check_engine), ("probes", check_probes),
+        ("package", check_copies),
         ("compiler", check_compiler), ("hash", check_hash), (segment.SHM_DIRECTORY, check_shm),
         ("record locks", check_record_locks), ("wipe on fork", check_wipe_on_fork),
         ("proc", check_proc), ("limits", check_limits), ("namespaces", check_namespaces),
@@ -138,6 +140,15 @@ def check_engine() -> list[Line]:
         f"with a compiler (see below), reinstall: {reinstall_command()}\n"
         "then bring over what maps of the pure engine hold: python -m shmmap migrate NAME",
     )]
+
+
+def check_probes() -> list[Line]:
+    """Whether a tracer such as bpftrace finds static probes in this engine."""
+    if _care_cy.HAS_PROBES:
+        return [Line("OK", "probes", f"yes: usdt:{PACKAGE}/*/*.so:shmmap:*")]
+    why = ("they were turned off, or the compiler had no <sys/sdt.h>"
+           if control.ENGINE == "compiled" else "the pure engine has none")
+    return [Line("OK", "probes", f"no: {why}")]
 
 
 def _compiled_before_source() -> list[str]:

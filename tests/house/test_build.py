@@ -40,7 +40,7 @@ def bare(backend: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr(backend, "include", lambda: [str(tmp_path / "include")])
     monkeypatch.setattr(backend.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(backend, "zig_binary", lambda: None)
-    for variable in ("SHMMAP_BUILD", "CFLAGS", "LDSHARED"):
+    for variable in ("SHMMAP_BUILD", "SHMMAP_PROBES", "CFLAGS", "LDSHARED"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("CC", str(tmp_path / "no-compiler"))
     return backend
@@ -120,6 +120,19 @@ def test_a_typo_is_refused_first(bare, monkeypatch):
             hook()
     with pytest.raises(SystemExit, match="compield"):
         bare.build_wheel("nowhere")
+
+
+def test_probes_that_are_asked_for_are_no_wish(bare, monkeypatch):
+    """The pure engine would have none."""
+    monkeypatch.setenv("SHMMAP_PROBES", "yes")
+    with pytest.raises(bare.NotCompiled):
+        bare.built(lambda: pytest.fail("built without a compiler"))
+    monkeypatch.setenv("SHMMAP_BUILD", "pure")
+    with pytest.raises(SystemExit, match="the pure engine has no probes"):
+        bare.wanted()
+    monkeypatch.setenv("SHMMAP_PROBES", "perhaps")
+    with pytest.raises(SystemExit, match="perhaps"):
+        bare.wanted()
 
 
 def test_the_compiler_of_the_index_is_used(bare, monkeypatch, tmp_path):

@@ -58,11 +58,13 @@ def test_compiled_modules_are_all_there_or_none():
 
 # Names that only the compiled engine has, from a .pxd; used behind `if cython.compiled`.
 COMPILED_ONLY = {
-    "PyByteArray_AS_STRING", "PyBytes_AS_STRING", "PyBytes_FromStringAndSize", "PyBytes_GET_SIZE",
-    "PyErr_CheckSignals", "PyList_GET_ITEM", "PyList_GET_SIZE", "ascii_text", "begin_operation",
-    "bits_of_real", "bytes_of_word", "call_hash_function", "call_own_function", "close_region",
-    "end_operation", "fits_word", "has_datetime_calls", "held_in", "import_datetime", "map_file",
-    "memcpy", "new_keys", "new_values", "octets_from", "own_operations", "read_items",
+    "PROBES_BUILT", "PyByteArray_AS_STRING", "PyBytes_AS_STRING", "PyBytes_FromStringAndSize",
+    "PyBytes_GET_SIZE", "PyErr_CheckSignals", "PyList_GET_ITEM", "PyList_GET_SIZE", "ascii_text",
+    "begin_operation", "begin_repair", "begin_sweep", "bits_of_real", "bytes_of_word",
+    "call_hash_function", "call_own_function", "close_region", "end_operation", "fits_word",
+    "has_datetime_calls", "held_in", "import_datetime", "map_file", "memcpy", "new_keys",
+    "new_values", "octets_from", "own_operations", "probe_evict", "probe_lock_timeout",
+    "probe_lock_wait", "probe_repair", "probe_sweep", "probe_takeover", "read_items",
     "region_is_cut", "region_was_cut", "regions_in_all", "regions_in_use", "regions_spare",
     "set_hash_function", "tell_region", "unlink_that", "utf8_of", "watch_region", "word_at",
     "word_of",

@@ -46,7 +46,8 @@ def imports(module: str) -> set[str]:
 def test_every_module_has_a_floor():
     assert set(map(part_of, SOURCES)) == set(FLOORS) | BASE
     pxds = {str(file.relative_to(PACKAGE).with_suffix("")) for file in PACKAGE.rglob("*.pxd")}
-    assert pxds - set(SOURCES) == {"memory/_layout"}
+    # one has its constants from layout.py; the pure engine has no probes
+    assert pxds - set(SOURCES) == {"memory/_layout", "memory/_probes"}
 
 
 @pytest.mark.parametrize("module", SOURCES)
