@@ -18,7 +18,7 @@ from ..system.blocks import block
 from ..windows import Hit, Rate
 from . import redis_scripts as scripts
 from .redis_rates import HIT
-from .store import Found, Given, Put, PutIf, each
+from .store import Done, Found, Given, Put, PutIf, each
 
 try:
     import redis
@@ -248,10 +248,10 @@ class RedisStore(RedisListing):
 
     def put_latest(
         self, puts: Sequence[Put], began: Any, within_ms: int, believed_ns: int
-    ) -> list[bool | StoreRefused | None]:
+    ) -> list[Done]:
         """Write or remove each of these; tell of each whether it was done, or why not."""
         given = [given_of(put, began, within_ms, believed_ns) for put in puts]
-        answers: list[bool | StoreRefused | None] = []
+        answers: list[Done] = []
         for piece in each(given, AT_ONCE):
             answers += map(self._done, self._run_each(scripts.PUT_LATEST, piece))
         return answers
@@ -261,7 +261,7 @@ class RedisStore(RedisListing):
     ) -> list[bool | None]:
         """Write each of these that still has a version; tell of each whether it was done."""
         given = [given_if(put, began, within_ms) for put in puts]
-        answers: list[bool | StoreRefused | None] = []
+        answers: list[Done] = []
         for piece in each(given, AT_ONCE):
             answers += map(self._done, self._run_each(scripts.PUT_IF, piece))
         return none_refused(answers)
@@ -277,7 +277,7 @@ class RedisStore(RedisListing):
         with self._asking():
             return run_by(self._send, script, given)
 
-    def _done(self, answer: Any) -> bool | StoreRefused | None:
+    def _done(self, answer: Any) -> Done:
         """Tell what one of `put_latest` came to."""
         if isinstance(answer, redis.ResponseError):
             try:
@@ -430,11 +430,11 @@ def given_if(put: PutIf, began_ms: int, within_ms: int) -> tuple[Any, ...]:
     return 1, put.name, began_ms, within_ms, put.version, put.data, left
 
 
-def none_refused(answers: list[bool | StoreRefused | None]) -> list[bool | None]:
-    """Return the answers; raise what was refused first."""
+def none_refused(answers: list[Done]) -> list[bool | None]:
+    """Return the answers; raise what was refused, or could not be asked, first."""
     done: list[bool | None] = []
     for answer in answers:
-        if isinstance(answer, StoreRefused):
+        if isinstance(answer, StoreRefused | StoreUnavailable):
             raise answer
         done.append(answer)
     return done

@@ -12,7 +12,7 @@ import pytest
 
 from shmmap import StoreRefused, StoreUnavailable, Tiered
 from shmmap.testing import LocalStore
-from shmmap.tiers import draining
+from shmmap.tiers import draining, held_back
 
 from .conftest import listens, part_of, until
 
@@ -176,11 +176,11 @@ def test_what_is_refused_is_in_nobody_s_way(behind, monkeypatch):
         time.sleep(0.005)
         assert "not this one" in tier.report().trouble
     until(lambda: store.kept)
-    assert 1 <= len(asked) <= 2 + (time.monotonic() - began) / draining.AGAIN_S
+    assert 1 <= len(asked) <= 2 + (time.monotonic() - began) / held_back.AGAIN_S
     with pytest.raises(StoreUnavailable, match="not this one"):
         tier.incr("bad")
     assert tier.get("another", 7) == 7, "the store answers"
-    monkeypatch.setattr(draining, "AGAIN_S", 60.0)
+    monkeypatch.setattr(held_back, "AGAIN_S", 60.0)
     before = len(asked)
     tier["bad"] = 2
     until(lambda: len(asked) > before)
