@@ -417,11 +417,11 @@ def test_what_has_moved_to_a_node_that_was_not_heard_of_is_listed(tiers, own):
 
 def test_what_moves_while_it_is_listed_is_listed_again(cluster, monkeypatch):
     store = ClusterStore(cluster.client())
-    owners = store._learn()
+    owners = store._nodes.learn()
     other = next(one for one in owners if one != owners[0])
     told = [owners, [other, *owners[1:]], [other, *owners[1:]]]
     listed: list[Any] = []
-    monkeypatch.setattr(store, "_learn", lambda: told.pop(0))
+    monkeypatch.setattr(store._nodes, "learn", lambda: told.pop(0))
     monkeypatch.setattr(store, "_list_at", lambda node, prefix: listed.append(node) or iter(()))
     assert list(store.list_heads(b"p:")) == [] and len(listed) == 6 and not told
     store.close()
@@ -431,7 +431,7 @@ def test_nodes_that_say_nothing_are_not_waited_for_one_by_one(cluster):
     """Six of seven: two are waited for, and then the call ends; the one that answers is found."""
     silent = [socket.create_server(("127.0.0.1", 0)) for _ in range(6)]
     store = ClusterStore(cluster.client(), 0.2)
-    store._seeds = [one.getsockname() for one in silent] + [cluster.address]
+    store._nodes._seeds = [one.getsockname() for one in silent] + [cluster.address]
     began = time.monotonic()
     with pytest.raises(StoreUnavailable):
         store.get(b"never written")
