@@ -33,6 +33,7 @@ from .redis_store import (
     none_refused,
     run_by,
 )
+from .redis_urls import read_cluster
 from .redis_wire import Unsent
 from .store import Done, Given, Put, PutIf, each
 
@@ -45,19 +46,28 @@ Left = list[tuple[int, Address | None]]  # numbers, and where each is sent by AS
 
 
 class ClusterStore(RedisStore):
-    """A store: see `store`. `client`: a `redis.RedisCluster`; only how it connects is taken."""
+    """A store: see `store`.
+
+    Args:
+        client: a `redis.RedisCluster`, or a URL, "redis+cluster://host:port,host2:port2": some
+            nodes, which know the others. Only how it connects is taken from it.
+        timeout: as of RedisStore.
+    """
 
     has_breakers = True
 
     def __init__(self, client: Any, timeout: float | None = None) -> None:
-        nodes = client.nodes_manager
-        first = client.get_nodes()[0].redis_connection.connection_pool
-        self._kind, known = connecting(first, timeout)
-        known.pop("redis_connect_func", None)  # the client's own
-        self._known = known
-        seeds = sorted({(node.host, int(node.port)) for node in client.get_nodes()})
-        self._nodes = Nodes(self._connect, nodes.remap_host_port, seeds, known["socket_timeout"])
-        self.where = "cluster {}:{}".format(*seeds[0])
+        remap: Callable[[Any, int], Address] = _itself
+        if isinstance(client, str):
+            pool, seeds = read_cluster(client)
+        else:
+            remap = client.nodes_manager.remap_host_port
+            pool = client.get_nodes()[0].redis_connection.connection_pool
+            seeds = [(node.host, int(node.port)) for node in client.get_nodes()]
+        self._kind, self._known = connecting(pool, timeout)
+        self._known.pop("redis_connect_func", None)  # the client's own
+        self._nodes = Nodes(self._connect, remap, seeds, self._known["socket_timeout"])
+        self.where = "cluster {}:{}".format(*min(seeds))
 
     def _connect(self, address: Address, protocol: int) -> Any:
         """Make a connection to a node."""
@@ -318,3 +328,7 @@ class ClusterStore(RedisStore):
     def close(self) -> None:
         """Let all connections go."""
         self._nodes.close()
+
+
+def _itself(host: Any, port: int) -> Address:
+    return host, port

@@ -29,6 +29,7 @@ try:
     from .redis_listing import RedisListing
     from .redis_redirect import RedirectFeed, knows_no_resp3
     from .redis_sentinel import Sentinels
+    from .redis_urls import is_cluster, pool_of
     from .redis_wire import Unsent, Wire
 except ImportError as error:
     raise ImportError(
@@ -168,7 +169,8 @@ class RedisStore(RedisListing):
     def _refuse_sent_on(self, error: redis.ResponseError) -> NoReturn:
         """Refuse what a server says that another one has."""
         raise StoreRefused(
-            f"store {self.where}: it is a node of a cluster: give a client redis.RedisCluster(...)"
+            f"store {self.where}: it is a node of a cluster: give a client redis.RedisCluster(...), "
+            'or a URL "redis+cluster://host:port,host2:port2"'
         ) from error
 
     def _lost_master(self) -> None:
@@ -362,7 +364,7 @@ def in_time(manager: Any, timeout: float) -> Any:
 
 def store_of(client: Any, timeout: float | None) -> RedisStore:
     """Return the store that a client, or a URL, stands for."""
-    if isinstance(client, redis.RedisCluster):
+    if isinstance(client, redis.RedisCluster) or is_cluster(client):
         from .redis_cluster import ClusterStore
 
         return ClusterStore(client, timeout)
@@ -372,10 +374,7 @@ def store_of(client: Any, timeout: float | None) -> RedisStore:
 def _pool_of(client: Any) -> Any:
     """Return what a client's connections are made by."""
     if isinstance(client, str):
-        try:
-            return redis.Redis.from_url(client).connection_pool
-        except ValueError as error:
-            raise ValueError(f"store={client!r}: {error}") from None
+        return pool_of(client)
     pool = getattr(client, "connection_pool", None)
     if isinstance(pool, redis.ConnectionPool) and isinstance(client, redis.Redis):
         return pool
