@@ -169,7 +169,7 @@ class RedisStore(RedisListing):
     def _refuse_sent_on(self, error: redis.ResponseError) -> NoReturn:
         """Refuse what a server says that another one has."""
         raise StoreRefused(
-            f"store {self.where}: it is a node of a cluster: give a client redis.RedisCluster(...), "
+            f"store {self.where}: it is a node of a cluster: give a client redis.RedisCluster(...) "
             'or a URL "redis+cluster://host:port,host2:port2"'
         ) from error
 
