@@ -49,7 +49,7 @@ LIST_S = 0.1  # between two listings of an empty journal whose length stays
 LIST_SHARE = 100  # times as long as a listing takes, at the least
 AT_ONCE = 500
 AT_ONCE_BYTES = 1_000_000  # more than that at once may be under way for longer than WITHIN_MS
-HELD_SHARE = 4  # the same, where all that waits is held back
+HELD_SHARE = 8  # the same, where all that waits is held back
 _NO_PAUSE_S = 0.0005
 
 
@@ -181,6 +181,10 @@ class Part(Runs):
         now = self._journal.now()
         while self._left and len(found) < AT_ONCE and size < AT_ONCE_BYTES:
             name = self._left[-1]
+            if self._held.holds(name, now):
+                self._is_whole = False
+                self._left.pop()
+                continue
             record = self._journal.look(name)
             if record is not None:
                 if self._held.holds(name, now, record.version):
@@ -204,11 +208,12 @@ class Part(Runs):
         self.trouble = "" if not self._held else self.trouble
         is_late = is_away = False
         for (name, record), answer in zip(found, answers, strict=True):
-            self._held.answered(name)
             if isinstance(answer, StoreRefused | StoreUnavailable):
                 self._hold(name, record, answer, open_until)
                 is_away |= isinstance(answer, StoreUnavailable)
-            elif answer or (answer is False and self._clock.offset() == offset):
+                continue
+            self._held.answered(name)
+            if answer or (answer is False and self._clock.offset() == offset):
                 self._is_hot |= not self._journal.drop(name, record)
                 self.sent += bool(answer)
                 self.overtaken += not answer
@@ -226,13 +231,14 @@ class Part(Runs):
         self, name: bytes, record: Record, error: StoreRefused | StoreUnavailable, open_until: int
     ) -> None:
         """Send a name for a while no more."""
+        self._is_whole = False
         now = self._journal.now()
         if isinstance(error, StoreRefused):
             self._held.refused(name, record.version, now)
         elif error.was_sent:
-            self._held.unanswered(name, now, open_until)
+            self._held.unanswered(name, now, open_until, error.server)
         else:
-            self._held.not_sent(name, now)
+            self._held.not_sent(name, now, error.server)
         self.trouble = f"{type(error).__name__}: {error}"
 
     def carried_until(self) -> int:

@@ -223,14 +223,17 @@ class ClusterStore(RedisStore):
             grouped, left = self._at_home(names, left, answers), []
             for (home, is_asking), some in grouped.items():
                 if home not in began:
-                    self._tell_all(answers, some, self._away(f"node {name_of(home)} is silent, or "
-                                                             "new, and has not told its time"))
+                    self._tell_all(answers, some, self._away(
+                        f"node {name_of(home)} is silent, or new, and has not told its time",
+                        name_of(home)))
                     continue
                 given = [given_at(at, began[home]) for at in some]
                 try:
                     with self._asking():
                         found = run_by(partial(self._run_at, home, is_asking), script, given)
                 except (StoreUnavailable, StoreRefused) as error:
+                    if isinstance(error, StoreUnavailable):
+                        error.server = name_of(home)
                     self._tell_all(answers, some, error)
                     continue
                 left += self._take(found, some, answers, home)
@@ -268,10 +271,10 @@ class ClusterStore(RedisStore):
         for at in some:
             answers[at] = told
 
-    def _away(self, why: str) -> StoreUnavailable:
+    def _away(self, why: str, server: str = "") -> StoreUnavailable:
         """Return what says that nothing was sent."""
         error = StoreUnavailable(f"store {self.where}: {why}")
-        error.was_sent = False
+        error.was_sent, error.server = False, server
         return error
 
     def _done(self, answer: Any) -> Done:

@@ -293,3 +293,63 @@ def test_a_flush_has_a_timeout_that_is_a_number(behind):
     tier["a"] = 1
     with pytest.raises(ValueError, match="nan"):
         tier.flush(float("nan"))
+
+
+def away(store: LocalStore, sent: list[bytes]) -> None:
+    """Have the server of some names be away."""
+    put_latest = store.put_latest
+
+    def put(puts: Any, *given: Any) -> Any:
+        sent.extend(one.name for one in puts)
+        return [is_away() if b"away" in one.name else put_latest([one], *given)[0]
+                for one in puts]
+
+    def is_away() -> StoreUnavailable:
+        error = StoreUnavailable("one of them is silent")
+        error.was_sent, error.server = False, "silent"
+        return error
+
+    store.put_latest = put  # type: ignore[method-assign]
+
+
+def test_what_waits_for_a_silent_server_is_not_sent_again_and_again(behind):
+    """As some of it is sent in vain, all others go on waiting."""
+    store, sent = LocalStore(), []
+    put_latest = store.put_latest
+    away(store, sent)
+    tier = behind(store)
+    many = 6 * draining.AT_ONCE
+    tier.set_many({f"away{number}": number for number in range(many)})
+    until(lambda: len(sent) >= many)
+    sent.clear()
+    began = time.monotonic()
+    for number in range(50):
+        tier["good"] = number
+        time.sleep(0.02)
+    until(lambda: tier._behind.pending("good") is None)
+    rounds = 2 + (time.monotonic() - began) / held_back.AGAIN_S
+    assert sum(b"away" in name for name in sent) <= rounds * draining.AT_ONCE
+    assert "silent" in tier.report().trouble
+    store.put_latest = put_latest  # type: ignore[method-assign]
+    tier.flush(5)
+    assert len(store.kept) == many + 1
+
+
+def test_a_round_with_a_silent_server_has_not_carried_everything(behind):
+    store = LocalStore()
+    away(store, [])
+    tier = behind(store)
+    tier._behind.stop()
+    part = part_of(tier, has_lease=True)
+    put_latest = store.put_latest
+
+    def overwritten(*given: Any) -> Any:
+        tier["hot"] = time.monotonic_ns()
+        return put_latest(*given)
+
+    store.put_latest = overwritten  # type: ignore[method-assign]
+    tier["away"] = tier["hot"] = 1
+    seen = part._journal.now()
+    for _ in range(4):
+        part.turn()
+    assert store.kept and part.carried_until() <= seen

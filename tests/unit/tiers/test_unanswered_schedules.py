@@ -164,12 +164,12 @@ def test_many_schedules(make):
     run(make, 1_500)
 
 
-def hold_not(self: HeldBack, name: bytes, now: int, open_until: int) -> None:
+def hold_not(self: HeldBack, name: bytes, now: int, open_until: int, server: str) -> None:
     self.not_sent(name, now)
     self.open_until = max(self.open_until, open_until)
 
 
-def hold_and_forget(self: HeldBack, name: bytes, now: int, open_until: int) -> None:
+def hold_and_forget(self: HeldBack, name: bytes, now: int, open_until: int, server: str) -> None:
     unanswered(self, name, now, open_until)
     self.open_until = 0
 
