@@ -134,6 +134,7 @@ class StoreUnavailable(ShmMapError, ConnectionError):
     False: then nothing was. The message names the store, and what it said."""
 
     was_sent = True
+    server = ""  # of a store that has several: which one is silent
 
 
 @public

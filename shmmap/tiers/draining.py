@@ -15,6 +15,10 @@ lease is longer than that. What was sent by one that has died, or has had no ans
 be on its way: the next one waits until it would be refused. So each key is written in the order in
 which this machine wrote it.
 
+Of a store that has several servers one may be away, and the others answer: then what that one has
+waits, and all else is carried. Of what was sent there, and had no answer, nothing else of the same
+name is sent until it would be refused: see `held_back`.
+
 Where the store has a later stamp, of another machine, that write is the last one, and ours has been
 overwritten by it.
 """
@@ -26,6 +30,7 @@ from typing import Any
 
 from ..checks import Key
 from ..errors import LockLost, MapClosed, ShmMapError, StoreRefused, StoreUnavailable
+from .held_back import HeldBack
 from .journal import Journal, Record
 from .machine_clock import MachineClock
 from .parts import Runs
@@ -45,7 +50,7 @@ LIST_S = 0.1  # between two listings of an empty journal whose length stays
 LIST_SHARE = 100  # times as long as a listing takes, at the least
 AT_ONCE = 500
 AT_ONCE_BYTES = 1_000_000  # less where that is under way for too long
-AGAIN_S = 0.25  # until what was refused is sent once more
+HELD_SHARE = 8  # the same, where all that waits is held back
 _NO_PAUSE_S = 0.0005
 
 
@@ -84,7 +89,7 @@ class Part(Runs):
         self._left: list[bytes] = []  # names of this round that are not sent yet
         self._round = 0  # when they were listed
         self._is_whole = self._is_hot = False
-        self._refused: dict[bytes, tuple[int, int]] = {}  # version, and when it was
+        self._held = HeldBack()
         self._length = -1  # of the journal's map, when it had nothing for us
         self._list_due = 0
         self.sent = self.overtaken = 0
@@ -151,7 +156,7 @@ class Part(Runs):
         """Carry some of what waits; tell whether there was anything that could be."""
         self._renew()
         if not self._left and not self._list():
-            self.trouble = ""
+            self.trouble = "" if not self._held else self.trouble
             return False
         if self._journal.now() < self._quiet_until:
             return False
@@ -171,28 +176,32 @@ class Part(Runs):
         length, now = len(self._journal.map), self._journal.now()
         if length == self._length and now < self._list_due:
             return False
-        self._left = list(self._journal.names())
+        names = list(self._journal.names())
+        self._held.forget_but(names, now)
+        self._left = [name for name in names if not self._held.holds(name, now)]
         self._length = -1 if self._left else length
         took = self._journal.now() - now
-        self._list_due = now + max(int(LIST_S * 1e9), LIST_SHARE * took)
-        if not self._left:
+        share = HELD_SHARE if names else LIST_SHARE
+        self._list_due = now + max(int(LIST_S * 1e9), share * took)
+        if not names:
             self._clock.rest(now, self._journal.is_empty)
-        self._round, self._is_whole, self._is_hot = now, True, False
-        kept = set(self._left) if self._refused else ()
-        self._refused = {name: said for name, said in self._refused.items() if name in kept}
+        self._round, self._is_whole, self._is_hot = now, len(self._left) == len(names), False
         return bool(self._left)
 
     def _take(self) -> list[tuple[bytes, Record]]:
         """Take what is sent next out of the round."""
         found: list[tuple[bytes, Record]] = []
         size = 0
-        again = self._journal.now() - int(AGAIN_S * 1e9)
+        now = self._journal.now()
         while self._left and len(found) < AT_ONCE and size < self._bytes:
             name = self._left[-1]
+            if self._held.holds(name, now):
+                self._is_whole = False
+                self._left.pop()
+                continue
             record = self._journal.look(name)
             if record is not None:
-                version, refused = self._refused.get(name, (0, 0))
-                if version == record.version and refused > again:
+                if self._held.holds(name, now, record.version):
                     self._is_whole = False
                 else:
                     size += len(record.data)
@@ -203,6 +212,7 @@ class Part(Runs):
         return found
 
     def _carry(self, began: Any) -> bool:
+        open_until = self._journal.now() + self._within_ms * 1_000_000  # it began before
         offset = self._clock.offset()
         found = self._take()
         puts = [self._put(name, record, offset.stamp_of(record.version)) for name, record in found]
@@ -211,30 +221,47 @@ class Part(Runs):
             puts, began, self._within_ms, latest_believed()
         ) if puts else []
         self._is_open = False
-        self.trouble = "" if not self._refused else self.trouble
-        is_late = False
+        self.trouble = "" if not self._held else self.trouble
+        is_late = is_away = was_sent = False
         for (name, record), answer in zip(found, answers, strict=True):
-            self._refused.pop(name, None)
-            if isinstance(answer, StoreRefused):
-                self._refused[name] = record.version, self._journal.now()
-                self.trouble = f"{type(answer).__name__}: {answer}"
-            elif answer or (answer is False and self._clock.offset() == offset):
+            if isinstance(answer, StoreRefused | StoreUnavailable):
+                self._hold(name, record, answer, open_until)
+                if isinstance(answer, StoreUnavailable):
+                    is_away, was_sent = True, was_sent | answer.was_sent
+                continue
+            self._held.answered(name)
+            if answer or (answer is False and self._clock.offset() == offset):
                 self._is_hot |= not self._journal.drop(name, record)
                 self.sent += bool(answer)
                 self.overtaken += not answer
                 continue
             is_late |= answer is None
             self._is_whole = False
-        if is_late:
+        if is_late or was_sent:
             self._bytes = max(1, self._bytes // 4)
+        elif puts:
+            self._bytes = min(AT_ONCE_BYTES, 2 * self._bytes)
+        if is_late:
             self.trouble = (f"what was sent came later than {self._within_ms:,} ms after it was "
                             "begun, and the store took it no more: a longer "
                             "timeout= gives it longer")
-        elif puts:
-            self._bytes = min(AT_ONCE_BYTES, 2 * self._bytes)
         if not self._left and self._is_whole and self._is_hot:
             self._journal.map.set(self.carried_place, self._round, None)
-        return bool(found) and not is_late
+        return bool(found) and not is_late and not is_away
+
+    def _hold(
+        self, name: bytes, record: Record, error: StoreRefused | StoreUnavailable, open_until: int
+    ) -> None:
+        """Send a name for a while no more."""
+        self._is_whole = False
+        now = self._journal.now()
+        if isinstance(error, StoreRefused):
+            self._held.refused(name, record.version, now)
+        elif error.was_sent:
+            self._held.unanswered(name, now, open_until, error.server)
+        else:
+            self._held.not_sent(name, now, error.server)
+        self.trouble = f"{type(error).__name__}: {error}"
 
     def carried_until(self) -> int:
         """Return a time: all that was written before, the store has, or something later."""
@@ -272,4 +299,5 @@ class Part(Runs):
         m = self._journal.map
         said, version = m.get_versioned(self.place)
         if said == self._said:
-            m.cas(self.place, self._quiet_until, version, None)
+            quiet_until = max(self._quiet_until, self._held.open_until)
+            m.cas(self.place, quiet_until, version, None)

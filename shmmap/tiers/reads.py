@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CONSISTENCIES = ("linearizable", "session", "bounded")
 LOOK_NS = 500_000_000  # how long a process goes by what it knows of the listener
+_NO_FAILURES = 1 << 62  # are enough: a store of several servers leaves each alone by itself
 SESSION_NS = 5_000_000_000  # how long the listener may say nothing, to a session
 
 
@@ -67,7 +68,8 @@ class TierReads(Copies):
     def _start(self) -> None:
         """Begin in this process: also in one that was forked."""
         self._last_error = ""
-        self._breaker = Breaker(1, 0.1, 1.0)  # its lock may be held in the parent
+        failures = _NO_FAILURES if getattr(self.store, "has_breakers", False) else 1
+        self._breaker = Breaker(failures, 0.1, 1.0)  # its lock may be held in the parent
         self._process = this_process()
         self._watch.start()
         if self._behind is not None:
@@ -118,12 +120,29 @@ class TierReads(Copies):
             self._check_open()
             if self._breaker.is_open:
                 self._may_ask()
+            self._refuse_away(keys)
             try:
                 behind.settle(keys)
             except StoreUnavailable:  # away, or is it one record that it refuses?
                 with suppress(ShmMapError):
-                    self._tell(self.store.moment)
+                    self._tell(lambda: self._look_at_store(keys))
                 raise
+
+    def _refuse_away(self, keys: list[Key]) -> None:
+        """Refuse to wait for a server of several that is silent."""
+        is_away = getattr(self.store, "is_away", None)
+        if is_away is not None and is_away([self._names.name_of(key) for key in keys]):
+            error = StoreUnavailable(f"store {self.store.where}: a node that has one of these keys "
+                                     "does not answer; what this machine has written to them waits")
+            error.was_sent = False
+            raise error
+
+    def _look_at_store(self, keys: list[Key]) -> None:
+        """See whether the store answers; of several servers, those of these keys."""
+        if hasattr(self.store, "is_away"):
+            self.store.heads([self._names.name_of(key) for key in keys])
+        else:
+            self.store.moment()
 
     def _refresh(self) -> Known:
         """Look up how fresh the machine's copies are. What is returned, and not what this process

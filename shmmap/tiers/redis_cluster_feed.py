@@ -5,11 +5,13 @@ CLUSTER INFO and CLUSTER NODES, behind all that it had to tell by then. It count
 
     - if the node says that it is a primary, and that the cluster is up
     - if every primary that it knows of is one that is listened to here
+    - if its `currentEpoch` is what it was as the feed began: who votes for a replica raises it
+      first, so an election shows before the winner's own announcement has come to anybody
 
 So a write that was acknowledged before the signs were asked for was made at a node that is listened
-to: see docs/design/tiers.md. Slots may move among these nodes while they are listened to. Where a
-node comes or goes, or a replica takes the place of its primary, the feed ends, and the next one
-begins anew.
+to: see docs/design/tiers.md. Slots may move among these nodes while they are listened to; the first
+one that a node gets from another raises its epoch. Where that happens, a node comes or goes, or a
+replica takes the place of its primary, the feed ends, and the next one begins anew.
 """
 
 from __future__ import annotations
@@ -76,6 +78,7 @@ class ClusterFeed:
         self._asking = asking
         self._feeds: list[RedisFeed] = []
         self._unproven: set[int] = set()
+        self._epochs: dict[str, str] = {}
         self._asked_at = 0.0
         self._first = 0
         primaries = [node for node in nodes_of(answer) if node.is_primary]
@@ -93,16 +96,31 @@ class ClusterFeed:
                 connection = connect(address)
                 self._feeds.append(RedisFeed(connection, prefix, asking, _SIGNS,
                                              partial(self._judge, node.id)))
+            self._begin()
         except BaseException:
             self.close()
             raise
 
+    def _begin(self) -> None:
+        """Hear a first sign of each, before anything is said to be right: see `_judge`."""
+        self.prove()
+        until = monotonic() + SILENCE_S
+        while not isinstance(self.next(0.05), Proven):
+            if monotonic() > until:
+                raise StoreUnavailable("the nodes of the cluster have not all answered")
+
     def _judge(self, expected: str, answer: Any) -> bool:
-        """Judge a sign of a node: first that the cluster is up, then whom it knows."""
+        """Judge a sign of a node: first that the cluster is up, and had no election, then whom the
+        node knows."""
         words = text(answer)
         if "cluster_state:" in words:
-            if "cluster_state:ok" not in words:
+            said = dict(line.partition(":")[::2] for line in words.splitlines())
+            if said["cluster_state"] != "ok":
                 raise StoreUnavailable("a node says that the cluster is down")
+            epoch = said.get("cluster_current_epoch", "")
+            if self._epochs.setdefault(expected, epoch) != epoch:
+                raise StoreUnavailable(
+                    "there was an election in the cluster, or a node got its first slot of another")
             return False
         seen = nodes_of(answer)
         if not any(node.is_primary and {"myself"} <= node.flags and node.id == expected

@@ -80,8 +80,7 @@ class RedisFeed:
                 return None
             message = self._connection.read_response(disable_decoding=True, push_request=True)
         if isinstance(message, list) and message and message[0] in (b"invalidate", "invalidate"):
-            names = message[1]
-            return AllChanged() if names is None else Changed(names)
+            return change_of(message[1:], message)
         if self._asked_at and isinstance(message, (bytes, str)):
             if not self._judge(message):
                 return None
@@ -104,6 +103,18 @@ class RedisFeed:
     def close(self) -> None:
         """Let the connection go."""
         self._connection.disconnect()
+
+
+def change_of(told: Sequence[Any], message: Any) -> Changed | AllChanged:
+    """Return what a server tells: names, or nothing where all has changed. Anything else may have
+    been a change, and ends the feed."""
+    if len(told) == 1 and told[0] is None:
+        return AllChanged()
+    if len(told) == 1 and isinstance(told[0], list) and all(
+        isinstance(name, bytes) for name in told[0]
+    ):
+        return Changed(told[0])
+    raise StoreUnavailable(f"the tracking connection said {message!r}, which is not understood")
 
 
 def wait_for(sources: Sequence[Any], timeout_s: float) -> None:

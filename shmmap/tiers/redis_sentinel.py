@@ -5,6 +5,11 @@ partition an old master has ten seconds and more until the sentinels make it a r
 what it takes meanwhile. So each process asks all sentinels once a second, in the background. Of
 different answers that of the latest election counts (config-epoch). A connection to another server
 than that is let go, and the feed ends. Where no sentinel can be reached everything stays as it is.
+
+An earlier election than the one that is known says nothing: who tells of it was cut off. But
+sentinels that were all made anew count elections from 0 again. So where most of them have answered
+for FORGET_S, and none of them knows of that election, it is forgotten. One sentinel that is cut off
+together with this machine is not most of them.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from ..memory._clock_cy import monotonic
 from .parts import Parts, Runs
 
 PERIOD_S = 1.0
+FORGET_S = 10.0
 _FRESH_S = 5.0
 
 Address = tuple[str, int]
@@ -37,6 +43,7 @@ class Sentinels:
         self._manager = manager
         self._service = service
         self._known: tuple[int, Address, float] | None = None  # epoch, address, when
+        self._unknown_since: float | None = None  # to most sentinels
         me = weakref.ref(self)
         self._parts = Parts(lambda: _Asking(me))
 
@@ -69,10 +76,19 @@ class Sentinels:
                 seen = sentinel.sentinel_master(self._service)
                 epoch = int(seen.get("config-epoch", 0))
                 found.append((epoch, (seen["ip"], int(seen["port"])), monotonic()))
-        if found:
-            latest = max(found)
-            if self._known is None or latest[0] >= self._known[0]:
-                self._known = latest
+        if found and self._counts(max(found), len(found)):
+            self._known, self._unknown_since = max(found), None
+
+    def _counts(self, latest: tuple[int, Address, float], answered: int) -> bool:
+        """Tell whether the latest of some answers is to be gone by."""
+        if self._known is None or latest[0] >= self._known[0]:
+            return True
+        if 2 * answered <= len(self._manager.sentinels):
+            self._unknown_since = None
+            return False
+        if self._unknown_since is None:
+            self._unknown_since = monotonic()
+        return monotonic() - self._unknown_since >= FORGET_S
 
 
 class _Asking(Runs):

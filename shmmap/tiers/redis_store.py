@@ -18,7 +18,7 @@ from ..system.blocks import block
 from ..windows import Hit, Rate
 from . import redis_scripts as scripts
 from .redis_rates import HIT
-from .store import TIMEOUT_S, Found, Given, Put, PutIf, each
+from .store import TIMEOUT_S, Done, Found, Given, Put, PutIf, each
 
 try:
     import redis
@@ -29,6 +29,7 @@ try:
     from .redis_listing import RedisListing
     from .redis_redirect import RedirectFeed, knows_no_resp3
     from .redis_sentinel import Sentinels
+    from .redis_urls import is_cluster, pool_of
     from .redis_wire import Unsent, Wire
 except ImportError as error:
     raise ImportError(
@@ -168,7 +169,8 @@ class RedisStore(RedisListing):
     def _refuse_sent_on(self, error: redis.ResponseError) -> NoReturn:
         """Refuse what a server says that another one has."""
         raise StoreRefused(
-            f"store {self.where}: it is a node of a cluster: give a client redis.RedisCluster(...)"
+            f"store {self.where}: it is a node of a cluster: give a client redis.RedisCluster(...) "
+            'or a URL "redis+cluster://host:port,host2:port2"'
         ) from error
 
     def _lost_master(self) -> None:
@@ -248,10 +250,10 @@ class RedisStore(RedisListing):
 
     def put_latest(
         self, puts: Sequence[Put], began: Any, within_ms: int, believed_ns: int
-    ) -> list[bool | StoreRefused | None]:
+    ) -> list[Done]:
         """Write or remove each of these; tell of each whether it was done, or why not."""
         given = [given_of(put, began, within_ms, believed_ns) for put in puts]
-        answers: list[bool | StoreRefused | None] = []
+        answers: list[Done] = []
         for piece in each(given, AT_ONCE):
             answers += map(self._done, self._run_each(scripts.PUT_LATEST, piece))
         return answers
@@ -261,7 +263,7 @@ class RedisStore(RedisListing):
     ) -> list[bool | None]:
         """Write each of these that still has a version; tell of each whether it was done."""
         given = [given_if(put, began, within_ms) for put in puts]
-        answers: list[bool | StoreRefused | None] = []
+        answers: list[Done] = []
         for piece in each(given, AT_ONCE):
             answers += map(self._done, self._run_each(scripts.PUT_IF, piece))
         return none_refused(answers)
@@ -277,7 +279,7 @@ class RedisStore(RedisListing):
         with self._asking():
             return run_by(self._send, script, given)
 
-    def _done(self, answer: Any) -> bool | StoreRefused | None:
+    def _done(self, answer: Any) -> Done:
         """Tell what one of `put_latest` came to."""
         if isinstance(answer, redis.ResponseError):
             try:
@@ -362,7 +364,7 @@ def in_time(manager: Any, timeout: float) -> Any:
 
 def store_of(client: Any, timeout: float | None) -> RedisStore:
     """Return the store that a client, or a URL, stands for."""
-    if isinstance(client, redis.RedisCluster):
+    if isinstance(client, redis.RedisCluster) or is_cluster(client):
         from .redis_cluster import ClusterStore
 
         return ClusterStore(client, timeout)
@@ -372,10 +374,7 @@ def store_of(client: Any, timeout: float | None) -> RedisStore:
 def _pool_of(client: Any) -> Any:
     """Return what a client's connections are made by."""
     if isinstance(client, str):
-        try:
-            return redis.Redis.from_url(client).connection_pool
-        except ValueError as error:
-            raise ValueError(f"store={client!r}: {error}") from None
+        return pool_of(client)
     pool = getattr(client, "connection_pool", None)
     if isinstance(pool, redis.ConnectionPool) and isinstance(client, redis.Redis):
         return pool
@@ -430,11 +429,11 @@ def given_if(put: PutIf, began_ms: int, within_ms: int) -> tuple[Any, ...]:
     return 1, put.name, began_ms, within_ms, put.version, put.data, left
 
 
-def none_refused(answers: list[bool | StoreRefused | None]) -> list[bool | None]:
-    """Return the answers; raise what was refused first."""
+def none_refused(answers: list[Done]) -> list[bool | None]:
+    """Return the answers; raise what was refused, or could not be asked, first."""
     done: list[bool | None] = []
     for answer in answers:
-        if isinstance(answer, StoreRefused):
+        if isinstance(answer, StoreRefused | StoreUnavailable):
             raise answer
         done.append(answer)
     return done

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from ..errors import StoreRefused
+from ..errors import StoreRefused, StoreUnavailable
 from ..windows import Hit, Rate
 
 SHARE = 10  # one part in so many of what is left is taken at once, at most: see `Store.hit`
 HEAD = 16  # bytes: one more than a tombstone has
 Thing = TypeVar("Thing")
+Done = bool | StoreRefused | StoreUnavailable | None  # see `Store.put_latest`
 
 
 class Found(NamedTuple):
@@ -149,10 +150,12 @@ class Store(Protocol):
 
     def put_latest(
         self, puts: Sequence[Put], began: Any, within_ms: int, believed_ns: int
-    ) -> list[bool | StoreRefused | None]:
+    ) -> Sequence[Done]:
         """Write or remove each of these, not all in one step; tell of each whether it was done, or
         why it was refused. False: what is there has a later stamp, of `believed_ns` or before.
-        None: it comes more than `within_ms` after `began`, a `moment`, and nothing was done."""
+        None: it comes more than `within_ms` after `began`, a `moment`, and nothing was done.
+        StoreUnavailable: a server of several cannot be reached, and the others can; what it
+        `was_sent` may be done until `within_ms` after `began`."""
 
     def put_if(
         self, puts: Sequence[PutIf], began: Any, within_ms: int

@@ -88,8 +88,9 @@ class Tiered(TierReconciled):
         m: the map: best of this tier alone, since tiers push each other's copies out. Its codec is
             what the store's bytes are written by: "json" and "msgpack" are read by others; "auto"
             trusts everybody who may write to the store.
-        store: a URL ("redis://..."), a client `redis.Redis(..)`, also one of a sentinel's
-            `master_for(...)`, or what does as `shmmap.tiers.store.Store` says.
+        store: a URL ("redis://...", "redis+cluster://host:port,host2:port2"), a client
+            `redis.Redis(..)`, also one of a sentinel's `master_for(...)`, or
+            `redis.RedisCluster(..)`, or what does as `shmmap.tiers.store.Store` says.
         prefix: what the store's names begin with: other programs' names should not.
         ttl: seconds that a write is kept by the store; None: for ever.
         consistency: of reads: see the table in docs/guide/tiered.md. "bounded" (default): what was

@@ -27,12 +27,12 @@ class Node(ServerProcess):
         if program is None:
             pytest.skip("there is no redis-server")
         redis = pytest.importorskip("redis")
-        self.port = _free_port()
+        self.port = free_port()
         folder.mkdir()
         self._process = subprocess.Popen(
             [program, "--port", str(self.port), "--bind", "127.0.0.1", "--cluster-enabled", "yes",
              "--cluster-node-timeout", str(timeout_ms), "--save", "", "--appendonly", "no",
-             "--cluster-port", str(_free_port()), "--dir", str(folder),
+             "--cluster-port", str(free_port()), "--dir", str(folder),
              "--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0"],
             stdout=subprocess.DEVNULL,
         )
@@ -167,7 +167,7 @@ def until(is_so: Any) -> None:
         time.sleep(0.02)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a port that is free just now. It is drawn from those that no system gives by itself:
     two clusters that are made at once must not take each other's."""
     while True:

@@ -13,7 +13,7 @@ import pytest
 
 from shmmap import StoreRefused, StoreUnavailable, Tiered
 from shmmap.testing import LocalStore
-from shmmap.tiers import draining
+from shmmap.tiers import draining, held_back
 
 from .conftest import listens, part_of, until
 
@@ -177,11 +177,11 @@ def test_what_is_refused_is_in_nobody_s_way(behind, monkeypatch):
         time.sleep(0.005)
         assert "not this one" in tier.report().trouble
     until(lambda: store.kept)
-    assert 1 <= len(asked) <= 2 + (time.monotonic() - began) / draining.AGAIN_S
+    assert 1 <= len(asked) <= 2 + (time.monotonic() - began) / held_back.AGAIN_S
     with pytest.raises(StoreUnavailable, match="not this one"):
         tier.incr("bad")
     assert tier.get("another", 7) == 7, "the store answers"
-    monkeypatch.setattr(draining, "AGAIN_S", 60.0)
+    monkeypatch.setattr(held_back, "AGAIN_S", 60.0)
     before = len(asked)
     tier["bad"] = 2
     until(lambda: len(asked) > before)
@@ -343,3 +343,63 @@ def test_a_store_that_is_waited_for_longer_has_longer(behind):
     assert within == [draining.WITHIN_MS + 15_000]
     assert within[0] / 1e3 < said_s and within[0] / 1e3 + draining.RENEW_S < part._lock.lease
     part._leave()
+
+
+def away(store: LocalStore, sent: list[bytes]) -> None:
+    """Have the server of some names be away."""
+    put_latest = store.put_latest
+
+    def put(puts: Any, *given: Any) -> Any:
+        sent.extend(one.name for one in puts)
+        return [is_away() if b"away" in one.name else put_latest([one], *given)[0]
+                for one in puts]
+
+    def is_away() -> StoreUnavailable:
+        error = StoreUnavailable("one of them is silent")
+        error.was_sent, error.server = False, "silent"
+        return error
+
+    store.put_latest = put  # type: ignore[method-assign]
+
+
+def test_what_waits_for_a_silent_server_is_not_sent_again_and_again(behind):
+    """As some of it is sent in vain, all others go on waiting."""
+    store, sent = LocalStore(), []
+    put_latest = store.put_latest
+    away(store, sent)
+    tier = behind(store)
+    many = 6 * draining.AT_ONCE
+    tier.set_many({f"away{number}": number for number in range(many)})
+    until(lambda: len(sent) >= many)
+    sent.clear()
+    began = time.monotonic()
+    for number in range(50):
+        tier["good"] = number
+        time.sleep(0.02)
+    until(lambda: tier._behind.pending("good") is None)
+    rounds = 2 + (time.monotonic() - began) / held_back.AGAIN_S
+    assert sum(b"away" in name for name in sent) <= rounds * draining.AT_ONCE
+    assert "silent" in tier.report().trouble
+    store.put_latest = put_latest  # type: ignore[method-assign]
+    tier.flush(5)
+    assert len(store.kept) == many + 1
+
+
+def test_a_round_with_a_silent_server_has_not_carried_everything(behind):
+    store = LocalStore()
+    away(store, [])
+    tier = behind(store)
+    tier._behind.stop()
+    part = part_of(tier, has_lease=True)
+    put_latest = store.put_latest
+
+    def overwritten(*given: Any) -> Any:
+        tier["hot"] = time.monotonic_ns()
+        return put_latest(*given)
+
+    store.put_latest = overwritten  # type: ignore[method-assign]
+    tier["away"] = tier["hot"] = 1
+    seen = part._journal.now()
+    for _ in range(4):
+        part.turn()
+    assert store.kept and part.carried_until() <= seen

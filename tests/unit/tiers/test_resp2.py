@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shmmap import StoreUnavailable
-from shmmap.tiers.redis_redirect import RedirectFeed
+from shmmap.tiers.redis_redirect import CHANNEL, RedirectFeed
 from shmmap.tiers.redis_store import RedisStore
 from shmmap.tiers.store import AllChanged, Changed, Proven
 
@@ -62,6 +62,42 @@ def test_what_changes_is_told_before_its_proof(feed, old):
 def connection_of(old: RedisServer, which: Callable[[dict[str, str]], bool]) -> str:
     """Return the number of the connection that is such a one."""
     return next(each["id"] for each in old.client(protocol=2).client_list() if which(each))
+
+
+def test_what_others_publish_is_passed_over(feed, old):
+    """Whoever may publish ends no feed by it, and has nothing be taken out."""
+    client = old.client(protocol=2)
+    for words in (b"p:a", b"", b"\x00", b"*1\r\n$3\r\np:a\r\n", b"pong"):
+        assert client.publish(CHANNEL, words) == 1
+    assert until_proven(feed) == [] and feed.foreign == 5
+    for number in range(500):
+        client.publish(CHANNEL, b"flood")
+        if number == 250:
+            client.set("p:b", 1)
+    assert until_proven(feed) == [Changed([b"p:b"])] and feed.foreign == 505
+    assert feed.next(0) is None
+
+
+def test_a_flood_of_what_others_publish_ends_no_listening(tiers, old):
+    one, other = (tiers(old.client(protocol=2), max_staleness=60) for _ in range(2))
+    listens(other)
+    copied(one, "a", 1)
+    assert other["a"] == 1
+    for _ in range(2_000):
+        old.client(protocol=2).publish(CHANNEL, b"p:a")
+    one["a"] = 2
+    until(lambda: other["a"] == 2)
+    assert other.report().epochs == 1 and other.report().trouble == ""
+
+
+@pytest.mark.parametrize("message", [
+    [b"message", CHANNEL], [b"message", CHANNEL, [b"p:a", 1]], [b"message", CHANNEL, 7],
+    [b"message", b"another", [b"p:a"]], [b"unsubscribe", CHANNEL, 0], b"what", [], 7,
+])
+def test_what_is_not_understood_ends_the_feed_and_says_so(feed, message):
+    """It may have been a change."""
+    with pytest.raises(StoreUnavailable, match="not understood"):
+        feed._understood(message)
 
 
 @pytest.mark.parametrize("which", ["the one that has the tracking", "the one that is told"])
