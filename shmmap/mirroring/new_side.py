@@ -152,6 +152,7 @@ class NewSide:
             time.time(), operation, place.key, sides.digest(old), sides.digest(new))
         self.last.append(found)
         self.tally.count("differences")
+        self.tally.write_down()
         self.is_unequal()
         self.tally.tell("difference", f"the sides differ: {shown(place.key)} is {_kind(old)} "
                         f"{found.old} in the old one, {_kind(new)} {found.new} in the new one")

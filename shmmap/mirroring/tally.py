@@ -12,6 +12,7 @@ from .._public import public
 from ..checks import Key
 from ..errors import ShmMapError
 from ..map import ShmMap
+from ..memory import events
 
 COUNTS = ("reads", "writes", "compared", "missing", "differences", "repaired", "failed", "late",
           "skipped", "unmirrored")
@@ -157,6 +158,11 @@ class Tally:
                 self._map.incr(self._place(what), number, ttl=None)
         if since:
             self._share_since(since, 0.0)
+
+    def write_down(self) -> None:
+        """Write down, in the map, that the sides differ."""
+        with suppress(ShmMapError), self._map._inside() as attached:
+            events.note(attached, "mismatch")
 
     def tell(self, what: str, text: str) -> None:
         """Log it, the first time."""

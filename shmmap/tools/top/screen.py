@@ -119,21 +119,21 @@ def _one(line: Line, console: Console, signs: str) -> RenderableType:
         if now.counts.get(kind) or kind in ("hits", "misses", "writes"):
             counts.add_row(name, text.rate(line.per_s[kind]) if line.per_s else "",
                            f"{now.counts.get(kind, 0):,}")
-    latency, events = _latency(line, signs), _events(now, width)
-    left = max(3, console.height - 11 - sum(
+    latency, events = _latency(now, signs), _events(now, width)
+    left = max(3, console.height - 12 - sum(
         one.row_count for one in (about, counts, latency, events)))
-    return Panel(Group(about, "", counts, "", latency, events, "",
+    return Panel(Group(about, "", counts, "", latency, "", events, "",
                        _workers(now.workers, left, width)),
                  title=Text(f"{printable(now.label)}: {now.state}"), title_align="left")
 
 
-def _latency(line: Line, signs: str) -> Table:
-    """Return how long operations took, of each kind that there was."""
+def _latency(now: Reading, signs: str) -> Table:
+    """Return how long operations took since the map was made, of each kind that there was."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head, side in (("LATENCY", "left"), ("50 %", "right"), ("99 %", "right"),
                        ("16 ns .. 275 s", "left")):
         table.add_column(head, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    for name, one in line.latency.items():
+    for name, one in now.latency.items():
         if one.total:
             most = max(one.counts)
             table.add_row(Text(name.replace("_", " ")), Text(in_units(one.percentile(50))),

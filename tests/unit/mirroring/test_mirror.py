@@ -68,7 +68,7 @@ def test_both_sides_are_written_and_the_old_one_is_read(mirror: Mirror) -> None:
     assert found.writes == 5 and found.reads == 4 and found.compared >= 3
 
 
-def test_what_differs_is_found_and_repaired(mirror: Mirror) -> None:
+def test_what_differs_is_found_and_repaired(mirror: Mirror, sides: Any) -> None:
     told: list[Any] = []
     mirror._on_difference = told.append
     mirror["a"] = 1
@@ -77,6 +77,7 @@ def test_what_differs_is_found_and_repaired(mirror: Mirror) -> None:
     assert mirror.flush() and mirror.new.get("a") == 1
     found = mirror.report()
     assert (found.differences, found.repaired) == (1, 1) and found.equal_for < 10
+    assert [one.kind for one in sides[2].events()] == ["mismatch"]
     assert found.last == tuple(told) and told[0][1:3] == ("__getitem__", "a")
     assert told[0].old != told[0].new and len(told[0].old) == 16
     assert mirror.compare(["a"]) == 0
