@@ -26,7 +26,7 @@ PUBLIC = frozenset((
 RESERVED = ("attachment", "closed", "inflight", "name", "near")  # read by all, set by ShmMap only
 ATTRIBUTES = frozenset((
     *RESERVED, "clock", "control", "copying", "fork_page", "gate", "lock_timeout_ns",
-    "look_at", "marks", "mask", "row", "safe", "seed", "shards", "shift",
+    "look_at", "marks", "mask", "row", "rows", "safe", "seed", "shards", "shift", "ticks",
     "tombstones_ns", "ttl_ns", "wall_ns",
 ))
 INTERNAL = frozenset() if COMPILED else ATTRIBUTES | {
@@ -34,7 +34,8 @@ INTERNAL = frozenset() if COMPILED else ATTRIBUTES | {
 } - PUBLIC
 # of a handle's own attributes, those that a copy gets otherwise, or makes anew
 PRIVATE = (frozenset() if COMPILED else ATTRIBUTES) | {
-    "_at_last", "_coder", "_copies", "_follows", "_handle_number", "_last_words", "_lock_timeout",
+    "_at_last", "_coder", "_copies", "_follows", "_handle_number", "_hooks", "_last_words",
+    "_lock_timeout",
     "_notes", "_own_codec", "_reading", "_request", "_sweeping", "_table", "_turn", "_turning",
 }
 THEIRS = " of a subclass"  # added to the name under which a subclass's value is kept

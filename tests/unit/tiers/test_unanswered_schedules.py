@@ -19,8 +19,10 @@ from shmmap.tiers.stamps import Stamps
 from shmmap.tiers.store import Put
 from shmmap.tiers.stored import Writing
 
+from ...support.engines import once
 from .schedules import InTurns, Turns, World, some
 
+pytestmark = once
 NAME, TAG = b"t:k", 7
 WITHIN = 200  # steps, each of which is a millisecond
 

@@ -96,11 +96,11 @@ def test_damage_shows_nothing_that_is_not_so(happened, capsys):
     assert happened.events() == [] and happened.stats().entries == 0
 
 
-def test_a_program_follows(happened):
+def test_a_program_follows(happened, tmp_path):
     """In a shell: it goes on until it is ended, and says what comes."""
     child = subprocess.Popen(
         [sys.executable, "-m", "shmmap", "events", happened.name, "--follow", "--interval", "0.05"],
-        stdout=subprocess.PIPE, text=True)
+        stdout=subprocess.PIPE, text=True, cwd=tmp_path)
     try:
         assert child.stdout is not None
         said = [child.stdout.readline() for _ in range(3)]
