@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,8 +57,23 @@ def search(mutant: Mutant, most: int) -> tuple[Failure | None, int]:
         return next(found, None), explorer.schedules
 
 
+# Ten seconds of a core and more, each: EXPLORE_ALL=1 python3 tests/run.py tests/explore has them.
+SLOW = {
+    "TRACKING is not verified at the cut", "TRACKING is a flag, no token",
+    "what a live maker makes is taken for a dead one's",
+    "a read looks at MOVED before it reads, not after", "a hit does not look at MOVED",
+    "who helps does not see to every MOVED", "a read with the lock does not look at MOVED",
+    "routes are thinned out to what their shards need",
+}
+CHOSEN = [one for one in MUTANTS if os.environ.get("EXPLORE_ALL") or one.name not in SLOW]
+
+
+def test_the_slow_ones_are_there() -> None:
+    assert SLOW <= {mutant.name for mutant in MUTANTS}
+
+
 @pytest.mark.timeout(300)  # the longest searches take ten seconds of a core that many may share
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+@pytest.mark.parametrize("mutant", CHOSEN, ids=lambda mutant: mutant.name)
 def test_the_fault_is_found(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         for part in mutant.patches:
