@@ -60,7 +60,8 @@ class LockTimeout(ShmMapError, TimeoutError):
 @public
 class LockLost(ShmMapError):
     """A named lock was no longer this holder's when it was released or extended: its lease had
-    passed, or the map was closed. What was done since then was not protected."""
+    passed, the map was closed, or somebody broke it (`shmmap locks --break`). What was done since
+    then was not protected."""
 
 
 @public

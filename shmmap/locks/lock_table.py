@@ -7,7 +7,7 @@ repair and expiry are those of the map; but no operation of the map on keys ever
 **Invariants**
  N1  a lock is held by the record of its live entry, and by nobody else
  N2  an entry changes hands only by `add` where there is none, or by `cas` on the version whose
-     holder was judged: of two who find a holder dead, one wins
+     holder was judged, dead or to be broken (see `breaking`): of two who judge it, one wins
  N3  a holder removes its entry only by `cas` on a version that has its own record: what it lost
      stays the other's
  N4  a holding's own steps may meet each other, since its lease may be renewed by another thread

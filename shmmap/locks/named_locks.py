@@ -137,7 +137,7 @@ class Lock(Taking):
         with self._map._inside():
             try:
                 if not renew(self._map, hold, lease, self._map._lock_table()):
-                    raise self._lost("its lease had passed")
+                    raise self._lost("its lease had passed, or it was broken")
             except Forked:
                 raise LockLost(not_held) from None
         if self.auto_renew:

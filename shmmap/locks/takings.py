@@ -159,7 +159,8 @@ class Taking:
             if not let_go(self._map, hold):
                 raise self._lost(
                     "its map was unlinked" if hold.part is not self._map.attachment.locks
-                    else "its lease had passed" if self.lease else "it was taken away"
+                    else "its lease had passed, or it was broken" if self.lease
+                    else "it was broken (shmmap locks --break)"
                 )
         except MapClosed:
             if hold.process != this_process():  # a child, which has closed it

@@ -24,10 +24,11 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _MAX_MAP_COUNT = "/proc/sys/vm/max_map_count"
 _FEW_DESCRIPTORS = 32  # of which a map keeps one, and opening it takes a few
 _FIRST_USER = 1000  # SYS_UID_MAX + 1 of most distributions: below are users of the system
-_LOGIND = ("/etc/systemd/logind.conf", *(
-    f"{place}/systemd/logind.conf.d/*.conf"
+_LOGIND = tuple(
+    f"{place}/systemd/{files}"
+    for files in ("logind.conf", "logind.conf.d/*.conf")
     for place in ("/usr/lib", "/usr/local/lib", "/run", "/etc")
-))
+)
 
 
 def _default_map() -> geometry.Geometry:

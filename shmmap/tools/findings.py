@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 import shlex
 import sys
@@ -43,6 +44,13 @@ def unlink_command(maps: Iterable[SeenMap], yes: bool = True) -> str:
         said = " ".join(filter(None, ("--yes" if yes else "", options, "--", *some)))
         commands.append(f"{python()} -m shmmap unlink {said}")
     return "; ".join(commands)
+
+
+def mount_command(path: str) -> str:
+    """Return the command that mounts memory where there is nothing, not even a folder to mount it
+    on."""
+    where = shlex.quote(os.path.realpath(path))  # of a link that leads nowhere too
+    return f"mkdir -p {where} && mount -t tmpfs -o mode=1777 tmpfs {path}"
 
 
 def python() -> str:

@@ -23,6 +23,7 @@ from ..memory.words import ControlWords, RowWords
 from ..system import creation, liveness, process, record_lock, segment
 from ..system.flavours import ENGINES, OWN, PATTERN, Flavour
 from ..values import codecs
+from . import findings
 from .counting import move_in_words as move_in_words
 from .counting import shards_of as shards_of
 from .counting import sums_of as sums_of
@@ -76,8 +77,11 @@ def _entries() -> list[str]:
     path = segment.SHM_DIRECTORY
     try:
         return os.listdir(path)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        text = "is not there, so there are no maps: mount -t tmpfs -o mode=1777 tmpfs " + path
+    except FileNotFoundError as error:
+        text = f"is not there, so there are no maps: {findings.mount_command(path)}"
+        raise OSError(error.errno, f"{path} {text}") from None
+    except NotADirectoryError as error:
+        text = "is not a folder, so there are no maps: python -m shmmap doctor says what to do"
         raise OSError(error.errno, f"{path} {text}") from None
     except PermissionError as error:
         raise OSError(error.errno, f"{path} may not be listed by this user") from None

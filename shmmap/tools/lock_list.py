@@ -1,5 +1,7 @@
 """`shmmap locks`: the named locks of a map, and who holds them. Read from outside.
 
+`--break` frees one: see `lock_breaking`.
+
 A lock lies under a digest of its key (see `locks.lock_table`), from which nobody can tell the key.
 So keys are tried: those that were given, those of the map, for a lock is mostly of one, and those
 of its tiers.
@@ -17,7 +19,7 @@ from ..memory.geometry import LOCK_SLOTS
 from ..memory.layout import constants
 from ..values._keys_cy import pack
 from ..values.more_keys import packed_key
-from . import findings, inspection, json_out, keys_written, named
+from . import findings, inspection, json_out, keys_written, lock_breaking, named
 from .entries import open_reader, seconds
 from .map_reading import MapReader
 from .shard_reading import Entry
@@ -61,11 +63,16 @@ def add_command(command: argparse.ArgumentParser) -> None:
     command.add_argument("--key", metavar="KEY", action="append", default=[],
                          help="a key that one of them may be of; again for another one")
     keys_written.add_key_kinds(command)
+    lock_breaking.add_options(command)
     command.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    """List the locks; return the exit code."""
+    """List the locks, or break some; return the exit code."""
+    if options.breaks:
+        return lock_breaking.run(options)
+    if options.yes:
+        raise keys_written.WrongUsage("--yes goes with --break: nothing else asks")
     given = [keys_written.read_key(options, text) for text in options.key]
     reader = open_reader(options)
     problems: list[str] = []
@@ -147,5 +154,6 @@ def holder_of(reader: MapReader, record: Record) -> tuple[int | None, bool]:
 
 COMMANDS = (
     named.Command("locks", "list named locks: holder, since when, lease", add_command,
-                  ("shmmap locks pages", "shmmap locks pages --key nightly")),
+                  ("shmmap locks pages", "shmmap locks pages --key nightly",
+                   "shmmap locks pages --break --key nightly")),
 )

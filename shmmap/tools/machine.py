@@ -17,7 +17,7 @@ from ..lifecycle import parameters
 from ..memory import geometry
 from ..printable import printable
 from ..system import record_lock, segment
-from .findings import Line, human
+from .findings import Line, human, mount_command
 
 PATIENCE_S = 30.0
 
@@ -66,17 +66,27 @@ def check_shm() -> list[Line]:
         return [Line("WARN", path, f"{text}: less than the {human(need)} of a map of default size",
                      "give a smaller size= or capacity=; remove leftovers (below); or enlarge it: "
                      f"docker run --shm-size=1g ..., or mount -o remount,size=1G {path}")]
-    inodes = 2 * parameters.Parameters().plan().shards + 8  # a segment and a semaphore each
+    inodes = _inodes_of_a_map()
     if found.f_files and found.f_favail < inodes:  # 0 in all: it has no limit
         return [Line("WARN", path, f"{text}, but {found.f_favail:,} free inodes: a map of default "
-                     f"size makes {inodes:,} files", "remove leftovers (below), or allow more: "
-                     f"mount -o remount,nr_inodes={found.f_files * 2} {path}")]
+                     f"size makes {inodes:,} files", _more_inodes(path, found))]
     return [Line("OK", path, text)]
+
+
+def _inodes_of_a_map() -> int:
+    return 2 * parameters.Parameters().plan().shards + 8  # a segment and a semaphore each
+
+
+def _more_inodes(path: str, found: os.statvfs_result) -> str:
+    """Say what to do where there are too few."""
+    enough = max(2 * found.f_files, found.f_files + _inodes_of_a_map())
+    return ("remove leftovers (below), or allow more: "
+            f"mount -o remount,nr_inodes={enough} {path}")
 
 
 def _shm_obstacle(path: str) -> tuple[str, str] | None:
     """Say why no map can be made there, and what to do; None: nothing is in the way."""
-    mount = f"mount -t tmpfs -o mode=1777 tmpfs {path}"
+    mount = mount_command(path)
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -84,8 +94,10 @@ def _shm_obstacle(path: str) -> tuple[str, str] | None:
     except OSError as error:
         return f"cannot be looked at ({error.strerror})", ""
     if not stat.S_ISDIR(status.st_mode):
-        return "is not a folder", f"find out what put it there, then: {mount}"
-    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return "is not a folder", (f"find out what put it there, then: mv {path} {path}.was && "
+                                   f"{mount}")
+    found = os.statvfs(path)
+    if found.f_flag & os.ST_RDONLY:
         return "is mounted read-only: maps can be neither made nor opened", \
                f"mount -o remount,rw {path}"
     try:
@@ -95,6 +107,9 @@ def _shm_obstacle(path: str) -> tuple[str, str] | None:
             mode = stat.S_IMODE(status.st_mode)
             return (f"may not be written by this user ({error.strerror}; its mode is {mode:o})",
                     f"chmod 1777 {path}")
+        if error.errno == errno.ENOSPC and found.f_files and not found.f_favail:
+            return ("has no free inodes: no file can be made, however much memory is free",
+                    _more_inodes(path, found))
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):  # no nameless files there
             return f"lets no file be made ({error.strerror})", ""
     return None
