@@ -52,3 +52,6 @@ cdef class Handle:
     cdef void note(self, u64 kind, Shard shard, u64 detail) noexcept
     cdef Shard shard_for(self, key_t key)
     cdef Shard shard_at(self, u64 unit)
+
+cdef u64 generation_before(mem_t control, u64 word, u64 unit) noexcept
+cdef u64 row_in_use(u64 word, u64 at) noexcept

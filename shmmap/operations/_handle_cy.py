@@ -30,10 +30,14 @@ if not cython.compiled:
     )
     from shmmap.memory._figures_cy import note_event, time_it
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        C_GEN0_NUMBER,
+        C_GEN1_NUMBER,
         C_STATE,
         R_HITS,
         R_NEAR_HITS,
         STATE_READY,
+        TABLE_CURSOR_MASK,
+        TABLE_ROWS_MASK,
     )
     from shmmap.operations import reentry
     from shmmap.operations._near_cy import NearStore
@@ -402,6 +406,18 @@ class Handle:
         """Pick the shard of a unit of the hash: see `memory.table`."""
         shards: list = self.shards
         return shards[unit * len(shards) // SHARD_LIMIT]
+
+
+def generation_before(control, word, unit):
+    """Return the number of the generation that has a unit of the hash until it moves to the newest
+    one of a table word."""
+    at: u64 = 1 if word & TABLE_ROWS_MASK == 2 and unit < (word >> 21) & TABLE_CURSOR_MASK else 0
+    return load(control, row_in_use(word, at))
+
+
+def row_in_use(word, at):
+    """Return where in the control segment the row is of the `at`-th generation in use."""
+    return C_GEN0_NUMBER + ((word >> (2 + 2 * at)) & 3) * (C_GEN1_NUMBER - C_GEN0_NUMBER)
 
 
 class _LeftByClose:

@@ -1,5 +1,5 @@
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from ._handle_cy cimport Handle
+from ._handle_cy cimport Handle, generation_before, row_in_use
 from ..shard._repair_cy cimport Repairer
 from ..shard._shard_cy cimport Shard
 from ..shard._slots_cy cimport is_tombstone
@@ -35,6 +35,3 @@ cdef class Holding(Handle):
     cdef object raise_for(self, int status, Shard shard, u64 data_bytes)
     cdef int end_entry(self, Shard shard, u64 hash, probe_t found, bint live) except -1
     cdef int find_locked(self, Shard shard, key_t key, probe_t found) except -5
-
-cdef u64 generation_before(mem_t control, u64 word, u64 unit) noexcept
-cdef u64 row_in_use(u64 word, u64 at) noexcept

@@ -31,7 +31,6 @@ if not cython.compiled:
         C_BYTES_TOTAL,
         C_GEN0_NUMBER,
         C_GEN0_SHARDS,
-        C_GEN1_NUMBER,
         C_STATE,
         C_TABLE,
         EVENT_CORRUPT,
@@ -51,7 +50,6 @@ if not cython.compiled:
         S_WAITS0,
         S_WAITS5,
         STATE_READY,
-        TABLE_CURSOR_MASK,
         TABLE_ROWS_MASK,
         TIMED_LOCK_WAIT,
         TOKEN_INCARNATION_SHIFT,
@@ -61,7 +59,7 @@ if not cython.compiled:
         WAIT_SHIFT,
     )
     from shmmap.operations import reentry
-    from shmmap.operations._handle_cy import Handle
+    from shmmap.operations._handle_cy import Handle, generation_before, row_in_use
     from shmmap.shard._repair_cy import Repairer
     from shmmap.shard._shard_cy import Shard
     from shmmap.shard._slots_cy import is_tombstone
@@ -450,15 +448,3 @@ class Holding(Handle):
             shard.lose_tombstone()
             shard.erase(hash, found)
         return 0
-
-
-def generation_before(control, word, unit):
-    """Return the number of the generation that has a unit of the hash until it moves to the newest
-    one of a table word."""
-    at: u64 = 1 if word & TABLE_ROWS_MASK == 2 and unit < (word >> 21) & TABLE_CURSOR_MASK else 0
-    return load(control, row_in_use(word, at))
-
-
-def row_in_use(word, at):
-    """Return where in the control segment the row is of the `at`-th generation in use."""
-    return C_GEN0_NUMBER + ((word >> (2 + 2 * at)) & 3) * (C_GEN1_NUMBER - C_GEN0_NUMBER)

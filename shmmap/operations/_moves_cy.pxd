@@ -1,7 +1,8 @@
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from ..shard._moving_cy cimport ShardMove
 from ._cut_cy cimport drop_all, hold_each
-from ._holding_cy cimport Holding, row_in_use
+from ._handle_cy cimport row_in_use
+from ._holding_cy cimport Holding
 from ..shard._shard_cy cimport Shard
 from ..shard._status cimport *
 from ..memory._layout cimport *

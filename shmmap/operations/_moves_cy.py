@@ -25,7 +25,7 @@ if not cython.compiled:
         TOKEN_INCARNATION_SHIFT,
     )
     from shmmap.operations._cut_cy import drop_all, hold_each
-    from shmmap.operations._holding_cy import row_in_use
+    from shmmap.operations._handle_cy import row_in_use
     from shmmap.shard._moving_cy import ShardMove
     from shmmap.shard._shard_cy import Shard
     from shmmap.shard._status import FOUND, TIMED_OUT

@@ -34,7 +34,7 @@ def damaged(name: str, start: Any) -> Iterator[Callable[..., Any]]:
     def run(damage: Callable[[Any, Damage], Any], use: Callable[[Any], Any], **more: Any) -> Any:
         def work(child: Any) -> Any:
             m = shmmap.ShmMap.create(
-                name, "150KB", shards=1, sweep_interval=None, lock_timeout=0.5, **more
+                name, "160KB", shards=1, sweep_interval=None, lock_timeout=0.5, **more
             )
             m.update(WANTED)
             damage(m, Damage(m))
@@ -417,7 +417,7 @@ def test_a_generation_table_that_no_mover_writes(damaged, name, start, case):
                                   table_word(2, changes=(1 << 30) - 1)])
 def test_a_generation_table_that_a_mover_writes_is_sound(name, word):
     """So that each of the above is refused for what it says of itself."""
-    with shmmap.ShmMap.create(name, "150KB", shards=1, sweep_interval=None) as m:
+    with shmmap.ShmMap.create(name, "160KB", shards=1, sweep_interval=None) as m:
         words = ControlWords(bytearray(m.attachment.control.words.tobytes()))
         m.unlink()
     copy_row(words, 0, 1, 1)
