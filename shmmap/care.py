@@ -170,7 +170,7 @@ class Care:
 
         >>> end = m.on("takeover", lambda event: print(event.text))     # doctest: +SKIP
         """
-        return hooks_of(self).add(kind, callback)  # type: ignore[arg-type]
+        return hooks_of(self).add(self, kind, callback)  # type: ignore[arg-type]
 
     def check(self) -> list[str]:
         """List what is wrong in the map: nothing, unless memory was damaged.

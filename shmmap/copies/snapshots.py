@@ -62,7 +62,7 @@ MOST = 1000  # entries that are copied under one hold of one shard
 # How long a shard that is not free may keep those waiting that we hold already. Most changes
 # take a microsecond; who takes longer was put to sleep by the scheduler.
 PATIENCE_NS = 300_000 if COMPILED else 5_000_000
-_ROW = 1024  # where a snapshot's private control memory counts its reads
+_ROW = K["C_BYTES_TOTAL"]  # where a snapshot's private control memory counts its reads
 Raw = tuple[int, bytes, int, bytes, int, int]
 Stamped = tuple[int, bytes, int, bytes, int, int, int]
 
@@ -173,7 +173,7 @@ class _Still:
         self.worker = _Row()
         self.shards = spread(list(copies))  # no repairers: those would be a cycle, too
         self.held: dict[tuple[int, int], Shard] = {}
-        self.control_memory = bytearray(2 * _ROW)
+        self.control_memory = bytearray(_ROW + K["R_BYTES_TOTAL"])
         with ControlWords(self.control_memory) as control:
             control.STATE = K["STATE_READY"]
         self.fork_memory = bytearray(b"".join(  # a token, and "go on"

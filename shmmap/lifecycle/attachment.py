@@ -390,7 +390,6 @@ class Attachment:
     def leave(self, may_remove: bool, is_open_again: Callable[[], bool]) -> None:
         """Let go, as the last handle closes. The creation lock is held for an ephemeral map, which
         the last process to leave removes, unless a handler of this very task has opened it."""
-        event_ring.tell_last(self)
         stopped = [one.stop() for one in (self.sweeper, self.mover) if one is not None]
         is_stopped, is_over = False not in stopped, True
         try:

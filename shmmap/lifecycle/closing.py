@@ -14,7 +14,7 @@ from ..errors import ShmMapError
 from ..locks.holdings import let_all_go
 from ..operations._handle_cy import _report
 from ..system.unfinished import Undo, is_final
-from . import last_words, opening
+from . import event_ring, last_words, opening
 
 if TYPE_CHECKING:
     from ..locks.hosts import MapHandle
@@ -78,6 +78,7 @@ class Closing:
             return False
         handle._at_last = None
         self._let_locks_go()  # what an operation had just taken as this was closed
+        event_ring.tell_last(found)
         found.end_use(self._key)
         try:
             opening.release(found, self._patience_s)

@@ -134,7 +134,10 @@ def look_at_evictions(attached: Attachment) -> None:
 
 
 def tell_own(attached: Attachment) -> None:
-    """Log the events that this process has written down since it did so the last time."""
+    """Log the events that this process has written down since it did so the last time. A handler of
+    the program's may do anything with the map: no lock of ours is held."""
+    if not attached.worker.fork_page.word:  # the row is a parent's
+        return
     control = attached.control
     newest = control.EVENT_NEXT
     before, attached.events_told = attached.events_told, newest
@@ -142,7 +145,7 @@ def tell_own(attached: Attachment) -> None:
         return
     me = control.words[(attached.worker.row_offset(attached.worker.row) + K["R_PID"]) >> 3]
     own = [one for one in read_events(control, before)
-           if one.pid == me and one.kind not in _QUIET]
+           if one.pid == me and one.number <= newest and one.kind not in _QUIET]
     if not own:
         return
     try:
@@ -158,7 +161,8 @@ def tell_own(attached: Attachment) -> None:
 
 
 def tell_last(attached: Attachment) -> None:
-    """Tell what there is to tell, as this process leaves the map."""
+    """Tell what there is to tell, as this process is about to leave the map: it still has it, for
+    handlers that open it again, and holds no lock."""
     with suppress(ShmMapError, ValueError):
         if not attached.is_down:
             tell_own(attached)

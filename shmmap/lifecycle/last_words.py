@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..locks.holdings import let_all_go
 from ..system.presences import Presences
 from ..system.unfinished import Undo
-from . import opening
+from . import event_ring, opening
 
 if TYPE_CHECKING:
     from .attachment import Attachment
@@ -44,6 +44,7 @@ def _say(key: int) -> None:
 
 
 def _let_go(found: Attachment, key: int) -> None:
+    event_ring.tell_last(found)
     found.end_use(key)
     let_all_go(found, key, None)
     if not found.is_used():

@@ -106,7 +106,7 @@ def note(m: MapHandle, notes: Notes, reason: str, text: str) -> None:
     """Count, and tell the first time, that something was not kept, or not read."""
     for counted in {id(one): one for one in (notes, notes_of(m))}.values():
         counted.count(reason)
-    with suppress(ShmMapError), m._inside() as attached:
+    with suppress(ShmMapError, MemoryError), m._inside() as attached:
         events.note(attached, "uncached", events.REASONS.index(reason))
     notes.tell(
         reason, f"map {m.name!r}: {text}. Told once; stats().uncached[{reason!r}] counts how often"

@@ -213,9 +213,9 @@ def _fly(
 
 
 def _count_time(m: MapHandle, began_ns: int) -> None:
-    """Count how long a value has taken to compute."""
+    """Count how long a value has taken to compute: if that cannot be, its caller has it still."""
     took_ns = monotonic_ns() - began_ns
-    with suppress(ShmMapError), m._inside() as attached:
+    with suppress(ShmMapError, MemoryError), m._inside() as attached:
         events.took(attached, "compute", took_ns)
 
 

@@ -324,3 +324,10 @@ def test_many_keys_of_a_snapshot_at_once(make, container):
     assert s.get_many(container(keys), None) == {**dict.fromkeys(keys), **there}
     with pytest.raises(TypeError, match="one key"):
         s.get_many("k1")
+
+
+def test_what_a_snapshot_s_handle_writes_has_room(make):
+    """Events and times, too: a damaged copy is one of them, and once ended the process."""
+    still = make().snapshot()._view.attachment
+    assert still.worker.row_offset(0) >= K["C_BYTES_TOTAL"]
+    assert len(still.control_memory) >= still.worker.row_offset(0) + K["R_BYTES_TOTAL"]

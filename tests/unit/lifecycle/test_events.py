@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import threading
 import time
 from typing import Any
 
@@ -13,11 +14,15 @@ import pytest
 import shmmap
 from shmmap import LockTimeout, MapFull
 from shmmap.lifecycle import event_ring
+from shmmap.lifecycle.hooks import hooks_of
+from shmmap.memory import events
 from shmmap.memory.events import NUMBERS, note
+from shmmap.memory.layout import constants
 from shmmap.shard import _status
 
 from ...support.damage import Damage
 
+K = constants()
 LIMIT_S = 20.0
 
 
@@ -187,6 +192,152 @@ def test_a_handler_that_raises_harms_nothing(make):
         m["a"] = 1
     finally:
         logger.removeHandler(bad)
+
+
+class Handler(logging.Handler):
+    """Calls something with each record of the events."""
+
+    def __init__(self, act: Any) -> None:
+        super().__init__()
+        self.act = act
+
+    def emit(self, record: Any) -> None:
+        self.act(record)
+
+    def __enter__(self) -> Handler:
+        logging.getLogger("shmmap.events").addHandler(self)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        logging.getLogger("shmmap.events").removeHandler(self)
+
+
+@pytest.mark.parametrize("ephemeral", [False, True])
+def test_a_handler_may_open_the_map_that_is_just_left(make, start, ephemeral):
+    m = make(shards=1, ephemeral=ephemeral)
+    again: list[Any] = []
+
+    def keep(record: Any) -> None:
+        again.append(shmmap.ShmMap.attach(m.name))
+        again[0]["logged"] = record.getMessage()
+
+    note(m.attachment, "takeover", 1, 0)
+    with Handler(keep):
+        m.close()
+    n = again[0]
+    assert n.stats().workers == (os.getpid(),)
+
+    def other(child: Any) -> Any:
+        with shmmap.ShmMap.attach(n.name) as mine:
+            return mine.reap(), len(mine.stats().workers), mine["logged"][:4]
+
+    assert start(other).result() == (0, 2, "map ")  # its opener counts as alive
+    n["a"] = 1
+    with shmmap.ShmMap.attach(n.name) as same:
+        assert same["a"] == 1
+    n.unlink()  # its child may still be there
+    n.close()
+
+
+def test_no_lock_is_held_as_it_is_told_what_is_left(make):
+    m = make(shards=1, ephemeral=True)
+    took: list[float] = []
+
+    def open_in_a_thread(record: Any) -> None:
+        def use() -> None:
+            began = time.monotonic()
+            with shmmap.ShmMap.attach(m.name) as n:
+                n["a"] = 1
+            took.append(time.monotonic() - began)
+
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join(LIMIT_S)
+
+    note(m.attachment, "takeover", 1, 0)
+    with Handler(open_in_a_thread):
+        m.close()
+    assert took
+
+
+def test_a_child_that_leaves_the_map_unused_tells_nothing(make, start):
+    m = make(shards=1)
+    m.get("a")
+
+    def other(child: Any) -> list[str]:
+        told: list[str] = []
+        with Handler(lambda record: told.append(record.getMessage())):
+            child.tell("forked")
+            child.hear()
+            m.close()
+        return told
+
+    child = start(other)
+    child.hear()
+    note(m.attachment, "takeover", 1, 0)  # by its parent
+    child.tell("go")
+    assert child.result() == []
+
+
+@pytest.mark.parametrize("what", ["took", "note"])
+def test_no_memory_to_count_it_keeps_no_result_back(make, monkeypatch, what):
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    m = make(size="300kB")
+    monkeypatch.setattr(events, what, fail)
+    assert len(m.get_or_set("a", lambda: bytes(10_000_000))) == 10_000_000
+
+
+def test_a_hook_is_not_told_of_what_was_before(make):
+    m = make(shards=1)
+    first: list[Any] = []
+    late: list[Any] = []
+    m.on(None, first.append)
+    note(m.attachment, "takeover", 1, 0)
+    m.on(None, late.append)  # before anybody has looked
+    until(lambda: first)
+    note(m.attachment, "repair", 1, 0)
+    until(lambda: late)
+    assert [one.kind for one in late] == ["repair"]
+
+
+def test_a_hook_that_breaks_off_takes_no_event_from_others(make):
+    m = make(shards=1)
+    seen: list[Any] = []
+
+    def leave(event: Any) -> None:
+        raise SystemExit
+
+    m.on(None, leave)
+    m.on(None, seen.append)
+    note(m.attachment, "takeover", 1, 0)
+    note(m.attachment, "repair", 1, 0)
+    until(lambda: len(seen) == 2)
+
+
+def test_a_hook_waits_for_what_is_half_written_once(make):
+    m = make(shards=1)
+    seen: list[Any] = []
+    watching = hooks_of(m)
+    watching._background.stopping = True  # the test looks itself
+    watching.add(m, None, seen.append)
+    note(m.attachment, "takeover", 1, 0)
+    note(m.attachment, "repair", 1, 0)
+    control = m.attachment.control
+    check = control.first + (K["C_EVENTS"] >> 3) + 1 * (K["EVENT_BYTES"] >> 3) + 3
+    whole, control.words[check] = control.words[check], 0
+    watching._step()
+    assert seen == []
+    control.words[check] = whole
+    watching._step()
+    assert [one.kind for one in seen] == ["takeover", "repair"]
+    control.EVENT_NEXT += 1  # of one that has died
+    note(m.attachment, "takeover", 1, 0)
+    watching._step()
+    assert len(seen) == 2
+    watching._step()
+    assert len(seen) == 3
 
 
 def test_a_hook_hears_what_any_process_has_met(make, start):
