@@ -88,6 +88,8 @@ def note_event(control, row, now_ns, kind, shard, detail):
         if not compare_exchange(control, at, number, now_ns):
             return
     number = add_shared(control, C_EVENT_NEXT, 1)
+    if number == 0:  # pure: one that counts has been stopped
+        return
     at = C_EVENTS + EVENT_BYTES * (number % EVENT_PLACES)
     what = kind << 56 | (shard & EVENT_SHARD_MASK) << 32 | (load(control, row + R_PID) & LOW_HALF)
     publish(control, at + 24, 0)

@@ -82,6 +82,7 @@ class ShardCopy(Shard):
         count: u64 = source.slots.count
         size: u64 = source.slots.size
         self.source = source
+        self.repairer = None  # nothing mends a copy: see `Holding.mend`
         self.buffer = buffer
         self.mem = memory(buffer)
         shared = buffer if cython.compiled else self.mem  # the pure engine: one memory, one guard
