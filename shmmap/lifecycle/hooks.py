@@ -96,7 +96,7 @@ class Hooks:
         except ShmMapError:  # the next look finds out
             return True
         self._due.extend([(key, event) for event in new
-                          for key, hook in list(self._hooks.items()) if hook.wants(event, nonce)])
+                          for key, hook in self._hooks.copy().items() if hook.wants(event, nonce)])
         while self._due:
             key, event = self._due.popleft()
             if (one := self._hooks.get(key)) is not None:
