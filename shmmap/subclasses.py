@@ -27,7 +27,7 @@ RESERVED = ("attachment", "closed", "inflight", "name", "near")  # read by all, 
 ATTRIBUTES = frozenset((
     *RESERVED, "clock", "control", "copying", "fork_page", "gate", "lock_timeout_ns",
     "look_at", "marks", "mask", "row", "rows", "safe", "seed", "shards", "shift", "ticks",
-    "tombstones_ns", "ttl_ns", "wall_ns",
+    "tombstones_ns", "ttl_ns", "wall_ns", "write_ticks",
 ))
 INTERNAL = frozenset() if COMPILED else ATTRIBUTES | {
     name for kind in Takes.__mro__[:-1] for name in vars(kind) if not name.startswith("_")

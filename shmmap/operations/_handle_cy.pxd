@@ -20,6 +20,7 @@ cdef class Handle:
     cdef public bint _sweeping
     cdef u64 look_at
     cdef u64 ticks
+    cdef u64 write_ticks
     cdef public bint _follows
     cdef public bint _turning
     cdef readonly i64 ttl_ns

@@ -74,7 +74,7 @@ class Handle:
         self.gate = []
         self.marks = {}
         self.inflight = 0
-        self.ticks = 0
+        self.ticks = self.write_ticks = 0  # apart: a regular program would time one kind only
         self.near = None
         self._at_last = None
         self._turning = False

@@ -117,8 +117,8 @@ class Writes(Reads):
         status: i64
         start: i64 = 0
         held: i64 = 0
-        self.ticks += 1
-        if self.ticks & SAMPLE_MASK == 0:  # how long this one takes is counted
+        self.write_ticks += 1
+        if self.write_ticks & SAMPLE_MASK == 0:  # how long this one takes is counted
             start = clock_ns(1)
         while True:
             self.come_in()
