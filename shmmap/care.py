@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, TypeVar
 
-from .checks import shown
 from .copies import dumps, merging
 from .copies.dumps import DumpReport
 from .copies.merging import MergeReport
@@ -19,7 +18,7 @@ from .lifecycle.gates import Gates
 from .lifecycle.hooks import hooks_of
 from .lifecycle.stats import Stats
 from .lifecycle.sweeper import SweepReport
-from .memory.events import NUMBERS
+from .memory.events import check_kind
 from .moving import watch
 from .system.presences import alive
 
@@ -156,8 +155,7 @@ class Care:
     def events(self, kind: str | None = None) -> list[Event]:
         """Return what has happened to the map, the oldest first: of its last 256 events those that
         are whole, of one kind if one is said. Takes no lock; O(256). See Event."""
-        if kind is not None and kind not in NUMBERS:
-            raise ValueError(f"kind={shown(kind)} must be one of {', '.join(NUMBERS)}")
+        check_kind(kind)
         found = self._in_one_map(lambda attached: read_events(attached.control))
         return [one for one in found if kind in (None, one.kind)]
 

@@ -333,6 +333,7 @@ class Attachment:
     def start_sweeper(self) -> bool:
         """See Sweeper.start."""
         return bool(self.sweeper.start())
+
     def look_for_files(self, due: int, version: int) -> int:
         """See Sweeper.look_for_files."""
         return int(self.sweeper.look_for_files(due, version))

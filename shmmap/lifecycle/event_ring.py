@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .._public import public
 from ..errors import ShmMapError
+from ..locks.keeping import REASONS
 from ..memory import _figures_cy
-from ..memory.events import KINDS, NO_SHARD, REASONS, note
+from ..memory.events import KINDS, NO_SHARD, note
 from ..memory.geometry import LOCK_NUMBER
 from ..memory.layout import constants
 from ..memory.words import ControlWords, ShardWords
@@ -87,7 +88,7 @@ def read_events(control: ControlWords, after: int = 0) -> list[Event]:
     for number in range(max(after, newest - _PLACES, 0) + 1, newest + 1):
         at = first + number % _PLACES * _WORDS
         when, what, detail, check = words[at:at + _WORDS]
-        if check != _figures_cy.check(number, when, what, detail):
+        if check != _figures_cy.check_of(number, when, what, detail):
             continue
         kind = KINDS.get(what >> 56)
         if kind is not None:

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from ..checks import shown
 from ..errors import MapClosed, MapUnlinked, ShmMapError
-from ..memory.events import NUMBERS
+from ..memory.events import check_kind
 from ..system.background import Background
 from .event_ring import Event, read_events
 
@@ -63,9 +62,7 @@ class Hooks:
 
     def add(self, m: Opened, kind: str | None, callback: Callback) -> Callable[[], None]:
         """See `Care.on`."""
-        if kind is not None and kind not in NUMBERS:
-            raise ValueError(f"kind={shown(kind)} must be None, for all, or one of "
-                             f"{', '.join(NUMBERS)}")
+        check_kind(kind)
         if not callable(callback):
             raise TypeError(f"callback must be callable, not {type(callback).__name__}")
         key = object()

@@ -178,6 +178,13 @@ OF_SHARDS = {
 """Those fields of Stats that are sums of a word of each shard's header."""
 
 
+WAITS: tuple[Word, ...] = (
+    ShardWords.WAITS0, ShardWords.WAITS1, ShardWords.WAITS2, ShardWords.WAITS3, ShardWords.WAITS4,
+    ShardWords.WAITS5,
+)
+"""Of a shard's header: how many waits for its lock there were, by how long they took."""
+
+
 def allocated(name: str, control: ControlWords) -> int:
     """Count the bytes of real pages behind all objects of a map. While it moves to another
     geometry, /dev/shm is listed for what movers have."""

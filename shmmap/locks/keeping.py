@@ -9,7 +9,6 @@ under `python -W error`. With `strict=True` it is raised.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..checks import shown
@@ -53,6 +52,8 @@ _REASONS: dict[str, Errors] = {
     "no_key": (),
     "no_map": (),  # the function that opens it failed
 }
+REASONS = tuple(_REASONS)
+"""By the numbers that an "uncached" event has for them."""
 _COMPUTED = "its caller has what was computed all the same"
 
 
@@ -106,8 +107,7 @@ def note(m: MapHandle, notes: Notes, reason: str, text: str) -> None:
     """Count, and tell the first time, that something was not kept, or not read."""
     for counted in {id(one): one for one in (notes, notes_of(m))}.values():
         counted.count(reason)
-    with suppress(ShmMapError, MemoryError), m._inside() as attached:
-        events.note(attached, "uncached", events.REASONS.index(reason))
+    events.note_in(m, "uncached", REASONS.index(reason))
     notes.tell(
         reason, f"map {m.name!r}: {text}. Told once; stats().uncached[{reason!r}] counts how often"
     )

@@ -196,7 +196,7 @@ def _fly(
                 note_unreadable(m, notes, unread[0])
             began = monotonic_ns()
             value = factory()
-            _count_time(m, began)
+            events.took_in(m, "compute", monotonic_ns() - began)
             refuse_coroutine(value, "get_or_set", "await m.aget_or_set(...)")
             is_kept = (condition is None or bool(condition(value))) and (
                 keep(m, key, value, life, notes, raises)
@@ -210,13 +210,6 @@ def _fly(
                 mine[0].is_over = mine[0].part.is_owing = True
             land(m, mine, is_kept)
             raise
-
-
-def _count_time(m: MapHandle, began_ns: int) -> None:
-    """Count how long a value has taken to compute: if that cannot be, its caller has it still."""
-    took_ns = monotonic_ns() - began_ns
-    with suppress(ShmMapError, MemoryError), m._inside() as attached:
-        events.took(attached, "compute", took_ns)
 
 
 def too_late(m: MapHandle, key: Key, timeout: float | None) -> LockTimeout:
@@ -292,7 +285,7 @@ async def get_or_set_async(
                 note_unreadable(m, notes, unread[0])
             began = monotonic_ns()
             value = await factory()
-            _count_time(m, began)
+            events.took_in(m, "compute", monotonic_ns() - began)
             is_kept = (condition is None or bool(condition(value))) and (
                 keep(m, key, value, life, notes, raises)
             )

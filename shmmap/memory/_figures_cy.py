@@ -127,8 +127,3 @@ class Figures:
         """See `note_event`."""
         if 0 < kind < EVENT_KINDS:
             note_event(self.mem, row, now_ns, kind, shard, detail & WHOLE_WORD)
-
-
-def check(number, when, what, detail) -> int:
-    """See `check_of`."""
-    return check_of(number, when, what, detail)

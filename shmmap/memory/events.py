@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..checks import shown
+from ..errors import ShmMapError
 from ._figures_cy import Figures
 from .layout import constants
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     class Attached(Protocol):
         """What a map is to this process."""
 
@@ -18,6 +23,11 @@ if TYPE_CHECKING:
         @property
         def clock(self) -> Any: ...
 
+    class Opened(Protocol):
+        """A handle on a map."""
+
+        def _inside(self) -> AbstractContextManager[Any]: ...
+
 K = constants()
 KINDS = {K[f"EVENT_{name.upper()}"]: name for name in (
     "takeover", "repair", "evicting", "full", "corrupt", "lock_timeout", "uncached", "mismatch",
@@ -25,9 +35,6 @@ KINDS = {K[f"EVENT_{name.upper()}"]: name for name in (
 )}
 """Each kind of event by its number."""
 NUMBERS = {name: number for number, name in KINDS.items()}
-REASONS = ("full", "too_large", "busy", "corrupted", "unlinked", "closed", "store", "refused",
-           "no_memory", "not_picklable", "unreadable", "no_key", "no_map")
-"""What "uncached" is for, by the number that its detail is: see `locks.keeping`."""
 TIMED = {name: K[f"TIMED_{name.upper()}"] for name in (
     "read", "write", "lock_wait", "lock_hold", "compute", "snapshot")}
 """What is timed, and the number of its histogram."""
@@ -39,6 +46,26 @@ def note(attached: Attached, kind: str, detail: int = 0, shard: int = NO_SHARD) 
     worker = attached.worker
     Figures(attached.control_memory).happened(
         worker.row_offset(worker.row), attached.clock.now_ns(), NUMBERS[kind], shard, detail)
+
+
+def note_in(m: Opened, kind: str, detail: int = 0) -> None:
+    """Write down an event of a map, if it is open. Raises nothing of the map's, and no MemoryError:
+    what was to be done when it was met is done all the same."""
+    with suppress(ShmMapError, MemoryError), m._inside() as attached:
+        note(attached, kind, detail)
+
+
+def took_in(m: Opened, what: str, took_ns: int) -> None:
+    """Count how long something took, as `note_in` does."""
+    with suppress(ShmMapError, MemoryError), m._inside() as attached:
+        took(attached, what, took_ns)
+
+
+def check_kind(kind: object) -> None:
+    """Refuse what is no kind of event, and not None. Raises ValueError."""
+    if kind is not None and kind not in NUMBERS:
+        raise ValueError(f"kind={shown(kind)} must be None, for all, or one of "
+                         f"{', '.join(NUMBERS)}")
 
 
 def took(attached: Attached, what: str, took_ns: int) -> None:

@@ -161,8 +161,7 @@ class Tally:
 
     def write_down(self) -> None:
         """Write down, in the map, that the sides differ."""
-        with suppress(ShmMapError), self._map._inside() as attached:
-            events.note(attached, "mismatch")
+        events.note_in(self._map, "mismatch")
 
     def tell(self, what: str, text: str) -> None:
         """Log it, the first time."""

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import SharedMemoryFull, ShmMapError
 from ..lifecycle.gates import is_on
+from ..lifecycle.stats import WAITS
 from ..memory.table import generation_of, read_table
-from ..memory.words import ShardWords, Word
+from ..memory.words import ShardWords
 from ..system.presences import alive
 from .fitting import count_need
 from .resizing import resize as move
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 
 GATE = "auto-shards"
 _ROOM = 8  # times its longest entry, in a shard that is smaller than what a map had before
-_WAITS: tuple[Word, ...] = (
-    ShardWords.WAITS0, ShardWords.WAITS1, ShardWords.WAITS2, ShardWords.WAITS3, ShardWords.WAITS4,
-    ShardWords.WAITS5,
-)
 
 
 def observe(attached: Attachment) -> Observation:
@@ -44,7 +41,7 @@ def observe(attached: Attachment) -> Observation:
     changed_ns, free, waits = control.MOVER_BEAT_NS, 0, []
     for mapping in attached.mappings:
         with ShardWords(mapping.buffer) as header:
-            waits.append(tuple([header[word] for word in _WAITS]))
+            waits.append(tuple([header[word] for word in WAITS]))
             free += header.FREE_SLOTS
     totals = attached.worker.totals()
     changes = totals["writes"] + totals["deletes"] + totals["locked_reads"]

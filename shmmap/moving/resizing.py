@@ -91,9 +91,10 @@ def resize(
                 if refuse is not None:
                     refuse()
                 begin(mover.handle, attachment, mover.groups, wanted, wanted.plan(), limit)
-                number = read_table(attachment.control).changes
-                if read_table(attachment.control).is_moving:
-                    events.note(attachment, "resize", wanted.plan().shards << 1)
+                table = read_table(attachment.control)
+                number = table.changes
+                if table.is_moving:
+                    events.note(attachment, "resize", attachment.geometry.shards << 1)
             break
         except Busy:
             if refuse is not None:

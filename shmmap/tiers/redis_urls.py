@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import redis
 
-Address = tuple[str, int]
+from .redis_cluster_feed import Address
+
 _CLUSTER = "+cluster"
 _KINDS = ("redis", "rediss")
 

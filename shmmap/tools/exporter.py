@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import socket
-import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
 
 from ..printable import printable
-from . import findings, metrics, named
+from . import metrics, named
+from .http_server import SLOWEST_S, LocalServer, address, opened, serve
 
-SLOWEST_S = 5.0  # that a client may take for its question
 
-
-class Exporter(ThreadingHTTPServer):
+class Exporter(LocalServer):
     """Answers GET /metrics with the figures of maps; `names`: of which, none: of all."""
 
-    daemon_threads = True
-    allow_reuse_address = True
+    place = "/metrics"
 
     def __init__(self, host: str, port: int, names: list[str]) -> None:
         self.names = names
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, port), Asked)
-
-    @property
-    def url(self) -> str:
-        """Where it is asked."""
-        host, port = self.server_address[:2]
-        text = host.decode() if isinstance(host, bytes) else str(host)
-        return f"http://{f'[{text}]' if ':' in text else text}:{port}/metrics"
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that went away."""
+        super().__init__(host, port, Asked)
 
 
 class Asked(BaseHTTPRequestHandler):
@@ -82,29 +66,17 @@ def add_command(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=run)
 
 
-def address(text: str) -> tuple[str, int]:
-    """Read HOST:PORT; an address of IPv6 is in brackets."""
-    host, separator, port = text.rpartition(":")
-    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not separator or not host or not port.isdecimal() or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} must be HOST:PORT, like 127.0.0.1:9177")
-    return host, int(port)
-
-
 def run(options: argparse.Namespace) -> int:
     """Print the figures, or answer with them."""
     if options.listen is None:
         print(metrics.openmetrics(*options.names), end="")
         return named.say_missing(options.names)
     host, port = options.listen
-    try:
-        server = Exporter(host, port, options.names)
-    except OSError as error:
-        return findings.say(f"--listen {host}:{port}: {error.strerror or error}")
+    server = opened(lambda: Exporter(host, port, options.names), host, port)
+    if server is None:
+        return 1
     with server:
-        print(server.url, flush=True)
-        print("(Ctrl+C ends it)", file=sys.stderr, flush=True)
-        server.serve_forever()
+        serve(server)
     return 0
 
 

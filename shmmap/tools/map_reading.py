@@ -46,8 +46,12 @@ def find_usable(name: str, engine: str | None = None, layout: int | None = None)
     for one in seen:
         if one.state in USABLE:
             return one
-    one = seen[0]
-    raise ShmMapError(f"map {one.label!r} is {one.state}: {one.problem}")
+    raise unusable(seen[0])
+
+
+def unusable(seen: SeenMap) -> ShmMapError:
+    """Return the error of a map that cannot be read: it says what it is."""
+    return ShmMapError(f"map {seen.label!r} is {seen.state}: {seen.problem}")
 
 
 class MapReader:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs
 
 from ...errors import ShmMapError
 from ...printable import printable
+from ..http_server import SLOWEST_S
 from . import documents, page, searching
 from .head import Head
 from .looking import find
@@ -18,7 +19,6 @@ from .looking import find
 if TYPE_CHECKING:
     from .server import Server
 
-SLOWEST_S = 5.0  # that a client may take for what it is sent at once
 UNREAD_AT_MOST = 1 << 17  # bytes that the kernel keeps for a client
 FIELDS_AT_MOST = 8
 _GLANCE_S = 0.25  # between two looks whether a client is still there

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 from typing import Any
 
-from .. import exporter, findings, named
+from .. import findings, named
+from ..http_server import address, opened, serve
 from ..top.command import seconds
 from ..top.keyboard import ENDING, Ended
 from .door import is_loopback
@@ -27,7 +27,7 @@ def add_command(command: argparse.ArgumentParser) -> None:
     command.description = __doc__
     command.add_argument("names", metavar="NAME", nargs="*", type=named.map_name,
                          help="which maps; none: all of this machine")
-    command.add_argument("--listen", metavar="HOST:PORT", type=exporter.address, default=ADDRESS,
+    command.add_argument("--listen", metavar="HOST:PORT", type=address, default=ADDRESS,
                          help="where the page is; default 127.0.0.1:0, a port that is free")
     command.add_argument("--interval", metavar="SECONDS", type=seconds, default=1.0,
                          help="between two looks (default: 1)")
@@ -38,10 +38,9 @@ def run(options: argparse.Namespace) -> int:
     """Serve until a signal ends it; return the exit code."""
     named.say_missing(options.names)  # they may come
     host, port = options.listen
-    try:
-        server = Server(host, port, options.names, options.interval)
-    except OSError as error:
-        return findings.say(f"--listen {host}:{port}: {error.strerror or error}")
+    server = opened(lambda: Server(host, port, options.names, options.interval), host, port)
+    if server is None:
+        return 1
     for ending in ENDING:
         if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(ending, _end)
@@ -50,9 +49,7 @@ def run(options: argparse.Namespace) -> int:
             if not is_loopback(host):
                 findings.say(f"{host} is no address of this machine alone: whoever hears the "
                              "token on the network reads what the maps hold; ssh -L is safer")
-            print(server.url, flush=True)
-            print("(Ctrl+C ends it)", file=sys.stderr, flush=True)
-            server.serve_forever()
+            serve(server)
     except Ended as ended:
         return 128 + int(ended.args[0])
     return 0

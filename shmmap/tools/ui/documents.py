@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from ...lifecycle.stats import WAITS
 from ...memory.layout import constants
-from ...memory.words import ShardWords
 from ...printable import printable
 from .. import describing, figures, findings, inspection, overview
 from ..seen import SeenMap, SeenShard
@@ -25,7 +25,6 @@ COLUMNS = ("label", "entries", "fill", "live_bytes", "waits", "evicted", "expire
 """Of a shard, in this order; all but the first are null where it cannot be read, the last where it
 can. `waits` are those for its lock."""
 _FIRST = constants()["TIMED_SHIFT"]
-_WAITS = tuple(getattr(ShardWords, f"WAITS{at}") for at in range(6))
 
 
 def encoded(document: dict[str, Any]) -> bytes:
@@ -100,7 +99,7 @@ def _shards(shards: list[SeenShard]) -> list[list[Any]]:
             continue
         used = min(max(0, slots - header.FREE_SLOTS), slots)
         rows.append([label, shard.entries, round(used / slots, 4), header.LIVE_BYTES,
-                     sum(header[word] for word in _WAITS), header.EVICTED, header.EXPIRED,
+                     sum(header[word] for word in WAITS), header.EVICTED, header.EXPIRED,
                      header.REPAIRS, None])
     return rows
 

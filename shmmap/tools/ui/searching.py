@@ -19,7 +19,7 @@ from ...printable import human, printable, printable_lines
 from ...values._keys_cy import unpack
 from .. import findings
 from ..entries import starting_with
-from ..map_reading import USABLE, MapReader
+from ..map_reading import USABLE, MapReader, unusable
 from ..seen import SeenMap
 from ..shard_reading import Entry
 from ..shown import Shown, key_shown, value_shown
@@ -43,7 +43,7 @@ def open_reader(seen: SeenMap | None) -> MapReader:
     if seen is None:
         raise ShmMapError("there is no such map now")
     if seen.state not in USABLE:
-        raise ShmMapError(f"map {seen.label!r} is {seen.state}: {seen.problem}")
+        raise unusable(seen)
     return MapReader(seen)
 
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import suppress
-from http.server import ThreadingHTTPServer
-from socketserver import TCPServer
 from typing import Any
 
 from ...memory._clock_cy import monotonic
+from ..http_server import LocalServer
 from . import page
 from .answers import Asked
 from .door import Door
@@ -29,7 +28,7 @@ _BUSY = (b"HTTP/1.0 503 Service Unavailable\r\nContent-Type: text/plain\r\n"
          b"Cache-Control: no-store\r\nRetry-After: 5\r\n\r\ntoo many clients\n")
 
 
-class Server(ThreadingHTTPServer):
+class Server(LocalServer):
     """Answers the questions of pages; `names`: about which maps, none: about all.
 
     Attributes:
@@ -39,8 +38,6 @@ class Server(ThreadingHTTPServer):
         streams, searches: how many more there may be.
     """
 
-    daemon_threads = True
-    allow_reuse_address = True
     request_queue_size = 16
 
     def __init__(self, host: str, port: int, names: list[str], interval_s: float) -> None:
@@ -52,24 +49,13 @@ class Server(ThreadingHTTPServer):
         self.searches = threading.Semaphore(SEARCHES_AT_MOST)
         self._connections: set[socket.socket] = set()
         self._change = threading.Condition()
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, port), Asked)
-        self.door = Door(host, self._host)
-
-    def server_bind(self) -> None:
-        """Bind, without asking any name server who this is, as http.server would."""
-        TCPServer.server_bind(self)
+        super().__init__(host, port, Asked)
+        self.door = Door(host, self.host)
 
     @property
     def url(self) -> str:
         """Where the page is, with the token."""
-        host, port = self._host, self.server_address[1]
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}/?token={self.door.token}"
-
-    @property
-    def _host(self) -> str:
-        host = self.server_address[0]
-        return host.decode() if isinstance(host, bytes) else str(host)
+        return f"{super().url}?token={self.door.token}"
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Have a thread answer, unless there are too many."""
@@ -104,6 +90,3 @@ class Server(ThreadingHTTPServer):
                     connection.shutdown(socket.SHUT_RDWR)
             while self._connections and (left_s := until - monotonic()) > 0:
                 self._change.wait(left_s)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that went away."""

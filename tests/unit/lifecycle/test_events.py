@@ -21,36 +21,39 @@ from shmmap.memory.layout import constants
 from shmmap.shard import _status
 
 from ...support.damage import Damage
+from ...support.waiting import LIMIT_S, until
 
 K = constants()
-LIMIT_S = 20.0
 
 
 def token(m: Any) -> int:
     return int(m.attachment.worker.fork_page.word) | 1
 
 
-def until(is_so: Any) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def kinds(m: Any) -> list[str]:
     return [one.kind for one in m.events()]
 
 
-def die_holding(m: Any, start: Any) -> None:
-    """Have a child die that holds shard 0, in the middle of a change."""
+def holding(m: Any, work: Any) -> Any:
+    """Return what a child does: hold shard 0 while it does some work."""
     def hold(child: Any) -> None:
         m.get("become a worker")
         shard = m.attachment.distinct()[0]
         assert shard.lock.lock(token(m), 10**9) == _status.FREE
+        child.tell("held")
+        work(child)
+        shard.lock.unlock()
+
+    return hold
+
+
+def die_holding(m: Any, start: Any) -> None:
+    """Have a child die that holds shard 0, in the middle of a change."""
+    def die(child: Any) -> None:
         Damage(m).set_header("DIRTY", 1)
         os._exit(0)
 
-    start(hold).reap()
+    start(holding(m, die)).reap()
 
 
 def test_a_death_is_a_takeover_and_a_repair(make, start):
@@ -86,16 +89,7 @@ def test_full(make):
 
 def test_a_lock_that_cannot_be_had(make, start):
     m = make(shards=1, lock_timeout=0.05)
-
-    def hold(child: Any) -> None:
-        m.get("become a worker")
-        shard = m.attachment.distinct()[0]
-        assert shard.lock.lock(token(m), 10**9) == _status.FREE
-        child.tell("held")
-        child.hear()
-        shard.lock.unlock()
-
-    child = start(hold)
+    child = start(holding(m, lambda child: child.hear()))
     child.hear()
     with pytest.raises(LockTimeout):
         m["a"] = 1
@@ -454,16 +448,7 @@ def test_what_a_killed_worker_has_counted_stays(make, start):
 
 def test_a_wait_is_timed(make, start):
     m = make(shards=1, lock_timeout=10)
-
-    def hold(child: Any) -> None:
-        m.get("become a worker")
-        shard = m.attachment.distinct()[0]
-        assert shard.lock.lock(token(m), 10**9) == _status.FREE
-        child.tell("held")
-        time.sleep(0.05)
-        shard.lock.unlock()
-
-    child = start(hold)
+    child = start(holding(m, lambda child: time.sleep(0.05)))
     child.hear()
     m["a"] = 1
     child.reap()

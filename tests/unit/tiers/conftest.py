@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,8 +13,8 @@ from shmmap.tiers.draining import Part
 
 from ...support.redis_cluster import Cluster
 from ...support.redis_server import RedisServer
-
-LIMIT_S = 20.0
+from ...support.waiting import LIMIT_S as LIMIT_S
+from ...support.waiting import until as until
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +39,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     made = Cluster(tmp_path_factory.mktemp("cluster") / "nodes")
     yield made
     made.close()
+
+
+@pytest.fixture
+def own(tmp_path: Any) -> Iterator[Callable[..., Cluster]]:
+    """Start clusters of this test's own."""
+    made: list[Cluster] = []
+
+    def start_one(**options: Any) -> Cluster:
+        made.append(Cluster(tmp_path / f"cluster{len(made)}", **options))
+        return made[-1]
+
+    yield start_one
+    for one in made:
+        one.close()
 
 
 @pytest.fixture(params=["fake", "redis", "cluster"])
@@ -104,14 +117,6 @@ def part_of(tier: Tiered, has_lease: bool = False) -> Part:
     if has_lease:
         part._renewed = 1 << 62
     return part
-
-
-def until(is_so: Callable[[], Any], limit_s: float = LIMIT_S) -> None:
-    """Wait for something."""
-    deadline = time.monotonic() + limit_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def listens(tier: Tiered) -> Tiered:

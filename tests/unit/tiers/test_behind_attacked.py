@@ -189,6 +189,17 @@ def test_what_is_refused_is_in_nobody_s_way(behind, monkeypatch):
     assert len(asked) == before + 1
 
 
+def overwritten(tier: Tiered, store: LocalStore, key: str) -> None:
+    """Have a key be overwritten whenever something is carried."""
+    put_latest = store.put_latest
+
+    def put(*given: Any) -> Any:
+        tier[key] = time.monotonic_ns()
+        return put_latest(*given)
+
+    store.put_latest = put  # type: ignore[method-assign]
+
+
 @pytest.mark.parametrize("refused", [b"shmmap:bad", b"shmmap:none"])
 def test_what_is_refused_is_not_said_to_be_carried(behind, refused):
     store = LocalStore()
@@ -196,13 +207,7 @@ def test_what_is_refused_is_not_said_to_be_carried(behind, refused):
     tier = behind(store)
     tier._behind.stop()
     part = part_of(tier, has_lease=True)
-    put_latest = store.put_latest
-
-    def overwritten(*given: Any) -> Any:
-        tier["a"] = time.monotonic_ns()
-        return put_latest(*given)
-
-    store.put_latest = overwritten  # type: ignore[method-assign]
+    overwritten(tier, store, "a")
     tier["a"] = tier["bad"] = 1
     for _ in range(3):  # as it is refused, and as it is put off
         part.turn()
@@ -391,13 +396,7 @@ def test_a_round_with_a_silent_server_has_not_carried_everything(behind):
     tier = behind(store)
     tier._behind.stop()
     part = part_of(tier, has_lease=True)
-    put_latest = store.put_latest
-
-    def overwritten(*given: Any) -> Any:
-        tier["hot"] = time.monotonic_ns()
-        return put_latest(*given)
-
-    store.put_latest = overwritten  # type: ignore[method-assign]
+    overwritten(tier, store, "hot")
     tier["away"] = tier["hot"] = 1
     seen = part._journal.now()
     for _ in range(4):

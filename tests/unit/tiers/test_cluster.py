@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,20 +20,6 @@ from .conftest import listens, until
 pytestmark = pytest.mark.skipif(ENGINE == "pure", reason="the same with either engine")
 BOUND_S = 0.5
 KEY = "{a}key"  # in slot 15495, of the third node
-
-
-@pytest.fixture
-def own(tmp_path: Any) -> Iterator[Callable[..., Cluster]]:
-    """Start clusters of this test's own."""
-    made: list[Cluster] = []
-
-    def start_one(**options: Any) -> Cluster:
-        made.append(Cluster(tmp_path / f"cluster{len(made)}", **options))
-        return made[-1]
-
-    yield start_one
-    for one in made:
-        one.close()
 
 
 class History:

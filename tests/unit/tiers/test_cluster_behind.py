@@ -4,7 +4,6 @@ the way of nobody but its own keys."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,20 +19,6 @@ from .conftest import until
 pytestmark = pytest.mark.skipif(ENGINE == "pure", reason="the same with either engine")
 TIMEOUT_S = 0.5
 KEYS = [f"{{{letter}}}" for letter in "abcdefghijkl"]
-
-
-@pytest.fixture
-def own(tmp_path: Any) -> Iterator[Any]:
-    """Start clusters of this test's own."""
-    made: list[Cluster] = []
-
-    def start_one(**options: Any) -> Cluster:
-        made.append(Cluster(tmp_path / f"cluster{len(made)}", **options))
-        return made[-1]
-
-    yield start_one
-    for one in made:
-        one.close()
 
 
 def slot_of(cluster: Cluster, name: str) -> int:

@@ -12,18 +12,11 @@ import pytest
 from shmmap.tools.ui import answers, head, server
 
 from ...support.engines import once
+from ...support.waiting import until
 from .maps import LIMIT_S
 from .serving import serve as serve
 
 pytestmark = once
-
-
-def until(is_so) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + LIMIT_S
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def threads_of_clients() -> int:
