@@ -99,11 +99,14 @@ class Stats(NamedTuple):
     events: dict[str, int] = {}  # noqa: RUF012
 
     def since(self, earlier: Stats) -> StatsSince:
-        """Return what has happened since an earlier one of the same map.
+        """Return what has happened since an earlier one of the same map. Raises TypeError.
 
         >>> before = m.stats()                                          # doctest: +SKIP
         >>> m.stats().since(before).per_s("hits")                       # doctest: +SKIP
         """
+        if not isinstance(earlier, Stats):
+            raise TypeError("since needs what m.stats() has returned before, not "
+                            f"{type(earlier).__name__}")
         counts = {name: grown(getattr(self, name), getattr(earlier, name)) for name in _COUNTED}
         return StatsSince(
             max(0.0, self.taken_s - earlier.taken_s), counts,
@@ -158,8 +161,12 @@ class StatsSince(NamedTuple):
     events: dict[str, int]
 
     def per_s(self, name: str) -> float:
-        """Return how many a second there were of a count, or of a kind of event; 0.0 of no time."""
-        count = self.counts[name] if name in self.counts else self.events[name]
+        """Return how many a second there were of a count, or of a kind of event; 0.0 of no time.
+        Raises KeyError, which says what there is."""
+        known = {**self.events, **self.counts}
+        if name not in known:
+            raise KeyError(f"{name!r} is none of {', '.join(known)}")
+        count = known[name]
         return count / self.seconds if self.seconds else 0.0
 
     @property

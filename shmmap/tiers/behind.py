@@ -113,7 +113,9 @@ class Behind:
         waiting = list(self.journal.names())
         for at, name in enumerate(waiting):
             if not self._wait(name, seen, until):
-                raise self._not_there(f"{len(waiting) - at:,} keys that this machine has written")
+                left = len(waiting) - at
+                raise self._not_there(f"what this machine has written before, {left:,} "
+                                      f"key{'s' * (left != 1)} in all,")
 
     def _wait(self, name: bytes, seen: int, until: float | None) -> bool:
         """Wait until the store has what was written to a name before a time, or something later.

@@ -110,6 +110,7 @@ class Nodes:
         """Ask whichever node answers; return which did. No more are waited for than two, which say
         nothing: the next call begins with others."""
         error: Exception = Unsent("no node is known")
+        single: redis.ResponseError | None = None
         until = monotonic() + 1.5 * self.timeout_s
         for address in self._to_ask():
             try:
@@ -124,6 +125,12 @@ class Nodes:
             if not isinstance(answer, redis.ResponseError):
                 return answer, address
             error = answer
+            if "cluster support disabled" in str(answer):
+                single = redis.ResponseError(
+                    f"{name_of(address)} is a single server, and none of a cluster: its URL begins "
+                    "with redis://")
+        if single is not None:  # that does not pass
+            raise single
         raise Unsent(str(error)) from error
 
     def _to_ask(self) -> list[Address]:

@@ -23,7 +23,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING, Any
 
 from ..checks import Key, seconds, shown
-from ..errors import LockLost, LockTimeout, ShmMapError, StoreUnavailable
+from ..errors import LockLost, LockTimeout, Reentered, ShmMapError, StoreUnavailable
 from ..map import ShmMap
 from ..memory._clock_cy import monotonic
 from ..system.background import Background
@@ -135,8 +135,14 @@ class TierLock:
             Reentered: this thread has it.
         """
         until = None if timeout is None else monotonic() + timeout
-        if not self.take_here(timeout):
-            return False
+        try:
+            if not self.take_here(timeout):
+                return False
+        except Reentered:
+            raise Reentered(
+                f"lock {shown(self.key)} of store {self._store.where}: this thread has it already, "
+                "and a lock of all machines is not taken twice: leave it first"
+            ) from None
         try:
             pause = pauses()
             while not self.take():

@@ -9,15 +9,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
-from . import keys_written
-
 SHORTEST_S = 0.01
 
 
 def interval(text: str) -> float:
     """Read the seconds between two looks, for argparse."""
-    seconds = keys_written.ttl(text)
-    if seconds is None or not SHORTEST_S <= seconds <= 86_400:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not SHORTEST_S <= seconds <= 86_400:
         raise argparse.ArgumentTypeError(f"{text!r} is no interval: write {SHORTEST_S} s to a day, "
                                          "in seconds")
     return seconds

@@ -23,7 +23,8 @@ UNREAD_AT_MOST = 1 << 17  # bytes that the kernel keeps for a client
 FIELDS_AT_MOST = 8
 _GLANCE_S = 0.25  # between two looks whether a client is still there
 _TEXT, _JSON = "text/plain; charset=utf-8", "application/json"
-_WHO = "the address lacks the token: take the one that `shmmap ui` has printed\n"
+_WHO = ("the address lacks the token, or has that of an earlier start: take the one that "
+        "`shmmap ui` has printed\n")
 _WHERE = "this server is not asked for by that name\n"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shmmap import LockLost, StoreUnavailable
+from shmmap import LockLost, Reentered, StoreUnavailable
 from shmmap.testing import LocalStore
 from shmmap.tiers import behind as behind_module
 
@@ -50,7 +50,7 @@ def test_what_cannot_be_carried_leaves_it_to_its_lease(behind, monkeypatch):
     store = LocalStore()
     tier, other = behind(store), behind(store)
     carries, store.put_latest = store.put_latest, lambda *given: [None] * len(given[0])
-    with pytest.raises(StoreUnavailable, match="1 keys") as raised, tier.lock("a", lease=1) as lock:
+    with pytest.raises(StoreUnavailable, match="1 key ") as raised, tier.lock("a", lease=1) as lock:
         began = time.monotonic()
         tier["a"] = 1
     assert not lock.held and not tier.map.lock("a").locked()
@@ -83,3 +83,9 @@ def test_one_that_was_lost_waits_for_nothing(behind):
     with pytest.raises(LockLost, match="was lost"):
         lock.release()
     assert time.monotonic() - began < 1
+
+
+def test_taken_twice_by_one_thread(behind):
+    tier = behind(LocalStore())
+    with tier.lock("a"), pytest.raises(Reentered, match="lock 'a' of store local: this thread has"):
+        tier.lock("a").acquire()

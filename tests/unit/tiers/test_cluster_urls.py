@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from shmmap import ENGINE, StoreUnavailable, Tiered
+from shmmap import ENGINE, StoreRefused, StoreUnavailable, Tiered
 from shmmap.tiers.redis_urls import read_cluster
 
-from ...support.redis_cluster import Cluster
+from ...support.redis_cluster import Cluster, free_port
+from ...support.redis_server import RedisServer
 from .conftest import listens
 
 pytestmark = pytest.mark.skipif(ENGINE == "pure", reason="the same with either engine")
@@ -32,6 +33,20 @@ def test_a_url_names_some_nodes(tiers, cluster):
     with pytest.raises(StoreUnavailable) as raised:
         nobody["a"] = 1
     assert not raised.value.was_sent
+
+
+def test_a_single_server_is_no_cluster(tiers, tmp_path):
+    """That does not pass, so it is not told as an outage; nor is a silent one beside it blamed."""
+    port = free_port()
+    single = RedisServer(tmp_path, "--port", str(port))
+    try:
+        for more in ("", ",127.0.0.1:1"):
+            tier = tiers(f"redis+cluster://127.0.0.1:{port}{more}", timeout=0.3)
+            for _ in range(2):
+                with pytest.raises(StoreRefused, match=r"is a single server, .* with redis://"):
+                    tier["a"]
+    finally:
+        single.kill()
 
 
 @pytest.mark.parametrize(("url", "words"), [
