@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ShmMapError
 from ..locks.holdings import let_all_go
-from ..operations._handle_cy import _report
+from ..operations.reporting import report
 from ..system.unfinished import Undo, is_final
 from . import event_ring, last_words, opening
 
@@ -86,7 +86,7 @@ class Closing:
         except BaseException as error:
             if not is_final(error):  # broken off
                 raise
-            _report()  # whoever closes is not to blame
+            report()  # whoever closes is not to blame
         last_words.forget(self._key)
         return True
 

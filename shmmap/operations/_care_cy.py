@@ -80,7 +80,8 @@ def rebuild_shard(handle, held: Any) -> None:
         handle.refuse_reentry(shard)
         try:
             handle.hold(shard, ALL_UNITS)
-            handle.mend(shard)
+            if shard.repairer is not None:
+                handle.rebuild(shard)  # asked for, so no event
         finally:
             handle.drop(shard)
     finally:

@@ -50,6 +50,7 @@ cdef class Handle:
     cdef int look_if_due(self, u64 version) except -1
     cdef void count(self, u64 counter) noexcept
     cdef void count_time(self, u64 which, i64 start_ns) noexcept
+    cdef u64 pid_of(self, u64 token) noexcept
     cdef void note(self, u64 kind, Shard shard, u64 detail) noexcept
     cdef Shard shard_for(self, key_t key)
     cdef Shard shard_at(self, u64 unit)

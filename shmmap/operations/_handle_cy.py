@@ -8,7 +8,6 @@ decoded after, so that no Python code of anyone's runs meanwhile.
 
 from __future__ import annotations
 
-import sys
 import threading
 from typing import Any
 
@@ -30,14 +29,21 @@ if not cython.compiled:
     )
     from shmmap.memory._figures_cy import note_event, time_it
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
+        C_BYTES_TOTAL,
         C_GEN0_NUMBER,
         C_GEN1_NUMBER,
         C_STATE,
+        INCARNATION_MASK,
+        R_BYTES_TOTAL,
         R_HITS,
+        R_INCARNATION,
         R_NEAR_HITS,
+        R_PID,
         STATE_READY,
         TABLE_CURSOR_MASK,
         TABLE_ROWS_MASK,
+        TOKEN_INCARNATION_SHIFT,
+        TOKEN_ROW_SHIFT,
     )
     from shmmap.operations import reentry
     from shmmap.operations._near_cy import NearStore
@@ -45,6 +51,7 @@ if not cython.compiled:
 
 from shmmap.errors import MapClosed, MapUnlinked
 from shmmap.memory.geometry import SHARD_LIMIT
+from shmmap.operations.reporting import report
 from shmmap.operations.routing import ShardMoved
 
 COMPILED = cython.compiled
@@ -209,7 +216,7 @@ class Handle:
         except MemoryError:
             return
         except BaseException:  # the operation that ends is not to blame, nor what it gives
-            _report()
+            report()
 
     # -- the way in and out ---------------------------------------------------------------
 
@@ -374,6 +381,17 @@ class Handle:
                 self.look_at = version
         return 0
 
+    def pid_of(self, token):
+        """Return the pid in a token's row; 0: the row has changed hands, or it is a handle that
+        sees no rows. As `Judge.pid_of`, but for probes: a shard is held."""
+        row: u64 = C_BYTES_TOTAL + (token >> TOKEN_ROW_SHIFT) * R_BYTES_TOTAL
+        taken: u64 = (token >> TOKEN_INCARNATION_SHIFT) & INCARNATION_MASK
+        if token >> TOKEN_ROW_SHIFT >= self.rows:
+            return 0
+        if load(self.control, row + R_INCARNATION) != taken:
+            return 0
+        return load(self.control, row + R_PID)
+
     def note(self, kind, shard, detail):
         """Write down an event of a shard: see `_figures_cy`."""
         note_event(self.control, self.row, self.clock.now(), kind, shard.number, detail)
@@ -418,19 +436,3 @@ def generation_before(control, word, unit):
 def row_in_use(word, at):
     """Return where in the control segment the row is of the `at`-th generation in use."""
     return C_GEN0_NUMBER + ((word >> (2 + 2 * at)) & 3) * (C_GEN1_NUMBER - C_GEN0_NUMBER)
-
-
-class _LeftByClose:
-    """Its finalizer raises what came of what a close had left to the last operation."""
-
-    def __init__(self, error: Any) -> None:
-        self.error = error
-
-    def __del__(self) -> None:
-        raise self.error
-
-
-def _report() -> None:
-    """Tell of an exception that nobody can be told of otherwise, as of those in finalizers: in one,
-    since the interpreter's own hook takes no call of ours."""
-    _LeftByClose(sys.exc_info()[1])

@@ -31,7 +31,7 @@ cdef class Holding(Handle):
     cdef void drop(self, Shard shard) noexcept
     cdef void free(self, Shard shard) noexcept
     cdef void mend(self, Shard shard) noexcept
-    cdef u64 pid_of(self, u64 token) noexcept
+    cdef void rebuild(self, Shard shard) noexcept
     cdef object raise_for(self, int status, Shard shard, u64 data_bytes)
     cdef int end_entry(self, Shard shard, u64 hash, probe_t found, bint live) except -1
     cdef int find_locked(self, Shard shard, key_t key, probe_t found) except -5

@@ -28,7 +28,6 @@ if not cython.compiled:
     from shmmap.memory._figures_cy import time_it
     from shmmap.memory.layout import (  # type: ignore[attr-defined]
         ALL_UNITS,
-        C_BYTES_TOTAL,
         C_GEN0_NUMBER,
         C_GEN0_SHARDS,
         C_STATE,
@@ -38,10 +37,6 @@ if not cython.compiled:
         EVENT_LOCK_TIMEOUT,
         EVENT_REPAIR,
         EVENT_TAKEOVER,
-        INCARNATION_MASK,
-        R_BYTES_TOTAL,
-        R_INCARNATION,
-        R_PID,
         R_TAKEOVERS,
         R_WAITS,
         S_DIRTY,
@@ -52,8 +47,6 @@ if not cython.compiled:
         STATE_READY,
         TABLE_ROWS_MASK,
         TIMED_LOCK_WAIT,
-        TOKEN_INCARNATION_SHIFT,
-        TOKEN_ROW_SHIFT,
         UNIT_BITS,
         WAIT_FIRST_NS,
         WAIT_SHIFT,
@@ -387,29 +380,22 @@ class Holding(Handle):
             shard.lock.leave_to_nobody()
 
     def mend(self, shard):
-        """Repair a held shard. One that was unmapped meanwhile, or is a snapshot's, has nothing
-        that repairs it."""
+        """Repair a held shard, and note it. One that was unmapped meanwhile, or is a snapshot's,
+        has nothing that repairs it."""
         start: i64 = clock_ns(1)
         if shard.repairer is not None:
-            if cython.compiled:  # no test of the type: nothing in here can raise
-                dirty: u64 = load(shard.mem, S_DIRTY)
-                began: i64 = begin_repair()
-                cython.cast(Repairer, shard.repairer).run()
-                probe_repair(shard.mem, dirty, began)
-            else:
-                shard.repairer.run()
+            self.rebuild(shard)
             self.note(EVENT_REPAIR, shard, clock_ns(1) - start)
 
-    def pid_of(self, token):
-        """Return the pid in a token's row; 0: the row has changed hands, or it is a handle that
-        sees no rows. As `Judge.pid_of`, but for probes: a shard is held."""
-        row: u64 = C_BYTES_TOTAL + (token >> TOKEN_ROW_SHIFT) * R_BYTES_TOTAL
-        taken: u64 = (token >> TOKEN_INCARNATION_SHIFT) & INCARNATION_MASK
-        if token >> TOKEN_ROW_SHIFT >= self.rows:
-            return 0
-        if load(self.control, row + R_INCARNATION) != taken:
-            return 0
-        return load(self.control, row + R_PID)
+    def rebuild(self, shard):
+        """Repair a held shard that has what does so."""
+        if cython.compiled:  # no test of the type: nothing in here can raise
+            dirty: u64 = load(shard.mem, S_DIRTY)
+            began: i64 = begin_repair()
+            cython.cast(Repairer, shard.repairer).run()
+            probe_repair(shard.mem, dirty, began)
+        else:
+            shard.repairer.run()
 
     def raise_for(self, status, shard, data_bytes):
         """Raise the error for a status."""

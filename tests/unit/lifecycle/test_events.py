@@ -78,6 +78,13 @@ def test_a_reader_s_takeover_counts_too(make, start):
     assert m.stats().takeovers == 1 and kinds(m)[0] == "takeover"
 
 
+def test_a_repair_that_was_asked_for_is_none(make):
+    m = make(shards=2)
+    m["a"] = 1
+    m.repair()
+    assert m.stats().repairs == 2 and m.events() == []
+
+
 def test_full(make):
     m = make(size="300kB", shards=1)
     for _ in range(3):
