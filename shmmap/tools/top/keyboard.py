@@ -15,7 +15,7 @@ from typing import Any
 from ...system.blocks import block
 
 _SEQUENCES = {"[A": "up", "[B": "down", "OA": "up", "OB": "down", "": "escape"}
-ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Ended(BaseException):
@@ -27,14 +27,25 @@ def keys_of(descriptor: int, before_stop: Callable[[], None], after: Callable[[]
     Iterator[Keyboard]
 ):
     """Have keys come one by one, unseen, within the block. A signal that ends the program raises
-    Ended in it. Ctrl+Z: `before_stop` is called, and `after` when it goes on."""
+    Ended where it waits for a key. Ctrl+Z: `before_stop` is called there, and `after` when it goes
+    on. A handler only notes the signal: it may run in the middle of what draws, and what writes to
+    the terminal must not be entered twice."""
     before = termios.tcgetattr(descriptor)
     handlers: dict[signal.Signals, Any] = {}
+    noted: set[int] = set()
+    reader, writer = os.pipe()
 
-    def end(number: int, frame: object) -> None:
-        raise Ended(number)
+    def note(number: int, frame: object) -> None:
+        if number not in noted:
+            noted.add(number)
+            os.write(writer, bytes([number]))
+        elif number != signal.SIGTSTP:
+            raise Ended(number)  # it was asked before, and what is under way may never end
 
-    def stop(number: int, frame: object) -> None:
+    def take(number: int) -> None:
+        if number != signal.SIGTSTP:
+            raise Ended(number)
+        noted.discard(number)
         before_stop()
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
         os.kill(os.getpid(), signal.SIGSTOP)  # here it stands still, and goes on
@@ -42,28 +53,34 @@ def keys_of(descriptor: int, before_stop: Callable[[], None], after: Callable[[]
         after()
 
     try:
-        for ending in ENDING:
-            handlers[ending] = signal.signal(ending, end)
-        handlers[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, stop)
+        for number in (*ENDING, signal.SIGTSTP):
+            handlers[number] = signal.signal(number, note)
         tty.setcbreak(descriptor, termios.TCSADRAIN)
-        yield Keyboard(descriptor)
+        yield Keyboard(descriptor, reader, take)
     finally:
         with suppress(termios.error):  # the terminal is gone
             termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
-        for ending, handler in handlers.items():
-            signal.signal(ending, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
 
 
 class Keyboard:
-    """The keys of a terminal."""
+    """The keys of a terminal, and the signals that were noted meanwhile: `take` has them."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, signals: int, take: Callable[[int], None]) -> None:
         self._descriptor = descriptor
+        self._signals = signals
+        self._take = take
 
     def key(self, timeout_s: float) -> str | None:
         """Return a character, or "up", "down", "escape", "enter", "back"; None: no key was pressed
         in that time; "end": the terminal is gone."""
-        if not select.select([self._descriptor], [], [], max(0.0, timeout_s))[0]:
+        ready = select.select([self._signals, self._descriptor], [], [], max(0.0, timeout_s))[0]
+        if self._signals in ready:
+            self._take(os.read(self._signals, 1)[0])
+        if self._descriptor not in ready:
             return None
         try:
             data = os.read(self._descriptor, 1)

@@ -155,7 +155,7 @@ class Terminal:
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.before = termios.tcgetattr(self.slave)
         environment = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **more}
-        for name in ("COLUMNS", "LINES", "NO_COLOR"):
+        for name in ("COLUMNS", "LINES", "NO_COLOR", "PYTHONUNBUFFERED"):
             environment.pop(name, None)
         self.process = subprocess.Popen(command, stdin=self.slave, stdout=self.slave,
                                         stderr=self.slave, env=environment, cwd="/",
@@ -170,14 +170,19 @@ class Terminal:
         return "\n".join(self.screen.display)
 
     def _read(self, timeout_s: float) -> None:
-        if select.select([self.master], [], [], timeout_s)[0]:
+        while select.select([self.master], [], [], timeout_s)[0]:
             data = os.read(self.master, 65536)
             self.all += data
             self._stream.feed(data)
+            timeout_s = 0.0
 
     def press(self, keys: str) -> None:
         """Type."""
         os.write(self.master, keys.encode())
+
+    def unread(self) -> int:
+        """Count the keys that the program has not read."""
+        return int.from_bytes(fcntl.ioctl(self.slave, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def ended(self) -> int:
         """Wait until the program has ended; return its exit code."""
@@ -259,9 +264,14 @@ def test_it_stands_still_and_goes_on(terminal, make):
     top = terminal(make().name)
     top.shows("READS/s")
     top.process.send_signal(signal.SIGTSTP)
+    stands_still_and_goes_on(top)
+
+
+def stands_still_and_goes_on(top: Terminal) -> None:
+    """Assert that SIGTSTP has stopped a program, which leaves the screen, and comes back to it."""
     deadline = time.monotonic() + LIMIT_S
     while "\nState:\tT" not in Path(f"/proc/{top.process.pid}/status").read_text():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline and top.process.poll() is None, top.all[-3000:]
         top._read(0.05)
     top._read(0.1)
     is_left_clean(top)
@@ -270,6 +280,46 @@ def test_it_stands_still_and_goes_on(terminal, make):
     top.shows("PAUSED")
     top.press("q")
     assert top.ended() == 0
+    is_left_clean(top)
+
+
+@pytest.mark.parametrize(("number", "code"), [
+    (signal.SIGTSTP, 0), (signal.SIGTERM, 143), (signal.SIGINT, 130),
+])
+def test_a_signal_may_come_while_the_terminal_takes_nothing(terminal, make, number, code):
+    """What draws waits in a write then, and nothing else may be written from a handler."""
+    top = terminal(make().name, columns=300, rows=60)
+    top.shows("READS/s")
+    top.press("\r")  # more to draw
+    deadline = time.monotonic() + LIMIT_S
+    keys = -1
+    while not keys == top.unread() > 0:  # else it reads what is pressed
+        assert time.monotonic() < deadline
+        top.press("pp")  # each key draws
+        keys = top.unread()
+        time.sleep(0.2)
+    top.process.send_signal(number)
+    time.sleep(0.2)
+    if number == signal.SIGTSTP:
+        stands_still_and_goes_on(top)
+        return
+    assert top.ended() == code
+    is_left_clean(top)
+
+
+def test_a_signal_that_comes_again_does_not_wait(terminal, make, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\nimport shmmap.tools.top.readings as r\nlook = r.Watch.look\ncount = [0]\n"
+        "def slow(self):\n    count[0] += 1\n    if count[0] > 3:\n"
+        "        time.sleep(600)\n    return look(self)\nr.Watch.look = slow\n")
+    top = terminal(make().name, PYTHONPATH=str(tmp_path))
+    top.shows("READS/s")
+    time.sleep(2)
+    for _ in range(2):
+        assert top.process.poll() is None
+        top.process.send_signal(signal.SIGINT)
+        top._read(0.3)
+    assert top.ended() == 130
     is_left_clean(top)
 
 
