@@ -49,7 +49,7 @@ class Places:
         self._attachment = attachment
         self._mode = attachment.parameters.mode
         self._by_id: dict[int, Place] = {}
-        self._closing: list[list[Any]] = []  # what is to be closed, before it has a shard
+        self._closing: dict[int, list[Any]] = {}  # what is to be closed, before it has a shard
         self.known: dict[tuple[int, int], Shard] = {}
         self.private: dict[int, Any] = {}  # memory of those that a mover fills, pure engine
 
@@ -123,7 +123,7 @@ class Places:
         )
         memory = attachment.memory_of(mapping, guard)
         parts: list[Any] = [None, memory, mapping]  # room for the lock, before it has anything
-        self._closing.append(parts)
+        self._closing[id(mapping)] = parts
         lock = parts[0] = ShardLock(memory, semaphore, attachment.worker, attachment.fork_memory)
         shard = equip(Shard(
             memory, number, shape.slots, shape.slot_size, shape.buckets, shape.evicts,
@@ -188,25 +188,34 @@ class Places:
         return [self._by_id[id(shard)] for shard in list(self.known.values()) if shard.moved_to()]
 
     def close(self, place: Place) -> None:
-        """Unmap a shard that nobody uses any more."""
+        """Unmap a shard that nobody uses any more; where that breaks off, it is done later."""
         shard = place.shard
-        if self.known.get((shard.generation, shard.number)) is shard:
-            self.known.pop((shard.generation, shard.number))
-        self._by_id.pop(id(shard), None)
+        undo = None
+        try:  # first noted: once it is not known any more, nobody else would come to unmap it
+            undo = Undo(lambda: self._end(place), nullcontext)
+            if self.known.get((shard.generation, shard.number)) is shard:
+                self.known.pop((shard.generation, shard.number))
+            self._by_id.pop(id(shard), None)
+        finally:
+            if undo is not None:
+                undo.settle()
+
+    def _end(self, place: Place) -> None:
         self._unmap(place.mapping)
-        strip(shard)
+        strip(place.shard)
 
     def _unmap(self, mapping: segment.Mapping) -> None:
         """Give a mapping back, and what was made over it. Once more does no harm."""
-        for parts in [parts for parts in self._closing if parts[2] is mapping]:
+        parts = self._closing.get(id(mapping))
+        if parts is not None:
             for step in _steps(parts):
                 step()
-            self._closing.remove(parts)
+            self._closing.pop(id(mapping), None)
         mapping.close()
 
     def steps_of_closing(self) -> list[Callable[[], object]]:
         """List the calls that unmap all of it: first what may be waiting, the mappings last."""
-        each = [_steps(parts) for parts in self._closing]
+        each = [_steps(parts) for parts in list(self._closing.values())]
         return [step for part in zip(*each, strict=True) for step in part] + [self._strip_all]
 
     def _strip_all(self) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import shmmap
 from shmmap import cached
+from shmmap.lifecycle import routes
+from shmmap.operations.marking import marked
 
 from .world import ABSENT, ANY, CONTENTS, SHORT_LIVED, Operation, World
 
@@ -119,6 +121,17 @@ def _resized(w: World, result: Any) -> None:
     dict(w.near)  # who has not looked since has the old shards mapped
 
 
+def _move_and_keep(w: World) -> None:
+    """Change the shape, and keep what has moved mapped."""
+    with marked(w.near):
+        w.m.resize(shards=8, capacity=240)
+
+
+def _move_back(w: World, result: Any) -> None:
+    w.m.resize(shards=2, capacity=60)
+    dict(w.near)
+
+
 def _stale(m: Any) -> Any:
     return m.get_or_set("fresh", lambda: 1, ttl=60, stale=5)
 
@@ -181,6 +194,8 @@ OPERATIONS = (
               arrange=_make_cached, is_wish=True),
     Operation("resize", lambda w: w.m.resize(shards=8, capacity=240), finish=_resized, always=True,
               is_life=True),
+    Operation("unmap what has moved", lambda w: routes.let_go(w.m.attachment),
+              arrange=_move_and_keep, finish=_move_back, always=True, is_life=True),
     Operation("repr", lambda w: repr(w.m)),
     Operation("open again", lambda w: shmmap.ShmMap(w.name), finish=lambda w, made: made and
               made.close()),
