@@ -113,7 +113,7 @@ class MovingAttachment(SimulatedAttachment):
         """Keep what is mapped, and where it is looked."""
         mapped = self.places.all()
         semaphores = [place.shard.lock.semaphore for place in mapped]
-        return (list(self.shards), mapped, semaphores, list(self.places._closing),
+        return (list(self.shards), mapped, semaphores, dict(self.places._closing),
                 dict(self.places.known))
 
     def restore(self, saved: tuple[Any, ...]) -> None:
@@ -123,7 +123,7 @@ class MovingAttachment(SimulatedAttachment):
         self.movers = []
         self.places = places.Places(self)
         self.places._by_id = {id(place.shard): place for place in mapped}
-        self.places._closing, self.places.known = list(closing), dict(known)
+        self.places._closing, self.places.known = dict(closing), dict(known)
         for place, semaphore in zip(mapped, semaphores, strict=True):
             place.memory.revive()
             place.shard.lock.semaphore = semaphore
