@@ -13,8 +13,6 @@ import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import numpy as np
-
 from ..lifecycle.control import is_sound, shape_of
 from ..lifecycle.stats import OF_SHARDS
 from ..memory import geometry
@@ -203,6 +201,8 @@ def _count_due(descriptor: int, header: ShardWords, shape: geometry.Geometry, no
         return 0
     if os.fstat(descriptor).st_blocks * 512 < shape.areas.end:  # a shard of ours has no holes
         return 0
+    import numpy as np
+
     last = np.uint32(last_due(base_of(header.DEADLINE_BASE), now_ns))
     start, left, due = shape.areas.deadlines, shape.slots * 4, 0
     while left:
@@ -218,6 +218,8 @@ def _count_due(descriptor: int, header: ShardWords, shape: geometry.Geometry, no
 
 def _count_heads(descriptor: int, header: ShardWords, shape: geometry.Geometry) -> int:
     """Count the entries that a shard's index leads to; while that is rebuilt, the live slots."""
+    import numpy as np
+
     areas = shape.areas
     start, words, step, mask = areas.index, shape.buckets * 8, 1, K["SLOT_MASK"]
     if header.REBUILDS & 1:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.machinery
-import importlib.metadata
 import json
 import os
 import platform
@@ -21,6 +20,7 @@ import sysconfig
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import _engine
 from ..lifecycle import control, siblings
@@ -41,6 +41,9 @@ from .allowances import (
 from .findings import Line, human, python, unlink_command
 from .inspection import SeenMap
 from .machine import PATIENCE_S, check_record_locks, check_shm, check_wipe_on_fork
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SHOWN = 20  # maps of one line
@@ -98,9 +101,11 @@ def _findings(find_maps: Callable[[], Sequence[SeenMap]]) -> Iterator[Line]:
 
 def check_versions() -> list[Line]:
     """Python, the C library, the kernel and the packages this one rests on."""
+    from importlib.metadata import version as version_of
+
     library, version = platform.libc_ver()
     packages = ", ".join(
-        f"{name} {importlib.metadata.version(name)}"
+        f"{name} {version_of(name)}"
         for name in ("posix-ipc", "xxhash", "numpy", "psutil")
     )
     text = (
@@ -168,10 +173,12 @@ def _is_checkout(package: Path) -> bool:
     return (package.parent / "setup.py").exists() and (package.parent / "pyproject.toml").exists()
 
 
-def installations() -> list[tuple[Path, importlib.metadata.Distribution]]:
+def installations() -> list[tuple[Path, Distribution]]:
     """List where shmmap is installed: the package's directory, and its metadata."""
+    from importlib.metadata import distributions
+
     found = []
-    for one in importlib.metadata.distributions(name="shmmap"):
+    for one in distributions(name="shmmap"):
         source = _editable_directory(one)
         directory = Path(source) / "shmmap" if source else Path(str(one.locate_file("shmmap")))
         directory = directory.resolve()
@@ -181,7 +188,7 @@ def installations() -> list[tuple[Path, importlib.metadata.Distribution]]:
     return found
 
 
-def _direct_url(one: importlib.metadata.Distribution) -> dict[str, object]:
+def _direct_url(one: Distribution) -> dict[str, object]:
     """Read where an installer got a distribution from (PEP 610); {}: from an index."""
     try:
         found = json.loads(one.read_text("direct_url.json") or "{}")
@@ -190,7 +197,7 @@ def _direct_url(one: importlib.metadata.Distribution) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _editable_directory(one: importlib.metadata.Distribution) -> str:
+def _editable_directory(one: Distribution) -> str:
     found = _direct_url(one)
     info = found.get("dir_info")
     if isinstance(info, dict) and info.get("editable"):

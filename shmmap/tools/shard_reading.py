@@ -21,8 +21,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import numpy as np
-
 from ..errors import MapCorrupted, ShardBusy, ShmMapError
 from ..memory._hash_cy import hash_of
 from ..memory.layout import SHARD, constants, record_bytes
@@ -216,6 +214,8 @@ class ShardReader:
 
     def _positions(self) -> Iterator[int]:
         """Yield the places of the index words that name a slot."""
+        import numpy as np
+
         words = self.shape.buckets * K["BUCKET_WORDS"]
         for first in range(0, words, _CHUNK_WORDS):
             count = min(_CHUNK_WORDS, words - first)

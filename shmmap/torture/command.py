@@ -6,7 +6,6 @@ import argparse
 import time
 
 from .plan import add_options, read_options
-from .run import run
 
 
 def add_command(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +15,8 @@ def add_command(parser: argparse.ArgumentParser) -> None:
 
 
 def _torture(options: argparse.Namespace) -> int:
+    from .run import run  # loads numpy, and more
+
     report = run(read_options(options, time.time_ns() % 10**9))
     print(report.as_json() if options.json else report.as_text())
     return report.exit_code

@@ -33,6 +33,15 @@ def test_a_map_in_use_loads_nothing_heavy(name):
     assert not found & {*HEAVY, "shmmap.decorator"}
 
 
+def test_the_command_line_loads_nothing_that_its_command_does_not_need():
+    code = ("import sys\nfrom shmmap.tools import cli\n"
+            "try:\n    cli.main(['--version'])\nfinally:\n    print(*sys.modules)")
+    found = loaded(code)
+    assert "shmmap.tools.cli" in found
+    assert not found & {"numpy", "importlib.metadata", "http.server", "email", "rich", "asyncio",
+                        "shmmap.torture.run", "shmmap.tools.ui.server"}
+
+
 def test_what_is_imported_later_is_where_it_always_was():
     assert loaded("import shmmap; print(shmmap.cached.__name__)") == {"cached"}
     assert loaded("import shmmap; print(*dir(shmmap))") >= {"ShmMap", "cached", "Snapshot"}

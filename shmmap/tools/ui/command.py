@@ -13,11 +13,10 @@ import signal
 from typing import Any
 
 from .. import findings, named
-from ..http_server import address, opened, serve
+from ..listening import address, opened, serve
 from ..top.command import seconds
 from ..top.keyboard import ENDING, Ended
 from .door import is_loopback
-from .server import Server
 
 ADDRESS = ("127.0.0.1", 0)
 
@@ -36,6 +35,8 @@ def add_command(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until a signal ends it; return the exit code."""
+    from .server import Server
+
     named.say_missing(options.names)  # they may come
     host, port = options.listen
     server = opened(lambda: Server(host, port, options.names, options.interval), host, port)

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap.tools import exporter, metrics
+from shmmap.tools import metrics, metrics_server
 
 from .maps import LIMIT_S, objects
 
@@ -140,7 +140,7 @@ class TestCommand:
         assert done.returncode == 2 and "must be HOST:PORT" in done.stderr
 
     def test_one_that_is_taken_is_named(self, run):
-        with exporter.Exporter("127.0.0.1", 0, []) as server:
+        with metrics_server.Exporter("127.0.0.1", 0, []) as server:
             port = server.server_address[1]
             done = run("metrics", "--listen", f"127.0.0.1:{port}")
         assert done.returncode == 1 and "in use" in done.stderr
@@ -169,12 +169,12 @@ def ask(url: str) -> str:
 
 
 @pytest.fixture
-def serving() -> Iterator[Callable[..., exporter.Exporter]]:
+def serving() -> Iterator[Callable[..., metrics_server.Exporter]]:
     """Serve in this process; ended after the test."""
-    started: list[tuple[exporter.Exporter, threading.Thread]] = []
+    started: list[tuple[metrics_server.Exporter, threading.Thread]] = []
 
-    def serve(*names: str, host: str = "127.0.0.1") -> exporter.Exporter:
-        server = exporter.Exporter(host, 0, list(names))
+    def serve(*names: str, host: str = "127.0.0.1") -> metrics_server.Exporter:
+        server = metrics_server.Exporter(host, 0, list(names))
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         started.append((server, thread))
