@@ -13,7 +13,7 @@ from .copies.merging import MergeReport
 from .errors import MapUnlinked
 from .lifecycle import checking
 from .lifecycle import stats as statistics
-from .lifecycle.event_ring import Event, read_events
+from .lifecycle.event_ring import Event, events_of
 from .lifecycle.gates import Gates
 from .lifecycle.hooks import hooks_of
 from .lifecycle.stats import Stats
@@ -156,7 +156,7 @@ class Care:
         """Return what has happened to the map, the oldest first: of its last 256 events those that
         are whole, of one kind if one is said. Takes no lock; O(256). See Event."""
         check_kind(kind)
-        found = self._in_one_map(lambda attached: read_events(attached.control))
+        found = self._in_one_map(events_of)
         return [one for one in found if kind in (None, one.kind)]
 
     def on(self, kind: str | None, callback: Callable[[Event], object]) -> Callable[[], None]:

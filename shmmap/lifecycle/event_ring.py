@@ -43,7 +43,7 @@ class Event(NamedTuple):
             "lock_timeout", "uncached" (get_or_set could not use the map), "mismatch" (a Mirror's
             two sides differ), "resize".
         pid: the process that has met it, as its own pid namespace counts.
-        shard: which, None where it is of the map.
+        shard: which, None where it is of the map, 4096 where it is of its named locks.
         detail: a number whose meaning is the kind's: see `text`.
     """
 
@@ -98,6 +98,12 @@ def read_events(control: ControlWords, after: int = 0) -> list[Event]:
     return found
 
 
+def events_of(attached: Attachment) -> list[Event]:
+    """Return a map's events, with those that this process has met and not yet written down."""
+    take_from_locks(attached)
+    return read_events(attached.control)
+
+
 def read_counts(control: ControlWords) -> dict[str, int]:
     """Return how often each kind has happened."""
     first = control.first + (K["C_EVENT_COUNTS"] >> 3)
@@ -105,9 +111,23 @@ def read_counts(control: ControlWords) -> dict[str, int]:
 
 
 def look(attached: Attachment) -> None:
-    """Do what is done now and then by all who use a map: see `look_at_evictions`, `tell_own`."""
+    """Do what is done now and then by all who use a map."""
     look_at_evictions(attached)
+    take_from_locks(attached)
     tell_own(attached)
+
+
+def take_from_locks(attached: Attachment) -> None:
+    """Write down in the map what this process has met in the shard of its named locks, whose
+    operations are counted elsewhere: see `LockShard`."""
+    part = attached.locks
+    if part is None:
+        return
+    with ControlWords(part.control_memory) as own:
+        newest = own.EVENT_NEXT
+        before, part.events_seen = part.events_seen, newest
+        for one in read_events(own, before) if newest != before else ():
+            note(attached, one.kind, one.detail, LOCK_NUMBER)
 
 
 def look_at_evictions(attached: Attachment) -> None:
@@ -166,6 +186,7 @@ def tell_last(attached: Attachment) -> None:
     handlers that open it again, and holds no lock."""
     with suppress(ShmMapError, ValueError):
         if not attached.is_down:
+            take_from_locks(attached)
             tell_own(attached)
 
 

@@ -112,8 +112,8 @@ class LockShard:
     """The lock shard in one process: what a handle on it takes for its attachment.
 
     Its operations are counted in memory of its own: polling for locks must not look like hits
-    and misses of the map. `holds` are the holdings of this process, by sequence: what is not
-    among them is abandoned.
+    and misses of the map. Of what happens there the map's ring is told: see `event_ring`. `holds`
+    are the holdings of this process, by sequence: what is not among them is abandoned.
     """
 
     label = "the lock shard"
@@ -148,6 +148,8 @@ class LockShard:
         self.by_task: dict[tuple[bytes, object], Hold] = {}
         self.begun: dict[tuple[bytes, object], Hold] = {}  # takings under way, likewise
         self.pruned = 0  # how many holds the last pruning left
+        with ControlWords(self.control_memory) as control:
+            self.events_seen = control.EVENT_NEXT  # what came before is the parent's to tell
         self.is_owing = False  # a release that failed is still to be done: see `deferred_release`
         self.freeing: Background | None = None
         self._hasty: LockTable | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -17,7 +18,9 @@ from shmmap.lifecycle import event_ring
 from shmmap.lifecycle.hooks import hooks_of
 from shmmap.memory import events
 from shmmap.memory.events import NUMBERS, note
+from shmmap.memory.geometry import LOCK_NUMBER
 from shmmap.memory.layout import constants
+from shmmap.memory.words import ShardWords
 from shmmap.shard import _status
 
 from ...support.damage import Damage
@@ -76,6 +79,53 @@ def test_a_reader_s_takeover_counts_too(make, start):
     die_holding(m, start)
     assert len(m) == 1  # `heal` takes it over
     assert m.stats().takeovers == 1 and kinds(m)[0] == "takeover"
+
+
+def test_a_death_in_the_shard_of_named_locks_counts_too(make, start, caplog):
+    m = make(shards=2)
+    with m.lock("first"):
+        pass
+
+    def die(child: Any) -> None:
+        m.get("become a worker")
+        shard = m.attachment.locks.shards[0]
+        assert shard.lock.lock(token(m), 10**9) == _status.FREE
+        with ShardWords(m.attachment.locks.mapping.buffer) as header:
+            header.DIRTY = 1
+        os._exit(0)
+
+    start(die).reap()
+    with m.lock("second"):
+        found = m.events()
+    assert [(one.kind, one.shard, one.pid) for one in found] == [
+        ("takeover", LOCK_NUMBER, os.getpid()), ("repair", LOCK_NUMBER, os.getpid())]
+    assert LOCK_NUMBER == 4096  # as the documents say
+    assert found[0].text.startswith("the locks: its lock was taken over from a dead process")
+    assert m.events() == found and m.stats().events["takeover"] == 1
+    m.close()
+    assert [record.shmmap_event["shard"] for record in caplog.records] == [LOCK_NUMBER] * 2
+
+
+def test_a_full_table_of_named_locks_is_of_the_locks(make):
+    m = make(shards=1)
+    with contextlib.ExitStack() as stack, pytest.raises(MapFull):
+        for number in range(10**6):
+            stack.enter_context(m.lock(number))
+    [event] = m.events("full")
+    assert event.shard == LOCK_NUMBER and "the locks: no room for" in event.text
+
+
+def test_a_forked_child_does_not_tell_it_again(make, start):
+    m = make(shards=1)
+    table = m.attachment.locks
+    events.note(table, "corrupt")
+
+    def child(_: Any) -> list[str]:
+        m["become a worker"] = 1
+        return [one.kind for one in m.events()]
+
+    assert start(child).result(LIMIT_S) == []
+    assert kinds(m) == ["corrupt"]
 
 
 def test_a_repair_that_was_asked_for_is_none(make):
