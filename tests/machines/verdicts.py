@@ -9,7 +9,7 @@ from typing import NamedTuple
 from . import judge
 from .judge import NEVER, Read, Register, Write
 from .scenarios import Scenario
-from .workers import BOUND_S, READ_S, Answers
+from .workers import BOUND_S, READ_S, Answers, Deeds
 from .world import History
 
 SLICE_S, SLICES = 0.1, 5  # all is fast again once so many slices in a row are as before the fault
@@ -80,15 +80,13 @@ def verdict(scenario: Scenario, history: History) -> Verdict:
 
 
 def registers_of(scenario: Scenario, history: History, lost: set[str]) -> dict[str, Register]:
-    """Return all keys' writes. Those that were lost, or whose log was not acknowledged where that
-    may be, are such of which nobody knows."""
+    """Return all keys' writes. Where some may be lost, those of which the logs do not tell that
+    the store has kept them are such of which nobody knows."""
     writes: dict[str, list[Write]] = {key: [] for key in history.keys}
     for machine, deeds in history.deeds.items():
-        kept = {log for log, _ in deeds.logged} - lost
+        kept = None if not scenario.may_lose or history.wipes else _kept(machine, deeds, lost)
         for one in deeds.writes:
-            if scenario.may_lose and f"log:{machine}:{one.value}" not in kept and (
-                not history.wipes
-            ):
+            if kept is not None and one.value not in kept:
                 one = one._replace(ended=NEVER)
             writes[one.key].append(one)
     reads: dict[str, list[Read]] = defaultdict(list)
@@ -96,6 +94,18 @@ def registers_of(scenario: Scenario, history: History, lost: set[str]) -> dict[s
         for read in answers.reads:
             reads[read.key].append(read)
     return {key: Register(ones, reads[key], history.wipes) for key, ones in writes.items()}
+
+
+def _kept(machine: str, deeds: Deeds, lost: set[str]) -> set[int]:
+    """Return the writes that a failover has certainly spared: the log after one is there, and the
+    log before it. The log after it alone may be the first thing that the new master was sent."""
+    kept, before = set(), True
+    for log, _ in deeds.logged:
+        there = log not in lost
+        if there and before:
+            kept.add(int(log.removeprefix(f"log:{machine}:")))
+        before = there
+    return kept
 
 
 def violations(

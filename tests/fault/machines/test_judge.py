@@ -17,6 +17,10 @@ from ...machines.judge import (
     never_back,
     own_writes,
 )
+from ...machines.scenarios import SCENARIOS
+from ...machines.verdicts import registers_of
+from ...machines.workers import Answers, Deeds
+from ...machines.world import History
 
 ONE, TWO, THREE = Write("k", 1, 1.0, 1.2), Write("k", 2, 2.0, 2.2), Write("k", 3, 3.0, 3.2)
 UNKNOWN = Write("k", 2, 2.0, NEVER)
@@ -149,6 +153,20 @@ def test_how_old_an_answer_is():
     ages = [register.age(read) for read in reads(
         (1, 2.1, 2.2), (1, 2.7, 2.8), (3, 9.0, 9.1), (ABSENT, 1.7, 1.8), (ABSENT, 0.5, 0.6))]
     assert ages == pytest.approx([0.0, 0.5, 0.0, 0.5, 0.0])
+
+
+def test_a_write_before_a_failover_whose_log_came_after_it():
+    """The old master took 1, its log, and 2, and lost them; the new one has the log of 2, and 3."""
+    writes = [Write("a0", n, n, n + 0.1) for n in (1, 2, 3, 4)]
+    deeds = Deeds(writes, [], [(f"log:a:{n}", n + 0.2) for n in (1, 2, 3, 4)], ["log:a:1"])
+    answers = Answers([Read("a0", 0, 2.5, 2.6), Read("a0", 4, 4.5, 4.6)], [], [])
+    history = History({("a", "session"): answers}, {"a": deeds}, 0, 1, 2, 5, [], ["a0"])
+    [register] = registers_of(SCENARIOS["split"], history, {"log:a:1"}).values()
+    assert [one.ended for one in register.writes] == [-NEVER, NEVER, NEVER, 3.1, 4.1]
+    assert own_writes({"a0": register}, answers.reads) == []
+    late = [Read("a0", 3, 4.7, 4.8)]
+    assert own_writes({"a0": register}, late) == [
+        "a0: 3 was answered, with 4 acknowledged before"]
 
 
 def test_what_was_lost():
