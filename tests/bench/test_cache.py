@@ -29,7 +29,10 @@ from bench.report.text import report
 from bench.scenarios import BESIDE_CACHE, churn, select, select_cache
 from bench.scenarios.cache import hit_ratios, mixed_sizes, near, snapshots, stampede
 
+from ..support.engines import once
 from .runs import kept, measured, setup_of
+
+pytestmark = once  # the same with either engine
 
 TINY = QUICK._replace(
     caches=((200, 3_000),), cache_repetitions=2, churn_bytes=300_000, memory_bytes=500_000,

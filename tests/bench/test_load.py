@@ -26,6 +26,8 @@ from ..support.engines import once
 from . import broken_peers
 from .runs import Interrupting, measured, setup_of
 
+pytestmark = once  # the same with either engine
+
 TINY = Scale(
     keys=300, hot=8, batches=4, hot_batch=64, slow_batch=3, processes=(2,), load_seconds=0.04,
     load_repetitions=1, read_shares=(0.5,), reader_repetitions=2, sizes=(8, 200_000), many=(3,),
@@ -208,7 +210,6 @@ def test_sound_peers_have_figures(name):
     assert f"{name}/lmdb:{rows[0].label()} per_s" in metrics(rows)
 
 
-@once
 def test_objects_and_the_control_without_a_shared_store():
     (row,) = measure("load-objects", Sqlite)
     assert row.problem == "" and row.label() == "sqlite"
@@ -217,7 +218,6 @@ def test_objects_and_the_control_without_a_shared_store():
     assert measure("load-reads", Dict) == []
 
 
-@once
 @pytest.mark.parametrize(("name", "broken", "problem"), [
     ("load-counter", broken_peers.LosesUpdates, "lost"),
     ("load-reads", broken_peers.Tears, "torn or foreign"),
@@ -248,7 +248,6 @@ def test_readers_read_alone_and_together():
     assert "readers-hot/shmmap gain" in metrics(rows)
 
 
-@once
 def test_a_reader_that_gets_wrong_answers_is_reported():
     core = min(os.sched_getaffinity(0))
     lane = two_readers.ReaderLane(

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-import shmmap
 from bench import peers
 from bench.core.peer import Peer
 from bench.core.results import Row
@@ -27,14 +26,15 @@ from bench.peers.answers import OPERATIONS
 from bench.peers.base import ServedPeer
 from bench.scenarios import latency, startup
 
+from ..support.engines import once
 from .runs import Interrupting, measured, setup_of
+
+pytestmark = once  # the same with either engine
 
 TINY = Scale(
     keys=400, hot=8, batches=4, hot_batch=32, slow_batch=3, repetitions=2, seconds=0.02,
 )
 PRESENT, _ = peers.present_peers()
-if shmmap.ENGINE == "pure":  # the others do not know which engine there is
-    PRESENT = [kind for kind in PRESENT if kind.name in ("(empty loop)", "dict", "shmmap")]
 SHARED = [peer for peer in PRESENT if peer.shared]
 SERVED = [peer for peer in PRESENT if issubclass(peer, ServedPeer)]
 

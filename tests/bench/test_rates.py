@@ -13,7 +13,10 @@ from bench.load.rate_limits import EACH, LIMIT, Hits
 from bench.peers import Dict, Memcached, Redis, ShmMapPeer, present_peers
 from bench.scenarios import rates
 
+from ..support.engines import once
 from .runs import measured, setup_of
+
+pytestmark = once  # the same with either engine
 
 TINY = QUICK._replace(keys=10, experiment_seconds=0.02, experiment_repetitions=2)
 SCENARIOS = {each.name: each for each in rates.SCENARIOS}

@@ -12,7 +12,10 @@ from bench.core.workloads import QUICK
 from bench.peers import ShmMapPeer
 from bench.scenarios import values
 
+from ..support.engines import once
 from .runs import measured, setup_of
+
+pytestmark = once  # the same with either engine
 
 TINY = QUICK._replace(repetitions=2)
 

@@ -17,6 +17,9 @@ from typing import Any
 import pytest
 
 from ..support.children import Child, Children
+from ..support.engines import once
+
+pytestmark = once  # the same with either engine
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "08_dataloader.py"
 SAMPLES, WORKERS, SIZE_MB = 6000, 2, 18.0  # a sample has 3 kB

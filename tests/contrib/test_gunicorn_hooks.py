@@ -16,6 +16,10 @@ import pytest
 
 import shmmap
 
+from ..support.engines import once
+
+pytestmark = once  # the same with either engine
+
 pytest.importorskip("gunicorn")
 
 LIMIT_S = 30.0

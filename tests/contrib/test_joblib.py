@@ -28,6 +28,10 @@ from joblib.memory import _FUNCTION_HASHES
 
 from shmmap.contrib.joblib import ShmMapStoreBackend
 
+from ..support.engines import once
+
+pytestmark = once  # the same with either engine
+
 PLUGIN = Path(__file__).parent / "plugins" / "joblib_suite.py"
 MAPPED = "it wants numpy's arrays mapped from a file, and a map's values are copies"
 SCRIPT = "with joblib's own store it fails, too, where pytest is started as a module"

@@ -25,6 +25,10 @@ import pytest
 
 import shmmap
 
+from ..support.engines import once
+
+pytestmark = once  # the same with either engine
+
 LIMIT_S = 40.0
 REQUESTS = 60
 ASGI = """

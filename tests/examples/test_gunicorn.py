@@ -23,6 +23,8 @@ import shmmap
 
 from ..support.engines import once
 
+pytestmark = once  # the same with either engine
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ATTEMPT_S = 10.0  # an attempt without an answer for so long hangs
 START_S = 30.0
@@ -454,7 +456,6 @@ def test_a_request_counted_but_not_answered_is_not_counted_twice(
     pytest.fail(f"only {landed} of 20 kills came between the count and the answer")
 
 
-@once
 def test_wrong_requests_get_clear_answers_and_are_not_counted(
     serve: Callable[[str, bool], Server],
 ) -> None:

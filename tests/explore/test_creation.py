@@ -8,8 +8,8 @@ from .scenarios.every import LIVES
 from .search.processes import CreationExplorer
 from .simulator.creation_world import Processes
 
-MOST, MOST_REPLACING = 400, 150  # schedules of each kind; a replacing takes many steps
-STRIDE = 3  # of the steps before which somebody dies
+MOST, MOST_REPLACING = 240, 90  # schedules of each kind; a replacing takes many steps
+STRIDE = 5  # of the steps before which somebody dies
 DYING = [  # so of those who replace a map only some die: all do in `python -m tests.explore every`
     scenario for scenario in LIVES if not scenario.follows or scenario.name in (
         "one replaces, another counts", "one replaces, another opens",

@@ -24,8 +24,8 @@ from .search.exceptions import Exceptions
 from .search.explorer import Explorer
 from .search.near_deaths import NearDeaths
 
-SCHEDULES = 40
-SHARE = 0.002  # of the double deaths
+SCHEDULES = 24
+SHARE = 0.001  # of the double deaths
 STRIDE = 47  # of the lines, one in so many
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+import shmmap
 from shmmap.lifecycle import parameters
 
 from . import deeds, world
 from .__main__ import encounters
 
-SHARED = 24  # encounters over a shared map
-NAMES = 10  # with names taken beforehand
+# Encounters over a shared map, and with names taken beforehand; those of a slow engine take longer.
+SHARED, NAMES = (24, 10) if shmmap.ENGINE == "compiled" else (10, 4)
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="another user takes root to become")
 

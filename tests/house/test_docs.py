@@ -20,7 +20,10 @@ import pytest
 
 import shmmap
 
+from ..support.engines import once
 from .test_readme import LIMIT_S, Terminal
+
+pytestmark = once  # the same with either engine
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))

@@ -12,7 +12,10 @@ import pytest
 
 import shmmap
 
+from ..support.engines import once
 from .packages import PACKAGE, SOURCES
+
+pytestmark = once  # the same with either engine
 
 PROJECT = Path(__file__).resolve().parents[2]
 LINES_AT_MOST = 450

@@ -7,8 +7,11 @@ import re
 
 import pytest
 
+from ..support.engines import once
 from ..support.imports import imported
 from .packages import BASE, FLOORS, PACKAGE, SOURCES, part_of
+
+pytestmark = once  # the same with either engine
 
 PIECES = {f"shard/_{piece}_cy" for piece in ("index", "slots", "expiry", "eviction")}
 """Of a shard: none of them knows another."""

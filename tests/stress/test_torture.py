@@ -24,6 +24,8 @@ import shmmap
 from shmmap.locks.lock_table import LOCK, name_of
 from shmmap.torture.plan import SIDES
 
+from ..support.engines import once
+
 SECONDS = float(os.environ.get("SHMMAP_TORTURE_SECONDS", "6"))
 SIZE = {"compiled": "8MB", "pure": "1MB"}[shmmap.ENGINE]
 PATIENCE_S = {"compiled": 3, "pure": 12}[shmmap.ENGINE]
@@ -170,6 +172,7 @@ def replace_by_an_empty_one(m: Any, _: int) -> None:
     shmmap.ShmMap(m.name, size=SIZE, fresh=True).close()
 
 
+@once  # what finds it is the same with either engine
 @pytest.mark.parametrize(("sabotage", "kind"), [
     (tamper, "torn"), (lose, "lost"), (count_too_much, "lost"), (count_too_little, "lost"),
     (steal, "lost error"), (lose_filling, "lost"), (fill_windows, "linearizability"),

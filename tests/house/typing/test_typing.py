@@ -12,6 +12,10 @@ import pytest
 
 import shmmap
 
+from ...support.engines import once
+
+pytestmark = once  # the same with either engine
+
 HERE = Path(__file__).parent
 
 

@@ -15,6 +15,10 @@ from shmmap.counters.in_store import RATES
 from shmmap.testing import LocalStore
 from shmmap.tiers import redis_wire
 
+from ...support.engines import once
+
+pytestmark = once  # the same with either engine
+
 EACH = pytest.mark.parametrize("algorithm", ["bucket", "fixed", "sliding", "moving"])
 BOTH = pytest.mark.parametrize("machines", ["store", "shares"])
 

@@ -14,6 +14,10 @@ from shmmap.testing import LocalStore
 from shmmap.tiers.store import SHARE
 from shmmap.windows import Hit
 
+from ...support.engines import once
+
+pytestmark = once  # the same with either engine
+
 S = 1_000_000_000
 EACH = pytest.mark.parametrize("algorithm", ALGORITHMS)
 BOOTED = 10**15

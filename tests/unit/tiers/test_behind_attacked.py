@@ -15,7 +15,10 @@ from shmmap import StoreRefused, StoreUnavailable, Tiered
 from shmmap.testing import LocalStore
 from shmmap.tiers import draining, held_back
 
+from ...support.engines import once
 from .conftest import listens, part_of, until
+
+pytestmark = once  # the same with either engine
 
 
 def too_late(puts: Any, *given: Any) -> Any:

@@ -15,8 +15,11 @@ from shmmap.tiers.draining import Part
 from shmmap.tiers.journal import Journal
 from shmmap.tiers.machine_clock import MachineClock
 
+from ...support.engines import once
 from .schedules import InTurns, Turns, World, some
 from .test_schedules import KEY, TAG, Machine
+
+pytestmark = once  # the same with either engine
 
 NAME = b"t:k"
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-import shmmap
 from shmmap.errors import StoreUnavailable
 from shmmap.testing import LocalStore
 from shmmap.tiers import copies, watching
@@ -20,7 +19,10 @@ from shmmap.tiers.store_keys import StoreKeys
 from shmmap.tiers.stored import Writing
 from shmmap.tiers.watching import Part
 
+from ...support.engines import once
 from .schedules import InTurns, Turns, World, every, some
+
+pytestmark = once  # the same with either engine
 
 KEY, TAG = "k", 7
 
@@ -144,10 +146,7 @@ def crowd(m: Any, turns: Turns) -> World:
                                               (reader_and_own_writer, 1_000)])
 def test_every_schedule_of_few(make, world, least):
     m = make()
-    if shmmap.ENGINE == "pure":  # what is explored is Python in both; that one takes its time
-        some(lambda turns: world(m, turns), range(500))
-    else:
-        assert every(lambda turns: world(m, turns)) >= least
+    assert every(lambda turns: world(m, turns)) >= least
 
 
 @pytest.mark.parametrize("world", [two_readers, crowd])

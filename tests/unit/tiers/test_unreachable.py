@@ -17,7 +17,10 @@ from shmmap import (
 from shmmap.testing import LocalStore
 from shmmap.tiers.redis_store import RedisStore
 
+from ...support.engines import once
 from .conftest import answers, copied, listens, until
+
+pytestmark = once  # the same with either engine
 
 
 @pytest.mark.parametrize(("consistency", "within", "after"), [

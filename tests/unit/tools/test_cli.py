@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
+from ...support.engines import once
 from .maps import LIMIT_S
+
+pytestmark = once  # the same with either engine
 
 
 def test_nowhere_to_print(make, tmp_path):

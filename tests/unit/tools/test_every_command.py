@@ -11,6 +11,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,6 +117,7 @@ def write(name: str, number: int) -> Any:
             written = 0
             while written < 100 or not child.is_told():
                 written += 1
+                time.sleep(0.0005)  # the command is to have a processor, too
                 m[f"w{number}"] = written
                 m[f"w{number}-{written % 50}"] = os.urandom(20)
                 if written == 1:

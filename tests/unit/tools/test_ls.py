@@ -13,8 +13,11 @@ from shmmap.memory import geometry, layout
 from shmmap.system import creation, segment
 from shmmap.tools import cli, findings, inspection
 
+from ...support.engines import once
 from ...support.table_words import control_words, sum_up
 from .maps import LIMIT_S, OTHER, K, control_file, needs_other_engine, objects, poke, row_of
+
+pytestmark = once  # the same with either engine
 
 
 class TestLs:

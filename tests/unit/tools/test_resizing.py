@@ -15,7 +15,10 @@ import pytest
 
 from shmmap.memory.table import read_table
 
+from ...support.engines import once
 from .maps import LIMIT_S, read_line
+
+pytestmark = once  # the same with either engine
 
 ENTRIES = {f"key-{number}": number for number in range(2000)}
 
