@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.engine or options.layout is not None:
         seen = unlinking.chosen(seen, options.engine, options.layout)
     if not seen:
-        return findings.say(f"no map {options.name!r}")
+        return findings.say(findings.no_map(options.name))
     one = seen[0]
     if one.state not in ("ready", inspection.LINGERS):
         return findings.say(f"map {one.label!r} is {one.state}: {one.problem}")

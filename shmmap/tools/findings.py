@@ -33,6 +33,18 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
+def no_map(name: str) -> str:
+    """Say that there is none of that name."""
+    return f"no map {name!r}: python -m shmmap ls lists those that are there"
+
+
+def not_usable(name: str, seen: SeenMap | None, to: str) -> str:
+    """Say why a map, of which this was found, is none `to` do something with."""
+    if seen is None:
+        return no_map(name)
+    return f"map {name!r} is {seen.state}, and not to {to}: python -m shmmap ls says why"
+
+
 def unlink_command(maps: Iterable[SeenMap], yes: bool = True) -> str:
     """Return the command that removes these maps without asking, one for each flavour;
     `yes=False`: it asks where processes use them, or may."""

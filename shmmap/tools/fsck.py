@@ -57,7 +57,7 @@ def run(name: str, repairs: bool, yes: bool) -> int:
     """Check a map and, if asked to, repair it; print what was found; return the exit code."""
     seen = next(iter(inspection.find_maps(name)), None)
     if seen is None:
-        return _fail(f"no map {name!r}: python -m shmmap ls lists those that are there")
+        return _fail(findings.no_map(name))
     obstacle = _obstacle(seen)
     if obstacle:
         code, text = obstacle

@@ -15,6 +15,7 @@ from ..lifecycle import gates
 from ..map import ShmMap
 from ..system.flavours import OWN
 from . import findings, inspection, json_out, named
+from .keys_written import WrongUsage
 from .seen import SeenMap
 
 _ALIVE = ("ready", inspection.LINGERS)
@@ -46,8 +47,8 @@ def run(options: argparse.Namespace) -> int:
         if options.to is None:
             known = [one for one, _, _ in gates.KNOWN]
             if options.gate not in known:
-                return findings.say(f"no gate {options.gate!r}; there is {', '.join(known)}")
-            return findings.say(f"gates: say what {options.gate!r} is to be: on, off or default")
+                raise WrongUsage(f"no gate {options.gate!r}; there is {', '.join(known)}")
+            raise WrongUsage(f"gates: say what {options.gate!r} is to be: on, off or default")
         with ShmMap.attach(options.name, **named.trusted(options.name)) as m:
             try:
                 if options.to == "default":
@@ -55,10 +56,10 @@ def run(options: argparse.Namespace) -> int:
                 else:
                     m.gates[options.gate] = options.to == "on"
             except KeyError as error:
-                return findings.say(str(error.args[0]))
+                raise WrongUsage(str(error.args[0])) from None
     seen = inspection.find_map(options.name)
     if seen is None or seen.control is None or seen.state not in _ALIVE:
-        return findings.say(f"no map {options.name!r} that could have gates: see `shmmap ls`")
+        return findings.say(findings.not_usable(options.name, seen, "have gates"))
     if options.as_json:
         _show([(seen, gates.all_gates(seen.control.FEATURES))])
         return 0

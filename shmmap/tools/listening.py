@@ -7,6 +7,7 @@ most commands run.
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -16,6 +17,11 @@ from . import findings
 if TYPE_CHECKING:
     from .http_server import LocalServer
 
+_WHAT_NEXT = {
+    errno.EADDRINUSE: "; say another port, or 0 for one that is free",
+    errno.EADDRNOTAVAIL: "; `ip addr` lists the addresses of this machine",
+    errno.EACCES: "; ports from 1024 on are for everybody",
+}
 Made = TypeVar("Made", bound="LocalServer")
 
 
@@ -24,7 +30,8 @@ def opened(make: Callable[[], Made], host: str, port: int) -> Made | None:
     try:
         return make()
     except OSError as error:
-        findings.say(f"--listen {host}:{port}: {error.strerror or error}")
+        findings.say(f"--listen {host}:{port}: {error.strerror or error}"
+                     f"{_WHAT_NEXT.get(error.errno or 0, '')}")
         return None
 
 

@@ -25,7 +25,7 @@ from ..memory.table import UNITS
 from ..memory.words import ControlWords
 from ..system import segment
 from ..values._keys_cy import pack
-from . import inspection, unlinking
+from . import findings, inspection, unlinking
 from .judging import read_control
 from .seen import SeenMap, SeenShard
 from .shard_reading import TRIES, Entry, Picks, Problem, ShardReader
@@ -42,7 +42,7 @@ def find_usable(name: str, engine: str | None = None, layout: int | None = None)
     if engine or layout is not None:
         seen = unlinking.chosen(seen, engine, layout)
     if not seen:
-        raise MapNotFound(f"no map {name!r}: python -m shmmap ls lists those that are there")
+        raise MapNotFound(findings.no_map(name))
     for one in seen:
         if one.state in USABLE:
             return one

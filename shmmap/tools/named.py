@@ -39,7 +39,7 @@ def say_missing(names: Iterable[str]) -> int:
     """Say which of these maps are not there; return the exit code."""
     missing = [name for name in names if not inspection.find_maps(name)]
     for name in missing:
-        findings.say(f"no map {name!r}: python -m shmmap ls lists those that are there")
+        findings.say(findings.no_map(name))
     return int(bool(missing))
 
 

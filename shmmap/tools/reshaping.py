@@ -8,6 +8,7 @@ import warnings
 
 from ..map import ShmMap
 from . import findings, inspection, named
+from .keys_written import WrongUsage
 
 _SHAPE = ("size", "capacity", "shards", "value_size", "key_size", "on_full")
 
@@ -30,10 +31,10 @@ def run(options: argparse.Namespace) -> int:
     with the next operation."""
     said = {name: getattr(options, name) for name in _SHAPE if getattr(options, name) is not None}
     if not said:
-        return findings.say("replace: say what is to be different: --size, --shards, ...")
+        raise WrongUsage("replace: say what is to be different: --size, --shards, ...")
     seen = inspection.find_map(options.name)
     if seen is None or seen.control is None or seen.state not in ("ready", inspection.LINGERS):
-        return findings.say(f"no map {options.name!r} that could be replaced: see `shmmap ls`")
+        return findings.say(findings.not_usable(options.name, seen, "be replaced"))
     if seen.control.EPHEMERAL:
         return findings.say(
             f"map {options.name!r} is ephemeral: the new one would go as this command ends. Have "
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
                 on_unlinked="raise",
             )
         except (TypeError, ValueError) as error:
-            return findings.say(str(error))
+            raise WrongUsage(str(error)) from None
     for warning in told:
         findings.say(str(warning.message))
     with m:

@@ -21,6 +21,7 @@ from ..map import ShmMap
 from ..memory.table import read_table
 from ..moving import fitting, resizing, wish
 from . import findings, inspection, named
+from .keys_written import WrongUsage
 
 if TYPE_CHECKING:
     from ..lifecycle.attachment import Attachment
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         options.refuse("--cancel goes back to the shape that the map had: say nothing else with it")
     seen = inspection.find_map(options.name)
     if seen is None or seen.control is None or seen.state not in _ALIVE:
-        return findings.say(f"no map {options.name!r} that could be resized: see `shmmap ls`")
+        return findings.say(findings.not_usable(options.name, seen, "be resized"))
     if moving := inspection.move_in_words(seen.control):
         print(f"{options.name} is moving: {moving}")
     elif not said:
@@ -88,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             return _resize(m, options, said)
         except (TypeError, ValueError) as error:
-            return findings.say(str(error))
+            raise WrongUsage(str(error)) from None
         except ShmMapError as error:
             return findings.say(f"{error}{_how_to_go_on(m)}")
         except KeyboardInterrupt:

@@ -130,12 +130,12 @@ def test_from_the_command_line(make, capsys):
     assert capsys.readouterr().out.startswith("mirror       off (default)  shmmap.Mirror answers")
     assert cli.main(["gates", m.name, "mirror", "on"]) == 0 and m.gates["mirror"]
     assert cli.main(["gates", m.name, "mirror", "default"]) == 0 and not m.gates["mirror"]
-    assert cli.main(["gates", m.name, "mirror"]) == 1
-    assert cli.main(["gates", m.name, "shard", "on"]) == 1
+    assert cli.main(["gates", m.name, "mirror"]) == 2
+    assert cli.main(["gates", m.name, "shard", "on"]) == 2
     assert cli.main(["gates", f"none-{os.getpid()}"]) == 1
     said = capsys.readouterr().err
     assert "on, off or default" in said and "it knows mirror" in said and "no map" in said
-    assert cli.main(["gates", m.name, "on"]) == 1  # the gate was forgotten
+    assert cli.main(["gates", m.name, "on"]) == 2  # the gate was forgotten
     assert capsys.readouterr().err == "shmmap: no gate 'on'; there is mirror, auto-shards\n"
 
 

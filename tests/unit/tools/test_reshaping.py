@@ -26,7 +26,7 @@ def test_the_entries_are_in_a_map_of_the_new_shape(shell, make, name):
 def test_what_makes_no_shape_changes_nothing(shell, make, name, options, said):
     make(size="1MB")["a"] = 1
     done = shell(f"replace {name} {options}")
-    assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
     assert shmmap.ShmMap(name)["a"] == 1
 
 

@@ -348,7 +348,8 @@ class TestCommand:
         port = serve().address[1]
         done = run("ui", "--listen", f"127.0.0.1:{port}")
         assert done.returncode == 1 and done.stdout == ""
-        assert done.stderr == f"shmmap: --listen 127.0.0.1:{port}: Address already in use\n"
+        assert done.stderr == (f"shmmap: --listen 127.0.0.1:{port}: Address already in use; say "
+                               "another port, or 0 for one that is free\n")
 
     @pytest.mark.parametrize("wrong", [["--listen", "9177"], ["--interval", "0"], ["a/b"]])
     def test_wrong_usage(self, run, wrong):
