@@ -1,25 +1,34 @@
-"""`shmmap metrics`: the figures of this machine's maps, printed, or for whoever asks over HTTP."""
+"""`shmmap metrics`: the figures of this machine's maps, printed, sent, or for whoever asks."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 
-from . import metrics, named
+from . import findings, metrics, named
 from .listening import address, opened, serve
+from .top.command import seconds
 
 
 def add_command(command: argparse.ArgumentParser) -> None:
     """Add what `shmmap metrics` takes."""
     command.add_argument("names", metavar="NAME", nargs="*", type=named.map_name,
                          help="of which maps; none: of all of this machine")
-    command.add_argument("--listen", metavar="HOST:PORT", type=address,
-                         help="answer GET /metrics there until Ctrl+C: 127.0.0.1:9177. Whoever "
-                              "reaches that address sees the names and figures of the maps")
+    way = command.add_mutually_exclusive_group()
+    way.add_argument("--listen", metavar="HOST:PORT", type=address,
+                     help="answer GET /metrics there until Ctrl+C: 127.0.0.1:9177. Whoever "
+                          "reaches that address sees the names and figures of the maps")
+    way.add_argument("--statsd", metavar="HOST:PORT", type=address,
+                     help="send them to a StatsD server until Ctrl+C: 127.0.0.1:8125")
+    command.add_argument("--interval", metavar="SECONDS", type=seconds, default=10.0,
+                         help="with --statsd: between two times (default: 10)")
     command.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the figures, or answer with them."""
+    """Print the figures, answer with them, or send them."""
+    if options.statsd is not None:
+        return _send(options)
     if options.listen is None:
         print(metrics.openmetrics(*options.names), end="")
         return named.say_missing(options.names)
@@ -34,7 +43,25 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _send(options: argparse.Namespace) -> int:
+    from .statsd import Sender, send_on
+
+    named.say_missing(options.names)  # they may come
+    host, port = options.statsd
+    try:
+        sender = Sender(host, port, options.names)
+    except OSError as error:
+        return findings.say(f"--statsd {host}:{port}: {error.strerror or error}")
+    print(f"sending to {host}:{port} every {options.interval:g} s (Ctrl+C ends it)",
+          file=sys.stderr, flush=True)
+    try:
+        send_on(sender, options.interval)
+    finally:
+        sender.close()
+
+
 COMMANDS = (
-    named.Command("metrics", "figures of maps for a monitoring system, printed or over HTTP",
-                  add_command, ("shmmap metrics pages", "shmmap metrics --listen 127.0.0.1:9177")),
+    named.Command("metrics", "figures of maps for a monitoring system: printed, over HTTP, sent",
+                  add_command, ("shmmap metrics pages", "shmmap metrics --listen 127.0.0.1:9177",
+                                "shmmap metrics --statsd 127.0.0.1:8125 --interval 10")),
 )
