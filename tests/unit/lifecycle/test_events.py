@@ -476,8 +476,8 @@ def test_what_has_passed_between_two_looks(make):
     assert passed.counts["misses"] == 1 and passed.hit_ratio == 2_100 / 2_101
     assert passed.seconds > 0 and passed.per_s("writes") == 2_100 / passed.seconds
     assert passed.per_s("full") == 0
-    with pytest.raises(KeyError, match=r"'wrtes' is none of .*writes"):
-        passed.per_s("wrtes")
+    with pytest.raises(KeyError, match=r"'written' is none of .*writes"):
+        passed.per_s("written")
     with pytest.raises(TypeError, match="not int"):
         m.stats().since(5)  # type: ignore[arg-type]
     # each kind by a count of its own: else one that alternates would have one kind timed only
