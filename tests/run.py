@@ -41,13 +41,13 @@ BUILD = VENV / "build-tree"  # a copy of the sources: what is built stays out of
 STAMP = VENV / "installed"
 FLAGS = ("SHMMAP_CFLAGS", "SHMMAP_PROBES")  # that a build heeds, with either engine
 LINTED = ("shmmap", "tests", "bench", "building", "docs", "examples", "setup.py")
-# Parts of the tests, those that take longest first. Several go at once, of both engines.
+# Parts of the tests, those that take longest first, so that none is left alone with one processor
+# at the end. Several go at once, of both engines.
 EXPLORER = ("tests/explore", "tests/moving_model")  # of the pure engine alone, or of none
 PARTS = (
-    ("tests/failing", "tests/reentry"), ("tests/unit",),
-    ("tests/fault", "tests/foreign", "tests/fuzz"), ("tests/bench",),
-    ("tests/examples", "tests/stress"),
-)
+    ("tests/unit",), ("tests",), ("tests/fault", "tests/foreign", "tests/fuzz"), ("tests/bench",),
+    ("tests/examples", "tests/stress"), ("tests/failing", "tests/reentry"),
+)  # `tests`: whatever is in no other one
 # These look at what dead runs have left, which every run removes as it begins: they go alone.
 ALONE = ("tests/unit/tools/test_doctor.py", "tests/house/test_leftovers.py")
 
@@ -230,12 +230,11 @@ def plan(engines: Sequence[str], arguments: list[str]) -> list[list[Job]]:
     if arguments or (os.cpu_count() or 1) < 2:
         return [[Job(engine, arguments)] for engine in engines]
     apart = [f"--ignore={path}" for path in ALONE]
-    taken = [f"--ignore={path}" for part in (EXPLORER, *PARTS) for path in part]
-    rest = Job("", ["tests", *apart, *taken])  # whatever is in none of the parts
-    shares = [*(Job("", [*part, *apart]) for part in PARTS), rest]
+    taken = [f"--ignore={path}" for part in (EXPLORER, *PARTS) for path in part if path != "tests"]
     return [
-        [Job("pure", list(EXPLORER)),
-         *(share._replace(engine=engine) for share in shares for engine in reversed(engines))],
+        [Job("pure", list(EXPLORER)), *(
+            Job(engine, [*part, *apart, *(taken if part == ("tests",) else ())])
+            for part in PARTS for engine in engines)],
         *([Job(engine, list(ALONE))] for engine in engines),
     ]
 
