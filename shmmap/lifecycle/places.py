@@ -188,21 +188,18 @@ class Places:
         return [self._by_id[id(shard)] for shard in list(self.known.values()) if shard.moved_to()]
 
     def close(self, place: Place) -> None:
-        """Unmap a shard that nobody uses any more; where that breaks off, it is done later."""
-        shard = place.shard
-        undo = None
-        try:  # first noted: once it is not known any more, nobody else would come to unmap it
-            undo = Undo(lambda: self._end(place), nullcontext)
-            if self.known.get((shard.generation, shard.number)) is shard:
-                self.known.pop((shard.generation, shard.number))
-            self._by_id.pop(id(shard), None)
-        finally:
-            if undo is not None:
-                undo.settle()
+        """Unmap a shard that nobody uses any more; where that breaks off, it is gone on with later:
+        what is not known any more, nobody else would come to unmap."""
+        Undo(lambda: self._end(place), nullcontext).settle()
 
     def _end(self, place: Place) -> None:
+        """Once more does no harm. First nobody finds it: what is unmapped cannot be looked at."""
+        shard = place.shard
+        if self.known.get((shard.generation, shard.number)) is shard:
+            self.known.pop((shard.generation, shard.number), None)
+        self._by_id.pop(id(shard), None)
         self._unmap(place.mapping)
-        strip(place.shard)
+        strip(shard)
 
     def _unmap(self, mapping: segment.Mapping) -> None:
         """Give a mapping back, and what was made over it. Once more does no harm."""
