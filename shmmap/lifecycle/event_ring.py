@@ -14,13 +14,15 @@ from .._public import public
 from ..errors import ShmMapError
 from ..locks.keeping import REASONS
 from ..memory import _figures_cy
-from ..memory.events import KINDS, NO_SHARD, note
+from ..memory.events import KINDS, NO_SHARD, NUMBERS, note
 from ..memory.geometry import LOCK_NUMBER
 from ..memory.layout import constants
 from ..memory.words import ControlWords, ShardWords
+from ..system.mutex import Mark
 from .timings import grown, in_units
 
 if TYPE_CHECKING:
+    from ..locks.lock_table import LockShard
     from .attachment import Attachment
 
 K = constants()
@@ -119,15 +121,35 @@ def look(attached: Attachment) -> None:
 
 def take_from_locks(attached: Attachment) -> None:
     """Write down in the map what this process has met in the shard of its named locks, whose
-    operations are counted elsewhere: see `LockShard`."""
+    operations are counted elsewhere: see `LockShard`. One thread at a time: others leave it to
+    that one."""
     part = attached.locks
     if part is None:
         return
-    with ControlWords(part.control_memory) as own:
-        newest = own.EVENT_NEXT
-        before, part.events_seen = part.events_seen, newest
-        for one in read_events(own, before) if newest != before else ():
-            note(attached, one.kind, one.detail, LOCK_NUMBER)
+    mark = Mark()
+    try:
+        if not part.events_taking.is_entered() and part.events_taking.acquire(mark, 0):
+            with ControlWords(part.control_memory) as own:
+                _take_from(part, own, attached)
+    finally:
+        mark.clear()
+
+
+def _take_from(part: LockShard, own: ControlWords, attached: Attachment) -> None:
+    figures, worker = _figures_cy.Figures(attached.control_memory), attached.worker
+    for kind, count in read_counts(own).items():
+        before, part.events_counted[kind] = part.events_counted.get(kind, 0), count
+        if count != before:
+            figures.counted(NUMBERS[kind], count - before)
+    part.events_seen = max(part.events_seen, own.EVENT_NEXT - _PLACES)
+    for one in read_events(own, part.events_seen):
+        missing = part.events_seen + 1
+        if one.number != missing and part.events_gap != missing:
+            part.events_gap = missing  # another thread is just writing it down, or broke off there
+            return
+        part.events_seen = one.number
+        figures.told(worker.row_offset(worker.row), attached.clock.now_ns(), NUMBERS[one.kind],
+                     LOCK_NUMBER, one.detail)
 
 
 def look_at_evictions(attached: Attachment) -> None:
@@ -171,7 +193,7 @@ def tell_own(attached: Attachment) -> None:
         return
     try:
         import logging  # not at the top: most programs never get here
-    except (ImportError, OSError):
+    except Exception:  # as an interpreter goes down, of any kind
         return
     logger = logging.getLogger(LOGGER)
     for one in own:

@@ -13,7 +13,7 @@ from ..printable import human
 from ..system import segment
 from ..system.presences import alive
 from . import files
-from .event_ring import read_counts
+from .event_ring import read_counts, take_from_locks
 from .timings import Histogram, grown, read_timings
 
 if TYPE_CHECKING:
@@ -225,6 +225,7 @@ def gather(attachment: Attachment, entries: int) -> Stats:
     shards = attachment.distinct()
     shard_entries = [shard.entries() for shard in shards]
     taken = allocated(attachment.name, control)
+    take_from_locks(attachment)
     totals = attachment.worker.totals()
     return Stats(
         entries=entries,

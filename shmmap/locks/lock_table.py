@@ -39,6 +39,7 @@ from ..operations._writes_cy import Writes
 from ..operations.host import NEVER
 from ..shard._status import FULL
 from ..system.background import Background
+from ..system.mutex import Mutex
 from ..system.tasks import current_task
 from ..values._keys_cy import pack
 from .waiting import Turn
@@ -149,7 +150,12 @@ class LockShard:
         self.begun: dict[tuple[bytes, object], Hold] = {}  # takings under way, likewise
         self.pruned = 0  # how many holds the last pruning left
         with ControlWords(self.control_memory) as control:
-            self.events_seen = control.EVENT_NEXT  # what came before is the parent's to tell
+            control.EVENT_NEXT = 0  # of what came before, the parent tells the map
+        first, size = K["C_EVENT_COUNTS"], 8 * K["EVENT_KINDS"]
+        self.control_memory[first:first + size] = bytes(size)
+        self.events_taking = Mutex()
+        self.events_seen = self.events_gap = 0
+        self.events_counted: dict[str, int] = {}
         self.is_owing = False  # a release that failed is still to be done: see `deferred_release`
         self.freeing: Background | None = None
         self._hasty: LockTable | None = None

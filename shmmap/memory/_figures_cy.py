@@ -75,11 +75,16 @@ def time_it(control, which, took_ns):
 def note_event(control, row, now_ns, kind, shard, detail):
     """Count an event, and write it down, with the wall clock's time. `row`: of the worker that has
     met it; `now_ns`: of the map's clock; `shard`: which, or EVENT_SHARD_MASK: none."""
+    add_shared(control, C_EVENT_COUNTS + 8 * kind, 1)
+    write_event(control, row, now_ns, kind, shard, detail)
+
+
+def write_event(control, row, now_ns, kind, shard, detail):
+    """Write one down that has been counted."""
     number: u64
     at: u64
     what: u64
     when: u64 = clock_ns(0)
-    add_shared(control, C_EVENT_COUNTS + 8 * kind, 1)
     if kind > EVENT_REPAIR and kind != EVENT_EVICTING and kind != EVENT_RESIZE:
         at = C_EVENT_LASTS + 8 * kind
         number = load(control, at)
@@ -127,3 +132,13 @@ class Figures:
         """See `note_event`."""
         if 0 < kind < EVENT_KINDS:
             note_event(self.mem, row, now_ns, kind, shard, detail & WHOLE_WORD)
+
+    def told(self, row, now_ns, kind, shard, detail):
+        """See `write_event`."""
+        if 0 < kind < EVENT_KINDS:
+            write_event(self.mem, row, now_ns, kind, shard, detail & WHOLE_WORD)
+
+    def counted(self, kind, count):
+        """Count so many events, which are written down elsewhere."""
+        if 0 < kind < EVENT_KINDS:
+            add_shared(self.mem, C_EVENT_COUNTS + 8 * kind, count)

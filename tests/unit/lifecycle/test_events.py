@@ -6,6 +6,8 @@ import contextlib
 import gc
 import logging
 import os
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -115,10 +117,67 @@ def test_a_full_table_of_named_locks_is_of_the_locks(make):
     assert event.shard == LOCK_NUMBER and "the locks: no room for" in event.text
 
 
+def test_all_of_the_named_locks_are_counted(make):
+    """One a second is written down of the noisy kinds."""
+    m = make(shards=1)
+    table = m.attachment.locks
+    for _ in range(500):
+        note(table, "full")
+    assert m.stats().events["full"] == 500 and len(m.events()) == 1
+    note(table, "full")
+    assert m.stats().events["full"] == 501
+
+
+def test_what_is_half_written_is_told_later(make):
+    m = make(shards=1)
+    table = m.attachment.locks
+    for detail in (1, 2, 3):
+        note(table, "takeover", detail)
+    at = K["C_EVENTS"] + 2 * K["EVENT_BYTES"] + 24
+    check = table.control_memory[at:at + 8]
+    table.control_memory[at:at + 8] = bytes(8)
+    assert [one.detail for one in m.events()] == [1]
+    table.control_memory[at:at + 8] = check
+    assert [one.detail for one in m.events()] == [1, 2, 3]
+    note(table, "takeover", 4)
+    note(table, "takeover", 5)
+    at += 2 * K["EVENT_BYTES"]
+    table.control_memory[at:at + 8] = bytes(8)  # by a thread that broke off there
+    m.events()
+    assert [one.detail for one in m.events()] == [1, 2, 3, 5]
+    assert m.stats().events["takeover"] == 5
+
+
+def test_what_is_told_as_the_interpreter_ends_prints_nothing(name, tmp_path):
+    """A traceback keeps the map, and nothing can be imported any more."""
+    code = (f"import shmmap\ndef f():\n    m = shmmap.ShmMap({name!r}, size=1 << 20, shards=1)\n"
+            "    m.resize(shards=2)\n    raise RuntimeError('meant')\nf()\n")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True,
+                          text=True, timeout=LIMIT_S)
+    shmmap.unlink(name)
+    assert "meant" in done.stderr and "ignored" not in done.stderr, done.stderr
+
+
+def test_several_threads_tell_it_once(make):
+    m = make(shards=1)
+    table = m.attachment.locks
+    threads = [threading.Thread(target=lambda: [m.events() for _ in range(200)])
+               for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for detail in range(200):
+        note(table, "takeover", detail)
+    for thread in threads:
+        thread.join(LIMIT_S)
+    m.events()
+    assert [one.detail for one in m.events()] == list(range(200))
+    assert m.stats().events["takeover"] == 200
+
+
 def test_a_forked_child_does_not_tell_it_again(make, start):
     m = make(shards=1)
     table = m.attachment.locks
-    events.note(table, "corrupt")
+    note(table, "corrupt")
 
     def child(_: Any) -> list[str]:
         m["become a worker"] = 1
