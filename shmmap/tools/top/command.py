@@ -29,7 +29,7 @@ def add_command(command: argparse.ArgumentParser) -> None:
     command.add_argument("--sort", choices=list(ORDERS), default="reads", help="by what")
     command.add_argument("--plain", action="store_true",
                          help="lines of text, as where stdout is no terminal")
-    command.add_argument("--count", metavar="N", type=int, default=None,
+    command.add_argument("--count", metavar="N", type=_count, default=None,
                          help="with lines of text: how many times (default: until Ctrl+C)")
     command.set_defaults(run=run)
 
@@ -43,6 +43,12 @@ def seconds(text: str) -> float:
     if not 0.1 <= found <= 3600:
         raise argparse.ArgumentTypeError(f"{text!r} must be from 0.1 to 3600 seconds")
     return found
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} must be 1 or more")
+    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -90,7 +96,8 @@ def _run_live(watch: Watch, state: State, console: Any) -> int:
     from .screen import draw
 
     live = Live(console=console, screen=True, auto_refresh=False, transient=True)
-    with live, keys_of(sys.stdin.fileno(), live.stop, lambda: live.start(refresh=True)) as keyboard:
+    descriptor = sys.stdin.fileno()
+    with keys_of(descriptor, live.stop, lambda: live.start(refresh=True)) as keyboard, live:
         while not state.is_over:
             if not state.is_paused:
                 state.lines = watch.look()

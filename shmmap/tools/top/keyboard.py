@@ -15,6 +15,7 @@ from typing import Any
 from ...system.blocks import block
 
 _SEQUENCES = {"[A": "up", "[B": "down", "OA": "up", "OB": "down", "": "escape"}
+PATIENCE_S = 2.0
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -29,37 +30,56 @@ def keys_of(descriptor: int, before_stop: Callable[[], None], after: Callable[[]
     """Have keys come one by one, unseen, within the block. A signal that ends the program raises
     Ended where it waits for a key. Ctrl+Z: `before_stop` is called there, and `after` when it goes
     on. A handler only notes the signal: it may run in the middle of what draws, and what writes to
-    the terminal must not be entered twice."""
+    the terminal must not be entered twice. One that ends the program does so where that is, if it
+    comes again, or PATIENCE_S have passed; where even that takes as long, since the terminal takes
+    nothing, as it does by default."""
     before = termios.tcgetattr(descriptor)
     handlers: dict[signal.Signals, Any] = {}
-    noted: set[int] = set()
+    noted: list[int] = []
+    raised: list[int] = []
     reader, writer = os.pipe()
 
     def note(number: int, frame: object) -> None:
         if number not in noted:
-            noted.add(number)
+            noted.append(number)
             os.write(writer, bytes([number]))
+            if number != signal.SIGTSTP:
+                signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
         elif number != signal.SIGTSTP:
-            raise Ended(number)  # it was asked before, and what is under way may never end
+            end(number)
+
+    def late(number: int, frame: object) -> None:
+        end(raised[0] if raised else next(one for one in noted if one != signal.SIGTSTP))
+
+    def end(number: int) -> None:
+        if number in raised:
+            termios.tcsetattr(descriptor, termios.TCSANOW, before)
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        raised.append(number)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
+        raise Ended(number)
 
     def take(number: int) -> None:
         if number != signal.SIGTSTP:
             raise Ended(number)
-        noted.discard(number)
+        noted.remove(number)
         before_stop()
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)
         os.kill(os.getpid(), signal.SIGSTOP)  # here it stands still, and goes on
-        tty.setcbreak(descriptor, termios.TCSADRAIN)
+        tty.setcbreak(descriptor, termios.TCSANOW)
         after()
 
     try:
         for number in (*ENDING, signal.SIGTSTP):
             handlers[number] = signal.signal(number, note)
-        tty.setcbreak(descriptor, termios.TCSADRAIN)
+        handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, late)
+        tty.setcbreak(descriptor, termios.TCSANOW)
         yield Keyboard(descriptor, reader, take)
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         with suppress(termios.error):  # the terminal is gone
-            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+            termios.tcsetattr(descriptor, termios.TCSANOW, before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
         os.close(reader)

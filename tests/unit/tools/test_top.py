@@ -283,13 +283,8 @@ def stands_still_and_goes_on(top: Terminal) -> None:
     is_left_clean(top)
 
 
-@pytest.mark.parametrize(("number", "code"), [
-    (signal.SIGTSTP, 0), (signal.SIGTERM, 143), (signal.SIGINT, 130),
-])
-def test_a_signal_may_come_while_the_terminal_takes_nothing(terminal, make, number, code):
-    """What draws waits in a write then, and nothing else may be written from a handler."""
-    top = terminal(make().name, columns=300, rows=60)
-    top.shows("READS/s")
+def fill(top: Terminal) -> None:
+    """Take nothing from it until it waits for that in the middle of what it draws."""
     top.press("\r")  # more to draw
     deadline = time.monotonic() + LIMIT_S
     keys = -1
@@ -298,6 +293,16 @@ def test_a_signal_may_come_while_the_terminal_takes_nothing(terminal, make, numb
         top.press("pp")  # each key draws
         keys = top.unread()
         time.sleep(0.2)
+
+
+@pytest.mark.parametrize(("number", "code"), [
+    (signal.SIGTSTP, 0), (signal.SIGTERM, 143), (signal.SIGINT, 130),
+])
+def test_a_signal_may_come_while_the_terminal_takes_nothing(terminal, make, number, code):
+    """What draws waits in a write then, and nothing else may be written from a handler."""
+    top = terminal(make().name, columns=300, rows=60)
+    top.shows("READS/s")
+    fill(top)
     top.process.send_signal(number)
     time.sleep(0.2)
     if number == signal.SIGTSTP:
@@ -305,6 +310,15 @@ def test_a_signal_may_come_while_the_terminal_takes_nothing(terminal, make, numb
         return
     assert top.ended() == code
     is_left_clean(top)
+
+
+def test_one_signal_ends_it_though_the_terminal_never_takes_anything(terminal, make):
+    top = terminal(make().name, columns=300, rows=60)
+    top.shows("READS/s")
+    fill(top)
+    top.process.send_signal(signal.SIGTERM)
+    assert top.process.wait(LIMIT_S) == -signal.SIGTERM
+    assert termios.tcgetattr(top.slave) == top.before
 
 
 def test_a_signal_that_comes_again_does_not_wait(terminal, make, tmp_path):
