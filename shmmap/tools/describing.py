@@ -52,11 +52,11 @@ def geometry_of(one: SeenMap) -> dict[str, int]:
 
 def _run(options: argparse.Namespace) -> int:
     """Show a map; return the exit code."""
-    seen = inspection.find_maps(options.name)
+    found = seen = inspection.find_maps(options.name)
     if options.engine or options.layout is not None:
-        seen = unlinking.chosen(seen, options.engine, options.layout)
+        seen = unlinking.chosen(found, options.engine, options.layout)
     if not seen:
-        return findings.say(findings.no_map(options.name))
+        return findings.say(findings.no_map(options.name, found))
     one = seen[0]
     if one.state not in ("ready", inspection.LINGERS):
         return findings.say(f"map {one.label!r} is {one.state}: {one.problem}")

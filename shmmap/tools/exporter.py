@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from . import findings, metrics, named
+from .keys_written import WrongUsage
 from .listening import address, opened, serve
 from .top.command import seconds
 
@@ -20,7 +21,7 @@ def add_command(command: argparse.ArgumentParser) -> None:
                           "reaches that address sees the names and figures of the maps")
     way.add_argument("--statsd", metavar="HOST:PORT", type=address,
                      help="send them to a StatsD server until Ctrl+C: 127.0.0.1:8125")
-    command.add_argument("--interval", metavar="SECONDS", type=seconds, default=10.0,
+    command.add_argument("--interval", metavar="SECONDS", type=seconds,
                          help="with --statsd: between two times (default: 10)")
     command.set_defaults(run=run)
 
@@ -28,7 +29,9 @@ def add_command(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the figures, answer with them, or send them."""
     if options.statsd is not None:
-        return _send(options)
+        return _send(options, 10.0 if options.interval is None else options.interval)
+    if options.interval is not None:
+        raise WrongUsage("--interval goes with --statsd")
     if options.listen is None:
         print(metrics.openmetrics(*options.names), end="")
         return named.say_missing(options.names)
@@ -43,19 +46,20 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _send(options: argparse.Namespace) -> int:
+def _send(options: argparse.Namespace, interval_s: float) -> int:
     from .statsd import Sender, send_on
 
     named.say_missing(options.names)  # they may come
     host, port = options.statsd
     try:
         sender = Sender(host, port, options.names)
-    except OSError as error:
-        return findings.say(f"--statsd {host}:{port}: {error.strerror or error}")
-    print(f"sending to {host}:{port} every {options.interval:g} s (Ctrl+C ends it)",
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        return findings.say(f"--statsd {host}:{port}: {why}")
+    print(f"sending to {host}:{port} every {interval_s:g} s (Ctrl+C ends it)",
           file=sys.stderr, flush=True)
     try:
-        send_on(sender, options.interval)
+        send_on(sender, interval_s)
     finally:
         sender.close()
 

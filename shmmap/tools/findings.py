@@ -33,16 +33,12 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
-def no_map(name: str) -> str:
-    """Say that there is none of that name."""
+def no_map(name: str, others: Iterable[SeenMap] = ()) -> str:
+    """Say that there is none of that name; `others`: but of another engine or layout."""
+    if others := list(others):
+        there = " and of the ".join(str(one.actual) for one in others)
+        return f"no map {name!r} of that engine and layout: there is one of the {there}"
     return f"no map {name!r}: python -m shmmap ls lists those that are there"
-
-
-def not_usable(name: str, seen: SeenMap | None, to: str) -> str:
-    """Say why a map, of which this was found, is none `to` do something with."""
-    if seen is None:
-        return no_map(name)
-    return f"map {name!r} is {seen.state}, and not to {to}: python -m shmmap ls says why"
 
 
 def unlink_command(maps: Iterable[SeenMap], yes: bool = True) -> str:

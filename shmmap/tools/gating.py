@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
                 raise WrongUsage(str(error.args[0])) from None
     seen = inspection.find_map(options.name)
     if seen is None or seen.control is None or seen.state not in _ALIVE:
-        return findings.say(findings.not_usable(options.name, seen, "have gates"))
+        return findings.say(named.not_usable(options.name, seen, "have gates"))
     if options.as_json:
         _show([(seen, gates.all_gates(seen.control.FEATURES))])
         return 0

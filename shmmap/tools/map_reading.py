@@ -38,11 +38,11 @@ _PAUSE_S = 0.001
 def find_usable(name: str, engine: str | None = None, layout: int | None = None) -> SeenMap:
     """Find the map of a name that can be read: this process's own flavour first, or the one that is
     asked for. Raises MapNotFound, ShmMapError."""
-    seen = inspection.find_maps(name)
+    found = seen = inspection.find_maps(name)
     if engine or layout is not None:
-        seen = unlinking.chosen(seen, engine, layout)
+        seen = unlinking.chosen(found, engine, layout)
     if not seen:
-        raise MapNotFound(findings.no_map(name))
+        raise MapNotFound(findings.no_map(name, found))
     for one in seen:
         if one.state in USABLE:
             return one

@@ -83,10 +83,11 @@ def samples(names: Iterable[str] = ()) -> Iterator[Sample]:
     """Yield the figures of these maps, or of all of this machine: see FAMILIES. Two maps of one
     name, of two engines or layouts, are told apart by labels."""
     for one in inspection.find_named(names):  # each once: a figure may be told once only
-        yield from _of_map(one)
+        yield from samples_of(one)
 
 
-def _of_map(seen: SeenMap) -> Iterator[Sample]:
+def samples_of(seen: SeenMap) -> Iterator[Sample]:
+    """Yield the figures of one map."""
     labels = {"map": printable(seen.name), "engine": overview.engine_of(seen) or "unknown",
               "layout": str(overview.layout_of(seen) or "unknown"),
               "owner": findings.user_name(seen.owner)}

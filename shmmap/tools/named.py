@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from ..lifecycle.names import check_name, namespace_of
 from ..lifecycle.parameters import Options, check_mode
+from ..system.flavours import OWN
 from . import findings, inspection
+from .seen import SeenMap
 
 
 class Command(NamedTuple):
@@ -41,6 +43,20 @@ def say_missing(names: Iterable[str]) -> int:
     for name in missing:
         findings.say(findings.no_map(name))
     return int(bool(missing))
+
+
+def not_usable(name: str, seen: SeenMap | None, to: str) -> str:
+    """Say why a map cannot do something from here; `seen`: it, if it is of our flavour."""
+    if seen is not None:
+        return f"map {name!r} is {seen.state}, and cannot {to}: {seen.problem}"
+    others = inspection.find_maps(name)
+    if not others:
+        return findings.no_map(name)
+    theirs = others[0].actual
+    how = "use the version of shmmap that has that" if theirs.layout != OWN.layout else (
+        "SHMMAP_ENGINE=pure chooses that" if theirs.engine == "pure" else
+        "unset SHMMAP_ENGINE, and see python -m shmmap doctor if it is not compiled here")
+    return f"map {name!r} is of the {theirs}, and this is the {OWN}: {how}"
 
 
 def add_name(command: argparse.ArgumentParser) -> None:

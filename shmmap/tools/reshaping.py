@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         raise WrongUsage("replace: say what is to be different: --size, --shards, ...")
     seen = inspection.find_map(options.name)
     if seen is None or seen.control is None or seen.state not in ("ready", inspection.LINGERS):
-        return findings.say(findings.not_usable(options.name, seen, "be replaced"))
+        return findings.say(named.not_usable(options.name, seen, "be replaced"))
     if seen.control.EPHEMERAL:
         return findings.say(
             f"map {options.name!r} is ephemeral: the new one would go as this command ends. Have "

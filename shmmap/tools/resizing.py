@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         options.refuse("--cancel goes back to the shape that the map had: say nothing else with it")
     seen = inspection.find_map(options.name)
     if seen is None or seen.control is None or seen.state not in _ALIVE:
-        return findings.say(findings.not_usable(options.name, seen, "be resized"))
+        return findings.say(named.not_usable(options.name, seen, "be resized"))
     if moving := inspection.move_in_words(seen.control):
         print(f"{options.name} is moving: {moving}")
     elif not said:

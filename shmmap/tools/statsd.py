@@ -16,95 +16,143 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from operator import sub
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from ..lifecycle.control import ENGINE
 from ..lifecycle.timings import Histogram, grown
 from ..memory.layout import LAYOUT_VERSION
-from . import findings, metrics
+from . import findings, inspection, metrics
+from .metrics import Sample
+from .seen import SeenMap
 
 _DATAGRAM_BYTES = 1400
 _PERCENTILES = (50, 99)
 _OF_THE_MAP = ("map", "engine", "layout", "owner")
 _RESERVED = re.compile(r"[^A-Za-z0-9_-]")
-Place = tuple[str, str]
-"""A map's part of a figure's name, and the rest."""
+
+
+class Former(NamedTuple):
+    """What a map had counted, and timed, as it was looked at the last time: by a figure's name."""
+
+    counted: dict[str, int]
+    timed: dict[str, Histogram]
 
 
 class Sender:
-    """Sends the figures of maps, all of them where no names are said. Raises OSError: the host is
-    not known."""
+    """Sends the figures of maps, all of them where no names are said. Raises OSError, UnicodeError:
+    the host is not known."""
 
     def __init__(self, host: str, port: int, names: Iterable[str]) -> None:
-        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-        self._socket = socket.socket(family, kind, protocol)
-        try:
-            self._socket.connect(where)
-        except BaseException:
-            self._socket.close()
-            raise
-        self._names = list(names)
-        self._counted: dict[Place, int] = {}
-        self._timed: dict[Place, Histogram] = {}
+        self._host, self._port, self._names = host, port, list(names)
+        self._resolve()
+        self._maps: dict[tuple[str, int], Former] = {}  # by name and nonce
+        self._unread: set[str] | None = None  # which could not be read the last time
         self._has_said = False
+        self._socket: Any = None
+        self._where: Any = None  # it leads to
 
     def close(self) -> None:
         """Send no more."""
-        self._socket.close()
+        if self._socket is not None:
+            self._socket.close()
+
+    def _resolve(self) -> tuple[Any, ...]:
+        return socket.getaddrinfo(self._host, self._port, type=socket.SOCK_DGRAM)[0]
+
+    def _connect(self) -> None:
+        """Lead to where the host is; of one socket, it is known what came back to a datagram."""
+        family, kind, protocol, _, where = self._resolve()
+        if self._socket is None or self._where != where:
+            self.close()
+            made = socket.socket(family, kind, protocol)
+            try:
+                made.connect(where)
+            except BaseException:
+                made.close()
+                raise
+            self._socket, self._where = made, where
 
     def send(self) -> None:
-        """Send what is to be told now."""
-        for datagram in _packed(self.lines()):
-            try:
+        """Send what is to be told now, to where the host is by now."""
+        datagrams = list(_packed(self.lines()))
+        try:
+            self._connect()
+            for datagram in datagrams:
                 self._socket.send(datagram)
-            except OSError as error:  # nobody listens there just now
-                if not self._has_said:
-                    findings.say(f"--statsd: {error.strerror or error}; it is tried again")
-                    self._has_said = True
+            self._has_said = False
+        except OSError as error:  # nobody listens there just now
+            if not self._has_said:
+                findings.say(f"--statsd: {error.strerror or error}; it is tried again")
+                self._has_said = True
 
     def lines(self) -> Iterator[str]:
-        """Yield the figures; from the second time on also what has come since."""
-        sums: dict[Place, list[int]] = {}
-        for sample in metrics.samples(self._names):
-            family = metrics.FAMILIES[sample.family]
-            place = _place_of(sample)
-            if family.name == "shmmap_state":
-                continue  # the server would keep a former one
-            if family.kind == "gauge":
-                yield _line(place, sample.value, "g")
-            elif family.kind == "counter":
-                value = int(sample.value)
-                if more := grown(value, self._counted.get(place, value)):
-                    yield _line(place, more, "c")
-                self._counted[place] = value
-            elif sample.suffix == "_bucket":
-                sums.setdefault(place, []).append(int(sample.value))
-        for place, ones in sums.items():
-            whole = Histogram(tuple(map(sub, ones, [0, *ones])))
-            since = whole.since(self._timed.get(place, whole))
+        """Yield the figures, and what has come since the last time. Of maps that were there at the
+        first time nothing is known to have come before; others have begun at 0."""
+        before, self._maps = self._maps, {}
+        unread_before, self._unread = self._unread, set()
+        for seen in inspection.find_named(self._names):
+            samples = list(metrics.samples_of(seen))
+            name = _map_part(samples[0].labels)
+            if seen.control is None or "shmmap_reads" not in {one.family for one in samples}:
+                self._unread.add(name)
+                self._maps |= {key: one for key, one in before.items() if key[0] == name}
+                former = None
+            else:
+                key = name, seen.control.NONCE
+                former = before.get(key)
+                if former is None and unread_before is not None and name not in unread_before:
+                    former = Former({}, {})
+                self._maps[key] = Former({}, {})
+            for line in _lines(samples, former, self._maps.get((name, _nonce_of(seen)))):
+                yield f"shmmap.{name}.{line}"
+
+
+def _nonce_of(seen: SeenMap) -> int:
+    return 0 if seen.control is None else int(seen.control.NONCE)
+
+
+def _lines(samples: list[Sample], former: Former | None, now: Former | None) -> Iterator[str]:
+    """Yield what stands behind a map's name; `now` is filled. `former` None: nothing is known."""
+    sums: dict[str, list[int]] = {}
+    for sample in samples:
+        kind, name = metrics.FAMILIES[sample.family].kind, _figure_part(sample)
+        if sample.family == "shmmap_state":
+            continue  # the server would keep a former one
+        if kind == "gauge":
+            yield f"{name}:{sample.value}|g"
+        elif now is None:
+            continue
+        elif kind == "counter":
+            now.counted[name] = value = int(sample.value)
+            more = 0 if former is None else grown(value, former.counted.get(name, 0))
+            if more:
+                yield f"{name}:{more}|c"
+        elif sample.suffix == "_bucket":
+            sums.setdefault(name, []).append(int(sample.value))
+    for name, ones in sums.items():
+        whole = Histogram(tuple(map(sub, ones, [0, *ones])))
+        assert now is not None
+        now.timed[name] = whole
+        if former is not None:
+            since = whole.since(former.timed[name]) if name in former.timed else whole
             for percent in _PERCENTILES if since.total else ():
-                map_name, name = place
-                yield _line((map_name, f"{name}.p{percent}"), 1e3 * since.percentile(percent), "g")
-            self._timed[place] = whole
+                yield f"{name}.p{percent}:{1e3 * since.percentile(percent):.6g}|g"
 
 
-def _place_of(sample: metrics.Sample) -> Place:
-    labels = sample.labels
+def _map_part(labels: dict[str, str]) -> str:
     whose = [labels["map"]]
     if (labels["engine"], labels["layout"]) != (ENGINE, str(LAYOUT_VERSION)):
         whose += [labels["engine"], labels["layout"]]
-    rest = [labels[name] for name in labels if name not in (*_OF_THE_MAP, "le")]
-    name = sample.family.removeprefix("shmmap_").removesuffix("_seconds")
-    return _joined(whose), _joined([name, *rest])
+    return _joined(whose)
+
+
+def _figure_part(sample: Sample) -> str:
+    rest = [text for name, text in sample.labels.items() if name not in (*_OF_THE_MAP, "le")]
+    return _joined([sample.family.removeprefix("shmmap_").removesuffix("_seconds"), *rest])
 
 
 def _joined(parts: Iterable[str]) -> str:
     return ".".join(_RESERVED.sub("_", part) for part in parts)
-
-
-def _line(place: Place, value: float, kind: str) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return f"shmmap.{place[0]}.{place[1]}:{text}|{kind}"
 
 
 def _packed(lines: Iterable[str]) -> Iterator[bytes]:

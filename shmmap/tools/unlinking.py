@@ -58,8 +58,7 @@ def _run(options: argparse.Namespace) -> int:
         seen = inspection.find_maps(name)
         wanted = seen if options.all else chosen(seen, options.engine, options.layout)
         if not wanted:
-            findings.say("; ".join([f"no map {name!r}" + (" of that flavour" if seen else ""),
-                                    *map(_how_to_remove, seen)]))
+            findings.say("; ".join([findings.no_map(name, seen), *map(_how_to_remove, seen)]))
             done = False
             continue
         for one in wanted:

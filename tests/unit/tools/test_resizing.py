@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+import shmmap
 from shmmap.memory.table import read_table
 
 from ...support.engines import once
-from .maps import LIMIT_S, read_line
+from .maps import LIMIT_S, OTHER, needs_other_engine, read_line
 
 pytestmark = once  # the same with either engine
 
@@ -190,3 +191,15 @@ def test_a_terminal_sees_a_bar(filled, name, tmp_path, environment):
 def test_the_help_says_how(shell):
     done = shell("resize --help")
     assert done.returncode == 0 and "--no-wait" in done.stdout and "Ctrl-C" in done.stdout
+
+
+@needs_other_engine
+@pytest.mark.parametrize("command", ["resize {} --shards=4", "replace {} --size=2MB", "gates {}"])
+def test_a_map_of_the_other_engine_is_named(shell, hold, name, command):
+    hold(name, engine=OTHER)
+    done = shell(command.format(name))
+    assert done.returncode == 1 and f"map '{name}' is of the {OTHER} engine" in done.stderr
+    assert "SHMMAP_ENGINE" in done.stderr
+    done = shell(f"info {name} --engine={shmmap.ENGINE}")
+    assert done.returncode == 1 and f"there is one of the {OTHER} engine" in done.stderr
+    assert shell(f"unlink {name} --yes --engine={OTHER}").returncode == 0

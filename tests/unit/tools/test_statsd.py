@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from shmmap import ShmMapError
 from shmmap.tools import statsd
 from shmmap.tools.statsd import Sender
 
@@ -69,8 +70,63 @@ def test_a_map_that_is_made_anew_begins_anew(sender, make, name):
     figures(sender, name)
     m.unlink()
     m.close()
-    make()["c"] = 1
+    again = make()
+    for _ in range(7):  # more than the former one had: it is told apart by more than the number
+        again["c"] = 1
+    assert figures(sender, name)["writes"] == (7, "c")
+
+
+def test_a_map_that_comes_later_begins_at_0(sender, make, name):
+    assert figures(sender, name) == {}
+    m = make()
+    m["a"] = 1
+    m.get_or_set("b", lambda: 1)
+    found = figures(sender, name)
+    assert found["writes"] == (2, "c") and found["latency.compute.p50"][1] == "g"
+
+
+def test_one_that_could_not_be_read_goes_on(sender, make, name, monkeypatch):
+    m = make()
+    m["a"] = 1
+    figures(sender, name)
+    m["a"] = 2
+    with monkeypatch.context() as patched:
+        patched.setattr(statsd.metrics.inspection, "shards_of", fail)
+        assert "writes" not in figures(sender, name)
+    m["a"] = 3
+    assert figures(sender, name)["writes"] == (2, "c")
+
+
+def test_one_that_cannot_be_read_at_first_has_no_past(sender, make, name, monkeypatch):
+    m = make()
+    m["a"] = 1
+    figures(sender, name)
+    m.unlink()
+    m.close()
+    m = make()
+    m["a"] = 1
+    with monkeypatch.context() as patched:
+        patched.setattr(statsd.metrics.inspection, "shards_of", fail)
+        figures(sender, name)
+    assert "writes" not in figures(sender, name)
+    m["a"] = 2
     assert figures(sender, name)["writes"] == (1, "c")
+
+
+def test_what_has_gone_is_forgotten(sender, make, name):
+    for number in range(3):
+        m = make()
+        m[number] = 1
+        figures(sender, name)
+        assert len(sender._maps) == 1
+        m.unlink()
+        m.close()
+    figures(sender, name)
+    assert sender._maps == {}
+
+
+def fail(*_: object) -> None:
+    raise ShmMapError("planted")
 
 
 def test_percentiles_are_of_the_time_since(sender, make, name):
@@ -85,10 +141,9 @@ def test_percentiles_are_of_the_time_since(sender, make, name):
 
 
 def test_what_statsd_takes_for_its_own_is_not_in_a_name():
-    place = statsd._place_of(statsd.metrics.Sample(
-        "shmmap_reads", {"map": "a.b:c|d@e/f", "engine": "other", "layout": "3", "owner": "x",
-                         "found": "yes"}, 1))
-    assert place == ("a_b_c_d_e_f.other.3", "reads.yes")
+    labels = {"map": "a.b:c|d@e/f", "engine": "other", "layout": "3", "owner": "x", "found": "yes"}
+    assert statsd._map_part(labels) == "a_b_c_d_e_f.other.3"
+    assert statsd._figure_part(statsd.metrics.Sample("shmmap_reads", labels, 1)) == "reads.yes"
 
 
 def test_datagrams_are_no_longer_than_a_packet(server, sender, make):
@@ -148,6 +203,8 @@ class TestCommand:
         (["--statsd", "8125"], 2, "must be HOST:PORT"),
         (["--statsd", "127.0.0.1:1", "--listen", "127.0.0.1:0"], 2, "not allowed with"),
         (["--statsd", "127.0.0.1:1", "--interval", "0"], 2, "must be from 0.1"),
+        (["--interval", "5"], 2, "goes with --statsd"),
+        (["--statsd", f"{'x' * 64}:8125"], 1, "--statsd xxx"),
         (["--statsd", "no-such-host.invalid:8125"], 1, "--statsd no-such-host.invalid:8125: "),
     ])
     def test_what_is_wrong_is_named(self, run, words, code, said):
