@@ -1,10 +1,9 @@
 """`shmmap locks`: the named locks of a map, and who holds them. Read from outside.
 
-`--break` frees one: see `lock_breaking`.
+`--break` frees one.
 
-A lock lies under a digest of its key (see `locks.lock_table`), from which nobody can tell the key.
-So keys are tried: those that were given, those of the map, for a lock is mostly of one, and those
-of its tiers.
+A lock lies under a digest of its key, from which nobody can tell the key. So keys are tried: those
+that were given, those of the map, for a lock is mostly of one, and those of its tiers.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from ..errors import ShmMapError
 from ..lifecycle.control import geometry_of
 from ..lifecycle.request import SHAPE
 from ..map import ShmMap
+from ..memory.geometry import parse_size
 from ..memory.table import read_table
 from ..moving import fitting, resizing, wish
 from . import findings, inspection, named
@@ -131,6 +132,13 @@ def _announce(m: ShmMap, attached: Attachment, said: Options) -> bool:
     wanted = wish.plan_wish(attached, wish.read_wish(attached.parameters, said))
     if (wanted.shape, wanted.parameters) == (attached.geometry, wanted.actual):
         return False
+    size = said.get("size")
+    if size is not None and 2 * wanted.shape.total_bytes < parse_size(size):
+        shape = wanted.shape
+        raise ValueError(
+            f"size={size!r} is more than {shape.shards} shard(s) of slots of {shape.slot_size} "
+            f"bytes can have, {shape.total_bytes:,}: say --shards or --value-size, too"
+        )
     forecast = fitting.refuse_what_cannot_fit(m, wanted)
     print(f"{m.name} has {_words(attached.geometry)}; it will have {_words(wanted.shape)}")
     print(f"it takes {wanted}")

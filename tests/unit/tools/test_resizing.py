@@ -109,7 +109,7 @@ def test_others_go_on_with_what_was_begun(shell, filled, name):
 @pytest.mark.parametrize(("options", "code", "said"), [
     ("--size=x", 2, "is not a size"), ("--size=1MB --capacity=5", 2, "not both"),
     ("--shards=3", 2, "power of two"), ("--size=1000", 2, "size"),
-    ("--shards=16 --rate=0", 2, "rate=0"),
+    ("--shards=16 --rate=0", 2, "rate=0"), ("--size=100TB", 2, "say --shards or --value-size"),
     ("--size=200KB --shards=1", 1, "Nothing was moved. size="),
 ])  # fmt: skip
 def test_what_cannot_be_changes_nothing(shell, filled, name, options, code, said):
