@@ -50,7 +50,7 @@ def test_a_collection_that_reads_and_writes_meanwhile():
     data = pack_items(inner)
     gc.set_threshold(1, 1, 1)
     try:
-        for _ in range(40):
+        for _ in range(15):
             Late(act)
             assert unpack_items(data) == inner
             assert pack_items([inner, {1, 2}, decimal.Decimal(1)]) is not None
