@@ -23,7 +23,6 @@ from ..lifecycle.timings import Histogram, grown
 from ..memory.layout import LAYOUT_VERSION
 from . import findings, inspection, metrics
 from .metrics import Sample
-from .seen import SeenMap
 
 _DATAGRAM_BYTES = 1400
 _PERCENTILES = (50, 99)
@@ -93,22 +92,18 @@ class Sender:
         for seen in inspection.find_named(self._names):
             samples = list(metrics.samples_of(seen))
             name = _map_part(samples[0].labels)
+            former = now = None
             if seen.control is None or "shmmap_reads" not in {one.family for one in samples}:
                 self._unread.add(name)
                 self._maps |= {key: one for key, one in before.items() if key[0] == name}
-                former = None
             else:
                 key = name, seen.control.NONCE
                 former = before.get(key)
                 if former is None and unread_before is not None and name not in unread_before:
                     former = Former({}, {})
-                self._maps[key] = Former({}, {})
-            for line in _lines(samples, former, self._maps.get((name, _nonce_of(seen)))):
+                now = self._maps[key] = Former({}, {})
+            for line in _lines(samples, former, now):
                 yield f"shmmap.{name}.{line}"
-
-
-def _nonce_of(seen: SeenMap) -> int:
-    return 0 if seen.control is None else int(seen.control.NONCE)
 
 
 def _lines(samples: list[Sample], former: Former | None, now: Former | None) -> Iterator[str]:

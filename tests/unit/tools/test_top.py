@@ -321,11 +321,16 @@ def test_one_signal_ends_it_though_the_terminal_never_takes_anything(terminal, m
     assert termios.tcgetattr(top.slave) == top.before
 
 
+def before_the_fourth_look(folder: Path, line: str) -> None:
+    """Write what has a Python that finds it execute a line there."""
+    (folder / "sitecustomize.py").write_text(
+        "import shmmap.tools.top.readings as r\nlook = r.Watch.look\ncount = [0]\n"
+        "def sabotaged(self):\n    count[0] += 1\n    if count[0] > 3:\n"
+        f"        {line}\n    return look(self)\nr.Watch.look = sabotaged\n")
+
+
 def test_a_signal_that_comes_again_does_not_wait(terminal, make, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(
-        "import time\nimport shmmap.tools.top.readings as r\nlook = r.Watch.look\ncount = [0]\n"
-        "def slow(self):\n    count[0] += 1\n    if count[0] > 3:\n"
-        "        time.sleep(600)\n    return look(self)\nr.Watch.look = slow\n")
+    before_the_fourth_look(tmp_path, "import time; time.sleep(600)")
     top = terminal(make().name, PYTHONPATH=str(tmp_path))
     top.shows("READS/s")
     time.sleep(2)
@@ -338,10 +343,7 @@ def test_a_signal_that_comes_again_does_not_wait(terminal, make, tmp_path):
 
 
 def test_a_fault_of_ours_leaves_the_terminal_clean(terminal, make, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(
-        "import shmmap.tools.top.readings as r\nlook = r.Watch.look\ncount = [0]\n"
-        "def failing(self):\n    count[0] += 1\n    if count[0] > 3:\n"
-        "        raise RuntimeError('planted')\n    return look(self)\nr.Watch.look = failing\n")
+    before_the_fourth_look(tmp_path, "raise RuntimeError('planted')")
     top = terminal(make().name, PYTHONPATH=str(tmp_path))
     top.shows("READS/s")
     assert top.ended() == 1 and b"planted" in top.all
