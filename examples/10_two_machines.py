@@ -36,6 +36,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
@@ -43,6 +44,7 @@ import shmmap
 
 BOUND_S = 0.5
 CUT_S, MENDED_S, END_S = 3.0, 6.0, 9.0
+START_S = 20.0  # for redis and both sites
 PERIOD_S = 0.1  # of the writes
 WORKERS = 2
 VISITORS = 2  # at once, of each machine
@@ -163,11 +165,12 @@ class Pump:
     def __init__(self, number: int, redis: str) -> None:
         path = f"{redis}-wire{number}"
         self.store = f"unix://{path}"
-        self.process = os.fork()
-        if not self.process:
-            carry(path, redis)
-        while not os.path.exists(path):
-            time.sleep(0.01)
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(path)
+            listening.listen()
+            self.process = os.fork()
+            if not self.process:
+                carry(listening, redis)
 
     def cut(self) -> None:
         """Hand nothing on."""
@@ -183,11 +186,8 @@ class Pump:
         os.waitpid(self.process, 0)
 
 
-def carry(path: str, server: str) -> None:
-    """Hand on what comes to `path` to the server, and back."""
-    listening = socket.socket(socket.AF_UNIX)
-    listening.bind(path)
-    listening.listen()
+def carry(listening: socket.socket, server: str) -> None:
+    """Hand on what comes to the server, and back."""
     while True:
         near = listening.accept()[0]
         far = socket.socket(socket.AF_UNIX)
@@ -202,6 +202,18 @@ def pump(one: socket.socket, other: socket.socket) -> None:
         while data := one.recv(65536):
             other.sendall(data)
         other.shutdown(socket.SHUT_RDWR)
+
+
+def wait_for(paths: list[str]) -> None:
+    """Wait until a server listens at each path, which is there a moment before that."""
+    give_up = time.monotonic() + START_S
+    for path in paths:
+        with socket.socket(socket.AF_UNIX) as probe:
+            while probe.connect_ex(path):
+                if time.monotonic() > give_up:
+                    raise SystemExit(f"no server listens at {path} after {START_S:.0f} s; "
+                                     "the lines above may say why")
+                time.sleep(0.01)
 
 
 # -- visitors ------------------------------------------------------------------------------------
@@ -231,16 +243,14 @@ def visit(path: str, method: str = "GET", body: str | None = None) -> int | None
 class Visitors:
     """The visitors of both machines, and what they have seen in each second."""
 
-    def __init__(self, paths: list[str]) -> None:
+    def __init__(self, paths: list[str], pool: ThreadPoolExecutor) -> None:
         self.begin = time.monotonic()
         self.acked: dict[int, float] = {}  # when each number was acknowledged
         self.seen = [[Counter[str]() for _ in range(int(END_S) + 1)] for _ in paths]
-        self.threads = [threading.Thread(target=self.set_numbers, args=(paths[0],))]
-        self.threads += [threading.Thread(target=self.look, args=(path, seen))
-                         for path, seen in zip(paths, self.seen, strict=True)
-                         for _ in range(VISITORS)]
-        for thread in self.threads:
-            thread.start()
+        self.all = [pool.submit(self.set_numbers, paths[0])]
+        self.all += [pool.submit(self.look, path, seen)
+                     for path, seen in zip(paths, self.seen, strict=True)
+                     for _ in range(VISITORS)]
 
     def at(self) -> float:
         """Return the seconds since the beginning."""
@@ -311,17 +321,19 @@ def play(folder: str, program: str, stack: contextlib.ExitStack) -> int:
                                "--dir", folder], stdout=subprocess.DEVNULL)
     stack.callback(server.wait)
     stack.callback(server.kill)
+    wait_for([redis])
     paths = [f"{folder}/site-{name}" for name in "AB"]
     for machine, path in zip(machines, paths, strict=True):
         site = subprocess.Popen([*machine.inside, sys.executable, __file__, "--machine", path,
                                  machine.store], stdin=subprocess.PIPE)
         stack.callback(site.communicate)  # it ends as its stdin does
-    while not all(map(os.path.exists, (redis, *paths))):
-        time.sleep(0.01)
-    visitors = Visitors(paths)
-    for thread in visitors.threads:
-        stack.callback(thread.join)
-    return watch(visitors, machines[1])
+    wait_for(paths)
+    with ThreadPoolExecutor(1 + VISITORS * len(paths)) as pool:
+        visitors = Visitors(paths, pool)
+        wrong = watch(visitors, machines[1])
+        for visitor in visitors.all:
+            visitor.result()  # raises what ended a visitor before the end
+    return wrong
 
 
 def main() -> int:

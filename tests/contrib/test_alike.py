@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import numpy
@@ -20,7 +17,7 @@ import shmmap
 from shmmap import Mirror
 from shmmap.contrib.alike import LikeDiskcache, LikeRedis
 
-LIMIT_S = 20.0
+from ..support.redis_server import RedisServer
 
 
 @pytest.fixture
@@ -35,27 +32,13 @@ def m() -> Iterator[shmmap.ShmMap]:
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """redis-py's client of a server on a unix socket."""
-    redis = pytest.importorskip("redis")
-    program = which("redis-server") or which("valkey-server")
-    if program is None:
-        pytest.skip("there is no redis-server")
-    folder = tmp_path_factory.mktemp("redis")
-    path = folder / "s"
-    server = subprocess.Popen(
-        [program, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(folder)],
-        stdout=subprocess.DEVNULL,
-    )
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
     try:
-        deadline = time.monotonic() + LIMIT_S
-        while not path.exists():
-            assert time.monotonic() < deadline and server.poll() is None
-            time.sleep(0.02)
-        found = redis.Redis(unix_socket_path=str(path))
+        found = server.client()
         yield found
         found.close()
     finally:
         server.kill()
-        server.wait()
 
 
 def same(old: Any, new: Any, name: str, *given: Any, **named: Any) -> None:
