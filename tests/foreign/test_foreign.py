@@ -15,7 +15,7 @@ from . import deeds, world
 from .__main__ import encounters
 
 # Encounters over a shared map, and with names taken beforehand; those of a slow engine take longer.
-SHARED, NAMES = (24, 10) if shmmap.ENGINE == "compiled" else (10, 4)
+SHARED, NAMES = (24, 10) if shmmap.ENGINE == "compiled" else (6, 3)
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="another user takes root to become")
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from ..support.engines import once
+
 TESTS = Path(__file__).parents[1]
 
 START = {
@@ -215,7 +217,8 @@ assert os.waitpid(child, 0)[1] == 0
 }
 
 
-@pytest.mark.parametrize("when", ["first", "imported", "opened", "forked"])
+@pytest.mark.parametrize("when", [
+    "first", pytest.param("imported", marks=once), pytest.param("opened", marks=once), "forked"])
 @pytest.mark.parametrize("kind", sorted(START))
 def test_greenlets(name, kind, when, tmp_path):
     done = subprocess.run(

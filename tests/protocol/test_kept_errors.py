@@ -24,6 +24,7 @@ from shmmap.locks import leaving
 from shmmap.system import creation
 
 from ..support.children import ChildFailed
+from ..support.engines import once
 from ..support.every_method import CALLS
 from ..support.exact_signals import Instructions, Raised, raising
 
@@ -155,6 +156,7 @@ FAULTS = {
 }
 
 
+@once  # of the machine; every instruction that it looks at is Python's with either engine
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("what", FAULTS)
 def test_an_end_that_can_be_left_out_is_found(trial, monkeypatch, what):

@@ -9,6 +9,7 @@ import random
 
 import pytest
 
+from ..support.engines import BOTH
 from . import matrix, operations, places
 from .machines import Series, chosen, of_collector, of_matrix, reproduction, run_series
 from .mutants import MUTANTS, Mutant
@@ -19,7 +20,8 @@ SEED = 1
 EACH = 3  # series of an operation or a place
 EVERY = (*operations.OPERATIONS, *operations.MAKING)
 RUNNER = Runner("short")
-HERE = [mutant for mutant in MUTANTS if PURE or not mutant.only_pure]
+# Each with one engine: with the pure one those that need it, or all where it is the only one.
+HERE = [one for one in MUTANTS if one.only_pure is PURE or (PURE and not BOTH)]
 
 
 def sample(listed: list[Series], name: str) -> list[Series]:

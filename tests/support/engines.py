@@ -7,8 +7,8 @@ import pytest
 import shmmap
 from shmmap import _engine
 
-_BOTH = len(_engine.compiled_modules()) == len(_engine.MODULES)
+BOTH = len(_engine.compiled_modules()) == len(_engine.MODULES)
 once = pytest.mark.skipif(
-    shmmap.ENGINE == "pure" and _BOTH,
+    shmmap.ENGINE == "pure" and BOTH,
     reason="nothing in it depends on the engine: it runs with the compiled one",
 )
