@@ -41,9 +41,10 @@ BUILD = VENV / "build-tree"  # a copy of the sources: what is built stays out of
 STAMP = VENV / "installed"
 FLAGS = ("SHMMAP_CFLAGS", "SHMMAP_PROBES")  # that a build heeds, with either engine
 LINTED = ("shmmap", "tests", "bench", "building", "docs", "examples", "setup.py")
+# Of the pure engine alone, or of none. No time is in it: it goes beside the others all along.
+EXPLORER = ("tests/explore", "tests/moving_model")
 # Parts of the tests, those that take longest first, so that none is left alone with one processor
 # at the end. Several go at once, of both engines.
-EXPLORER = ("tests/explore", "tests/moving_model")  # of the pure engine alone, or of none
 PARTS = (
     ("tests/unit",), ("tests",), ("tests/fault", "tests/foreign", "tests/fuzz"), ("tests/bench",),
     ("tests/examples", "tests/stress"), ("tests/failing", "tests/reentry"),
@@ -57,6 +58,7 @@ class Job(NamedTuple):
 
     engine: str
     arguments: list[str]
+    yields: bool = False  # it takes a processor only when no other program wants it
 
     def label(self) -> str:
         """Name it."""
@@ -232,7 +234,7 @@ def plan(engines: Sequence[str], arguments: list[str]) -> list[list[Job]]:
     apart = [f"--ignore={path}" for path in ALONE]
     taken = [f"--ignore={path}" for part in (EXPLORER, *PARTS) for path in part if path != "tests"]
     return [
-        [Job("pure", list(EXPLORER)), *(
+        [Job("pure", ["--timeout=600", *EXPLORER], yields=True), *(
             Job(engine, [*part, *apart, *(taken if part == ("tests",) else ())])
             for part in PARTS for engine in engines)],
         *([Job(engine, list(ALONE))] for engine in engines),
@@ -241,11 +243,11 @@ def plan(engines: Sequence[str], arguments: list[str]) -> list[list[Job]]:
 
 def test(jobs: list[Job]) -> Iterator[Outcome]:
     """Run pytest for these jobs, one more at once than there are processors, since tests also
-    wait; return what each came to."""
+    wait, and beside them those that yield; return what each came to."""
     most = 1 + (os.cpu_count() or 1)
     waiting, running = list(enumerate(jobs)), list[Run]()
     while waiting or running:
-        while waiting and len(running) < most:
+        while waiting and sum(not run.job.yields for run in running) < most:
             running.append(Run(*waiting.pop(0), alone=len(jobs) == 1))
         ended = next((run for run in running if run.process.poll() is not None), None)
         if ended is None:
@@ -267,8 +269,9 @@ class Run:
         if alone:
             print(f"\n{job.engine} engine", flush=True)
         path = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+        command = [*(("nice", "-n", "10") if job.yields else ()), PYTHON, "-c", UNDER_TEST]
         self.process = subprocess.Popen(
-            [PYTHON, "-c", UNDER_TEST, job.engine, *job.arguments, f"--junitxml={self.report}"],
+            [*command, job.engine, *job.arguments, f"--junitxml={self.report}"],
             cwd=TOP, env=clean_environment(SHMMAP_ENGINE=job.engine, PATH=path), stdout=self.said,
             stderr=self.said and subprocess.STDOUT,
         )

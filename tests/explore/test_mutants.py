@@ -77,7 +77,7 @@ def test_the_slow_ones_are_there() -> None:
     assert SLOW <= {mutant.name for mutant in MUTANTS}
 
 
-@pytest.mark.timeout(300)  # the longest searches take ten seconds of a core that many may share
+@pytest.mark.timeout(600)  # the longest searches take ten seconds of a core that many may share
 @pytest.mark.parametrize("mutant", CHOSEN, ids=lambda mutant: mutant.name)
 def test_the_fault_is_found(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
