@@ -14,7 +14,7 @@ from .._public import public
 from ..errors import ShmMapError
 from ..locks.keeping import REASONS
 from ..memory import _figures_cy
-from ..memory.events import KINDS, NO_SHARD, NUMBERS, note
+from ..memory.events import KINDS, NO_SHARD, NUMBERS, note, resized_in_words
 from ..memory.geometry import LOCK_NUMBER
 from ..memory.layout import constants
 from ..memory.words import ControlWords, ShardWords
@@ -71,8 +71,7 @@ class Event(NamedTuple):
             "lock_timeout": f"its lock was not free within {took}",
             "uncached": f"a result could not be kept or read: {_reason(self.detail)}",
             "mismatch": "the two sides of a Mirror differ",
-            "resize": f"to {self.detail >> 1:,} shards, "
-                      + ("done" if self.detail & 1 else "begun"),
+            "resize": resized_in_words(self.detail),
         }
         return where + said[self.kind]
 

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..checks import shown
 from ..errors import ShmMapError
+from ..printable import human
 from ._figures_cy import Figures
 from .layout import constants
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+
+    from .geometry import Geometry
 
     class Attached(Protocol):
         """What a map is to this process."""
@@ -39,6 +42,21 @@ TIMED = {name: K[f"TIMED_{name.upper()}"] for name in (
     "read", "write", "lock_wait", "lock_hold", "compute", "snapshot")}
 """What is timed, and the number of its histogram."""
 NO_SHARD = K["EVENT_SHARD_MASK"]
+
+
+_SHARDS, _SHARD_BITS = 0xFFFF, 16
+
+
+def resized_to(shape: Geometry, is_done: bool) -> int:
+    """Return the detail of a resize to a shape, begun or done."""
+    return (shape.total_bytes << _SHARD_BITS | shape.shards) << 1 | is_done
+
+
+def resized_in_words(detail: int) -> str:
+    """Say what the detail of a resize says."""
+    shards, size = detail >> 1 & _SHARDS, detail >> 1 + _SHARD_BITS
+    what = "done" if detail & 1 else "begun"
+    return f"{what}: to {shards:,} shard{'s' * (shards != 1)}, {human(size)}"
 
 
 def note(attached: Attached, kind: str, detail: int = 0, shard: int = NO_SHARD) -> None:

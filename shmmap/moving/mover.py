@@ -108,7 +108,8 @@ class Mover:
             table = read_table(control)
             self._tell(not table.is_moving)
             if has_moved and not table.is_moving:
-                events.note(self._attachment, "resize", self._attachment.geometry.shards << 1 | 1)
+                events.note(self._attachment, "resize",
+                            events.resized_to(self._attachment.geometry, is_done=True))
             if not table.is_moving or self._is_stopping():
                 if not self._is_stopping():  # a mover may have died when all had moved
                     clean(self._attachment, self.groups.segments)

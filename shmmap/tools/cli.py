@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import MapMismatchWarning, ShmMapError
-from ..printable import never_fail_to_print
+from ..printable import never_fail_to_print, printable
 from ..system import elsewhere
 from ..system.descriptors import fill_standard
 from ..torture import command as torture
@@ -52,6 +52,7 @@ from .keys_written import WrongUsage
 from .named import Command
 from .top import command as top
 from .ui import command as ui
+from .usage import Parser, no_command
 
 COMMANDS: tuple[Command, ...] = (
     *listing.COMMANDS, *describing.COMMANDS, *figures.COMMANDS, *entries.COMMANDS,
@@ -74,8 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:  # run as a program: what a program has is ours
         fill_standard()
     never_fail_to_print()
+    given = sys.argv[1:] if arguments is None else arguments
     parser = make_parser()
-    options = parser.parse_args(arguments)
+    if given and not given[0].startswith("-") and given[0] not in (known := names()):
+        parser.error(printable(no_command(given[0], known)))
+    options = parser.parse_args(given)
     try:
         if options.command not in ANYWHERE:
             elsewhere.refuse(options.command)
@@ -100,10 +104,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                             "container)")
 
 
+def names() -> list[str]:
+    """Return the names of all commands."""
+    return [one.name for one in COMMANDS]
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Make the parser of all commands."""
     as_module = os.path.basename(sys.argv[0]) in ("__main__.py", "-m", "-c")
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m shmmap" if as_module else "shmmap",
         description="Look at the maps of this machine, change them, and clean up.",
         epilog="NAME is a map's, as `ls` prints it; a KEY is a str unless an option says so.",

@@ -78,6 +78,9 @@ def run(options: argparse.Namespace) -> int:
     if moving := inspection.move_in_words(seen.control):
         print(f"{options.name} is moving: {moving}")
     elif not said:
+        if options.rate is not None:
+            options.refuse("--rate is how fast a map moves to another shape, and this one is not "
+                           "moving: say --shards, --size or another one of the shape, too")
         print(f"{options.name} is not moving. It has {_words(geometry_of(seen.control))}")
     if not said and (options.dry_run or not moving):
         return 0

@@ -49,7 +49,7 @@ def _run(options: argparse.Namespace) -> int:
     busy: list[str] = []
     shards = 0
     for label, problems, was_settled in _check_all(MapReader(seen)):
-        shards += 1
+        shards += label.startswith("shard ")
         found += [(label, text) for text in problems]
         busy += [] if was_settled else [label]
     if options.as_json:
@@ -70,7 +70,8 @@ def _run(options: argparse.Namespace) -> int:
     if busy:
         print(f"{len(busy):,} shard(s) changed all the time; under their locks: python -m shmmap "
               f"fsck {options.name}")
-    print(f"map {options.name}: {len(found):,} problem(s) in {shards:,} shard(s)")
+    print(f"map {options.name}: {len(found):,} problem(s) in {shards:,} shard(s) and that of its "
+          "named locks")
     return int(bool(found))
 
 

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -219,9 +220,13 @@ def test_a_resize(make):
     m = make(size="2MB", shards=2)
     m.update((number, number) for number in range(1_000))
     m.resize(shards=8)
-    assert [one.text for one in m.events()] == ["to 8 shards, begun", "to 8 shards, done"]
-    m.resize(shards=8)
-    assert len(m.events()) == 2  # there was nothing to do
+    m.resize(shards=8)  # nothing to do, and nothing is told
+    m.resize(shards=1, size="1MB")
+    assert [re.sub(r", \S+ .B$", "", one.text) for one in m.events()] == [
+        "begun: to 8 shards", "done: to 8 shards", "begun: to 1 shard", "done: to 1 shard"]
+    sizes = [one.detail >> 17 for one in m.events()]
+    assert sizes[0] == sizes[1] and sizes[2] == sizes[3] == m.stats().size_bytes
+    assert sizes[0] == pytest.approx(2e6, rel=0.1) and sizes[2] == pytest.approx(1e6, rel=0.1)
 
 
 def test_what_cannot_be_kept(make):

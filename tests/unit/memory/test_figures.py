@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from shmmap.lifecycle.event_ring import read_counts, read_events
 from shmmap.lifecycle.timings import EDGES_S, Histogram, read_timings
 from shmmap.memory import _figures_cy
 from shmmap.memory._figures_cy import Figures
-from shmmap.memory.events import KINDS, NO_SHARD, NUMBERS, TIMED
+from shmmap.memory.events import KINDS, NO_SHARD, NUMBERS, TIMED, resized_to
 from shmmap.memory.layout import CONTROL, constants, record_bytes
 from shmmap.memory.words import ControlWords
 
@@ -125,10 +126,11 @@ def test_the_ring_has_the_last_ones(memory):
 
 
 def test_an_event_of_the_map_has_no_shard(memory):
-    memory.happen("resize", 8 << 1, shard=NO_SHARD)
+    shape = SimpleNamespace(total_bytes=2_000_000, shards=4_096)
+    memory.happen("resize", resized_to(shape, is_done=False), shard=NO_SHARD)
     memory.happen("takeover", 1_500, shard=4_096)
     assert [one.text for one in memory.events()] == [
-        "to 8 shards, begun",
+        "begun: to 4,096 shards, 2.0 MB",
         "the locks: its lock was taken over from a dead process, after 1.5 us"]
 
 

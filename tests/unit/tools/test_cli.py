@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
+
+from shmmap.tools import cli
+from shmmap.tools.usage import INSTEAD
 
 from ...support.engines import once
 from .maps import LIMIT_S
@@ -41,6 +45,26 @@ class TestUsage:
     ])
     def test_wrong_usage_is_2(self, run, arguments):
         assert run(*arguments).returncode == 2
+
+    @pytest.mark.parametrize(("arguments", "said"), [
+        (["gc"], "`prune` removes maps that nobody uses"),
+        (["rename", "a", "b"], "`dump` it, and `load` it"),
+        (["bench"], "`python -m bench` in a checkout"),
+        (["reszie", "a"], "no command 'reszie': is it 'resize' or"),
+        (["frobnicate"], "no command 'frobnicate'. For help"),
+        (["\x1b[31m"], "no command"),
+        (["--frobnicate"], "--help"),
+        (["resize", "a", "--shards", "x"], "shmmap resize --help"),
+    ])
+    def test_what_to_do_instead_is_said(self, run, arguments, said):
+        done = run(*arguments)
+        assert done.returncode == 2 and said in done.stderr.splitlines()[-1]
+        assert done.stdout == "" and "\x1b" not in done.stderr
+
+    def test_no_command_is_there_that_there_is_not(self):
+        assert not INSTEAD.keys() & set(cli.names())
+        meant = {word for text in INSTEAD.values() for word in re.findall(r"`(\w+)`", text)}
+        assert meant <= set(cli.names())
 
     def test_a_reader_that_has_seen_enough(self, tmp_path):
         made = subprocess.run(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import shmmap
-from shmmap.memory.events import note
+from shmmap.memory.events import note, resized_to
 from shmmap.tools import cli, repeating
 
 from ...support.damage import K
@@ -22,7 +22,7 @@ def happened(make):
     m = make(size="1MB", shards=2)
     note(m.attachment, "takeover", 1_500, 1)
     note(m.attachment, "repair", 20_000, 1)
-    note(m.attachment, "resize", 4 << 1)
+    note(m.attachment, "resize", resized_to(m.attachment.geometry, is_done=False))
     return m
 
 
@@ -34,7 +34,7 @@ def test_they_are_listed(happened, capsys):
     assert cli.main(["events", happened.name]) == 0
     said = lines(capsys)
     assert len(said) == 3 and "takeover" in said[0] and "shard 1: repaired in 20 us" in said[1]
-    assert said[2].endswith("to 4 shards, begun")
+    assert said[2].endswith("begun: to 2 shards, 999.4 kB")
     assert cli.main(["events", happened.name, "--kind", "repair"]) == 0
     assert len(lines(capsys)) == 1
 

@@ -77,6 +77,8 @@ def test_without_options_it_says_that_nothing_moves(shell, filled, name):
     done = shell(f"resize {name}")
     assert done.returncode == 0
     assert re.fullmatch(rf"{name} is not moving\. It has 4 shards of .* bytes\n", done.stdout)
+    done = shell(f"resize {name} --rate=10")  # of what?
+    assert done.returncode == 2 and "say --shards, --size or" in done.stderr
 
 
 def test_without_options_it_shows_how_far_it_is_or_goes_on(shell, begun, name):

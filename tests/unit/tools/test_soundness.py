@@ -32,7 +32,8 @@ def test_a_map_that_is_well(make, capsys, shape):
     with m.lock("x"):
         assert problems_of(m) == [] == m.check()
     assert cli.main(["check", m.name]) == 0
-    assert "0 problem(s)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"0 problem(s) in {m.attachment.geometry.shards} shard(s) and that" in said
 
 
 @pytest.mark.parametrize("field, by", [("ENTRIES", 1), ("FREE_SLOTS", -1), ("LIVE_BYTES", 8),
