@@ -36,8 +36,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NoReturn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import shmmap
@@ -100,6 +100,7 @@ class Local(WSGIServer):
 
 def be_machine(path: str, store: str) -> None:
     """Serve the site at a path, by several workers that share a map, until stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C ends the main program, and that stdin
     m = shmmap.ShmMap(f"example-two-{os.getpid()}", size="1MB", on_full="evict")
     tier = shmmap.Tiered(m, store, prefix="two:", max_staleness=BOUND_S, timeout=0.3)
     server = Local(path, Quiet)  # type: ignore[arg-type]
@@ -108,7 +109,7 @@ def be_machine(path: str, store: str) -> None:
     for _ in range(WORKERS):
         worker = os.fork()
         if not worker:
-            server.serve_forever()
+            run_to_the_end(server.serve_forever)
         workers.append(worker)
     sys.stdin.read()
     for worker in workers:
@@ -118,6 +119,14 @@ def be_machine(path: str, store: str) -> None:
     m.unlink()
 
 
+def run_to_the_end(work: Callable[..., None], *given: Any) -> NoReturn:
+    """Do what a forked child is for. Nothing that its parent has begun ends with it."""
+    try:
+        work(*given)
+    finally:
+        os._exit(1)
+
+
 # -- machines and wires --------------------------------------------------------------------------
 
 
@@ -125,10 +134,11 @@ class Namespace:
     """A machine that is a network namespace with a /dev/shm of its own; the wire is a network card.
     Redis is in a namespace of its own, too, so that it is nobody's else."""
 
-    def __init__(self, number: int, hub: str) -> None:
+    def __init__(self, number: int, hub: str, stack: contextlib.ExitStack) -> None:
         self.name = f"{hub}-{number}"
         self.hub = hub
         ip("netns", "add", self.name)
+        stack.callback(self.close)
         ip("-n", self.name, "link", "add", "wire", "type", "veth", "peer", "name", f"to{number}",
            "netns", hub)
         ip("-n", hub, "address", "add", f"10.77.{number}.1/24", "dev", f"to{number}")
@@ -154,7 +164,9 @@ class Namespace:
 
 def ip(*words: str) -> None:
     """Run a command that makes, changes or removes networks."""
-    subprocess.run(["ip", *words], check=True, capture_output=True)
+    done = subprocess.run(["ip", *words], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"ip {' '.join(words)}: {done.stderr.strip()}")
 
 
 class Pump:
@@ -162,7 +174,7 @@ class Pump:
 
     inside: tuple[str, ...] = ()
 
-    def __init__(self, number: int, redis: str) -> None:
+    def __init__(self, number: int, redis: str, stack: contextlib.ExitStack) -> None:
         path = f"{redis}-wire{number}"
         self.store = f"unix://{path}"
         with socket.socket(socket.AF_UNIX) as listening:
@@ -170,7 +182,9 @@ class Pump:
             listening.listen()
             self.process = os.fork()
             if not self.process:
-                carry(listening, redis)
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main program ends it
+                run_to_the_end(carry, listening, redis)
+        stack.callback(self.close)
 
     def cut(self) -> None:
         """Hand nothing on."""
@@ -191,7 +205,11 @@ def carry(listening: socket.socket, server: str) -> None:
     while True:
         near = listening.accept()[0]
         far = socket.socket(socket.AF_UNIX)
-        far.connect(server)
+        try:
+            far.connect(server)
+        except OSError:
+            near.close()
+            continue
         for one, other in ((near, far), (far, near)):
             threading.Thread(target=pump, args=(one, other), daemon=True).start()
 
@@ -204,16 +222,16 @@ def pump(one: socket.socket, other: socket.socket) -> None:
         other.shutdown(socket.SHUT_RDWR)
 
 
-def wait_for(paths: list[str]) -> None:
-    """Wait until a server listens at each path, which is there a moment before that."""
+def wait_for(path: str, server: subprocess.Popen[bytes], log: str = os.devnull) -> None:
+    """Wait until a server listens at a path, which is there a moment before that."""
     give_up = time.monotonic() + START_S
-    for path in paths:
-        with socket.socket(socket.AF_UNIX) as probe:
-            while probe.connect_ex(path):
-                if time.monotonic() > give_up:
-                    raise SystemExit(f"no server listens at {path} after {START_S:.0f} s; "
-                                     "the lines above may say why")
-                time.sleep(0.01)
+    with socket.socket(socket.AF_UNIX) as probe:
+        while probe.connect_ex(path):
+            if server.poll() is not None or time.monotonic() > give_up:
+                with open(log) as lines:
+                    said = lines.read()
+                raise SystemExit(f"{said}{os.path.basename(path)} does not start: see above")
+            time.sleep(0.01)
 
 
 # -- visitors ------------------------------------------------------------------------------------
@@ -243,14 +261,22 @@ def visit(path: str, method: str = "GET", body: str | None = None) -> int | None
 class Visitors:
     """The visitors of both machines, and what they have seen in each second."""
 
-    def __init__(self, paths: list[str], pool: ThreadPoolExecutor) -> None:
+    def __init__(self, paths: list[str]) -> None:
         self.begin = time.monotonic()
         self.acked: dict[int, float] = {}  # when each number was acknowledged
         self.seen = [[Counter[str]() for _ in range(int(END_S) + 1)] for _ in paths]
-        self.all = [pool.submit(self.set_numbers, paths[0])]
-        self.all += [pool.submit(self.look, path, seen)
-                     for path, seen in zip(paths, self.seen, strict=True)
-                     for _ in range(VISITORS)]
+        self.all: list[Future[None]] = []
+        self.paths = paths
+
+    def come(self, pool: ThreadPoolExecutor) -> None:
+        """Begin, each in a thread."""
+        self.all.append(pool.submit(self.set_numbers, self.paths[0]))
+        for path, seen in zip(self.paths, self.seen, strict=True):
+            self.all += [pool.submit(self.look, path, seen) for _ in range(VISITORS)]
+
+    def leave(self) -> None:
+        """Have them see that the time is over."""
+        self.begin -= END_S
 
     def at(self) -> float:
         """Return the seconds since the beginning."""
@@ -310,27 +336,34 @@ def play(folder: str, program: str, stack: contextlib.ExitStack) -> int:
     if is_root and subprocess.run(add, capture_output=True).returncode == 0:
         stack.callback(ip, "netns", "delete", hub)
         inside, listen = ["ip", "netns", "exec", hub], ["--protected-mode", "no"]
-        machines: list[Namespace | Pump] = [Namespace(number, hub) for number in (1, 2)]
+        machines: list[Namespace | Pump] = [Namespace(number, hub, stack) for number in (1, 2)]
         print("two network namespaces, and a third one for redis\n")
     else:
-        machines = [Pump(number, redis) for number in (1, 2)]
+        machines = [Pump(number, redis, stack) for number in (1, 2)]
         print("two machines with a process as their wire (root has network namespaces)\n")
-    for machine in machines:
-        stack.callback(machine.close)
-    server = subprocess.Popen([*inside, program, *listen, "--unixsocket", redis, "--save", "",
-                               "--dir", folder], stdout=subprocess.DEVNULL)
+    log = f"{folder}/redis.log"
+    with open(log, "w") as out:
+        server = subprocess.Popen([*inside, program, *listen, "--unixsocket", redis, "--save", "",
+                                   "--dir", folder], stdout=out, stderr=out)
     stack.callback(server.wait)
     stack.callback(server.kill)
-    wait_for([redis])
+    wait_for(redis, server, log)
     paths = [f"{folder}/site-{name}" for name in "AB"]
+    sites = []
     for machine, path in zip(machines, paths, strict=True):
         site = subprocess.Popen([*machine.inside, sys.executable, __file__, "--machine", path,
                                  machine.store], stdin=subprocess.PIPE)
         stack.callback(site.communicate)  # it ends as its stdin does
-    wait_for(paths)
+        sites.append(site)
+    for path, site in zip(paths, sites, strict=True):
+        wait_for(path, site)
+    visitors = Visitors(paths)
     with ThreadPoolExecutor(1 + VISITORS * len(paths)) as pool:
-        visitors = Visitors(paths, pool)
-        wrong = watch(visitors, machines[1])
+        try:
+            visitors.come(pool)
+            wrong = watch(visitors, machines[1])
+        finally:
+            visitors.leave()  # also where Ctrl+C has ended the watching
         for visitor in visitors.all:
             visitor.result()  # raises what ended a visitor before the end
     return wrong
@@ -349,8 +382,11 @@ def main() -> int:
     if program is None:
         print("this needs redis-server: apt-get install redis-server", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        wrong = play(folder, program, stack)
+    try:
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+            wrong = play(folder, program, stack)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     print(f"\npages older than the bound of {BOUND_S * 1e3:.0f} ms: "
           f"{'none' if not wrong else f'in {wrong} seconds'}")
     return 1 if wrong else 0

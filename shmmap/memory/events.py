@@ -45,16 +45,17 @@ NO_SHARD = K["EVENT_SHARD_MASK"]
 
 
 _SHARDS, _SHARD_BITS = 0xFFFF, 16
+_KB = 1_000  # as JSON's readers have it, who take numbers for doubles: exact up to 69 TB
 
 
 def resized_to(shape: Geometry, is_done: bool) -> int:
     """Return the detail of a resize to a shape, begun or done."""
-    return (shape.total_bytes << _SHARD_BITS | shape.shards) << 1 | is_done
+    return (shape.total_bytes // _KB << _SHARD_BITS | shape.shards) << 1 | is_done
 
 
 def resized_in_words(detail: int) -> str:
     """Say what the detail of a resize says."""
-    shards, size = detail >> 1 & _SHARDS, detail >> 1 + _SHARD_BITS
+    shards, size = detail >> 1 & _SHARDS, _KB * (detail >> 1 + _SHARD_BITS)
     what = "done" if detail & 1 else "begun"
     return f"{what}: to {shards:,} shard{'s' * (shards != 1)}, {human(size)}"
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..lifecycle import routes
+from ..lifecycle.control import shape_of
 from ..memory import events
 from ..memory._clock_cy import monotonic
 from ..memory.layout import constants
@@ -106,10 +107,10 @@ class Mover:
         while True:
             self._attachment.refuse_lost()
             table = read_table(control)
-            self._tell(not table.is_moving)
             if has_moved and not table.is_moving:
                 events.note(self._attachment, "resize",
                             events.resized_to(self._attachment.geometry, is_done=True))
+            self._tell(not table.is_moving)
             if not table.is_moving or self._is_stopping():
                 if not self._is_stopping():  # a mover may have died when all had moved
                     clean(self._attachment, self.groups.segments)
@@ -133,7 +134,7 @@ class Mover:
             except NoRoom as error:
                 if number in (None, table.changes):  # else somebody else hears of it
                     refused = error
-                if not self._take_back():
+                if not self.take_back():
                     raise type(error.error)(
                         f"map {self._attachment.name!r} is on its way back to a shape that has no "
                         "room for all that came meanwhile. It stays half-way, and is used as ever: "
@@ -147,9 +148,18 @@ class Mover:
         with marked(self.handle):
             return self.groups.move_next(table)
 
-    def _take_back(self) -> bool:
+    def take_back(self) -> bool:
+        """Have the map go back to the shape that it had: see `changing.take_back`."""
+        control = self._attachment.control
+        before = read_table(control)
         with marked(self.handle):  # as above
-            return take_back(self.handle, self._attachment, self.groups)
+            is_back = take_back(self.handle, self._attachment, self.groups)
+        table = read_table(control)
+        if is_back and before.is_moving and table != before:
+            shape = shape_of(row_of(control, table.rows[-1]))
+            events.note(self._attachment, "resize",
+                        events.resized_to(shape, is_done=not table.is_moving))
+        return is_back
 
     def _take_lease(self) -> bool:
         """Become the mover, or go on being it; False: another one is at it."""

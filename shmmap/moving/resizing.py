@@ -11,7 +11,7 @@ from ..memory import events
 from ..memory._clock_cy import monotonic
 from ..memory.table import read_table, row_of
 from ..system.tasks import sleep
-from .changing import Busy, begin, refuse_others, take_back
+from .changing import Busy, begin, refuse_others
 from .fitting import refuse_way_back, refuse_what_cannot_fit
 from .mover import Mover, Progress, progress_of
 from .watch import look_after
@@ -121,7 +121,7 @@ def cancel(attachment: Attachment, note: Note | None = None) -> None:
             if table.cursors[-1]:  # else there is no way: what has moved is nothing
                 former = row_of(attachment.control, table.rows[0])
                 refuse_way_back(mover.handle, shape_of(former))  # type: ignore[arg-type]
-            take_back(mover.handle, attachment, mover.groups)
+            mover.take_back()
         mover.run()
     finally:
         mover.close()

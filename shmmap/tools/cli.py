@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import MapMismatchWarning, ShmMapError
-from ..printable import never_fail_to_print, printable
+from ..printable import never_fail_to_print
 from ..system import elsewhere
 from ..system.descriptors import fill_standard
 from ..torture import command as torture
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     parser = make_parser()
     if given and not given[0].startswith("-") and given[0] not in (known := names()):
-        parser.error(printable(no_command(given[0], known)))
+        parser.error(no_command(given[0], known))
     options = parser.parse_args(given)
     try:
         if options.command not in ANYWHERE:

@@ -72,16 +72,19 @@ def run(options: argparse.Namespace) -> int:
             said[one] = getattr(options, one)
     if options.cancel and (said or options.no_wait or options.dry_run or options.rate is not None):
         options.refuse("--cancel goes back to the shape that the map had: say nothing else with it")
+    try:
+        wish.read_rate(options.rate)
+    except ValueError as error:
+        raise WrongUsage(str(error)) from None
     seen = inspection.find_map(options.name)
     if seen is None or seen.control is None or seen.state not in _ALIVE:
         return findings.say(named.not_usable(options.name, seen, "be resized"))
     if moving := inspection.move_in_words(seen.control):
         print(f"{options.name} is moving: {moving}")
     elif not said:
-        if options.rate is not None:
-            options.refuse("--rate is how fast a map moves to another shape, and this one is not "
-                           "moving: say --shards, --size or another one of the shape, too")
         print(f"{options.name} is not moving. It has {_words(geometry_of(seen.control))}")
+        if options.rate is not None:  # it may just have ended: that is no wrong usage
+            print("--rate is how fast it moves to another shape: --shards, --size, ... say which")
     if not said and (options.dry_run or not moving):
         return 0
     if seen.owner != os.geteuid():

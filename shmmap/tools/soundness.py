@@ -33,6 +33,7 @@ COPIES = 8  # of a shard, until two are the same
 _CHUNK = 1 << 20
 _CONTENDED = range(16, 24)  # words of a header that whoever waits changes: OWNER and its line
 SHOWN = 10  # problems of one shard
+THE_LOCKS = "the lock shard"
 
 
 def add_command(command: argparse.ArgumentParser) -> None:
@@ -47,9 +48,10 @@ def _run(options: argparse.Namespace) -> int:
     seen = find_usable(options.name, options.engine, options.layout)
     found = [(segment.SHM_DIRECTORY, text) for text in fsck.object_problems(seen)]
     busy: list[str] = []
-    shards = 0
+    shards, parts = 0, []
     for label, problems, was_settled in _check_all(MapReader(seen)):
-        shards += label.startswith("shard ")
+        shards += 1
+        parts.append(label)
         found += [(label, text) for text in problems]
         busy += [] if was_settled else [label]
     if options.as_json:
@@ -70,8 +72,9 @@ def _run(options: argparse.Namespace) -> int:
     if busy:
         print(f"{len(busy):,} shard(s) changed all the time; under their locks: python -m shmmap "
               f"fsck {options.name}")
-    print(f"map {options.name}: {len(found):,} problem(s) in {shards:,} shard(s) and that of its "
-          "named locks")
+    looked_at = sum(label.startswith("shard ") for label in parts)
+    locks = " and that of its named locks" * (THE_LOCKS in parts)
+    print(f"map {options.name}: {len(found):,} problem(s) in {looked_at:,} shard(s){locks}")
     return int(bool(found))
 
 
@@ -92,14 +95,14 @@ def _check_all(reader: MapReader) -> Iterator[tuple[str, list[str], bool]]:
     label = segment.locks_name(reader.seen.name, control.NONCE)
     seen = SeenShard(geometry.LOCK_NUMBER, 0, None, "", 0, geometry.lock_geometry(), label)
     try:
-        locks = ShardReader(label, seen, control.NONCE, control.HASH_SEED, "the lock shard")
+        locks = ShardReader(label, seen, control.NONCE, control.HASH_SEED, THE_LOCKS)
     except (ShmMapError, OSError) as error:
-        yield "the lock shard", [str(error)], True
+        yield THE_LOCKS, [str(error)], True
         return
     try:
-        yield "the lock shard", *check_shard(locks, control.HASH_SEED)
+        yield THE_LOCKS, *check_shard(locks, control.HASH_SEED)
     except (ShmMapError, OSError) as error:
-        yield "the lock shard", [str(error)], True
+        yield THE_LOCKS, [str(error)], True
     finally:
         locks.close()
 

@@ -7,22 +7,33 @@ import difflib
 from collections.abc import Collection
 from typing import NoReturn
 
+from ..printable import printable
+
 INSTEAD = {
     "bench": "the benchmarks are no part of the package: `python -m bench` in a checkout",
+    "cp": "`dump` a map, and `load` it under another name",
+    "create": "a map is made by the program that opens it first, or by `load`",
     "delete": "`del` removes entries, `unlink` removes maps",
     "flush": "`clear` removes all entries",
     "gc": "`prune` removes maps that nobody uses, `sweep` removes entries that have expired",
     "help": "it is --help",
     "list": "`ls` lists maps, `keys` and `scan` list entries",
+    "mv": "no map can be renamed while others use it: `dump` it, and `load` it under another name",
+    "put": "`set` writes an entry",
     "remove": "`del` removes entries, `unlink` removes maps",
     "rename": "no map can be renamed while others use it: `dump` it, and `load` it under another "
               "name",
     "repair": "`fsck` repairs a map",
+    "restore": "`load` merges a dump into a map",
     "rm": "`del` removes entries, `unlink` removes maps",
     "show": "`info` shows a map, `get` shows an entry",
+    "unlock": "`locks --break` frees a named lock",
     "version": "it is --version",
 }
 """Commands that there are not, and what whoever writes one may look for."""
+
+
+_ALIKE = 0.75  # at least: `create` is not `replace`
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,14 +41,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and end the process with 2."""
+        message = printable(message, most=2000)
         end = "" if message.endswith((".", "?")) else "."
         super().error(f"{message}{end} For help: {self.prog} --help")
 
 
 def no_command(word: str, commands: Collection[str]) -> str:
     """Say that there is no such command, and which may be meant."""
-    if word in INSTEAD:
-        return f"there is no command {word!r}: {INSTEAD[word]}"
-    alike = difflib.get_close_matches(word, commands)
-    meant = " or ".join(map(repr, alike))
-    return f"there is no command {word!r}" + (f": is it {meant}?" if alike else "")
+    said = f"there is no command {printable(word, most=60)!r}"
+    alike = difflib.get_close_matches(word[:60].lower(), [*commands, *INSTEAD], cutoff=_ALIKE)
+    known = [one for one in alike if one in commands]
+    if alike and alike[0] in INSTEAD:
+        return f"{said}: {INSTEAD[alike[0]]}"
+    return said + (f": is it {' or '.join(map(repr, known))}?" if known else "")

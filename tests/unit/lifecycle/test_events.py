@@ -190,9 +190,28 @@ def test_a_resize(make):
     m.resize(shards=1, size="1MB")
     assert [re.sub(r", \S+ .B$", "", one.text) for one in m.events()] == [
         "begun: to 8 shards", "done: to 8 shards", "begun: to 1 shard", "done: to 1 shard"]
-    sizes = [one.detail >> 17 for one in m.events()]
-    assert sizes[0] == sizes[1] and sizes[2] == sizes[3] == m.stats().size_bytes
+    sizes = [1000 * (one.detail >> 17) for one in m.events()]
+    assert sizes[0] == sizes[1] and sizes[2] == sizes[3] == m.stats().size_bytes // 1000 * 1000
     assert sizes[0] == pytest.approx(2e6, rel=0.1) and sizes[2] == pytest.approx(1e6, rel=0.1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_a_resize_that_is_taken_back(make, share):
+    class Enough(Exception):
+        pass
+
+    def stop(progress: Any) -> None:
+        if progress.done >= share:
+            raise Enough
+
+    m = make(size="2MB", shards=8)
+    m.update((number, number) for number in range(1_000))
+    with pytest.raises(Enough):
+        m.resize(shards=16, progress=stop, rate=2_000)
+    m.resize(wait=False).cancel()
+    told = [one.text.partition(",")[0] for one in m.events()]
+    assert told[0] == "begun: to 16 shards" and told[-1] == "done: to 8 shards"
+    assert told[1:-1] == (["begun: to 8 shards"] if share else [])
 
 
 def test_what_cannot_be_kept(make):

@@ -34,7 +34,7 @@ def test_they_are_listed(happened, capsys):
     assert cli.main(["events", happened.name]) == 0
     said = lines(capsys)
     assert len(said) == 3 and "takeover" in said[0] and "shard 1: repaired in 20 us" in said[1]
-    assert said[2].endswith("begun: to 2 shards, 999.4 kB")
+    assert said[2].endswith("begun: to 2 shards, 999.0 kB")
     assert cli.main(["events", happened.name, "--kind", "repair"]) == 0
     assert len(lines(capsys)) == 1
 
