@@ -214,6 +214,18 @@ def test_a_resize_that_is_taken_back(make, share):
     assert told[1:-1] == (["begun: to 8 shards"] if share else [])
 
 
+def test_a_progress_that_raises_at_the_end_takes_no_event_away(make):
+    def stop(progress: Any) -> None:
+        if progress.done == 1:
+            raise KeyError
+
+    m = make(size="2MB", shards=2)
+    with pytest.raises(KeyError):
+        m.resize(shards=4, progress=stop)
+    assert [one.text.partition(",")[0] for one in m.events()] == [
+        "begun: to 4 shards", "done: to 4 shards"]
+
+
 def test_what_cannot_be_kept(make):
     m = make(size="300kB")
     assert len(m.get_or_set("a", lambda: bytes(10_000_000))) == 10_000_000
