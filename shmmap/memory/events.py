@@ -42,8 +42,6 @@ TIMED = {name: K[f"TIMED_{name.upper()}"] for name in (
     "read", "write", "lock_wait", "lock_hold", "compute", "snapshot")}
 """What is timed, and the number of its histogram."""
 NO_SHARD = K["EVENT_SHARD_MASK"]
-
-
 _SHARDS, _SHARD_BITS = 0xFFFF, 16
 _KB = 1_000  # as JSON's readers have it, who take numbers for doubles: exact up to 69 TB
 
@@ -65,6 +63,11 @@ def note(attached: Attached, kind: str, detail: int = 0, shard: int = NO_SHARD) 
     worker = attached.worker
     Figures(attached.control_memory).happened(
         worker.row_offset(worker.row), attached.clock.now_ns(), NUMBERS[kind], shard, detail)
+
+
+def note_resize(attached: Attached, shape: Geometry, is_done: bool) -> None:
+    """Write down that a resize to a shape has begun, or is done. The caller is as for `note`."""
+    note(attached, "resize", resized_to(shape, is_done))
 
 
 def note_in(m: Opened, kind: str, detail: int = 0) -> None:

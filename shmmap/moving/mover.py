@@ -108,8 +108,7 @@ class Mover:
             self._attachment.refuse_lost()
             table = read_table(control)
             if has_moved and not table.is_moving:
-                events.note(self._attachment, "resize",
-                            events.resized_to(self._attachment.geometry, is_done=True))
+                events.note_resize(self._attachment, self._attachment.geometry, is_done=True)
             self._tell(not table.is_moving)
             if not table.is_moving or self._is_stopping():
                 if not self._is_stopping():  # a mover may have died when all had moved
@@ -157,8 +156,7 @@ class Mover:
         table = read_table(control)
         if is_back and before.is_moving and table != before:
             shape = shape_of(row_of(control, table.rows[-1]))
-            events.note(self._attachment, "resize",
-                        events.resized_to(shape, is_done=not table.is_moving))
+            events.note_resize(self._attachment, shape, is_done=not table.is_moving)
         return is_back
 
     def _take_lease(self) -> bool:

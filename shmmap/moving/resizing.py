@@ -94,8 +94,7 @@ def resize(
                 table = read_table(attachment.control)
                 number = table.changes
                 if table.is_moving:
-                    events.note(attachment, "resize",
-                                events.resized_to(attachment.geometry, is_done=False))
+                    events.note_resize(attachment, attachment.geometry, is_done=False)
             break
         except Busy:
             if refuse is not None:

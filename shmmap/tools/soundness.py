@@ -48,14 +48,13 @@ def _run(options: argparse.Namespace) -> int:
     seen = find_usable(options.name, options.engine, options.layout)
     found = [(segment.SHM_DIRECTORY, text) for text in fsck.object_problems(seen)]
     busy: list[str] = []
-    shards, parts = 0, []
+    parts: list[str] = []
     for label, problems, was_settled in _check_all(MapReader(seen)):
-        shards += 1
         parts.append(label)
         found += [(label, text) for text in problems]
         busy += [] if was_settled else [label]
     if options.as_json:
-        json_out.show("check", name=options.name, is_sound=not found, shards=shards,
+        json_out.show("check", name=options.name, is_sound=not found, shards=len(parts),
                       unsettled=busy, problems=[{"where": label, "text": text}
                                                 for label, text in found])
         return int(bool(found))
@@ -72,9 +71,9 @@ def _run(options: argparse.Namespace) -> int:
     if busy:
         print(f"{len(busy):,} shard(s) changed all the time; under their locks: python -m shmmap "
               f"fsck {options.name}")
-    looked_at = sum(label.startswith("shard ") for label in parts)
+    shards = sum(label.startswith("shard ") for label in parts)
     locks = " and that of its named locks" * (THE_LOCKS in parts)
-    print(f"map {options.name}: {len(found):,} problem(s) in {looked_at:,} shard(s){locks}")
+    print(f"map {options.name}: {len(found):,} problem(s) in {shards:,} shard(s){locks}")
     return int(bool(found))
 
 

@@ -9,30 +9,29 @@ from typing import NoReturn
 
 from ..printable import printable
 
+_NO_RENAME = "no map can be renamed while in use: `dump` it, and `load` it under another name"
+_REMOVED = "`del` removes entries, `unlink` removes maps"
 INSTEAD = {
     "bench": "the benchmarks are no part of the package: `python -m bench` in a checkout",
     "cp": "`dump` a map, and `load` it under another name",
     "create": "a map is made by the program that opens it first, or by `load`",
-    "delete": "`del` removes entries, `unlink` removes maps",
+    "delete": _REMOVED,
     "flush": "`clear` removes all entries",
     "gc": "`prune` removes maps that nobody uses, `sweep` removes entries that have expired",
     "help": "it is --help",
     "list": "`ls` lists maps, `keys` and `scan` list entries",
-    "mv": "no map can be renamed while others use it: `dump` it, and `load` it under another name",
+    "mv": _NO_RENAME,
     "put": "`set` writes an entry",
-    "remove": "`del` removes entries, `unlink` removes maps",
-    "rename": "no map can be renamed while others use it: `dump` it, and `load` it under another "
-              "name",
+    "remove": _REMOVED,
+    "rename": _NO_RENAME,
     "repair": "`fsck` repairs a map",
     "restore": "`load` merges a dump into a map",
-    "rm": "`del` removes entries, `unlink` removes maps",
+    "rm": _REMOVED,
     "show": "`info` shows a map, `get` shows an entry",
     "unlock": "`locks --break` frees a named lock",
     "version": "it is --version",
 }
 """Commands that there are not, and what whoever writes one may look for."""
-
-
 _ALIKE = 0.75  # at least: `create` is not `replace`
 
 
@@ -48,7 +47,7 @@ class Parser(argparse.ArgumentParser):
 
 def no_command(word: str, commands: Collection[str]) -> str:
     """Say that there is no such command, and which may be meant."""
-    said = f"there is no command {printable(word, most=60)!r}"
+    said = f"there is no command '{printable(word, most=60)}'"
     alike = difflib.get_close_matches(word[:60].lower(), [*commands, *INSTEAD], cutoff=_ALIKE)
     known = [one for one in alike if one in commands]
     if alike and alike[0] in INSTEAD:
