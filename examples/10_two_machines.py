@@ -383,6 +383,11 @@ def main() -> int:
         print("this needs redis-server: apt-get install redis-server", file=sys.stderr)
         return 2
     try:
+        import redis  # noqa: F401
+    except ImportError:
+        print("this needs redis's client: pip install redis", file=sys.stderr)
+        return 2
+    try:
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
             wrong = play(folder, program, stack)
     except KeyboardInterrupt:

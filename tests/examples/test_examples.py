@@ -473,6 +473,15 @@ def load_docstring(path: Path) -> str:
 # -- two machines ----------------------------------------------------------------------
 
 
+def test_two_machines_without_redis_s_client(tmp_path):
+    if (which("redis-server") or which("valkey-server")) is None:
+        pytest.skip("there is no redis-server")
+    (tmp_path / "redis.py").write_text("raise ImportError")
+    done = run(EXAMPLES / "10_two_machines.py", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "this needs redis's client: pip install redis\n"
+
+
 BUSY = """
 import socket, time
 
